@@ -1,0 +1,54 @@
+# Everything runs in .venv, made in this tree; nothing outside the tree is touched.
+# PYTHON=python3.12 picks the interpreter that .venv is made with.
+
+PYTHON ?=
+# What pytest is given: make test ARGS="tests/wal -x".
+ARGS ?=
+export PYTHON
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PIP_ROOT_USER_ACTION := ignore
+# A user's own settings that would lead pip or Python out of .venv.
+unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+BIN := .venv/bin
+RUN := $(BIN)/python -m
+SOURCES := titan wal tools tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench proto format clean
+
+help: ## List the targets (the default).
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.stamp ## Start a small cluster on this machine and show what it does.
+	$(BIN)/python tools/demo/demo.py
+
+test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
+	$(RUN) pytest $(ARGS)
+
+check: .venv/.stamp ## Check format, lint, types, layering and generated stubs (no tests).
+	$(RUN) ruff format --check .
+	$(RUN) ruff check .
+	$(RUN) mypy $(SOURCES)
+	$(BIN)/lint-imports
+	$(RUN) tools.proto --check
+
+bench: .venv/.stamp ## Run the benchmarks.
+	$(RUN) tools.bench
+
+proto: .venv/.stamp ## Generate titan/rpc/v1 from the .proto files.
+	$(RUN) tools.proto
+
+format: .venv/.stamp ## Format the code and fix what lint can fix by itself.
+	$(RUN) ruff check --fix .
+	$(RUN) ruff format .
+
+clean: ## Remove .venv, caches and built packages.
+	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made again only when what it is made from has changed.
+.venv/.stamp: pyproject.toml constraints.txt tools/make-venv.sh
+	tools/make-venv.sh
+	@touch $@
