@@ -1,0 +1,218 @@
+"""The bytes on disk: segment header, frame, end frame and the `durable` file. Pure: no files, no
+state.
+
+All integers are little-endian. CRCs are CRC-32 as in zlib. Bytes in, values or errors out.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import NamedTuple, cast
+
+from wal.errors import Damaged, NewerVersion, NotALog
+from wal.record import Record
+
+FORMAT_VERSION = 1
+
+RECORD_BYTES_MAX = 16 << 20
+"""A record is an atomic unit that readers hold in memory; 16 MiB is the largest message of the
+users of this log."""
+
+FRAME_BODY_BYTES_MAX = 32 << 20
+"""A frame is written, read, checked and (when torn) put aside as a whole. Half a default segment: a
+rotation never wastes more than half of one, replay never holds more than this, and the first waiter
+of a flush does not wait for much more than its own record."""
+
+# Segment header, 64 bytes. Its size, magic, version and CRC stay where they are in all later
+# versions, so that "newer" can be told from "damaged".
+#
+#   0        8       12                      28        36     40     44             60     64
+#   +--------+-------+-----------------------+---------+------+------+--------------+------+
+#   | magic  |version| log id                |first LSN|chain | salt | zeros        | CRC  |
+#   +--------+-------+-----------------------+---------+------+------+--------------+------+
+#
+#   chain: the chain CRC at the end of the segment before.
+#   salt: random, seeds the CRC of each frame header in this file.
+#   CRC: of bytes 0 to 60.
+_SEGMENT = struct.Struct("<8sI16sQII16xI")
+SEGMENT_HEADER_BYTES = 64
+assert _SEGMENT.size == SEGMENT_HEADER_BYTES
+
+MAGIC = b"\x93WALSEG\n"
+"""The first byte is not ASCII and the last one is a newline: text mode transfers break it (as PNG's
+signature does)."""
+
+# Frame: a header of 28 bytes, then the body.
+#
+#   0        3      4       8           16      20         24           28
+#   +--------+------+-------+-----------+-------+----------+------------+--------------------+
+#   | marker | kind | body  | first LSN | count | body CRC | header CRC | count x 4 bytes:   | ...
+#   |        |      | bytes |           |       | (chain)  |            | payload lengths    |
+#   +--------+------+-------+-----------+-------+----------+------------+--------------------+
+#   ... and then the payloads, end to end.
+#
+#   kind: "R" records; "E" end of the segment (count 0, no body, the LSN that comes next).
+#   body CRC: crc32(body, seed = body CRC of the frame before): the chain.
+#   header CRC: crc32(bytes 0 to 24, seed = salt).
+#   The marker makes a header quick to search for. Zeros are never a valid frame.
+_FRAME = struct.Struct("<4sIQIII")
+FRAME_HEADER_BYTES = 28
+assert _FRAME.size == FRAME_HEADER_BYTES
+
+_FRAME_CHECKED_BYTES = 24
+FRAME_MARKER = b"\xf5WF"
+RECORDS_FRAME = FRAME_MARKER + b"R"
+END_FRAME = FRAME_MARKER + b"E"
+
+# The file `durable`, 24 bytes.
+#
+#   0           8                16      20     24
+#   +-----------+----------------+-------+------+
+#   | LSN       | log id, first  | chain | CRC  |      CRC: of bytes 0 to 20.
+#   |           | 8 bytes        |       |      |
+#   +-----------+----------------+-------+------+
+_DURABLE = struct.Struct("<Q8sII")
+DURABLE_BYTES = 24
+assert _DURABLE.size == DURABLE_BYTES
+
+_crc32 = zlib.crc32
+_new_record = partial(tuple.__new__, Record)  # half the cost of Record(...), and map() stays in C
+
+
+class SegmentHeader(NamedTuple):
+    """What a segment says about itself."""
+
+    log_id: bytes
+    first_lsn: int
+    chain: int
+    salt: int
+
+
+class Durable(NamedTuple):
+    """What the `durable` file says: everything up to `lsn`, with this chain CRC, was synced."""
+
+    lsn: int
+    log_id_start: bytes
+    chain: int
+
+
+class Frame(NamedTuple):
+    """A checked frame of records inside a buffer; `body` is where in the buffer its body starts."""
+
+    offset: int
+    first_lsn: int
+    record_count: int
+    body_bytes: int
+    chain: int
+    buffer: bytes
+    body: int
+
+    @property
+    def size_bytes(self) -> int:
+        return FRAME_HEADER_BYTES + self.body_bytes
+
+    @property
+    def raw(self) -> bytes:
+        """The frame's bytes, header and all."""
+        return self.buffer[self.body - FRAME_HEADER_BYTES : self.body + self.body_bytes]
+
+
+def first_chain(log_id: bytes) -> int:
+    """Return the chain CRC before the first record: two logs differ from the start."""
+    return _crc32(log_id)
+
+
+def encode_segment_header(header: SegmentHeader) -> bytes:
+    """Return the 64 bytes that open a segment."""
+    head = _SEGMENT.pack(MAGIC, FORMAT_VERSION, *header, 0)[:-4]
+    return head + _crc32(head).to_bytes(4, "little")
+
+
+def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
+    """Check and read a segment header.
+
+    Raises NotALog (wrong magic), NewerVersion, Damaged. `path` is for the message.
+    """
+    if len(data) < SEGMENT_HEADER_BYTES:
+        if MAGIC.startswith(data[:8]):
+            raise Damaged(path, 0, "a segment header of 64 bytes", f"{len(data)} bytes")
+        raise NotALog(path, f"it is {len(data)} bytes long and starts with {data[:8]!r}")
+    magic, version, log_id, first_lsn, chain, salt, crc = _SEGMENT.unpack_from(data)
+    # With the magic taken as read, so that a flipped bit in it is damage and a foreign file is not.
+    right = _crc32(MAGIC + data[8:60]) == crc
+    if magic != MAGIC:
+        if right:
+            raise Damaged(path, 0, f"magic {MAGIC!r}", repr(magic))
+        raise NotALog(path, f"it starts with {magic!r}")
+    if not right:
+        raise Damaged(path, 0, f"header CRC {crc:08x}", f"{_crc32(data[:60]):08x}")
+    if version > FORMAT_VERSION:
+        raise NewerVersion(path, version, FORMAT_VERSION)
+    return SegmentHeader(log_id, first_lsn, chain, salt)
+
+
+def encode_frame(
+    first_lsn: int, payloads: Sequence[bytes], chain: int, salt: int
+) -> tuple[bytes, int]:
+    """Return the bytes of a frame of records and the chain CRC after it. O(bytes)."""
+    count = len(payloads)
+    body = b"".join((struct.pack(f"<{count}I", *map(len, payloads)), *payloads))
+    chain = _crc32(body, chain)
+    return _frame_header((RECORDS_FRAME, len(body), first_lsn, count, chain), salt) + body, chain
+
+
+def encode_end(next_lsn: int, chain: int, salt: int) -> bytes:
+    """Return the frame that ends a segment; the chain stays as it is."""
+    return _frame_header((END_FRAME, 0, next_lsn, 0, chain), salt)
+
+
+def _frame_header(fields: tuple[bytes, int, int, int, int], salt: int) -> bytes:
+    head = _FRAME.pack(*fields, 0)[:_FRAME_CHECKED_BYTES]
+    return head + _crc32(head, salt).to_bytes(4, "little")
+
+
+def decode_frame_header(data: bytes, at: int, salt: int) -> tuple[bytes, int, int, int, int] | None:
+    """Return kind, body bytes, first LSN, count and body CRC of the frame header at `at`, or None.
+
+    The caller makes sure that 28 bytes are there.
+    """
+    kind, body_bytes, first_lsn, count, chain, crc = _FRAME.unpack_from(data, at)
+    if _crc32(data[at : at + _FRAME_CHECKED_BYTES], salt) != crc:
+        return None
+    if kind == RECORDS_FRAME:
+        sound = count > 0 and 4 * count <= body_bytes
+    else:
+        sound = kind == END_FRAME and count == 0 and body_bytes == 0
+    return (kind, body_bytes, first_lsn, count, chain) if sound else None
+
+
+def frame_records(frame: Frame, path: str) -> list[Record]:
+    """Split a checked frame into its records. O(records), with the least work for each."""
+    buffer, count = frame.buffer, frame.record_count
+    start = frame.body + 4 * count
+    ends = list(accumulate(struct.unpack_from(f"<{count}I", buffer, frame.body), initial=start))
+    if ends[-1] != frame.body + frame.body_bytes:
+        found = f"lengths that sum up to {ends[-1] - start}"
+        raise Damaged(path, frame.offset, f"{frame.body_bytes - 4 * count} bytes of records", found)
+    payloads = [buffer[begin:end] for begin, end in pairwise(ends)]
+    lsns = range(frame.first_lsn, frame.first_lsn + count)
+    return cast("list[Record]", list(map(_new_record, zip(lsns, payloads, strict=True))))
+
+
+def encode_durable(lsn: int, log_id: bytes, chain: int) -> bytes:
+    """Return the content of the `durable` file."""
+    head = _DURABLE.pack(lsn, log_id[:8], chain, 0)[:-4]
+    return head + _crc32(head).to_bytes(4, "little")
+
+
+def decode_durable(data: bytes) -> Durable | None:
+    """Read the `durable` file; None if it is not whole: it is never synced, so that proves
+    nothing."""
+    if len(data) != DURABLE_BYTES:
+        return None
+    lsn, log_id_start, chain, crc = _DURABLE.unpack(data)
+    return Durable(lsn, log_id_start, chain) if _crc32(data[:-4]) == crc else None

@@ -1,0 +1,43 @@
+"""The lock file: one writer for each log, and a name for who it is."""
+
+from __future__ import annotations
+
+import os
+
+from wal.errors import Locked
+from wal.filesystem import FileSystem, write_all
+
+
+class Lock:
+    """An exclusive lock (flock(2)) on a file that holds the pid of its holder.
+
+    The kernel lets it go when the process ends, however it ends, so a leftover file means nothing.
+    The file is never removed: between the removal and a new one two processes could each hold a
+    lock.
+    """
+
+    def __init__(self, file_system: FileSystem, path: str) -> None:
+        """Take the lock. Raises Locked, with the holder's pid, if another has it."""
+        self._file_system = file_system
+        self._fd: int | None = None
+        fd = file_system.open(path, write=True, create=True)
+        try:
+            if not file_system.lock(fd):
+                raise Locked(path, _parse_pid(file_system.pread(fd, 32, 0)))
+            file_system.ftruncate(fd, 0)
+            write_all(file_system, fd, b"%d\n" % os.getpid(), 0)
+        except BaseException:
+            file_system.close(fd)
+            raise
+        self._fd = fd
+
+    def release(self) -> None:
+        """Let the lock go. Idempotent."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            self._file_system.close(fd)
+
+
+def _parse_pid(content: bytes) -> int:
+    text = content.strip()
+    return int(text) if text.isdigit() else 0
