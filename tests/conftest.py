@@ -1,0 +1,50 @@
+"""What holds for every test: the same inputs at each run, and nothing left behind at the end."""
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from hypothesis import settings
+
+from tests import leftovers
+
+# "ci" is loaded always, so that a run here and a run there try the same inputs. To look for new
+# ones: make test ARGS="--hypothesis-profile=explore"; what it finds becomes an @example.
+settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+settings.register_profile("explore", deadline=None, print_blob=True, max_examples=2_000)
+settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fail the run when a process, a listening socket or a temporary file outlives it."""
+    run_id = str(uuid.uuid4())
+    base = tmp_path_factory.getbasetemp()
+    scratch = tmp_path_factory.mktemp("tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(leftovers.RUN_MARKER, run_id)
+        # Temporary files of the code under test and of its children go where they can be found.
+        patch.setenv("TMPDIR", str(scratch))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
+        processes = leftovers.wait_until_none(lambda: leftovers.find_processes(run_id, [base]))
+    found = [leftovers.describe_process(process) for process in processes]
+    end_processes(processes)
+    found += leftovers.find_listeners()
+    found += leftovers.find_files(scratch)
+    if found:
+        pytest.fail("the run left behind:\n" + "\n".join(found), pytrace=False)
+
+
+def end_processes(processes: list[psutil.Process]) -> None:
+    """End what was reported, so that one leak does not disturb the runs after it."""
+    for process in processes:
+        try:
+            process.kill()
+            if process.ppid() == os.getpid():
+                process.wait()
+        except psutil.NoSuchProcess:
+            continue
