@@ -1,0 +1,182 @@
+"""What users install: the wheel made from the sdist, in an environment with nothing but it."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DEVELOPMENT = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a command that must succeed and return what it wrote to stdout."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the sdist and the wheel that was built from it."""
+    directory = tmp_path_factory.mktemp("built")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, ROOT, cwd=directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def installed_wheel(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The path of `titan` in a new environment that holds the wheel and what it depends on.
+
+    The dependencies are links to the files installed here, so nothing is downloaded, and only
+    those the wheel declares, and theirs, so a forgotten one is missed.
+    """
+    environment = tmp_path_factory.mktemp("installed")
+    venv.create(environment, symlinks=True)
+    python = environment / "bin" / "python"
+    [wheel] = built.glob("*.whl")
+    pip = (sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet")
+    run(*pip, "--no-index", "--no-deps", wheel, cwd=environment)
+    [site_packages] = environment.glob("lib/python*/site-packages")
+    link_dependencies(PROJECT["dependencies"], site_packages)
+    return environment / "bin" / "titan"
+
+
+def link_dependencies(requirements: list[str], site_packages: Path) -> None:
+    """Link each required distribution, and what it requires, into `site_packages`."""
+    linked = set()
+    waiting = list(requirements)
+    while waiting:
+        requirement = Requirement(waiting.pop())
+        if requirement.name in linked or not applies(requirement):
+            continue
+        linked.add(requirement.name)
+        distribution = metadata.distribution(requirement.name)
+        waiting += distribution.requires or []
+        for top in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+            if not (site_packages / top).exists():
+                (site_packages / top).symlink_to(Path(str(distribution.locate_file(top))))
+
+
+def applies(requirement: Requirement) -> bool:
+    """Whether it is needed here and without extras."""
+    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+
+
+def test_the_sdist_is_the_whole_project(built: Path) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"Makefile", "constraints.txt", "LICENSE", "CHANGELOG.md", "tests/conftest.py"}
+    wanted |= {"proto/titan/rpc/v1/manager.proto", "tools/proto.py", ".ci/run"}
+    assert wanted <= names
+    top_folders = {name.partition("/")[0] for name in names if "/" in name}
+    assert top_folders == {".ci", "proto", "tests", "titan", "tools", "wal"}
+
+
+def test_sdist_and_tree_build_the_same_wheel(built: Path, tmp_path: Path) -> None:
+    run(
+        *(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT),
+        cwd=tmp_path,
+    )
+    [from_sdist], [from_tree] = built.glob("*.whl"), tmp_path.glob("*.whl")
+    with zipfile.ZipFile(from_sdist) as one, zipfile.ZipFile(from_tree) as other:
+        assert one.namelist() == other.namelist()
+        assert [one.read(name) for name in one.namelist()] == [
+            other.read(name) for name in other.namelist()
+        ]
+        assert {"titan/py.typed", "wal/py.typed", "titan/rpc/v1/manager_pb2.pyi"} <= set(
+            one.namelist()
+        )
+
+
+def test_the_wheel_imports_from_where_it_is_installed(
+    installed_wheel: Path, tmp_path: Path
+) -> None:
+    program = "import titan, wal; print(titan.__file__); print(wal.__file__)"
+    python = installed_wheel.parent / "python"
+    files = run(python, "-c", program, cwd=tmp_path).split()
+    assert all(Path(file).is_relative_to(installed_wheel.parents[1]) for file in files)
+    assert all((Path(file).parent / "py.typed").is_file() for file in files)
+
+
+def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
+    installed_wheel: Path, tmp_path: Path
+) -> None:
+    program = (
+        "import importlib, pkgutil, titan, wal\n"
+        "for package in (titan, wal):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        if not module.name.endswith('__main__'):\n"
+        "            importlib.import_module(module.name)\n"
+    )
+    run(installed_wheel.parent / "python", "-W", "error", "-c", program, cwd=tmp_path)
+
+
+def test_the_command_tells_its_usage_and_version(installed_wheel: Path, tmp_path: Path) -> None:
+    assert "submit" in run(installed_wheel, "--help", cwd=tmp_path)
+    assert PROJECT["version"] in run(installed_wheel, "--version", cwd=tmp_path)
+
+
+def test_the_least_versions_are_those_the_generated_code_accepts() -> None:
+    generated = ROOT / "titan" / "rpc" / "v1"
+    grpc = re.search(
+        r"GRPC_GENERATED_VERSION = '(.+)'", (generated / "manager_pb2_grpc.py").read_text()
+    )
+    protobuf = re.search(
+        r"Protobuf Python Version: (.+)", (generated / "manager_pb2.py").read_text()
+    )
+    assert grpc
+    assert protobuf
+    wanted = {f"grpcio>={grpc[1]}", f"protobuf>={protobuf[1]}"}
+    assert wanted <= set(PROJECT["dependencies"])
+
+
+def test_the_constraints_pin_every_development_package() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
+    pinned = {line.partition("==")[0] for line in pins}
+    assert {Requirement(line).name for line in DEVELOPMENT} <= pinned
+
+
+def test_make_stops_with_the_line_to_type_where_python_has_no_venv(tmp_path: Path) -> None:
+    assert "apt-get install python3-venv\n" in make_venv_with(
+        tmp_path, 'case "$2" in *ensurepip*) exit 1 ;; esac'
+    )
+
+
+def test_make_stops_with_the_line_to_type_where_python_is_too_old(tmp_path: Path) -> None:
+    assert "apt-get install python3.11 python3.11-venv\n" in make_venv_with(tmp_path, "exit 1")
+
+
+def make_venv_with(directory: Path, python3: str) -> str:
+    """Run tools/make-venv.sh with a fake python3, the only Python there; return its stderr."""
+    commands = directory / "bin"
+    commands.mkdir()
+    for name in ("sh", "id", "basename"):
+        (commands / name).symlink_to(shutil.which(name) or name)
+    fake = commands / "python3"
+    fake.write_text(f"#!/bin/sh\n{python3}\n")
+    fake.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / "tools" / "make-venv.sh"],
+        cwd=directory,
+        env={"PATH": str(commands)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert not (directory / ".venv").exists()
+    return done.stderr
