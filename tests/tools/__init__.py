@@ -1,0 +1,1 @@
+"""The developers' tools do what they say."""
