@@ -314,6 +314,9 @@ class Log:
         except WriteFailed as error:
             # All records are durable; only the mark of a clean stop is missing.
             self._on_warning(f"the end frame was not written: {error}")
+        except LogFailed as error:
+            self._refuse(error)
+            raise
 
     def _release(self) -> None:
         with self._mutex:

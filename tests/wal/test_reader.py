@@ -1,0 +1,199 @@
+"""What a reader does: follow, resume, and refuse what is not the history it knows."""
+
+import pytest
+
+from tests.wal.builders import Disk, append_frames, fake_disk, payload, payloads, written_log
+from wal import Damaged, Log, NotALog, Position, PositionMismatch, Reader, RecordsGone
+from wal import reader as reader_module
+
+
+def reader_of(disk: Disk, after_lsn: int = 0, position: Position | None = None) -> Reader:
+    return Reader(
+        disk.directory, file_system=disk.file_system, after_lsn=after_lsn, position=position
+    )
+
+
+def test_a_reader_follows_across_rotations_and_restarts(disk: Disk) -> None:
+    log = disk.open()
+    with reader_of(disk) as reader:
+        assert reader.read() == []
+        seen: list[bytes] = []
+        written: list[bytes] = []
+        for run in range(6):
+            written += append_frames(log, start=len(written) + 1, frames=5)
+            seen += payloads(reader.read())
+            assert seen == written
+            assert reader.read() == []
+            assert reader.position == log.position
+            (log.close if run % 2 else log.abandon)()
+            log = disk.open()
+        assert reader.read() == []
+        assert reader.log_id == log.log_id
+    log.close()
+    assert len(disk.segments()) > 5
+
+
+@pytest.mark.parametrize("max_records", [1, 2, 3, 7, 1_000])
+def test_a_reader_may_take_few_records_at_a_time(disk: Disk, max_records: int) -> None:
+    written = written_log(disk, frames=10, records=5)
+    with reader_of(disk) as reader:
+        seen: list[bytes] = []
+        while records := reader.read(max_records):
+            assert len(records) <= max_records
+            seen += payloads(records)
+            assert reader.position.lsn == len(seen)
+        assert seen == written
+        assert reader.read(0) == []
+
+
+def test_a_reader_starts_behind_any_record(disk: Disk) -> None:
+    written = written_log(disk, frames=10, records=3)
+    for after_lsn in range(len(written) + 1):
+        with reader_of(disk, after_lsn) as reader:
+            assert reader.position.lsn == after_lsn
+            records = reader.read()
+            assert payloads(records) == written[after_lsn:]
+            assert not records or records[0].lsn == after_lsn + 1
+
+
+def test_a_reader_waits_for_a_record_that_is_not_there_yet(disk: Disk) -> None:
+    log = disk.open()
+    append_frames(log, start=1, frames=2, records=3)
+    with reader_of(disk, after_lsn=10) as reader:
+        assert reader.read() == []
+        append_frames(log, start=7, frames=12, records=3)
+        assert [record.lsn for record in reader.read()] == list(range(11, 43))
+    log.close()
+
+
+def test_a_reader_resumes_from_every_position_it_ever_had(disk: Disk) -> None:
+    written = written_log(disk, frames=12, records=3)
+    positions = []
+    with reader_of(disk) as reader:
+        positions.append(reader.position)
+        while reader.read(1):
+            positions.append(reader.position)
+    assert [position.lsn for position in positions] == list(range(len(written) + 1))
+    for position in positions:
+        with reader_of(disk, position=position) as reader:
+            assert reader.position == position
+            assert payloads(reader) == written[position.lsn :]
+
+
+def test_a_position_of_another_log_or_history_is_refused(disk: Disk) -> None:
+    written_log(disk, frames=6)
+    with reader_of(disk) as reader:
+        reader.read(5)
+        good = reader.position
+    reader_of(disk, position=good).close()
+    for bad in (
+        good._replace(log_id=bytes(16)),
+        good._replace(chain=good.chain ^ 1),
+        good._replace(lsn=good.lsn + 1, chain=0),
+        good._replace(lsn=0),
+        good._replace(lsn=500),
+    ):
+        with pytest.raises(PositionMismatch) as caught:
+            reader_of(disk, position=bad)
+        assert caught.value.expected != caught.value.found
+
+
+def test_a_directory_without_a_log_is_refused(disk: Disk) -> None:
+    with pytest.raises(NotALog):
+        reader_of(disk)
+    disk.file_system.make_directory(disk.directory)
+    with pytest.raises(NotALog):
+        reader_of(disk)
+
+
+def test_records_before_the_oldest_segment_are_gone(disk: Disk) -> None:
+    written = written_log(disk, frames=10)
+    follower = reader_of(disk)
+    first_segment = payloads(follower.read(1))
+    disk.file_system.unlink(disk.segments()[0])
+    with pytest.raises(RecordsGone) as caught:
+        reader_of(disk)
+    with reader_of(disk, after_lsn=caught.value.first_lsn - 1) as reader:
+        assert payloads(reader) == written[caught.value.first_lsn - 1 :]
+    # A reader that has the file open reads on; one that is too late is told.
+    assert first_segment + payloads(follower) == written
+    follower.close()
+
+
+def test_a_segment_removed_in_front_of_a_reader_is_gone(disk: Disk) -> None:
+    written_log(disk, frames=20)
+    with reader_of(disk) as reader:
+        disk.file_system.unlink(disk.segments()[1])
+        with pytest.raises(RecordsGone):
+            list(reader)
+
+
+def test_a_frame_that_nothing_covers_is_not_shown(disk: Disk) -> None:
+    """Invariant 7: a whole frame that may not be synced yet is no record yet."""
+    written = written_log(disk, frames=2)
+    disk.file_system.unlink(f"{disk.directory}/durable")
+    with reader_of(disk) as reader:
+        # Only that the second frame follows it speaks for the first one.
+        assert payloads(reader.read()) == written[:2]
+        assert reader.read() == []
+        # Opening the log makes sure of the last frame, and says so.
+        log = disk.open()
+        assert payloads(reader.read()) == written[2:]
+        log.close()
+
+
+def test_a_clean_stop_covers_the_last_frame_without_durable(disk: Disk) -> None:
+    written = written_log(disk, frames=2, end=Log.close)
+    disk.file_system.unlink(f"{disk.directory}/durable")
+    with reader_of(disk) as reader:
+        assert payloads(reader.read()) == written
+
+
+def test_a_flipped_bit_stops_a_reader_and_never_shows_a_wrong_record() -> None:
+    disk, file_system = fake_disk()
+    written = written_log(disk, frames=6)
+    for path in disk.segments():
+        whole = bytes(file_system.files[path])
+        for bit in range(0, 8 * len(whole.rstrip(b"\0")), 5):
+            changed = bytearray(whole)
+            changed[bit // 8] ^= 1 << bit % 8
+            file_system.put(path, bytes(changed))
+            seen: list[bytes] = []
+            with pytest.raises(Damaged):
+                read_into(seen, disk)
+            assert seen == written[: len(seen)]
+        file_system.put(path, whole)
+
+
+def read_into(seen: list[bytes], disk: Disk) -> None:
+    with reader_of(disk) as reader:
+        while records := reader.read(1):
+            seen += payloads(records)
+
+
+def test_one_read_is_bounded_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "READ_BYTES_MAX", 3_000)
+    monkeypatch.setattr(reader_module, "GATHER_BYTES", 500)
+    disk, _ = fake_disk(segment_bytes=2048)
+    written = written_log(disk, frames=100)
+    seen: list[bytes] = []
+    with reader_of(disk) as reader:
+        reads = 0
+        while records := reader.read():
+            assert sum(len(record.payload) for record in records) < 4_000
+            seen += payloads(records)
+            reads += 1
+    assert seen == written
+    assert reads > 3
+
+
+def test_a_large_record_is_read_though_it_is_larger_than_a_buffer(disk: Disk) -> None:
+    disk.segment_bytes = 1 << 16
+    written = [b"x" * 300_000, payload(1), b"y" * 70_000]
+    log = disk.open()
+    for each in written:
+        log.append(each)
+        assert log.flush()
+    with reader_of(disk) as reader:
+        assert payloads(reader) == written
+    log.close()
