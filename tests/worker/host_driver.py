@@ -1,0 +1,204 @@
+"""A real task host in a directory of its own, spoken to as an agent does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tests.worker import builders
+from titan.model import AttemptKey
+from titan.worker import directory, protocol
+from titan.worker.messages import Launch, Report, ReportKind, StartBatch, Stop, StopMode
+from titan.worker.spawn import output_path
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 20.0
+
+
+def wait_for(find: Callable[[], T | None], what: str) -> T:
+    """What `find` finds, as soon as it finds something true. Fails after the deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (found := find()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.005)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is not a zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+
+
+class HostDriver:
+    """Starts the host and is its agent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.process: subprocess.Popen[bytes] | None = None
+        self.reports: list[Report] = []
+        self.left = False
+        self._connection: socket.socket | None = None
+        self._decoder = protocol.Decoder()
+
+    def start(self, environment: dict[str, str] | None = None) -> None:
+        """Start the process."""
+        with (self.path / "host.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "titan.worker.host", str(self.path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **(environment or {})},
+            )
+
+    def connect(self, name: str = "w1", detach_limit_seconds: float = 600) -> protocol.Welcome:
+        """Connect as a new agent; the welcome."""
+        answer = self.greet(name, detach_limit_seconds)
+        assert isinstance(answer, protocol.Welcome), answer
+        return answer
+
+    def greet(
+        self, name: str = "w1", detach_limit_seconds: float = 600, major: int = 1
+    ) -> protocol.Message:
+        """Connect as a new agent; the host's first message."""
+        self.disconnect()
+        self._connection = wait_for(self._try_connect, "the host to listen")
+        self._decoder = protocol.Decoder()
+        self.reports.clear()
+        limit_ms = int(detach_limit_seconds * 1000)
+        self.send(protocol.Hello(major, 0, name, "127.0.0.1:50051", limit_ms))
+        return self._receive()
+
+    def _try_connect(self) -> socket.socket | None:
+        with contextlib.suppress(OSError):
+            return directory.connect(self.path)
+        return None
+
+    def disconnect(self) -> None:
+        """Go away as a killed agent does."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def send(self, message: protocol.Message) -> None:
+        assert self._connection is not None
+        self._connection.sendall(protocol.encode(message))
+
+    def run(self, *command: str | bytes, job_id: int = 1, **batch: object) -> AttemptKey:
+        """Start a job of one task."""
+        self.send_batch(builders.batch(builders.launch(*command, job_id=job_id), **batch))  # type: ignore[arg-type]
+        return builders.key(job_id)
+
+    def run_launch(self, launch: Launch) -> AttemptKey:
+        """Start a job of one task."""
+        self.send_batch(builders.batch(launch))
+        return builders.key(launch.job_id)
+
+    def send_batch(self, batch: StartBatch) -> None:
+        self.send(protocol.StartTasks(batch))
+
+    def stop(self, *keys: AttemptKey, mode: StopMode = StopMode.CANCEL, grace_ms: int = 0) -> None:
+        self.send(protocol.StopTasks(tuple(Stop(key, mode, grace_ms) for key in keys)))
+
+    def _receive(self) -> protocol.Message:
+        assert self._connection is not None
+        self._connection.settimeout(DEADLINE_SECONDS)
+        while True:
+            data = self._connection.recv(1 << 18)
+            assert data, f"the host closed the connection: {self.log()}"
+            for message in self._decoder.feed(data):
+                # Tests have one message in flight when they ask for one.
+                return message
+
+    def pump(self) -> bool:
+        """Take in what the host says next; False at the end of it."""
+        assert self._connection is not None
+        self._connection.settimeout(DEADLINE_SECONDS)
+        data = self._connection.recv(1 << 18)
+        for message in self._decoder.feed(data):
+            if isinstance(message, protocol.Reports):
+                self.reports += message.reports
+            elif isinstance(message, protocol.LeftAll):
+                self.left = True
+        return bool(data)
+
+    def wait_until(self, condition: Callable[[], T | None]) -> T:
+        """Take in what the host says until the condition is true of it."""
+        while not (found := condition()):
+            assert self.pump(), f"the host ended: {self.log()}"
+        return found
+
+    def find_end(self, key: AttemptKey) -> Report | None:
+        """The report that the attempt is over."""
+        return next(
+            (r for r in self.reports if r.key == key and r.kind != ReportKind.STARTED), None
+        )
+
+    def wait_end(self, key: AttemptKey) -> Report:
+        """The report that the attempt is over."""
+        return self.wait_until(lambda: self.find_end(key))
+
+    def wait_start(self, key: AttemptKey) -> Report:
+        """The report that the attempt has started."""
+        return self.wait_until(
+            lambda: next(
+                (r for r in self.reports if r.key == key and r.kind == ReportKind.STARTED), None
+            )
+        )
+
+    def output(self, key: AttemptKey, suffix: bytes = b"out") -> bytes:
+        """What the attempt has written so far."""
+        path = Path(os.fsdecode(self.output_path(key, suffix)))
+        return path.read_bytes() if path.exists() else b""
+
+    def wait_output(self, key: AttemptKey) -> bytes:
+        """The first whole line it has written, as soon as there is one."""
+        wait_for(lambda: b"\n" in self.output(key), "output")
+        return self.output(key)
+
+    def output_path(self, key: AttemptKey, suffix: bytes = b"out") -> bytes:
+        return output_path(os.fsencode(self.path / "output"), key, suffix)
+
+    def log(self) -> str:
+        return (self.path / "host.log").read_text()
+
+    def kill(self) -> None:
+        """Kill the host as the kernel's OOM killer would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.disconnect()
+
+    def close(self) -> None:
+        """End everything."""
+        process = self.process
+        if process is not None and process.poll() is None:
+            if self._connection is None:
+                with contextlib.suppress(AssertionError):
+                    self.connect()
+            if self._connection is not None:
+                with contextlib.suppress(OSError):
+                    self.send(protocol.Leave(0))
+                    while not self.left and self.pump():
+                        pass
+        self.disconnect()
+        if process is not None:
+            try:
+                process.wait(DEADLINE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()

@@ -1,0 +1,54 @@
+"""How Titan's servers log: one line each on stderr, in UTC, key=value at the end.
+
+    2026-11-20T14:03:11.123Z INFO registered worker_id=5f0c session=77ab
+
+Values go into `extra={"fields": {…}}`, or simply into the message: what is worth a field
+is what somebody will search for.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Final
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+class LineFormatter(logging.Formatter):
+    """A record as one line; a traceback, if there is one, on the lines after it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        # A newline in a message would look like a second record.
+        message = record.getMessage().replace("\n", "\\n")
+        line = f"{seconds}.{int(record.msecs):03d}Z {record.levelname} {message}"
+        fields = getattr(record, "fields", None)
+        if isinstance(fields, dict):
+            line += "".join(f" {name}={_shown(value)}" for name, value in fields.items())
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def set_up(level: str) -> None:
+    """Log to stderr from `level` (one of LEVELS, any case) upwards. Raises ValueError."""
+    if level.lower() not in LEVELS:
+        raise ValueError(f"{level!r} is no log level; use one of {', '.join(LEVELS)}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    if text and not any(character.isspace() or character in '"=' for character in text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

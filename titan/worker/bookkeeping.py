@@ -1,0 +1,444 @@
+"""What the task host decides: who runs, who waits, what is reported, what is written down.
+
+Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
+performed in their order by a shell: `host.py` with real processes, the simulation with
+invented ones. The shell's duties:
+
+* `Journal(record)` is on file before any later action is performed. After a crash,
+  `records.recover` reads them back.
+* `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`.
+* `StartGraceTimer` is answered by `grace_over` after that time; an attempt that has
+  ended in between does not mind.
+
+Admission. The manager decides who may run at once. For each class S attempts may, and
+`live` attempts wait or run. A batch sets S = min(slots, live); the end of an attempt
+lowers live, and S to at most live. While fewer than S run the oldest waiting one starts.
+So attempts beyond S were sent ahead: they start when one before them ends, without a
+round trip to the manager, and never make more of the class run than it granted.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from titan.model import AttemptKey, Reason, State
+from titan.worker import signals
+from titan.worker.messages import (
+    Environment,
+    Exit,
+    HeldAttempt,
+    HeldState,
+    Launch,
+    Report,
+    ReportKind,
+    StartBatch,
+    Stop,
+    StopMode,
+)
+from titan.worker.records import (
+    AcknowledgedRecord,
+    ClusterRecord,
+    EndRecord,
+    ForgottenRecord,
+    IntentRecord,
+    ProcessRecord,
+    Record,
+    Recovered,
+)
+from titan.worker.signals import SIGKILL, SIGTERM
+
+# What the shell is to do. ----------------------------------------------------------------------
+
+
+class Spawn(NamedTuple):
+    """Start the attempt's process; answer with `started` or `not_launched`."""
+
+    key: AttemptKey
+    launch: Launch
+    environment: Environment
+
+
+class Signal(NamedTuple):
+    """Send the signal to all processes of a running attempt."""
+
+    key: AttemptKey
+    signal: int
+
+
+class StartGraceTimer(NamedTuple):
+    """Call `grace_over` after that time."""
+
+    key: AttemptKey
+    grace_ms: int
+
+
+class Journal(NamedTuple):
+    """Write the record down before anything that follows."""
+
+    record: Record
+
+
+class Emit(NamedTuple):
+    """Pass the report to the agent, if there is one: a new one gets it with `reports`."""
+
+    report: Report
+
+
+class Left(NamedTuple):
+    """After `leave`: nothing runs any more."""
+
+
+Action: TypeAlias = Spawn | Signal | StartGraceTimer | Journal | Emit | Left
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt that waits or runs."""
+
+    key: AttemptKey
+    launch: Launch
+    environment: Environment
+    is_started: bool = False
+    """It was given to the shell to spawn: it counts as running."""
+    process: ProcessRecord | None = None
+    """None until the shell has answered."""
+    start_us: int = 0
+    is_cancelled: bool = False
+    stop_signal: int = 0
+    """The last signal it was sent, or will be sent as soon as it has a process."""
+
+
+@dataclass(slots=True)
+class ClassQueue:
+    """The attempts of one class. Invariants: running ≤ live, allowed ≤ live."""
+
+    waiting: OrderedDict[AttemptKey, None]
+    live: int = 0
+    running: int = 0
+    allowed: int = 0
+
+
+class Bookkeeping:
+    """The table of attempts of one host instance.
+
+    Every method returns what is to be done, in order. All take O(1) per attempt they
+    name. `now_us` is wall-clock time and may step: only reports carry it.
+    """
+
+    def __init__(self, recovered: Recovered | None = None) -> None:
+        """Starts empty, or with the unacknowledged ends of the instance before it."""
+        self.cluster_id = b""
+        self.is_leaving = False
+        self.last_report_seq = 0
+        self._attempts: dict[AttemptKey, Attempt] = {}
+        self._classes: dict[int, ClassQueue] = {}
+        # Unacknowledged, by number. Those that end an attempt are also found by its key.
+        self._reports: deque[Report] = deque()
+        self._ended: dict[AttemptKey, Report] = {}
+        if recovered is not None:
+            self.cluster_id = recovered.cluster_id
+            for report in recovered.ends:
+                self._add_report(report)
+
+    # Reading ------------------------------------------------------------------------------------
+
+    @property
+    def reports(self) -> Sequence[Report]:
+        """The unacknowledged reports in order; the last has number `last_report_seq`."""
+        return self._reports
+
+    @property
+    def live_count(self) -> int:
+        """How many attempts wait or run."""
+        return len(self._attempts)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, runs or is unacknowledged: the host is not needed."""
+        return not self._attempts and not self._reports
+
+    def is_stopping(self, key: AttemptKey) -> bool:
+        """Whether it was told to end."""
+        attempt = self._attempts.get(key)
+        return attempt is not None and attempt.stop_signal != 0
+
+    def live(self) -> Iterator[HeldAttempt]:
+        """The attempts that wait or run. Those that ended unacknowledged are in `reports`."""
+        for attempt in self._attempts.values():
+            state = HeldState.RUNNING if attempt.start_us else HeldState.QUEUED
+            yield HeldAttempt(attempt.key, state, attempt.start_us)
+
+    def records(self) -> Iterator[Record]:
+        """What a fresh journal must hold in place of all that was written so far."""
+        if self.cluster_id:
+            yield ClusterRecord(self.cluster_id)
+        for report in self._ended.values():
+            yield EndRecord(report)
+        for attempt in self._attempts.values():
+            if attempt.is_started:
+                yield IntentRecord(attempt.key)
+            if attempt.process is not None:
+                yield attempt.process
+
+    # The agent's messages -----------------------------------------------------------------------
+
+    def join(self, cluster_id: bytes) -> list[Action]:
+        """The cluster that attempts come from now."""
+        if cluster_id == self.cluster_id:
+            return []
+        self.cluster_id = cluster_id
+        return [Journal(ClusterRecord(cluster_id))]
+
+    def start(self, batch: StartBatch) -> list[Action]:
+        """Queue the attempts and start those that may run.
+
+        An attempt that is held, or ended unacknowledged, is ignored: it came twice.
+        While leaving all are: the manager will place them elsewhere.
+        """
+        if self.is_leaving:
+            return []
+        touched: dict[int, None] = {}
+        for start in batch.starts:
+            launch = batch.launches[start.launch]
+            key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
+            if key in self._attempts or key in self._ended:
+                continue
+            self._attempts[key] = Attempt(key, launch, batch.environments[launch.environment])
+            queue = self._classes.get(launch.class_id)
+            if queue is None:
+                queue = self._classes[launch.class_id] = ClassQueue(OrderedDict())
+            queue.waiting[key] = None
+            queue.live += 1
+            touched[launch.class_id] = None
+        for class_id, slots in batch.slots:
+            queue = self._classes.get(class_id)
+            if queue is not None:
+                queue.allowed = min(slots, queue.live)
+                touched[class_id] = None
+        actions: list[Action] = []
+        for class_id in touched:
+            self._start_waiting(self._classes[class_id], actions)
+        # All intents first: they are then one write to the journal.
+        actions.sort(key=_is_spawn)
+        return actions
+
+    def stop(self, stops: Iterable[Stop], now_us: int) -> list[Action]:
+        """Cancel or recall attempts, whether they wait, run, ended or were never here."""
+        actions: list[Action] = []
+        for stop in stops:
+            attempt = self._attempts.get(stop.key)
+            if attempt is None:
+                if stop.key not in self._ended:
+                    self._end_unstarted(stop, now_us, "never started here", actions)
+            elif not attempt.is_started:
+                self._remove(attempt)
+                self._end_unstarted(stop, now_us, "cancelled before it started", actions)
+                self._start_next(attempt, actions)
+            elif stop.mode == StopMode.CANCEL:
+                attempt.is_cancelled = True
+                self._terminate(attempt, stop.grace_ms, actions)
+        return actions
+
+    def acknowledge(self, report_seq: int) -> list[Action]:
+        """The manager has every report up to this one: they are forgotten."""
+        reports = self._reports
+        if not reports or reports[0].seq > report_seq:
+            return []
+        while reports and reports[0].seq <= report_seq:
+            report = reports.popleft()
+            if report.kind != ReportKind.STARTED:
+                del self._ended[report.key]
+        return [Journal(AcknowledgedRecord(report_seq))]
+
+    def leave(self, grace_ms: int) -> list[Action]:
+        """Drop what waits, stop what runs, report no end any more; then `Left`.
+
+        Again, with a shorter grace: the first grace to run out counts.
+        """
+        self.is_leaving = True
+        actions: list[Action] = []
+        for attempt in list(self._attempts.values()):
+            if attempt.is_started:
+                self._terminate(attempt, grace_ms, actions)
+            else:
+                self._remove(attempt)
+        if not self._attempts:
+            actions.append(Left())
+        return actions
+
+    # What became of actions ---------------------------------------------------------------------
+
+    def started(self, key: AttemptKey, pid: int, start_ticks: int, now_us: int) -> list[Action]:
+        """It was spawned."""
+        attempt = self._attempts[key]
+        assert attempt.is_started, f"{key} still waits"
+        assert attempt.process is None, f"{key} started twice"
+        attempt.process = ProcessRecord(key, pid, start_ticks)
+        attempt.start_us = now_us
+        actions: list[Action] = [Journal(attempt.process)]
+        if not self.is_leaving:
+            report = self._add_report(Report(0, ReportKind.STARTED, key, start_us=now_us))
+            actions.append(Emit(report))
+        if attempt.stop_signal:
+            actions.append(Signal(key, attempt.stop_signal))
+        return actions
+
+    def not_launched(self, key: AttemptKey, detail: str, now_us: int) -> list[Action]:
+        """It could not be spawned, for the reason in the sentence `detail`."""
+        attempt = self._attempts[key]
+        assert attempt.is_started, f"{key} still waits"
+        assert attempt.process is None, f"{key} is running"
+        report = Report(
+            0,
+            ReportKind.ENDED,
+            key,
+            State.CANCELLED if attempt.is_cancelled else State.FAILED,
+            Reason.CANCELLED if attempt.is_cancelled else Reason.LAUNCH_ERROR,
+            end_us=now_us,
+            detail=detail,
+        )
+        return self._ended_with(attempt, report)
+
+    def exited(self, key: AttemptKey, how: Exit, now_us: int) -> list[Action]:
+        """Its main process has ended, and the rest of its group was killed."""
+        attempt = self._attempts[key]
+        assert attempt.process is not None, f"{key} is not running"
+        state, reason, detail = _judge(how)
+        report = Report(
+            0,
+            ReportKind.ENDED,
+            key,
+            State.CANCELLED if attempt.is_cancelled else state,
+            Reason.CANCELLED if attempt.is_cancelled else reason,
+            how.exit_code,
+            how.signal,
+            attempt.start_us,
+            # The clock may have been set back while it ran.
+            max(now_us, attempt.start_us),
+            how.cpu_user_us,
+            how.cpu_system_us,
+            how.max_rss_bytes,
+            detail,
+        )
+        return self._ended_with(attempt, report)
+
+    def grace_over(self, key: AttemptKey) -> list[Action]:
+        """The time that it had to end by itself has passed."""
+        attempt = self._attempts.get(key)
+        if attempt is None or attempt.stop_signal == SIGKILL:
+            return []
+        actions: list[Action] = []
+        self._terminate(attempt, 0, actions)
+        return actions
+
+    # Helpers ------------------------------------------------------------------------------------
+
+    def _ended_with(self, attempt: Attempt, report: Report) -> list[Action]:
+        self._remove(attempt)
+        if self.is_leaving:
+            actions: list[Action] = [Journal(ForgottenRecord(attempt.key))]
+            if not self._attempts:
+                actions.append(Left())
+            return actions
+        report = self._add_report(report)
+        actions = [Journal(EndRecord(report)), Emit(report)]
+        self._start_next(attempt, actions)
+        return actions
+
+    def _end_unstarted(self, stop: Stop, now_us: int, detail: str, actions: list[Action]) -> None:
+        if self.is_leaving:
+            return
+        if stop.mode == StopMode.CANCEL:
+            report = Report(
+                0,
+                ReportKind.ENDED,
+                stop.key,
+                State.CANCELLED,
+                Reason.CANCELLED,
+                end_us=now_us,
+                detail=detail,
+            )
+        else:
+            report = Report(0, ReportKind.RECALLED, stop.key, end_us=now_us)
+        report = self._add_report(report)
+        actions += (Journal(EndRecord(report)), Emit(report))
+
+    def _terminate(self, attempt: Attempt, grace_ms: int, actions: list[Action]) -> None:
+        """SIGTERM the first time, and a timer for the rest; SIGKILL when there is no grace."""
+        if attempt.stop_signal == SIGKILL:
+            return
+        if grace_ms > 0:
+            actions.append(StartGraceTimer(attempt.key, grace_ms))
+            if attempt.stop_signal:
+                return
+        attempt.stop_signal = SIGTERM if grace_ms > 0 else SIGKILL
+        if attempt.process is not None:
+            actions.append(Signal(attempt.key, attempt.stop_signal))
+
+    def _add_report(self, report: Report) -> Report:
+        self.last_report_seq += 1
+        report = report._replace(seq=self.last_report_seq)
+        self._reports.append(report)
+        if report.kind != ReportKind.STARTED:
+            self._ended[report.key] = report
+        return report
+
+    def _remove(self, attempt: Attempt) -> None:
+        del self._attempts[attempt.key]
+        queue = self._classes[attempt.launch.class_id]
+        queue.live -= 1
+        if attempt.is_started:
+            queue.running -= 1
+        else:
+            del queue.waiting[attempt.key]
+        queue.allowed = min(queue.allowed, queue.live)
+        if not queue.live:
+            del self._classes[attempt.launch.class_id]
+
+    def _start_next(self, ended: Attempt, actions: list[Action]) -> None:
+        queue = self._classes.get(ended.launch.class_id)
+        if queue is not None:
+            self._start_waiting(queue, actions)
+
+    def _start_waiting(self, queue: ClassQueue, actions: list[Action]) -> None:
+        while queue.running < queue.allowed and queue.waiting:
+            key, _ = queue.waiting.popitem(last=False)
+            attempt = self._attempts[key]
+            attempt.is_started = True
+            queue.running += 1
+            actions.append(Journal(IntentRecord(key)))
+            actions.append(Spawn(key, attempt.launch, attempt.environment))
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError where the tables contradict each other. O(everything)."""
+        for class_id, queue in self._classes.items():
+            members = [a for a in self._attempts.values() if a.launch.class_id == class_id]
+            running = sum(attempt.is_started for attempt in members)
+            assert queue.live == len(members) > 0, (class_id, queue)
+            assert queue.running == running, (class_id, queue)
+            assert queue.allowed <= queue.live, (class_id, queue)
+            assert len(queue.waiting) == queue.live - running, (class_id, queue)
+            if not self.is_leaving:
+                assert queue.running >= queue.allowed, (class_id, queue)
+        assert {a.launch.class_id for a in self._attempts.values()} == set(self._classes)
+        assert not set(self._attempts) & set(self._ended)
+        numbers = [report.seq for report in self._reports]
+        first = self.last_report_seq - len(numbers) + 1
+        assert numbers == list(range(first, self.last_report_seq + 1))
+        over = {report.key for report in self._reports if report.kind != ReportKind.STARTED}
+        assert over == set(self._ended)
+
+
+def _judge(how: Exit) -> tuple[State, Reason, str]:
+    if how.signal is not None:
+        return State.FAILED, Reason.SIGNAL, f"killed by {signals.describe(how.signal)}"
+    if how.exit_code == 0:
+        return State.COMPLETED, Reason.EXIT, ""
+    return State.FAILED, Reason.EXIT, f"exit code {how.exit_code}"
+
+
+def _is_spawn(action: Action) -> bool:
+    return isinstance(action, Spawn)

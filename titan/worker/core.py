@@ -1,0 +1,488 @@
+"""What the agent decides: registration, which calls of the manager count, what is reported.
+
+Pure: no clock, no randomness, no sockets. What comes from the task host and from the
+manager goes in, actions come out, to be performed in their order by a shell: `agent.py`
+with gRPC, the simulation with messages that get lost, doubled and late.
+
+Three kinds of action. Calls to the manager (`Register`, `Heartbeat`, `SendReports`,
+`Deregister`) have a number `call`; the shell makes the call `delay_us` later (jitter is
+the shell's) and gives the answer back with that number, or `failed`. Answers to calls
+that no longer matter are ignored, however late. Messages to the host (`Pass…`) go over
+the link in order. The rest is for the shell itself.
+
+The mirror holds what the host will hold once it has read what was passed to it: an
+attempt is in it from its start batch until the report of its end is acknowledged. So a
+heartbeat can say what is held without asking the host.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from itertools import islice
+from typing import Final
+
+from titan.model import AttemptKey
+from titan.worker.actions import (
+    Action,
+    BeatEvery,
+    Deregister,
+    KeepIdentity,
+    Level,
+    PassAcknowledged,
+    PassCluster,
+    PassLeave,
+    PassStart,
+    PassStop,
+    Quit,
+    Register,
+    Say,
+    SendHeartbeat,
+    SendReports,
+)
+from titan.worker.messages import (
+    Held,
+    HeldAttempt,
+    HeldState,
+    Report,
+    ReportKind,
+    StartBatch,
+    Stop,
+)
+
+# A batch is acknowledged as a whole: larger ones gain little and delay the first end in them.
+BATCH_REPORTS_MAX: Final = 1_000
+BATCH_BYTES_MAX: Final = 1 << 20
+# A report is some 80 bytes on the wire, besides its sentence.
+_REPORT_BYTES: Final = 100
+
+RETRY_FIRST_US: Final = 100_000
+RETRY_MAX_US: Final = 2_000_000
+# A refusal is answered by people: nothing changes within a second.
+RETRY_REFUSED_US: Final = 10_000_000
+
+
+class Failure(Enum):
+    """Why a call to the manager failed."""
+
+    UNREACHABLE = "unreachable"
+    """No answer, or one that says try later."""
+    UNREGISTERED = "unregistered"
+    """The session is not the manager's: FAILED_PRECONDITION from anything but Register."""
+    REFUSED = "refused"
+    """Any other error: asking at once again will not help."""
+
+
+class Verdict(Enum):
+    """What a StartTask or StopTask is answered with."""
+
+    ACCEPTED = "accepted"
+    """Done, or known already."""
+    UNKNOWN_SESSION = "unknown session"
+    REGISTERING = "registering"
+    """Not known yet: the answer to Register is awaited. Ask again when it is there."""
+    LEAVING = "leaving"
+    """Nothing is started here any more."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class HostState:
+    """What a task host says when the agent has connected to it."""
+
+    instance: bytes
+    cluster_id: bytes
+    live: tuple[HeldAttempt, ...]
+    """The attempts that wait or run."""
+    reports: tuple[Report, ...]
+    """The unacknowledged ones, in order."""
+    report_seq: int
+    """Of the last report it made."""
+
+
+class _LeaveStep(IntEnum):
+    """How far the handing back has come."""
+
+    NOT_LEAVING = 0
+    STOPPING = 1
+    HANDING_BACK = 2
+    """The host runs nothing any more; the last reports are on their way."""
+    DEREGISTERING = 3
+    DONE = 4
+
+
+class Core:
+    """One agent. `host_connected` comes first; then anything in any order."""
+
+    def __init__(self, worker_id: bytes) -> None:
+        """`worker_id` is the stored one, empty when the manager has not given one yet."""
+        self.worker_id = worker_id
+        self.session = b""
+        self._host: HostState | None = None
+        self._cluster_id = b""
+        self._mirror: dict[AttemptKey, HeldAttempt] = {}
+        self._dispatch_seq = 0
+        self._report_seq = 0
+        # Unacknowledged reports: those in the batch on its way, then the others. All numbers up
+        # to `_acknowledged_seq` are acknowledged.
+        self._acknowledged_seq = 0
+        self._batch: SendReports | None = None
+        self._reports: deque[Report] = deque()
+        self._last_call = 0
+        # The numbers of the calls that are awaited, 0: none.
+        self._register_call = 0
+        self._report_call = 0
+        self._heartbeat_call = 0
+        self._deregister_call = 0
+        # In a row, for the delay of the next.
+        self._register_failures = 0
+        self._report_failures = 0
+        self._is_lost = False
+        self._leave_step = _LeaveStep.NOT_LEAVING
+
+    # Reading ------------------------------------------------------------------------------------
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether a session is in force, as far as the agent knows."""
+        return bool(self.session)
+
+    def awaits(self, call: int) -> bool:
+        """Whether the answer to that call still matters: if not, it need not be made."""
+        return call in (
+            self._register_call,
+            self._report_call,
+            self._heartbeat_call,
+            self._deregister_call,
+        )
+
+    @property
+    def unacknowledged_count(self) -> int:
+        """How many reports the manager has not acknowledged."""
+        return len(self._reports) + (len(self._batch.reports) if self._batch else 0)
+
+    def find_held(self, key: AttemptKey) -> HeldAttempt | None:
+        """The attempt, if it is held."""
+        return self._mirror.get(key)
+
+    def held(self) -> Held:
+        """All attempts held."""
+        return Held(tuple(self._mirror.values()), self._dispatch_seq, self._report_seq)
+
+    # From the host ------------------------------------------------------------------------------
+
+    def host_connected(self, host: HostState) -> list[Action]:
+        """A task host was taken up: what it says replaces all that was known before."""
+        self._host = host
+        self._cluster_id = host.cluster_id
+        self._mirror = {attempt.key: attempt for attempt in host.live}
+        self._reports = deque()
+        self._batch = None
+        self._report_call = 0
+        self._report_failures = 0
+        for report in host.reports:
+            self._note(report)
+        self._report_seq = host.report_seq
+        self._acknowledged_seq = host.reports[0].seq - 1 if host.reports else host.report_seq
+        self._register_failures = 0
+        return self._register()
+
+    def host_lost(self) -> list[Action]:
+        """The link to the host broke. Without a host the agent has no session."""
+        self._host = None
+        self.session = b""
+        self._register_call = self._report_call = self._heartbeat_call = 0
+        if self._leave_step != _LeaveStep.NOT_LEAVING:
+            return self._quit()
+        return []
+
+    def host_reported(self, reports: Sequence[Report]) -> list[Action]:
+        """The host made reports, in order."""
+        for report in reports:
+            self._note(report)
+        return self._send_reports()
+
+    def host_left(self) -> list[Action]:
+        """After `PassLeave`: the host runs nothing any more."""
+        if self._leave_step == _LeaveStep.STOPPING:
+            self._leave_step = _LeaveStep.HANDING_BACK
+        return self._hand_back()
+
+    # The manager's calls ------------------------------------------------------------------------
+
+    def start(
+        self, session: bytes, dispatch_seq: int, batch: StartBatch
+    ) -> tuple[Verdict, list[Action]]:
+        """A StartTask call."""
+        verdict = self._admit(session, dispatch_seq)
+        if verdict is not None:
+            return verdict, []
+        for start in batch.starts:
+            launch = batch.launches[start.launch]
+            key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
+            if key not in self._mirror:
+                self._mirror[key] = HeldAttempt(key, HeldState.QUEUED, 0)
+        return Verdict.ACCEPTED, [PassStart(batch)]
+
+    def stop(
+        self, session: bytes, dispatch_seq: int, stops: tuple[Stop, ...]
+    ) -> tuple[Verdict, list[Action]]:
+        """A StopTask call."""
+        verdict = self._admit(session, dispatch_seq)
+        if verdict is not None:
+            return verdict, []
+        return Verdict.ACCEPTED, [PassStop(stops)]
+
+    # Answers to calls ---------------------------------------------------------------------------
+
+    def registered(
+        self,
+        call: int,
+        *,
+        worker_id: bytes,
+        session: bytes,
+        cluster_id: bytes,
+        heartbeat_interval_ms: int,
+    ) -> list[Action]:
+        """The answer to `Register`."""
+        if call != self._register_call:
+            return []
+        self._register_call = 0
+        self._register_failures = 0
+        actions = self._back()
+        if worker_id != self.worker_id:
+            if self.worker_id:
+                old, new = self.worker_id.hex(), worker_id.hex()
+                actions.append(Say(Level.WARNING, f"the manager renamed worker {old} to {new}"))
+            self.worker_id = worker_id
+            actions.append(KeepIdentity(worker_id))
+        self.session = session
+        self._dispatch_seq = 0
+        if cluster_id != self._cluster_id:
+            self._cluster_id = cluster_id
+            actions.append(PassCluster(cluster_id))
+        actions.append(BeatEvery(heartbeat_interval_ms))
+        # A batch that is on its way, or waits for its next try, carries the old session.
+        self._report_call = 0
+        actions += self._send_reports()
+        return actions + self._hand_back()
+
+    def heartbeat_due(self) -> list[Action]:
+        """The interval of `BeatEvery` has passed."""
+        if not self.session or self._heartbeat_call:
+            return []
+        self._heartbeat_call = self._next_call()
+        return [SendHeartbeat(self._heartbeat_call, self.session, self.held())]
+
+    def heartbeat_taken(self, call: int) -> list[Action]:
+        """The answer to `SendHeartbeat`."""
+        if call != self._heartbeat_call:
+            return []
+        self._heartbeat_call = 0
+        return self._back()
+
+    def reports_taken(self, call: int, report_seq: int) -> list[Action]:
+        """The answer to `SendReports`: everything up to `report_seq` is durable."""
+        if call != self._report_call or self._batch is None:
+            return []
+        self._report_call = 0
+        actions = self._back()
+        report_seq = min(report_seq, self._batch.last_seq)
+        if report_seq <= self._acknowledged_seq:
+            # It took nothing of the batch: the same again, but not in a tight loop.
+            return actions + self._reports_failed(Failure.UNREACHABLE, "")
+        batch, self._batch = self._batch, None
+        self._report_failures = 0
+        self._acknowledged_seq = report_seq
+        for report in batch.reports:
+            if report.seq <= report_seq and report.kind != ReportKind.STARTED:
+                self._mirror.pop(report.key, None)
+        self._reports.extendleft(r for r in reversed(batch.reports) if r.seq > report_seq)
+        actions.append(PassAcknowledged(report_seq))
+        return actions + self._send_reports() + self._hand_back()
+
+    def deregistered(self, call: int) -> list[Action]:
+        """The answer to `Deregister`."""
+        return self._quit() if call == self._deregister_call else []
+
+    def failed(self, call: int, failure: Failure, sentence: str) -> list[Action]:
+        """A call failed. `sentence` is the manager's, or says what went wrong on the way."""
+        if not call:
+            return []
+        if call == self._register_call:
+            self._register_call = 0
+            return self._register_failed(failure, sentence)
+        if call == self._report_call:
+            self._report_call = 0
+            return self._lost(failure, sentence) + self._reports_failed(failure, sentence)
+        if call == self._heartbeat_call:
+            self._heartbeat_call = 0
+            return self._lost(failure, sentence) + self._session_failed(failure)
+        if call == self._deregister_call:
+            return self._quit()
+        return []
+
+    # Leaving ------------------------------------------------------------------------------------
+
+    def leave(self, grace_ms: int) -> list[Action]:
+        """Hand everything back: stop the tasks without reporting their ends, deregister, quit.
+
+        Ends from before are reported first. A second call with another grace is passed on.
+        """
+        if self._leave_step == _LeaveStep.NOT_LEAVING:
+            self._leave_step = _LeaveStep.STOPPING
+        if self._host is None:
+            return self._quit()
+        return [PassLeave(grace_ms)] if self._leave_step == _LeaveStep.STOPPING else []
+
+    def give_up(self) -> list[Action]:
+        """The manager does not answer: leave without telling it."""
+        return self._quit()
+
+    # Helpers ------------------------------------------------------------------------------------
+
+    def _next_call(self) -> int:
+        self._last_call += 1
+        return self._last_call
+
+    def _note(self, report: Report) -> None:
+        """Keep the report for sending, and what it means for the mirror."""
+        self._report_seq = report.seq
+        self._reports.append(report)
+        is_start = report.kind == ReportKind.STARTED
+        state = HeldState.RUNNING if is_start else HeldState.ENDED
+        self._mirror[report.key] = HeldAttempt(report.key, state, report.start_us)
+
+    def _admit(self, session: bytes, dispatch_seq: int) -> Verdict | None:
+        """The verdict without doing anything, None: do it."""
+        if not session or session != self.session:
+            waiting = self._register_call != 0 and not self.session
+            return Verdict.REGISTERING if waiting else Verdict.UNKNOWN_SESSION
+        if dispatch_seq <= self._dispatch_seq:
+            return Verdict.ACCEPTED
+        if self._leave_step != _LeaveStep.NOT_LEAVING:
+            return Verdict.LEAVING
+        self._dispatch_seq = dispatch_seq
+        return None
+
+    def _register(self, delay_us: int = 0) -> list[Action]:
+        if self._host is None:
+            return []
+        self.session = b""
+        self._register_call = self._next_call()
+        held = self.held()._replace(dispatch_seq=0)
+        return [
+            Register(
+                self._register_call,
+                delay_us,
+                self.worker_id,
+                self._host.instance,
+                self._cluster_id if held.attempts else b"",
+                held,
+            )
+        ]
+
+    def _register_failed(self, failure: Failure, sentence: str) -> list[Action]:
+        actions: list[Action] = []
+        if failure == Failure.UNREACHABLE:
+            actions += self._lost(failure, sentence)
+            delay_us = _retry_delay(self._register_failures)
+        else:
+            message = f"the manager refuses this worker: {sentence}; tasks run on, asking again"
+            actions += [*self._back(), Say(Level.ERROR, message)]
+            delay_us = RETRY_REFUSED_US
+        self._register_failures += 1
+        return actions + self._register(delay_us)
+
+    def _reports_failed(self, failure: Failure, sentence: str) -> list[Action]:
+        actions: list[Action] = []
+        if failure == Failure.REFUSED:
+            actions.append(Say(Level.ERROR, f"the manager refuses reports: {sentence}"))
+        delay_us = RETRY_REFUSED_US
+        if failure == Failure.UNREACHABLE:
+            delay_us = _retry_delay(self._report_failures)
+        self._report_failures += 1
+        if failure == Failure.UNREGISTERED:
+            return actions + self._session_failed(failure)
+        if self.session and self._batch is not None:
+            actions += self._send_batch(self._batch, delay_us)
+        # Without a session the batch goes out as soon as there is one.
+        return actions
+
+    def _session_failed(self, failure: Failure) -> list[Action]:
+        if failure != Failure.UNREGISTERED or not self.session:
+            # Without a session a registration is on its way already.
+            return []
+        message = "the manager does not know this session: registering again"
+        return [Say(Level.INFO, message), *self._register()]
+
+    def _send_reports(self) -> list[Action]:
+        """Send what has gathered, unless a batch is on its way."""
+        if not self.session or self._report_call:
+            return []
+        if self._batch is not None:
+            # The same again: the manager may have it already.
+            return self._send_batch(self._batch, 0)
+        if not self._reports:
+            return []
+        return self._send_batch(self._take_batch(), 0)
+
+    def _send_batch(self, batch: SendReports, delay_us: int) -> list[Action]:
+        self._report_call = self._next_call()
+        self._batch = batch._replace(
+            call=self._report_call, delay_us=delay_us, session=self.session
+        )
+        return [self._batch]
+
+    def _take_batch(self) -> SendReports:
+        """Move the oldest reports into a batch; a start whose end is among them is left out."""
+        size_bytes = count = 0
+        for report in islice(self._reports, BATCH_REPORTS_MAX):
+            size_bytes += _REPORT_BYTES + len(report.detail)
+            if size_bytes > BATCH_BYTES_MAX and count:
+                break
+            count += 1
+        taken = [self._reports.popleft() for _ in range(count)]
+        over = {report.key for report in taken if report.kind != ReportKind.STARTED}
+        reports = tuple(
+            report
+            for report in taken
+            if report.kind != ReportKind.STARTED or report.key not in over
+        )
+        return SendReports(0, 0, b"", self._acknowledged_seq + 1, taken[-1].seq, reports)
+
+    def _lost(self, failure: Failure, sentence: str) -> list[Action]:
+        if failure != Failure.UNREACHABLE:
+            return self._back()
+        if self._is_lost:
+            return []
+        self._is_lost = True
+        return [Say(Level.WARNING, f"lost the manager: {sentence}; tasks run on, trying again")]
+
+    def _back(self) -> list[Action]:
+        if not self._is_lost:
+            return []
+        self._is_lost = False
+        return [Say(Level.INFO, "the manager is back")]
+
+    def _hand_back(self) -> list[Action]:
+        """When nothing runs and all is reported, tell the manager good-bye."""
+        if self._leave_step != _LeaveStep.HANDING_BACK:
+            return []
+        if not self.session or self._reports or self._batch is not None:
+            return []
+        self._leave_step = _LeaveStep.DEREGISTERING
+        self._deregister_call = self._next_call()
+        return [Deregister(self._deregister_call, self.session)]
+
+    def _quit(self) -> list[Action]:
+        if self._leave_step == _LeaveStep.DONE:
+            return []
+        self._leave_step = _LeaveStep.DONE
+        return [Quit()]
+
+
+def _retry_delay(failures: int) -> int:
+    # 2 s is reached at the fifth; the shift is bounded as the failures of a night are not.
+    return min(RETRY_FIRST_US << min(failures, 10), RETRY_MAX_US)

@@ -1,0 +1,126 @@
+"""The worker's directory: what is where, locks, identity, and the socket in it.
+
+titan.json     {"role": "worker", "format": 1, "worker_id": hex or null}
+lock           held by the agent        host.lock     held by the task host
+host.sock      where the host listens   host.journal  what the host must not forget
+host.log       the host's log           output/       what the tasks write
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+from titan import paths
+
+FORMAT: Final = 1
+SOCKET_NAME: Final = "host.sock"
+
+
+class DirectoryError(Exception):
+    """The directory can't be used; the text is a sentence for people."""
+
+
+class Locked(DirectoryError):
+    """Another process uses it."""
+
+
+class Lock:
+    """A lock file, held until `release` or the end of the process. It holds the holder's pid."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        """`holder` says what holds it, for the other one's message. Raises Locked, OSError."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            pid = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise Locked(f"{path.parent} is in use by {holder} (pid {pid or '?'})") from error
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let others have it."""
+        os.close(self._descriptor)
+
+
+def open_identity(directory: Path) -> bytes:
+    """Make the directory a worker's if it is new; the stored worker id, empty for none.
+
+    Raises DirectoryError, OSError.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    path = directory / "titan.json"
+    try:
+        content = paths.read_json(path)
+    except ValueError as error:
+        raise DirectoryError(f"{path} cannot be read: {error}") from error
+    if content is None:
+        # The lock is taken before the identity is looked at.
+        if set(os.listdir(directory)) - {"lock"}:
+            raise DirectoryError(
+                f"{directory} is not empty and holds no titan.json: not a worker's directory"
+            )
+        store_identity(directory, b"")
+        return b""
+    if content.get("role") != "worker":
+        raise DirectoryError(f"{directory} is a {content.get('role')}'s directory, not a worker's")
+    if content.get("format") != FORMAT:
+        raise DirectoryError(
+            f"{directory} has format {content.get('format')}, this version knows {FORMAT}"
+        )
+    try:
+        return bytes.fromhex(content.get("worker_id") or "")
+    except (TypeError, ValueError) as error:
+        raise DirectoryError(f"{path} holds no readable worker_id") from error
+
+
+def store_identity(directory: Path, worker_id: bytes) -> None:
+    """Keep the id durably. Raises OSError."""
+    content = {"role": "worker", "format": FORMAT, "worker_id": worker_id.hex() or None}
+    paths.write_json(directory / "titan.json", content)
+
+
+def listen(directory: Path) -> socket.socket:
+    """A non-blocking listening socket, for this user only; an old one is replaced.
+
+    Only who holds `host.lock` may do this. Raises OSError.
+    """
+    (directory / SOCKET_NAME).unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(_short_path(descriptor))
+        listener.listen(8)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+        os.close(descriptor)
+    return listener
+
+
+def connect(directory: Path) -> socket.socket:
+    """A connected socket to the host. Raises OSError: nobody listens there."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(_short_path(descriptor))
+    except OSError:
+        connection.close()
+        raise
+    finally:
+        os.close(descriptor)
+    return connection
+
+
+def _short_path(descriptor: int) -> str:
+    # A socket's path has at most 107 bytes, a directory's may have 4,095.
+    return f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"

@@ -1,0 +1,87 @@
+"""The environment of a task: the account's, the submitter's, then Titan's own.
+
+Nothing of the host's environment reaches a task but PATH, LANG and TMPDIR: the host may
+have been started by anybody from anywhere.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from typing import Final
+
+from titan.model import AttemptKey
+from titan.worker.messages import Environment, Launch
+
+# Jobs that run by turns keep theirs; a flood of one-task jobs pushes out the oldest.
+_CACHE_MAX: Final = 64
+
+
+def account_variables(inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """HOME, USER, SHELL of the account this process runs as, LANG and TMPDIR, and PATH."""
+    user_id = os.geteuid()
+    try:
+        account = pwd.getpwuid(user_id)
+        home, user, shell = account.pw_dir, account.pw_name, account.pw_shell
+    except KeyError:
+        # Containers run as numbers that no account has.
+        home, user, shell = os.fsdecode(inherited.get(b"HOME", b"/")), str(user_id), "/bin/sh"
+    return {
+        b"HOME": os.fsencode(home),
+        b"USER": os.fsencode(user),
+        b"SHELL": os.fsencode(shell or "/bin/sh"),
+        b"LANG": inherited.get(b"LANG", b"C.UTF-8"),
+        b"TMPDIR": inherited.get(b"TMPDIR", b"/tmp"),
+        b"PATH": inherited.get(b"PATH", os.fsencode(os.defpath)),
+    }
+
+
+class TaskEnvironments:
+    """Builds environments; what the tasks of a job share is built once."""
+
+    def __init__(self, account: dict[bytes, bytes], worker_name: str, manager: str) -> None:
+        """`account` as from `account_variables`; its PATH is the worker's own."""
+        self._account = account
+        self._worker_name = worker_name.encode()
+        self._manager = manager.encode()
+        self._shared: dict[tuple[Launch, Environment], dict[bytes, bytes]] = {}
+
+    def build(
+        self, key: AttemptKey, launch: Launch, environment: Environment
+    ) -> dict[bytes, bytes]:
+        """The environment of that attempt; the caller may change it."""
+        shared = self._shared.get((launch, environment))
+        if shared is None:
+            if len(self._shared) >= _CACHE_MAX:
+                del self._shared[next(iter(self._shared))]
+            shared = self._build_shared(launch, environment)
+            self._shared[launch, environment] = shared
+        variables = shared.copy()
+        variables[b"TITAN_TASK_INDEX"] = b"%d" % key.index
+        variables[b"TITAN_ATTEMPT"] = b"%d" % key.attempt
+        return variables
+
+    def _build_shared(self, launch: Launch, environment: Environment) -> dict[bytes, bytes]:
+        variables = self._account.copy()
+        own_path = variables[b"PATH"]
+        for name, value in environment.exported:
+            # Programs the submitter has and this machine has not may be in ours.
+            is_path = name == b"PATH" and value != own_path
+            variables[name] = value + b":" + own_path if is_path else value
+        variables.update(environment.chosen)
+        variables[b"TITAN_JOB_ID"] = b"%d" % launch.job_id
+        variables[b"TITAN_JOB_NAME"] = launch.job_name.encode(errors="surrogateescape")
+        if launch.array_count:
+            variables[b"TITAN_ARRAY_COUNT"] = b"%d" % launch.array_count
+        variables[b"TITAN_WORKER"] = self._worker_name
+        variables[b"TITAN_CPUS"] = _cpus(launch.cpus_milli)
+        variables[b"TITAN_MEMORY_BYTES"] = b"%d" % launch.memory_bytes
+        variables[b"TITAN_MANAGER"] = self._manager
+        return variables
+
+
+def _cpus(milli: int) -> bytes:
+    """`2`, `0.5`: as it was asked for."""
+    whole, thousandths = divmod(milli, 1000)
+    return (b"%d.%03d" % (whole, thousandths)).rstrip(b"0").rstrip(b".")

@@ -1,0 +1,454 @@
+"""The task host: a small process of one thread, parent of every task, without gRPC.
+
+    python -m titan.worker.host DIRECTORY
+
+It decides nothing itself: `bookkeeping.py` does. Here are its processes, clock, socket
+and journal. One turn of the loop: wait; read the agent; reap what ended; perform the
+actions; write the journal; send the reports. It outlives the agent, and ends when there
+is nothing to be kept, or without an agent for too long.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import logging
+import os
+import selectors
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, assert_never
+
+from titan import logs
+from titan.model import AttemptKey
+from titan.worker import bookkeeping, directory, host_journal, processes, protocol
+from titan.worker.bookkeeping import Bookkeeping
+from titan.worker.environment import TaskEnvironments, account_variables
+from titan.worker.host_link import HostLink
+from titan.worker.messages import Environment, Exit, Report
+from titan.worker.records import ProcessRecord, Recovered, recover
+from titan.worker.spawn import LaunchError, Spawner
+
+# With nothing to keep, the host waits so long for an agent that is being restarted.
+IDLE_SECONDS: Final = 10.0
+# What tasks get between SIGTERM and SIGKILL when the host itself has to end.
+GRACE_MS: Final = 10_000
+# A spawn takes about half a millisecond: so many, then the agent and the ends get their turn.
+SPAWNS_PER_TURN: Final = 16
+# For leftovers of a dead host; beyond it only those in uninterruptible sleep are there.
+RECOVERY_SECONDS: Final = 10.0
+_ENVIRONMENTS_MAX: Final = 256
+
+EXIT_IN_USE: Final = 3
+
+_log = logging.getLogger("titan.worker.host")
+
+
+class Host:
+    """The process of one directory. `run` returns when it is not needed any more."""
+
+    def __init__(self, path: Path) -> None:
+        """Takes up what a dead host left. Raises DirectoryError, OSError."""
+        self._path = path
+        self._lock = directory.Lock(path / "host.lock", "another task host")
+        self._selector = selectors.DefaultSelector()
+        # An agent may connect from here on and waits for its welcome.
+        listener = directory.listen(path)
+        self._link = HostLink(listener, self._selector, self._receive)
+        self._instance = os.urandom(16)
+        self._boot_id = processes.boot_id()
+        self._worker_name = ""
+        self._journal = host_journal.HostJournal(path / "host.journal")
+        self._is_journal_failing = False
+        self._book = Bookkeeping(self._recover())
+        self._rewrite_journal()
+        self._account = account_variables(os.environb)
+        self._meet("", "")
+        self._actions: deque[bookkeeping.Action] = deque()
+        self._reports: list[Report] = []
+        self._keys: dict[int, AttemptKey] = {}
+        self._pids: dict[AttemptKey, ProcessRecord] = {}
+        self._environments: dict[Environment, Environment] = {}
+        # (when, which) on the monotonic clock.
+        self._timers: list[tuple[float, AttemptKey]] = []
+        self._detach_seconds = IDLE_SECONDS
+        self._alone_since: float | None = time.monotonic()
+        # Only who asked for it waits for what is left to be reported.
+        self._leaves_with_agent = False
+        self._has_left = False
+        self._wakeup = self._catch_signals()
+
+    def run(self) -> None:
+        """Serve until there is nothing to be kept and no agent. Raises OSError."""
+        while not self._is_over():
+            for ready, events in self._selector.select(self._wait_seconds()):
+                ready.data(events)
+            self._reap()
+            self._ring()
+            self._perform()
+            self._flush_journal()
+            if self._reports:
+                self._link.send(protocol.Reports(tuple(self._reports)))
+                self._reports.clear()
+            self._link.flush()
+            self._compact_journal()
+        self._close()
+
+    # The agent --------------------------------------------------------------------------------
+
+    def _receive(self, message: protocol.Message) -> None:
+        match message:
+            case protocol.Hello():
+                self._greet(message)
+            case protocol.StartTasks():
+                environments = tuple(map(self._intern, message.batch.environments))
+                batch = message.batch._replace(environments=environments)
+                self._do(self._book.start(batch))
+            case protocol.StopTasks():
+                self._do(self._book.stop(message.stops, _now_us()))
+            case protocol.Acknowledge():
+                self._do(self._book.acknowledge(message.report_seq))
+            case protocol.Cluster():
+                self._do(self._book.join(message.cluster_id))
+            case protocol.Leave():
+                self._leaves_with_agent = True
+                self._do(self._book.leave(message.grace_ms))
+            case _:
+                _log.warning("ignored %s, which a host does not get", type(message).__name__)
+
+    def _greet(self, hello: protocol.Hello) -> None:
+        version = (protocol.VERSION_MAJOR, protocol.VERSION_MINOR, os.getpid())
+        if hello.major != protocol.VERSION_MAJOR or self._book.is_leaving:
+            sentence = f"the task host (pid {os.getpid()}) is stopping its tasks"
+            if hello.major != protocol.VERSION_MAJOR:
+                sentence = (
+                    f"the task host of {self._path} (pid {os.getpid()}) speaks version "
+                    f"{version[0]}.{version[1]}, this agent {hello.major}.{hello.minor}: use the "
+                    "older Titan, or stop the tasks and the host first"
+                )
+            self._link.send(protocol.Refused(*version, sentence, self._book.is_leaving))
+            return
+        if hello.worker_name != self._worker_name:
+            self._worker_name = hello.worker_name
+            self._rewrite_journal()
+        self._meet(hello.worker_name, hello.manager)
+        self._detach_seconds = hello.detach_limit_ms / 1000
+        # What was not sent yet is in the welcome.
+        self._perform_all()
+        self._reports.clear()
+        self._link.send(
+            protocol.Welcome(
+                *version,
+                self._instance,
+                self._book.cluster_id,
+                tuple(self._book.live()),
+                tuple(self._book.reports),
+                self._book.last_report_seq,
+            )
+        )
+
+    def _meet(self, worker_name: str, manager: str) -> None:
+        output = os.fsencode(self._path / "output")
+        self._spawner = Spawner(output, worker_name)
+        self._task_environments = TaskEnvironments(self._account, worker_name, manager)
+
+    def _intern(self, environment: Environment) -> Environment:
+        """The equal one that is there already: a job comes in many batches."""
+        known = self._environments.get(environment)
+        if known is None:
+            if len(self._environments) >= _ENVIRONMENTS_MAX:
+                del self._environments[next(iter(self._environments))]
+            self._environments[environment] = known = environment
+        return known
+
+    # Processes --------------------------------------------------------------------------------
+
+    def _do(self, actions: Iterable[bookkeeping.Action]) -> None:
+        self._actions.extend(actions)
+
+    def _perform(self) -> None:
+        """Perform actions in order, those that follow from them included, up to so many spawns."""
+        spawned = 0
+        signals: list[bookkeeping.Signal] = []
+        while self._actions and spawned < SPAWNS_PER_TURN:
+            action = self._actions.popleft()
+            match action:
+                case bookkeeping.Journal():
+                    self._journal.append(action.record, processes.now_ticks())
+                case bookkeeping.Emit():
+                    self._reports.append(action.report)
+                case bookkeeping.Spawn():
+                    self._spawn(action)
+                    spawned += 1
+                case bookkeeping.Signal():
+                    signals.append(action)
+                case bookkeeping.StartGraceTimer():
+                    when = time.monotonic() + action.grace_ms / 1000
+                    heapq.heappush(self._timers, (when, action.key))
+                case bookkeeping.Left():
+                    self._has_left = True
+                    self._link.send(protocol.LeftAll())
+                case _:
+                    assert_never(action)
+        if spawned:
+            self._spawner.leave_directory()
+        if signals:
+            self._send_signals(signals)
+
+    def _perform_all(self) -> None:
+        while self._actions:
+            self._perform()
+
+    def _spawn(self, action: bookkeeping.Spawn) -> None:
+        key = action.key
+        variables = self._task_environments.build(key, action.launch, action.environment)
+        # Its intent, at the latest, is on file before there is a process.
+        self._flush_journal()
+        ticks = processes.now_ticks()
+        now_us = _now_us()
+        try:
+            pid = self._spawner.spawn(key, action.launch, variables)
+        except LaunchError as error:
+            self._do(self._book.not_launched(key, str(error), now_us))
+            return
+        self._keys[pid] = key
+        self._pids[key] = ProcessRecord(key, pid, ticks)
+        self._do(self._book.started(key, pid, ticks, now_us))
+
+    def _send_signals(self, actions: list[bookkeeping.Signal]) -> None:
+        """To the groups, and to what left them but still carries its attempt's environment."""
+        numbers: dict[tuple[int, int, int], int] = {}
+        marks: list[processes.Mark] = []
+        for action in actions:
+            process = self._pids.get(action.key)
+            if process is not None:
+                mark = _mark(process)
+                marks.append(mark)
+                numbers[mark[:3]] = action.signal
+        strays = processes.find(marks, self._worker_name.encode())
+        for mark in marks:
+            # The leader is not reaped yet, so the number is still its group's.
+            _kill_group(mark.pid, numbers[mark[:3]])
+        for stray in strays:
+            if stray.group not in self._keys:
+                processes.send(stray, numbers[stray.attempt])
+
+    def _reap(self) -> None:
+        """Take note of all that ended: tasks, and orphans of tasks."""
+        ended: list[tuple[AttemptKey, Exit]] = []
+        while True:
+            try:
+                # Looked at first and reaped after its group is dead: until then the number of
+                # the group can't be another's.
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                break
+            if found is None:
+                break
+            pid = found.si_pid
+            key = self._keys.pop(pid, None)
+            if key is not None:
+                _kill_group(pid, signal.SIGKILL)
+            _, status, usage = os.wait4(pid, 0)
+            if key is not None:
+                is_signal = os.WIFSIGNALED(status)
+                how = Exit(
+                    None if is_signal else os.WEXITSTATUS(status),
+                    os.WTERMSIG(status) if is_signal else None,
+                    int(usage.ru_utime * 1_000_000),
+                    int(usage.ru_stime * 1_000_000),
+                    usage.ru_maxrss * 1024,
+                )
+                ended.append((key, how))
+        if not ended:
+            return
+        self._kill_strays([key for key, _ in ended if self._book.is_stopping(key)])
+        now_us = _now_us()
+        for key, how in ended:
+            del self._pids[key]
+            self._do(self._book.exited(key, how, now_us))
+
+    def _kill_strays(self, keys: list[AttemptKey]) -> None:
+        """What left the group of a stopped attempt goes with it."""
+        if keys:
+            marks = [_mark(self._pids[key]) for key in keys]
+            for stray in processes.find(marks, self._worker_name.encode()):
+                processes.send(stray, signal.SIGKILL)
+
+    # Time --------------------------------------------------------------------------------------
+
+    def _ring(self) -> None:
+        """What is due by now."""
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            _, key = heapq.heappop(self._timers)
+            self._do(self._book.grace_over(key))
+        if self._link.is_connected:
+            self._alone_since = None
+        elif self._alone_since is None:
+            self._alone_since = now
+        elif now >= self._alone_since + self._detach_seconds and not self._book.is_leaving:
+            if self._book.live_count:
+                _log.warning("no agent for %g s: stopping the tasks", self._detach_seconds)
+            self._do(self._book.leave(GRACE_MS))
+
+    def _wait_seconds(self) -> float | None:
+        """How long the loop may wait for something to happen, None: for ever."""
+        if self._actions:
+            return 0.0
+        due = [when for when, _ in self._timers[:1]]
+        if self._alone_since is not None:
+            if self._book.is_idle:
+                due.append(self._alone_since + IDLE_SECONDS)
+            if not self._book.is_leaving:
+                due.append(self._alone_since + self._detach_seconds)
+        elif not self._link.is_connected:
+            return 0.0
+        if not due:
+            return None
+        return max(0.0, min(due) - time.monotonic())
+
+    def _is_over(self) -> bool:
+        if self._actions:
+            return False
+        if self._has_left:
+            return not (self._leaves_with_agent and self._link.is_connected)
+        if self._alone_since is None or not self._book.is_idle:
+            return False
+        return time.monotonic() >= self._alone_since + IDLE_SECONDS
+
+    def _catch_signals(self) -> int:
+        reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+            # The wake-up descriptor tells; the handler only has to be there.
+            signal.signal(number, _ignore)
+        self._selector.register(reader, selectors.EVENT_READ, self._wake)
+        return reader
+
+    def _wake(self, _events: int) -> None:
+        numbers = os.read(self._wakeup, 4096)
+        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
+            _log.warning("told to end: stopping the tasks")
+            self._do(self._book.leave(GRACE_MS))
+
+    # Journal ------------------------------------------------------------------------------------
+
+    def _recover(self) -> Recovered | None:
+        """What the host before this one left, after its processes have been ended."""
+        path = self._path / "host.journal"
+        try:
+            found = host_journal.read(path)
+        except host_journal.JournalError as error:
+            # After a power loss it may be anything: it was never synced.
+            aside = path.with_name("host.journal.unreadable")
+            _log.error("%s; put aside as %s", error, aside)
+            path.rename(aside)
+            return None
+        if found is None:
+            return None
+        header, entries = found
+        recovered = recover(entry.record for entry in entries)
+        if recovered.unfinished and header.boot_id == self._boot_id:
+            marks = [
+                processes.Mark(
+                    unfinished.key.job_id,
+                    unfinished.key.index,
+                    unfinished.key.attempt,
+                    unfinished.process.start_ticks
+                    if unfinished.process
+                    else entries[unfinished.intent].ticks,
+                    unfinished.process.pid if unfinished.process else 0,
+                )
+                for unfinished in recovered.unfinished
+            ]
+            _log.warning("the host before this one died; ending its %d tasks", len(marks))
+            for left in processes.end(marks, header.worker_name.encode(), RECOVERY_SECONDS):
+                _log.error("process %d of a lost task does not end", left.pid)
+        return recovered
+
+    def _flush_journal(self) -> None:
+        """Write it, if it can be written: a full disk must not end the tasks."""
+        try:
+            self._journal.flush()
+        except OSError as error:
+            if not self._is_journal_failing:
+                self._is_journal_failing = True
+                _log.error("cannot write host.journal: %s; going on", error)
+        else:
+            if self._is_journal_failing:
+                self._is_journal_failing = False
+                _log.info("host.journal is written again")
+
+    def _compact_journal(self) -> None:
+        if self._journal.wants_compaction and not self._is_journal_failing:
+            try:
+                self._rewrite_journal()
+            except OSError as error:
+                self._journal.postpone_compaction()
+                _log.warning("cannot compact host.journal: %s", error)
+
+    def _rewrite_journal(self) -> None:
+        header = host_journal.Header(
+            host_journal.FORMAT, self._instance, self._boot_id, self._worker_name
+        )
+        self._journal.rewrite(header, self._book.records(), processes.now_ticks())
+
+    def _close(self) -> None:
+        self._flush_journal()
+        self._link.close()
+        (self._path / directory.SOCKET_NAME).unlink(missing_ok=True)
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        os.close(self._wakeup)
+        self._journal.close()
+        self._lock.release()
+
+
+def _mark(process: ProcessRecord) -> processes.Mark:
+    key = process.key
+    return processes.Mark(key.job_id, key.index, key.attempt, process.start_ticks, process.pid)
+
+
+def _kill_group(pid: int, number: int) -> None:
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        # What is left in the group runs as another user (sudo): it is not ours to end.
+        _log.warning("not allowed to send signal %d to group %d", number, pid)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    pass
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def main(arguments: list[str]) -> int:
+    """Run the host of the directory that is the one argument."""
+    logs.set_up("info")
+    path = Path(arguments[0]).absolute()
+    try:
+        processes.become_subreaper()
+        host = Host(path)
+    except directory.Locked as error:
+        _log.info("%s", error)
+        return EXIT_IN_USE
+    # Few cycles are made here; looking for them at every 700 objects would cost more than they.
+    gc.set_threshold(50_000)
+    _log.info("started pid=%d directory=%s", os.getpid(), path)
+    host.run()
+    _log.info("ended pid=%d", os.getpid())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""What agent, host and the pure parts speak about: plain tuples, no I/O, no wire format.
+
+The words are those of the wire API; `agent.py` translates between its generated
+messages and these, `protocol.py` carries these over the socket between agent and host.
+The numbers of the enums are those of the wire and stand in `host.journal` too: a
+number's meaning never changes.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias
+
+from titan.model import AttemptKey, Reason, State
+
+Variables: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Environment variables as (name, value), the last of a name wins."""
+
+
+class Environment(NamedTuple):
+    """What the submitter's environment gives to a task."""
+
+    exported: Variables
+    chosen: Variables
+    """Asked for by name; wins over everything but TITAN_*."""
+
+
+class Launch(NamedTuple):
+    """What the tasks of one job share."""
+
+    epoch: int
+    job_id: int
+    job_name: str
+    command: tuple[bytes, ...]
+    cwd: bytes
+    environment: int
+    """Which of the batch's environments."""
+    cpus_milli: int
+    memory_bytes: int
+    class_id: int
+    """Tasks of one class may take each other's place."""
+    array_count: int
+    """0: not an array."""
+
+
+class Start(NamedTuple):
+    """One task to run."""
+
+    launch: int
+    """Which of the batch's launches."""
+    task_index: int
+    attempt: int
+
+
+class StartBatch(NamedTuple):
+    """Tasks to run, oldest first, and how many of each class may run at once."""
+
+    environments: tuple[Environment, ...]
+    launches: tuple[Launch, ...]
+    starts: tuple[Start, ...]
+    slots: tuple[tuple[int, int], ...]
+    """(class id, slots) for each class in the batch."""
+
+
+class StopMode(IntEnum):
+    """How an attempt is stopped."""
+
+    CANCEL = 1
+    """Not started: dropped. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
+    RECALL = 2
+    """Not started: dropped and RECALLED. Running: let be."""
+
+
+class Stop(NamedTuple):
+    """One attempt to stop."""
+
+    key: AttemptKey
+    mode: StopMode
+    grace_ms: int
+
+
+class HeldState(IntEnum):
+    """Where an attempt on this worker is."""
+
+    QUEUED = 1
+    RUNNING = 2
+    ENDED = 3
+    """Over, and the report of it not acknowledged."""
+
+
+class HeldAttempt(NamedTuple):
+    """An attempt this worker answers for."""
+
+    key: AttemptKey
+    state: HeldState
+    start_us: int
+    """0: not started."""
+
+
+class Held(NamedTuple):
+    """All attempts held; true after batch `dispatch_seq` and report `report_seq`."""
+
+    attempts: tuple[HeldAttempt, ...]
+    dispatch_seq: int
+    report_seq: int
+
+
+class ReportKind(IntEnum):
+    """What a report tells."""
+
+    STARTED = 1
+    ENDED = 2
+    """With start_us when it ran: a start that was not told before is told by it."""
+    RECALLED = 3
+    """Not started and never will be."""
+
+
+class Report(NamedTuple):
+    """What happened to an attempt, numbered by the host instance from 1 without gaps.
+
+    Times are wall-clock microseconds, 0 where there is none.
+    """
+
+    seq: int
+    kind: ReportKind
+    key: AttemptKey
+    state: State | None = None
+    """Of an ENDED: COMPLETED, FAILED or CANCELLED."""
+    reason: Reason = Reason.NONE
+    exit_code: int | None = None
+    signal: int | None = None
+    start_us: int = 0
+    end_us: int = 0
+    cpu_user_us: int = 0
+    cpu_system_us: int = 0
+    max_rss_bytes: int = 0
+    detail: str = ""
+    """A sentence for people."""
+
+
+class Exit(NamedTuple):
+    """How a process ended and what it used, with its children it waited for."""
+
+    exit_code: int | None
+    signal: int | None
+    cpu_user_us: int = 0
+    cpu_system_us: int = 0
+    max_rss_bytes: int = 0

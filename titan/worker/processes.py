@@ -1,0 +1,167 @@
+"""Processes of tasks, found and ended without being their parent: what /proc tells.
+
+A pid alone names nothing: pids are reused. Here a process is a pid and the time it
+started, in clock ticks since boot, which /proc/PID/stat has as field 22 and the clock
+CLOCK_BOOTTIME as well. Signals go through a pidfd that is opened before the identity is
+checked, so they can't reach a successor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PR_SET_CHILD_SUBREAPER: Final = 36
+# The clock is read just before the process is made; a busy machine may come in between.
+_START_TOLERANCE_TICKS: Final = 2 * _TICKS_PER_SECOND
+
+
+class Mark(NamedTuple):
+    """How the processes of one attempt are recognised."""
+
+    job_id: int
+    task_index: int
+    attempt: int
+    since_ticks: int
+    """None of them is older."""
+    pid: int
+    """Its main process, which leads a group of that number; 0: not known."""
+
+
+class Found(NamedTuple):
+    """A process that was there."""
+
+    pid: int
+    start_ticks: int
+    group: int
+    attempt: tuple[int, int, int]
+    """Of which job, index and attempt."""
+
+
+def boot_id() -> str:
+    """Random, the same until the machine starts again. Raises OSError."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def now_ticks() -> int:
+    """The time since boot, in the unit and on the clock of /proc/PID/stat."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND // 1_000_000_000
+
+
+def find_start_ticks(pid: int) -> int | None:
+    """When the process started, None when there is none, or it is dead and only unreaped."""
+    found = _read_stat(pid)
+    return found[0] if found else None
+
+
+def _read_stat(pid: int) -> tuple[int, int] | None:
+    """When it started, and its group."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return None
+    # The name, field 2, is in parentheses and may hold anything.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[2]))
+
+
+def become_subreaper() -> None:
+    """Orphans among the descendants become this process's children. Raises OSError. prctl(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def find(marks: Collection[Mark], worker_name: bytes) -> list[Found]:
+    """The processes of these attempts, by pid and start or by TITAN_* in their environment.
+
+    One walk over /proc, some 20 µs a process. Misses those whose environment was changed.
+    """
+    by_pid = {mark.pid: mark for mark in marks if mark.pid}
+    by_attempt = {(mark.job_id, mark.task_index, mark.attempt): mark for mark in marks}
+    found: list[Found] = []
+    for pid in _pids():
+        attempt = _read_attempt(pid, worker_name)
+        mark = by_attempt.get(attempt) if attempt else None
+        stat = _read_stat(pid) if mark or pid in by_pid else None
+        if stat is None:
+            continue
+        start_ticks, group = stat
+        if mark is not None and start_ticks >= mark.since_ticks:
+            found.append(Found(pid, start_ticks, group, mark[:3]))
+        elif pid in by_pid:
+            mark = by_pid[pid]
+            if 0 <= start_ticks - mark.since_ticks <= _START_TOLERANCE_TICKS:
+                found.append(Found(pid, start_ticks, group, mark[:3]))
+    return found
+
+
+def send(process: Found, number: int) -> None:
+    """Send the signal, unless the process is gone."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            if find_start_ticks(process.pid) == process.start_ticks:
+                signal.pidfd_send_signal(descriptor, number)
+        finally:
+            os.close(descriptor)
+
+
+def end(marks: Collection[Mark], worker_name: bytes, limit_seconds: float) -> list[Found]:
+    """Kill all processes of these attempts and wait until they are gone.
+
+    Returns those that are still there after the limit: a process in uninterruptible sleep
+    stays until its device answers, but never runs an instruction of the task again.
+    """
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        left = find(marks, worker_name)
+        if not left or time.monotonic() > deadline:
+            return left
+        leaders = {mark.pid for mark in marks if mark.pid}
+        for process in left:
+            if process.pid in leaders:
+                # The group has the number of its leader, which is alive.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            send(process, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _pids() -> Iterator[int]:
+    own = os.getpid()
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != own:
+            yield int(name)
+
+
+def _read_attempt(pid: int, worker_name: bytes) -> tuple[int, int, int] | None:
+    """Which attempt of that worker the environment names."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    if b"TITAN_JOB_ID=" not in content:
+        return None
+    variables = dict(
+        entry.split(b"=", 1) for entry in content.split(b"\0") if entry.startswith(b"TITAN_")
+    )
+    if variables.get(b"TITAN_WORKER") != worker_name:
+        return None
+    try:
+        return (
+            int(variables[b"TITAN_JOB_ID"]),
+            int(variables[b"TITAN_TASK_INDEX"]),
+            int(variables[b"TITAN_ATTEMPT"]),
+        )
+    except (KeyError, ValueError):
+        return None

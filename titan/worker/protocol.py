@@ -1,0 +1,269 @@
+"""What agent and host say to each other over the Unix socket.
+
+A frame is a length and a msgpack array, the message's code and then its fields:
+
+    +----------------+---------------------------+
+    | length, u32 LE | [code, field, field, …]   |
+    +----------------+---------------------------+
+
+The agent speaks first, with `Hello`; the host answers with `Welcome`, or with `Refused`
+and closes. The major version must be equal. Within one, messages may get new last fields
+and new codes may come: what the other side does not know it ignores. `Hello`, `Welcome`
+and `Refused` keep their first fields for ever. Bytes stay bytes: arguments, environment
+and paths need not be text.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgpack
+
+from titan.model import AttemptKey, Reason, State
+from titan.worker.messages import (
+    Environment,
+    HeldAttempt,
+    HeldState,
+    Launch,
+    Report,
+    ReportKind,
+    Start,
+    StartBatch,
+    Stop,
+    StopMode,
+)
+
+VERSION_MAJOR: Final = 1
+VERSION_MINOR: Final = 0
+
+# A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
+FRAME_BYTES_MAX: Final = 256 << 20
+
+_LENGTH: Final = struct.Struct("<I")
+
+
+class ProtocolError(Exception):
+    """The other side sent what this version can't read."""
+
+
+class Hello(NamedTuple):
+    """Agent to host, first: who is there and what tasks are told about it."""
+
+    major: int
+    minor: int
+    worker_name: str
+    manager: str
+    """TITAN_MANAGER of the tasks that start from now on."""
+    detach_limit_ms: int
+    """Without an agent for so long the host stops its tasks and ends."""
+
+
+class Cluster(NamedTuple):
+    """Agent to host: attempts come from that cluster now."""
+
+    cluster_id: bytes
+
+
+class StartTasks(NamedTuple):
+    """Agent to host."""
+
+    batch: StartBatch
+
+
+class StopTasks(NamedTuple):
+    """Agent to host."""
+
+    stops: tuple[Stop, ...]
+
+
+class Acknowledge(NamedTuple):
+    """Agent to host: the manager has the reports up to this one."""
+
+    report_seq: int
+
+
+class Leave(NamedTuple):
+    """Agent to host: stop all tasks without reporting, say `LeftAll`, end with the agent."""
+
+    grace_ms: int
+
+
+class Welcome(NamedTuple):
+    """Host to agent, answer to `Hello`."""
+
+    major: int
+    minor: int
+    pid: int
+    instance: bytes
+    cluster_id: bytes
+    live: tuple[HeldAttempt, ...]
+    reports: tuple[Report, ...]
+    report_seq: int
+
+
+class Refused(NamedTuple):
+    """Host to agent, answer to `Hello`: a sentence, and whether trying again may help."""
+
+    major: int
+    minor: int
+    pid: int
+    sentence: str
+    is_passing: bool
+
+
+class Reports(NamedTuple):
+    """Host to agent: what happened since."""
+
+    reports: tuple[Report, ...]
+
+
+class LeftAll(NamedTuple):
+    """Host to agent: nothing runs any more."""
+
+
+Message: TypeAlias = (
+    Hello
+    | Cluster
+    | StartTasks
+    | StopTasks
+    | Acknowledge
+    | Leave
+    | Welcome
+    | Refused
+    | Reports
+    | LeftAll
+)
+
+# A code's meaning never changes.
+_CODES: Final[dict[type[Message], int]] = {
+    Hello: 1,
+    Cluster: 2,
+    StartTasks: 3,
+    StopTasks: 4,
+    Acknowledge: 5,
+    Leave: 6,
+    Welcome: 16,
+    Refused: 17,
+    Reports: 18,
+    LeftAll: 19,
+}
+_KINDS: Final = {code: kind for kind, code in _CODES.items()}
+
+
+def encode(message: Message) -> bytes:
+    """The frame of a message."""
+    payload: bytes = msgpack.packb((_CODES[type(message)], *message))
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Decoder:
+    """Cuts what comes from the socket into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that are complete now. Raises ProtocolError."""
+        self._buffer += data
+        start = 0
+        size = len(self._buffer)
+        try:
+            while size - start >= _LENGTH.size:
+                (length,) = _LENGTH.unpack_from(self._buffer, start)
+                if length > FRAME_BYTES_MAX:
+                    raise ProtocolError(f"a frame of {length} bytes")
+                end = start + _LENGTH.size + length
+                if end > size:
+                    break
+                payload = bytes(self._buffer[start + _LENGTH.size : end])
+                start = end
+                message = decode(payload)
+                if message is not None:
+                    yield message
+        finally:
+            del self._buffer[:start]
+
+
+def decode(payload: bytes) -> Message | None:
+    """The message, None for a code that only newer versions know. Raises ProtocolError."""
+    try:
+        code, *fields = msgpack.unpackb(payload, use_list=False)
+        kind = _KINDS.get(code)
+        if kind is None:
+            return None
+        # A newer minor version may have put fields behind those known here.
+        del fields[len(kind._fields) :]
+        reader = _READERS.get(kind)
+        return kind(*(reader(*fields) if reader else fields))
+    except (TypeError, ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"an unreadable message: {error}") from error
+
+
+def report_of(fields: tuple[Any, ...]) -> Report:
+    """A report from its fields as msgpack gives them."""
+    seq, kind, key, state, reason, *rest = fields
+    return Report(
+        seq,
+        _REPORT_KINDS[kind],
+        AttemptKey._make(key),
+        None if state is None else _STATES[state],
+        _REASONS[reason],
+        *rest,
+    )
+
+
+# Calling an enum costs a microsecond, a lookup a twentieth of it.
+_REPORT_KINDS: Final = {int(kind): kind for kind in ReportKind}
+_STATES: Final = {int(state): state for state in State}
+_REASONS: Final = {int(reason): reason for reason in Reason}
+
+
+def _held_of(fields: tuple[Any, ...]) -> HeldAttempt:
+    key, state, start_us = fields
+    return HeldAttempt(AttemptKey._make(key), HeldState(state), start_us)
+
+
+def _stop_of(fields: tuple[Any, ...]) -> Stop:
+    key, mode, grace_ms = fields
+    return Stop(AttemptKey._make(key), StopMode(mode), grace_ms)
+
+
+def _read_start_tasks(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    environments, launches, starts, slots = batch
+    return (
+        StartBatch(
+            tuple(map(Environment._make, environments)),
+            tuple(map(Launch._make, launches)),
+            tuple(map(Start._make, starts)),
+            slots,
+        ),
+    )
+
+
+def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (tuple(map(_stop_of, stops)),)
+
+
+def _read_welcome(*fields: Any) -> tuple[Any, ...]:
+    major, minor, pid, instance, cluster_id, live, reports, report_seq = fields
+    return (
+        *(major, minor, pid, instance, cluster_id),
+        tuple(map(_held_of, live)),
+        tuple(map(report_of, reports)),
+        report_seq,
+    )
+
+
+def _read_reports(reports: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (tuple(map(report_of, reports)),)
+
+
+# Messages whose fields are more than plain values.
+_READERS: Final[dict[type[Message], Any]] = {
+    StartTasks: _read_start_tasks,
+    StopTasks: _read_stop_tasks,
+    Welcome: _read_welcome,
+    Reports: _read_reports,
+}
