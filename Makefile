@@ -17,6 +17,7 @@ SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench proto format clean
+.PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +28,22 @@ demo: .venv/.stamp ## Start a small cluster on this machine and show what it doe
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest $(ARGS)
 
-check: .venv/.stamp ## Check format, lint, types, layering and generated stubs (no tests).
+# make -k check goes on past the first that fails.
+check: check-format check-lint check-types check-layers check-stubs ## Check format, lint, types, layering and generated stubs (no tests).
+
+check-format: .venv/.stamp
 	$(RUN) ruff format --check .
+
+check-lint: .venv/.stamp
 	$(RUN) ruff check .
+
+check-types: .venv/.stamp
 	$(RUN) mypy $(SOURCES)
+
+check-layers: .venv/.stamp
 	$(BIN)/lint-imports
+
+check-stubs: .venv/.stamp
 	$(RUN) tools.proto --check
 
 bench: .venv/.stamp ## Run the benchmarks.
