@@ -7,11 +7,19 @@ The steps are numbered here as in the README.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from wal.directory import DURABLE_NAME, find_segments, join, segment_name, torn_name
+from wal.directory import (
+    DURABLE_NAME,
+    RESERVE_NAME,
+    find_segments,
+    join,
+    segment_name,
+    torn_name,
+)
 from wal.errors import Damaged, LogFailed, NewerVersion, NotALog, WalError
 from wal.filesystem import FileSystem, read_all, write_all
 from wal.layout import (
@@ -213,7 +221,7 @@ class Recovery:
                 raise Damaged(segment.path, segment.offset, expected, f"an end after {reached}")
 
     def _cut(self, segment: Segment, rest: Rest) -> bool:
-        """Put a torn tail aside and cut it off, durably; return if the segment is preallocated."""
+        """Put a torn tail aside and cut it off; return whether the segment is preallocated."""
         size = segment.size()
         torn_bytes = rest.end - segment.offset
         if torn_bytes:
@@ -231,8 +239,6 @@ class Recovery:
                 size = self._segment_bytes
             except OSError as error:
                 self._on_warning(f"{segment.path}: no room to preallocate: {error}")
-        if torn_bytes:
-            _sync(self._file_system.fsync, segment.fd, segment.path)
         return size >= self._segment_bytes
 
     def _put_aside(self, segment: Segment, rest: Rest) -> str:
@@ -241,25 +247,35 @@ class Recovery:
         while torn_name(segment.lsn, number) in names:
             number += 1
         name = torn_name(segment.lsn, number)
+        data = segment.read(rest.end - segment.offset, segment.offset)
+        try:
+            self._write_copy(name, data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or RESERVE_NAME not in names:
+                raise
+            # A log must open on a full disk, and this is what a reserve is for.
+            self._file_system.unlink(join(self._directory, RESERVE_NAME))
+            self._write_copy(name, data)
+        return name
+
+    def _write_copy(self, name: str, data: bytes) -> None:
         path = join(self._directory, name)
         fd = self._file_system.open(path, write=True, create=True)
         try:
-            data = segment.read(rest.end - segment.offset, segment.offset)
             write_all(self._file_system, fd, data, 0)
             _sync(self._file_system.fsync, fd, path)
         finally:
             self._file_system.close(fd)
-        return name
 
     def _secure_last_frame(self, segment: Segment) -> None:
-        """Write the last frame again and sync it before anyone acts on it.
+        """Write the last frame again and sync it, and the cut, before anyone acts on it.
 
         It may be in the page cache only: synced by nobody if the process died, and not even dirty
         any more if an fsync failed, so that syncing without writing would prove nothing.
         """
         if self._last is not None:
             write_all(self._file_system, segment.fd, self._last.raw, self._last.offset)
-        _sync(self._file_system.fdatasync, segment.fd, segment.path)
+        _sync(self._file_system.fsync, segment.fd, segment.path)
         try:
             self._file_system.fsync_directory(self._directory)
         except OSError as error:

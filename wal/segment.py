@@ -31,6 +31,9 @@ READ_BYTES_MAX = 4 << 20
 call no longer counts."""
 
 
+_ZEROS = bytes(READ_BYTES_MAX)
+
+
 class Defect(NamedTuple):
     """Why a walk stopped at `offset`.
 
@@ -189,12 +192,13 @@ def scan_rest(segment: Segment, offset: int) -> Rest:
     segment, salt and all. The bad frame's own header, if it is the sound part of it, has the next
     LSN and not a later one.
     """
-    end = offset
-    base = offset
-    while True:
-        chunk = segment.read(READ_BYTES_MAX, base)
-        if len(chunk) < FRAME_HEADER_BYTES:
-            break
+    end = base = offset
+    while chunk := segment.read(READ_BYTES_MAX, base):
+        if (
+            chunk == _ZEROS[: len(chunk)]
+        ):  # Nearly always: the preallocated rest, at memcmp's speed.
+            base += len(chunk)
+            continue
         at = chunk.find(FRAME_MARKER)
         while 0 <= at <= len(chunk) - FRAME_HEADER_BYTES:
             header = decode_frame_header(chunk, at, segment.header.salt)
@@ -203,7 +207,8 @@ def scan_rest(segment: Segment, offset: int) -> Rest:
             at = chunk.find(FRAME_MARKER, at + 1)
         used = len(chunk.rstrip(b"\0"))
         end = base + used if used else end
-        # Overlap, so that a header across two chunks is seen.
-        base += len(chunk) - FRAME_HEADER_BYTES + 1
-    used = len(chunk.rstrip(b"\0"))
-    return Rest(None, base + used if used else end)
+        if len(chunk) < READ_BYTES_MAX:
+            break
+        # The chunks overlap, so that a header that lies across two of them is seen.
+        base += READ_BYTES_MAX - FRAME_HEADER_BYTES + 1
+    return Rest(None, end)

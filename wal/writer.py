@@ -55,7 +55,6 @@ class Writer:
         self._staged: Sequence[bytes] = ()
         self._frame: bytes | None = None
         self._frame_chain = 0
-        self._dirty = False
         self._hint_fd: int | None = None
         self._hint_stale = True
         self._fd = -1
@@ -167,26 +166,18 @@ class Writer:
     def _put(self, frame: bytes) -> None:
         """Write a frame at the end and sync it. After a write error the end is where it was."""
         try:
-            if self._dirty:
-                self._cut_back()
-            self._dirty = True
             write_all(self._file_system, self._fd, frame, self._offset)
         except OSError as error:
-            # If that fails, it is tried before the next write; the first error is the one to tell.
+            # If the cut fails too: the next attempt writes the same bytes to the same place.
             with suppress(OSError):
-                self._cut_back()
+                self._file_system.ftruncate(self._fd, self._offset)
+                self._preallocated = False
             raise WriteFailed(self._path, "write", str(error)) from error
         try:
             self._file_system.fdatasync(self._fd)
         except OSError as error:
             raise LogFailed(self._path, "fdatasync", str(error)) from error
-        self._dirty = False
         self._offset += len(frame)
-
-    def _cut_back(self) -> None:
-        self._file_system.ftruncate(self._fd, self._offset)
-        self._preallocated = False
-        self._dirty = False
 
     def _rotate(self) -> None:
         """Leave the full segment behind.
@@ -215,14 +206,14 @@ class Writer:
         header = SegmentHeader(position.log_id, position.lsn + 1, position.chain, salt)
         fd, self._preallocated = self._reserve.become_segment(header)
         if self._fd >= 0:
-            self._file_system.close(self._fd)
+            with suppress(OSError):  # All of it is synced.
+                self._file_system.close(self._fd)
         self._fd = fd
         self._path = join(self._directory, segment_name(header.first_lsn))
         self._salt = salt
         self._first_lsn = header.first_lsn
         self._offset = SEGMENT_HEADER_BYTES
         self._ended = False
-        self._dirty = False
 
     def _write_hint(self) -> None:
         """Tell readers what is durable. Never synced: after a crash the frames speak for

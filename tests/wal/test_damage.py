@@ -5,6 +5,7 @@ silently missing, and what replays is what was written.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.wal.builders import (
 )
 from tests.wal.fake_fs import FakeFileSystem
 from wal import Damaged, Log, NewerVersion, NotALog, WalError
+from wal import segment as segment_module
 from wal.directory import find_segments, join, segment_name
 from wal.layout import (
     FORMAT_VERSION,
@@ -242,6 +244,24 @@ def with_another_chain(image: Image) -> Image:
     return swap(image, path, start, frame)
 
 
+def with_a_number_skipped(image: Image) -> Image:
+    """The last frame is sound and in the chain, but its records have other numbers."""
+    path = segment_paths(image)[-1]
+    *_, start, end = frame_starts(image, path)
+    salt = int.from_bytes(image[path][40:44], "little")
+    lsn = int.from_bytes(image[path][start + 8 : start + 16], "little")
+    _, file_system = disk_of(image)
+    segment = Segment(file_system, DIRECTORY, int(path[-24:-4]))
+    chain = segment.chain
+    for frame in segment.frames():
+        if frame.offset < start:
+            chain = frame.chain
+    frame_bytes, _ = encode_frame(lsn + 1, [payload(lsn), payload(lsn + 1)], chain, salt)
+    assert len(frame_bytes) == end - start
+    image = {path: data for path, data in image.items() if path != DURABLE}
+    return swap(image, path, start, frame_bytes)
+
+
 def renamed(image: Image) -> Image:
     paths = segment_paths(image)
     other = join(DIRECTORY, segment_name(10_000))
@@ -266,6 +286,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Image], Image], type[WalError]]] = [
     ("two frames changed places", with_frames_swapped, Damaged),
     ("a frame in the middle is zeros", with_a_lost_frame, Damaged),
     ("a frame does not continue the chain", with_another_chain, Damaged),
+    ("a number is skipped", with_a_number_skipped, Damaged),
     ("durable is ahead of the log", lambda image: with_durable(image, 1_000), Damaged),
     ("durable has another chain", lambda image: with_durable(image, 2), Damaged),
     ("durable ends inside a frame", lambda image: with_durable(image, 1), Damaged),
@@ -363,6 +384,27 @@ def test_a_payload_that_holds_copies_of_frames_is_not_taken_for_frames() -> None
     file_system.put(path, content[:-5])
     assert len(disk.replay()) == 6
     assert len(disk.warnings) == 1
+
+
+@pytest.mark.parametrize("read_bytes", [28, 29, 55, 97, 128, 200])
+def test_a_later_frame_is_found_wherever_the_buffers_end(
+    read_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_module, "READ_BYTES_MAX", read_bytes)
+    disk, file_system = fake_disk(segment_bytes=2048)
+    written_log(disk, frames=8)
+    file_system.remove(DURABLE)
+    image = image_of(file_system)
+    (path,) = segment_paths(image)
+    starts = frame_starts(image, path)
+    for bad, later in pairwise(starts[:-1]):
+        found = check_refused(swap(image, path, bad, b"?" * 12))
+        assert found.offset == bad
+        assert found.found.endswith(f"a frame at {later}")
+    tail = image[path][starts[-2] : starts[-1]].rstrip(b"\0")
+    disk, file_system = disk_of(swap(image, path, starts[-2], b"?"))
+    disk.replay()
+    assert f" {len(tail)} bytes" in disk.warnings[0]
 
 
 def test_torn_tails_are_put_aside_beside_each_other() -> None:

@@ -162,3 +162,24 @@ def test_opening_on_a_full_disk_works_and_has_no_room() -> None:
     assert log.flush()
     assert has_room(log)
     log.close()
+
+
+def test_opening_on_a_full_disk_puts_a_torn_tail_aside_in_the_place_of_the_reserve() -> None:
+    disk, file_system = fake_disk()
+    log = disk.open()
+    written = append_frames(log, start=1, frames=1)
+    log.abandon()
+    path = disk.segments()[0]
+    content = bytes(file_system.files[path]).rstrip(b"\0") + b"torn" * 20
+    file_system.put(path, content.ljust(disk.segment_bytes, b"\0"))
+    file_system.capacity = file_system.used
+    log = disk.open()
+    assert not has_room(log)
+    assert payloads(log.records()) == written
+    assert [data for name, data in file_system.files.items() if "torn-" in name] == [b"torn" * 20]
+    written += append_frames(log, start=3, frames=1)
+    file_system.capacity = None
+    assert log.flush()
+    assert has_room(log)
+    log.close()
+    assert disk.replay() == written
