@@ -1,0 +1,46 @@
+"""The errors that users of the Python client see; one base, a leaf for each decision.
+
+The CLI turns them into exit codes and the gRPC layer into status codes and back:
+see `titan.rpc.status`.
+"""
+
+from __future__ import annotations
+
+
+class TitanError(Exception):
+    """The base of all errors of the public interface. Its text is a sentence for people."""
+
+
+class ManagerUnreachable(TitanError):
+    """No answer from the manager.
+
+    `maybe_accepted` tells whether a write may have reached it all the same.
+    """
+
+    def __init__(self, message: str, *, maybe_accepted: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_accepted = maybe_accepted
+
+
+class NotFound(TitanError):
+    """No such job, task or worker."""
+
+
+class InvalidJob(TitanError):
+    """What was asked for is wrong in itself; asking again will not help."""
+
+
+class Refused(TitanError):
+    """What was asked for is right but not now, or not for this caller."""
+
+
+class NoRoom(Refused):
+    """The manager has no room for it now: its disk is full, or a limit is reached."""
+
+
+class AccessDenied(Refused):
+    """The call carried no token, or not the right one."""
+
+
+class OutputUnavailable(TitanError):
+    """What a task wrote can't be read now: the worker that holds it is away."""

@@ -1,0 +1,177 @@
+"""The nouns of Titan: states, their legal transitions, resources, keys.
+
+Pure data. Knows no clock, no file and no wire. The numbers of the enums stand in
+the log and on the wire, where the generated enums have the same ones: a number's
+meaning never changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+ARRAY_TASKS_MAX: Final = 10_000_000
+# An index fits in 31 bits, which keeps what is remembered of an ended task small.
+INDEX_MAX: Final = (1 << 31) - 1
+CPUS_MILLI_MAX: Final = 1_000_000_000
+MEMORY_BYTES_MAX: Final = 1 << 60
+NAMED_RESOURCE_MAX: Final = 1 << 40
+
+
+class State(IntEnum):
+    """Where a job, a task or an attempt is.
+
+    A task is never LOST or RECALLED: those are ends of an attempt which put its
+    task back to PENDING. An attempt is never PENDING.
+    """
+
+    PENDING = 1
+    SCHEDULED = 2
+    RUNNING = 3
+    COMPLETED = 4
+    FAILED = 5
+    CANCELLED = 6
+    LOST = 7
+    RECALLED = 8
+
+
+class Reason(IntEnum):
+    """Why an attempt, and with it its task, ended as it did."""
+
+    NONE = 0
+    EXIT = 1
+    SIGNAL = 2
+    LAUNCH_ERROR = 3
+    WORKER_LOST = 4
+    CANCELLED = 5
+
+
+class WorkerState(IntEnum):
+    """What the manager makes of a worker's silence."""
+
+    HEALTHY = 1
+    UNHEALTHY = 2
+    DISCONNECTED = 3
+    # It took its leave; kept only as the name that old attempts refer to.
+    DEREGISTERED = 4
+
+
+TASK_ENDS: Final = (State.COMPLETED, State.FAILED, State.CANCELLED)
+
+TASK_TRANSITIONS: Final[dict[State, tuple[State, ...]]] = {
+    State.PENDING: (
+        State.SCHEDULED,
+        State.CANCELLED,
+        # A worker that had been given up comes back with the attempt.
+        State.RUNNING,
+        State.COMPLETED,
+        State.FAILED,
+    ),
+    # The start of a short task may be told together with its end.
+    State.SCHEDULED: (State.RUNNING, State.PENDING, *TASK_ENDS),
+    State.RUNNING: (State.PENDING, *TASK_ENDS),
+    State.COMPLETED: (),
+    State.FAILED: (),
+    State.CANCELLED: (),
+}
+
+ATTEMPT_TRANSITIONS: Final[dict[State, tuple[State, ...]]] = {
+    State.SCHEDULED: (State.RUNNING, State.RECALLED, State.LOST, *TASK_ENDS),
+    State.RUNNING: (State.LOST, *TASK_ENDS),
+    # Its worker had been given up and came back.
+    State.LOST: (State.RUNNING, *TASK_ENDS),
+    State.COMPLETED: (),
+    State.FAILED: (),
+    State.CANCELLED: (),
+    State.RECALLED: (),
+}
+
+WORKER_TRANSITIONS: Final[dict[WorkerState, tuple[WorkerState, ...]]] = {
+    WorkerState.HEALTHY: (
+        WorkerState.UNHEALTHY,
+        WorkerState.DISCONNECTED,
+        WorkerState.DEREGISTERED,
+    ),
+    WorkerState.UNHEALTHY: (
+        WorkerState.HEALTHY,
+        WorkerState.DISCONNECTED,
+        WorkerState.DEREGISTERED,
+    ),
+    WorkerState.DISCONNECTED: (WorkerState.HEALTHY, WorkerState.DEREGISTERED),
+    WorkerState.DEREGISTERED: (WorkerState.HEALTHY,),
+}
+
+
+class Resources(NamedTuple):
+    """What a task asks for, or what a worker has.
+
+    Integers only: cpus in thousandths, memory in bytes, named countable ones as
+    (name, count) sorted by name, without zero counts.
+    """
+
+    cpus_milli: int = 0
+    memory_bytes: int = 0
+    named: tuple[tuple[str, int], ...] = ()
+
+    def fits_in(self, room: Resources) -> bool:
+        """Whether all of it is there in `room`."""
+        if self.cpus_milli > room.cpus_milli or self.memory_bytes > room.memory_bytes:
+            return False
+        if not self.named:
+            return True
+        have = dict(room.named)
+        return all(count <= have.get(name, 0) for name, count in self.named)
+
+    def plus(self, other: Resources) -> Resources:
+        """The sum."""
+        return self._combined(other, 1)
+
+    def minus(self, other: Resources) -> Resources:
+        """The difference; a part of it may be negative."""
+        return self._combined(other, -1)
+
+    def _combined(self, other: Resources, sign: int) -> Resources:
+        named = self.named
+        if other.named:
+            counts = dict(named)
+            for name, count in other.named:
+                counts[name] = counts.get(name, 0) + sign * count
+            named = named_resources(counts.items())
+        return Resources(
+            self.cpus_milli + sign * other.cpus_milli,
+            self.memory_bytes + sign * other.memory_bytes,
+            named,
+        )
+
+
+def named_resources(counts: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """The canonical form of named resources: sorted, no zeros."""
+    return tuple(sorted((name, count) for name, count in counts if count))
+
+
+class AttemptKey(NamedTuple):
+    """Names one try at one task, for ever: the epoch is that of the job's submit."""
+
+    epoch: int
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+
+
+class IndexRange(NamedTuple):
+    """The indexes start, start+step, … below stop; as `range`."""
+
+    start: int
+    stop: int
+    step: int = 1
+
+    @property
+    def indexes(self) -> range:
+        """The same as a `range`."""
+        return range(self.start, self.stop, self.step)
+
+
+def task_name(job_id: int, index: int, is_array: bool) -> str:
+    """How users write a task: `42.7`, and `42` for the one task of a plain job."""
+    return f"{job_id}.{index}" if is_array else str(job_id)

@@ -1,0 +1,51 @@
+"""Where Titan keeps things by default (XDG base directories), and files written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def state_directory() -> Path:
+    """`$XDG_STATE_HOME/titan`; for root `/var/lib/titan` unless the variable is set."""
+    home = os.environ.get("XDG_STATE_HOME")
+    if home:
+        return Path(home) / "titan"
+    if os.geteuid() == 0:
+        return Path("/var/lib/titan")
+    return Path.home() / ".local" / "state" / "titan"
+
+
+def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
+    """Replaces the file at once and durably: temporary file, fsync, rename, fsync of the folder.
+
+    Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        os.fchmod(descriptor, mode)
+        os.write(descriptor, (json.dumps(value, indent=1) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in the file, None when there is no file. Raises ValueError, OSError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return value
