@@ -1,0 +1,80 @@
+"""Channels and servers: gRPC's options in one place, with the reason for each."""
+
+from __future__ import annotations
+
+import ipaddress
+
+import grpc
+import grpc.aio
+
+MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+
+_SIZES = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+]
+
+CLIENT_OPTIONS = [
+    *_SIZES,
+    # A proxy from the environment would be asked even for 127.0.0.1.
+    ("grpc.enable_http_proxy", 0),
+    # The defaults grow to two minutes, in which a restarted manager looks dead.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A peer that vanished without a FIN is noticed within half a minute.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # One connection a channel, not one shared with others of the same address.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+SERVER_OPTIONS = [
+    *_SIZES,
+    # Else a second manager would share the port without a word.
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    # What the clients' keepalive above needs.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A channel for calls from threads. Connects at the first call."""
+    return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+
+
+def open_aio_channel(address: str) -> grpc.aio.Channel:
+    """A channel for calls from the running asyncio loop."""
+    return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
+
+
+def new_aio_server() -> grpc.aio.Server:
+    """A server on the running asyncio loop."""
+    return grpc.aio.server(options=SERVER_OPTIONS)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """HOST:PORT or [HOST]:PORT in parts. Raises ValueError with a sentence."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or not host:
+        raise ValueError(f"{address!r} is not HOST:PORT")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def check_loopback(address: str) -> None:
+    """Raises ValueError unless only this machine can reach the address."""
+    host, _ = split_address(address)
+    if host == "localhost":
+        return
+    try:
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise ValueError(
+            f"{address} can be reached from other machines, which needs certificates; "
+            "use a loopback address such as 127.0.0.1"
+        )

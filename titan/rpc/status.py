@@ -1,0 +1,42 @@
+"""The one table between errors and gRPC status codes, used in both directions."""
+
+from __future__ import annotations
+
+import grpc
+
+from titan import errors
+
+_STATUS_OF: dict[type[errors.TitanError], grpc.StatusCode] = {
+    errors.InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Refused: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoRoom: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.AccessDenied: grpc.StatusCode.UNAUTHENTICATED,
+    errors.ManagerUnreachable: grpc.StatusCode.UNAVAILABLE,
+}
+
+_ERROR_OF: dict[grpc.StatusCode, type[errors.TitanError]] = {
+    status: error for error, status in _STATUS_OF.items()
+} | {
+    grpc.StatusCode.PERMISSION_DENIED: errors.AccessDenied,
+    grpc.StatusCode.OUT_OF_RANGE: errors.NotFound,
+    # What a call that outlived its deadline and one that was cut off have in common.
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.ManagerUnreachable,
+    grpc.StatusCode.CANCELLED: errors.ManagerUnreachable,
+}
+
+
+def status_of(error: errors.TitanError) -> grpc.StatusCode:
+    """The code that a server answers with."""
+    for kind in type(error).__mro__:
+        if kind in _STATUS_OF:
+            return _STATUS_OF[kind]
+    return grpc.StatusCode.INTERNAL
+
+
+def error_of(status: grpc.StatusCode, details: str) -> errors.TitanError:
+    """The error that a client raises."""
+    kind = _ERROR_OF.get(status)
+    if kind is None:
+        return errors.TitanError(f"{status.name}: {details}")
+    return kind(details)
