@@ -1,0 +1,321 @@
+"""Everything that can happen, a class each, and its form in the log.
+
+A record is one msgpack array `[time_us, [event, …]]`, an event `[code, field, …]`.
+A code's meaning never changes: new meaning, new code. New fields go last and have a
+default, so that older logs still read. A code or a field that this version does not
+know is an error and never skipped, since the state would silently be another one.
+
+Events are facts: past tense, complete, with every time and every random choice inside.
+Knows nothing of the state; no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+from titan.model import IndexRange
+
+
+class EventError(Exception):
+    """A record cannot be understood."""
+
+
+class NewerEvent(EventError):
+    """The record was written by a later version of Titan."""
+
+
+class ClusterCreated(NamedTuple):
+    """The first event of every log."""
+
+    cluster_id: bytes
+
+
+class ManagerStarted(NamedTuple):
+    """A manager took the log over. Jobs remember the epoch of their submit."""
+
+    epoch: int
+    version: str
+
+
+class EnvironmentStored(NamedTuple):
+    """An environment that jobs refer to by its digest; stored once however many share it."""
+
+    digest: bytes
+    exported: tuple[tuple[bytes, bytes], ...]
+    set: tuple[tuple[bytes, bytes], ...]
+
+
+class JobSubmitted(NamedTuple):
+    """A job was accepted. Without ranges in `array` it is a plain job with the one task 0."""
+
+    job_id: int
+    user: str
+    name: str
+    command: tuple[bytes, ...]
+    cwd: bytes
+    environment: bytes
+    cpus_milli: int
+    memory_bytes: int
+    named: tuple[tuple[str, int], ...]
+    priority: int
+    array: tuple[IndexRange, ...]
+
+
+class RequestAccepted(NamedTuple):
+    """The jobs first_job_id … were submitted under this request id.
+
+    `content` is a hash of the request: the same id with other content is an error.
+    """
+
+    user: str
+    request_id: bytes
+    content: bytes
+    first_job_id: int
+    jobs: int
+
+
+class CancelRequested(NamedTuple):
+    """Somebody wants tasks gone. Pending ones are CANCELLED by it, the others when gone.
+
+    Without ranges it means the whole job.
+    """
+
+    job_id: int
+    indexes: tuple[IndexRange, ...]
+    grace_ms: int
+
+
+class TaskAssigned(NamedTuple):
+    """An attempt was given to a worker, in a slot or ahead of one, by a rule of a policy."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    worker: int
+    ahead: bool
+    policy: int
+    policy_version: int
+    rule: int
+
+
+class RecallRequested(NamedTuple):
+    """The manager would like an attempt back that waits ahead. A wish, no more."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+
+
+class Recalled(NamedTuple):
+    """The worker's answer: not started and never will be."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+
+
+class TaskStarted(NamedTuple):
+    """The worker runs it. The time is the worker's."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    start_us: int
+
+
+class AttemptEnded(NamedTuple):
+    """How an attempt ended, and what its task becomes by it.
+
+    start_us 0: it never ran. A start that was not told before is told by this.
+    exit_code and signal are -1 where there is none.
+    """
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    state: int
+    reason: int
+    exit_code: int
+    signal: int
+    start_us: int
+    end_us: int
+    cpu_user_us: int
+    cpu_system_us: int
+    max_rss_bytes: int
+    detail: str
+    task_state: int
+
+
+class Adopted(NamedTuple):
+    """An attempt that was given up with its worker runs after all, and its task still waits."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    start_us: int
+
+
+class WorkerRegistered(NamedTuple):
+    """A worker called in, for the first time or again."""
+
+    worker: int
+    worker_id: bytes
+    instance: bytes
+    boot_id: str
+    name: str
+    address: str
+    cpus_milli: int
+    memory_bytes: int
+    named: tuple[tuple[str, int], ...]
+    labels: tuple[tuple[str, str], ...]
+    version: str
+    output_directory: bytes
+
+
+class WorkerHeartbeats(NamedTuple):
+    """Who was heard since the last one."""
+
+    workers: tuple[int, ...]
+
+
+class WorkerHealthy(NamedTuple):
+    """A worker that was UNHEALTHY is heard again."""
+
+    worker: int
+
+
+class WorkerUnhealthy(NamedTuple):
+    """Silent for half the timeout: it gets no new tasks."""
+
+    worker: int
+
+
+class WorkerLost(NamedTuple):
+    """Silent for the timeout. The ends of its attempts stand in the same record, before it."""
+
+    worker: int
+
+
+class WorkerDeregistered(NamedTuple):
+    """A worker took its leave. The ends of its attempts stand in the same record, before it."""
+
+    worker: int
+
+
+Event = (
+    ClusterCreated
+    | ManagerStarted
+    | EnvironmentStored
+    | JobSubmitted
+    | RequestAccepted
+    | CancelRequested
+    | TaskAssigned
+    | RecallRequested
+    | Recalled
+    | TaskStarted
+    | AttemptEnded
+    | Adopted
+    | WorkerRegistered
+    | WorkerHeartbeats
+    | WorkerHealthy
+    | WorkerUnhealthy
+    | WorkerLost
+    | WorkerDeregistered
+)
+
+# Never reused, never renumbered.
+EVENT_OF_CODE: Final[dict[int, type[Event]]] = {
+    1: ClusterCreated,
+    2: ManagerStarted,
+    3: JobSubmitted,
+    4: CancelRequested,
+    5: TaskAssigned,
+    6: RecallRequested,
+    7: Recalled,
+    8: TaskStarted,
+    9: AttemptEnded,
+    10: Adopted,
+    11: WorkerRegistered,
+    12: WorkerHeartbeats,
+    13: WorkerHealthy,
+    14: WorkerUnhealthy,
+    15: WorkerLost,
+    18: WorkerDeregistered,
+    20: EnvironmentStored,
+    21: RequestAccepted,
+}
+CODE_OF_EVENT: Final[dict[type[Event], int]] = {kind: code for code, kind in EVENT_OF_CODE.items()}
+
+Record = tuple[int, Sequence[Event]]
+
+_packer = msgpack.Packer(use_bin_type=True)
+
+
+def encode_record(time_us: int, events: Sequence[Event]) -> bytes:
+    """The bytes of a record."""
+    codes = CODE_OF_EVENT
+    packed: bytes = _packer.pack((time_us, [(codes[type(event)], *event) for event in events]))
+    return packed
+
+
+def decode_record(payload: bytes) -> tuple[int, list[Event]]:
+    """The time in microseconds and the events of a record.
+
+    Raises NewerEvent for what a later version wrote, EventError for what is no record.
+    """
+    try:
+        time_us, items = msgpack.unpackb(payload, raw=False, strict_map_key=False)
+        return time_us, [_decode_event(item) for item in items]
+    except EventError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        raise EventError(f"a record of {len(payload)} bytes is not understood: {error}") from error
+
+
+def _decode_event(item: list[Any]) -> Event:
+    code = item[0]
+    kind = EVENT_OF_CODE.get(code)
+    if kind is None:
+        raise NewerEvent(f"event code {code} is not known to this version")
+    if len(item) - 1 > len(_fields(kind)):
+        raise NewerEvent(
+            f"{kind.__name__} has {len(item) - 1} fields, this version knows {len(_fields(kind))}"
+        )
+    nested = _NESTED.get(code)
+    if nested is not None:
+        for position, build in nested:
+            item[position] = build(item[position])
+    event: Event = kind(*item[1:])
+    return event
+
+
+def _fields(kind: type[Event]) -> tuple[str, ...]:
+    return kind._fields
+
+
+def _scalars(value: list[Any]) -> tuple[Any, ...]:
+    return tuple(value)
+
+
+def _pairs(value: list[Any]) -> tuple[tuple[Any, ...], ...]:
+    return tuple(tuple(pair) for pair in value)
+
+
+def _ranges(value: list[Any]) -> tuple[IndexRange, ...]:
+    return tuple(IndexRange(*item) for item in value)
+
+
+# Where lists stand in the items (the code is item 0) and what they become.
+_NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = {
+    CODE_OF_EVENT[kind]: tuple((_fields(kind).index(name) + 1, build) for name, build in fields)
+    for kind, fields in {
+        EnvironmentStored: (("exported", _pairs), ("set", _pairs)),
+        JobSubmitted: (("command", _scalars), ("named", _pairs), ("array", _ranges)),
+        CancelRequested: (("indexes", _ranges),),
+        WorkerRegistered: (("named", _pairs), ("labels", _pairs)),
+        WorkerHeartbeats: (("workers", _scalars),),
+    }.items()
+}
