@@ -1,0 +1,156 @@
+"""Attempts: those under way as objects, those that ended packed into bytes.
+
+A job of a million tasks remembers every attempt of each, so an ended one is a fixed
+record in one bytearray per job:
+
+    offset  size  field
+         0     4  index
+         4     4  attempt
+         8     4  worker number
+        12     1  state
+        13     1  reason
+        14     1  signal, 0 for none
+        15     4  exit code, -1 for none
+        19     8  start, microseconds since the epoch, 0 for never
+        27     8  end
+        35     8  CPU user time, microseconds
+        43     8  CPU system time
+        51     8  largest resident set, bytes
+        59        (end)
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from titan.model import State
+
+_RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
+_KEY: Final = struct.Struct("<II")
+assert _RECORD.size == 59
+
+
+class Attempt:
+    """An attempt under way. Changed by the state's apply alone."""
+
+    __slots__ = (
+        "ahead",
+        "assigned_us",
+        "attempt",
+        "cancel_grace_ms",
+        "index",
+        "job_id",
+        "recall_requested",
+        "start_us",
+        "state",
+        "worker",
+    )
+
+    def __init__(
+        self, job_id: int, index: int, attempt: int, worker: int, ahead: bool, assigned_us: int
+    ) -> None:
+        self.job_id = job_id
+        self.index = index
+        self.attempt = attempt
+        self.worker = worker
+        # Whether it waits behind a slot instead of having one.
+        self.ahead = ahead
+        self.assigned_us = assigned_us
+        self.state = State.SCHEDULED
+        self.start_us = 0
+        # -1: no cancel was asked for.
+        self.cancel_grace_ms = -1
+        self.recall_requested = False
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether it is to end CANCELLED however it ends."""
+        return self.cancel_grace_ms >= 0
+
+
+class EndedAttempt(NamedTuple):
+    """An attempt that ended, unpacked."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    worker: int
+    state: int
+    reason: int
+    signal: int
+    exit_code: int
+    start_us: int
+    end_us: int
+    cpu_user_us: int
+    cpu_system_us: int
+    max_rss_bytes: int
+
+
+class AttemptLog:
+    """The ended attempts of a job in the order of their ends."""
+
+    __slots__ = ("data", "details")
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        # The few that have more to say, by (index, attempt).
+        self.details: dict[tuple[int, int], str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.data) // _RECORD.size
+
+    def __iter__(self) -> Iterator[EndedAttempt]:
+        return map(EndedAttempt._make, _RECORD.iter_unpack(self.data))
+
+    def append(self, ended: EndedAttempt, detail: str) -> None:
+        """Adds one."""
+        self.data += _RECORD.pack(*ended)
+        if detail:
+            if self.details is None:
+                self.details = {}
+            self.details[ended.index, ended.attempt] = detail
+
+    def find(self, index: int, attempt: int) -> EndedAttempt | None:
+        """That one, None when it is not there. Costs a search through the bytes."""
+        offset = self._find_offset(index, attempt)
+        return None if offset < 0 else EndedAttempt._make(_RECORD.unpack_from(self.data, offset))
+
+    def last(self) -> EndedAttempt:
+        """The one that ended last. Raises struct.error when there is none."""
+        return EndedAttempt._make(
+            _RECORD.unpack_from(self.data, max(len(self.data) - _RECORD.size, 0))
+        )
+
+    def of_index(self, index: int) -> list[EndedAttempt]:
+        """All of one task, in the order of their ends."""
+        key = struct.pack("<I", index)
+        found = []
+        offset = self._find_aligned(key, 0)
+        while offset >= 0:
+            found.append(EndedAttempt._make(_RECORD.unpack_from(self.data, offset)))
+            offset = self._find_aligned(key, offset + _RECORD.size)
+        return found
+
+    def detail(self, index: int, attempt: int) -> str:
+        """Its sentence, empty when there is none."""
+        return (self.details or {}).get((index, attempt), "")
+
+    def remove(self, index: int, attempt: int) -> None:
+        """Takes one out: it goes on after all. Raises KeyError."""
+        offset = self._find_offset(index, attempt)
+        if offset < 0:
+            raise KeyError((index, attempt))
+        del self.data[offset : offset + _RECORD.size]
+        if self.details:
+            self.details.pop((index, attempt), None)
+            self.details = self.details or None
+
+    def _find_offset(self, index: int, attempt: int) -> int:
+        return self._find_aligned(_KEY.pack(index, attempt), 0)
+
+    def _find_aligned(self, key: bytes, start: int) -> int:
+        offset = self.data.find(key, start)
+        while offset >= 0 and offset % _RECORD.size:
+            offset = self.data.find(key, offset + 1)
+        return offset

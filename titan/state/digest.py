@@ -1,0 +1,88 @@
+"""The state in one canonical form, and a digest of it.
+
+Two states have the same digest when every later event would find them the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgpack
+
+from titan.state.attempts import Attempt
+from titan.state.cluster import ClusterState
+from titan.state.job import Job
+from titan.state.worker import ClassOnWorker, Worker
+
+
+def digest(state: ClusterState) -> str:
+    """32 hexadecimal digits. Costs a walk over the whole state."""
+    hasher = hashlib.blake2b(digest_size=16)
+    packer = msgpack.Packer(use_bin_type=True)
+    for part in _parts(state):
+        hasher.update(packer.pack(part))
+    return hasher.hexdigest()
+
+
+def _parts(state: ClusterState) -> Any:
+    yield (
+        state.lsn,
+        state.time_us,
+        state.cluster_id,
+        state.epoch,
+        state.version,
+        state.next_job_id,
+        state.next_worker,
+        state.round_robin,
+        state.task_counts,
+        state.job_counts,
+        list(state.live_jobs),
+        sorted(state.last_job_of.items()),
+    )
+    yield from (_job(job) for job in state.jobs.values())
+    yield from (_worker(worker) for worker in state.workers.values())
+    for each in state.classes.values():
+        yield (
+            each.class_id, each.user, each.priority, each.demand, each.run_us, each.samples,
+            list(each.pending_jobs),
+        )  # fmt: skip
+    yield from ((key, request) for key, request in state.requests.items())
+    yield from sorted(tuple(each) for each in state.environments.values())
+
+
+def _job(job: Job) -> Any:
+    return (
+        job.job_id, job.epoch, job.name, job.command, job.cwd, job.environment, job.array,
+        job.job_class.class_id, job.submit_us, job.start_us, job.end_us,
+        _ranges(job.pending.ranges), _ranges(job.cancelled.ranges) if job.cancelled else [],
+        [_attempt(each) for _, each in sorted(job.active.items())],
+        bytes(job.ended.data) if job.ended else b"",
+        sorted((job.ended.details or {}).items()) if job.ended else [],
+        sorted((job.attempts_made or {}).items()), job.attempts_total, job.cancel_requested,
+        job.lowest_failed, job.counts, job.changed_lsn,
+    )  # fmt: skip
+
+
+def _attempt(each: Attempt) -> Any:
+    return (
+        each.job_id, each.index, each.attempt, each.worker, each.ahead, each.assigned_us,
+        each.state, each.start_us, each.cancel_grace_ms, each.recall_requested,
+    )  # fmt: skip
+
+
+def _worker(worker: Worker) -> Any:
+    return (
+        worker.number, worker.worker_id, worker.state, worker.last_heard_us, worker.instance,
+        worker.boot_id, worker.name, worker.address, worker.labels, worker.version,
+        worker.output_directory, worker.capacity, worker.free, list(worker.attempts),
+        [(class_id, _class_here(here)) for class_id, here in sorted(worker.classes.items())],
+    )  # fmt: skip
+
+
+def _class_here(here: ClassOnWorker) -> Any:
+    return here.slots, list(here.unstarted), list(here.ahead)
+
+
+def _ranges(ranges: list[range]) -> Any:
+    return [(each.start, each.stop, each.step) for each in ranges]

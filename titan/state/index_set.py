@@ -1,0 +1,95 @@
+"""A set of task indexes as ranges, so that a million waiting tasks are one entry."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+
+
+class IndexSet:
+    """Disjoint indexes in rising order, kept as `range` objects whose spans do not overlap.
+
+    `len` and `first` cost O(1), the rest O(log r) plus a list move, r = number of ranges.
+    """
+
+    __slots__ = ("_ranges", "count")
+
+    def __init__(self, ranges: Iterable[range] = ()) -> None:
+        """`ranges` rise and their spans do not overlap."""
+        self._ranges = [each for each in ranges if each]
+        self.count = sum(len(each) for each in self._ranges)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        for each in self._ranges:
+            yield from each
+
+    def __contains__(self, index: int) -> bool:
+        position = self._position_of(index)
+        return position >= 0 and index in self._ranges[position]
+
+    @property
+    def ranges(self) -> list[range]:
+        """What it is made of; not to be changed."""
+        return self._ranges
+
+    def first(self) -> int:
+        """The lowest index. Raises IndexError when empty."""
+        return self._ranges[0].start
+
+    def add(self, index: int) -> None:
+        """Adds an index that is not in it and lies in no range's span."""
+        position = self._position_of(index) + 1
+        ranges = self._ranges
+        if position and ranges[position - 1].step == 1 and ranges[position - 1].stop == index:
+            ranges[position - 1] = range(ranges[position - 1].start, index + 1)
+        else:
+            ranges.insert(position, range(index, index + 1))
+        self.count += 1
+
+    def remove(self, index: int) -> None:
+        """Takes an index out. Raises KeyError."""
+        position = self._position_of(index)
+        if position < 0 or index not in self._ranges[position]:
+            raise KeyError(index)
+        whole = self._ranges[position]
+        at = (index - whole.start) // whole.step
+        self._ranges[position : position + 1] = [
+            part for part in (whole[:at], whole[at + 1 :]) if part
+        ]
+        self.count -= 1
+
+    def take(self, start: int, stop: int) -> list[range]:
+        """Takes out and returns what lies in start … stop-1, as ranges in rising order."""
+        taken: list[range] = []
+        kept: list[range] = []
+        for whole in self._ranges:
+            low = _position(whole, start)
+            high = _position(whole, stop)
+            for part, into in ((whole[:low], kept), (whole[low:high], taken), (whole[high:], kept)):
+                if part:
+                    into.append(part)
+        self._ranges = kept
+        self.count -= sum(len(part) for part in taken)
+        return taken
+
+    def add_ranges(self, ranges: Iterable[range]) -> None:
+        """Adds ranges that share no index and no span with what is in it."""
+        added = [each for each in ranges if each]
+        self._ranges = sorted([*self._ranges, *added], key=lambda each: each.start)
+        self.count += sum(len(each) for each in added)
+
+    def _position_of(self, index: int) -> int:
+        """The last range that starts at or before the index; -1: none does."""
+        return bisect_right(self._ranges, index, key=_start) - 1
+
+
+def _start(each: range) -> int:
+    return each.start
+
+
+def _position(whole: range, index: int) -> int:
+    """How many of its members lie below the index."""
+    return min(max(-(-(index - whole.start) // whole.step), 0), len(whole))

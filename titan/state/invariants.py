@@ -1,0 +1,106 @@
+"""What must hold in every state, checked from scratch: for tests and tools.
+
+Each check derives a thing again that `apply` keeps up to date, or states a promise.
+"""
+
+from __future__ import annotations
+
+from titan.model import Resources, State, WorkerState
+from titan.state.cluster import ClusterState
+from titan.state.job import Job, task_end
+from titan.state.worker import Worker
+
+
+class InvariantViolated(AssertionError):
+    """The state contradicts itself or a promise."""
+
+
+def check_invariants(state: ClusterState) -> None:
+    """Raises InvariantViolated. Costs a walk over the whole state."""
+    for job in state.jobs.values():
+        _check_job(state, job)
+    for worker in state.workers.values():
+        _check_worker(state, worker)
+    _check(
+        sum(len(job.active) for job in state.jobs.values())
+        == sum(len(worker.attempts) for worker in state.workers.values()),
+        "every attempt under way is on one worker",
+    )
+    for position in range(6):
+        tasks = sum(job.counts[position] for job in state.jobs.values())
+        _check(state.task_counts[position] == tasks, "the tasks by state add up")
+        jobs = sum(job.state == position + 1 for job in state.jobs.values())
+        _check(state.job_counts[position] == jobs, "the jobs by state add up")
+    for job_class in state.classes.values():
+        waiting = [
+            job.job_id
+            for job in state.jobs.values()
+            if job.job_class is job_class and len(job.pending)
+        ]
+        _check(waiting == list(job_class.pending_jobs), "each class knows its pending jobs")
+    live = [job.job_id for job in state.jobs.values() if not job.has_ended]
+    _check(live == list(state.live_jobs), "the jobs that have not ended are listed")
+
+
+def _check_job(state: ClusterState, job: Job) -> None:
+    name = f"job {job.job_id}"
+    total = sum(len(each.indexes) for each in job.array) or 1
+    _check(job.tasks_total == total, f"{name} has all its tasks")
+    _check(job.counts[0] == len(job.pending), f"{name}: pending tasks are counted")
+    for position, under_way in ((1, State.SCHEDULED), (2, State.RUNNING)):
+        count = sum(each.state is under_way for each in job.active.values())
+        _check(job.counts[position] == count, f"{name}: {under_way.name} tasks are counted")
+    ends: dict[int, State] = {}
+    for record in job.ended or ():
+        waits = record.index in job.pending or record.index in job.active
+        if not waits and (job.cancelled is None or record.index not in job.cancelled):
+            ends[record.index] = task_end(record.state)
+    for index in job.cancelled or ():
+        ends[index] = State.CANCELLED
+    # Invariant 2: with the counts below, each task is counted as ended once.
+    for position, end in ((3, State.COMPLETED), (4, State.FAILED), (5, State.CANCELLED)):
+        count = sum(each is end for each in ends.values())
+        _check(job.counts[position] == count, f"{name}: {end.name} tasks are counted")
+    for index, attempt in job.active.items():
+        _check(index not in ends and index not in job.pending, f"{name}.{index} is in one place")
+        worker = state.get_worker(attempt.worker)
+        _check(
+            worker.attempts.get((job.job_id, index)) is attempt,
+            f"{name}.{index} is known on its worker",
+        )
+
+
+def _check_worker(state: ClusterState, worker: Worker) -> None:
+    name = f"worker {worker.name}"
+    used = Resources()
+    slots: dict[int, int] = {}
+    for (job_id, index), attempt in worker.attempts.items():
+        job = state.get_job(job_id)
+        _check(job.active.get(index) is attempt, f"{name} holds {job_id}.{index} as its job does")
+        class_id = job.job_class.class_id
+        here = worker.classes[class_id]
+        key = (job_id, index)
+        _check((key in here.ahead) == attempt.ahead, f"{name}: ahead attempts are listed")
+        unstarted = attempt.state is State.SCHEDULED and not attempt.ahead
+        _check((key in here.unstarted) == unstarted, f"{name}: unstarted attempts are listed")
+        if not attempt.ahead:
+            used = used.plus(job.demand)
+            slots[class_id] = slots.get(class_id, 0) + 1
+    listed = {class_id: here.slots for class_id, here in worker.classes.items()}
+    _check(slots == listed, f"{name}: slots are counted, and nobody waits behind none")
+    _check(used == worker.used, f"{name}: what is promised adds up")
+    if worker.state in (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED):
+        _check(not worker.attempts, f"{name} is gone and holds nothing")
+
+
+def check_capacity(state: ClusterState) -> None:
+    """Invariant 4, where no worker came back smaller. Raises InvariantViolated."""
+    for worker in state.workers.values():
+        free = worker.free
+        room = min([free.cpus_milli, free.memory_bytes, *(count for _, count in free.named)])
+        _check(room >= 0, f"worker {worker.name} is promised no more than it has: free {free}")
+
+
+def _check(holds: bool, what: str) -> None:
+    if not holds:
+        raise InvariantViolated(what)

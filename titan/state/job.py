@@ -1,0 +1,145 @@
+"""A job and its tasks: what waits as ranges, what is under way as objects, what ended packed."""
+
+from __future__ import annotations
+
+from titan.events import JobSubmitted
+from titan.model import TASK_ENDS, IndexRange, Resources, State
+from titan.state.attempts import Attempt, AttemptLog
+from titan.state.index_set import IndexSet
+from titan.state.job_class import JobClass
+
+
+class Job:
+    """What a user submitted, and how far it is. Changed by the state's apply alone.
+
+    Each task is in exactly one place: `pending`, `active`, `cancelled` (while it
+    waited) or ended by the last record that `ended` has of it.
+    """
+
+    __slots__ = (
+        "active",
+        "array",
+        "attempts_made",
+        "attempts_total",
+        "cancel_requested",
+        "cancelled",
+        "changed_lsn",
+        "command",
+        "counts",
+        "cwd",
+        "end_us",
+        "ended",
+        "environment",
+        "epoch",
+        "job_class",
+        "job_id",
+        "lowest_failed",
+        "name",
+        "pending",
+        "start_us",
+        "submit_us",
+    )
+
+    def __init__(
+        self, event: JobSubmitted, *, epoch: int, submit_us: int, job_class: JobClass
+    ) -> None:
+        self.job_id = event.job_id
+        self.epoch = epoch
+        self.name = event.name
+        self.command = event.command
+        self.cwd = event.cwd
+        self.environment = event.environment
+        self.array: tuple[IndexRange, ...] = event.array
+        self.job_class = job_class
+        self.submit_us = submit_us
+        # The first start and the last end of its tasks; 0: none yet.
+        self.start_us = 0
+        self.end_us = 0
+        self.pending = IndexSet(each.indexes for each in event.array or (IndexRange(0, 1),))
+        self.active: dict[int, Attempt] = {}
+        self.cancelled: IndexSet | None = None
+        self.ended: AttemptLog | None = None
+        # Of tasks that do not end with their latest attempt so far: how many attempts were made.
+        self.attempts_made: dict[int, int] | None = None
+        self.attempts_total = 0
+        self.cancel_requested = False
+        # (index, attempt) of the failed task with the lowest index.
+        self.lowest_failed: tuple[int, int] | None = None
+        # How many tasks are in each state, in the order of the states.
+        self.counts = [len(self.pending), 0, 0, 0, 0, 0]
+        self.changed_lsn = 0
+
+    @property
+    def user(self) -> str:
+        """Who submitted it."""
+        return self.job_class.user
+
+    @property
+    def priority(self) -> int:
+        """Higher goes first."""
+        return self.job_class.priority
+
+    @property
+    def demand(self) -> Resources:
+        """What each of its tasks asks for."""
+        return self.job_class.demand
+
+    @property
+    def is_array(self) -> bool:
+        """Whether its tasks have names of their own."""
+        return bool(self.array)
+
+    @property
+    def tasks_total(self) -> int:
+        """How many tasks it has."""
+        return sum(self.counts)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether every task ended."""
+        pending, scheduled, running, *_ = self.counts
+        return not (pending or scheduled or running)
+
+    @property
+    def state(self) -> State:
+        """The job's state, derived from those of its tasks."""
+        pending, scheduled, running, completed, failed, cancelled = self.counts
+        if not (pending or scheduled or running):
+            return State.FAILED if failed else State.CANCELLED if cancelled else State.COMPLETED
+        if running or completed or failed:
+            return State.RUNNING
+        return State.SCHEDULED if scheduled else State.PENDING
+
+    def find_task_state(self, index: int) -> State | None:
+        """The state of one task, None when the job has no such task."""
+        attempt = self.active.get(index)
+        if attempt is not None:
+            return attempt.state
+        if index in self.pending:
+            return State.PENDING
+        if self.cancelled is not None and index in self.cancelled:
+            return State.CANCELLED
+        records = self.ended.of_index(index) if self.ended else []
+        return task_end(records[-1].state) if records else None
+
+    def next_attempt(self, index: int) -> int:
+        """The number that the next attempt at a pending task gets."""
+        made = self.attempts_made
+        return 1 if made is None else made.get(index, 0) + 1
+
+    def note_attempts(self, index: int, made: int) -> None:
+        """Remembers how many attempts were made at a task that goes on."""
+        if self.attempts_made is None:
+            self.attempts_made = {}
+        self.attempts_made[index] = max(made, self.attempts_made.get(index, 0))
+
+    def forget_attempts(self, index: int) -> None:
+        """The count is told by the attempt under way, or needed no more."""
+        if self.attempts_made is not None:
+            self.attempts_made.pop(index, None)
+            self.attempts_made = self.attempts_made or None
+
+
+def task_end(state: int) -> State:
+    """How a task ended whose last attempt ended so: a cancelled one may have lost its worker."""
+    return State(state) if state in TASK_ENDS else State.CANCELLED

@@ -1,0 +1,165 @@
+"""A worker as the manager's log knows it: capacity, what it holds, and who waits behind whom."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from titan.events import WorkerRegistered
+from titan.model import Resources, WorkerState
+from titan.state.attempts import Attempt
+from titan.state.job_class import JobClass
+
+TaskKey = tuple[int, int]
+
+
+class ClassOnWorker:
+    """The attempts of one class on one worker: `slots` of them may run at once.
+
+    Slot attempts that have not started are in `unstarted`, those without a slot in
+    `ahead`; both oldest first. Running ones are in neither.
+    """
+
+    __slots__ = ("ahead", "slots", "unstarted")
+
+    def __init__(self) -> None:
+        self.slots = 0
+        self.unstarted: OrderedDict[TaskKey, Attempt] = OrderedDict()
+        self.ahead: OrderedDict[TaskKey, Attempt] = OrderedDict()
+
+
+class Worker:
+    """One worker. Changed by the state's apply alone."""
+
+    __slots__ = (
+        "address",
+        "attempts",
+        "boot_id",
+        "capacity",
+        "classes",
+        "free_cpus_milli",
+        "free_memory_bytes",
+        "free_named",
+        "instance",
+        "labels",
+        "last_heard_us",
+        "name",
+        "number",
+        "output_directory",
+        "state",
+        "version",
+        "worker_id",
+    )
+
+    def __init__(self, event: WorkerRegistered) -> None:
+        self.number = event.worker
+        self.worker_id = event.worker_id
+        self.state = WorkerState.HEALTHY
+        self.last_heard_us = 0
+        # By task, in the order of assignment.
+        self.attempts: dict[TaskKey, Attempt] = {}
+        self.classes: dict[int, ClassOnWorker] = {}
+        self.capacity = Resources()
+        self.free_cpus_milli = 0
+        self.free_memory_bytes = 0
+        self.free_named: dict[str, int] = {}
+        self.register(event)
+
+    def register(self, event: WorkerRegistered) -> None:
+        """Takes over what the worker says of itself; what it holds stays promised."""
+        used = self.used
+        self.instance = event.instance
+        self.boot_id = event.boot_id
+        self.name = event.name
+        self.address = event.address
+        self.labels = event.labels
+        self.version = event.version
+        self.output_directory = event.output_directory
+        self.capacity = Resources(event.cpus_milli, event.memory_bytes, event.named)
+        self.free_cpus_milli = event.cpus_milli - used.cpus_milli
+        self.free_memory_bytes = event.memory_bytes - used.memory_bytes
+        self.free_named = dict(self.capacity.minus(used).named)
+
+    @property
+    def free(self) -> Resources:
+        """What is promised to nobody; negative where the worker came back smaller."""
+        return Resources(
+            self.free_cpus_milli,
+            self.free_memory_bytes,
+            tuple(sorted((name, count) for name, count in self.free_named.items() if count)),
+        )
+
+    @property
+    def used(self) -> Resources:
+        """What slot attempts were promised."""
+        return self.capacity.minus(self.free)
+
+    def has_room(self, demand: Resources) -> bool:
+        """Whether a slot for it is free now."""
+        if demand.cpus_milli > self.free_cpus_milli or demand.memory_bytes > self.free_memory_bytes:
+            return False
+        if not demand.named:
+            return True
+        free = self.free_named
+        return all(count <= free.get(name, 0) for name, count in demand.named)
+
+    def add(self, attempt: Attempt, job_class: JobClass) -> None:
+        """An attempt comes here. A slot attempt takes its room."""
+        key = (attempt.job_id, attempt.index)
+        self.attempts[key] = attempt
+        here = self.classes.get(job_class.class_id)
+        if here is None:
+            here = self.classes[job_class.class_id] = ClassOnWorker()
+        if attempt.ahead:
+            here.ahead[key] = attempt
+            return
+        here.slots += 1
+        self._take(job_class.demand, 1)
+        if not attempt.start_us:
+            here.unstarted[key] = attempt
+
+    def start(self, attempt: Attempt, job_class: JobClass) -> None:
+        """It runs now. One without a slot swaps with the oldest slot attempt that does not run.
+
+        With no such attempt it takes room of its own: what runs, runs, even where the
+        worker should not have started it.
+        """
+        here = self.classes[job_class.class_id]
+        key = (attempt.job_id, attempt.index)
+        if not attempt.ahead:
+            del here.unstarted[key]
+            return
+        del here.ahead[key]
+        attempt.ahead = False
+        if not here.unstarted:
+            here.slots += 1
+            self._take(job_class.demand, 1)
+            return
+        other_key, other = here.unstarted.popitem(last=False)
+        other.ahead = True
+        here.ahead[other_key] = other
+        here.ahead.move_to_end(other_key, last=False)
+
+    def remove(self, attempt: Attempt, job_class: JobClass) -> None:
+        """It is gone. Its slot passes to the oldest one ahead, else the room is free."""
+        key = (attempt.job_id, attempt.index)
+        del self.attempts[key]
+        here = self.classes[job_class.class_id]
+        if attempt.ahead:
+            del here.ahead[key]
+            return
+        here.unstarted.pop(key, None)
+        if here.ahead:
+            next_key, following = here.ahead.popitem(last=False)
+            following.ahead = False
+            here.unstarted[next_key] = following
+            return
+        here.slots -= 1
+        self._take(job_class.demand, -1)
+        if not here.slots:
+            del self.classes[job_class.class_id]
+
+    def _take(self, demand: Resources, times: int) -> None:
+        self.free_cpus_milli -= times * demand.cpus_milli
+        self.free_memory_bytes -= times * demand.memory_bytes
+        for name, count in demand.named:
+            self.free_named[name] = self.free_named.get(name, 0) - times * count
