@@ -1,0 +1,44 @@
+"""Cancels: what waits ends at once, what is under way ends when its worker says so."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from titan import events as ev
+from titan.errors import InvalidJob
+from titan.manager.kernel.commands import CancelJobs, Cancelled, JobSelector
+from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.selection import filter_jobs, select_job
+from titan.model import IndexRange
+from titan.state.job import Job
+
+GRACE_MS_MAX: Final = 24 * 3600 * 1000
+
+
+def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
+    """Cancels all that is meant, or nothing. Raises NotFound, InvalidJob."""
+    if not 0 <= command.grace_ms <= GRACE_MS_MAX:
+        raise InvalidJob("the grace must lie between 0 and a day")
+    if command.filter is not None:
+        chosen = [(job, JobSelector()) for job in filter_jobs(desk.state, command.filter)]
+    elif command.selectors:
+        chosen = [(select_job(desk.state, each), each) for each in command.selectors]
+    else:
+        raise InvalidJob("no job is named")
+    already = [job.job_id for job, _ in chosen if job.has_ended]
+    for job, selector in chosen:
+        if not job.has_ended:
+            _cancel(desk, job, selector.indexes, command.grace_ms)
+    return Cancelled([job.job_id for job, _ in chosen], already)
+
+
+def _cancel(desk: Desk, job: Job, indexes: tuple[IndexRange, ...], grace_ms: int) -> None:
+    """Writes the wish down and passes it on; asking twice shortens the grace."""
+    desk.emit(ev.CancelRequested(job.job_id, indexes, grace_ms))
+    for attempt in job.active.values():
+        if attempt.cancel_requested and _is_meant(attempt.index, indexes):
+            desk.stop_attempt(attempt)
+
+
+def _is_meant(index: int, indexes: tuple[IndexRange, ...]) -> bool:
+    return not indexes or any(index in each.indexes for each in indexes)

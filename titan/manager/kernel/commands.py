@@ -1,0 +1,197 @@
+"""What the kernel can be asked, as plain data, and what it answers.
+
+Random choices (ids, sessions) are drawn by the shell and come in with the command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from titan.model import TASK_ENDS, AttemptKey, IndexRange, Reason, Resources, State
+
+Variables = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """One job of a submit."""
+
+    name: str
+    command: tuple[bytes, ...]
+    cwd: bytes
+    environment: int
+    resources: Resources
+    priority: int
+    array: tuple[IndexRange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmitJobs:
+    """Accept all of these jobs, or none.
+
+    `content` is a hash of everything that was asked for, `size_bytes` what it takes on
+    the wire. An environment is (digest, exported, set).
+    """
+
+    user: str
+    request_id: bytes
+    content: bytes
+    size_bytes: int
+    environments: tuple[tuple[bytes, Variables, Variables], ...]
+    jobs: tuple[NewJob, ...]
+
+
+class Submitted(NamedTuple):
+    """The jobs were accepted, now or when the same request came before."""
+
+    job_ids: range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSelector:
+    """Names one job in one of three ways, and perhaps only some of its tasks."""
+
+    job_id: int = 0
+    last_of_user: str = ""
+    name: str = ""
+    indexes: tuple[IndexRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Jobs that match all of it. Without `all` and states: those that have not ended."""
+
+    states: tuple[State, ...] = ()
+    user: str = ""
+    name: str = ""
+    all: bool = False
+
+    @property
+    def wants_ended(self) -> bool:
+        """Whether it names states in which jobs have ended."""
+        return any(each in TASK_ENDS for each in self.states)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelJobs:
+    """Cancel these jobs, or where there is a filter all that match it."""
+
+    selectors: tuple[JobSelector, ...]
+    filter: JobFilter | None
+    grace_ms: int
+
+
+class Cancelled(NamedTuple):
+    """The jobs meant, and those of them that had ended before."""
+
+    job_ids: list[int]
+    already_ended: list[int]
+
+
+class HeldState(IntEnum):
+    """What a task host does with an attempt that it holds."""
+
+    QUEUED = 1
+    RUNNING = 2
+    ENDED = 3
+
+
+class HeldAttempt(NamedTuple):
+    """An attempt that a task host holds; `start_us` when it runs or ran."""
+
+    key: AttemptKey
+    state: HeldState
+    start_us: int
+
+
+class Held(NamedTuple):
+    """All that a task host holds: true after that batch, with every event up to that."""
+
+    attempts: tuple[HeldAttempt, ...]
+    dispatch_seq: int
+    report_seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterWorker:
+    """A worker calls in. `new_worker_id` and `session` are the shell's random choices."""
+
+    worker_id: bytes
+    instance: bytes
+    boot_id: str
+    name: str
+    address: str
+    token: str
+    capacity: Resources
+    labels: tuple[tuple[str, str], ...]
+    version: str
+    output_directory: bytes
+    cluster_id: bytes
+    held: Held
+    acknowledged_seq: int
+    new_worker_id: bytes
+    session: bytes
+
+
+class Registered(NamedTuple):
+    """The worker's id (perhaps another one than before), and what there is to warn of."""
+
+    worker: int
+    worker_id: bytes
+    warning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """A worker is alive and holds these."""
+
+    session: bytes
+    held: Held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeregisterWorker:
+    """A worker takes its leave."""
+
+    session: bytes
+
+
+class ReportKind(IntEnum):
+    """What a task host says of an attempt."""
+
+    STARTED = 1
+    ENDED = 2
+    RECALLED = 3
+
+
+class Report(NamedTuple):
+    """An event of a task host. exit_code and signal are -1 where there is none."""
+
+    seq: int
+    key: AttemptKey
+    kind: ReportKind
+    state: State = State.FAILED
+    reason: Reason = Reason.NONE
+    exit_code: int = -1
+    signal: int = -1
+    start_us: int = 0
+    end_us: int = 0
+    cpu_user_us: int = 0
+    cpu_system_us: int = 0
+    max_rss_bytes: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportTasks:
+    """The events first_seq … last_seq of a task host; merged ones may be left out."""
+
+    session: bytes
+    first_seq: int
+    last_seq: int
+    reports: tuple[Report, ...]
+
+
+Command = SubmitJobs | CancelJobs | RegisterWorker | Heartbeat | DeregisterWorker | ReportTasks

@@ -1,0 +1,149 @@
+"""What every decision stands on: the state, time as told, events, sessions.
+
+A decision is applied to the state as it is made, since the next item of the same
+command may depend on it. Whoever lets the kernel decide takes the events with
+`take_record`, appends them to the log before the loop turns again, and lets nothing
+out that depends on them before that record is durable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from titan import events as ev
+from titan.manager.kernel.commands import Report
+from titan.manager.outbox import STOP_CANCEL, STOP_RECALL, Outbox, key_of
+from titan.model import AttemptKey, Reason, State
+from titan.scheduler.policies import DEFAULT_POLICY
+from titan.state.attempts import Attempt
+from titan.state.cluster import ClusterState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator chooses. Times in microseconds."""
+
+    heartbeat_timeout_us: int = 30_000_000
+    heartbeat_interval_us: int = 3_000_000
+    policy: str = DEFAULT_POLICY
+
+
+class Desk:
+    """The state and what the kernel remembers beside it. Owned by one thread."""
+
+    def __init__(self, state: ClusterState, settings: Settings) -> None:
+        self.state = state
+        self.settings = settings
+        self.now_us = state.time_us
+        # Whether the log has room; without it only ends, cancels and registrations are decided.
+        self.room = True
+        # By worker number and by session: the workers that have called in since the start.
+        self.outboxes: dict[int, Outbox] = {}
+        self.sessions: dict[bytes, Outbox] = {}
+        # Those of them, by worker number, that have something new to send.
+        self.ready_outboxes: dict[int, None] = {}
+        # When each worker was heard last, in time during which the loop turned.
+        self.heard_us: dict[int, int] = {}
+        self.turned_us = 0
+        # Heard since the last WorkerHeartbeats, and when that was.
+        self.heard_now: dict[int, None] = {}
+        self.heartbeats_recorded_us = 0
+        # The instance that a worker's newer one took the place of, and when.
+        self.replaced: dict[int, tuple[bytes, int]] = {}
+        self.schedule_wanted = True
+        # Jobs that changed in the events not taken yet, in order.
+        self.changed_jobs: dict[int, None] = {}
+        self._events: list[ev.Event] = []
+
+    @property
+    def events_count(self) -> int:
+        """How many events have happened and were not taken yet."""
+        return len(self._events)
+
+    def take_record(self) -> tuple[int, list[ev.Event]] | None:
+        """The time and the events decided since the last call, None when there are none."""
+        if not self._events:
+            return None
+        events, self._events = self._events, []
+        return self.state.time_us, events
+
+    def take_ready_outboxes(self) -> list[Outbox]:
+        """The outboxes that got something to send since the last call."""
+        ready = [self.outboxes[each] for each in self.ready_outboxes if each in self.outboxes]
+        self.ready_outboxes.clear()
+        return ready
+
+    def take_changed_jobs(self) -> list[int]:
+        """The jobs changed since the last call."""
+        changed = list(self.changed_jobs)
+        self.changed_jobs.clear()
+        return changed
+
+    def emit(self, event: ev.Event) -> None:
+        """Lets an event happen."""
+        if not self._events:
+            self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))
+        self.state.apply(event)
+        self._events.append(event)
+        job_id = getattr(event, "job_id", None)
+        if job_id is not None:
+            self.changed_jobs[job_id] = None
+
+    def end_attempt(
+        self,
+        attempt: Attempt,
+        *,
+        state: State,
+        reason: Reason,
+        task_state: State,
+        detail: str = "",
+        report: Report | None = None,
+    ) -> None:
+        """An attempt under way ends; with the numbers of the report where there is one."""
+        key = key_of(self.state, attempt)
+        outbox = self.outboxes.get(attempt.worker)
+        self.emit(
+            ev.AttemptEnded(
+                attempt.job_id, attempt.index, attempt.attempt, state, reason,
+                report.exit_code if report else -1, report.signal if report else -1,
+                report.start_us if report and report.start_us else attempt.start_us,
+                report.end_us if report else max(self.now_us, self.state.time_us, attempt.start_us),
+                report.cpu_user_us if report else 0, report.cpu_system_us if report else 0,
+                report.max_rss_bytes if report else 0, detail, task_state,
+            )
+        )  # fmt: skip
+        if outbox is not None:
+            outbox.forget(attempt, key)
+        self.schedule_wanted = True
+
+    def lose_attempt(self, attempt: Attempt, detail: str) -> None:
+        """An attempt is gone with its worker; its task goes back, or ends if that was wished."""
+        self.end_attempt(
+            attempt,
+            state=State.LOST,
+            reason=Reason.WORKER_LOST,
+            task_state=State.CANCELLED if attempt.cancel_requested else State.PENDING,
+            detail=detail,
+        )
+
+    def stop_attempt(self, attempt: Attempt) -> None:
+        """Tells the worker of a cancel or of a recall that has been written down."""
+        outbox = self.outboxes.get(attempt.worker)
+        if outbox is not None:
+            mode = STOP_CANCEL if attempt.cancel_requested else STOP_RECALL
+            outbox.want_stop(key_of(self.state, attempt), mode, max(attempt.cancel_grace_ms, 0))
+
+    def stop_stray(self, outbox: Outbox, key: AttemptKey) -> None:
+        """Tells a worker to give up an attempt that counts no more (invariant 3)."""
+        outbox.want_stop(key, STOP_CANCEL, 0)
+
+    def close_session(self, number: int) -> None:
+        """Nothing of the worker's session counts any more."""
+        outbox = self.outboxes.pop(number, None)
+        if outbox is not None:
+            self.sessions.pop(outbox.session, None)
+
+    def set_time(self, now_us: int, turned_us: int) -> None:
+        """It is now so late; `turned_us` is time as far as the loop turned. Neither goes back."""
+        self.now_us = max(self.now_us, now_us)
+        self.turned_us = max(self.turned_us, turned_us)

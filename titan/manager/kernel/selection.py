@@ -1,0 +1,63 @@
+"""Which jobs a user means: by number, the last one, by name, or by a filter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from titan.errors import InvalidJob, NotFound
+from titan.manager.kernel.commands import JobFilter, JobSelector
+from titan.model import IndexRange
+from titan.state.cluster import ClusterState
+from titan.state.job import Job
+
+
+def select_job(state: ClusterState, selector: JobSelector) -> Job:
+    """The one job that is meant. Raises NotFound, InvalidJob."""
+    if selector.name:
+        return _select_by_name(state, selector.name)
+    job_id = selector.job_id
+    if selector.last_of_user:
+        job_id = state.last_job_of.get(selector.last_of_user, 0)
+        if not job_id:
+            raise NotFound(f"{selector.last_of_user} has submitted no job yet")
+    job: Job | None = state.jobs.get(job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
+    for each in selector.indexes:
+        if each.step != 1 or each.start >= each.stop:
+            raise InvalidJob(f"tasks are chosen as FROM-TO, not {tuple(each)}")
+        if not any(_meet(each, wanted) for wanted in job.array or (IndexRange(0, 1),)):
+            raise NotFound(f"job {job_id} has no task {job_id}.{each.start}")
+    return job
+
+
+def filter_jobs(state: ClusterState, wanted: JobFilter) -> Iterator[Job]:
+    """Those that match, oldest first; without `all` and states those that have not ended."""
+    jobs = state.jobs if wanted.all or wanted.wants_ended else state.live_jobs
+    for job in jobs.values():
+        if matches(job, wanted):
+            yield job
+
+
+def matches(job: Job, wanted: JobFilter) -> bool:
+    """Whether the filter lets the job through; that it has ended is for the caller to ask."""
+    return (
+        (not wanted.user or job.user == wanted.user)
+        and (not wanted.name or job.name == wanted.name)
+        and (not wanted.states or job.state in wanted.states)
+    )
+
+
+def _meet(span: IndexRange, wanted: IndexRange) -> bool:
+    steps = max(-(-(span.start - wanted.start) // wanted.step), 0)
+    return wanted.start + steps * wanted.step < min(span.stop, wanted.stop)
+
+
+def _select_by_name(state: ClusterState, name: str) -> Job:
+    found = [job for job in state.jobs.values() if job.name == name]
+    if not found:
+        raise NotFound(f"there is no job of the name {name!r}")
+    if len(found) > 1:
+        ids = ", ".join(str(job.job_id) for job in found[-3:])
+        raise InvalidJob(f"{len(found)} jobs have the name {name!r}, the latest are {ids}")
+    return found[0]

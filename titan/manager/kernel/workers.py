@@ -1,0 +1,233 @@
+"""Workers: registration, what they hold against what they should, silence."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from titan import events as ev
+from titan.errors import InvalidJob, Refused
+from titan.manager.kernel.commands import (
+    DeregisterWorker,
+    Heartbeat,
+    Held,
+    HeldState,
+    Registered,
+    RegisterWorker,
+)
+from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.reports import adopt, find_attempt, may_be_adopted
+from titan.manager.outbox import Outbox, fill_outbox, key_of
+from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, Resources, State, WorkerState
+from titan.state.worker import Worker
+
+# The heartbeats of so long go into one event.
+HEARTBEATS_RECORDED_EVERY_US: Final = 1_000_000
+# What waits ahead longer than that goes to a worker that has room now.
+AHEAD_WAIT_MAX_US: Final = 200_000
+
+REGISTER_AGAIN: Final = "the session is not known; register again"
+
+
+def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
+    """A worker calls in, for the first time or again. Raises Refused, InvalidJob."""
+    _check_registration(desk, command)
+    number, worker_id, warning = _identify(desk, command)
+    worker: Worker | None = desk.state.workers.get(number)
+    earlier = desk.outboxes.get(number)
+    applied_seq = command.acknowledged_seq
+    if worker is not None and worker.instance == command.instance:
+        if earlier is not None:
+            if earlier.applied_seq > command.held.report_seq:
+                raise Refused("this registration is older than what the worker reported since")
+            applied_seq = max(applied_seq, earlier.applied_seq)
+    elif worker is not None:
+        desk.replaced[number] = (worker.instance, desk.turned_us)
+    desk.close_session(number)
+    if worker is not None:
+        _lose_absent(desk, worker, command)
+    desk.emit(
+        ev.WorkerRegistered(
+            number, worker_id, command.instance, command.boot_id, command.name, command.address,
+            command.capacity.cpus_milli, command.capacity.memory_bytes, command.capacity.named,
+            command.labels, command.version, command.output_directory,
+        )
+    )  # fmt: skip
+    outbox = Outbox(
+        worker=number, session=command.session, instance=command.instance,
+        address=command.address, token=command.token, applied_seq=applied_seq,
+        ready=desk.ready_outboxes,
+    )  # fmt: skip
+    desk.outboxes[number] = outbox
+    desk.sessions[command.session] = outbox
+    desk.heard_us[number] = desk.turned_us
+    desk.schedule_wanted = True
+    _settle_held(desk, outbox, command.held)
+    fill_outbox(desk.state, outbox, command.held)
+    return Registered(number, worker_id, warning)
+
+
+def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
+    """A worker is alive. Raises Refused when it has to register again."""
+    outbox = desk.sessions.get(command.session)
+    if outbox is None:
+        raise Refused(REGISTER_AGAIN)
+    number = outbox.worker
+    worker = desk.state.get_worker(number)
+    desk.heard_us[number] = desk.turned_us
+    desk.heard_now[number] = None
+    if worker.state is WorkerState.UNHEALTHY and desk.room:
+        desk.emit(ev.WorkerHealthy(number))
+        desk.schedule_wanted = True
+    _settle_held(desk, outbox, command.held)
+    listed = {each.key for each in command.held.attempts}
+    for attempt in list(worker.attempts.values()):
+        if key_of(desk.state, attempt) in listed or not outbox.was_held(attempt, command.held):
+            continue
+        if attempt.state is State.RUNNING:
+            desk.lose_attempt(attempt, f"{worker.name} knows nothing of it any more")
+        elif attempt.cancel_requested or attempt.recall_requested:
+            desk.stop_attempt(attempt)
+        else:
+            outbox.want_start(attempt)
+
+
+def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
+    """A worker takes its leave; what it still has goes back. Raises Refused."""
+    outbox = desk.sessions.get(command.session)
+    if outbox is None:
+        raise Refused(REGISTER_AGAIN)
+    worker = desk.state.get_worker(outbox.worker)
+    for attempt in list(worker.attempts.values()):
+        desk.lose_attempt(attempt, f"{worker.name} was stopped and handed it back")
+    desk.emit(ev.WorkerDeregistered(worker.number))
+    desk.close_session(worker.number)
+    desk.heard_us.pop(worker.number, None)
+    desk.heard_now.pop(worker.number, None)
+
+
+def check_silence(desk: Desk) -> None:
+    """UNHEALTHY after half the timeout, DISCONNECTED after the whole of it."""
+    timeout = desk.settings.heartbeat_timeout_us
+    for number, heard in list(desk.heard_us.items()):
+        silence = desk.turned_us - heard
+        if silence * 2 < timeout:
+            continue
+        worker = desk.state.get_worker(number)
+        if silence < timeout:
+            if worker.state is WorkerState.HEALTHY and desk.room:
+                desk.emit(ev.WorkerUnhealthy(number))
+            continue
+        for attempt in list(worker.attempts.values()):
+            seconds = silence // 1_000_000
+            desk.lose_attempt(attempt, f"{worker.name} was not heard for {seconds} s")
+        desk.emit(ev.WorkerLost(number))
+        desk.close_session(number)
+        del desk.heard_us[number]
+        desk.heard_now.pop(number, None)
+
+
+def record_heartbeats(desk: Desk) -> None:
+    """Writes down who was heard, all in one event."""
+    due = desk.now_us - desk.heartbeats_recorded_us >= HEARTBEATS_RECORDED_EVERY_US
+    if desk.heard_now and desk.room and due:
+        desk.emit(ev.WorkerHeartbeats(tuple(sorted(desk.heard_now))))
+        desk.heard_now.clear()
+        desk.heartbeats_recorded_us = desk.now_us
+
+
+def recall_from_ahead(desk: Desk) -> None:
+    """What has waited too long behind others goes where there is room now."""
+    if not desk.room:
+        return
+    healthy = [each for each in desk.state.workers.values() if each.state is WorkerState.HEALTHY]
+    for worker in healthy:
+        for class_id, here in list(worker.classes.items()):
+            if not here.ahead:
+                continue
+            demand = desk.state.classes[class_id].demand
+            room = sum(_slots_free(each, demand) for each in healthy if each is not worker)
+            for attempt in list(here.ahead.values()):
+                waited = desk.now_us - attempt.assigned_us
+                if room <= 0 or waited < AHEAD_WAIT_MAX_US:
+                    break
+                room -= 1
+                if not (attempt.recall_requested or attempt.cancel_requested):
+                    desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
+                    desk.stop_attempt(attempt)
+
+
+def _check_registration(desk: Desk, command: RegisterWorker) -> None:
+    capacity = command.capacity
+    if not (0 < capacity.cpus_milli <= CPUS_MILLI_MAX):
+        raise InvalidJob(f"a worker cannot have {capacity.cpus_milli / 1000:g} cpus")
+    if not (0 <= capacity.memory_bytes <= MEMORY_BYTES_MAX):
+        raise InvalidJob(f"a worker cannot have {capacity.memory_bytes} bytes of memory")
+    if not command.name or len(command.name) > 255 or not command.instance:
+        raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
+    foreign = command.cluster_id not in (b"", desk.state.cluster_id)
+    if foreign and command.held.attempts:
+        raise Refused(
+            f"{command.name} holds tasks of the cluster {command.cluster_id.hex()}, and this is "
+            f"{desk.state.cluster_id.hex()}; let them end there, or give the worker another "
+            "data directory"
+        )
+
+
+def _identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
+    """The worker's number and id, and a warning where a clone of a worker got a new id."""
+    state = desk.state
+    worker_id = command.worker_id or command.new_worker_id
+    number = state.worker_numbers.get(worker_id)
+    if number is None:
+        return state.next_worker, worker_id, ""
+    instance, replaced_us = desk.replaced.get(number, (b"", 0))
+    recently = desk.turned_us - replaced_us <= 2 * desk.settings.heartbeat_interval_us
+    if instance == command.instance and recently:
+        # It is heard again right after another took its place: there are two of it.
+        other = state.get_worker(number)
+        warning = (
+            f"two workers use the id {worker_id.hex()}: {other.name} at {other.address} and "
+            f"{command.name} at {command.address}; was a data directory copied? "
+            f"{command.name} gets a new id"
+        )
+        return state.next_worker, command.new_worker_id, warning
+    return number, worker_id, ""
+
+
+def _lose_absent(desk: Desk, worker: Worker, command: RegisterWorker) -> None:
+    """Gives up what the worker had and does not list: all of it for another instance."""
+    listed = {each.key for each in command.held.attempts}
+    same_host = worker.instance == command.instance
+    for attempt in list(worker.attempts.values()):
+        if key_of(desk.state, attempt) in listed:
+            continue
+        if same_host and attempt.state is State.SCHEDULED:
+            continue
+        detail = "knows nothing of it any more" if same_host else "was started anew without it"
+        desk.lose_attempt(attempt, f"{worker.name} {detail}")
+
+
+def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
+    """Adopts or stops what the worker holds and should not."""
+    for each in held.attempts:
+        found = find_attempt(desk, outbox, each.key)
+        if found is not None or each.state is HeldState.ENDED:
+            # Its end is told, or has been, by a report.
+            continue
+        if each.state is HeldState.RUNNING and may_be_adopted(desk, outbox, each.key):
+            adopt(desk, each.key, each.start_us)
+        else:
+            desk.stop_stray(outbox, each.key)
+
+
+def _slots_free(worker: Worker, demand: Resources) -> int:
+    """How many tasks of that demand the worker has room for now, 64 at most."""
+    if not worker.has_room(demand):
+        return 0
+    counts = [64]
+    if demand.cpus_milli:
+        counts.append(worker.free_cpus_milli // demand.cpus_milli)
+    if demand.memory_bytes:
+        counts.append(worker.free_memory_bytes // demand.memory_bytes)
+    counts += [worker.free_named.get(name, 0) // count for name, count in demand.named]
+    return min(counts)

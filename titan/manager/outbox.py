@@ -1,0 +1,192 @@
+"""What a worker should hold minus what it holds: the batches that go to one worker.
+
+Level-triggered and pure: nothing of it is stored. It is made anew from the state when
+the worker registers and forgotten with the session, so a restart of either side loses
+no command.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final, NamedTuple
+
+from titan.manager.kernel.commands import Held
+from titan.model import AttemptKey, State
+from titan.state.attempts import Attempt
+from titan.state.cluster import ClusterState
+
+# A batch is bounded by tasks (its answer has to come within the deadline of the call) and
+# by the bytes of the distinct jobs in it (a message takes at most 16 MiB).
+BATCH_TASKS_MAX: Final = 1_000
+BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
+
+STOP_CANCEL: Final = 1
+STOP_RECALL: Final = 2
+
+
+class Stop(NamedTuple):
+    """An attempt that the worker should give up."""
+
+    key: AttemptKey
+    mode: int
+    grace_ms: int
+
+
+class Batch(NamedTuple):
+    """What goes to the worker in one call: starts or stops, never both.
+
+    `slots` says of each class in it how many may run at once there.
+    """
+
+    dispatch_seq: int
+    starts: list[Attempt]
+    slots: dict[int, int]
+    stops: list[Stop]
+
+
+class Outbox:
+    """The outbox of one session. At most one batch is under way."""
+
+    def __init__(
+        self,
+        *,
+        worker: int,
+        session: bytes,
+        instance: bytes,
+        address: str,
+        token: str,
+        applied_seq: int,
+        ready: dict[int, None],
+    ) -> None:
+        self.worker = worker
+        self.session = session
+        self.instance = instance
+        self.address = address
+        self.token = token
+        # The last event of the task host that has been applied.
+        self.applied_seq = applied_seq
+        # The workers, by number, whose outboxes have something new; shared with the others.
+        self._ready = ready
+        self._dispatch_seq = 0
+        self._starts: dict[tuple[int, int], Attempt] = {}
+        self._stops: dict[AttemptKey, Stop] = {}
+        # With which batch an attempt was sent last.
+        self._sent: dict[tuple[int, int], int] = {}
+        self._under_way: Batch | None = None
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a batch can go now."""
+        return self._under_way is None and bool(self._starts or self._stops)
+
+    def want_start(self, attempt: Attempt) -> None:
+        """The worker should get this attempt."""
+        self._starts[attempt.job_id, attempt.index] = attempt
+        self._ready[self.worker] = None
+
+    def want_stop(self, key: AttemptKey, mode: int, grace_ms: int) -> None:
+        """The worker should give this attempt up; the last cancel outweighs all."""
+        start = self._starts.get((key.job_id, key.index))
+        if start is not None and start.attempt == key.attempt:
+            del self._starts[key.job_id, key.index]
+        if mode == STOP_CANCEL or key not in self._stops:
+            self._stops[key] = Stop(key, mode, grace_ms)
+            self._ready[self.worker] = None
+
+    def forget(self, attempt: Attempt, key: AttemptKey) -> None:
+        """The attempt has left the worker."""
+        self._starts.pop((attempt.job_id, attempt.index), None)
+        self._sent.pop((attempt.job_id, attempt.index), None)
+        self._stops.pop(key, None)
+
+    def next_batch(self, state: ClusterState) -> Batch | None:
+        """The next batch, stops first; None while one is under way or nothing is to be sent.
+
+        Must be followed by `acknowledged` or `failed`.
+        """
+        if not self.has_work:
+            return None
+        self._dispatch_seq += 1
+        if self._stops:
+            stops = [self._stops.pop(key) for key in list(self._stops)[:BATCH_TASKS_MAX]]
+            batch = Batch(self._dispatch_seq, [], {}, stops)
+        else:
+            starts = self._take_starts(state)
+            here = state.get_worker(self.worker).classes
+            classes = (state.get_job(each.job_id).job_class.class_id for each in starts)
+            slots = {each: here[each].slots for each in classes}
+            batch = Batch(self._dispatch_seq, starts, slots, [])
+            for each in starts:
+                self._sent[each.job_id, each.index] = batch.dispatch_seq
+        self._under_way = batch
+        return batch
+
+    def acknowledged(self, batch: Batch) -> None:
+        """The worker has it."""
+        if self._under_way is batch:
+            self._under_way = None
+
+    def failed(self, batch: Batch, state: ClusterState) -> None:
+        """Nobody knows whether the worker has it: what is still wanted of it goes again."""
+        if self._under_way is not batch:
+            return
+        self._under_way = None
+        held = state.get_worker(self.worker).attempts
+        for attempt in batch.starts:
+            key = (attempt.job_id, attempt.index)
+            waits = held.get(key) is attempt and attempt.state is State.SCHEDULED
+            if waits and not (attempt.cancel_requested or attempt.recall_requested):
+                self._starts[key] = attempt
+        for stop in batch.stops:
+            self.want_stop(stop.key, stop.mode, stop.grace_ms)
+
+    def was_held(self, attempt: Attempt, held: Held) -> bool:
+        """Whether the absence of the attempt from that list means something.
+
+        It does for what was sent with that batch or before it, once every event up to
+        the list's has been applied.
+        """
+        sent = self._sent.get((attempt.job_id, attempt.index))
+        return (
+            sent is not None and sent <= held.dispatch_seq and self.applied_seq >= held.report_seq
+        )
+
+    def _take_starts(self, state: ClusterState) -> list[Attempt]:
+        taken: list[Attempt] = []
+        jobs: set[int] = set()
+        size = 0
+        for key, attempt in list(islice(self._starts.items(), BATCH_TASKS_MAX)):
+            if attempt.job_id not in jobs:
+                job = state.get_job(attempt.job_id)
+                size += sum(map(len, job.command)) + len(job.cwd)
+                size += _environment_size(state, job.environment)
+                jobs.add(attempt.job_id)
+            if taken and size > BATCH_BYTES_MAX:
+                break
+            taken.append(self._starts.pop(key))
+        return taken
+
+
+def fill_outbox(state: ClusterState, outbox: Outbox, held: Held) -> None:
+    """Fills a new session's outbox: what the worker should hold and does not list."""
+    listed = {each.key for each in held.attempts}
+    for attempt in state.get_worker(outbox.worker).attempts.values():
+        key = key_of(state, attempt)
+        if attempt.cancel_requested:
+            outbox.want_stop(key, STOP_CANCEL, attempt.cancel_grace_ms)
+        elif attempt.state is State.SCHEDULED:
+            if attempt.recall_requested:
+                outbox.want_stop(key, STOP_RECALL, 0)
+            elif key not in listed:
+                outbox.want_start(attempt)
+
+
+def key_of(state: ClusterState, attempt: Attempt) -> AttemptKey:
+    """The key of an attempt under way."""
+    epoch = state.get_job(attempt.job_id).epoch
+    return AttemptKey(epoch, attempt.job_id, attempt.index, attempt.attempt)
+
+
+def _environment_size(state: ClusterState, digest: bytes) -> int:
+    stored = state.environments[digest]
+    return sum(len(name) + len(value) for name, value in (*stored.exported, *stored.set))
