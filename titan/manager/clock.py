@@ -1,0 +1,51 @@
+"""The manager's time: it never steps, and it knows how long the loop did not turn."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+# A turn that comes later than that was no turn: the process was stopped, or the machine.
+LATENESS_MAX_US: Final = 1_000_000
+
+
+class Clock:
+    """Microseconds since the epoch, from the wall clock once and from the monotonic one since.
+
+    A wall clock that is set back or forth while the manager runs changes nothing, and
+    time in the log never goes back over a restart.
+    """
+
+    def __init__(self, *, not_before_us: int) -> None:
+        self._start_us = max(not_before_us, time.time_ns() // 1000)
+        self._monotonic_start_ns = time.monotonic_ns()
+
+    def now_us(self) -> int:
+        """Now."""
+        return self._start_us + (time.monotonic_ns() - self._monotonic_start_ns) // 1000
+
+
+class TurnClock:
+    """Counts only time in which the loop turned: silence is measured in it.
+
+    A manager that was stopped for a minute has not listened for a minute, so nobody
+    was silent in it.
+    """
+
+    def __init__(self) -> None:
+        self._late_us = 0
+        self._due_us = time.monotonic_ns() // 1000
+
+    def turned_us(self) -> int:
+        """Time as far as the loop turned, from an arbitrary start."""
+        return time.monotonic_ns() // 1000 - self._late_us
+
+    def note_turn(self, interval_us: int) -> bool:
+        """The loop turned; the next turn is due in so long. False when this one came too late."""
+        now = time.monotonic_ns() // 1000
+        lateness = now - self._due_us
+        is_late = lateness > LATENESS_MAX_US
+        if is_late:
+            self._late_us += lateness
+        self._due_us = now + interval_us
+        return not is_late

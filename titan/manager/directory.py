@@ -1,0 +1,57 @@
+"""The manager's data directory: whose it is, and what lies where in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from titan import paths
+from titan.errors import TitanError
+
+FORMAT = 1
+ROLE = "manager"
+
+
+class DirectoryRefused(TitanError):
+    """The directory cannot be used; the text says why and what to do."""
+
+
+def prepare(directory: Path) -> None:
+    """Makes the directory, or checks that it is a manager's. Raises DirectoryRefused."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        entries = [entry.name for entry in directory.iterdir()]
+        description = paths.read_json(directory / "titan.json")
+    except (OSError, ValueError) as error:
+        raise DirectoryRefused(f"the data directory {directory} cannot be used: {error}") from error
+    if description is not None:
+        _check(directory, description)
+    elif [name for name in entries if name != "lock"]:
+        raise DirectoryRefused(
+            f"{directory} is not empty and is no data directory of Titan (it has no titan.json); "
+            "name another with --data-dir"
+        )
+
+
+def write_description(directory: Path, cluster_id: bytes) -> None:
+    """Says whose directory it is. Raises OSError."""
+    path = directory / "titan.json"
+    description = {"role": ROLE, "format": FORMAT, "cluster_id": cluster_id.hex()}
+    if paths.read_json(path) != description:
+        paths.write_json(path, description)
+
+
+def log_directory(directory: Path) -> Path:
+    """Where the log is: DIR/wal, or DIR itself when that is what was named."""
+    below = directory / "wal"
+    return below if below.is_dir() or not list(directory.glob("*.wal")) else directory
+
+
+def _check(directory: Path, description: dict[str, object]) -> None:
+    role, version = description.get("role"), description.get("format")
+    if role != ROLE:
+        raise DirectoryRefused(f"{directory} is the data directory of a {role}, not of a manager")
+    if version != FORMAT:
+        raise DirectoryRefused(
+            f"{directory} has format {version}, this version of Titan knows {FORMAT}; "
+            "a later version wrote it"
+        )

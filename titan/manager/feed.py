@@ -1,0 +1,74 @@
+"""Who watches which jobs.
+
+Level-triggered: a watcher that is slow sees fewer steps, never old ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+# A watcher of everything that falls behind by so many jobs is cut off; it comes back
+# with its last LSN. About 10 MiB of ids.
+DIRTY_JOBS_MAX: Final = 100_000
+
+
+class Watcher:
+    """One stream: the jobs that changed since it was asked last."""
+
+    def __init__(self, job_ids: frozenset[int]) -> None:
+        """Without ids it watches every job."""
+        self.job_ids = job_ids
+        self.is_cut = False
+        self._dirty: dict[int, None] = {}
+        self._changed = asyncio.Event()
+
+    def note(self, job_ids: Iterable[int]) -> None:
+        """These jobs changed."""
+        self._dirty.update(dict.fromkeys(job_ids))
+        self.is_cut = len(self._dirty) > DIRTY_JOBS_MAX
+        self._changed.set()
+
+    async def wait_changed(self) -> list[int]:
+        """The jobs that changed since the last call, in order; waits for the first."""
+        await self._changed.wait()
+        self._changed.clear()
+        changed = list(self._dirty)
+        self._dirty.clear()
+        return changed
+
+
+class Feed:
+    """All watchers. A change costs by those that it concerns."""
+
+    def __init__(self) -> None:
+        self._of_all: dict[Watcher, None] = {}
+        self._of_job: dict[int, dict[Watcher, None]] = {}
+
+    def add(self, watcher: Watcher) -> None:
+        """It hears of every change from now on."""
+        if not watcher.job_ids:
+            self._of_all[watcher] = None
+        for job_id in watcher.job_ids:
+            self._of_job.setdefault(job_id, {})[watcher] = None
+
+    def remove(self, watcher: Watcher) -> None:
+        """It hears no more."""
+        self._of_all.pop(watcher, None)
+        for job_id in watcher.job_ids:
+            watchers = self._of_job.get(job_id, {})
+            watchers.pop(watcher, None)
+            if not watchers:
+                self._of_job.pop(job_id, None)
+
+    def changed(self, job_ids: list[int]) -> None:
+        """These jobs changed."""
+        if not job_ids:
+            return
+        for watcher in self._of_all:
+            watcher.note(job_ids)
+        if self._of_job:
+            for job_id in job_ids:
+                for watcher in self._of_job.get(job_id, ()):
+                    watcher.note((job_id,))

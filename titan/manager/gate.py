@@ -1,0 +1,87 @@
+"""The one way in and out of the manager's services.
+
+In: a call without the access token gets no further. Out: whatever a handler answers, or
+refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
+are plain functions; none of them waits by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from titan.errors import AccessDenied, NotFound, TitanError
+from titan.manager.shell import Shell
+from titan.rpc import access
+from titan.rpc.status import status_of
+
+_log = logging.getLogger("titan.rpc")
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_NO_TOKEN = (
+    "the call carries no access token of this manager; it lies in access.json in the manager's "
+    "data directory and is found by users who may read it, or name it with --access FILE"
+)
+
+
+class Gate:
+    """Wraps handlers for one manager."""
+
+    def __init__(self, shell: Shell, token: str) -> None:
+        self._shell = shell
+        self._token = token
+
+    def unary(
+        self, handler: Callable[[Request], Reply], *, waits: bool = True
+    ) -> Callable[[Request, Context], Awaitable[Reply]]:
+        """A call with one answer; without `waits` it says nothing, and goes at once."""
+        shell = self._shell
+
+        async def call(request: Request, context: Context) -> Reply:
+            try:
+                self._check(request, context)
+                reply = handler(request)
+            except TitanError as error:
+                await shell.wait_durable(shell.lsn)
+                await context.abort(status_of(error), str(error))
+            if waits:
+                await shell.wait_durable(shell.lsn)
+            return reply
+
+        return call
+
+    def stream(
+        self, handler: Callable[[Request], AsyncIterator[Reply]]
+    ) -> Callable[[Request, Context], AsyncIterator[Reply]]:
+        """A call with a stream of answers."""
+        shell = self._shell
+
+        async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
+            try:
+                self._check(request, context)
+                async for reply in handler(request):
+                    await shell.wait_durable(shell.lsn)
+                    yield reply
+            except TitanError as error:
+                await shell.wait_durable(shell.lsn)
+                await context.abort(status_of(error), str(error))
+
+        return call
+
+    def _check(self, request: Any, context: Context) -> None:
+        if not access.is_granted(context.invocation_metadata(), self._token):
+            _log.warning("a call without the access token peer=%s", context.peer())
+            raise AccessDenied(_NO_TOKEN)
+        at_least = getattr(request, "at_least_lsn", 0)
+        if at_least > self._shell.lsn:
+            raise NotFound(
+                f"this manager's log ends at {self._shell.lsn}, before {at_least}: "
+                "it is another one, or an older copy"
+            )

@@ -1,0 +1,124 @@
+"""The log as the manager knows it: a protocol, and the one of files behind it.
+
+Nothing else of the manager may assume that the log is a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import wal
+
+_log = logging.getLogger("titan.journal")
+
+
+class Journal(Protocol):
+    """A log of records that one manager appends to."""
+
+    @property
+    def room(self) -> bool:
+        """Whether there is room for more than ends."""
+
+    @property
+    def durable_lsn(self) -> int:
+        """Everything up to it survives any crash."""
+
+    def read(self) -> Iterator[wal.Record]:
+        """Everything that was durable when it was opened, for the replay."""
+
+    def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Appending begins; called once, in the loop. `on_failure` is called in any thread."""
+
+    def append(self, payload: bytes) -> int:
+        """Adds a record without waiting and returns its LSN."""
+
+    async def wait_durable(self, lsn: int) -> None:
+        """Returns when that record is durable; it may not have been appended yet."""
+
+    def describe_room(self) -> str:
+        """Where it is and how much is free there, for people."""
+
+    def close(self) -> None:
+        """Flushes everything and ends the log cleanly. May block."""
+
+
+class FileJournal:
+    """The log in a directory of this machine."""
+
+    def __init__(self, directory: Path, lock_path: Path) -> None:
+        """Opens or creates it. Raises wal.WalError, OSError."""
+        self._directory = directory
+        self._log = wal.Log.open(directory, lock_path=lock_path)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._durable_lsn = self._log.durable_lsn
+
+    @property
+    def room(self) -> bool:
+        """Whether there is room for more than ends."""
+        return self._log.room
+
+    @property
+    def durable_lsn(self) -> int:
+        """Everything up to it survives any crash."""
+        return self._durable_lsn
+
+    def read(self) -> Iterator[wal.Record]:
+        """Everything that was durable when it was opened."""
+        return self._log.records()
+
+    def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Starts the writer thread; called once, in the loop."""
+        loop = asyncio.get_running_loop()
+        self._loop = loop
+
+        def on_durable(lsn: int) -> None:
+            try:
+                loop.call_soon_threadsafe(self._advance, lsn)
+            except RuntimeError:
+                # The loop is closed: at the clean stop nobody waits any more.
+                return
+
+        def on_room(has_room: bool) -> None:
+            if has_room:
+                _log.info("there is room again directory=%s", self._directory)
+            else:
+                _log.error("no room left: submits are refused %s", self.describe_room())
+
+        self._log.start(on_durable=on_durable, on_failure=on_failure, on_room=on_room)
+
+    def append(self, payload: bytes) -> int:
+        """Adds a record without waiting and returns its LSN."""
+        return self._log.append(payload)
+
+    async def wait_durable(self, lsn: int) -> None:
+        """Returns when that record is durable; it may not have been appended yet."""
+        if lsn <= self._durable_lsn:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        # LSNs are waited for in rising order but for a turn's worth, see `_advance`.
+        self._waiters.append((lsn, waiter))
+        await waiter
+
+    def describe_room(self) -> str:
+        """Where it is and how much is free there."""
+        free = shutil.disk_usage(self._directory).free
+        return f"directory={self._directory} free_bytes={free}"
+
+    def close(self) -> None:
+        """Flushes everything and ends the log cleanly."""
+        self._log.close()
+
+    def _advance(self, lsn: int) -> None:
+        self._durable_lsn = max(self._durable_lsn, lsn)
+        waiters = self._waiters
+        while waiters and waiters[0][0] <= lsn:
+            _, waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)

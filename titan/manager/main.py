@@ -1,0 +1,180 @@
+"""Starts and stops a manager. The order of both is here and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+
+import wal
+from titan import __version__, logs
+from titan.errors import TitanError
+from titan.manager import directory as data_directory
+from titan.manager.dispatch import Dispatcher
+from titan.manager.journal import FileJournal
+from titan.manager.kernel import Kernel, Settings
+from titan.manager.recovery import UnknownRecord, replay
+from titan.manager.server import add_services
+from titan.manager.shell import EXIT_BROKEN, Shell
+from titan.rpc import access
+from titan.rpc.channel import check_loopback, new_aio_server, split_address
+from titan.scheduler.policies import DEFAULT_POLICY
+from titan.state.cluster import ClusterState, IllegalEvent
+
+_log = logging.getLogger("titan.manager")
+
+# While the loop computes, the writer thread waits for the interpreter's lock after each
+# fdatasync; the default of 5 ms would be most of a submit's time.
+SWITCH_INTERVAL_SECONDS: Final = 0.0005
+STOP_GRACE_SECONDS: Final = 1.0
+
+
+class StartRefused(TitanError):
+    """The manager cannot start; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerOptions:
+    """What `titan manager` is given."""
+
+    data_directory: Path
+    listen: str = "127.0.0.1:50051"
+    heartbeat_timeout_seconds: float = 30.0
+    policy: str = DEFAULT_POLICY
+    log_level: str = "info"
+
+
+def run_manager(options: ManagerOptions) -> int:
+    """Runs a manager until SIGTERM or SIGINT and returns the exit code."""
+    logs.set_up(options.log_level)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    try:
+        asyncio.run(_run(options))
+    except (TitanError, wal.WalError, OSError) as error:
+        _log.error("the manager does not run: %s", error)
+        return 1
+    return 0
+
+
+async def _run(options: ManagerOptions) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server, address = _bind(options.listen)
+    try:
+        data_directory.prepare(options.data_directory)
+        journal = _open_journal(options.data_directory)
+        try:
+            await _serve(options, server, address, journal, stop)
+        finally:
+            journal.close()
+    finally:
+        await server.stop(0)
+    _log.info("the manager stopped")
+
+
+async def _serve(
+    options: ManagerOptions,
+    server: grpc.aio.Server,
+    address: str,
+    journal: FileJournal,
+    stop: asyncio.Event,
+) -> None:
+    start_ns = time.monotonic_ns()
+    state = ClusterState()
+    records = _replay(journal, state, options.data_directory)
+    recovery_us = (time.monotonic_ns() - start_ns) // 1000
+    settings = Settings(
+        heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
+        heartbeat_interval_us=min(3_000_000, int(options.heartbeat_timeout_seconds * 1e5)),
+        policy=options.policy,
+    )
+    dispatcher = Dispatcher()
+    shell = Shell(Kernel(state, settings), journal, dispatcher)
+    shell.recovery_us, shell.recovered_records = recovery_us, records
+    dispatcher.bind(shell)
+    journal.start(_stop_on_failure)
+    shell.write_start(
+        cluster_id=uuid.uuid4().bytes, epoch=secrets.randbits(63), version=__version__
+    )
+    shell.flush_turn()
+    await shell.wait_durable(shell.lsn)
+    data_directory.write_description(options.data_directory, state.cluster_id)
+    token = access.new_token()
+    health = await add_services(server, shell, token)
+    await server.start()
+    access.write_token(options.data_directory, address, token)
+    _log.info(
+        "the manager is ready address=%s directory=%s cluster=%s records=%d jobs=%d "
+        "recovery_ms=%.1f",
+        address, options.data_directory, state.cluster_id.hex(), records, len(state.jobs),
+        recovery_us / 1000,
+    )  # fmt: skip
+    ticks = asyncio.create_task(shell.run_ticks())
+    try:
+        await stop.wait()
+    finally:
+        # Calls under way get their answers, which need the log; then nothing is decided any more.
+        await health.enter_graceful_shutdown()
+        await server.stop(STOP_GRACE_SECONDS)
+        ticks.cancel()
+        await asyncio.gather(ticks, return_exceptions=True)
+        await dispatcher.close()
+        shell.flush_turn()
+
+
+def _bind(listen: str) -> tuple[grpc.aio.Server, str]:
+    """A server that holds the port but does not serve yet, and its address."""
+    try:
+        check_loopback(listen)
+    except ValueError as error:
+        raise StartRefused(str(error)) from error
+    server = new_aio_server()
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise StartRefused(
+            f"{listen} cannot be listened on; is another manager running there? "
+            "choose another with --listen HOST:PORT"
+        ) from error
+    host, _ = split_address(listen)
+    return server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _open_journal(directory: Path) -> FileJournal:
+    try:
+        return FileJournal(directory / "wal", directory / "lock")
+    except wal.Locked as error:
+        holder = f"process {error.pid}" if error.pid else "another process"
+        raise StartRefused(f"{directory} is in use by {holder}: a manager runs on it") from error
+    except (wal.Damaged, wal.NotALog) as error:
+        raise StartRefused(
+            f"the log is not usable and was not touched: {error}; "
+            f"`titan wal dump {directory}` shows what can be read of it"
+        ) from error
+
+
+def _replay(journal: FileJournal, state: ClusterState, directory: Path) -> int:
+    try:
+        return replay(journal.read(), state)
+    except (UnknownRecord, IllegalEvent) as error:
+        raise StartRefused(
+            f"the log in {directory} cannot be replayed and was not touched: {error}"
+        ) from error
+
+
+def _stop_on_failure(error: BaseException) -> None:
+    """What the disk did not confirm must never be acknowledged: the process ends here."""
+    _log.critical("the log failed, stopping at once: %s", error)
+    os._exit(EXIT_BROKEN)

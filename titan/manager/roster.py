@@ -1,0 +1,44 @@
+"""The workers as users see them: the state, and what only the memory knows of them."""
+
+from __future__ import annotations
+
+from titan.manager import views
+from titan.manager.shell import Shell
+from titan.model import WorkerState
+from titan.rpc.v1 import manager_pb2
+from titan.state.worker import Worker
+
+
+class Roster:
+    """Statistics of nodes and the exact time of each last word; neither is state or log."""
+
+    def __init__(self, shell: Shell) -> None:
+        self._shell = shell
+        self._statistics: dict[int, manager_pb2.NodeStatistics] = {}
+        self._heard_us: dict[int, int] = {}
+
+    def note(self, session: bytes, statistics: manager_pb2.NodeStatistics) -> None:
+        """A worker was heard."""
+        outbox = self._shell.kernel.sessions.get(session)
+        if outbox is not None:
+            self._statistics[outbox.worker] = statistics
+            self._heard_us[outbox.worker] = self._shell.now_us()
+
+    def list(self) -> list[manager_pb2.Worker]:
+        """All workers that have not taken their leave."""
+        return [self._message(each) for each in views.listed_workers(self._shell.kernel.state)]
+
+    def _message(self, worker: Worker) -> manager_pb2.Worker:
+        heard_us = max(self._heard_us.get(worker.number, 0), worker.last_heard_us)
+        message = views.worker_message(
+            worker, last_heard_us=heard_us, reason=self._reason(worker, heard_us)
+        )
+        if worker.number in self._statistics:
+            message.statistics.CopyFrom(self._statistics[worker.number])
+        return message
+
+    def _reason(self, worker: Worker, heard_us: int) -> str:
+        if worker.state is WorkerState.HEALTHY:
+            called_in = worker.number in self._shell.kernel.outboxes
+            return "" if called_in else "not heard since the manager started"
+        return f"not heard for {(self._shell.now_us() - heard_us) // 1_000_000} s"

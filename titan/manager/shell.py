@@ -1,0 +1,153 @@
+"""The shell of the kernel: gives it time and random numbers, its events a log, its batches wings.
+
+One asyncio loop, no locks: only the loop touches the state. What is decided in one turn
+of the loop becomes one record; whatever depends on it leaves with `wait_durable`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Any, Final, NoReturn, Protocol
+
+from titan import events as ev
+from titan.errors import TitanError
+from titan.manager.clock import Clock, TurnClock
+from titan.manager.feed import Feed
+from titan.manager.journal import Journal
+from titan.manager.kernel import Kernel
+from titan.manager.kernel.commands import Command, SubmitJobs
+from titan.manager.outbox import Outbox
+
+_log = logging.getLogger("titan.manager")
+
+# EX_SOFTWARE in sysexits(3).
+EXIT_BROKEN: Final = 70
+TICK_SECONDS: Final = 0.2
+# A record takes 16 MiB, and one submit up to 12 of them: what is gathered in a turn
+# is written first when such a one comes.
+LARGE_COMMAND_BYTES: Final = 1024 * 1024
+
+
+class Dispatching(Protocol):
+    """Whoever brings the outboxes' batches to the workers."""
+
+    def wake(self, outbox: Outbox) -> None:
+        """The outbox has something to send."""
+
+
+class Shell:
+    """Runs one kernel on one journal."""
+
+    def __init__(self, kernel: Kernel, journal: Journal, dispatching: Dispatching) -> None:
+        self.kernel = kernel
+        self.journal = journal
+        self.feed = Feed()
+        self._dispatching = dispatching
+        self._clock = Clock(not_before_us=kernel.state.time_us)
+        self._turn_clock = TurnClock()
+        self._loop = asyncio.get_running_loop()
+        self._turn_is_planned = False
+        # What replay cost, for GetStats.
+        self.started_us = self._clock.now_us()
+        self.recovery_us = 0
+        self.recovered_records = 0
+
+    @property
+    def lsn(self) -> int:
+        """What leaves now has to wait for this LSN: the last one that a decision was given."""
+        return self.kernel.state.lsn
+
+    def now_us(self) -> int:
+        """The manager's time."""
+        return self._clock.now_us()
+
+    def execute(self, command: Command) -> Any:
+        """Lets the kernel decide and returns its answer, which waits for `lsn`.
+
+        Raises TitanError, when nothing changed.
+        """
+        kernel = self.kernel
+        if isinstance(command, SubmitJobs) and command.size_bytes > LARGE_COMMAND_BYTES:
+            self._append()
+        kernel.room = self.journal.room
+        before = (kernel.state.lsn, kernel.events_count)
+        try:
+            answer = kernel.decide(command, self._clock.now_us(), self._turn_clock.turned_us())
+        except TitanError:
+            raise
+        except BaseException:
+            if (kernel.state.lsn, kernel.events_count) != before:
+                # Half a decision stands in the state and must reach neither log nor anybody.
+                stop_at_once("a decision failed half way")
+            raise
+        self.plan_turn()
+        return answer
+
+    def plan_turn(self) -> None:
+        """What was decided is scheduled on, written and sent once all that waits now is decided."""
+        if not self._turn_is_planned:
+            self._turn_is_planned = True
+            self._loop.call_soon(self._turn)
+
+    async def wait_durable(self, lsn: int) -> None:
+        """Returns when the record is durable: the only way out for anything."""
+        await self.journal.wait_durable(lsn)
+
+    async def run_ticks(self) -> None:
+        """Ticks until it is cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            # After a stall the calls that wait in the sockets are heard before silence is judged.
+            if not self._turn_clock.note_turn(int(TICK_SECONDS * 1e6)):
+                _log.warning("the manager did not turn for a while; deadlines move along")
+                continue
+            self.kernel.room = self.journal.room
+            try:
+                self.kernel.tick(self._clock.now_us(), self._turn_clock.turned_us())
+            except BaseException:  # noqa: BLE001  (ends the process)
+                stop_at_once("a tick failed")
+            self.plan_turn()
+
+    def write_start(self, *, cluster_id: bytes, epoch: int, version: str) -> None:
+        """The manager takes the log over: the first record of this run."""
+        self.kernel.start(
+            cluster_id=cluster_id, epoch=epoch, version=version, now_us=self._clock.now_us()
+        )
+        self.plan_turn()
+
+    def flush_turn(self) -> None:
+        """Ends the turn now, before the clean stop."""
+        self._turn()
+
+    def _turn(self) -> None:
+        self._turn_is_planned = False
+        kernel = self.kernel
+        kernel.room = self.journal.room
+        try:
+            kernel.schedule(self._clock.now_us())
+            self._append()
+        except BaseException:  # noqa: BLE001  (ends the process)
+            stop_at_once("a turn failed")
+        if kernel.schedule_wanted and kernel.room:
+            # The pass was cut at its limit and goes on after whoever waits.
+            self.plan_turn()
+        for outbox in kernel.take_ready_outboxes():
+            self._dispatching.wake(outbox)
+
+    def _append(self) -> None:
+        record = self.kernel.take_record()
+        if record is None:
+            return
+        time_us, events = record
+        lsn = self.journal.append(ev.encode_record(time_us, events))
+        if lsn != self.kernel.state.lsn:
+            stop_at_once(f"the log is at {lsn}, the state at {self.kernel.state.lsn}")
+        self.feed.changed(self.kernel.take_changed_jobs())
+
+
+def stop_at_once(why: str) -> NoReturn:
+    """Ends the process without another byte: the log is right, this memory may not be."""
+    _log.critical("stopping at once: %s", why, exc_info=True)
+    os._exit(EXIT_BROKEN)

@@ -1,0 +1,189 @@
+"""Messages into the kernel's commands, and what is wrong with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from titan.errors import InvalidJob
+from titan.manager.kernel import commands
+from titan.model import (
+    AttemptKey,
+    IndexRange,
+    Reason,
+    Resources,
+    State,
+    named_resources,
+)
+from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
+
+_SIGNAL_MAX = 64
+
+
+def resources_of(message: types_pb2.Resources) -> Resources:
+    """Resources; negative and zero counts are left for the kernel to refuse."""
+    if any(count == 0 for count in message.named.values()):
+        raise InvalidJob("a resource is asked for with a count of 0")
+    return Resources(
+        message.cpus_milli, message.memory_bytes, named_resources(message.named.items())
+    )
+
+
+def ranges_of(messages: Iterable[types_pb2.IndexRange]) -> tuple[IndexRange, ...]:
+    """Ranges as they came."""
+    return tuple(IndexRange(each.start, each.stop, each.step) for each in messages)
+
+
+def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs:
+    """A submit. Raises InvalidJob."""
+    return commands.SubmitJobs(
+        user=request.user,
+        request_id=request.request_id,
+        content=_content(request),
+        size_bytes=request.ByteSize(),
+        environments=tuple(_environment(each) for each in request.environments),
+        jobs=tuple(
+            commands.NewJob(
+                name=each.name,
+                command=tuple(each.command),
+                cwd=each.cwd,
+                environment=each.environment,
+                resources=resources_of(each.resources),
+                priority=each.priority,
+                array=ranges_of(each.array),
+            )
+            for each in request.jobs
+        ),
+    )
+
+
+def selector_of(message: manager_pb2.JobSelector) -> commands.JobSelector:
+    """Which job is meant. Raises InvalidJob."""
+    if message.WhichOneof("which") is None:
+        raise InvalidJob("no job is named")
+    return commands.JobSelector(
+        job_id=message.job_id,
+        last_of_user=message.last_of_user,
+        name=message.name,
+        indexes=ranges_of(message.indexes),
+    )
+
+
+def filter_of(message: manager_pb2.JobFilter) -> commands.JobFilter:
+    """Which jobs are meant. Raises InvalidJob."""
+    if any(not State.PENDING <= each <= State.CANCELLED for each in message.states):
+        raise InvalidJob("jobs are never in that state")
+    return commands.JobFilter(
+        states=tuple(State(each) for each in message.states),
+        user=message.user,
+        name=message.name,
+        all=message.all,
+    )
+
+
+def cancel_command(request: manager_pb2.CancelJobRequest) -> commands.CancelJobs:
+    """A cancel. Raises InvalidJob."""
+    return commands.CancelJobs(
+        selectors=tuple(selector_of(each) for each in request.jobs),
+        filter=filter_of(request.filter) if request.HasField("filter") else None,
+        grace_ms=request.grace_ms,
+    )
+
+
+def register_command(
+    request: worker_pb2.RegisterWorkerRequest, *, new_worker_id: bytes, session: bytes
+) -> commands.RegisterWorker:
+    """A registration. Raises InvalidJob."""
+    return commands.RegisterWorker(
+        worker_id=request.worker_id,
+        instance=request.instance,
+        boot_id=request.boot_id,
+        name=request.name,
+        address=request.address,
+        token=request.token,
+        capacity=resources_of(request.capacity),
+        labels=tuple(sorted(request.labels.items())),
+        version=request.version,
+        output_directory=request.output_directory,
+        cluster_id=request.cluster_id,
+        held=held_of(request.held),
+        acknowledged_seq=request.acknowledged_seq,
+        new_worker_id=new_worker_id,
+        session=session,
+    )
+
+
+def held_of(message: worker_pb2.Held) -> commands.Held:
+    """What a task host holds. Raises InvalidJob."""
+    try:
+        attempts = tuple(
+            commands.HeldAttempt(_key(each.key), commands.HeldState(each.state), each.start_us)
+            for each in message.attempts
+        )
+    except ValueError as error:
+        raise InvalidJob(f"an attempt is held in no known state: {error}") from error
+    return commands.Held(attempts, message.dispatch_seq, message.report_seq)
+
+
+def report_command(request: worker_pb2.ReportTaskStatusRequest) -> commands.ReportTasks:
+    """Reports. Raises InvalidJob."""
+    return commands.ReportTasks(
+        session=request.session,
+        first_seq=request.first_seq,
+        last_seq=request.last_seq,
+        reports=tuple(map(_report, request.reports)),
+    )
+
+
+def _report(message: worker_pb2.TaskReport) -> commands.Report:
+    kind = _KINDS.get(message.kind)
+    if kind is None:
+        raise InvalidJob("a report of no known kind")
+    if kind is not commands.ReportKind.ENDED:
+        return commands.Report(message.seq, _key(message.key), kind, start_us=message.start_us)
+    state, reason = _ENDS.get(message.state), _REASONS.get(message.reason)
+    if state is None or reason is None:
+        raise InvalidJob("a report of an end in no known state or for no known reason")
+    signal = message.signal if message.HasField("signal") else -1
+    if signal > _SIGNAL_MAX:
+        raise InvalidJob("a report of an end by no known signal")
+    return commands.Report(
+        message.seq,
+        _key(message.key),
+        kind,
+        state,
+        reason,
+        message.exit_code if message.HasField("exit_code") else -1,
+        signal,
+        message.start_us,
+        max(message.end_us, message.start_us),
+        message.cpu_user_us,
+        message.cpu_system_us,
+        message.max_rss_bytes,
+        message.detail,
+    )
+
+
+_KINDS = {kind.value: kind for kind in commands.ReportKind}
+_ENDS = {state.value: state for state in (State.COMPLETED, State.FAILED, State.CANCELLED)}
+_REASONS = {reason.value: reason for reason in Reason}
+
+
+def _key(message: types_pb2.AttemptKey) -> AttemptKey:
+    return AttemptKey(message.epoch, message.job_id, message.index, message.attempt)
+
+
+def _environment(
+    message: types_pb2.Environment,
+) -> tuple[bytes, commands.Variables, commands.Variables]:
+    exported = tuple((each.name, each.value) for each in message.exported)
+    variables = tuple((each.name, each.value) for each in message.set)
+    digest = hashlib.blake2b(repr((exported, variables)).encode(), digest_size=16).digest()
+    return digest, exported, variables
+
+
+def _content(request: manager_pb2.SubmitJobRequest) -> bytes:
+    """A hash of all that was asked for, the same for the same request."""
+    if not request.request_id:
+        return b""
+    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()

@@ -1,0 +1,176 @@
+"""ManagerService: what users ask. Translates, calls, renders; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from typing import Final
+
+from titan import __version__
+from titan.errors import InvalidJob, NoRoom
+from titan.manager import translate, views
+from titan.manager.feed import Watcher
+from titan.manager.kernel.commands import Cancelled, JobFilter, Submitted
+from titan.manager.kernel.selection import matches, select_job
+from titan.manager.output import OutputRelay
+from titan.manager.roster import Roster
+from titan.manager.shell import Shell
+from titan.model import Resources, WorkerState
+from titan.rpc.v1 import manager_pb2
+from titan.state.job import Job
+
+LIST_MAX: Final = 1_000
+ATTEMPTS_MAX: Final = 10_000
+# A watch answer is cut at so many jobs, well below the limit of a message.
+WATCH_JOBS_MAX: Final = 1_000
+
+
+class UserService:
+    """The handlers, a method for each RPC of ManagerService."""
+
+    def __init__(self, shell: Shell, roster: Roster) -> None:
+        self._shell = shell
+        self._roster = roster
+        self._output = OutputRelay(shell)
+
+    def SubmitJob(  # noqa: N802  (gRPC's names)
+        self, request: manager_pb2.SubmitJobRequest
+    ) -> manager_pb2.SubmitJobResponse:
+        """Accepts jobs."""
+        try:
+            answer: Submitted = self._shell.execute(translate.submit_command(request))
+        except NoRoom as error:
+            raise NoRoom(f"{error} ({self._shell.journal.describe_room()})") from error
+        return manager_pb2.SubmitJobResponse(job_ids=answer.job_ids, lsn=self._shell.lsn)
+
+    def GetJobStatus(  # noqa: N802
+        self, request: manager_pb2.GetJobStatusRequest
+    ) -> manager_pb2.GetJobStatusResponse:
+        """One job and some of its attempts."""
+        state = self._shell.kernel.state
+        selector = translate.selector_of(request.job)
+        job = select_job(state, selector)
+        if request.attempts_limit < 0:
+            raise InvalidJob("the number of attempts must not be negative")
+        limit = min(request.attempts_limit, ATTEMPTS_MAX)
+        wanted = [each.indexes for each in selector.indexes]
+        attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
+        return manager_pb2.GetJobStatusResponse(
+            job=views.job_message(state, job),
+            attempts=islice(attempts, limit) if limit else (),
+            lsn=self._shell.lsn,
+        )
+
+    def ListJobs(  # noqa: N802
+        self, request: manager_pb2.ListJobsRequest
+    ) -> manager_pb2.ListJobsResponse:
+        """A page of jobs."""
+        wanted = translate.filter_of(request.filter)
+        limit = min(request.limit or LIST_MAX, LIST_MAX)
+        if limit < 0:
+            raise InvalidJob("the limit must not be negative")
+        found = list(islice(self._list(request, wanted), limit + 1))
+        state = self._shell.kernel.state
+        return manager_pb2.ListJobsResponse(
+            jobs=[views.job_message(state, job) for job in found[:limit]],
+            more=len(found) > limit,
+            lsn=self._shell.lsn,
+        )
+
+    def CancelJob(  # noqa: N802
+        self, request: manager_pb2.CancelJobRequest
+    ) -> manager_pb2.CancelJobResponse:
+        """Cancels jobs or tasks of them."""
+        answer: Cancelled = self._shell.execute(translate.cancel_command(request))
+        state = self._shell.kernel.state
+        return manager_pb2.CancelJobResponse(
+            jobs=[
+                views.job_message(state, state.get_job(job_id))
+                for job_id in answer.job_ids[:LIST_MAX]
+            ],
+            already_ended=answer.already_ended,
+            lsn=self._shell.lsn,
+        )
+
+    async def WatchJobs(  # noqa: N802
+        self, request: manager_pb2.WatchJobsRequest
+    ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
+        """Jobs as they change."""
+        watcher = Watcher(frozenset(request.job_ids))
+        feed, state = self._shell.feed, self._shell.kernel.state
+        feed.add(watcher)
+        try:
+            watched = (
+                [state.jobs[each] for each in request.job_ids if each in state.jobs]
+                if request.job_ids
+                else state.jobs.values()
+            )
+            first = [job.job_id for job in watched if job.changed_lsn > request.after_lsn]
+            if first or not request.job_ids:
+                for answer in self._watch_answers(first):
+                    yield answer
+            while not watcher.is_cut:
+                for answer in self._watch_answers(await watcher.wait_changed()):
+                    yield answer
+            raise NoRoom("this watch fell too far behind; begin again after its last LSN")
+        finally:
+            feed.remove(watcher)
+
+    def StreamOutput(  # noqa: N802
+        self, request: manager_pb2.StreamOutputRequest
+    ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
+        """What a task wrote."""
+        return self._output.stream(request)
+
+    def ListWorkers(  # noqa: N802
+        self, request: manager_pb2.ListWorkersRequest
+    ) -> manager_pb2.ListWorkersResponse:
+        """All workers that have not taken their leave."""
+        return manager_pb2.ListWorkersResponse(workers=self._roster.list(), lsn=self._shell.lsn)
+
+    def GetStats(  # noqa: N802
+        self, request: manager_pb2.GetStatsRequest
+    ) -> manager_pb2.GetStatsResponse:
+        """The cluster in numbers."""
+        state = self._shell.kernel.state
+        workers = views.listed_workers(state)
+        healthy = [each for each in workers if each.state is WorkerState.HEALTHY]
+        capacity = free = Resources()
+        for worker in healthy:
+            capacity, free = capacity.plus(worker.capacity), free.plus(worker.free)
+        by_state = {each: sum(worker.state is each for worker in workers) for each in WorkerState}
+        del by_state[WorkerState.DEREGISTERED]
+        return manager_pb2.GetStatsResponse(
+            cluster_id=state.cluster_id,
+            version=__version__,
+            started_us=self._shell.started_us,
+            now_us=self._shell.now_us(),
+            recovery_us=self._shell.recovery_us,
+            recovered_records=self._shell.recovered_records,
+            jobs=views.counts_message(state.job_counts),
+            tasks=views.counts_message(state.task_counts),
+            workers={each.name.lower(): count for each, count in by_state.items()},
+            capacity=views.resources_message(capacity),
+            free=views.resources_message(free),
+            lsn=self._shell.lsn,
+        )
+
+    def _list(self, request: manager_pb2.ListJobsRequest, wanted: JobFilter) -> Iterator[Job]:
+        state = self._shell.kernel.state
+        jobs = state.jobs if wanted.all or wanted.wants_ended else state.live_jobs
+        if wanted.all:
+            before = request.before_job_id or None
+            ids = jobs.irange(maximum=before, inclusive=(True, False), reverse=True)
+        else:
+            ids = jobs.irange(minimum=request.after_job_id, inclusive=(False, True))
+        return (jobs[job_id] for job_id in ids if matches(jobs[job_id], wanted))
+
+    def _watch_answers(self, job_ids: list[int]) -> Iterator[manager_pb2.WatchJobsResponse]:
+        """At least one answer, an empty one says that there is nothing before the live part."""
+        state = self._shell.kernel.state
+        for start in range(0, max(len(job_ids), 1), WATCH_JOBS_MAX):
+            part = job_ids[start : start + WATCH_JOBS_MAX]
+            yield manager_pb2.WatchJobsResponse(
+                jobs=[views.job_message(state, state.get_job(job_id)) for job_id in part],
+                lsn=self._shell.lsn,
+            )

@@ -1,0 +1,201 @@
+"""The state as messages: what users see of jobs, attempts and workers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from titan.model import Reason, Resources, State, WorkerState
+from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.scheduler.explain import explain_waiting
+from titan.state.attempts import Attempt, EndedAttempt
+from titan.state.cluster import ClusterState
+from titan.state.job import Job
+from titan.state.worker import Worker
+
+_CANCELLED_WAITING = "cancelled before it started"
+
+
+def resources_message(resources: Resources) -> types_pb2.Resources:
+    """Resources on the wire."""
+    return types_pb2.Resources(
+        cpus_milli=resources.cpus_milli,
+        memory_bytes=resources.memory_bytes,
+        named=dict(resources.named),
+    )
+
+
+def job_message(state: ClusterState, job: Job) -> manager_pb2.Job:
+    """A job as it is. Costs the same whatever the size of its array."""
+    message = manager_pb2.Job(
+        job_id=job.job_id,
+        name=job.name,
+        user=job.user,
+        state=types_pb2.State.ValueType(job.state),
+        cancel_requested=job.cancel_requested,
+        waiting_for=explain_waiting(state, job),
+        command=job.command,
+        cwd=job.cwd,
+        resources=resources_message(job.demand),
+        priority=job.priority,
+        array=[_range_message(each) for each in job.array],
+        submit_us=job.submit_us,
+        start_us=job.start_us,
+        end_us=job.end_us if job.has_ended else 0,
+        tasks=counts_message(job.counts),
+        attempts_total=job.attempts_total,
+        worker=_worker_of(state, job),
+        lsn=job.changed_lsn,
+    )
+    _add_end(message, job)
+    return message
+
+
+def counts_message(counts: Iterable[int]) -> manager_pb2.TaskCounts:
+    """Six counts in the order of the states."""
+    pending, scheduled, running, completed, failed, cancelled = counts
+    return manager_pb2.TaskCounts(
+        pending=pending,
+        scheduled=scheduled,
+        running=running,
+        completed=completed,
+        failed=failed,
+        cancelled=cancelled,
+    )
+
+
+def attempt_messages(
+    state: ClusterState, job: Job, indexes: Iterable[range], states: frozenset[int]
+) -> Iterator[manager_pb2.Attempt]:
+    """Attempts by end, then those under way; only of tasks and in states that were asked for."""
+    chosen = list(indexes)
+    if len(chosen) == 1 and len(chosen[0]) == 1:
+        ended: Iterable[EndedAttempt] = job.ended.of_index(chosen[0].start) if job.ended else ()
+    else:
+        ended = job.ended or ()
+    for record in ended:
+        if _is_chosen(record.index, chosen) and (not states or record.state in states):
+            yield _ended_message(state, job, record)
+    for index, attempt in sorted(job.active.items()):
+        if _is_chosen(index, chosen) and (not states or attempt.state in states):
+            yield _active_message(state, job, attempt)
+
+
+def worker_message(worker: Worker, *, last_heard_us: int, reason: str) -> manager_pb2.Worker:
+    """A worker as the state has it."""
+    queued = sum(attempt.state is State.SCHEDULED for attempt in worker.attempts.values())
+    return manager_pb2.Worker(
+        worker_id=worker.worker_id,
+        name=worker.name,
+        address=worker.address,
+        state=types_pb2.WorkerState.ValueType(worker.state),
+        reason=reason,
+        capacity=resources_message(worker.capacity),
+        free=resources_message(worker.free),
+        labels=dict(worker.labels),
+        running=len(worker.attempts) - queued,
+        queued=queued,
+        last_heartbeat_us=last_heard_us,
+        version=worker.version,
+    )
+
+
+def listed_workers(state: ClusterState) -> list[Worker]:
+    """Those that have not taken their leave, by number."""
+    return [each for each in state.workers.values() if each.state is not WorkerState.DEREGISTERED]
+
+
+def output_paths(worker: Worker, job_id: int, index: int, attempt: int) -> tuple[bytes, bytes]:
+    """Where the worker keeps the task's stdout and stderr."""
+    folder = os.path.join(worker.output_directory, b"%d" % job_id, b"%d" % (index // 1000))
+    base = os.path.join(folder, b"%d.%d" % (index, attempt))
+    return base + b".out", base + b".err"
+
+
+def _worker_of(state: ClusterState, job: Job) -> str:
+    numbers = {attempt.worker for attempt in job.active.values()} if len(job.active) < 9 else set()
+    if not numbers and job.ended and not job.is_array:
+        numbers = {job.ended.last().worker}
+    return state.get_worker(min(numbers)).name if len(numbers) == 1 else ""
+
+
+def _add_end(message: manager_pb2.Job, job: Job) -> None:
+    """How it ended: an array as its failed task with the lowest index."""
+    if not job.has_ended:
+        return
+    if job.state is State.COMPLETED:
+        message.exit_code = 0
+        message.reason = types_pb2.REASON_EXIT
+        return
+    if job.state is State.CANCELLED:
+        message.reason = types_pb2.REASON_CANCELLED
+        if job.ended is None:
+            message.detail = _CANCELLED_WAITING
+        elif not job.is_array:
+            message.detail = job.ended.detail(0, job.ended.last().attempt)
+        return
+    if job.lowest_failed is None or job.ended is None:
+        return
+    record = job.ended.find(*job.lowest_failed)
+    if record is None:
+        return
+    message.reason = types_pb2.Reason.ValueType(record.reason)
+    message.detail = job.ended.detail(*job.lowest_failed)
+    if record.exit_code >= 0:
+        message.exit_code = record.exit_code
+    if record.signal:
+        message.signal = record.signal
+
+
+def _is_chosen(index: int, chosen: list[range]) -> bool:
+    return not chosen or any(index in each for each in chosen)
+
+
+def _ended_message(state: ClusterState, job: Job, record: EndedAttempt) -> manager_pb2.Attempt:
+    worker = state.get_worker(record.worker)
+    message = manager_pb2.Attempt(
+        index=record.index,
+        attempt=record.attempt,
+        worker=worker.name,
+        state=types_pb2.State.ValueType(record.state),
+        reason=types_pb2.Reason.ValueType(record.reason),
+        detail=job.ended.detail(record.index, record.attempt) if job.ended else "",
+        start_us=record.start_us,
+        end_us=record.end_us,
+        cpu_user_us=record.cpu_user_us,
+        cpu_system_us=record.cpu_system_us,
+        max_rss_bytes=record.max_rss_bytes,
+    )
+    if record.exit_code >= 0:
+        message.exit_code = record.exit_code
+    if record.signal:
+        message.signal = record.signal
+    if record.start_us:
+        _add_paths(message, worker, job.job_id)
+    return message
+
+
+def _active_message(state: ClusterState, job: Job, attempt: Attempt) -> manager_pb2.Attempt:
+    worker = state.get_worker(attempt.worker)
+    message = manager_pb2.Attempt(
+        index=attempt.index,
+        attempt=attempt.attempt,
+        worker=worker.name,
+        state=types_pb2.State.ValueType(attempt.state),
+        reason=types_pb2.Reason.ValueType(Reason.NONE),
+        start_us=attempt.start_us,
+    )
+    if attempt.start_us:
+        _add_paths(message, worker, job.job_id)
+    return message
+
+
+def _add_paths(message: manager_pb2.Attempt, worker: Worker, job_id: int) -> None:
+    message.stdout_path, message.stderr_path = output_paths(
+        worker, job_id, message.index, message.attempt
+    )
+
+
+def _range_message(each: tuple[int, int, int]) -> types_pb2.IndexRange:
+    start, stop, step = each
+    return types_pb2.IndexRange(start=start, stop=stop, step=step)
