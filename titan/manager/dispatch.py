@@ -13,7 +13,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from titan.manager.outbox import STOP_RECALL, Batch, Outbox
+from titan.manager.kernel.outbox import STOP_RECALL, Batch, Outbox
 from titan.manager.shell import Shell
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel

@@ -18,7 +18,7 @@ from titan.manager.feed import Feed
 from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.commands import Command, SubmitJobs
-from titan.manager.outbox import Outbox
+from titan.manager.kernel.outbox import Outbox
 
 _log = logging.getLogger("titan.manager")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from titan import events as ev
 from titan.manager.kernel.commands import Report
-from titan.manager.outbox import STOP_CANCEL, STOP_RECALL, Outbox, key_of
+from titan.manager.kernel.outbox import STOP_CANCEL, STOP_RECALL, Outbox, key_of
 from titan.model import AttemptKey, Reason, State
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.state.attempts import Attempt

@@ -21,7 +21,7 @@ from titan import events as ev
 from titan.errors import Refused
 from titan.manager.kernel.commands import Report, ReportKind, ReportTasks
 from titan.manager.kernel.desk import Desk
-from titan.manager.outbox import Outbox
+from titan.manager.kernel.outbox import Outbox
 from titan.model import AttemptKey, Reason, State
 from titan.state.attempts import Attempt
 from titan.state.job import Job

@@ -15,8 +15,8 @@ from titan.manager.kernel.commands import (
     RegisterWorker,
 )
 from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
 from titan.manager.kernel.reports import adopt, find_attempt, may_be_adopted
-from titan.manager.outbox import Outbox, fill_outbox, key_of
 from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, Resources, State, WorkerState
 from titan.state.worker import Worker
 
