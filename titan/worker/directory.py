@@ -18,6 +18,8 @@ from titan import paths
 
 FORMAT: Final = 1
 SOCKET_NAME: Final = "host.sock"
+# Of a task host: another one has the directory.
+EXIT_IN_USE: Final = 3
 
 
 class DirectoryError(Exception):
@@ -48,30 +50,48 @@ class Lock:
         os.close(self._descriptor)
 
 
-def open_identity(directory: Path) -> bytes:
-    """Make the directory a worker's if it is new; the stored worker id, empty for none.
+def lock(directory: Path) -> Lock:
+    """Take the directory for the one agent, making it if need be. Raises DirectoryError, OSError.
 
-    Raises DirectoryError, OSError.
+    A directory with anything else in it is left as it is.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
+    entries = set(os.listdir(directory))
+    if entries - {"lock"} and "titan.json" not in entries:
+        raise DirectoryError(
+            f"{directory} is not empty and has no titan.json: it is not a worker's directory"
+        )
+    if "titan.json" in entries:
+        # A manager's directory has a lock too, which is the manager's to hold.
+        _read_identity(directory / "titan.json")
+    return Lock(directory / "lock", "another worker")
+
+
+def open_identity(directory: Path) -> bytes:
+    """The stored worker id, empty for none; makes a new directory a worker's.
+
+    Only who holds its lock may do this. Raises DirectoryError, OSError.
+    """
     path = directory / "titan.json"
+    worker_id = _read_identity(path)
+    if worker_id is None:
+        store_identity(directory, b"")
+    return worker_id or b""
+
+
+def _read_identity(path: Path) -> bytes | None:
     try:
         content = paths.read_json(path)
     except ValueError as error:
         raise DirectoryError(f"{path} cannot be read: {error}") from error
     if content is None:
-        # The lock is taken before the identity is looked at.
-        if set(os.listdir(directory)) - {"lock"}:
-            raise DirectoryError(
-                f"{directory} is not empty and holds no titan.json: not a worker's directory"
-            )
-        store_identity(directory, b"")
-        return b""
+        return None
     if content.get("role") != "worker":
-        raise DirectoryError(f"{directory} is a {content.get('role')}'s directory, not a worker's")
+        role = content.get("role")
+        raise DirectoryError(f"{path.parent} is a {role}'s directory, not a worker's")
     if content.get("format") != FORMAT:
         raise DirectoryError(
-            f"{directory} has format {content.get('format')}, this version knows {FORMAT}"
+            f"{path.parent} has format {content.get('format')}, this version knows {FORMAT}"
         )
     try:
         return bytes.fromhex(content.get("worker_id") or "")

@@ -43,8 +43,6 @@ SPAWNS_PER_TURN: Final = 16
 RECOVERY_SECONDS: Final = 10.0
 _ENVIRONMENTS_MAX: Final = 256
 
-EXIT_IN_USE: Final = 3
-
 _log = logging.getLogger("titan.worker.host")
 
 
@@ -441,7 +439,7 @@ def main(arguments: list[str]) -> int:
         host = Host(path)
     except directory.Locked as error:
         _log.info("%s", error)
-        return EXIT_IN_USE
+        return directory.EXIT_IN_USE
     # Few cycles are made here; looking for them at every 700 objects would cost more than they.
     gc.set_threshold(50_000)
     _log.info("started pid=%d directory=%s", os.getpid(), path)

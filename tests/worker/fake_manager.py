@@ -1,0 +1,233 @@
+"""A manager as the worker sees it: WorkerService, scripted, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from tests.worker.builders import EPOCH
+from titan import paths
+from titan.model import AttemptKey
+from titan.rpc import access, channel
+from titan.rpc.v1 import (
+    manager_pb2,
+    task_pb2,
+    task_pb2_grpc,
+    types_pb2,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+
+T = TypeVar("T")
+
+DEADLINE_SECONDS = 20.0
+TOKEN = "the manager's token"
+
+
+async def wait_for(find: Callable[[], T | None], what: str) -> T:
+    """What `find` finds, as soon as it finds something true. Fails after the deadline."""
+    deadline = asyncio.get_running_loop().time() + DEADLINE_SECONDS
+    while not (found := find()):
+        assert asyncio.get_running_loop().time() < deadline, f"waited in vain for {what}"
+        await asyncio.sleep(0.005)
+    return found
+
+
+class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
+    """Answers as a manager does; `refuse` and `before` bend it."""
+
+    def __init__(self, path: Path, cluster_id: bytes = b"C" * 16) -> None:
+        self.access_file = path / "access.json"
+        self.cluster_id = cluster_id
+        self.port = 0
+        self.session = b""
+        self.registrations: list[worker_pb2.RegisterWorkerRequest] = []
+        self.heartbeats: list[worker_pb2.HeartbeatRequest] = []
+        self.batches: list[worker_pb2.ReportTaskStatusRequest] = []
+        self.deregistered: list[bytes] = []
+        # Reports in the order of their numbers, each once.
+        self.reports: list[worker_pb2.TaskReport] = []
+        self.report_seq = 0
+        self.instance = b""
+        self.worker_id = b"W" * 16
+        self.heartbeat_interval_ms = 50
+        # Method name → how many calls fail with that status from now on.
+        self.refuse: dict[str, list[grpc.StatusCode]] = {}
+        # Lost answers: the call is performed and then fails.
+        self.lose_answers = 0
+        self._sessions = itertools.count(1)
+        self._dispatch_seq = 0
+        self._server: grpc.aio.Server | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Listen, at the same port as before when it was stopped."""
+        self._server = channel.new_aio_server()
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(self.address)
+        await self._server.start()
+        paths.write_json(self.access_file, {"address": self.address, "token": TOKEN})
+
+    async def stop(self) -> None:
+        """Go away; a session does not survive it."""
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+        self.session = b""
+
+    # What the worker calls -----------------------------------------------------------------
+
+    async def RegisterWorker(self, request: worker_pb2.RegisterWorkerRequest, context: Any) -> Any:
+        await self._check("RegisterWorker", context)
+        self.registrations.append(request)
+        if request.instance != self.instance:
+            self.instance = request.instance
+            self.report_seq = 0
+        self.session = b"session %d" % next(self._sessions)
+        self._dispatch_seq = 0
+        if self._channel is not None:
+            await self._channel.close()
+        self._channel = channel.open_aio_channel(request.address)
+        return worker_pb2.RegisterWorkerResponse(
+            worker_id=self.worker_id,
+            session=self.session,
+            cluster_id=self.cluster_id,
+            heartbeat_interval_ms=self.heartbeat_interval_ms,
+        )
+
+    async def DeregisterWorker(
+        self, request: worker_pb2.DeregisterWorkerRequest, context: Any
+    ) -> Any:
+        await self._check("DeregisterWorker", context, request.session)
+        self.deregistered.append(request.session)
+        return worker_pb2.DeregisterWorkerResponse()
+
+    async def Heartbeat(self, request: worker_pb2.HeartbeatRequest, context: Any) -> Any:
+        await self._check("Heartbeat", context, request.session)
+        self.heartbeats.append(request)
+        return worker_pb2.HeartbeatResponse()
+
+    async def ReportTaskStatus(
+        self, request: worker_pb2.ReportTaskStatusRequest, context: Any
+    ) -> Any:
+        await self._check("ReportTaskStatus", context, request.session)
+        self.batches.append(request)
+        assert request.first_seq <= self.report_seq + 1, "reports are missing"
+        for report in request.reports:
+            if report.seq > self.report_seq:
+                self.reports.append(report)
+        self.report_seq = max(self.report_seq, request.last_seq)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer got lost")
+        return worker_pb2.ReportTaskStatusResponse(report_seq=self.report_seq)
+
+    async def _check(self, method: str, context: Any, session: bytes | None = None) -> None:
+        if not access.is_granted(context.invocation_metadata(), TOKEN):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
+        if refusals := self.refuse.get(method):
+            await context.abort(refusals.pop(0), "refused by the test")
+        if session is not None and session != self.session:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "unknown session")
+
+    # What the manager calls ------------------------------------------------------------------
+
+    def tasks(self) -> task_pb2_grpc.TaskServiceAsyncStub:
+        """The worker's TaskService."""
+        assert self._channel is not None
+        return task_pb2_grpc.TaskServiceStub(self._channel)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What calls to the worker carry."""
+        return access.metadata(self.registrations[-1].token)
+
+    async def run(
+        self,
+        *command: str,
+        job_id: int = 1,
+        indexes: tuple[int, ...] = (0,),
+        slots: int = 1_000,
+        dispatch_seq: int | None = None,
+        session: bytes | None = None,
+    ) -> AttemptKey:
+        """StartTask for a job."""
+        if dispatch_seq is None:
+            self._dispatch_seq += 1
+            dispatch_seq = self._dispatch_seq
+        spec = task_pb2.TaskSpec(
+            epoch=EPOCH,
+            job_id=job_id,
+            name="job",
+            command=[word.encode() for word in command],
+            cwd=b"/",
+            resources=types_pb2.Resources(cpus_milli=1000),
+            class_id=1,
+        )
+        request = task_pb2.StartTaskRequest(
+            session=self.session if session is None else session,
+            dispatch_seq=dispatch_seq,
+            environments=[types_pb2.Environment()],
+            specs=[spec],
+            starts=[task_pb2.TaskStart(spec=0, index=index, attempt=1) for index in indexes],
+            slots=[task_pb2.ClassSlots(class_id=1, slots=slots)],
+        )
+        await self.tasks().StartTask(request, metadata=self.metadata())
+        return AttemptKey(EPOCH, job_id, indexes[0], 1)
+
+    async def cancel(self, key: AttemptKey, grace_ms: int = 0) -> None:
+        """StopTask for an attempt."""
+        self._dispatch_seq += 1
+        request = task_pb2.StopTaskRequest(
+            session=self.session,
+            dispatch_seq=self._dispatch_seq,
+            stops=[
+                task_pb2.TaskStop(
+                    key=wire_key(key), mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms
+                )
+            ],
+        )
+        await self.tasks().StopTask(request, metadata=self.metadata())
+
+    async def read_output(
+        self, key: AttemptKey, **fields: Any
+    ) -> list[manager_pb2.StreamOutputResponse]:
+        """All of StreamOutput."""
+        request = task_pb2.ReadOutputRequest(key=wire_key(key), **fields)
+        call = self.tasks().StreamOutput(request, metadata=self.metadata())
+        return [response async for response in call]
+
+    # What the tests ask ----------------------------------------------------------------------
+
+    def find_report(
+        self, key: AttemptKey, kind: worker_pb2.ReportKind.ValueType = worker_pb2.REPORT_ENDED
+    ) -> worker_pb2.TaskReport | None:
+        return next(
+            (r for r in self.reports if r.key == wire_key(key) and r.kind == kind), None
+        )
+
+    async def wait_report(
+        self, key: AttemptKey, kind: worker_pb2.ReportKind.ValueType = worker_pb2.REPORT_ENDED
+    ) -> worker_pb2.TaskReport:
+        return await wait_for(lambda: self.find_report(key, kind), f"a report of {key}")
+
+    async def wait_registrations(self, count: int) -> worker_pb2.RegisterWorkerRequest:
+        """The newest registration when there are so many."""
+        await wait_for(lambda: len(self.registrations) >= count, f"registration {count}")
+        return self.registrations[-1]
+
+
+def wire_key(key: AttemptKey) -> types_pb2.AttemptKey:
+    return types_pb2.AttemptKey(**key._asdict())

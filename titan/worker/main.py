@@ -1,0 +1,137 @@
+"""Starting a worker: its directory, its server, its agent."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from titan import logs
+from titan.model import Resources, named_resources
+from titan.rpc import access, channel
+from titan.rpc.v1 import task_pb2, task_pb2_grpc
+from titan.worker import directory, node, processes, protocol
+from titan.worker.agent import Agent, Identity
+from titan.worker.host_process import HostProcess
+from titan.worker.manager_link import ManagerLink
+from titan.worker.task_service import TaskService
+
+_log = logging.getLogger("titan.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How a worker is started."""
+
+    data_directory: Path
+    name: str
+    manager: str
+    """HOST:PORT, or several with commas between; tasks see it as TITAN_MANAGER."""
+    access_file: Path | None = None
+    """Where the manager's token is; None: found by its address."""
+    listen: str = "127.0.0.1:0"
+    advertise: str | None = None
+    """What the manager calls; None: where it listens."""
+    cpus_milli: int | None = None
+    """None: the processors that this process may use."""
+    memory_bytes: int | None = None
+    """None: the machine's memory, or the cgroup's limit."""
+    named: tuple[tuple[str, int], ...] = ()
+    """Other resources by name and count."""
+    labels: tuple[tuple[str, str], ...] = ()
+    detach_limit_seconds: float = 600
+    """Without an agent for so long the task host stops the tasks and ends."""
+    log_level: str = "info"
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Run a worker until SIGTERM (tasks stay) or SIGINT (tasks are handed back).
+
+    Returns the exit code; what was wrong is on stderr. Must be called in the main thread.
+    """
+    logs.set_up(options.log_level)
+    try:
+        channel.check_loopback(options.listen)
+        path = options.data_directory.absolute()
+        lock = directory.lock(path)
+    except (directory.DirectoryError, OSError, ValueError) as error:
+        _log.error("%s", error)
+        return 1
+    try:
+        worker_id = directory.open_identity(path)
+        return asyncio.run(_run(options, path, worker_id))
+    except (directory.DirectoryError, OSError) as error:
+        _log.error("%s", error)
+        return 1
+    finally:
+        lock.release()
+
+
+async def _run(options: WorkerOptions, path: Path, worker_id: bytes) -> int:
+    server = channel.new_aio_server()
+    try:
+        port = server.add_insecure_port(options.listen)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {options.listen}: {error}") from error
+    host_name, _ = channel.split_address(options.listen)
+    shown = f"[{host_name}]" if ":" in host_name else host_name
+    identity = Identity(
+        options.name,
+        options.advertise or f"{shown}:{port}",
+        access.new_token(),
+        processes.boot_id(),
+        _version(),
+        Resources(
+            node.cpus_milli() if options.cpus_milli is None else options.cpus_milli,
+            node.memory_bytes() if options.memory_bytes is None else options.memory_bytes,
+            named_resources(options.named),
+        ),
+        options.labels,
+    )
+    addresses = tuple(filter(None, (part.strip() for part in options.manager.split(","))))
+    hello = protocol.Hello(
+        protocol.VERSION_MAJOR,
+        protocol.VERSION_MINOR,
+        options.name,
+        options.manager,
+        int(options.detach_limit_seconds * 1000),
+    )
+    agent = Agent(
+        path,
+        identity,
+        worker_id,
+        ManagerLink(addresses, options.access_file),
+        HostProcess(path, hello),
+    )
+    _log.info("worker %s listens on %s, data in %s", options.name, identity.address, path)
+    await _serve(server, TaskService(agent, identity.token, path / "output"))
+    try:
+        return await agent.run()
+    finally:
+        await server.stop(0.2)
+
+
+async def _serve(server: grpc.aio.Server, service: TaskService) -> None:
+    task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)
+    name = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
+    checker = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    reflection.enable_server_reflection(
+        (name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    for served in ("", name):
+        await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
+    await server.start()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("titan-scheduler")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
