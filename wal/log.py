@@ -183,9 +183,8 @@ class Log:
             try:
                 for frame in segment.frames():
                     if segment.lsn > after_lsn + 1:
-                        records = frame_records(frame, segment.path)
-                        skip = after_lsn + 1 - frame.first_lsn
-                        yield records[skip:] if skip > 0 else records
+                        skip = max(0, after_lsn + 1 - frame.first_lsn)
+                        yield from frame_records(frame, segment.path, skip)
                     if segment.lsn > end_lsn:
                         return
                 if segment.defect:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain as chained
 from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
@@ -216,11 +217,9 @@ class Reader:
         if last_lsn <= self._skip_lsn:
             self._position = Position(self.log_id, last_lsn, frame.chain)
             return
-        records = frame_records(frame, self._segment.path)
-        skip = self._skip_lsn + 1 - frame.first_lsn
-        self._ready.append(
-            _Batch(records[skip:] if skip > 0 else records, frame.chain, frame.size_bytes)
-        )
+        skip = max(0, self._skip_lsn + 1 - frame.first_lsn)
+        records = list(chained.from_iterable(frame_records(frame, self._segment.path, skip)))
+        self._ready.append(_Batch(records, frame.chain, frame.size_bytes))
         self._ready_bytes += frame.size_bytes
 
     def _enter_next(self) -> bool:

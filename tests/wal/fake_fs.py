@@ -17,7 +17,7 @@ The fault model:
   calls that change something are counted (`calls`). A failing write may have written a part. A
   crash strikes before the call, in the middle of a write, or after the call.
 - Space is finite if `capacity` is set: files take their size, without holes. A write past it is
-  cut short, then fails with ENOSPC; an allocation fails as a whole.
+  cut short, then fails with ENOSPC; an allocation takes what there is and fails.
 - Not modelled: bits that rot (tests `put` them), reads that fail, links, permissions.
 
 Every choice comes from the caller's `random.Random`: the same seed gives the same faults.
@@ -299,6 +299,8 @@ class FakeFileSystem:
             self._before("fallocate", handle.path)
             growth = size - len(handle.file.content)
             if growth > self._free():
+                if self._free():
+                    handle.file.change(Change(len(handle.file.content) + self._free(), None))
                 raise _error(errno.ENOSPC, handle.path)
             if growth > 0:
                 handle.file.change(Change(size, None))

@@ -26,6 +26,7 @@ from wal.layout import (
     FORMAT_VERSION,
     FRAME_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
+    decode_durable,
     encode_durable,
     encode_frame,
 )
@@ -218,6 +219,12 @@ def with_durable(image: Image, lsn: int, chain: int = 0) -> Image:
     return image | {DURABLE: encode_durable(lsn, log_id, chain)}
 
 
+def durable_of_another_log(data: bytes) -> bytes:
+    durable = decode_durable(data)
+    assert durable is not None
+    return encode_durable(durable.lsn, bytes(16), durable.chain)
+
+
 def with_frames_swapped(image: Image) -> Image:
     """Two frames of one segment change places."""
     path = segment_paths(image)[0]
@@ -292,7 +299,7 @@ CORRUPTIONS: list[tuple[str, Callable[[Image], Image], type[WalError]]] = [
     ("durable ends inside a frame", lambda image: with_durable(image, 1), Damaged),
     (
         "durable is of another log",
-        lambda image: image | {DURABLE: encode_durable(2, bytes(16), 0)},
+        lambda image: swap(image, DURABLE, 0, durable_of_another_log(image[DURABLE])),
         Damaged,
     ),
     (
@@ -367,6 +374,16 @@ def test_what_a_crash_may_leave_is_taken_as_it_is(change: Callable[[Image], Imag
     assert disk.replay() == written
     assert disk.warnings == []
     assert file_system.open_count == 0
+    assert all(len(file_system.files[path]) <= SMALL for path in disk.segments())
+
+
+def test_a_rotation_that_stopped_behind_the_end_frame_is_finished() -> None:
+    image, written = make_image(frames=3, end=Log.close)
+    path = segment_paths(image)[-1]
+    disk, file_system = disk_of(image | {path: image[path] + bytes(100)})
+    assert disk.replay() == written
+    assert bytes(file_system.files[path]) == image[path]
+    assert disk.warnings == []
 
 
 def test_a_payload_that_holds_copies_of_frames_is_not_taken_for_frames() -> None:

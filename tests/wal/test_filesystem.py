@@ -181,6 +181,10 @@ def test_a_full_disk_takes_what_fits_and_then_nothing() -> None:
     with pytest.raises(OSError, match="space"):
         file_system.fallocate(fd, 7)
     assert file_system.pwrite(fd, b"overwrite", 0) == 6
+    file_system.ftruncate(fd, 3)
+    with pytest.raises(OSError, match="space"):
+        file_system.fallocate(fd, 7)
+    assert file_system.pread(fd, 100, 0) == b"ove\0\0\0"
     with pytest.raises(OSError, match="space"):
         write_all(file_system, fd, b"1234567", 0)
     file_system.ftruncate(fd, 2)

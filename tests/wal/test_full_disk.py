@@ -64,6 +64,18 @@ def test_on_a_full_disk_records_wait_and_are_written_when_there_is_space() -> No
     assert disk.replay() == written
 
 
+def test_a_reserve_that_does_not_fit_gives_back_what_it_got() -> None:
+    disk, file_system = fake_disk()
+    log = disk.open()
+    file_system.capacity = file_system.used + 300
+    written: list[bytes] = []
+    while has_room(log):
+        written += append_frames(log, start=len(written) + 1, frames=1)
+    assert len(file_system.files[f"{disk.directory}/{RESERVE_NAME}"]) == 0
+    log.close()
+    assert disk.replay() == written
+
+
 def test_every_size_of_a_full_disk_is_recovered_from() -> None:
     for spare in range(0, 1600, 37):
         disk, file_system = fake_disk()

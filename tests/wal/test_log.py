@@ -157,6 +157,10 @@ def test_a_record_over_the_limit_is_refused_and_changes_nothing(disk: Disk) -> N
 
 
 def test_the_lock_names_its_holder_and_ends_with_it(disk: Disk) -> None:
+    disk.file_system.make_directory(disk.directory)
+    fd = disk.file_system.open(join(disk.directory, "lock"), write=True, create=True)
+    disk.file_system.pwrite(fd, b"99999999999999\n", 0)  # Left by one whose pid was longer.
+    disk.file_system.close(fd)
     log = disk.open()
     with pytest.raises(Locked) as caught:
         disk.open()

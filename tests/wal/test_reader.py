@@ -66,6 +66,23 @@ def test_a_reader_waits_for_a_record_that_is_not_there_yet(disk: Disk) -> None:
     log.close()
 
 
+def test_a_reader_that_waits_has_not_passed_a_frame_that_may_still_change() -> None:
+    disk, file_system = fake_disk()
+    written_log(disk, frames=2)
+    file_system.remove(f"{disk.directory}/durable")
+    with reader_of(disk, after_lsn=9) as reader:
+        assert reader.read() == []
+        # The last frame was never synced and is lost; others come in its place.
+        path = disk.segments()[0]
+        content = bytes(file_system.files[path])
+        file_system.put(path, content[: content.rindex(b"\xf5WFR") + 9])
+        log = disk.open()
+        assert log.durable_lsn == 2
+        append_frames(log, start=3, frames=3, records=3)
+        assert [record.lsn for record in reader.read()] == [10, 11]
+        log.close()
+
+
 def test_a_reader_resumes_from_every_position_it_ever_had(disk: Disk) -> None:
     written = written_log(disk, frames=12, records=3)
     positions = []
