@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain as chained
 from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
@@ -30,12 +29,15 @@ GATHER_BYTES = 1 << 20
 """How much is split into records at a time, so that `read(10)` does not pay for 64 MiB."""
 
 
-class _Batch(NamedTuple):
-    """The records of a durable frame, and the position behind it."""
+ITERATE_RECORDS = 4096
+"""How many records an iteration takes at a time: few enough to be cheap to hold."""
 
-    records: list[Record]
-    chain: int
-    size_bytes: int
+
+class _Ready(NamedTuple):
+    """A durable frame, and its records as they are split off."""
+
+    frame: Frame
+    lists: Iterator[list[Record]]
 
 
 class Reader:
@@ -60,9 +62,10 @@ class Reader:
         self._skip_lsn = position.lsn if position else after_lsn
         self._durable_fd: int | None = None
         self._durable_lsn = 0
-        self._ready: deque[_Batch] = deque()
+        self._ready: deque[_Ready] = deque()
         self._ready_bytes = 0
-        self._taken = 0  # How many records of the first ready batch were handed out.
+        self._split: list[Record] = []  # Records of the first ready frame,
+        self._taken = 0  # and how many of them were handed out.
         self._segment = self._open_first()
         try:
             self._seek(position)
@@ -90,26 +93,20 @@ class Reader:
         records: list[Record] = []
         size = 0
         while size < READ_BYTES_MAX and (max_records is None or len(records) < max_records):
-            if not self._ready:
-                self._gather()
-                if not self._ready:
-                    break
-            batch = self._ready[0]
+            if self._taken == len(self._split) and not self._split_more():
+                break
             wanted = None if max_records is None else self._taken + max_records - len(records)
-            part = batch.records[self._taken : wanted]
+            part = self._split[self._taken : wanted]
             records += part
             self._taken += len(part)
-            self._position = Position(self.log_id, part[-1].lsn, batch.chain)
-            if self._taken == len(batch.records):
-                self._ready.popleft()
-                self._taken = 0
-                self._ready_bytes -= batch.size_bytes
-                size += batch.size_bytes
+            frame = self._ready[0].frame
+            self._position = Position(self.log_id, part[-1].lsn, frame.chain)
+            size += frame.size_bytes * len(part) // frame.record_count
         return records
 
     def __iter__(self) -> Iterator[Record]:
         """Iterate over what is available; ends when there is no more for now."""
-        while records := self.read():
+        while records := self.read(ITERATE_RECORDS):
             yield from records
 
     def close(self) -> None:
@@ -168,6 +165,21 @@ class Reader:
             found = f"{chain:08x} at record {reached}"
             raise PositionMismatch(segment.path, expected, found)
 
+    def _split_more(self) -> bool:
+        """Split off more records; False: there are no more for now."""
+        while True:
+            if not self._ready:
+                self._gather()
+                if not self._ready:
+                    return False
+            frame, lists = self._ready[0]
+            split = next(lists, None)
+            if split is not None:
+                self._split, self._taken = split, 0
+                return True
+            self._ready.popleft()
+            self._ready_bytes -= frame.size_bytes
+
     def _gather(self) -> None:
         """Get more durable frames ready, if there are any."""
         suspect: tuple[str, int] | None = None
@@ -218,8 +230,7 @@ class Reader:
             self._position = Position(self.log_id, last_lsn, frame.chain)
             return
         skip = max(0, self._skip_lsn + 1 - frame.first_lsn)
-        records = list(chained.from_iterable(frame_records(frame, self._segment.path, skip)))
-        self._ready.append(_Batch(records, frame.chain, frame.size_bytes))
+        self._ready.append(_Ready(frame, frame_records(frame, self._segment.path, skip)))
         self._ready_bytes += frame.size_bytes
 
     def _enter_next(self) -> bool:
