@@ -1,0 +1,76 @@
+"""Titan, a distributed job scheduler that never loses a job.
+
+    import titan
+
+    with titan.Client() as client:
+        job = client.submit(["python", "train.py"], cpus=2, memory="4GiB")
+        print(job.wait()["state"])
+
+Importing it loads neither gRPC nor anything else that takes time: each name below is
+loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from titan.errors import (
+    AccessDenied,
+    InvalidJob,
+    ManagerUnreachable,
+    NoRoom,
+    NotFound,
+    Refused,
+    TitanError,
+)
+
+# For type checkers, which do not run __getattr__ below.
+if TYPE_CHECKING:
+    from titan.client.aio import AsyncClient as AsyncClient
+    from titan.client.aio import AsyncJob as AsyncJob
+    from titan.client.jobspec import JobSpec as JobSpec
+    from titan.client.sync import Client as Client
+    from titan.client.sync import Job as Job
+    from titan.client.views import JobsChanged as JobsChanged
+    from titan.client.views import OutputChunk as OutputChunk
+
+_PLACES = {
+    "AsyncClient": "titan.client.aio",
+    "AsyncJob": "titan.client.aio",
+    "Client": "titan.client.sync",
+    "Job": "titan.client.sync",
+    "JobSpec": "titan.client.jobspec",
+    "JobsChanged": "titan.client.views",
+    "OutputChunk": "titan.client.views",
+}
+
+__all__ = [
+    "AccessDenied",
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "InvalidJob",
+    "Job",
+    "JobSpec",
+    "JobsChanged",
+    "ManagerUnreachable",
+    "NoRoom",
+    "NotFound",
+    "OutputChunk",
+    "Refused",
+    "TitanError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        value = getattr(import_module(_PLACES[name]), name)
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("titan-scheduler")
+    else:
+        raise AttributeError(f"module 'titan' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,0 +1,8 @@
+"""`python -m titan.cli` is `titan`."""
+
+import sys
+
+from titan.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""`titan cancel`."""
+
+from __future__ import annotations
+
+import click
+
+from titan.cli.command import PRINTING, Command, Settings, retry_option
+from titan.cli.describe import state_text
+from titan.cli.filters import filter_options, job_filter
+from titan.cli.params import DURATION
+from titan.cli.text import print_json
+from titan.client import requests
+from titan.client.connection import os_user
+from titan.client.cursors import has_ended
+from titan.client.views import outcome_view
+from titan.rpc.v1 import manager_pb2
+
+
+@click.command(
+    cls=Command,
+    takes=PRINTING,
+    epilog="""\b
+Examples:
+  titan cancel 42
+  titan cancel 42.0-9 last
+  titan cancel --me --state PENDING
+""",
+)
+@click.argument("jobs", nargs=-1, metavar="[JOB…]")
+@filter_options
+@click.option(
+    "--grace",
+    type=DURATION,
+    default="10s",
+    show_default=True,
+    metavar="TIME",
+    help="Between SIGTERM and SIGKILL.",
+)
+@retry_option
+@click.pass_context
+def cancel(
+    ctx: click.Context,
+    *,
+    jobs: tuple[str, ...],
+    states: tuple[str, ...],
+    user: str | None,
+    me: bool,
+    name: str | None,
+    grace: float,
+    retry_for: float,
+) -> int:
+    """Cancel jobs: those named, or all that match.
+
+    What waits ends at once. What runs gets SIGTERM and, after --grace, SIGKILL. JOB is
+    a number (42), tasks of an array (42.7, 42.0-9), last, or name:NAME.
+    """
+    settings: Settings = ctx.obj
+    is_filtered = bool(states or user or me or name)
+    if bool(jobs) == is_filtered:
+        raise click.UsageError(
+            "name jobs, such as 42, or filter them, such as --me --state PENDING: one of both", ctx
+        )
+    wanted = job_filter(all=False, states=states, user=user, me=me, name=name)
+    request = requests.cancel_request(
+        jobs, user=os_user(), filter=wanted if is_filtered else None, grace=grace
+    )
+    with settings.session(retry_for) as session:
+        response = session.cancel(request)
+    if settings.json:
+        print_json([outcome_view(job) for job in response.jobs])
+        return 0
+    for job in response.jobs:
+        print(cancel_sentence(job, had_ended=job.job_id in response.already_ended))
+    if not response.jobs:
+        print("No job matches.")
+    return 0
+
+
+def cancel_sentence(job: manager_pb2.Job, *, had_ended: bool) -> str:
+    """What became of it."""
+    if had_ended:
+        return f"Job {job.job_id} had already ended: {state_text(job)}"
+    if has_ended(job):
+        return f"Cancelled job {job.job_id}"
+    return f"Cancelling job {job.job_id}: {state_text(job)}"

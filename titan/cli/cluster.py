@@ -1,0 +1,120 @@
+"""`titan workers` and `titan stats`."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from titan import units
+from titan.cli.command import PRINTING, Command, Settings, retry_option
+from titan.cli.table import print_table
+from titan.cli.text import local_time, print_json, printable
+from titan.client.views import View, enum_name, stats_view, worker_view
+from titan.model import WorkerState
+from titan.rpc.v1 import manager_pb2
+
+
+@click.command(
+    cls=Command,
+    takes=PRINTING,
+    epilog="""\b
+Example:
+  titan workers
+""",
+)
+@retry_option
+@click.pass_obj
+def workers(settings: Settings, *, retry_for: float) -> int:
+    """List workers: what they have, what of it is free, when they were last heard."""
+    with settings.session(retry_for) as session:
+        listed = session.workers().workers
+    if settings.json:
+        print_json([worker_view(worker) for worker in listed])
+        return 0
+    now = time.time()
+    print_table(
+        (
+            *("WORKER", "STATE", "RUNNING", "QUEUED", "CPUS", "MEMORY", "RESOURCES", "LABELS"),
+            *("HEARD", "ADDRESS", "REASON"),
+        ),
+        [_worker_row(worker, now) for worker in listed],
+        right=("RUNNING", "QUEUED", "CPUS", "MEMORY", "HEARD"),
+        cut=("REASON", "LABELS", "RESOURCES", "WORKER"),
+    )
+    return 0
+
+
+def _worker_row(worker: manager_pb2.Worker, now: float) -> tuple[str, ...]:
+    free, capacity = worker.free, worker.capacity
+    named = sorted(capacity.named.items())
+    heard = now - worker.last_heartbeat_us / 1e6
+    return (
+        worker.name,
+        enum_name(WorkerState, worker.state) or "UNKNOWN",
+        str(worker.running),
+        str(worker.queued),
+        _free_of(units.format_cpus(free.cpus_milli), units.format_cpus(capacity.cpus_milli)),
+        _free_of(units.format_size(free.memory_bytes), units.format_size(capacity.memory_bytes)),
+        " ".join(f"{name}={_free_of(free.named.get(name, 0), count)}" for name, count in named)
+        or "-",
+        " ".join(f"{name}={value}" for name, value in sorted(worker.labels.items())) or "-",
+        f"{units.format_age(heard)} ago" if worker.last_heartbeat_us else "-",
+        worker.address or "-",
+        worker.reason,
+    )
+
+
+def _free_of(free: object, capacity: object) -> str:
+    return f"{free}/{capacity}"
+
+
+@click.command(
+    cls=Command,
+    takes=PRINTING,
+    epilog="""\b
+Example:
+  titan stats --json
+""",
+)
+@retry_option
+@click.pass_obj
+def stats(settings: Settings, *, retry_for: float) -> int:
+    """Show the cluster in numbers: jobs and tasks by state, workers, what is free."""
+    with settings.session(retry_for) as session:
+        response = session.stats()
+    view = stats_view(response)
+    if settings.json:
+        print_json(view)
+        return 0
+    free, capacity = response.free, response.capacity
+    named = [
+        f"{name} {_free_of(free.named.get(name, 0), count)} free"
+        for name, count in sorted(capacity.named.items())
+    ]
+    up = units.format_age((response.now_us - response.started_us) / 1e6)
+    recovered = f"{view['recovered_records']} records in {view['recovery_seconds']:.2f} s"
+    for name, value in (
+        ("cluster", view["cluster_id"] or "-"),
+        ("version", view["version"] or "-"),
+        ("up", f"{up}, since {local_time(view['start_time'])}"),
+        ("recovered", recovered),
+        ("log", f"record {view['lsn']}"),
+        ("jobs", _counts(view["jobs"])),
+        ("tasks", _counts(view["tasks"])),
+        ("workers", _counts(view["workers"])),
+        ("cpus", f"{view['cpus_free']}/{view['cpus']} free"),
+        (
+            "memory",
+            f"{units.format_size(free.memory_bytes)}/{units.format_size(capacity.memory_bytes)}"
+            " free",
+        ),
+        ("resources", ", ".join(named)),
+    ):
+        if value:
+            print(f"{name:<12} {printable(value)}")
+    return 0
+
+
+def _counts(counts: View) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "none"

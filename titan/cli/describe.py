@@ -1,0 +1,107 @@
+"""Jobs in words, and as exit codes. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from titan import units
+from titan.client.cursors import has_ended
+from titan.client.views import enum_name
+from titan.model import Reason, State, task_name
+from titan.rpc.v1 import manager_pb2, types_pb2
+
+SIGNALLED = 128
+LAUNCH_FAILED = 127
+CANCELLED = 130
+
+
+def job_exit_code(job: manager_pb2.Job) -> int:
+    """What a command exits with that exits as the job did."""
+    if job.state == types_pb2.COMPLETED:
+        return 0
+    if job.state == types_pb2.CANCELLED:
+        return CANCELLED
+    if job.reason == types_pb2.REASON_LAUNCH_ERROR:
+        return LAUNCH_FAILED
+    if job.reason == types_pb2.REASON_WORKER_LOST:
+        return 1
+    if job.HasField("signal") and job.signal:
+        return SIGNALLED + job.signal
+    # Only the low byte would arrive.
+    return job.exit_code % 256 or 1
+
+
+def first_failure(codes: Iterable[int]) -> int:
+    """Of several exit codes the first that is not 0."""
+    return next((code for code in codes if code), 0)
+
+
+def outcome_sentence(job: manager_pb2.Job) -> str:
+    """`job 42 FAILED: exit code 1 on w1 after 0.4 s`."""
+    why = why_ended(job)
+    return (
+        f"job {job.job_id} {state_text(job)}"
+        + (f": {why}" if why else "")
+        + (f" on {job.worker}" if job.worker and job.worker not in why else "")
+        + (f" after {span_text(job.start_us, job.end_us)}" if job.start_us and job.end_us else "")
+    )
+
+
+def why_ended(job: manager_pb2.Job) -> str:
+    """The reason in a few words; empty for what needs none."""
+    total = total_tasks(job)
+    if not has_ended(job) or job.state == types_pb2.COMPLETED:
+        return ""
+    if job.array:
+        failed = f"{job.tasks.failed} of {total} tasks failed" if job.tasks.failed else ""
+        cancelled = f"{job.tasks.cancelled} of {total} cancelled" if job.tasks.cancelled else ""
+        return ", ".join(part for part in (failed, cancelled) if part)
+    if job.state == types_pb2.CANCELLED:
+        return "" if job.start_us else "before it started"
+    return end_text(job)
+
+
+def end_text(end: manager_pb2.Job | manager_pb2.Attempt) -> str:
+    """`exit code 1`, `signal 9 (SIGKILL)`, or the detail where that says more."""
+    if end.reason == types_pb2.REASON_EXIT or (end.HasField("exit_code") and not end.detail):
+        return f"exit code {end.exit_code}"
+    if end.HasField("signal") and end.signal:
+        return f"signal {end.signal}{_signal_name(end.signal)}"
+    return end.detail or (enum_name(Reason, end.reason) or "").lower().replace("_", " ")
+
+
+def state_text(job: manager_pb2.Job) -> str:
+    """The state, and whether it is being cancelled."""
+    is_cancelling = job.cancel_requested and not has_ended(job)
+    state = enum_name(State, job.state) or "UNKNOWN"
+    return f"{state} (cancelling)" if is_cancelling else state
+
+
+def total_tasks(job: manager_pb2.Job) -> int:
+    """How many tasks it has."""
+    counts = job.tasks
+    return ended_tasks(job) + counts.pending + counts.scheduled + counts.running
+
+
+def ended_tasks(job: manager_pb2.Job) -> int:
+    """How many of them have ended."""
+    return job.tasks.completed + job.tasks.failed + job.tasks.cancelled
+
+
+def span_text(start_us: int, end_us: int) -> str:
+    """`0.4 s`, from a minute on `1m30s`."""
+    seconds = max(0.0, (end_us - start_us) / 1e6)
+    return f"{seconds:.1f} s" if seconds < 60 else units.format_age(seconds)
+
+
+def task_text(job: manager_pb2.Job, index: int) -> str:
+    """`42.7`, or `42` for a plain job."""
+    return task_name(job.job_id, index, is_array=bool(job.array))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f" ({signal.Signals(number).name})"
+    except ValueError:
+        return ""

@@ -1,0 +1,380 @@
+"""`titan dev`: a manager and workers on this machine, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from titan import paths, units
+from titan.cli.command import FAILED, Command, say
+from titan.cli.describe import outcome_sentence, state_text, total_tasks
+from titan.cli.dev_processes import Child, DataDirectory, become_subreaper, end_descendants
+from titan.cli.main import INTERRUPTED
+from titan.cli.params import ADDRESS, COUNT, CPUS, SIZE
+from titan.cli.text import coloured_state, printable
+from titan.client import retry
+from titan.client.aio_session import AioSession
+from titan.client.connection import DEFAULT_MANAGER
+from titan.client.cursors import WatchCursor, has_ended
+from titan.errors import Refused, TitanError
+from titan.rpc.channel import check_loopback, split_address
+from titan.rpc.v1 import manager_pb2, types_pb2
+
+_READY_SECONDS: Final = 30.0
+# A worker that leaves gives its tasks 10 s; then it, and what is below it, is killed.
+_LEAVE_SECONDS: Final = 20.0
+_MANAGER_SECONDS: Final = 8.0
+_REST_SECONDS: Final = 3.0
+# Tasks that run on when `titan dev` is killed wait so long for the next one.
+_DETACH_LIMIT: Final = "60s"
+_POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DevOptions:
+    """What `titan dev` is given."""
+
+    directory: Path
+    listen: str
+    workers: int
+    cpus_milli: int | None
+    memory_bytes: int | None
+    resources: tuple[tuple[str, int], ...]
+    fresh: bool
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  titan dev
+  titan dev --workers 3 --cpus 2 --memory 1G
+  titan dev --fresh
+""",
+)
+@click.option(
+    "--listen",
+    type=ADDRESS,
+    default=DEFAULT_MANAGER,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the manager is called; port 0 takes a free one.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many workers.",
+)
+@click.option("--cpus", type=CPUS, metavar="N", help="Cpus of each [all of the machine].")
+@click.option("--memory", type=SIZE, metavar="SIZE", help="Memory of each [all of the machine].")
+@click.option(
+    "--resource",
+    "resources",
+    type=COUNT,
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="A named resource of each, as gpu=2. May be repeated.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where everything is kept [$XDG_STATE_HOME/titan/dev].",
+)
+@click.option("--fresh", is_flag=True, help="Move what is kept there aside and begin anew.")
+def dev(
+    *,
+    listen: str,
+    workers: int,
+    cpus: int | None,
+    memory: int | None,
+    resources: tuple[tuple[str, int], ...],
+    data_dir: Path | None,
+    fresh: bool,
+) -> int:
+    """Start a whole cluster on this machine, to try Titan: a manager and workers.
+
+    Ctrl-C stops all of it. Jobs are kept: the same command goes on where it ended,
+    even after a kill -9.
+    """
+    try:
+        check_loopback(listen)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--listen") from error
+    options = DevOptions(
+        directory=(data_dir or paths.state_directory() / "dev").absolute(),
+        listen=listen,
+        workers=workers,
+        cpus_milli=cpus,
+        memory_bytes=memory,
+        resources=resources,
+        fresh=fresh,
+    )
+    directory = DataDirectory(options.directory)
+    directory.open(fresh=fresh)
+    try:
+        become_subreaper()
+        return asyncio.run(Dev(options, directory).run())
+    finally:
+        end_descendants(_REST_SECONDS)
+        directory.close()
+
+
+class Dev:
+    """A cluster on this machine, from start to stop."""
+
+    def __init__(self, options: DevOptions, directory: DataDirectory) -> None:
+        self._options = options
+        self._directory = directory
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._exit_code = 0
+        self._address = ""
+        self._manager = Child("manager", (), options.directory / "manager.log")
+        self._workers: list[Child] = []
+
+    async def run(self) -> int:
+        """Runs it until it is stopped; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal, number)
+        living = asyncio.create_task(self._live())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({living, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return living.result() if living.done() else self._exit_code
+        finally:
+            living.cancel()
+            stopping.cancel()
+            await asyncio.gather(living, stopping, return_exceptions=True)
+            await self._end()
+
+    def _on_signal(self, number: int) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+            return
+        self._exit_code = INTERRUPTED if number == signal.SIGINT else 0
+        self._stop.set()
+
+    async def _live(self) -> int:
+        """Starts everything and tells what happens; returns only when the manager ended."""
+        if not await self._wait_free():
+            raise Refused(
+                f"processes of an earlier `titan dev` still run on {self._options.directory}"
+            )
+        self._address = find_address(self._options.listen)
+        self._manager = self._make_manager()
+        await self._manager.start(self._directory.children)
+        ended = asyncio.create_task(self._manager.wait())
+        telling = asyncio.create_task(self._work())
+        try:
+            await asyncio.wait({ended, telling}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                telling.result()
+            await ended
+            say(self._manager.obituary())
+            return FAILED
+        finally:
+            telling.cancel()
+            ended.cancel()
+            await asyncio.gather(telling, ended, return_exceptions=True)
+
+    async def _wait_free(self) -> bool:
+        waiting = asyncio.create_task(self._directory.wait_free())
+        done, _ = await asyncio.wait({waiting}, timeout=1)
+        if not done:
+            say("waiting for what an earlier `titan dev` left to stop")
+        return await waiting
+
+    async def _work(self) -> None:
+        async with AioSession(self._address, retry_for_seconds=retry.FOR_EVER) as session:
+            await self._reach(session)
+            self._workers = [self._make_worker(number) for number in range(self._options.workers)]
+            for worker in self._workers:
+                await worker.start(self._directory.children)
+            async with asyncio.TaskGroup() as group:
+                for worker in self._workers:
+                    group.create_task(self._watch_worker(worker))
+                lsn = await self._wait_healthy(session)
+                self._greet()
+                await tell_jobs(session, lsn)
+
+    async def _reach(self, session: AioSession) -> None:
+        """Waits for the manager's first answer."""
+        end = time.monotonic() + _READY_SECONDS
+        while True:
+            try:
+                await session.stats()
+            except TitanError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_POLL_SECONDS)
+            else:
+                return
+
+    async def _wait_healthy(self, session: AioSession) -> int:
+        """Waits for the workers, and returns where the log is then."""
+        names = {worker.name for worker in self._workers}
+        end = time.monotonic() + _READY_SECONDS
+        while True:
+            listed = await session.workers()
+            healthy = {w.name for w in listed.workers if w.state == types_pb2.HEALTHY}
+            if names <= healthy:
+                return listed.lsn
+            if time.monotonic() > end:
+                missing = ", ".join(sorted(names - healthy))
+                say(f"not ready after {_READY_SECONDS:g} s: {missing}; see their logs")
+                return listed.lsn
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _watch_worker(self, worker: Child) -> None:
+        await worker.wait()
+        if not self._stop.is_set():
+            say(worker.obituary())
+
+    def _make_manager(self) -> Child:
+        directory = self._options.directory
+        return Child(
+            "manager",
+            ("manager", "--data-dir", str(directory / "manager"), "--listen", self._address),
+            directory / "manager.log",
+        )
+
+    def _make_worker(self, number: int) -> Child:
+        options = self._options
+        name = f"w{number + 1}"
+        arguments = [
+            *("worker", "--name", name, "--data-dir", str(options.directory / name)),
+            *("--manager", self._address, "--detach-limit", _DETACH_LIMIT),
+        ]
+        if options.cpus_milli is not None:
+            arguments += ["--cpus", units.format_cpus(options.cpus_milli)]
+        if options.memory_bytes is not None:
+            arguments += ["--memory", f"{options.memory_bytes}B"]
+        for resource, count in options.resources:
+            arguments += ["--resource", f"{resource}={count}"]
+        return Child(name, arguments, options.directory / f"{name}.log")
+
+    def _greet(self) -> None:
+        directory = self._options.directory
+        count = len(self._workers)
+        where = "" if self._address == DEFAULT_MANAGER else f" --manager {self._address}"
+        print(
+            f"Titan is up: a manager and {count} worker{'s' if count > 1 else ''}.\n"
+            f"  address  {self._address}\n"
+            f"  data     {directory}\n"
+            f"  output   {directory}/w*/output\n"
+            f"  logs     {directory}/*.log\n"
+            "Try in another terminal:\n"
+            f"  titan run{where} echo hello\n"
+            f"  titan submit{where} --array 0-9 --shell 'sleep 1; echo task $TITAN_TASK_INDEX'\n"
+            f"  titan queue{where} --all\n"
+            "Ctrl-C stops it all.",
+            flush=True,
+        )
+
+    async def _end(self) -> None:
+        """Workers first, so that they can hand back what they hold; then the manager."""
+        running = [child for child in (self._manager, *self._workers) if child.is_running]
+        if running and self._stop.is_set():
+            print("Stopping; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
+        workers = [child for child in self._workers if child.is_running]
+        await self._stop_children(workers, signal.SIGINT, _LEAVE_SECONDS)
+        manager = [self._manager] if self._manager.is_running else []
+        await self._stop_children(manager, signal.SIGTERM, _MANAGER_SECONDS)
+
+    async def _stop_children(
+        self, children: list[Child], number: signal.Signals, patience_seconds: float
+    ) -> None:
+        if not children:
+            return
+        for child in children:
+            child.send(number)
+        gone = asyncio.create_task(_wait_all(children))
+        hurry = asyncio.create_task(_wait_set(self._hurry))
+        await asyncio.wait(
+            {gone, hurry}, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if hurry.done() and not gone.done():
+            for child in children:
+                child.send(number)
+            await asyncio.wait({gone}, timeout=_REST_SECONDS)
+        hurry.cancel()
+        for child in children:
+            child.send(signal.SIGKILL)
+        await gone
+
+
+async def _wait_all(children: list[Child]) -> None:
+    for child in children:
+        await child.wait()
+
+
+async def _wait_set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def tell_jobs(session: AioSession, lsn: int) -> None:
+    """A line for each job's start and end, for ever."""
+    started: set[int] = set()
+    async with aclosing(session.watch(WatchCursor(after_lsn=lsn))) as changes:
+        async for changed in changes:
+            for job in changed:
+                _tell_job(job, started, _print_line)
+
+
+def _tell_job(job: manager_pb2.Job, started: set[int], tell: Callable[[str, str], None]) -> None:
+    if job.start_us and job.job_id not in started:
+        started.add(job.job_id)
+        total = total_tasks(job)
+        what = f" ({total} tasks)" if job.array else ""
+        where = f" on {job.worker}" if job.worker else ""
+        tell(f"job {job.job_id} {job.name}{what} started{where}", "RUNNING")
+    elif job.state == types_pb2.PENDING:
+        # It was lost or handed back, and will start again.
+        started.discard(job.job_id)
+    if has_ended(job):
+        started.discard(job.job_id)
+        tell(outcome_sentence(job), state_text(job))
+
+
+def _print_line(text: str, state: str) -> None:
+    shown = printable(text).replace(state, coloured_state(state, sys.stdout), 1)
+    print(f"{time.strftime('%H:%M:%S')}  {shown}", flush=True)
+
+
+def find_address(listen: str) -> str:
+    """The address with a port that is free now. Raises Refused."""
+    host, port = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As the manager does: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Refused(
+                    f"{listen} is in use by another program, perhaps another manager; "
+                    "choose another port with --listen HOST:PORT"
+                ) from error
+            raise Refused(
+                f"{listen} can't be listened on: {os.strerror(error.errno or 0)}"
+            ) from error
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,115 @@
+"""Which commands there are, and where. A command's module is imported when it is run."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """A command: the module and name of its click.Command, and one line about it."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+SECTIONS: Final[dict[str, dict[str, Entry]]] = {
+    "Jobs": {
+        "submit": Entry("submit", "submit", "Submit a job and return at once."),
+        "run": Entry("run", "run", "Submit a job, show its output live and exit as it did."),
+        "queue": Entry("queue", "queue", "List jobs."),
+        "show": Entry("show", "show", "Show all about a job."),
+        "logs": Entry("logs", "logs", "Print what a job wrote."),
+        "wait": Entry("wait", "wait", "Wait until jobs have ended."),
+        "cancel": Entry("cancel", "cancel", "Cancel jobs."),
+    },
+    "Cluster": {
+        "workers": Entry("cluster", "workers", "List workers."),
+        "stats": Entry("cluster", "stats", "Show the cluster in numbers."),
+    },
+    "Servers": {
+        "dev": Entry("dev", "dev", "Start a whole cluster on this machine, to try it."),
+        "manager": Entry("servers", "manager", "Run the manager."),
+        "worker": Entry("servers", "worker", "Run a worker."),
+        "wal": Entry("wal", "wal", "Look into the manager's log."),
+    },
+    "Shell": {
+        "completion": Entry("completion", "completion", "Print the script that completes `titan`."),
+    },
+}
+COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by a table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, for completion."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(import_module(f"titan.cli.{entry.module}"), entry.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Names what is close to a command that does not exist."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches  # noqa: PLC0415 - only here, and slow
+
+            close = get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean `titan {close[0]}`?" if close else "see `titan --help`"
+            raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table by sections, without importing a command."""
+        width = max(len(name) for name in COMMANDS)
+        for title, entries in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), e.help) for name, e in entries.items()])
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version  # noqa: PLC0415 - slow, and only here
+
+        click.echo(f"titan {version('titan-scheduler')}")
+        ctx.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"auto_envvar_prefix": "TITAN", "help_option_names": ["-h", "--help"]},
+    epilog="\b\nTo try it:  titan dev            (in one terminal)\n"
+    "            titan run echo hi    (in another)\n\n"
+    "Every option is an environment variable too: TITAN_<COMMAND>_<OPTION>, "
+    "such as TITAN_SUBMIT_CPUS=2.",
+)
+@click.option("--manager", metavar="HOST:PORT", help="Where the manager is [127.0.0.1:50051].")
+@click.option("--access", metavar="FILE", help="The access token's file, if it is elsewhere.")
+@click.option("--json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    allow_from_autoenv=False,
+    help="Print the version.",
+)
+def cli(**_: Any) -> None:
+    """Titan, a distributed job scheduler that never loses a job.
+
+    --manager, --access and --json may be given before or after the command.
+    """

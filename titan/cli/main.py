@@ -1,0 +1,70 @@
+"""The entry point: runs a command and turns whatever ends it into an exit code.
+
+It imports next to nothing itself, so that a Ctrl-C while click is being loaded ends as
+quietly as any other.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+INTERRUPTED = 130
+# As for a program that SIGPIPE ended.
+PIPE_CLOSED = 141
+_PARENT_VARIABLE = "_TITAN_PARENT"
+_COMPLETE_VARIABLE = "_TITAN_COMPLETE"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs `titan` with these arguments, by default those of the process; returns the exit code."""
+    try:
+        if _PARENT_VARIABLE in os.environ:
+            _die_with_parent(int(os.environ.pop(_PARENT_VARIABLE)))
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go either; Python would complain at its exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+        return PIPE_CLOSED
+    return code
+
+
+def _run(arguments: list[str]) -> int:
+    import click  # noqa: PLC0415 - see above
+
+    from titan.cli.group import cli  # noqa: PLC0415
+
+    # A terminal that can't show a character shows its code instead of a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if _COMPLETE_VARIABLE in os.environ:
+        cli.main(arguments, prog_name="titan", complete_var=_COMPLETE_VARIABLE)
+    try:
+        with cli.make_context("titan", arguments) as context:
+            result = cli.invoke(context)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+
+
+def _die_with_parent(parent: int) -> None:
+    """Asks Linux for a SIGTERM when the parent is gone, however it ended: prctl(2)."""
+    import ctypes  # noqa: PLC0415 - only under `titan dev`
+    import signal  # noqa: PLC0415
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+    # It may have gone before that.
+    if os.getppid() != parent:
+        sys.exit(1)

@@ -1,0 +1,56 @@
+"""Values on the command line: sizes, durations, cpus, NAME=VALUE, addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from titan import units
+
+
+class Unit(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
+    """A value that `parse` reads from text; its ValueError is a usage error."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Click's hook."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _parse_count(text: str) -> tuple[str, int]:
+    name, _, count = text.partition("=")
+    if not name or not (count.isascii() and count.isdecimal()):
+        raise ValueError(f"{text!r} is no resource: write it as NAME=COUNT, such as gpu=2")
+    return name, int(count[:19])
+
+
+def _parse_pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{text!r} is no NAME=VALUE")
+    return name, value
+
+
+def _parse_address(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not host or not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+SIZE: Final = Unit("size", units.parse_size)
+DURATION: Final = Unit("duration", units.parse_duration)
+CPUS: Final = Unit("cpus", units.parse_cpus)
+COUNT: Final = Unit("resource", _parse_count)
+PAIR: Final = Unit("pair", _parse_pair)
+ADDRESS: Final = Unit("address", _parse_address)

@@ -1,0 +1,66 @@
+"""The progress of jobs on stderr, if that is a terminal. rich is imported only then."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from titan.cli.text import is_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class ProgressBar:
+    """Tasks that have ended, of all. Does nothing where nobody looks."""
+
+    def __init__(self, title: str, *, is_wanted: bool = True) -> None:
+        self._bar: Progress | None = None
+        if not is_wanted or not is_terminal(sys.stderr):
+            return
+        from rich.console import Console  # noqa: PLC0415 - see above
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            # Refreshed when something changes, so that no thread writes between others' lines.
+            auto_refresh=False,
+            transient=True,
+        )
+        self._task = self._bar.add_task(title, total=None, note="")
+        self._bar.start()
+
+    def show(self, *, ended: int, total: int, failed: int) -> None:
+        """The counts as they are now."""
+        if self._bar is not None:
+            note = f"{failed} failed" if failed else ""
+            self._bar.update(self._task, completed=ended, total=total, note=note, refresh=True)
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Out of the way while something else writes to the terminal."""
+        if self._bar is None:
+            yield
+            return
+        self._bar.stop()
+        yield
+        self._bar.start()
+
+    def close(self) -> None:
+        """Removes it, and gives the terminal its cursor back."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

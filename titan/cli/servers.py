@@ -1,0 +1,198 @@
+"""`titan manager` and `titan worker`: parse, then leave the rest to the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from titan import paths
+from titan.cli.command import Command, Settings
+from titan.cli.params import ADDRESS, COUNT, CPUS, DURATION, PAIR, SIZE
+
+_POLICIES = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
+_LEVELS = ("debug", "info", "warning", "error")
+
+_log_level = click.option(
+    "--log-level",
+    type=click.Choice(_LEVELS),
+    default="info",
+    show_default=True,
+    help="What is logged, on stderr.",
+)
+
+
+def _data_directory(given: Path | None, role: str) -> Path:
+    return (given or paths.state_directory() / role).absolute()
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  titan manager
+  titan manager --data-dir /srv/titan --listen 127.0.0.1:6000
+""",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the log is kept [$XDG_STATE_HOME/titan/manager].",
+)
+@click.option(
+    "--listen",
+    type=ADDRESS,
+    default="127.0.0.1:50051",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it is called; port 0 takes a free one.",
+)
+@click.option(
+    "--heartbeat-timeout",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="A worker silent for so long has lost its tasks: they are started elsewhere.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(_POLICIES),
+    default=_POLICIES[0],
+    show_default=True,
+    help="How a worker is chosen for a task.",
+)
+@_log_level
+def manager(
+    *,
+    data_dir: Path | None,
+    listen: str,
+    heartbeat_timeout: float,
+    policy: str,
+    log_level: str,
+) -> int:
+    """Run the manager, in the foreground.
+
+    SIGTERM or Ctrl-C stops it cleanly; jobs run on, and are there again at its next
+    start, as they are after a crash.
+    """
+    if heartbeat_timeout <= 0:
+        raise click.BadParameter("it must be more than 0", param_hint="--heartbeat-timeout")
+    from titan.manager.main import ManagerOptions, run_manager  # noqa: PLC0415 - loads gRPC
+
+    return run_manager(
+        ManagerOptions(
+            data_directory=_data_directory(data_dir, "manager"),
+            listen=listen,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            policy=policy,
+            log_level=log_level,
+        )
+    )
+
+
+@click.command(
+    cls=Command,
+    takes=("manager", "access"),
+    epilog="""\b
+Examples:
+  titan worker
+  titan worker --name gpu1 --cpus 8 --memory 64G --resource gpu=2 --label zone=a
+""",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where output is kept [$XDG_STATE_HOME/titan/worker].",
+)
+@click.option("--name", metavar="NAME", help="What to call it [the host's name].")
+@click.option(
+    "--listen",
+    type=ADDRESS,
+    default="127.0.0.1:0",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where the manager calls it; port 0 takes a free one.",
+)
+@click.option(
+    "--advertise",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="The address that the manager is told, if it is another one.",
+)
+@click.option("--cpus", type=CPUS, metavar="N", help="Cpus to offer [those it may use].")
+@click.option("--memory", type=SIZE, metavar="SIZE", help="Memory to offer [all there is].")
+@click.option(
+    "--resource",
+    "resources",
+    type=COUNT,
+    multiple=True,
+    metavar="NAME=COUNT",
+    help="A named resource to offer, as gpu=2. May be repeated.",
+)
+@click.option(
+    "--label",
+    "labels",
+    type=PAIR,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="What it is known by, as zone=a. May be repeated.",
+)
+@click.option(
+    "--detach-limit",
+    type=DURATION,
+    default="10m",
+    show_default=True,
+    metavar="TIME",
+    help="Tasks left alone for so long, because the worker was killed, are stopped.",
+)
+@_log_level
+@click.pass_obj
+def worker(
+    settings: Settings,
+    *,
+    data_dir: Path | None,
+    name: str | None,
+    listen: str,
+    advertise: str | None,
+    cpus: int | None,
+    memory: int | None,
+    resources: tuple[tuple[str, int], ...],
+    labels: tuple[tuple[str, str], ...],
+    detach_limit: float,
+    log_level: str,
+) -> int:
+    """Run a worker, in the foreground.
+
+    Ctrl-C leaves: tasks are stopped and handed back, a second one leaves at once.
+    SIGTERM ends the worker and lets its tasks run on; the next start takes them up.
+    """
+    settings.check_address()
+    # These load gRPC.
+    from titan.client.connection import manager_address  # noqa: PLC0415
+    from titan.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
+
+    return run_worker(
+        WorkerOptions(
+            data_directory=_data_directory(data_dir, "worker"),
+            name=name or _host_name(),
+            manager=manager_address(settings.manager),
+            access_file=settings.access_file,
+            listen=listen,
+            advertise=advertise,
+            cpus_milli=cpus,
+            memory_bytes=memory,
+            named=tuple(sorted(dict(resources).items())),
+            labels=tuple(sorted(dict(labels).items())),
+            detach_limit_seconds=detach_limit,
+            log_level=log_level,
+        )
+    )
+
+
+def _host_name() -> str:
+    import socket  # noqa: PLC0415 - only here
+
+    return socket.gethostname()

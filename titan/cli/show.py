@@ -1,0 +1,190 @@
+"""`titan show`."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import Final
+
+import click
+
+from titan import units
+from titan.cli.command import PRINTING, Command, Settings, retry_option
+from titan.cli.describe import end_text, span_text, state_text, task_text, why_ended
+from titan.cli.table import print_table
+from titan.cli.text import local_time, print_json, printable
+from titan.client import requests
+from titan.client.connection import os_user
+from titan.client.cursors import OutputCursor
+from titan.client.session import Session
+from titan.client.views import array_view, counts_view, enum_name, show_view, to_text
+from titan.errors import TitanError
+from titan.model import State
+from titan.rpc.v1 import manager_pb2, types_pb2
+
+_ATTEMPTS: Final = 100
+# Of a task that was named, all of them.
+_TASK_ATTEMPTS: Final = 10_000
+_STDERR_LINES: Final = 10
+_STATES: Final = [state.name for state in State if state > State.PENDING]
+
+
+@click.command(
+    cls=Command,
+    takes=PRINTING,
+    epilog="""\b
+Examples:
+  titan show 42
+  titan show 42.7
+  titan show last --state FAILED --attempts 20
+  titan show 42 --json
+""",
+)
+@click.argument("job", metavar="JOB")
+@click.option(
+    "--attempts",
+    type=click.IntRange(0),
+    metavar="N",
+    help=f"Show at most N attempts [{_ATTEMPTS}; all of a task].",
+)
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(_STATES, case_sensitive=False),
+    multiple=True,
+    help="Show only attempts in that state. May be repeated.",
+)
+@retry_option
+@click.pass_obj
+def show(
+    settings: Settings,
+    *,
+    job: str,
+    attempts: int | None,
+    states: tuple[str, ...],
+    retry_for: float,
+) -> int:
+    """Show all about a job: what it asks for, how it went, its attempts.
+
+    JOB is a number (42), a task of an array (42.7, 42.0-9), last, or name:NAME. For a
+    failed job the last lines of its stderr follow.
+    """
+    request = requests.status_request(job, user=os_user(), attempts=0, states=states)
+    default = _TASK_ATTEMPTS if request.job.indexes else _ATTEMPTS
+    request.attempts_limit = default if attempts is None else attempts
+    with settings.session(retry_for) as session:
+        response = session.status(request)
+        if settings.json:
+            print_json(show_view(response))
+            return 0
+        print_job(response.job)
+        print_attempts(response)
+        if response.job.state == types_pb2.FAILED:
+            print_stderr(session, response, request.job)
+    return 0
+
+
+def print_job(job: manager_pb2.Job) -> None:
+    """Aligned names and values."""
+    asked = job.resources
+    counts = [f"{count} {name}" for name, count in counts_view(job.tasks).items() if count]
+    cpus = units.format_cpus(asked.cpus_milli)
+    memory = f", {units.format_size(asked.memory_bytes)} memory" if asked.memory_bytes else ""
+    named = "".join(f", {name}={count}" for name, count in sorted(asked.named.items()))
+    why = why_ended(job)
+    took = span_text(job.start_us, job.end_us) if job.start_us and job.end_us else ""
+    fields = [
+        ("job", str(job.job_id)),
+        ("name", job.name),
+        ("user", job.user),
+        ("state", state_text(job) + (f": {why}" if why else "")),
+        ("detail", job.detail if job.detail != why else ""),
+        ("waiting for", job.waiting_for),
+        ("command", shlex.join(to_text(word) for word in job.command)),
+        ("cwd", to_text(job.cwd)),
+        ("asks for", f"{cpus} cpu{'s' if cpus != '1' else ''}{memory}{named}"),
+        ("priority", str(job.priority)),
+        ("array", array_view(job.array) or ""),
+        ("tasks", ", ".join(counts) if job.array else ""),
+        ("worker", job.worker),
+        ("submitted", local_time(job.submit_us / 1e6)),
+        ("started", local_time(job.start_us / 1e6) if job.start_us else ""),
+        ("ended", local_time(job.end_us / 1e6) + f", after {took}" if took else ""),
+    ]
+    for name, value in fields:
+        if value:
+            print(f"{name:<12} {printable(value)}")
+
+
+def print_attempts(response: manager_pb2.GetJobStatusResponse) -> None:
+    """The table of attempts, if there are any."""
+    if not response.attempts:
+        return
+    job = response.job
+    now_us = int(time.time() * 1e6)
+    print()
+    print_table(
+        ("TASK", "ATTEMPT", "WORKER", "STATE", "STARTED", "TIME", "CPU", "PEAK", "REASON"),
+        [
+            (
+                task_text(job, attempt.index),
+                str(attempt.attempt),
+                attempt.worker,
+                enum_name(State, attempt.state) or "",
+                local_time(attempt.start_us / 1e6) if attempt.start_us else "-",
+                span_text(attempt.start_us, attempt.end_us or now_us) if attempt.start_us else "-",
+                f"{(attempt.cpu_user_us + attempt.cpu_system_us) / 1e6:.1f} s",
+                units.format_size(attempt.max_rss_bytes) if attempt.max_rss_bytes else "-",
+                end_text(attempt) if attempt.reason else "",
+            )
+            for attempt in response.attempts
+        ],
+        right=("ATTEMPT", "TIME", "CPU", "PEAK"),
+        cut=("REASON",),
+    )
+    if len(response.attempts) < job.attempts_total:
+        print(f"({len(response.attempts)} of {job.attempts_total} attempts; --attempts N, --state)")
+
+
+def print_stderr(
+    session: Session,
+    response: manager_pb2.GetJobStatusResponse,
+    selector: manager_pb2.JobSelector,
+) -> None:
+    """The last lines that the first failed task wrote to stderr."""
+    failed = _find_failed(session, response, selector)
+    if failed is None:
+        return
+    cursor = OutputCursor(
+        response.job.job_id,
+        failed.index,
+        attempt=failed.attempt,
+        streams=["stderr"],
+        tail_lines=_STDERR_LINES,
+    )
+    title = f"\nLast lines of its stderr ({to_text(failed.stderr_path)}):"
+    if response.job.array:
+        title = title.replace("its", f"{task_text(response.job, failed.index)}'s")
+    try:
+        text = to_text(b"".join(chunk.data for chunk in session.output(cursor)))
+    except TitanError as error:
+        print(printable(f"{title[1:]} {error}"))
+        return
+    if text:
+        print(printable(title[1:]) if not response.attempts else "\n" + printable(title[1:]))
+    for line in text.splitlines():
+        print(f"  {printable(line)}")
+
+
+def _find_failed(
+    session: Session,
+    response: manager_pb2.GetJobStatusResponse,
+    selector: manager_pb2.JobSelector,
+) -> manager_pb2.Attempt | None:
+    for attempt in response.attempts:
+        if attempt.state == types_pb2.FAILED:
+            return attempt
+    request = manager_pb2.GetJobStatusRequest(
+        job=selector, attempts_limit=1, attempt_states=[types_pb2.FAILED]
+    )
+    return next(iter(session.status(request).attempts), None)

@@ -1,0 +1,122 @@
+"""The options that describe a job, shared by `submit` and `run`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from titan.cli.params import COUNT, CPUS, PAIR, SIZE
+from titan.client import requests
+from titan.client.arrays import parse_array
+from titan.client.connection import os_user
+from titan.client.jobspec import DEFAULT_EXPORT, JobSpec
+from titan.errors import InvalidJob
+from titan.rpc.v1 import manager_pb2
+
+# A command ends the options: what follows its first word belongs to it.
+CONTEXT: Mapping[str, Any] = {"allow_interspersed_args": False}
+
+_OPTIONS = [
+    click.option("--name", metavar="NAME", help="What to call the job [the command's name]."),
+    click.option(
+        "--cpus", type=CPUS, default="1", show_default=True, metavar="N", help="Cpus, as 2 or 0.5."
+    ),
+    click.option(
+        "--memory",
+        type=SIZE,
+        default="0",
+        show_default=True,
+        metavar="SIZE",
+        help="Memory, as 512M or 4GiB; 0 promises nothing and limits nothing.",
+    ),
+    click.option(
+        "--resource",
+        "resources",
+        type=COUNT,
+        multiple=True,
+        metavar="NAME=COUNT",
+        help="A named resource, as gpu=1. May be repeated.",
+    ),
+    click.option(
+        "--priority",
+        type=int,
+        default=0,
+        show_default=True,
+        metavar="N",
+        help="Higher ones start first.",
+    ),
+    click.option(
+        "--array",
+        metavar="SPEC",
+        help="A task for each index: 0-99, 0-99:2 or 1,5,7-9; it is TITAN_TASK_INDEX in the task.",
+    ),
+    click.option(
+        "--env",
+        type=PAIR,
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Set a variable for the job. May be repeated.",
+    ),
+    click.option(
+        "--export",
+        default=",".join(DEFAULT_EXPORT),
+        show_default=True,
+        metavar="NAME,…|ALL|NONE",
+        help="Variables that the job takes from here.",
+    ),
+    click.option("--cwd", metavar="DIR", help="Where the job runs [this directory]."),
+    click.option("--shell", is_flag=True, help="COMMAND is a line for /bin/sh: pipes, $VARIABLES."),
+    click.option(
+        "--request-id",
+        metavar="ID",
+        help="Repeat with the same ID, and the same job is answered, not another one made.",
+    ),
+    click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARG…]"),
+]
+
+
+def spec_options(function: Any) -> Any:
+    """Adds the options above; the command hands them on to `submit_request`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def submit_request(
+    ctx: click.Context,
+    *,
+    command: tuple[str, ...],
+    cpus: int,
+    resources: tuple[tuple[str, int], ...],
+    env: tuple[tuple[str, str], ...],
+    array: str | None,
+    request_id: str | None,
+    **others: Any,
+) -> manager_pb2.SubmitJobRequest:
+    """The request for one job. What is wrong with the options is a usage error."""
+    if not command:
+        raise click.UsageError(f"say what to run, such as: {ctx.command_path} sleep 10", ctx)
+    try:
+        if array is not None:
+            parse_array(array)
+        spec = JobSpec(
+            command=command,
+            cpus=cpus / 1000,
+            resources=dict(resources),
+            env=dict(env),
+            array=array,
+            **others,
+        )
+        (request,) = requests.submit_requests(
+            [spec],
+            user=os_user(),
+            request_id=requests.parse_request_id(request_id or secrets.token_bytes(16)),
+            environ=os.environb,
+        )
+    except (InvalidJob, ValueError) as error:
+        raise click.UsageError(str(error), ctx) from error
+    return request

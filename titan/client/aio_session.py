@@ -1,0 +1,234 @@
+"""Calls to the manager that wait by awaiting; `session.py` is the same for threads.
+
+Everything that decides is in `retry.py` and `cursors.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from titan.client import retry
+from titan.client.connection import (
+    Access,
+    Notice,
+    Outage,
+    connect_error,
+    failure_of,
+    manager_address,
+)
+from titan.client.cursors import OutputCursor, WatchCursor
+from titan.client.requests import page_request
+from titan.client.views import OutputChunk
+from titan.rpc.channel import open_aio_channel, split_address
+from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
+
+_DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class AioSession:
+    """A connection to one manager, for the running loop and any number of its tasks."""
+
+    def __init__(
+        self,
+        manager: str | None = None,
+        *,
+        access_file: Path | None = None,
+        retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
+        notice: Notice | None = None,
+    ) -> None:
+        """Connects at the first call. Raises ValueError for what is no address."""
+        self.address = manager_address(manager)
+        self._policy = retry.Policy(self.address, retry_for_seconds)
+        self._access = Access(self.address, access_file)
+        self._outage = Outage(self.address, notice)
+        self._channel = open_aio_channel(self.address)
+        self._stub = manager_pb2_grpc.ManagerServiceStub(self._channel)
+        self._was_reached = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def retry_for_ever(self) -> None:
+        """From now on no outage of the manager ends a call; the notice tells of it."""
+        self._policy = retry.Policy(self.address, retry.FOR_EVER)
+
+    async def close(self) -> None:
+        """Ends the connection, and with it every stream."""
+        await self._channel.close()
+
+    async def submit(self, request: manager_pb2.SubmitJobRequest) -> manager_pb2.SubmitJobResponse:
+        """Submits; safe to repeat for its request id."""
+        hint = f"it is safe to repeat with --request-id {request.request_id.hex()}"
+        return await self._call(self._stub.SubmitJob, request, hint)
+
+    async def status(
+        self, request: manager_pb2.GetJobStatusRequest
+    ) -> manager_pb2.GetJobStatusResponse:
+        """Asks for a job."""
+        return await self._call(self._stub.GetJobStatus, request)
+
+    async def list_jobs(
+        self, wanted: manager_pb2.JobFilter, limit: int
+    ) -> manager_pb2.ListJobsResponse:
+        """At most `limit` jobs, over as many pages as they take."""
+        whole = manager_pb2.ListJobsResponse()
+        last_job_id = 0
+        while True:
+            left = limit - len(whole.jobs)
+            request = page_request(wanted, limit=left, last_job_id=last_job_id)
+            page = await self._call(self._stub.ListJobs, request)
+            whole.MergeFrom(page)
+            whole.more = page.more
+            if not page.more or not page.jobs or len(whole.jobs) >= limit:
+                return whole
+            last_job_id = page.jobs[-1].job_id
+
+    async def cancel(self, request: manager_pb2.CancelJobRequest) -> manager_pb2.CancelJobResponse:
+        """Cancels; repeating it changes nothing."""
+        return await self._call(self._stub.CancelJob, request, "it is safe to repeat")
+
+    async def workers(self) -> manager_pb2.ListWorkersResponse:
+        """All workers."""
+        return await self._call(self._stub.ListWorkers, manager_pb2.ListWorkersRequest())
+
+    async def stats(self) -> manager_pb2.GetStatsResponse:
+        """The cluster in numbers."""
+        return await self._call(self._stub.GetStats, manager_pb2.GetStatsRequest())
+
+    async def watch(
+        self, cursor: WatchCursor, *, end: float | None = None
+    ) -> AsyncGenerator[list[manager_pb2.Job], None]:
+        """Changed jobs, for ever or until the monotonic clock shows `end`."""
+        await self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        while end is None or time.monotonic() < end:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            stream = self._stub.WatchJobs(
+                cursor.request(), timeout=left, metadata=self._access.metadata()
+            )
+            failure = retry.Failure(grpc.StatusCode.UNAVAILABLE, "the watch was ended")
+            try:
+                async for response in stream:
+                    repeats.succeeded(time.monotonic())
+                    self._outage.ended()
+                    yield cursor.take(response)
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+                if failure.status is retry.CUT_WATCH:
+                    continue
+            finally:
+                stream.cancel()
+            is_out_of_time = end is not None and failure.status is _DEADLINE
+            if not is_out_of_time:
+                await self._pause(repeats, failure)
+
+    async def output(
+        self, cursor: OutputCursor, *, patience_seconds: float = 0
+    ) -> AsyncGenerator[OutputChunk, None]:
+        """What a task wrote and, if the cursor follows, writes.
+
+        A worker that is away is waited for so long before OutputUnavailable is raised.
+        """
+        await self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        patience = retry.WorkerPatience(patience_seconds)
+        while True:
+            stream = self._stub.StreamOutput(cursor.request(), metadata=self._access.metadata())
+            try:
+                async for response in stream:
+                    patience.received()
+                    repeats.succeeded(time.monotonic())
+                    chunk = cursor.take(response)
+                    if chunk is not None:
+                        yield chunk
+                    if cursor.is_over(response):
+                        return
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+            else:
+                if cursor.is_finished():
+                    return
+                continue
+            finally:
+                stream.cancel()
+            if failure.status is grpc.StatusCode.UNAUTHENTICATED:
+                await self._pause(repeats, failure)
+                continue
+            was_away = failure.status in retry.TRANSIENT and await self._was_away()
+            pause = patience.pause_after(failure, time.monotonic(), manager_was_away=was_away)
+            await asyncio.sleep(pause)
+
+    async def _was_away(self) -> bool:
+        """Waits until the manager answers, and tells whether it took more than one try."""
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        await self._repeat(self._stub.GetStats, manager_pb2.GetStatsRequest(), repeats)
+        return repeats.failures > 0
+
+    async def _call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        repeat_hint: str = "",
+    ) -> Response:
+        await self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic(), repeat_hint=repeat_hint)
+        return await self._repeat(method, request, repeats)
+
+    async def _repeat(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        repeats: retry.Repeats,
+    ) -> Response:
+        while True:
+            try:
+                response = await method(
+                    request,
+                    timeout=repeats.attempt_seconds(time.monotonic()),
+                    metadata=self._access.metadata(),
+                )
+            except grpc.RpcError as error:
+                await self._pause(repeats, failure_of(error))
+            else:
+                self._outage.ended()
+                return response
+
+    async def _pause(self, repeats: retry.Repeats, failure: retry.Failure) -> None:
+        """Waits before the next try, or raises. A restarted manager has another token."""
+        if failure.status is grpc.StatusCode.UNAUTHENTICATED:
+            pause = repeats.pause_after_refusal(is_renewed=self._access.renew())
+            if pause is None:
+                raise self._access.denied()
+            await asyncio.sleep(pause)
+            return
+        pause = repeats.pause_after(failure, time.monotonic())
+        if self._policy.retry_for_seconds == retry.FOR_EVER:
+            self._outage.began()
+        await asyncio.sleep(pause)
+        self._access.renew()
+
+    async def _reach(self) -> None:
+        """The first connection, made once by hand: it tells a refusal at once, and why."""
+        if self._was_reached:
+            return
+        host, port = split_address(self.address)
+        try:
+            async with asyncio.timeout(retry.CONNECT_SECONDS):
+                _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+        except OSError as error:
+            raise connect_error(self.address, error) from error
+        self._was_reached = True

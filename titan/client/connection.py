@@ -1,0 +1,130 @@
+"""What both clients open: where the manager is, and the token that calls to it carry."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from titan.client import retry
+from titan.errors import AccessDenied, TitanError
+from titan.rpc import access
+from titan.rpc.channel import check_loopback, split_address
+
+DEFAULT_MANAGER: Final = "127.0.0.1:50051"
+
+Notice = Callable[[str], None]
+
+
+def manager_address(manager: str | None) -> str:
+    """The address given, else that of TITAN_MANAGER, else the default. Raises ValueError."""
+    address = manager or os.environ.get("TITAN_MANAGER") or DEFAULT_MANAGER
+    check_loopback(address)
+    return address
+
+
+def os_user() -> str:
+    """Who this process is; the environment has no say in it."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+class Access:
+    """The token for one manager. It draws a new one at each start, so this can read it again."""
+
+    def __init__(self, address: str, access_file: Path | None = None) -> None:
+        self._address = address
+        self._file = access_file
+        self._token: str | None = None
+        self._was_read = False
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What a call carries. Raises AccessDenied when a file that was named can't be read."""
+        if not self._was_read:
+            self.renew()
+        return access.metadata(self._token)
+
+    def renew(self) -> bool:
+        """Reads the token again and tells whether it is another one. Raises AccessDenied."""
+        self._was_read = True
+        try:
+            token = self._find()
+        except (OSError, ValueError) as error:
+            raise AccessDenied(f"the access token can't be read: {error}") from error
+        changed, self._token = token != self._token, token
+        return changed
+
+    def denied(self) -> AccessDenied:
+        """The sentence for a call that was refused for its token."""
+        tried = " and ".join(str(path) for path in self._candidates())
+        return retry.access_denied(self._address, tried, has_token=self._token is not None)
+
+    def _find(self) -> str | None:
+        if self._file is not None:
+            return access.find_token(self._address, self._file)
+        for path in self._candidates():
+            if path.exists() and (token := access.find_token(self._address, path)):
+                return token
+        return None
+
+    def _candidates(self) -> list[Path]:
+        if self._file is not None:
+            return [self._file]
+        host, port = split_address(self._address)
+        addresses = [self._address]
+        if host == "localhost":
+            addresses += [f"127.0.0.1:{port}", f"[::1]:{port}"]
+        return [access.file_by_address(address) for address in addresses]
+
+
+class Outage:
+    """Says once that the manager is away, for commands that wait for it without end."""
+
+    def __init__(self, address: str, notice: Notice | None) -> None:
+        self._address = address
+        self._notice = notice
+        self._was_told = False
+
+    def began(self) -> None:
+        """A try failed."""
+        if self._notice is not None and not self._was_told:
+            self._was_told = True
+            self._notice(
+                f"lost the manager at {self._address}; trying again until it answers "
+                "(Ctrl-C stops waiting)"
+            )
+
+    def ended(self) -> None:
+        """The manager answered."""
+        self._was_told = False
+
+
+def failure_of(error: grpc.RpcError) -> retry.Failure:
+    """What gRPC raised, in our words."""
+    status, details = error.code(), error.details() or ""
+    # The transport's text nests each layer's: the last part is the one for people.
+    if status is grpc.StatusCode.UNAVAILABLE and "Failed to connect to remote host" in details:
+        details = details.rpartition("remote host: ")[2]
+    elif status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        details = "no answer in time"
+    return retry.Failure(status, details)
+
+
+def connect_error(address: str, error: OSError) -> TitanError:
+    """The error for a first connection that could not be made."""
+    if isinstance(error, ConnectionRefusedError):
+        why = "connection refused"
+    elif isinstance(error, TimeoutError):
+        why = f"no answer within {retry.CONNECT_SECONDS:g} s"
+    elif isinstance(error, socket.gaierror):
+        why = "no such host"
+    else:
+        why = error.strerror or str(error)
+    return retry.no_answer(address, why)

@@ -1,0 +1,159 @@
+"""What a user asks for, in Python values: a JobSpec, checked and made a message.
+
+Pure but for the defaults that `for_this_process` takes from the process: its
+directory and its environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+
+from titan import units
+from titan.client.arrays import parse_array, parse_indexes
+from titan.client.names import to_wire
+from titan.errors import InvalidJob
+from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, NAMED_RESOURCE_MAX, IndexRange
+from titan.rpc.v1 import manager_pb2, types_pb2
+
+Text = str | bytes
+Word = Text | os.PathLike[str] | os.PathLike[bytes]
+
+DEFAULT_EXPORT: Final = ("PATH", "LANG", "VIRTUAL_ENV", "CONDA_PREFIX")
+_PRIORITY_MAX: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """A job to submit. The names are those of `titan submit`.
+
+    command: the words, executed as given; with `shell` one line for /bin/sh (several
+        words are joined by spaces).
+    cpus: a number or text as in the CLI, in steps of 0.001.
+    memory: bytes, or text with a unit ("4GiB"); 0 promises nothing and limits nothing.
+    resources: how many of each named resource, {"gpu": 1}.
+    array: a SPEC ("0-9", "1,5,7-9", "0-99:2"), a range or any indexes; None: a plain job.
+    env: variables set for the job; they win over exported ones.
+    export: names taken from this process's environment, "ALL" or "NONE".
+    cwd: where it runs; None: here.
+    """
+
+    command: Sequence[Word] | str
+    name: str | None = None
+    cpus: float | str = 1
+    memory: int | str = 0
+    resources: Mapping[str, int] = field(default_factory=dict)
+    priority: int = 0
+    array: str | Iterable[int] | None = None
+    env: Mapping[str, str] | Mapping[bytes, bytes] = field(default_factory=dict)
+    export: Iterable[str] | str = DEFAULT_EXPORT
+    cwd: Word | None = None
+    shell: bool = False
+
+
+def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
+    """The job without its environment. Raises InvalidJob."""
+    try:
+        words = _words(spec)
+        return manager_pb2.JobSpec(
+            name=spec.name if spec.name is not None else default_name(words, shell=spec.shell),
+            command=words,
+            cwd=os.fsencode(os.path.abspath(spec.cwd) if spec.cwd is not None else os.getcwd()),
+            resources=_resources(spec),
+            priority=_priority(spec.priority),
+            array=to_wire(_ranges(spec.array)),
+        )
+    except ValueError as error:
+        raise InvalidJob(str(error)) from error
+    except FileNotFoundError as error:
+        raise InvalidJob("this directory no longer exists; give another with cwd") from error
+
+
+def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.Environment:
+    """What of `environ` the job takes along, and what is set for it. Raises InvalidJob.
+
+    Names that are not in `environ` are left out.
+    """
+    if spec.export == "ALL":
+        exported = sorted(environ)
+    elif spec.export == "NONE":
+        exported = []
+    else:
+        wanted = spec.export.split(",") if isinstance(spec.export, str) else spec.export
+        exported = sorted({os.fsencode(name.strip()) for name in wanted} & set(environ))
+    set_here = {os.fsencode(name): os.fsencode(value) for name, value in spec.env.items()}
+    for name, value in set_here.items():
+        if not name or b"=" in name or b"\0" in name + value:
+            raise InvalidJob(f"{os.fsdecode(name)!r} can't be the name of a variable")
+    return types_pb2.Environment(
+        exported=[types_pb2.Variable(name=name, value=environ[name]) for name in exported],
+        set=[types_pb2.Variable(name=name, value=set_here[name]) for name in sorted(set_here)],
+    )
+
+
+def default_name(words: Sequence[bytes], *, shell: bool) -> str:
+    """The basename of the command; of a shell line that of its first word."""
+    first = words[0]
+    if shell:
+        line = words[-1].split()
+        first = line[0] if line else b"sh"
+    # PurePath("/") has no name.
+    return PurePath(os.fsdecode(first)).name.encode("utf-8", "replace").decode() or "job"
+
+
+def _words(spec: JobSpec) -> list[bytes]:
+    if isinstance(spec.command, str):
+        if not spec.shell:
+            raise ValueError(
+                "a command is a list of words, such as ['python', 'train.py']; "
+                "for a line of shell give shell=True"
+            )
+        words = [os.fsencode(spec.command)]
+    else:
+        words = [os.fsencode(word) for word in spec.command]
+    if spec.shell:
+        words = [b"/bin/sh", b"-c", b" ".join(words)] if b"".join(words).strip() else []
+    if not words or not words[0]:
+        raise ValueError("no command: say what to run")
+    if any(b"\0" in word for word in words):
+        raise ValueError("a command can't hold zero bytes")
+    return words
+
+
+def _resources(spec: JobSpec) -> types_pb2.Resources:
+    cpus_milli = _cpus_milli(spec.cpus)
+    memory = units.parse_size(spec.memory) if isinstance(spec.memory, str) else spec.memory
+    if not 0 <= memory <= MEMORY_BYTES_MAX:
+        raise ValueError(f"{memory!r} bytes of memory: give 0 to {MEMORY_BYTES_MAX}")
+    for name, count in spec.resources.items():
+        if not name or not 0 <= count <= NAMED_RESOURCE_MAX:
+            raise ValueError(f"{name}={count} is no resource; write it as gpu=2")
+    return types_pb2.Resources(
+        cpus_milli=cpus_milli,
+        memory_bytes=memory,
+        named={name: count for name, count in sorted(spec.resources.items()) if count},
+    )
+
+
+def _cpus_milli(cpus: float | str) -> int:
+    if isinstance(cpus, str):
+        return units.parse_cpus(cpus)
+    milli = round(cpus * 1000)
+    if not 0 < milli <= CPUS_MILLI_MAX:
+        raise ValueError(f"{cpus!r} cpus: give more than 0, such as 0.5 or 2")
+    return milli
+
+
+def _priority(priority: int) -> int:
+    if abs(priority) > _PRIORITY_MAX:
+        raise ValueError(f"a priority of {priority}; give -{_PRIORITY_MAX} to {_PRIORITY_MAX}")
+    return priority
+
+
+def _ranges(array: str | Iterable[int] | None) -> tuple[IndexRange, ...]:
+    if array is None:
+        return ()
+    return parse_array(array) if isinstance(array, str) else parse_indexes(array)

@@ -1,0 +1,163 @@
+"""What becomes of a call that failed: asked again, after how long, or raised. Pure.
+
+A call that was sent is repeated, because every call may be: reads change nothing,
+writes carry a request id or can only be true once. Whoever waits passes the time in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import grpc
+
+from titan.errors import AccessDenied, ManagerUnreachable, OutputUnavailable, TitanError
+from titan.rpc.status import error_of
+
+RETRY_FOR_SECONDS: Final = 30.0
+FOR_EVER: Final = float("inf")
+# The first connection: one that is refused ends at once, one without any answer after this.
+CONNECT_SECONDS: Final = 1.0
+# A call without an answer for so long is sent again; bulk submits take a second or two.
+ATTEMPT_SECONDS: Final = 10.0
+# Between two tries. The channel has a back-off of its own for connecting.
+PAUSE_FIRST_SECONDS: Final = 0.05
+PAUSE_MAX_SECONDS: Final = 1.0
+# A manager draws its token when it starts, and may serve a moment before the file has it.
+ACCESS_TRIES_MAX: Final = 5
+ACCESS_PAUSE_SECONDS: Final = 0.1
+# Longer than the default silence after which the manager gives a worker's tasks to another.
+WORKER_PATIENCE_SECONDS: Final = 60.0
+
+TRANSIENT: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        # The server cut it off, as one that stops does.
+        grpc.StatusCode.CANCELLED,
+    }
+)
+# A watch that fell behind is cut with this, and goes on from its last LSN.
+CUT_WATCH: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Failure(NamedTuple):
+    """How a call ended."""
+
+    status: grpc.StatusCode
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """For how long calls are repeated; FOR_EVER for commands that wait."""
+
+    address: str
+    retry_for_seconds: float = RETRY_FOR_SECONDS
+
+
+class Repeats:
+    """The tries of one call, or of one stream."""
+
+    def __init__(self, policy: Policy, now: float, *, repeat_hint: str = "") -> None:
+        """`repeat_hint` says of a write how it is repeated safely; empty for a read."""
+        self._policy = policy
+        self._repeat_hint = repeat_hint
+        self._end = now + policy.retry_for_seconds
+        self._refusals = 0
+        self.failures = 0
+
+    def attempt_seconds(self, now: float) -> float:
+        """The deadline of the next try."""
+        return max(CONNECT_SECONDS, min(ATTEMPT_SECONDS, self._end - now))
+
+    def succeeded(self, now: float) -> None:
+        """A stream gave something: what fails later is a new failure."""
+        self.failures = 0
+        self._refusals = 0
+        self._end = now + self._policy.retry_for_seconds
+
+    def pause_after(self, failure: Failure, now: float) -> float:
+        """Seconds to wait before the next try. Raises the error when there is none."""
+        if failure.status not in TRANSIENT:
+            raise error_of(failure.status, failure.details)
+        pause = _pause_seconds(self.failures)
+        self.failures += 1
+        if now + pause >= self._end:
+            raise self._unreachable(failure)
+        return pause
+
+    def pause_after_refusal(self, *, is_renewed: bool) -> float | None:
+        """Seconds until a call refused for its token is sent again; None: not again.
+
+        `is_renewed` tells that the file has another token now.
+        """
+        self._refusals += 1
+        if self._refusals > ACCESS_TRIES_MAX:
+            return None
+        return 0.0 if is_renewed else ACCESS_PAUSE_SECONDS
+
+    def _unreachable(self, failure: Failure) -> ManagerUnreachable:
+        waited = f" within {self._policy.retry_for_seconds:g} s" if self.failures > 1 else ""
+        message = f"the manager at {self._policy.address} did not answer{waited}"
+        if failure.details:
+            message += f" ({failure.details})"
+        if not self._repeat_hint:
+            return ManagerUnreachable(message)
+        return ManagerUnreachable(
+            f"{message}; this may have been accepted; {self._repeat_hint}", maybe_accepted=True
+        )
+
+
+class WorkerPatience:
+    """Whether a stream of output that failed is opened again.
+
+    The manager says that a worker is away with FAILED_PRECONDITION. UNAVAILABLE may be
+    the manager's own absence; so the caller asks it something else then, and if that is
+    answered, it is the worker all the same.
+    """
+
+    def __init__(self, patience_seconds: float) -> None:
+        """`patience_seconds`: how long to wait for a worker; 0: one more try."""
+        self._patience_seconds = patience_seconds
+        self._failures = 0
+        self._since = 0.0
+
+    def received(self) -> None:
+        """Something came."""
+        self._failures = 0
+
+    def pause_after(self, failure: Failure, now: float, *, manager_was_away: bool) -> float:
+        """Seconds to wait before the next try. Raises OutputUnavailable, TitanError."""
+        is_said = failure.status is grpc.StatusCode.FAILED_PRECONDITION
+        if not is_said and failure.status not in TRANSIENT:
+            raise error_of(failure.status, failure.details)
+        if manager_was_away or not self._failures:
+            self._since = now
+        self._failures = 1 if manager_was_away else self._failures + 1
+        is_certain = is_said or self._failures > 1
+        if is_certain and now - self._since >= self._patience_seconds:
+            raise OutputUnavailable(failure.details)
+        return _pause_seconds(self._failures)
+
+
+def access_denied(address: str, tried: str, *, has_token: bool) -> AccessDenied:
+    """The sentence for a call that the manager refused for its token."""
+    what = "the access token is not right" if has_token else "no access token was found"
+    return AccessDenied(
+        f"the manager at {address} refused the call: {what} (tried {tried}). It is the file "
+        "access.json in the data directory of the manager, readable by its user: "
+        "give it with --access FILE"
+    )
+
+
+def no_answer(address: str, why: str) -> TitanError:
+    """The sentence for a first connection that was not made."""
+    return ManagerUnreachable(
+        f"no manager answers at {address}: {why}. Start one with `titan dev`, or name it with "
+        "--manager HOST:PORT"
+    )
+
+
+def _pause_seconds(failures: int) -> float:
+    return min(PAUSE_MAX_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(failures, 10))

@@ -1,0 +1,212 @@
+"""Calls to the manager that wait by blocking; `aio_session.py` is the same for asyncio.
+
+Everything that decides is in `retry.py` and `cursors.py`.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self, TypeVar
+
+import grpc
+
+from titan.client import retry
+from titan.client.connection import (
+    Access,
+    connect_error,
+    failure_of,
+    manager_address,
+)
+from titan.client.cursors import OutputCursor, WatchCursor
+from titan.client.requests import page_request
+from titan.client.views import OutputChunk
+from titan.rpc.channel import open_channel, split_address
+from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
+
+_DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Session:
+    """A connection to one manager. For one thread at a time but for `close`."""
+
+    def __init__(
+        self,
+        manager: str | None = None,
+        *,
+        access_file: Path | None = None,
+        retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
+    ) -> None:
+        """Connects at the first call. Raises ValueError for what is no address."""
+        self.address = manager_address(manager)
+        self._policy = retry.Policy(self.address, retry_for_seconds)
+        self._access = Access(self.address, access_file)
+        self._channel = open_channel(self.address)
+        self._stub = manager_pb2_grpc.ManagerServiceStub(self._channel)
+        self._was_reached = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection, and with it every stream."""
+        self._channel.close()
+
+    def submit(self, request: manager_pb2.SubmitJobRequest) -> manager_pb2.SubmitJobResponse:
+        """Submits; safe to repeat for its request id."""
+        hint = f"it is safe to repeat with --request-id {request.request_id.hex()}"
+        return self._call(self._stub.SubmitJob, request, hint)
+
+    def status(self, request: manager_pb2.GetJobStatusRequest) -> manager_pb2.GetJobStatusResponse:
+        """Asks for a job."""
+        return self._call(self._stub.GetJobStatus, request)
+
+    def list_jobs(self, wanted: manager_pb2.JobFilter, limit: int) -> manager_pb2.ListJobsResponse:
+        """At most `limit` jobs, over as many pages as they take."""
+        whole = manager_pb2.ListJobsResponse()
+        last_job_id = 0
+        while True:
+            left = limit - len(whole.jobs)
+            request = page_request(wanted, limit=left, last_job_id=last_job_id)
+            page = self._call(self._stub.ListJobs, request)
+            whole.MergeFrom(page)
+            whole.more = page.more
+            if not page.more or not page.jobs or len(whole.jobs) >= limit:
+                return whole
+            last_job_id = page.jobs[-1].job_id
+
+    def cancel(self, request: manager_pb2.CancelJobRequest) -> manager_pb2.CancelJobResponse:
+        """Cancels; repeating it changes nothing."""
+        return self._call(self._stub.CancelJob, request, "it is safe to repeat")
+
+    def workers(self) -> manager_pb2.ListWorkersResponse:
+        """All workers."""
+        return self._call(self._stub.ListWorkers, manager_pb2.ListWorkersRequest())
+
+    def stats(self) -> manager_pb2.GetStatsResponse:
+        """The cluster in numbers."""
+        return self._call(self._stub.GetStats, manager_pb2.GetStatsRequest())
+
+    def watch(
+        self, cursor: WatchCursor, *, end: float | None = None
+    ) -> Iterator[list[manager_pb2.Job]]:
+        """Changed jobs, for ever or until the monotonic clock shows `end`."""
+        self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        while end is None or time.monotonic() < end:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            stream = self._stub.WatchJobs(
+                cursor.request(), timeout=left, metadata=self._access.metadata()
+            )
+            failure = retry.Failure(grpc.StatusCode.UNAVAILABLE, "the watch was ended")
+            try:
+                for response in stream:
+                    repeats.succeeded(time.monotonic())
+                    yield cursor.take(response)
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+                if failure.status is retry.CUT_WATCH:
+                    continue
+            finally:
+                stream.cancel()
+            is_out_of_time = end is not None and failure.status is _DEADLINE
+            if not is_out_of_time:
+                self._pause(repeats, failure)
+
+    def output(self, cursor: OutputCursor, *, patience_seconds: float = 0) -> Iterator[OutputChunk]:
+        """What a task wrote and, if the cursor follows, writes.
+
+        A worker that is away is waited for so long before OutputUnavailable is raised.
+        """
+        self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        patience = retry.WorkerPatience(patience_seconds)
+        while True:
+            stream = self._stub.StreamOutput(cursor.request(), metadata=self._access.metadata())
+            try:
+                for response in stream:
+                    patience.received()
+                    repeats.succeeded(time.monotonic())
+                    chunk = cursor.take(response)
+                    if chunk is not None:
+                        yield chunk
+                    if cursor.is_over(response):
+                        return
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+            else:
+                if cursor.is_finished():
+                    return
+                continue
+            finally:
+                stream.cancel()
+            if failure.status is grpc.StatusCode.UNAUTHENTICATED:
+                self._pause(repeats, failure)
+                continue
+            was_away = failure.status in retry.TRANSIENT and self._was_away()
+            pause = patience.pause_after(failure, time.monotonic(), manager_was_away=was_away)
+            time.sleep(pause)
+
+    def _was_away(self) -> bool:
+        """Waits until the manager answers, and tells whether it took more than one try."""
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        self._repeat(self._stub.GetStats, manager_pb2.GetStatsRequest(), repeats)
+        return repeats.failures > 0
+
+    def _call(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        repeat_hint: str = "",
+    ) -> Response:
+        self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic(), repeat_hint=repeat_hint)
+        return self._repeat(method, request, repeats)
+
+    def _repeat(
+        self,
+        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        repeats: retry.Repeats,
+    ) -> Response:
+        while True:
+            try:
+                response = method(
+                    request,
+                    timeout=repeats.attempt_seconds(time.monotonic()),
+                    metadata=self._access.metadata(),
+                )
+            except grpc.RpcError as error:
+                self._pause(repeats, failure_of(error))
+            else:
+                return response
+
+    def _pause(self, repeats: retry.Repeats, failure: retry.Failure) -> None:
+        """Waits before the next try, or raises. A restarted manager has another token."""
+        if failure.status is grpc.StatusCode.UNAUTHENTICATED:
+            pause = repeats.pause_after_refusal(is_renewed=self._access.renew())
+            if pause is None:
+                raise self._access.denied()
+            time.sleep(pause)
+            return
+        pause = repeats.pause_after(failure, time.monotonic())
+        time.sleep(pause)
+        self._access.renew()
+
+    def _reach(self) -> None:
+        """The first connection, made once by hand: it tells a refusal at once, and why."""
+        if self._was_reached:
+            return
+        try:
+            socket.create_connection(split_address(self.address), retry.CONNECT_SECONDS).close()
+        except OSError as error:
+            raise connect_error(self.address, error) from error
+        self._was_reached = True

@@ -1,0 +1,251 @@
+"""`titan.Client`: the manager from Python, for threads. `aio.py` is the same with await."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from titan.client import requests, retry, views
+from titan.client.connection import os_user
+from titan.client.cursors import Ends, OutputCursor, WatchCursor
+from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
+from titan.client.session import Session
+from titan.client.views import JobsChanged, OutputChunk, View
+from titan.model import State
+
+
+class Client:
+    """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
+
+    To be closed, or used as a context manager; by one thread at a time. Calls raise
+    ManagerUnreachable, NotFound, InvalidJob or Refused, all of them TitanError. What
+    they return are the dicts that the CLI prints with --json.
+    """
+
+    def __init__(
+        self,
+        manager: str | None = None,
+        *,
+        access_file: str | os.PathLike[str] | None = None,
+        retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
+    ) -> None:
+        """Connects at the first call; one that was sent is repeated for `retry_for_seconds`.
+
+        Raises ValueError for what is no address.
+        """
+        self._user = os_user()
+        self._session = Session(
+            manager,
+            access_file=None if access_file is None else Path(access_file),
+            retry_for_seconds=retry_for_seconds,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection. Jobs run on."""
+        self._session.close()
+
+    def submit(
+        self,
+        command: Sequence[Word] | str,
+        *,
+        name: str | None = None,
+        cpus: float | str = 1,
+        memory: int | str = 0,
+        resources: Mapping[str, int] | None = None,
+        priority: int = 0,
+        array: str | Iterable[int] | None = None,
+        env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+        export: Iterable[str] | str = DEFAULT_EXPORT,
+        cwd: Word | None = None,
+        shell: bool = False,
+        request_id: str | bytes | None = None,
+    ) -> Job:
+        """Submits one job; see JobSpec for what the arguments mean.
+
+        A submit repeated with the same `request_id` answers with the same job.
+        """
+        spec = JobSpec(
+            command=command,
+            name=name,
+            cpus=cpus,
+            memory=memory,
+            resources=resources or {},
+            priority=priority,
+            array=array,
+            env=env or {},
+            export=export,
+            cwd=cwd,
+            shell=shell,
+        )
+        return self.submit_many([spec], request_id=request_id)[0]
+
+    def submit_many(
+        self, specs: Iterable[JobSpec], *, request_id: str | bytes | None = None
+    ) -> list[Job]:
+        """Submits jobs in order, in chunks of at most 10,000.
+
+        Each chunk is accepted whole or not at all; an error may leave earlier chunks
+        accepted. The whole can be repeated safely with the same `request_id`: what was
+        accepted already answers with the same jobs.
+        """
+        root = requests.parse_request_id(request_id or secrets.token_bytes(16))
+        chunks = requests.submit_requests(
+            specs, user=self._user, request_id=root, environ=os.environb
+        )
+        return [Job(self, number) for c in chunks for number in self._session.submit(c).job_ids]
+
+    def job(self, job_id: int) -> Job:
+        """A handle on a job that is there already; asks nothing."""
+        return Job(self, job_id)
+
+    def show(
+        self, job: str | int, *, attempts: int = 100, state: Sequence[str | State] = ()
+    ) -> View:
+        """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only."""
+        return views.show_view(
+            self._session.status(
+                requests.status_request(job, user=self._user, attempts=attempts, states=state)
+            )
+        )
+
+    def queue(
+        self,
+        *,
+        all: bool = False,  # noqa: A002 - the CLI's name
+        state: Sequence[str | State] = (),
+        user: str | None = None,
+        name: str | None = None,
+        limit: int = 1000,
+    ) -> list[View]:
+        """Jobs without attempts: those not ended, oldest first, or `all`, newest first."""
+        wanted = requests.job_filter(all=all, states=state, user=user, name=name)
+        return [views.job_view(job) for job in self._session.list_jobs(wanted, limit).jobs]
+
+    def cancel(
+        self,
+        *jobs: str | int,
+        state: Sequence[str | State] = (),
+        user: str | None = None,
+        name: str | None = None,
+        grace: float | str = requests.GRACE_SECONDS,
+    ) -> list[View]:
+        """Cancels those jobs, or all that match. Says {job_id, state, exit_code} of each.
+
+        What runs gets SIGTERM and, `grace` (seconds, or text with a unit) later, SIGKILL.
+        """
+        is_filtered = bool(state or user or name)
+        wanted = requests.job_filter(states=state, user=user, name=name) if is_filtered else None
+        request = requests.cancel_request(jobs, user=self._user, filter=wanted, grace=grace)
+        return [views.outcome_view(job) for job in self._session.cancel(request).jobs]
+
+    def wait(self, *jobs: int, timeout: float | None = None) -> list[View]:
+        """Waits until they have ended. Says {job_id, state, exit_code} of each, in that order.
+
+        Raises TimeoutError after `timeout` seconds, NotFound.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        ends = Ends(jobs)
+        for job in jobs:
+            # A watch is silent about jobs that do not exist.
+            ends.take([self._session.status(requests.whole_job_request(job)).job])
+        if ends.open_ids:
+            for changed in self._session.watch(WatchCursor(jobs), end=end):
+                ends.take(changed)
+                if not ends.open_ids:
+                    break
+        if ends.open_ids:
+            raise TimeoutError(
+                f"{len(ends.open_ids)} of {len(set(jobs))} jobs have not ended after {timeout} s"
+            )
+        return [views.outcome_view(ends.ended[job]) for job in jobs]
+
+    def watch(self, *jobs: int, after_lsn: int = 0) -> Iterator[JobsChanged]:
+        """Jobs each time they change, for ever; no `jobs` are all jobs.
+
+        Goes on after an LSN seen before. With jobs and no LSN they come first as they are.
+        """
+        cursor = WatchCursor(jobs, after_lsn)
+        for changed in self._session.watch(cursor):
+            yield JobsChanged(cursor.lsn, [views.job_view(job) for job in changed])
+
+    def stream_output(
+        self,
+        job_id: int,
+        index: int = 0,
+        *,
+        attempt: int = 0,
+        streams: Sequence[str] = ("stdout", "stderr"),
+        tail: int = 0,
+        follow: bool = True,
+    ) -> Iterator[OutputChunk]:
+        """What a task wrote and, with `follow`, writes until it has ended.
+
+        Raises NotFound if it never started, OutputUnavailable if its worker is away.
+        """
+        cursor = OutputCursor(
+            job_id, index, attempt=attempt, streams=streams, tail_lines=tail, follow=follow
+        )
+        patience = retry.WORKER_PATIENCE_SECONDS if follow else 0
+        return self._session.output(cursor, patience_seconds=patience)
+
+    def workers(self) -> list[View]:
+        """All workers."""
+        return [views.worker_view(worker) for worker in self._session.workers().workers]
+
+    def stats(self) -> View:
+        """The cluster in numbers."""
+        return views.stats_view(self._session.stats())
+
+
+class Job:
+    """A handle on one job."""
+
+    def __init__(self, client: Client, job_id: int) -> None:
+        self.id = job_id
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"Job({self.id})"
+
+    def show(self, *, attempts: int = 100) -> View:
+        """The job with its first attempts."""
+        return self._client.show(self.id, attempts=attempts)
+
+    def wait(self, timeout: float | None = None) -> View:
+        """Waits until it has ended and shows it. Raises TimeoutError after so many seconds."""
+        self._client.wait(self.id, timeout=timeout)
+        return self.show()
+
+    def cancel(self, *, grace: float | str = requests.GRACE_SECONDS) -> View:
+        """Cancels it; changes nothing if it has ended."""
+        return self._client.cancel(self.id, grace=grace)[0]
+
+    def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
+        """All that a task has written so far to "stdout" or "stderr", whole in memory.
+
+        Raises NotFound if it never started, OutputUnavailable if its worker is away.
+        """
+        chunks = self._client.stream_output(
+            self.id, index, attempt=attempt, streams=[stream], follow=False
+        )
+        return b"".join(chunk.data for chunk in chunks)
+
+    def stream_output(self, index: int = 0) -> Iterator[OutputChunk]:
+        """What a task writes, until it has ended."""
+        return self._client.stream_output(self.id, index)

@@ -1,0 +1,202 @@
+"""Messages as the dicts that users see, in `--json` and from the Python client alike.
+
+Pure. Every field is always there, None while it is not known. Times are Unix seconds
+with their fraction, states and reasons upper case, keys of counts lower case; bytes
+that are not UTF-8 become U+FFFD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from titan.client.arrays import format_array
+from titan.model import IndexRange, Reason, State, WorkerState
+from titan.rpc.v1 import manager_pb2, types_pb2
+
+View = dict[str, Any]
+
+
+class JobsChanged(NamedTuple):
+    """Jobs as they are after a change; `lsn` is what a later watch goes on from."""
+
+    lsn: int
+    jobs: list[View]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputChunk:
+    """A piece of what a task wrote; `stream` is "stdout" or "stderr"."""
+
+    index: int
+    attempt: int
+    stream: str
+    offset: int
+    data: bytes
+
+
+def show_view(response: manager_pb2.GetJobStatusResponse) -> View:
+    """A job with the attempts that were asked for."""
+    job = job_view(response.job)
+    total = job.pop("attempts_total")
+    return job | {
+        "attempts": [attempt_view(attempt) for attempt in response.attempts],
+        "attempts_total": total,
+    }
+
+
+def job_view(job: manager_pb2.Job) -> View:
+    """A job without attempts."""
+    return {
+        "job_id": job.job_id,
+        "name": job.name,
+        "user": job.user,
+        "state": enum_name(State, job.state),
+        "reason": enum_name(Reason, job.reason),
+        "detail": job.detail or None,
+        "cancel_requested": job.cancel_requested,
+        "waiting_for": job.waiting_for or None,
+        "command": [to_text(word) for word in job.command],
+        "cwd": to_text(job.cwd) or None,
+        "cpus": _cpus(job.resources.cpus_milli),
+        "memory_bytes": job.resources.memory_bytes,
+        "resources": _sorted(job.resources.named),
+        "priority": job.priority,
+        "retries": 0,
+        "time_limit_seconds": None,
+        "array": array_view(job.array),
+        "submit_time": _time(job.submit_us),
+        "start_time": _time(job.start_us),
+        "end_time": _time(job.end_us),
+        "exit_code": job.exit_code if job.HasField("exit_code") else None,
+        "signal": job.signal if job.HasField("signal") else None,
+        "tasks": counts_view(job.tasks),
+        "attempts_total": job.attempts_total,
+    }
+
+
+def attempt_view(attempt: manager_pb2.Attempt) -> View:
+    """One try at one task."""
+    is_measured = attempt.start_us > 0 and attempt.end_us > 0
+    return {
+        "index": attempt.index,
+        "attempt": attempt.attempt,
+        "worker": attempt.worker or None,
+        "state": enum_name(State, attempt.state),
+        "reason": enum_name(Reason, attempt.reason),
+        "detail": attempt.detail or None,
+        "exit_code": attempt.exit_code if attempt.HasField("exit_code") else None,
+        "signal": attempt.signal if attempt.HasField("signal") else None,
+        "start_time": _time(attempt.start_us),
+        "end_time": _time(attempt.end_us),
+        "cpu_user_seconds": attempt.cpu_user_us / 1e6 if is_measured else None,
+        "cpu_system_seconds": attempt.cpu_system_us / 1e6 if is_measured else None,
+        "max_rss_bytes": attempt.max_rss_bytes if is_measured else None,
+        "stdout_path": to_text(attempt.stdout_path) or None,
+        "stderr_path": to_text(attempt.stderr_path) or None,
+    }
+
+
+def outcome_view(job: manager_pb2.Job) -> View:
+    """What `cancel` and `wait` tell of a job."""
+    view = job_view(job)
+    return {key: view[key] for key in ("job_id", "state", "exit_code")}
+
+
+def worker_view(worker: manager_pb2.Worker) -> View:
+    """A worker."""
+    return {
+        "worker_id": _uuid(worker.worker_id),
+        "name": worker.name,
+        "address": worker.address or None,
+        "state": enum_name(WorkerState, worker.state),
+        "reason": worker.reason or None,
+        "cpus": _cpus(worker.capacity.cpus_milli),
+        "cpus_free": _cpus(worker.free.cpus_milli),
+        "memory_bytes": worker.capacity.memory_bytes,
+        "memory_free_bytes": worker.free.memory_bytes,
+        "resources": _sorted(worker.capacity.named),
+        "resources_free": _sorted(worker.free.named),
+        "labels": _sorted(worker.labels),
+        "running": worker.running,
+        "queued": worker.queued,
+        "last_heartbeat_time": _time(worker.last_heartbeat_us),
+        "version": worker.version or None,
+    }
+
+
+def stats_view(stats: manager_pb2.GetStatsResponse) -> View:
+    """The cluster in numbers."""
+    return {
+        "cluster_id": _uuid(stats.cluster_id),
+        "version": stats.version or None,
+        "lsn": stats.lsn,
+        "start_time": _time(stats.started_us),
+        "time": _time(stats.now_us),
+        "recovery_seconds": stats.recovery_us / 1e6,
+        "recovered_records": stats.recovered_records,
+        "jobs": counts_view(stats.jobs),
+        "tasks": counts_view(stats.tasks),
+        "workers": {state.name.lower(): 0 for state in WorkerState}
+        | {name.lower(): count for name, count in sorted(stats.workers.items())},
+        "cpus": _cpus(stats.capacity.cpus_milli),
+        "cpus_free": _cpus(stats.free.cpus_milli),
+        "memory_bytes": stats.capacity.memory_bytes,
+        "memory_free_bytes": stats.free.memory_bytes,
+        "resources": _sorted(stats.capacity.named),
+        "resources_free": _sorted(stats.free.named),
+    }
+
+
+def counts_view(counts: manager_pb2.TaskCounts) -> View:
+    """How many are in each state; all six."""
+    return {
+        "pending": counts.pending,
+        "scheduled": counts.scheduled,
+        "running": counts.running,
+        "completed": counts.completed,
+        "failed": counts.failed,
+        "cancelled": counts.cancelled,
+    }
+
+
+def array_view(ranges: Iterable[types_pb2.IndexRange]) -> str | None:
+    """The SPEC of an array, None for a plain job."""
+    return format_array(IndexRange(part.start, part.stop, part.step or 1) for part in ranges)
+
+
+def to_text(value: bytes) -> str:
+    """Bytes for people and JSON."""
+    return value.decode("utf-8", "replace")
+
+
+def enum_name(kind: type[IntEnum], number: int) -> str | None:
+    """The name of a state or reason; None for 0. A newer manager may send one unknown here."""
+    if number == 0:
+        return None
+    try:
+        return kind(number).name
+    except ValueError:
+        return f"UNKNOWN_{number}"
+
+
+def _time(time_us: int) -> float | None:
+    return time_us / 1e6 if time_us else None
+
+
+def _cpus(cpus_milli: int) -> int | float:
+    whole, rest = divmod(cpus_milli, 1000)
+    return cpus_milli / 1000 if rest else whole
+
+
+def _sorted(mapping: Mapping[str, Any]) -> View:
+    return dict(sorted(mapping.items()))
+
+
+def _uuid(value: bytes) -> str | None:
+    if not value:
+        return None
+    return str(UUID(bytes=value)) if len(value) == 16 else value.hex()
