@@ -52,9 +52,7 @@ def batch(
         tuple((exported or {}).items()),
         tuple((chosen or {}).items()),
     )
-    starts = [
-        Start(number, index, attempt) for number in range(len(launches)) for index in indexes
-    ]
+    starts = [Start(number, index, attempt) for number in range(len(launches)) for index in indexes]
     if isinstance(slots, int):
         slots = {each.class_id: slots for each in launches}
     return StartBatch((environment,), launches, tuple(starts), tuple(slots.items()))

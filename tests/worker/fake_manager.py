@@ -90,7 +90,9 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
 
     # What the worker calls -----------------------------------------------------------------
 
-    async def RegisterWorker(self, request: worker_pb2.RegisterWorkerRequest, context: Any) -> Any:
+    async def RegisterWorker(  # noqa: N802 - the wire's name
+        self, request: worker_pb2.RegisterWorkerRequest, context: Any
+    ) -> Any:
         await self._check("RegisterWorker", context)
         self.registrations.append(request)
         if request.instance != self.instance:
@@ -108,19 +110,21 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             heartbeat_interval_ms=self.heartbeat_interval_ms,
         )
 
-    async def DeregisterWorker(
+    async def DeregisterWorker(  # noqa: N802 - the wire's name
         self, request: worker_pb2.DeregisterWorkerRequest, context: Any
     ) -> Any:
         await self._check("DeregisterWorker", context, request.session)
         self.deregistered.append(request.session)
         return worker_pb2.DeregisterWorkerResponse()
 
-    async def Heartbeat(self, request: worker_pb2.HeartbeatRequest, context: Any) -> Any:
+    async def Heartbeat(  # noqa: N802 - the wire's name
+        self, request: worker_pb2.HeartbeatRequest, context: Any
+    ) -> Any:
         await self._check("Heartbeat", context, request.session)
         self.heartbeats.append(request)
         return worker_pb2.HeartbeatResponse()
 
-    async def ReportTaskStatus(
+    async def ReportTaskStatus(  # noqa: N802 - the wire's name
         self, request: worker_pb2.ReportTaskStatusRequest, context: Any
     ) -> Any:
         await self._check("ReportTaskStatus", context, request.session)
@@ -194,9 +198,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             session=self.session,
             dispatch_seq=self._dispatch_seq,
             stops=[
-                task_pb2.TaskStop(
-                    key=wire_key(key), mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms
-                )
+                task_pb2.TaskStop(key=wire_key(key), mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms)
             ],
         )
         await self.tasks().StopTask(request, metadata=self.metadata())
@@ -214,9 +216,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
     def find_report(
         self, key: AttemptKey, kind: worker_pb2.ReportKind.ValueType = worker_pb2.REPORT_ENDED
     ) -> worker_pb2.TaskReport | None:
-        return next(
-            (r for r in self.reports if r.key == wire_key(key) and r.kind == kind), None
-        )
+        return next((r for r in self.reports if r.key == wire_key(key) and r.kind == kind), None)
 
     async def wait_report(
         self, key: AttemptKey, kind: worker_pb2.ReportKind.ValueType = worker_pb2.REPORT_ENDED

@@ -1,0 +1,347 @@
+"""What the task host decides."""
+
+from __future__ import annotations
+
+from tests.worker.builders import batch, key, launch
+from titan.model import Reason, State
+from titan.worker.bookkeeping import (
+    Action,
+    Bookkeeping,
+    Emit,
+    Journal,
+    Left,
+    Signal,
+    Spawn,
+    StartGraceTimer,
+)
+from titan.worker.messages import Exit, HeldAttempt, HeldState, Report, ReportKind, Stop, StopMode
+from titan.worker.records import (
+    AcknowledgedRecord,
+    ClusterRecord,
+    EndRecord,
+    ForgottenRecord,
+    IntentRecord,
+    ProcessRecord,
+    recover,
+)
+from titan.worker.signals import SIGKILL, SIGTERM
+
+OK = Exit(0, None)
+
+
+def spawned(actions: list[Action]) -> list[int]:
+    """The indexes of the attempts that are to be spawned."""
+    return [action.key.index for action in actions if isinstance(action, Spawn)]
+
+
+def emitted(actions: list[Action]) -> list[Report]:
+    return [action.report for action in actions if isinstance(action, Emit)]
+
+
+def running(count: int = 1, slots: int = 1_000) -> Bookkeeping:
+    """A host on which indexes 0 … count-1 of job 1 run as processes 100, 101, …"""
+    book = Bookkeeping()
+    book.start(batch(launch(), indexes=range(count), slots=slots))
+    for index in range(count):
+        book.started(key(index=index), 100 + index, 7, 1_000)
+    return book
+
+
+def cancel(index: int = 0, grace_ms: int = 500) -> list[Stop]:
+    return [Stop(key(index=index), StopMode.CANCEL, grace_ms)]
+
+
+def recall(index: int = 0) -> list[Stop]:
+    return [Stop(key(index=index), StopMode.RECALL, 0)]
+
+
+def test_a_start_is_written_down_before_it_is_spawned() -> None:
+    book = Bookkeeping()
+    todo = batch(launch())
+    assert book.start(todo) == [
+        Journal(IntentRecord(key())),
+        Spawn(key(), todo.launches[0], todo.environments[0]),
+    ]
+    assert list(book.live()) == [HeldAttempt(key(), HeldState.QUEUED, 0)]
+
+
+def test_all_intents_of_a_batch_come_before_its_first_spawn() -> None:
+    actions = Bookkeeping().start(batch(launch(), indexes=range(3)))
+    assert [type(action) for action in actions] == [Journal] * 3 + [Spawn] * 3
+
+
+def test_the_life_of_an_attempt_is_reported_in_numbered_steps() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch()))
+    started = Report(1, ReportKind.STARTED, key(), start_us=1_000)
+    assert book.started(key(), 100, 7, 1_000) == [
+        Journal(ProcessRecord(key(), 100, 7)),
+        Emit(started),
+    ]
+    assert list(book.live()) == [HeldAttempt(key(), HeldState.RUNNING, 1_000)]
+    ended = Report(
+        *(2, ReportKind.ENDED, key(), State.COMPLETED, Reason.EXIT, 0, None),
+        *(1_000, 3_000, 10, 20, 4096, ""),
+    )
+    assert book.exited(key(), Exit(0, None, 10, 20, 4096), 3_000) == [
+        Journal(EndRecord(ended)),
+        Emit(ended),
+    ]
+    assert list(book.live()) == []
+    assert list(book.reports) == [started, ended]
+    assert not book.is_idle
+    assert book.acknowledge(2) == [Journal(AcknowledgedRecord(2))]
+    assert book.is_idle
+
+
+def test_an_end_says_what_the_process_said() -> None:
+    for how, state, reason, detail in [
+        (Exit(0, None), State.COMPLETED, Reason.EXIT, ""),
+        (Exit(3, None), State.FAILED, Reason.EXIT, "exit code 3"),
+        (Exit(None, 11), State.FAILED, Reason.SIGNAL, "killed by SIGSEGV (signal 11)"),
+        (Exit(None, 40), State.FAILED, Reason.SIGNAL, "killed by signal 40"),
+    ]:
+        (report,) = emitted(running().exited(key(), how, 2_000))
+        assert (report.state, report.reason, report.detail) == (state, reason, detail)
+        assert (report.exit_code, report.signal) == how[:2]
+
+
+def test_an_attempt_never_ends_before_it_started_even_if_the_clock_was_set_back() -> None:
+    (report,) = emitted(running().exited(key(), OK, 500))
+    assert (report.start_us, report.end_us) == (1_000, 1_000)
+
+
+def test_what_could_not_be_launched_has_failed_without_a_start() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch()))
+    (report,) = emitted(book.not_launched(key(), "no such program", 2_000))
+    assert (report.state, report.reason) == (State.FAILED, Reason.LAUNCH_ERROR)
+    assert (report.start_us, report.end_us, report.detail) == (0, 2_000, "no such program")
+
+
+# Slots ------------------------------------------------------------------------------------------
+
+
+def test_more_than_the_slots_wait_and_start_in_order_as_others_end() -> None:
+    book = Bookkeeping()
+    assert spawned(book.start(batch(launch(), indexes=range(4), slots=2))) == [0, 1]
+    for index in (0, 1):
+        book.started(key(index=index), 100 + index, 7, 1_000)
+    assert spawned(book.exited(key(index=1), OK, 2_000)) == [2]
+    book.started(key(index=2), 102, 7, 2_000)
+    assert spawned(book.exited(key(index=0), OK, 2_000)) == [3]
+    book.started(key(index=3), 103, 7, 2_000)
+    assert spawned(book.exited(key(index=2), OK, 2_000)) == []
+
+
+def test_a_later_batch_raises_and_lowers_how_many_may_run() -> None:
+    book = Bookkeeping()
+    assert spawned(book.start(batch(launch(), indexes=range(4), slots=1))) == [0]
+    assert spawned(book.start(batch(launch(), indexes=[4], slots=3))) == [1, 2]
+    for index in range(3):
+        book.started(key(index=index), 100 + index, 7, 1_000)
+    assert spawned(book.start(batch(launch(), indexes=[5], slots=1))) == []
+    assert spawned(book.exited(key(index=0), OK, 2_000)) == []
+    assert spawned(book.exited(key(index=1), OK, 2_000)) == []
+    assert spawned(book.exited(key(index=2), OK, 2_000)) == [3]
+
+
+def test_slots_beyond_the_attempts_there_are_not_kept_for_later_ones() -> None:
+    book = running(1, slots=5)
+    # The manager would have said so, if a second one might run beside the first.
+    assert spawned(book.start(batch(launch(), indexes=[1], slots=1))) == []
+
+
+def test_the_slots_of_one_class_are_not_those_of_another() -> None:
+    book = Bookkeeping()
+    launches = (launch(job_id=1, class_id=1), launch(job_id=2, class_id=2))
+    actions = book.start(batch(*launches, indexes=range(2), slots={1: 1, 2: 2}))
+    assert [action.key for action in actions if isinstance(action, Spawn)] == [
+        *(key(1, 0), key(2, 0), key(2, 1)),
+    ]
+
+
+def test_the_launch_error_of_one_lets_the_next_start() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(), indexes=range(2), slots=1))
+    assert spawned(book.not_launched(key(), "no", 2_000)) == [1]
+
+
+# Repeats ----------------------------------------------------------------------------------------
+
+
+def test_a_start_that_comes_again_is_ignored_while_it_waits_runs_or_is_unacknowledged() -> None:
+    book = Bookkeeping()
+    todo = batch(launch(), indexes=range(2), slots=1)
+    book.start(todo)
+    assert spawned(book.start(todo)) == []
+    book.started(key(), 100, 7, 1_000)
+    assert spawned(book.start(todo)) == []
+    book.exited(key(), OK, 2_000)
+    assert spawned(book.start(todo)) == []
+    assert [held.key.index for held in book.live()] == [1]
+
+
+def test_an_acknowledgement_that_comes_again_changes_nothing() -> None:
+    book = running()
+    book.acknowledge(1)
+    assert book.acknowledge(1) == []
+
+
+def test_an_acknowledgement_keeps_the_reports_after_it() -> None:
+    book = running()
+    book.exited(key(), OK, 2_000)
+    book.acknowledge(1)
+    assert [report.seq for report in book.reports] == [2]
+
+
+# Stops ------------------------------------------------------------------------------------------
+
+
+def test_cancelling_what_waits_drops_it() -> None:
+    book = running(1, slots=1)
+    book.start(batch(launch(), indexes=[1], slots=1))
+    (report,) = emitted(book.stop(cancel(1), 2_000))
+    assert (report.kind, report.key) == (ReportKind.ENDED, key(index=1))
+    assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
+    assert report.start_us == 0
+    assert spawned(book.exited(key(), OK, 2_000)) == []
+
+
+def test_cancelling_what_runs_asks_first_and_kills_after_the_grace() -> None:
+    book = running()
+    assert book.stop(cancel(), 2_000) == [
+        StartGraceTimer(key(), 500),
+        Signal(key(), SIGTERM),
+    ]
+    assert book.is_stopping(key())
+    assert book.grace_over(key()) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
+    assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
+    assert (report.signal, report.detail) == (9, "killed by SIGKILL (signal 9)")
+
+
+def test_cancelling_without_grace_kills_at_once() -> None:
+    assert running().stop(cancel(grace_ms=0), 2_000) == [Signal(key(), SIGKILL)]
+
+
+def test_cancelling_again_only_may_shorten_the_grace() -> None:
+    book = running()
+    book.stop(cancel(), 2_000)
+    assert book.stop(cancel(grace_ms=100), 2_000) == [StartGraceTimer(key(), 100)]
+    assert book.stop(cancel(grace_ms=0), 2_000) == [Signal(key(), SIGKILL)]
+    assert book.stop(cancel(), 2_000) == []
+    assert book.grace_over(key()) == []
+
+
+def test_cancelling_between_spawn_and_its_answer_takes_effect_then() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch()))
+    book.stop(cancel(), 2_000)
+    assert Signal(key(), SIGTERM) in book.started(key(), 100, 7, 3_000)
+
+
+def test_a_grace_that_ends_after_the_attempt_does_nothing() -> None:
+    book = running()
+    book.stop(cancel(), 2_000)
+    book.exited(key(), Exit(None, 15), 2_500)
+    assert book.grace_over(key()) == []
+
+
+def test_cancelling_what_is_not_known_says_that_it_never_started() -> None:
+    (report,) = emitted(Bookkeeping().stop(cancel(), 2_000))
+    assert (report.state, report.detail) == (State.CANCELLED, "never started here")
+
+
+def test_stopping_what_has_ended_unacknowledged_does_nothing() -> None:
+    book = running()
+    book.exited(key(), OK, 2_000)
+    assert book.stop([*cancel(), *recall()], 3_000) == []
+
+
+def test_recalling_what_waits_or_is_unknown_is_answered_and_what_runs_is_let_be() -> None:
+    book = running(1, slots=1)
+    book.start(batch(launch(), indexes=[1], slots=1))
+    reports = emitted(book.stop([*recall(0), *recall(1), *recall(2)], 2_000))
+    assert [(report.kind, report.key.index) for report in reports] == [
+        (ReportKind.RECALLED, 1),
+        (ReportKind.RECALLED, 2),
+    ]
+    assert [held.key.index for held in book.live()] == [0]
+
+
+def test_a_recalled_attempt_is_not_started_by_a_start_that_comes_late() -> None:
+    book = Bookkeeping()
+    book.stop(recall(), 2_000)
+    assert book.start(batch(launch())) == []
+
+
+# Leaving ----------------------------------------------------------------------------------------
+
+
+def test_leaving_drops_what_waits_and_stops_what_runs_without_a_report() -> None:
+    book = running(1, slots=1)
+    book.start(batch(launch(), indexes=[1], slots=1))
+    assert book.leave(500) == [StartGraceTimer(key(), 500), Signal(key(), SIGTERM)]
+    assert [held.key.index for held in book.live()] == [0]
+    assert book.start(batch(launch(), indexes=[2])) == []
+    assert book.stop(cancel(7), 2_000) == []
+    assert book.exited(key(), Exit(None, 15), 3_000) == [Journal(ForgottenRecord(key())), Left()]
+
+
+def test_leaving_with_nothing_is_done_at_once() -> None:
+    assert Bookkeeping().leave(500) == [Left()]
+
+
+def test_leaving_again_without_grace_kills() -> None:
+    book = running()
+    book.leave(500)
+    assert book.leave(0) == [Signal(key(), SIGKILL)]
+
+
+# The journal ------------------------------------------------------------------------------------
+
+
+def test_a_journal_tells_what_ran_and_what_is_unacknowledged() -> None:
+    book = Bookkeeping()
+    records = [
+        action.record
+        for actions in (
+            book.join(b"C"),
+            book.start(batch(launch(), indexes=range(4))),
+            *(book.started(key(index=index), 100 + index, 7, 1_000) for index in range(3)),
+            book.exited(key(index=0), OK, 2_000),
+            book.exited(key(index=1), OK, 2_000),
+            book.acknowledge(4),
+        )
+        for action in actions
+        if isinstance(action, Journal)
+    ]
+    recovered = recover(records)
+    assert recovered.cluster_id == b"C"
+    assert [report.key.index for report in recovered.ends] == [1]
+    assert [(each.key.index, each.process) for each in recovered.unfinished] == [
+        (2, ProcessRecord(key(index=2), 102, 7)),
+        (3, None),
+    ]
+    assert records[recovered.unfinished[1].intent] == IntentRecord(key(index=3))
+    fresh = recover(book.records())
+    assert (fresh.cluster_id, fresh.ends) == (recovered.cluster_id, recovered.ends)
+    assert [each[0] for each in fresh.unfinished] == [each[0] for each in recovered.unfinished]
+
+
+def test_a_new_instance_reports_the_ends_of_the_old_one_as_its_first() -> None:
+    old = running(2)
+    old.acknowledge(2)
+    old.exited(key(index=1), Exit(3, None), 2_000)
+    book = Bookkeeping(recover(old.records()))
+    (report,) = book.reports
+    assert (report.seq, report.key.index, report.exit_code) == (1, 1, 3)
+    assert list(book.live()) == []
+    assert book.start(batch(launch(), indexes=[1])) == []
+
+
+def test_the_cluster_is_written_down_once() -> None:
+    book = Bookkeeping()
+    assert book.join(b"C") == [Journal(ClusterRecord(b"C"))]
+    assert book.join(b"C") == []

@@ -1,0 +1,171 @@
+"""Random histories of a task host: whatever comes in whatever order, the rules hold."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from tests.worker.builders import batch, key, launch
+from titan.model import AttemptKey
+from titan.worker.bookkeeping import Action, Bookkeeping, Emit, Journal, Left, Signal, Spawn
+from titan.worker.messages import Exit, Report, ReportKind, Stop, StopMode
+from titan.worker.records import Record, recover
+from titan.worker.signals import SIGKILL
+
+indexes = st.integers(0, 5)
+jobs = st.integers(1, 3)
+counts = st.integers(0, 4)
+
+
+def class_of(attempt: AttemptKey) -> int:
+    """Jobs 1 and 2 are of one class, job 3 is of another."""
+    return 2 if attempt.job_id == 3 else 1
+
+
+class HostMachine(RuleBasedStateMachine):
+    """The shell, with invented processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = Bookkeeping()
+        self.journal: list[Record] = []
+        self.reports: list[Report] = []
+        self.over: dict[AttemptKey, Report] = {}
+        self.to_spawn: list[AttemptKey] = []
+        self.processes: dict[AttemptKey, int] = {}
+        self.killed: set[AttemptKey] = set()
+        self.acknowledged = 0
+        self.now_us = 1_000
+        self.has_left = False
+        # How many of each class may run, by a second and slow reckoning.
+        self.allowed = {1: 0, 2: 0}
+
+    def do(self, actions: list[Action], slots: dict[int, int] | None = None) -> None:
+        self.now_us += 1
+        self.perform(actions)
+        for class_id in self.allowed:
+            live = sum(class_of(held.key) == class_id for held in self.book.live())
+            wanted = (slots or {}).get(class_id, self.allowed[class_id])
+            self.allowed[class_id] = min(wanted, live)
+            running = sum(
+                class_of(attempt) == class_id for attempt in [*self.processes, *self.to_spawn]
+            )
+            if not self.book.is_leaving:
+                assert running >= self.allowed[class_id], "one that may run waits"
+            if any(isinstance(each, Spawn) and class_of(each.key) == class_id for each in actions):
+                assert running <= self.allowed[class_id], "one was started that may not run"
+
+    def perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Journal():
+                    self.journal.append(action.record)
+                case Emit():
+                    self.note(action.report)
+                case Spawn():
+                    assert action.key not in self.processes
+                    assert action.key not in self.over
+                    self.to_spawn.append(action.key)
+                case Signal():
+                    assert action.key in self.processes
+                    if action.signal == SIGKILL:
+                        self.killed.add(action.key)
+                case Left():
+                    self.has_left = True
+                    assert not self.processes
+
+    def note(self, report: Report) -> None:
+        assert report.seq == (self.reports[-1].seq + 1 if self.reports else 1)
+        self.reports.append(report)
+        if report.kind != ReportKind.STARTED:
+            assert report.key not in self.over, "ended twice"
+            assert report.start_us <= report.end_us
+            self.over[report.key] = report
+
+    @rule(job=jobs, chosen=st.lists(indexes, max_size=4), slots=counts)
+    def start(self, job: int, chosen: list[int], slots: int) -> None:
+        # The manager does not send again what it knows to be over.
+        fresh = [index for index in chosen if not self.is_forgotten(key(job, index))]
+        class_id = class_of(key(job))
+        todo = batch(launch(job_id=job, class_id=class_id), indexes=fresh, slots=slots)
+        self.do(self.book.start(todo), {class_id: slots})
+
+    def is_forgotten(self, attempt: AttemptKey) -> bool:
+        return attempt in self.over and self.over[attempt].seq <= self.acknowledged
+
+    @rule(launches=st.booleans())
+    def spawn(self, launches: bool) -> None:
+        if not self.to_spawn:
+            return
+        attempt = self.to_spawn.pop(0)
+        if launches:
+            self.processes[attempt] = 100 + len(self.journal)
+            pid = self.processes[attempt]
+            self.do(self.book.started(attempt, pid, 7, self.now_us))
+        else:
+            self.do(self.book.not_launched(attempt, "no", self.now_us))
+
+    @rule(number=st.integers(0, 9), code=st.integers(0, 1))
+    def exit(self, number: int, code: int) -> None:
+        if self.processes:
+            attempt = list(self.processes)[number % len(self.processes)]
+            del self.processes[attempt]
+            how = Exit(None, 9) if attempt in self.killed else Exit(code, None)
+            self.do(self.book.exited(attempt, how, self.now_us))
+
+    @rule(job=jobs, index=indexes, mode=st.sampled_from(StopMode), grace=st.integers(0, 1))
+    def stop(self, job: int, index: int, mode: StopMode, grace: int) -> None:
+        if not self.is_forgotten(key(job, index)):
+            self.do(self.book.stop([Stop(key(job, index), mode, grace)], self.now_us))
+
+    @rule(job=jobs, index=indexes)
+    def grace_over(self, job: int, index: int) -> None:
+        if self.book.is_stopping(key(job, index)) and key(job, index) not in self.to_spawn:
+            self.do(self.book.grace_over(key(job, index)))
+            assert key(job, index) in self.killed
+
+    @rule(back=st.integers(0, 5))
+    def acknowledge(self, back: int) -> None:
+        seq = len(self.reports) - back
+        self.do(self.book.acknowledge(seq))
+        self.acknowledged = max(self.acknowledged, seq)
+
+    @rule(grace=st.integers(0, 1))
+    def leave(self, grace: int) -> None:
+        # Rarely: nothing of interest comes after it.
+        if len(self.journal) > 15:
+            self.do(self.book.leave(grace))
+
+    @invariant()
+    def tables_agree(self) -> None:
+        self.book.check_invariants()
+
+    @invariant()
+    def nothing_is_forgotten_before_it_is_acknowledged(self) -> None:
+        expected = [report for report in self.reports if report.seq > self.acknowledged]
+        assert list(self.book.reports) == expected
+        assert self.book.last_report_seq == len(self.reports)
+
+    @invariant()
+    def the_journal_tells_the_same(self) -> None:
+        ends = [r for r in self.reports if r.kind != ReportKind.STARTED]
+        for records in (self.journal, list(self.book.records())):
+            recovered = recover(records)
+            assert list(recovered.ends) == [r for r in ends if r.seq > self.acknowledged]
+            unfinished = {each.key: each.process for each in recovered.unfinished}
+            assert set(unfinished) == {*self.processes, *self.to_spawn}
+            for attempt, pid in self.processes.items():
+                process = unfinished[attempt]
+                assert process is not None
+                assert process.pid == pid
+
+    @invariant()
+    def what_is_over_holds_nothing(self) -> None:
+        live = {held.key for held in self.book.live()}
+        assert not live & set(self.over)
+        assert {*self.processes, *self.to_spawn} <= live
+
+
+TestHostHistories = HostMachine.TestCase
+TestHostHistories.settings = settings(max_examples=150, stateful_step_count=40)
