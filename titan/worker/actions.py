@@ -29,6 +29,8 @@ class Register(NamedTuple):
     cluster_id: bytes
     """Empty: nothing of any cluster is held."""
     held: Held
+    acknowledged_seq: int
+    """Reports up to it were acknowledged, by whichever manager."""
 
 
 class SendReports(NamedTuple):

@@ -238,6 +238,7 @@ class Agent:
             output_directory=str(self._path / "output").encode(errors="surrogateescape"),
             cluster_id=action.cluster_id,
             held=translate.held(action.held),
+            acknowledged_seq=action.acknowledged_seq,
         )
         answer = await self._manager.register(request)
         _log.info("registered with the manager at %s", self._manager.address)

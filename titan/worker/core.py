@@ -380,6 +380,7 @@ class Core:
                 self._host.instance,
                 self._cluster_id if held.attempts else b"",
                 held,
+                self._acknowledged_seq,
             )
         ]
 
