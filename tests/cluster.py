@@ -1,0 +1,293 @@
+"""A real cluster for tests: manager, workers, task hosts and commands as processes of their own.
+
+Everything lies below one directory, which is also the state directory of its processes.
+Nothing here sleeps to let something happen: `wait_until` waits for it, with a deadline.
+Ends only what it has started: its own children, and what carries the cluster's address
+or state directory in its environment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psutil
+
+from titan import Client
+
+T = TypeVar("T")
+
+PYTHON_TITAN = (sys.executable, "-m", "titan.cli")
+REPOSITORY = Path(__file__).parent.parent
+
+# Long enough for a machine that does three other things; nothing waits for it to pass.
+DEADLINE_SECONDS = 20.0
+_POLL_SECONDS = 0.01
+
+
+def wait_until(condition: Callable[[], T], what: str = "", seconds: float = DEADLINE_SECONDS) -> T:
+    """What the condition returns once that is true. Fails after so long."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or condition}: {found!r}")
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody has now, and that no outgoing connection is given by chance."""
+    while True:
+        port = random.SystemRandom().randrange(15_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+
+
+class Server:
+    """A process that runs until it is ended, with its log in a file."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+        self.log_path = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                arguments,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=REPOSITORY,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    def wait_log(self, text: str, seconds: float = DEADLINE_SECONDS) -> str:
+        """The log once that stands in it. Fails when the process ends without it."""
+
+        def is_there() -> str:
+            has_ended = self.process.poll() is not None
+            log = self.log
+            if text in log:
+                return log
+            assert not has_ended, f"ended with {self.process.returncode}:\n{log}"
+            return ""
+
+        return wait_until(is_there, f"{text!r} in the log:\n{self.log}", seconds)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+    def end(self, number: int = signal.SIGTERM, seconds: float = DEADLINE_SECONDS) -> int:
+        """Sends the signal and returns the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+
+class Worker(Server):
+    """A worker's agent; its task host is a process beside it."""
+
+    def __init__(
+        self, name: str, arguments: list[str], environment: Mapping[str, str], log: Path, data: Path
+    ) -> None:
+        super().__init__(arguments, environment, log)
+        self.name = name
+        self.directory = data
+
+    @property
+    def host_pid(self) -> int:
+        """The task host that holds the directory."""
+        return int((self.directory / "host.lock").read_text())
+
+    def kill_all(self) -> None:
+        """The agent, its host and all its tasks at one blow, as when the machine loses power."""
+        host = psutil.Process(self.host_pid)
+        host.suspend()
+        family = [*host.children(recursive=True), host]
+        self.kill()
+        for process in family:
+            process.kill()
+        psutil.wait_procs(family, timeout=DEADLINE_SECONDS)
+
+
+class Cluster:
+    """A manager, workers and whoever calls them. To be used as a context manager."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "state"
+        self.state.mkdir(parents=True)
+        self.address = f"127.0.0.1:{free_port()}"
+        self.manager_directory = root / "manager"
+        self.manager: Server | None = None
+        self.workers: dict[str, Worker] = {}
+        self._servers: list[Server] = []
+        self.environment = {
+            **{key: value for key, value in os.environ.items() if not key.startswith("TITAN_")},
+            **{key: value for key, value in os.environ.items() if key == "TITAN_TEST_RUN"},
+            "XDG_STATE_HOME": str(self.state),
+            "TITAN_MANAGER": self.address,
+            "PYTHONPATH": str(REPOSITORY),
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def spawn(self, *arguments: str, name: str = "server") -> Server:
+        """`titan …` as a server."""
+        server = Server([*PYTHON_TITAN, *arguments], self.environment, self._log(name))
+        self._servers.append(server)
+        return server
+
+    def spawn_manager(self, *options: str) -> Server:
+        """A manager that may or may not come up."""
+        return self.spawn(
+            "manager", "--data-dir", str(self.manager_directory), "--listen", self.address,
+            *options, name="manager",
+        )  # fmt: skip
+
+    def start_manager(self, *options: str) -> Server:
+        """A manager that serves."""
+        self.manager = self.spawn_manager(*options)
+        self.manager.wait_log("the manager is ready")
+        return self.manager
+
+    def kill_manager(self) -> None:
+        """kill -9."""
+        assert self.manager is not None
+        self.manager.kill()
+
+    def start_worker(self, name: str = "w1", *options: str) -> Worker:
+        """A worker that the manager knows; again under the same name it is the same one."""
+        data = self.root / name
+        worker = Worker(
+            name,
+            [
+                *PYTHON_TITAN, "worker", "--data-dir", str(data), "--name", name,
+                "--memory", "8G", *options,
+            ],
+            self.environment,
+            self._log(name),
+            data,
+        )  # fmt: skip
+        self._servers.append(worker)
+        self.workers[name] = worker
+        worker.wait_log("registered with the manager")
+        return worker
+
+    def client(self, retry_for_seconds: float = 30.0) -> Client:
+        """A Python client."""
+        return Client(
+            self.address,
+            access_file=self.manager_directory / "access.json",
+            retry_for_seconds=retry_for_seconds,
+        )
+
+    def popen(self, *arguments: str | bytes, **settings: Any) -> subprocess.Popen[bytes]:
+        """A command under way."""
+        settings = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": self.environment,
+            "cwd": self.root,
+            **settings,
+        }
+        return subprocess.Popen([*PYTHON_TITAN, *arguments], **settings)
+
+    def titan(
+        self, *arguments: str | bytes, seconds: float = DEADLINE_SECONDS, **settings: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        """A command, to its end."""
+        with self.popen(*arguments, **settings) as process:
+            try:
+                out, err = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                out, err = process.communicate()
+                raise AssertionError(f"{arguments} did not end:\n{out!r}\n{err!r}") from None
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def ok(self, *arguments: str | bytes, **settings: Any) -> bytes:
+        """What a command prints that must succeed."""
+        result = self.titan(*arguments, **settings)
+        assert result.returncode == 0, (arguments, result.stdout, result.stderr)
+        output: bytes = result.stdout
+        return output
+
+    def json(self, *arguments: str | bytes) -> Any:
+        """What a command prints with --json."""
+        return json.loads(self.ok("--json", *arguments))
+
+    def submit(self, *arguments: str | bytes) -> int:
+        """The number of a new job."""
+        return int(self.ok("submit", "-q", *arguments))
+
+    def dump(self) -> list[dict[str, Any]]:
+        """The log, as `titan wal dump` tells it."""
+        output = self.ok("wal", "dump", str(self.manager_directory))
+        return [json.loads(line) for line in output.splitlines()]
+
+    def find_processes(self) -> list[psutil.Process]:
+        """Everything that runs for this cluster: servers, hosts, tasks; zombies are not told."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                variables = process.environ()
+            except psutil.Error:
+                continue
+            is_ours = variables.get("XDG_STATE_HOME") == str(self.state)
+            if is_ours or variables.get("TITAN_MANAGER") == self.address:
+                found.append(process)
+        return found
+
+    def close(self) -> None:
+        """Ends everything at once. What a task has left to others goes with it."""
+        for server in self._servers:
+            if server.process.poll() is None:
+                server.kill()
+
+        def end_all() -> bool:
+            found = self.find_processes()
+            for process in found:
+                try:
+                    # Its children may have an environment of their own.
+                    for each in [process, *process.children(recursive=True)]:
+                        each.kill()
+                except psutil.NoSuchProcess:
+                    continue
+            return not found
+
+        wait_until(end_all, "the cluster's processes end")
+
+    def _log(self, name: str) -> Path:
+        number = sum(1 for _ in self.root.glob(f"{name}.*.log"))
+        return self.root / f"{name}.{number}.log"

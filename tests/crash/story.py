@@ -1,0 +1,81 @@
+"""What a log tells, checked event by event, without the state's code.
+
+The dumb version that `titan.state` is compared with: dicts, and the rules in words.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import wal
+from titan import events as ev
+from titan.model import TASK_ENDS, State
+
+Task = tuple[int, int]
+
+
+class Story:
+    """A whole log, told. Fails at the first event that breaks a rule."""
+
+    def __init__(self, directory: Path) -> None:
+        self.jobs: dict[int, ev.JobSubmitted] = {}
+        # What each request id of each user was answered with.
+        self.requests: dict[tuple[str, bytes], int] = {}
+        self.attempts: Counter[Task] = Counter()
+        self.active: dict[Task, int] = {}
+        self.ends: dict[Task, State] = {}
+        self.starts = 0
+        with wal.Reader(directory / "wal") as reader:
+            for lsn, payload in reader:
+                for event in ev.decode_record(payload)[1]:
+                    self._tell(lsn, event)
+
+    def _tell(self, lsn: int, event: ev.Event) -> None:
+        where = f"record {lsn}: {event}"
+        match event:
+            case ev.ManagerStarted():
+                self.starts += 1
+            case ev.JobSubmitted():
+                assert event.job_id == len(self.jobs) + 1, where
+                self.jobs[event.job_id] = event
+            case ev.RequestAccepted():
+                assert (event.user, event.request_id) not in self.requests, where
+                assert event.first_job_id + event.jobs - 1 == len(self.jobs), where
+                self.requests[event.user, event.request_id] = event.first_job_id
+            case ev.TaskAssigned():
+                task = (event.job_id, event.index)
+                assert task not in self.active, where
+                assert task not in self.ends, where
+                assert event.attempt == self.attempts[task] + 1, where
+                self.attempts[task] += 1
+                self.active[task] = event.attempt
+            case ev.TaskStarted():
+                assert self.active[event.job_id, event.index] == event.attempt, where
+            case ev.Recalled():
+                assert self.active.pop((event.job_id, event.index)) == event.attempt, where
+            case ev.AttemptEnded():
+                task = (event.job_id, event.index)
+                assert task not in self.ends, where
+                assert self.active.pop(task) == event.attempt, where
+                if event.task_state in TASK_ENDS:
+                    self.ends[task] = State(event.task_state)
+            case ev.CancelRequested():
+                # Pending tasks end by it; these stories cancel whole jobs only.
+                assert not event.indexes, where
+                for task in self.tasks_of(event.job_id):
+                    if task not in self.active and task not in self.ends:
+                        self.ends[task] = State.CANCELLED
+            case _:
+                pass
+
+    def tasks_of(self, job_id: int) -> list[Task]:
+        """All tasks of a job."""
+        array = self.jobs[job_id].array
+        if not array:
+            return [(job_id, 0)]
+        return [(job_id, index) for part in array for index in part.indexes]
+
+    def all_tasks(self) -> list[Task]:
+        """All tasks of all jobs."""
+        return [task for job_id in self.jobs for task in self.tasks_of(job_id)]
