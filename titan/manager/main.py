@@ -111,7 +111,7 @@ async def _serve(
     shell.flush_turn()
     await shell.wait_durable(shell.lsn)
     data_directory.write_description(options.data_directory, state.cluster_id)
-    token = access.new_token()
+    token = access.keep_or_draw_token(options.data_directory)
     health = await add_services(server, shell, token)
     await server.start()
     access.write_token(options.data_directory, address, token)

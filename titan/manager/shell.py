@@ -113,7 +113,11 @@ class Shell:
     def write_start(self, *, cluster_id: bytes, epoch: int, version: str) -> None:
         """The manager takes the log over: the first record of this run."""
         self.kernel.start(
-            cluster_id=cluster_id, epoch=epoch, version=version, now_us=self._clock.now_us()
+            cluster_id=cluster_id,
+            epoch=epoch,
+            version=version,
+            now_us=self._clock.now_us(),
+            turned_us=self._turn_clock.turned_us(),
         )
         self.plan_turn()
 

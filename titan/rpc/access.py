@@ -1,6 +1,6 @@
 """The access token: who can read the manager's file may call it.
 
-The manager draws a token at its start and leaves it in `access.json` in its data
+The manager draws a token at its first start and leaves it in `access.json` in its data
 directory and, by its address, below the user's state directory, both readable by
 that user only. Clients and workers of the same user find it by the address they
 call. Loopback is no protection by itself: login nodes are shared.
@@ -41,6 +41,16 @@ def file_by_address(address: str) -> Path:
     """Where a client looks for the token of the manager at HOST:PORT."""
     name = address.replace("/", "_").replace("[", "").replace("]", "")
     return paths.state_directory() / "access" / f"{name}.json"
+
+
+def keep_or_draw_token(data_directory: Path) -> str:
+    """The token that is there, so that a restart locks nobody out; else a new one."""
+    try:
+        content = paths.read_json(data_directory / "access.json") or {}
+    except (OSError, ValueError):
+        content = {}
+    token = content.get("token")
+    return token if isinstance(token, str) and token else new_token()
 
 
 def write_token(data_directory: Path, address: str, token: str) -> None:

@@ -28,9 +28,11 @@ ASSIGNMENTS_PER_RECORD_MAX: Final = 10_000
 class Kernel(Desk):
     """Decides what happens. Knows no time and no random number but what it is told."""
 
-    def start(self, *, cluster_id: bytes, epoch: int, version: str, now_us: int) -> None:
+    def start(
+        self, *, cluster_id: bytes, epoch: int, version: str, now_us: int, turned_us: int = 0
+    ) -> None:
         """A manager takes the log over. Every known worker gets a full timeout to call in."""
-        self.set_time(now_us, 0)
+        self.set_time(now_us, turned_us)
         if not self.state.cluster_id:
             self.emit(ev.ClusterCreated(cluster_id))
         self.emit(ev.ManagerStarted(epoch, version))
