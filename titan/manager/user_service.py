@@ -21,8 +21,8 @@ from titan.state.job import Job
 
 LIST_MAX: Final = 1_000
 ATTEMPTS_MAX: Final = 10_000
-# A watch answer is cut at so many jobs, well below the limit of a message.
-WATCH_JOBS_MAX: Final = 1_000
+# A command takes up to 1 MiB, a message 16: an answer is full at so many bytes of jobs.
+ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class UserService:
@@ -70,11 +70,9 @@ class UserService:
         if limit < 0:
             raise InvalidJob("the limit must not be negative")
         found = list(islice(self._list(request, wanted), limit + 1))
-        state = self._shell.kernel.state
+        jobs = next(self._pages(found[:limit]), [])
         return manager_pb2.ListJobsResponse(
-            jobs=[views.job_message(state, job) for job in found[:limit]],
-            more=len(found) > limit,
-            lsn=self._shell.lsn,
+            jobs=jobs, more=len(found) > len(jobs), lsn=self._shell.lsn
         )
 
     def CancelJob(  # noqa: N802
@@ -83,11 +81,9 @@ class UserService:
         """Cancels jobs or tasks of them."""
         answer: Cancelled = self._shell.execute(translate.cancel_command(request))
         state = self._shell.kernel.state
+        chosen = [state.get_job(job_id) for job_id in answer.job_ids[:LIST_MAX]]
         return manager_pb2.CancelJobResponse(
-            jobs=[
-                views.job_message(state, state.get_job(job_id))
-                for job_id in answer.job_ids[:LIST_MAX]
-            ],
+            jobs=next(self._pages(chosen), []),
             already_ended=answer.already_ended,
             lsn=self._shell.lsn,
         )
@@ -106,12 +102,16 @@ class UserService:
                 else state.jobs.values()
             )
             first = [job.job_id for job in watched if job.changed_lsn > request.after_lsn]
-            if first or not request.job_ids:
-                for answer in self._watch_answers(first):
-                    yield answer
+            seen_lsn = request.after_lsn
+            changed = first
+            if not first and request.job_ids:
+                changed = await watcher.wait_changed()
             while not watcher.is_cut:
-                for answer in self._watch_answers(await watcher.wait_changed()):
+                lsn = self._shell.lsn
+                for answer in self._watch_answers(changed, seen_lsn, lsn):
                     yield answer
+                seen_lsn = lsn
+                changed = await watcher.wait_changed()
             raise NoRoom("this watch fell too far behind; begin again after its last LSN")
         finally:
             feed.remove(watcher)
@@ -165,12 +165,31 @@ class UserService:
             ids = jobs.irange(minimum=request.after_job_id, inclusive=(False, True))
         return (jobs[job_id] for job_id in ids if matches(jobs[job_id], wanted))
 
-    def _watch_answers(self, job_ids: list[int]) -> Iterator[manager_pb2.WatchJobsResponse]:
-        """At least one answer, an empty one says that there is nothing before the live part."""
+    def _watch_answers(
+        self, job_ids: list[int], seen_lsn: int, lsn: int
+    ) -> Iterator[manager_pb2.WatchJobsResponse]:
+        """At least one answer; an empty one says that there is nothing before the live part.
+
+        Only the last one moves the LSN on: whoever comes back before it gets all again.
+        """
         state = self._shell.kernel.state
-        for start in range(0, max(len(job_ids), 1), WATCH_JOBS_MAX):
-            part = job_ids[start : start + WATCH_JOBS_MAX]
-            yield manager_pb2.WatchJobsResponse(
-                jobs=[views.job_message(state, state.get_job(job_id)) for job_id in part],
-                lsn=self._shell.lsn,
-            )
+        pages = self._pages([state.get_job(job_id) for job_id in job_ids])
+        page = next(pages, [])
+        for following in pages:
+            yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
+            page = following
+        yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
+
+    def _pages(self, jobs: list[Job]) -> Iterator[list[manager_pb2.Job]]:
+        """The jobs as messages, as many together as an answer takes; none for no jobs."""
+        page: list[manager_pb2.Job] = []
+        size_bytes = 0
+        for job in jobs:
+            message = views.job_message(self._shell.kernel.state, job)
+            size_bytes += message.ByteSize()
+            if page and (size_bytes > ANSWER_BYTES_MAX or len(page) == LIST_MAX):
+                yield page
+                page, size_bytes = [], message.ByteSize()
+            page.append(message)
+        if page:
+            yield page

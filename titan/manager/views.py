@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from titan.model import Reason, Resources, State, WorkerState
 from titan.rpc.v1 import manager_pb2, types_pb2
@@ -13,6 +14,8 @@ from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.worker import Worker
 
+# Sorting more than that for one question would be felt by everybody else.
+SORTED_MAX: Final = 10_000
 _CANCELLED_WAITING = "cancelled before it started"
 
 
@@ -67,12 +70,17 @@ def counts_message(counts: Iterable[int]) -> manager_pb2.TaskCounts:
 def attempt_messages(
     state: ClusterState, job: Job, indexes: Iterable[range], states: frozenset[int]
 ) -> Iterator[manager_pb2.Attempt]:
-    """Attempts by end, then those under way; only of tasks and in states that were asked for."""
+    """Ended attempts, by task up to SORTED_MAX of them, beyond by end; then those under way.
+
+    Only of tasks and in states that were asked for.
+    """
     chosen = list(indexes)
     if len(chosen) == 1 and len(chosen[0]) == 1:
         ended: Iterable[EndedAttempt] = job.ended.of_index(chosen[0].start) if job.ended else ()
     else:
         ended = job.ended or ()
+        if len(job.ended or ()) <= SORTED_MAX:
+            ended = sorted(ended)
     for record in ended:
         if _is_chosen(record.index, chosen) and (not states or record.state in states):
             yield _ended_message(state, job, record)
