@@ -268,6 +268,8 @@ def decode_record(payload: bytes) -> tuple[int, list[Event]]:
     """
     try:
         time_us, items = msgpack.unpackb(payload, raw=False, strict_map_key=False)
+        if type(time_us) is not int or type(items) is not list:
+            raise EventError(f"a record of {len(payload)} bytes has no time or no events")
         return time_us, [_decode_event(item) for item in items]
     except EventError:
         raise
@@ -276,6 +278,9 @@ def decode_record(payload: bytes) -> tuple[int, list[Event]]:
 
 
 def _decode_event(item: list[Any]) -> Event:
+    # Of these alone a later version can be told; anything else is no event.
+    if type(item) is not list or type(item[0]) is not int:
+        raise EventError("an event is a list that begins with its code")
     code = item[0]
     kind = EVENT_OF_CODE.get(code)
     if kind is None:

@@ -1,0 +1,194 @@
+"""The events and their bytes, kept for ever: a log of any earlier version must read the same.
+
+The golden file has a line for each event: code, name, and a record with it alone. It is
+rewritten only on purpose, with EVENTS_GOLDEN_REWRITE=1; lines may only be added.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from titan import events as ev
+from titan.model import IndexRange
+
+GOLDEN = Path(__file__).parent / "golden" / "events-1.txt"
+TIME_US = 1_800_000_000_123_456
+
+EXAMPLES: list[ev.Event] = [
+    ev.ClusterCreated(bytes(range(16))),
+    ev.ManagerStarted((1 << 64) - 1, "0.1.0"),
+    ev.JobSubmitted(
+        42, "ada", "Grüße", (b"echo", b"\xff\0", b""), b"/tmp", b"e" * 16, 1500, 1 << 40,
+        (("gpu", 2), ("licence", 1)), -7, (IndexRange(0, 10, 3), IndexRange(11, 12, 1)),
+    ),
+    ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000),
+    ev.TaskAssigned(42, 9_999_999, 2, 3, True, 1, 1, 0),
+    ev.RecallRequested(42, 7, 1),
+    ev.Recalled(42, 7, 1),
+    ev.TaskStarted(42, 7, 1, TIME_US),
+    ev.AttemptEnded(42, 7, 1, 5, 2, -1, 9, TIME_US, TIME_US + 1, 2, 3, 4 << 20, "killed", 5),
+    ev.Adopted(42, 7, 1, TIME_US),
+    ev.WorkerRegistered(
+        3, b"w" * 16, b"i" * 16, "boot", "w1", "127.0.0.1:7", 8000, 1 << 34,
+        (("gpu", 2),), (("zone", "a"),), "0.1.0", b"/out",
+    ),
+    ev.WorkerHeartbeats((1, 2, 300)),
+    ev.WorkerHealthy(3),
+    ev.WorkerUnhealthy(3),
+    ev.WorkerLost(3),
+    ev.WorkerDeregistered(3),
+    ev.EnvironmentStored(b"e" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"), (b"B", b""))),
+    ev.RequestAccepted("ada", b"r" * 16, b"c" * 16, 42, 3),
+]  # fmt: skip
+
+
+def golden_lines() -> list[str]:
+    by_code = sorted(EXAMPLES, key=lambda each: ev.CODE_OF_EVENT[type(each)])
+    return [
+        f"{ev.CODE_OF_EVENT[type(each)]} {type(each).__name__} "
+        f"{ev.encode_record(TIME_US, [each]).hex()}"
+        for each in by_code
+    ]
+
+
+def packed(record: Any) -> bytes:
+    data: bytes = msgpack.packb(record)
+    return data
+
+
+def test_the_golden_file_is_rewritten_only_on_purpose() -> None:
+    if os.environ.get("EVENTS_GOLDEN_REWRITE") != "1":
+        assert GOLDEN.is_file()
+        return
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text("\n".join(golden_lines()) + "\n", encoding="ascii")
+    pytest.fail(f"rewritten: {GOLDEN}")
+
+
+def test_every_event_is_written_as_the_same_bytes_as_ever() -> None:
+    assert golden_lines() == GOLDEN.read_text(encoding="ascii").splitlines()
+
+
+def test_every_golden_record_still_reads_as_the_same_event() -> None:
+    expected = {type(each).__name__: each for each in EXAMPLES}
+    for line in GOLDEN.read_text(encoding="ascii").splitlines():
+        code, name, payload = line.split()
+        time_us, events = ev.decode_record(bytes.fromhex(payload))
+        assert time_us == TIME_US
+        assert events == [expected[name]]
+        assert type(events[0]) is ev.EVENT_OF_CODE[int(code)]
+
+
+def test_there_is_an_example_of_every_event() -> None:
+    assert {type(each) for each in EXAMPLES} == set(ev.EVENT_OF_CODE.values())
+    assert len(EXAMPLES) == len(ev.EVENT_OF_CODE)
+
+
+def test_codes_are_unique_and_every_event_has_one() -> None:
+    kinds = set(ev.Event.__args__)
+    assert kinds == set(ev.CODE_OF_EVENT)
+    assert len(ev.EVENT_OF_CODE) == len(ev.CODE_OF_EVENT) == len(kinds)
+    assert all(ev.EVENT_OF_CODE[code] is kind for kind, code in ev.CODE_OF_EVENT.items())
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda each: type(each).__name__)
+def test_an_event_comes_back_equal_with_all_its_types(event: ev.Event) -> None:
+    _, (back,) = ev.decode_record(ev.encode_record(TIME_US, [event]))
+    assert type(back) is type(event)
+    assert repr(back) == repr(event)
+    assert hash(back) == hash(event), "nothing in it is a list"
+
+
+@given(st.lists(st.sampled_from(EXAMPLES), max_size=8), st.integers(0, 1 << 62))
+def test_a_record_comes_back_in_its_order(events: list[ev.Event], time_us: int) -> None:
+    assert ev.decode_record(ev.encode_record(time_us, events)) == (time_us, events)
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda each: type(each).__name__)
+def test_one_field_more_than_known_is_from_a_later_version(event: ev.Event) -> None:
+    item = [ev.CODE_OF_EVENT[type(event)], *event, 0]
+    with pytest.raises(ev.NewerEvent, match=type(event).__name__):
+        ev.decode_record(packed([TIME_US, [item]]))
+
+
+@pytest.mark.parametrize("code", [0, 16, 17, 19, 99, 1 << 40, -1])
+def test_an_unknown_code_is_from_a_later_version(code: int) -> None:
+    assert code not in ev.EVENT_OF_CODE
+    with pytest.raises(ev.NewerEvent, match=f"code {code} "):
+        ev.decode_record(packed([TIME_US, [[code, 1]]]))
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda each: type(each).__name__)
+def test_a_missing_field_is_an_error(event: ev.Event) -> None:
+    item = [ev.CODE_OF_EVENT[type(event)], *event][:-1]
+    with pytest.raises(ev.EventError) as caught:
+        ev.decode_record(packed([TIME_US, [item]]))
+    assert type(caught.value) is ev.EventError
+
+
+GARBAGE: list[tuple[str, bytes]] = [
+    ("nothing", b""),
+    ("text", b"hello"),
+    ("a number", packed(7)),
+    ("no time", packed([None, []])),
+    ("a time that is a fraction", packed([1.5, []])),
+    ("events that are a map", packed([1, {}])),
+    ("events that are text", packed([1, ""])),
+    ("an event that is a map", packed([1, [{}]])),
+    ("an event that is a number", packed([1, [13]])),
+    ("an event that is bytes", packed([1, [b"\x0d\x01"]])),
+    ("an event that is text", packed([1, ["\r1"]])),
+    ("an empty event", packed([1, [[]]])),
+    ("a code that is a list", packed([1, [[[13], 1]]])),
+    ("a code that is text", packed([1, [["13", 1]]])),
+    ("a code that is true", packed([1, [[True, b"x"]]])),
+    ("a code that is a fraction", packed([1, [[13.0, 1]]])),
+    ("ranges that are a number", packed([1, [[4, 1, 7, 0]]])),
+    ("ranges of too many numbers", packed([1, [[4, 1, [[1, 2, 3, 4]], 0]]])),
+    ("three parts", packed([1, [], 2])),
+    ("something after the end", packed([1, []]) + b"\0"),
+]
+
+
+@pytest.mark.parametrize("payload", [each for _, each in GARBAGE], ids=[n for n, _ in GARBAGE])
+def test_garbage_is_an_error_and_not_a_later_version(payload: bytes) -> None:
+    with pytest.raises(ev.EventError) as caught:
+        ev.decode_record(payload)
+    assert type(caught.value) is ev.EventError
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=lambda each: type(each).__name__)
+def test_a_record_that_ends_early_is_an_error_at_every_length(event: ev.Event) -> None:
+    payload = ev.encode_record(TIME_US, [event])
+    for length in range(len(payload)):
+        with pytest.raises(ev.EventError):
+            ev.decode_record(payload[:length])
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_record_or_an_event_error(payload: bytes) -> None:
+    try:
+        time_us, events = ev.decode_record(payload)
+    except ev.EventError:
+        return
+    assert type(time_us) is int
+    assert all(type(each) in ev.CODE_OF_EVENT for each in events)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 30) | st.binary(max_size=3) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.integers(0, 3), inner),
+    max_leaves=20,
+))  # fmt: skip
+def test_any_msgpack_is_a_record_or_an_event_error(value: Any) -> None:
+    for payload in (packed(value), packed([1, value]), packed([1, [value]])):
+        try:
+            _, events = ev.decode_record(payload)
+        except ev.EventError:
+            continue
+        assert all(type(each) in ev.CODE_OF_EVENT for each in events)
