@@ -1,0 +1,39 @@
+"""Requests that the benchmarks make. By the generated stubs: the client is not what is measured."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from titan.model import TASK_ENDS
+from titan.rpc.v1 import manager_pb2, types_pb2
+
+# About what a login shell exports, so that an environment has its usual size.
+_VARIABLES: Final = [
+    types_pb2.Variable(name=b"VARIABLE_%d" % number, value=b"some value or other" * 2)
+    for number in range(20)
+]
+_ENVIRONMENT: Final = types_pb2.Environment(
+    exported=[types_pb2.Variable(name=b"PATH", value=b"/usr/local/bin:/usr/bin:/bin"), *_VARIABLES]
+)
+
+
+def submit_request(
+    *command: bytes, request_id: bytes, tasks: int = 0
+) -> manager_pb2.SubmitJobRequest:
+    """One job of one cpu; with `tasks` an array of so many."""
+    array = [types_pb2.IndexRange(start=0, stop=tasks, step=1)] if tasks else []
+    job = manager_pb2.JobSpec(
+        name="bench",
+        command=command,
+        cwd=b"/",
+        resources=types_pb2.Resources(cpus_milli=1000),
+        array=array,
+    )
+    return manager_pb2.SubmitJobRequest(
+        request_id=request_id, user="bench", environments=[_ENVIRONMENT], jobs=[job]
+    )
+
+
+def has_ended(job: manager_pb2.Job) -> bool:
+    """Whether nothing changes any more."""
+    return int(job.state) in TASK_ENDS

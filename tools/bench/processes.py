@@ -1,0 +1,155 @@
+"""Starting and ending the processes of a benchmark: a cluster, a server that does nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, TypeVar
+
+import grpc
+import psutil
+
+from titan import paths
+from titan.rpc import access
+from titan.rpc.channel import open_channel
+from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS: Final = 30.0
+
+T = TypeVar("T")
+
+
+class BenchError(Exception):
+    """A benchmark could not be run; the text says why."""
+
+
+def wait_for(find: Callable[[], T | None], what: str) -> T:
+    """What it finds, asked again and again until it does. Raises BenchError."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while (found := find()) is None:
+        if time.monotonic() > deadline:
+            raise BenchError(f"{what} did not come within {DEADLINE_SECONDS:g} s")
+        time.sleep(0.01)
+    return found
+
+
+def command(role: str, *arguments: str) -> list[str]:
+    """What starts a process of that role."""
+    return [sys.executable, "-m", "tools.bench.server", role, *arguments]
+
+
+@contextlib.contextmanager
+def running(
+    directory: Path, role: str, *arguments: str, stop: signal.Signals = signal.SIGTERM
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is ended with that signal, and killed when it does not heed it."""
+    with (directory / f"{role}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command(role, *arguments), cwd=ROOT, env=_environment(directory), stderr=log,
+            stdin=subprocess.DEVNULL, stdout=log,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.send_signal(stop)
+        try:
+            process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def output_of(role: str, *arguments: str) -> float:
+    """The number that a process of that role prints."""
+    done = subprocess.run(command(role, *arguments), cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    return float(done.stdout)
+
+
+@contextlib.contextmanager
+def empty_server(directory: Path) -> Iterator[str]:
+    """A server that answers with nothing; its address."""
+    with running(directory, "empty"):
+        log = directory / "empty.log"
+        yield wait_for(lambda: log.read_text().strip() or None, "the empty server")
+
+
+class Cluster:
+    """A manager, and perhaps one worker, with their directories in one."""
+
+    def __init__(self, directory: Path, manager: subprocess.Popen[bytes]) -> None:
+        content = wait_for(lambda: _read_access(directory, manager), "the manager")
+        self.address = content["address"]
+        self.metadata = access.metadata(content["token"])
+        self.manager = psutil.Process(manager.pid)
+        self.agent: psutil.Process | None = None
+        self.host: psutil.Process | None = None
+
+    def wait_worker(self, agent: subprocess.Popen[bytes]) -> None:
+        """Returns when the worker has registered. Raises BenchError."""
+        self.agent = psutil.Process(agent.pid)
+        with open_channel(self.address) as channel:
+            stub = manager_pb2_grpc.ManagerServiceStub(channel)
+            wait_for(lambda: self._count_healthy(stub, agent) or None, "the worker")
+        self.host = next(
+            each for each in self.agent.children() if "titan.worker.host" in each.cmdline()
+        )
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """What each process has used so far, without its children."""
+        parts = {"manager": self.manager, "agent": self.agent, "host": self.host}
+        return {name: _cpu_seconds(part) for name, part in parts.items() if part is not None}
+
+    def _count_healthy(
+        self, stub: manager_pb2_grpc.ManagerServiceStub, agent: subprocess.Popen[bytes]
+    ) -> int:
+        if agent.poll() is not None:
+            raise BenchError(f"the worker ended with {agent.returncode}; see worker.log")
+        try:
+            stats = stub.GetStats(manager_pb2.GetStatsRequest(), metadata=self.metadata)
+        except grpc.RpcError:
+            return 0
+        return stats.workers["healthy"]
+
+
+@contextlib.contextmanager
+def cluster(directory: Path, *, cpus: int) -> Iterator[Cluster]:
+    """A cluster with one worker of so many cpus; 0: without a worker."""
+    with running(directory, "manager", str(directory / "m")) as manager:
+        here = Cluster(directory, manager)
+        if not cpus:
+            yield here
+            return
+        arguments = (str(directory / "w"), here.address, str(cpus))
+        # Handed back by SIGINT, the task host ends too, and is waited for.
+        with running(directory, "worker", *arguments, stop=signal.SIGINT) as agent:
+            here.wait_worker(agent)
+            try:
+                yield here
+            finally:
+                host = here.host
+        if host is not None and host.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                host.kill()
+
+
+def _read_access(directory: Path, manager: subprocess.Popen[bytes]) -> dict[str, str] | None:
+    if manager.poll() is not None:
+        log = (directory / "manager.log").read_text()
+        raise BenchError(f"the manager ended with {manager.returncode}: {log}")
+    return paths.read_json(directory / "m" / "access.json")
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return os.environ | {"XDG_STATE_HOME": str(directory / "state")}
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)

@@ -1,0 +1,76 @@
+"""(d) Replay of a log, against reading and unpacking the same bytes and doing nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgpack
+
+import wal
+from titan.manager.recovery import replay
+from titan.state.cluster import ClusterState
+from tools.bench.history import write_history
+from tools.bench.processes import ROOT
+from tools.bench.result import Result, alternate
+
+EVENTS: Final = 1_000_000
+EVENTS_QUICK: Final = 2_000
+
+
+def measure(directory: Path, *, rounds: int, events: int) -> list[Result]:
+    """Each in a process of its own, as at a manager's start."""
+    log = directory / "wal"
+    written = write_history(log, events)
+    values, floors, ratios = alternate(
+        rounds, lambda: written / _seconds("replay", log), lambda: written / _seconds("scan", log)
+    )
+    size = sum(path.stat().st_size for path in log.glob("*.wal"))
+    return [
+        Result(
+            part="d",
+            what=f"replay of {written:,} events",
+            unit="events/s",
+            values=values,
+            floor="reading the same log and unpacking its msgpack",
+            floors=floors,
+            ratios=ratios,
+            must="",
+            goal="",
+            details={"log MB": size / 1e6, "bytes/event": size / written},
+        )
+    ]
+
+
+def scan(log: wal.Log) -> None:
+    """The floor."""
+    for _, payload in log.records():
+        msgpack.unpackb(payload, raw=False, strict_map_key=False)
+
+
+def replay_all(log: wal.Log) -> None:
+    """The measure."""
+    replay(log.records(), ClusterState())
+
+
+def _seconds(what: str, directory: Path) -> float:
+    command = [sys.executable, "-m", "tools.bench.replay", what, str(directory)]
+    return float(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def main(what: str, directory: str) -> int:
+    """Prints the seconds that one of them takes, without the check that opening a log makes."""
+    works: dict[str, Callable[[wal.Log], None]] = {"scan": scan, "replay": replay_all}
+    with wal.Log.open(directory) as log:
+        start = time.perf_counter()
+        works[what](log)
+        print(time.perf_counter() - start)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

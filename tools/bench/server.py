@@ -1,0 +1,107 @@
+"""The processes that a benchmark starts: `python -m tools.bench.server ROLE …`.
+
+manager DIR              a manager, as `titan manager`
+worker DIR MANAGER CPUS  a worker, as `titan worker`
+empty                    a gRPC server whose one method does nothing; prints its address
+spawn COUNT AT_ONCE      runs /bin/true so often, that many at once; prints the seconds
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+EMPTY_SERVICE: Final = "titan.bench.Empty"
+EMPTY_METHOD: Final = "Call"
+# Where the loop of posix_spawn and wait writes: to nowhere, as a program without output.
+_DEV_NULL: Final = (
+    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+)
+
+
+def run_manager(directory: str) -> int:
+    """Serves on a free port until SIGTERM."""
+    from titan.manager import main as manager  # noqa: PLC0415  (each role loads its own)
+
+    return manager.run_manager(
+        manager.ManagerOptions(
+            data_directory=Path(directory), listen="127.0.0.1:0", log_level="warning"
+        )
+    )
+
+
+def run_worker(directory: str, address: str, cpus: str) -> int:
+    """Serves until SIGINT, when it hands back what it has."""
+    from titan.worker import main as worker  # noqa: PLC0415
+
+    return worker.run_worker(
+        worker.WorkerOptions(
+            data_directory=Path(directory),
+            name="bench",
+            manager=address,
+            cpus_milli=1000 * int(cpus),
+            log_level="warning",
+        )
+    )
+
+
+def run_empty() -> int:
+    """Serves on a free port until SIGTERM."""
+    asyncio.run(_serve_empty())
+    return 0
+
+
+async def _serve_empty() -> None:
+    import grpc.aio  # noqa: PLC0415
+
+    from titan.rpc.channel import new_aio_server  # noqa: PLC0415
+
+    async def call(_request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        return b""
+
+    server = new_aio_server()
+    handlers: dict[str, Any] = {EMPTY_METHOD: grpc.unary_unary_rpc_method_handler(call)}
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(EMPTY_SERVICE, handlers),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
+    await stop.wait()
+    await server.stop(0)
+
+
+def run_spawn(count: str, at_once: str) -> int:
+    """The least that starting and reaping so many processes costs from Python."""
+    waiting, running = int(count), 0
+    start = time.perf_counter()
+    while waiting or running:
+        while waiting and running < int(at_once):
+            os.posix_spawn("/bin/true", ["/bin/true"], {}, file_actions=_DEV_NULL)
+            waiting -= 1
+            running += 1
+        os.wait()
+        running -= 1
+    print(time.perf_counter() - start, flush=True)
+    return 0
+
+
+_ROLES: Final[dict[str, Callable[..., int]]] = {
+    "manager": run_manager,
+    "worker": run_worker,
+    "empty": run_empty,
+    "spawn": run_spawn,
+}
+
+if __name__ == "__main__":
+    sys.exit(_ROLES[sys.argv[1]](*sys.argv[2:]))
