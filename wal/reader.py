@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
 from wal.directory import DURABLE_NAME, find_segments, join
-from wal.errors import Damaged, NotALog, PositionMismatch, RecordsGone
+from wal.errors import Damaged, NotALog, PositionMismatch, RecordsGone, WalError
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all
 from wal.layout import DURABLE_BYTES, Frame, decode_durable, frame_records
 from wal.record import Position, Record
@@ -64,6 +64,8 @@ class Reader:
         self._durable_lsn = 0
         self._ready: deque[_Ready] = deque()
         self._ready_bytes = 0
+        # Why nothing is read any more, told once what is sound has been handed out.
+        self._refusal: WalError | None = None
         self._split: list[Record] = []  # Records of the first ready frame,
         self._taken = 0  # and how many of them were handed out.
         self._segment = self._open_first()
@@ -93,7 +95,7 @@ class Reader:
         records: list[Record] = []
         size = 0
         while size < READ_BYTES_MAX and (max_records is None or len(records) < max_records):
-            if self._taken == len(self._split) and not self._split_more():
+            if self._taken == len(self._split) and not self._has_more(bool(records)):
                 break
             wanted = None if max_records is None else self._taken + max_records - len(records)
             part = self._split[self._taken : wanted]
@@ -165,11 +167,23 @@ class Reader:
             found = f"{chain:08x} at record {reached}"
             raise PositionMismatch(segment.path, expected, found)
 
+    def _has_more(self, has_some: bool) -> bool:
+        """Split off more records; an error waits for the next call while there are some."""
+        try:
+            return self._split_more()
+        except WalError as error:
+            # What lies behind the place does not count any more.
+            self._ready.clear()
+            self._refusal = error
+            if not has_some:
+                raise
+            return False
+
     def _split_more(self) -> bool:
         """Split off more records; False: there are no more for now."""
         while True:
             if not self._ready:
-                self._gather()
+                self._gather_sound()
                 if not self._ready:
                     return False
             frame, lists = self._ready[0]
@@ -179,6 +193,17 @@ class Reader:
                 return True
             self._ready.popleft()
             self._ready_bytes -= frame.size_bytes
+
+    def _gather_sound(self) -> None:
+        """Gather; what is sound in front of a damaged place comes before the error."""
+        if self._refusal is not None:
+            raise self._refusal
+        try:
+            self._gather()
+        except WalError as error:
+            self._refusal = error
+            if not self._ready:
+                raise
 
     def _gather(self) -> None:
         """Get more durable frames ready, if there are any."""

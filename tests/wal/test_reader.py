@@ -182,6 +182,29 @@ def test_a_flipped_bit_stops_a_reader_and_never_shows_a_wrong_record() -> None:
         file_system.put(path, whole)
 
 
+def test_all_that_is_sound_in_front_of_damage_is_handed_out_before_the_error() -> None:
+    disk, file_system = fake_disk(segment_bytes=1 << 16)
+    written = written_log(disk, frames=6)
+    (path,) = disk.segments()
+    segment = bytearray(file_system.files[path])
+    # The first record of the third frame of two.
+    segment[segment.index(written[4])] ^= 1
+    file_system.put(path, bytes(segment))
+    for max_records in (None, 1, 100):
+        with reader_of(disk) as reader:
+            seen: list[bytes] = []
+            with pytest.raises(Damaged):
+                read_all_by(reader, max_records, seen)
+            assert seen == written[:4], max_records
+            with pytest.raises(Damaged):
+                reader.read()
+
+
+def read_all_by(reader: Reader, max_records: int | None, seen: list[bytes]) -> None:
+    while records := reader.read(max_records):
+        seen += payloads(records)
+
+
 def read_into(seen: list[bytes], disk: Disk) -> None:
     with reader_of(disk) as reader:
         while records := reader.read(1):
