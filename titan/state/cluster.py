@@ -231,6 +231,8 @@ class ClusterState:
         attempt = job.active.get(index)
         if attempt is None or attempt.attempt != event.attempt:
             task_state, worker = self._revive(event, job)
+            if event.start_us:
+                self._note_start(job, event.start_us)
         else:
             if attempt.state is State.SCHEDULED and event.start_us:
                 self._start(event, job, attempt, event.start_us)
@@ -247,8 +249,9 @@ class ClusterState:
             self._back_to_pending(job, index, event.attempt, task_state)
         else:
             self._end_task(job, index, event.attempt, task_state, becomes, event.end_us)
-        if event.state == State.COMPLETED:
-            job.job_class.learn_run(event.end_us - event.start_us)
+        if event.state == State.COMPLETED and event.start_us:
+            # The clock of a worker may step back meanwhile.
+            job.job_class.learn_run(max(event.end_us - event.start_us, 0))
         self._changed(job, before)
 
     def _adopted(self, event: ev.Adopted) -> None:

@@ -108,6 +108,9 @@ class Job:
             return State.FAILED if failed else State.CANCELLED if cancelled else State.COMPLETED
         if running or completed or failed:
             return State.RUNNING
+        # What had started was cancelled, or went down with its worker.
+        if self.start_us and self.tasks_total > 1:
+            return State.RUNNING
         return State.SCHEDULED if scheduled else State.PENDING
 
     def find_task_state(self, index: int) -> State | None:

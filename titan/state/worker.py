@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from titan.events import WorkerRegistered
-from titan.model import Resources, WorkerState
+from titan.model import Resources, State, WorkerState
 from titan.state.attempts import Attempt
 from titan.state.job_class import JobClass
 
@@ -114,7 +114,7 @@ class Worker:
             return
         here.slots += 1
         self._take(job_class.demand, 1)
-        if not attempt.start_us:
+        if attempt.state is State.SCHEDULED:
             here.unstarted[key] = attempt
 
     def start(self, attempt: Attempt, job_class: JobClass) -> None:
