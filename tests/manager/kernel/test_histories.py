@@ -1,0 +1,397 @@
+"""Histories of commands drawn by hypothesis; after each step everything is checked.
+
+`Rig` checks at every record: invariant 5 (a second state, fed with the bytes of the log,
+has the same digest), `check_invariants`, invariant 4 (`check_capacity`), invariant 2 (a
+ledger of its own) and invariant 10 (a refused command leaves no trace). Here invariant 6
+follows every pass, and at the end of a history all is healed and every task has to end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.manager.builders import (
+    SECOND_US,
+    TIMEOUT_US,
+    FakeHost,
+    Rig,
+    could_start,
+    new_job,
+    resources,
+    submit,
+)
+from titan.errors import InvalidJob, NoRoom, NotFound, Refused
+from titan.manager.kernel.commands import (
+    CancelJobs,
+    Held,
+    JobFilter,
+    JobSelector,
+    NewJob,
+    Report,
+    ReportKind,
+    ReportTasks,
+)
+from titan.manager.kernel.outbox import key_of
+from titan.model import AttemptKey, Reason, State, WorkerState
+
+WORKERS = st.integers(0, 3)
+CAPACITIES = [
+    resources(1),
+    resources(2, 8 << 30),
+    resources(4, 4 << 30, gpu=1),
+    resources(4, 16 << 30, gpu=2, licence=3),
+]
+DEMANDS: list[dict[str, Any]] = [
+    {"cpus": 1},
+    {"cpus": 0.5},
+    {"cpus": 2, "memory_bytes": 3 << 30},
+    {"cpus": 1, "named": {"gpu": 1}},
+    {"cpus": 0.001, "named": {"licence": 2, "gpu": 1}},
+    {"cpus": 64},
+]
+ARRAYS: list[tuple[tuple[int, ...], ...]] = [
+    (),
+    (),
+    ((0, 4),),
+    ((0, 9, 3), (9, 11)),
+    ((3, 4), (10, 20, 2), (20, 21)),
+]
+USERS = ["ada", "grace"]
+# Mostly moments, so that tasks prove short; sometimes what trips a timeout.
+DELAYS = [0, 1, 1000, 10_000, 250_000, SECOND_US, 3 * SECOND_US, TIMEOUT_US // 2, TIMEOUT_US]
+
+jobs = st.builds(
+    lambda demand, array, priority: new_job(**demand, array=array, priority=priority),
+    st.sampled_from(DEMANDS),
+    st.sampled_from(ARRAYS),
+    st.sampled_from([0, 0, 5, -5]),
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """A manager, four machines and a network that loses, doubles and delays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rig = Rig()
+        self.hosts = [
+            FakeHost(self.rig, capacity, f"w{at}") for at, capacity in enumerate(CAPACITIES)
+        ]
+        # Calls to a worker that arrive late, held lists and reports that come again.
+        self.late: list[tuple[FakeHost, bytes, tuple[Any, ...]]] = []
+        self.old_lists: list[tuple[FakeHost, bytes, Held]] = []
+        self.old_reports: list[tuple[FakeHost, tuple[Report, ...]]] = []
+        self.requests: dict[bytes, tuple[tuple[NewJob, ...], list[int]]] = {}
+
+    @initialize(wanted=st.lists(jobs, min_size=1, max_size=4), present=st.sets(WORKERS))
+    def begins(self, wanted: list[NewJob], present: set[int]) -> None:
+        for at in sorted(present):
+            self.hosts[at].register()
+        self.rig.submit(*wanted)
+
+    # What goes well ------------------------------------------------------------------------
+
+    @rule(ends=st.integers(0, 3), takes_us=st.sampled_from([100, 1000, 1000, SECOND_US]))
+    def works(self, ends: int, takes_us: int) -> None:
+        """A while without trouble: a pass, calls, reports, the ends of some tasks."""
+        self.passes()
+        for host in self.hosts:
+            if self.is_cut_off(host):
+                continue
+            host.receive_all()
+            host.send_reports()
+        self.rig.tick(takes_us)
+        for host in self.hosts:
+            for key in host.running[:ends]:
+                host.end(key)
+
+    @rule(at=WORKERS, silence_us=st.sampled_from([TIMEOUT_US // 2, TIMEOUT_US]))
+    def falls_silent(self, at: int, silence_us: int) -> None:
+        """One is cut off while the others are heard; it works on."""
+        for _ in range(4):
+            self.rig.tick(silence_us // 4)
+            for other in range(4):
+                if other != at and not self.is_cut_off(self.hosts[other]):
+                    self.beats(other)
+
+    @rule(at=WORKERS, works_on=st.booleans())
+    def was_cut_off_and_comes_back(self, at: int, works_on: bool) -> None:
+        host = self.hosts[at]
+        self.falls_silent(at, TIMEOUT_US)
+        self.rig.tick(0)
+        assert self.is_cut_off(host)
+        if works_on:
+            for key in host.running[:1]:
+                host.end(key)
+        host.register()
+        host.send_reports()
+
+    # Users ---------------------------------------------------------------------------------
+
+    @rule(wanted=st.lists(jobs, min_size=1, max_size=2), user=st.sampled_from(USERS))
+    def submits(self, wanted: list[NewJob], user: str) -> None:
+        try:
+            self.rig.submit(*wanted, user=user)
+        except NoRoom:
+            assert not self.rig.kernel.room
+
+    @rule(wanted=jobs, request=st.integers(1, 3), content=st.binary(max_size=1))
+    def submits_with_a_request_id(self, wanted: NewJob, request: int, content: bytes) -> None:
+        request_id = request.to_bytes(16, "big")
+        command = submit(wanted, request_id=request_id, content=content)
+        known = self.rig.state.requests.get(("ada", request_id))
+        lsn = self.rig.state.lsn
+        try:
+            answer = self.rig.do(command)
+        except NoRoom:
+            assert known is None
+            assert not self.rig.kernel.room
+        except InvalidJob:
+            assert known is not None
+            assert known.content != content
+        else:
+            assert (self.rig.state.lsn == lsn) == (known is not None)
+            if known is not None:
+                assert list(answer.job_ids) == [known.first_job_id]
+
+    @rule(data=st.data(), span=st.none() | st.tuples(st.integers(0, 12), st.integers(1, 9)))
+    def cancels(self, data: st.DataObject, span: tuple[int, int] | None) -> None:
+        job_id = data.draw(st.integers(1, self.rig.state.next_job_id))
+        indexes = () if span is None else ((span[0], span[0] + span[1]),)
+        try:
+            self.rig.cancel(job_id, indexes=indexes, grace_ms=data.draw(st.integers(0, 10)))
+        except NotFound:
+            assert job_id == self.rig.state.next_job_id or indexes
+
+    @rule(
+        user=st.sampled_from(USERS), state=st.sampled_from([*State][:6]), chance=st.integers(0, 3)
+    )
+    def cancels_by_filter(self, user: str, state: State, chance: int) -> None:
+        if chance == 0:
+            self.rig.cancel(filter=JobFilter(states=(state,), user=user))
+
+    # Workers -------------------------------------------------------------------------------
+
+    @rule(at=WORKERS)
+    def calls_in(self, at: int) -> None:
+        self.hosts[at].register()
+
+    @rule(at=WORKERS)
+    def starts_anew(self, at: int) -> None:
+        self.hosts[at].restart_host()
+        self.hosts[at].register()
+
+    @rule(at=WORKERS)
+    def leaves(self, at: int) -> None:
+        host = self.hosts[at]
+        try:
+            host.deregister()
+        except Refused:
+            self.has_no_session(host)
+        else:
+            host.restart_host()
+
+    @rule(at=WORKERS)
+    def beats(self, at: int) -> None:
+        host = self.hosts[at]
+        self.old_lists.append((host, host.session, host.list_held()))
+        self.beat(host, host.list_held())
+
+    @precondition(lambda self: self.old_lists)
+    @rule(data=st.data())
+    def beats_late(self, data: st.DataObject) -> None:
+        host, session, held = self.old_lists.pop(data.draw(st.integers(0, len(self.old_lists) - 1)))
+        if session == host.session:
+            self.beat(host, held)
+
+    @rule(at=WORKERS, count=st.integers(1, 5), answer_arrives=st.booleans())
+    def reports(self, at: int, count: int, answer_arrives: bool) -> None:
+        host = self.hosts[at]
+        self.old_reports.append((host, tuple(host.unacknowledged[:count])))
+        try:
+            host.send_reports(count, answer_arrives=answer_arrives)
+        except Refused:
+            self.has_no_session(host)
+
+    @precondition(lambda self: self.old_reports)
+    @rule(data=st.data())
+    def reports_again(self, data: st.DataObject) -> None:
+        host, batch = self.old_reports.pop(data.draw(st.integers(0, len(self.old_reports) - 1)))
+        if not batch:
+            return
+        try:
+            host.report(*batch)
+        except Refused:
+            # The session has gone, or the batch is of another instance.
+            return
+
+    @rule(
+        at=WORKERS,
+        job_id=st.integers(0, 6),
+        index=st.integers(0, 10),
+        attempt=st.integers(0, 4),
+        kind=st.sampled_from([ReportKind.STARTED, ReportKind.RECALLED]),
+    )
+    def reports_with_a_hole(
+        self, at: int, job_id: int, index: int, attempt: int, kind: ReportKind
+    ) -> None:
+        host = self.hosts[at]
+        key = AttemptKey(1, job_id, index, attempt)
+        applied = host.outbox.applied_seq if host.outbox else 0
+        far = Report(applied + 2 + host.report_seq, key, kind)
+        with pytest.raises(Refused):
+            host.report(far)
+
+    @rule(at=WORKERS, fate=st.sampled_from(["arrives", "arrives", "lost", "answer lost", "late"]))
+    def gets_a_call(self, at: int, fate: str) -> None:
+        host = self.hosts[at]
+        if host.outbox is None or self.is_cut_off(host):
+            return
+        batch = host.next_batch()
+        if batch is None:
+            return
+        state = self.rig.state
+        copy = (
+            batch.dispatch_seq,
+            [(key_of(state, e), state.get_job(e.job_id).job_class.class_id) for e in batch.starts],
+            dict(batch.slots),
+            [(each.key, each.mode) for each in batch.stops],
+        )
+        assert not (batch.starts and batch.stops), "starts or stops, never both"
+        assert host.next_batch() is None, "one batch is under way"
+        if fate in ("arrives", "answer lost"):
+            host.receive_message(*copy)
+        elif fate == "late":
+            self.late.append((host, host.session, copy))
+        if fate == "arrives":
+            host.outbox.acknowledged(batch)
+        else:
+            host.outbox.failed(batch, state)
+
+    @precondition(lambda self: self.late)
+    @rule(data=st.data())
+    def gets_a_late_call(self, data: st.DataObject) -> None:
+        host, session, message = self.late.pop(data.draw(st.integers(0, len(self.late) - 1)))
+        if session == host.session:
+            host.receive_message(*message)
+
+    @rule(at=WORKERS, which=st.integers(0, 3), how=st.sampled_from([0, 0, 0, 1, 2, 3]))
+    def ends_a_task(self, at: int, which: int, how: int) -> None:
+        host = self.hosts[at]
+        if which < len(host.running):
+            self.end(host, host.running[which], how)
+
+    # Time ----------------------------------------------------------------------------------
+
+    @rule(after_us=st.sampled_from(DELAYS), stalled=st.booleans())
+    def ticks(self, after_us: int, stalled: bool) -> None:
+        if stalled:
+            # The loop did not turn: time went on, silence did not.
+            self.rig.now_us += after_us
+            after_us = 0
+        self.rig.tick(after_us)
+
+    @rule()
+    def passes(self) -> None:
+        self.rig.schedule()
+        self.rig.check()
+        if self.rig.kernel.room:
+            assert could_start(self.rig) == [], "invariant 6"
+
+    @rule(room=st.sampled_from([True, True, False]))
+    def has_room(self, room: bool) -> None:
+        self.rig.kernel.room = room
+
+    @rule(chance=st.integers(0, 2))
+    def manager_restarts(self, chance: int) -> None:
+        if chance == 0:
+            self.rig.restart()
+
+    @rule(grace_ms=st.sampled_from([-1, 24 * 3600 * 1000 + 1]))
+    def asks_for_nonsense(self, grace_ms: int) -> None:
+        for command in (
+            CancelJobs(selectors=(JobSelector(job_id=1),), filter=None, grace_ms=grace_ms),
+            CancelJobs(selectors=(), filter=None, grace_ms=0),
+            submit(new_job(cpus=-1)),
+            submit(new_job(), new_job(array=[(3, 2)])),
+            submit(new_job(), request_id=b"short"),
+            ReportTasks(session=b"nobody's", first_seq=1, last_seq=1, reports=()),
+        ):
+            with pytest.raises((InvalidJob, Refused)):
+                self.rig.do(command)
+        with pytest.raises(NotFound):
+            self.rig.cancel(1 << 40)
+
+    # The end -------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        """With everything healed, every task that fits somewhere ends, and nothing is held."""
+        rig = self.rig
+        rig.kernel.room = True
+        for _ in range(400):
+            rig.tick(250_000)
+            for host in self.hosts:
+                if self.is_cut_off(host):
+                    host.register()
+                host.heartbeat()
+                host.receive_all()
+                for key in host.running:
+                    host.end(key)
+                host.send_reports()
+            rig.schedule()
+            assert could_start(rig) == [], "invariant 6"
+            if self.is_done():
+                break
+        assert self.is_done(), f"tasks by state: {rig.state.task_counts}"
+        for host in self.hosts:
+            assert not host.held, "invariant 8: a task that ended holds nothing"
+            worker = rig.state.get_worker(host.number)
+            assert worker.free == worker.capacity, "invariant 8"
+        for job_id, job in rig.state.jobs.items():
+            assert job.counts == rig.ledger.counts(job_id), "invariant 2"
+        super().teardown()
+
+    def is_done(self) -> bool:
+        fits = [
+            job
+            for job in self.rig.state.live_jobs.values()
+            if any(job.demand.fits_in(each) for each in CAPACITIES)
+        ]
+        return not fits and not any(host.held for host in self.hosts)
+
+    # Helpers -------------------------------------------------------------------------------
+
+    def beat(self, host: FakeHost, held: Held) -> None:
+        try:
+            host.heartbeat(held)
+        except Refused:
+            self.has_no_session(host)
+        else:
+            worker = self.rig.state.get_worker(host.number)
+            if self.rig.kernel.room:
+                assert worker.state is WorkerState.HEALTHY
+
+    def end(self, host: FakeHost, key: AttemptKey, how: int) -> None:
+        if how == 0:
+            host.end(key)
+        elif how == 1:
+            host.end(key, State.FAILED)
+        elif how == 2:
+            host.end(key, State.FAILED, reason=Reason.SIGNAL, exit_code=-1, signal=9)
+        else:
+            host.end(key, State.FAILED, reason=Reason.LAUNCH_ERROR, exit_code=-1, detail="no")
+
+    def is_cut_off(self, host: FakeHost) -> bool:
+        return host.session not in self.rig.kernel.sessions
+
+    def has_no_session(self, host: FakeHost) -> None:
+        assert self.is_cut_off(host)
+
+
+Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=50)
+TestHistories = Histories.TestCase
