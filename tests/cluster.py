@@ -223,6 +223,16 @@ class Cluster:
         }
         return subprocess.Popen([*PYTHON_TITAN, *arguments], **settings)
 
+    def wait_connected(self, process: subprocess.Popen[bytes]) -> None:
+        """Until the command has reached the manager."""
+        _, port = self.address.split(":")
+
+        def is_connected() -> bool:
+            connections = psutil.Process(process.pid).net_connections("tcp")
+            return any(getattr(each.raddr, "port", 0) == int(port) for each in connections)
+
+        wait_until(is_connected, "the command reaches the manager")
+
     def titan(
         self, *arguments: str | bytes, seconds: float = DEADLINE_SECONDS, **settings: Any
     ) -> subprocess.CompletedProcess[bytes]:

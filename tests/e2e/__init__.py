@@ -1,0 +1,1 @@
+"""Whole clusters from the outside: manager, workers, task hosts, commands, each a process."""

@@ -1,0 +1,198 @@
+"""What becomes of tasks when one of the processes around them is ended, by kill -9 or politely."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import Cluster, wait_until
+from tests.e2e.tasks import Gate, is_alive
+from titan import Client
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster in which silence counts after two seconds."""
+    with Cluster(tmp_path / "cluster") as made:
+        yield made
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    """Where tasks wait."""
+    return Gate(tmp_path)
+
+
+def wait_state(client: Client, job_id: int, state: str) -> dict[str, object]:
+    """The job once it is in that state."""
+
+    def shown() -> dict[str, object]:
+        view = client.show(job_id)
+        return view if view["state"] == state else {}
+
+    return wait_until(shown, f"job {job_id} is {state}")
+
+
+def names_of(events: list[dict[str, object]], job_id: int) -> list[str]:
+    """A job's events in order."""
+    return [str(event["event"]) for event in events if event.get("job_id") == job_id]
+
+
+def test_tasks_of_a_worker_that_lost_power_run_again_elsewhere_after_the_timeout(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager("--heartbeat-timeout", "2s")
+    first = cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 7"), shell=True, array="0-1")
+        gate.wait_runs(2)
+        cluster.start_worker("w2", "--cpus", "2")
+        cut_at = time.monotonic()
+        first.kill_all()
+        assert not any(is_alive(pid) for pid, _ in gate.runs())
+        runs = gate.wait_runs(4)
+        assert time.monotonic() - cut_at > 1.5, "it was silent for the timeout first"
+        assert sorted(name for _, name in runs[2:]) == [f"{job.id}.0.2", f"{job.id}.1.2"]
+        assert {worker["name"]: worker["state"] for worker in client.workers()} == {
+            "w1": "DISCONNECTED",
+            "w2": "HEALTHY",
+        }
+        gate.open()
+        view = job.wait(20)
+    assert (view["state"], view["exit_code"], view["attempts_total"]) == ("FAILED", 7, 4)
+    told = sorted(
+        (each["index"], each["attempt"], each["worker"], each["state"], each["reason"])
+        for each in view["attempts"]
+    )
+    assert told == [
+        (0, 1, "w1", "LOST", "WORKER_LOST"),
+        (0, 2, "w2", "FAILED", "EXIT"),
+        (1, 1, "w1", "LOST", "WORKER_LOST"),
+        (1, 2, "w2", "FAILED", "EXIT"),
+    ]
+
+    events = cluster.dump()
+    (lost,) = [event for event in events if event["event"] == "WorkerLost"]
+    ends = [event for event in events if event["event"] == "AttemptEnded"]
+    assert [(e["index"], e["attempt"], e["state"], e["task_state"]) for e in ends[:2]] == [
+        (0, 1, "LOST", "PENDING"),
+        (1, 1, "LOST", "PENDING"),
+    ]
+    assert {event["lsn"] for event in ends[:2]} == {lost["lsn"]}, "in the record of the loss"
+    again = [e for e in events if e["event"] == "TaskAssigned" and e["attempt"] == 2]
+    assert [(e["index"], e["worker"]) for e in again] == [(0, 2), (1, 2)]
+    assert all(event["lsn"] >= lost["lsn"] for event in again)
+
+
+def test_tasks_run_on_while_the_manager_is_gone_and_their_ends_are_told_to_the_next(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager()
+    cluster.start_worker("w1", "--cpus", "4")
+    with cluster.client() as client:
+        waiting = client.submit(gate.line("exit 3"), shell=True)
+        other = Gate(gate.path.parent, "other")
+        ends_meanwhile = client.submit(other.line("exit 4"), shell=True)
+        gate.wait_runs(1)
+        ((pid, _),) = other.wait_runs(1)
+        cluster.kill_manager()
+        other.open()
+        wait_until(lambda: not is_alive(pid), "a task ends while there is no manager")
+        cluster.start_manager()
+        ended = ends_meanwhile.wait(20)
+        assert (ended["exit_code"], ended["attempts_total"]) == (4, 1)
+        assert waiting.show()["state"] == "RUNNING"
+        gate.open()
+        view = waiting.wait(20)
+        assert (view["exit_code"], view["attempts_total"]) == (3, 1)
+    assert len(gate.runs()) == len(other.runs()) == 1
+    assert names_of(cluster.dump(), waiting.id) == [
+        "JobSubmitted", "TaskAssigned", "TaskStarted", "AttemptEnded",
+    ]  # fmt: skip
+
+
+def test_an_agent_that_was_killed_is_followed_by_one_that_takes_up_the_host_and_its_tasks(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager("--heartbeat-timeout", "20s")
+    agent = cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 5"), shell=True)
+        ((pid, _),) = gate.wait_runs(1)
+        wait_state(client, job.id, "RUNNING")
+        host_pid = agent.host_pid
+        agent.kill()
+        assert is_alive(pid)
+        assert is_alive(host_pid)
+        following = cluster.start_worker("w1", "--cpus", "2")
+        assert f"the task host is pid {host_pid}, with 1 attempts" in following.log
+        assert job.show()["state"] == "RUNNING"
+        gate.open()
+        view = job.wait(20)
+        assert (view["exit_code"], view["attempts_total"]) == (5, 1)
+        assert len(client.workers()) == 1, "it is the same worker"
+    assert len(gate.runs()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_manager_told_to_stop_ends_its_log_and_exits_with_0_while_tasks_run_on(
+    cluster: Cluster, gate: Gate, number: signal.Signals
+) -> None:
+    manager = cluster.start_manager()
+    cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 6"), shell=True)
+        ((pid, _),) = gate.wait_runs(1)
+        # Somebody who waits for news does not hold it up.
+        watching = cluster.popen("wait", str(job.id))
+        cluster.wait_connected(watching)
+        wait_state(client, job.id, "RUNNING")
+        began = time.monotonic()
+        assert manager.end(number) == 0
+        assert time.monotonic() - began < 5
+        assert "the manager stopped" in manager.log
+        assert "Traceback" not in manager.log
+        assert is_alive(pid)
+        (segment,) = (cluster.manager_directory / "wal").glob("*.wal")
+        # Preallocated space is given back only at the clean end.
+        assert segment.stat().st_size < 100_000
+        again = cluster.start_manager()
+        assert "WARNING" not in again.log.partition("is ready")[0]
+        gate.open()
+        assert job.wait(20)["exit_code"] == 6
+        _, told = watching.communicate(timeout=20)
+        assert watching.returncode == 6, told
+        assert told.count(b"lost the manager") == 1
+        assert b"Traceback" not in told
+    assert len(gate.runs()) == 1
+
+
+def test_a_worker_interrupted_hands_its_tasks_back_and_they_run_elsewhere(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager()
+    first = cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 8"), shell=True)
+        ((pid, _),) = gate.wait_runs(1)
+        wait_state(client, job.id, "RUNNING")
+        cluster.start_worker("w2", "--cpus", "2")
+        host_pid = first.host_pid
+        assert first.end(signal.SIGINT) == 0
+        assert not is_alive(pid)
+        wait_until(lambda: not is_alive(host_pid), "its host ends with it")
+        gate.wait_runs(2)
+        assert [worker["name"] for worker in client.workers()] == ["w2"]
+        gate.open()
+        view = job.wait(20)
+    assert [name for _, name in gate.runs()] == [f"{job.id}.0.1", f"{job.id}.0.2"]
+    assert (view["exit_code"], view["attempts_total"]) == (8, 2)
+    assert [(each["worker"], each["state"]) for each in view["attempts"]] == [
+        ("w1", "LOST"),
+        ("w2", "FAILED"),
+    ]
+    assert "Traceback" not in first.log
