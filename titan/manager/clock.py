@@ -34,11 +34,12 @@ class TurnClock:
 
     def __init__(self) -> None:
         self._late_us = 0
-        self._due_us = time.monotonic_ns() // 1000
+        self._start_us = time.monotonic_ns() // 1000
+        self._due_us = self._start_us
 
     def turned_us(self) -> int:
-        """Time as far as the loop turned, from an arbitrary start."""
-        return time.monotonic_ns() // 1000 - self._late_us
+        """Time as far as the loop turned, from 0, where the kernel begins to wait for workers."""
+        return time.monotonic_ns() // 1000 - self._start_us - self._late_us
 
     def note_turn(self, interval_us: int) -> bool:
         """The loop turned; the next turn is due in so long. False when this one came too late."""
