@@ -559,7 +559,7 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
 
 
 def check_refused(
-    rig: Rig, command: Command, error: type[TitanError], *, match: str = ""
+    rig: Rig, command: Command, error: type[TitanError], *, match: str | None = None
 ) -> TitanError:
     """The command is refused with a sentence and changes nothing (invariant 10)."""
     before = digest(rig.state)

@@ -143,13 +143,13 @@ class Outbox:
     def was_held(self, attempt: Attempt, held: Held) -> bool:
         """Whether the absence of the attempt from that list means something.
 
-        It does for what was sent with that batch or before it, once every event up to
-        the list's has been applied.
+        It does for what was sent with that batch or before it, and for what was held
+        when the session began, once every event up to the list's has been applied.
         """
-        sent = self._sent.get((attempt.job_id, attempt.index))
-        return (
-            sent is not None and sent <= held.dispatch_seq and self.applied_seq >= held.report_seq
-        )
+        key = (attempt.job_id, attempt.index)
+        if key in self._starts:
+            return False
+        return self._sent.get(key, 0) <= held.dispatch_seq and self.applied_seq >= held.report_seq
 
     def _take_starts(self, state: ClusterState) -> list[Attempt]:
         taken: list[Attempt] = []

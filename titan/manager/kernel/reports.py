@@ -81,6 +81,13 @@ def may_be_adopted(desk: Desk, outbox: Outbox, key: AttemptKey) -> bool:
     return desk.state.get_worker(outbox.worker).has_room(job.demand)
 
 
+def has_ended(desk: Desk, key: AttemptKey) -> bool:
+    """Whether that very attempt is known to have ended other than with its worker."""
+    job = find_job(desk, key)
+    record = job.ended.find(key.index, key.attempt) if job and job.ended else None
+    return record is not None and record.state != State.LOST
+
+
 def adopt(desk: Desk, key: AttemptKey, start_us: int) -> None:
     """An attempt that was given up counts again."""
     desk.emit(ev.Adopted(key.job_id, key.index, key.attempt, start_us))
@@ -95,7 +102,7 @@ def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
         return
     if may_be_adopted(desk, outbox, key):
         adopt(desk, key, report.start_us)
-    elif not _has_ended(desk, key):
+    elif not has_ended(desk, key):
         desk.stop_stray(outbox, key)
 
 
@@ -147,13 +154,6 @@ def _recalled(desk: Desk, outbox: Outbox, report: Report) -> None:
     desk.emit(ev.Recalled(key.job_id, key.index, key.attempt))
     outbox.forget(attempt, key)
     desk.schedule_wanted = True
-
-
-def _has_ended(desk: Desk, key: AttemptKey) -> bool:
-    """Whether that very attempt is known to have ended other than with its worker."""
-    job = find_job(desk, key)
-    record = job.ended.find(key.index, key.attempt) if job and job.ended else None
-    return record is not None and record.state != State.LOST
 
 
 _OUTCOMES = {

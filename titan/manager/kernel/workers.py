@@ -16,8 +16,15 @@ from titan.manager.kernel.commands import (
 )
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
-from titan.manager.kernel.reports import adopt, find_attempt, may_be_adopted
-from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, Resources, State, WorkerState
+from titan.manager.kernel.reports import adopt, find_attempt, has_ended, may_be_adopted
+from titan.model import (
+    CPUS_MILLI_MAX,
+    MEMORY_BYTES_MAX,
+    NAMED_RESOURCE_MAX,
+    Resources,
+    State,
+    WorkerState,
+)
 from titan.state.worker import Worker
 
 # The heartbeats of so long go into one event.
@@ -162,6 +169,9 @@ def _check_registration(desk: Desk, command: RegisterWorker) -> None:
         raise InvalidJob(f"a worker cannot have {capacity.cpus_milli / 1000:g} cpus")
     if not (0 <= capacity.memory_bytes <= MEMORY_BYTES_MAX):
         raise InvalidJob(f"a worker cannot have {capacity.memory_bytes} bytes of memory")
+    for name, count in capacity.named:
+        if not name or not 0 < count <= NAMED_RESOURCE_MAX:
+            raise InvalidJob(f"a worker cannot have {name}={count}")
     if not command.name or len(command.name) > 255 or not command.instance:
         raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
     foreign = command.cluster_id not in (b"", desk.state.cluster_id)
@@ -216,7 +226,8 @@ def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
             continue
         if each.state is HeldState.RUNNING and may_be_adopted(desk, outbox, each.key):
             adopt(desk, each.key, each.start_us)
-        else:
+        elif not has_ended(desk, each.key):
+            # An older list still names what has ended since.
             desk.stop_stray(outbox, each.key)
 
 
