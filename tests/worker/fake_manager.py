@@ -97,7 +97,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         self.registrations.append(request)
         if request.instance != self.instance:
             self.instance = request.instance
-            self.report_seq = 0
+            self.report_seq = request.acknowledged_seq
         self.session = b"session %d" % next(self._sessions)
         self._dispatch_seq = 0
         if self._channel is not None:

@@ -98,6 +98,10 @@ class HostDriver:
         assert self._connection is not None
         self._connection.sendall(protocol.encode(message))
 
+    def send_raw(self, data: bytes) -> None:
+        assert self._connection is not None
+        self._connection.sendall(data)
+
     def run(self, *command: str | bytes, job_id: int = 1, **batch: object) -> AttemptKey:
         """Start a job of one task."""
         self.send_batch(builders.batch(builders.launch(*command, job_id=job_id), **batch))  # type: ignore[arg-type]
@@ -117,24 +121,28 @@ class HostDriver:
     def _receive(self) -> protocol.Message:
         assert self._connection is not None
         self._connection.settimeout(DEADLINE_SECONDS)
-        while True:
-            data = self._connection.recv(1 << 18)
-            assert data, f"the host closed the connection: {self.log()}"
+        while data := self._connection.recv(1 << 18):
             for message in self._decoder.feed(data):
-                # Tests have one message in flight when they ask for one.
                 return message
+        raise AssertionError(f"the host closed the connection: {self.log()}")
 
     def pump(self) -> bool:
         """Take in what the host says next; False at the end of it."""
         assert self._connection is not None
         self._connection.settimeout(DEADLINE_SECONDS)
-        data = self._connection.recv(1 << 18)
-        for message in self._decoder.feed(data):
+        # What came together with the welcome is there already.
+        messages = list(self._decoder.feed(b""))
+        if not messages:
+            data = self._connection.recv(1 << 18)
+            if not data:
+                return False
+            messages = list(self._decoder.feed(data))
+        for message in messages:
             if isinstance(message, protocol.Reports):
                 self.reports += message.reports
             elif isinstance(message, protocol.LeftAll):
                 self.left = True
-        return bool(data)
+        return True
 
     def wait_until(self, condition: Callable[[], T | None]) -> T:
         """Take in what the host says until the condition is true of it."""

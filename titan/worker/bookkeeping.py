@@ -1,9 +1,11 @@
 """What the task host decides: who runs, who waits, what is reported, what is written down.
 
 Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
-performed in their order by a shell: `host.py` with real processes, the simulation with
-invented ones. The shell's duties:
+performed by a shell: `host.py` with real processes, the simulation with invented ones. The
+shell's duties:
 
+* Actions are performed in order, as from one queue: those that come of an action go behind
+  all that were there. Else reports would leave in another order than they are numbered.
 * `Journal(record)` is on file before any later action is performed. After a crash,
   `records.recover` reads them back.
 * `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`.

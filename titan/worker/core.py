@@ -198,9 +198,10 @@ class Core:
         return []
 
     def host_reported(self, reports: Sequence[Report]) -> list[Action]:
-        """The host made reports, in order."""
+        """The host made reports, in order; those that it told before are passed over."""
         for report in reports:
-            self._note(report)
+            if report.seq > self._report_seq:
+                self._note(report)
         return self._send_reports()
 
     def host_left(self) -> list[Action]:

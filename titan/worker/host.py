@@ -128,17 +128,15 @@ class Host:
                     f"{version[0]}.{version[1]}, this agent {hello.major}.{hello.minor}: use the "
                     "older Titan, or stop the tasks and the host first"
                 )
-            self._link.send(protocol.Refused(*version, sentence, self._book.is_leaving))
+            self._link.greet(protocol.Refused(*version, sentence, self._book.is_leaving))
             return
         if hello.worker_name != self._worker_name:
             self._worker_name = hello.worker_name
             self._rewrite_journal()
         self._meet(hello.worker_name, hello.manager)
         self._detach_seconds = hello.detach_limit_ms / 1000
-        # What was not sent yet is in the welcome.
-        self._perform_all()
-        self._reports.clear()
-        self._link.send(
+        # It holds reports that are still to be emitted, too: the agent passes over repeats.
+        self._link.greet(
             protocol.Welcome(
                 *version,
                 self._instance,
@@ -196,10 +194,6 @@ class Host:
             self._spawner.leave_directory()
         if signals:
             self._send_signals(signals)
-
-    def _perform_all(self) -> None:
-        while self._actions:
-            self._perform()
 
     def _spawn(self, action: bookkeeping.Spawn) -> None:
         key = action.key

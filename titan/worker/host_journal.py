@@ -35,8 +35,8 @@ from titan.worker.records import (
 )
 
 FORMAT: Final = 1
-# Where compaction is first thought of: some thousand attempts.
-COMPACT_BYTES_MIN: Final = 1 << 20
+# Where compaction is first thought of: about a thousand attempts.
+COMPACT_BYTES_MIN: Final = 256 << 10
 
 _FRAME: Final = struct.Struct("<II")
 _HEADER_CODE: Final = 0
@@ -90,7 +90,7 @@ class HostJournal:
     def rewrite(self, header: Header, records: Iterable[Record], ticks: int) -> None:
         """Begin anew with these records, at once or not at all. Raises OSError."""
         frames = [_encode((ticks, _HEADER_CODE, *header))]
-        frames += [_encode((ticks, _CODES[type(record)], *record)) for record in records]
+        frames += [encode_record(record, ticks) for record in records]
         content = b"".join(frames)
         temporary = self._path.with_name(self._path.name + ".new")
         descriptor = os.open(
@@ -110,7 +110,7 @@ class HostJournal:
 
     def append(self, record: Record, ticks: int) -> None:
         """Add a record; it is on file after `flush`."""
-        self._pending.append(_encode((ticks, _CODES[type(record)], *record)))
+        self._pending.append(encode_record(record, ticks))
 
     def flush(self) -> None:
         """Write what was added. Raises OSError: then nothing of it is written, and it is kept."""
@@ -178,6 +178,11 @@ def _record(code: int, fields: list[Any]) -> Record:
 
 
 _KINDS: Final = {code: kind for kind, code in _CODES.items()}
+
+
+def encode_record(record: Record, ticks: int) -> bytes:
+    """The frame of a record."""
+    return _encode((ticks, _CODES[type(record)], *record))
 
 
 def _encode(value: tuple[Any, ...]) -> bytes:

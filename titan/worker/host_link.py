@@ -21,8 +21,9 @@ _log = logging.getLogger(__name__)
 class HostLink:
     """Accepts agents, cuts what they send into messages, sends without blocking.
 
-    `on_message` is called for each message, also while `send` or a newer agent closes the
-    link. An agent counts as there from its `Hello`.
+    `on_message` is called for each message, also while a newer agent closes the older one's
+    link. Until `greet` an agent is sent nothing: what it is told first is the answer to its
+    hello, and that holds all that happened before.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class HostLink:
         self._decoder = protocol.Decoder()
         self._unsent = bytearray()
         self._is_writing = False
+        self._is_greeted = False
         selector.register(listener, selectors.EVENT_READ, self._accept)
 
     @property
@@ -45,9 +47,14 @@ class HostLink:
         """Whether somebody is connected."""
         return self._connection is not None
 
+    def greet(self, answer: protocol.Welcome | protocol.Refused) -> None:
+        """Queue the answer to a hello."""
+        self._is_greeted = True
+        self.send(answer)
+
     def send(self, message: protocol.Message) -> None:
-        """Queue the message for the agent; without one it is dropped."""
-        if self._connection is not None:
+        """Queue the message for the agent; without one, or before `greet`, it is dropped."""
+        if self._is_greeted:
             self._unsent += protocol.encode(message)
 
     def flush(self) -> None:
@@ -79,6 +86,7 @@ class HostLink:
         connection.close()
         self._unsent.clear()
         self._is_writing = False
+        self._is_greeted = False
 
     def close(self) -> None:
         """Close everything."""

@@ -1,0 +1,379 @@
+"""What the agent decides."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import pytest
+
+from tests.worker.builders import batch, key, launch
+from titan.model import Reason, State
+from titan.worker.actions import (
+    Action,
+    BeatEvery,
+    Deregister,
+    KeepIdentity,
+    Level,
+    PassAcknowledged,
+    PassCluster,
+    PassLeave,
+    PassStart,
+    PassStop,
+    Quit,
+    Register,
+    Say,
+    SendHeartbeat,
+    SendReports,
+)
+from titan.worker.core import (
+    BATCH_REPORTS_MAX,
+    RETRY_MAX_US,
+    RETRY_REFUSED_US,
+    Core,
+    Failure,
+    HostState,
+    Verdict,
+)
+from titan.worker.messages import (
+    Held,
+    HeldAttempt,
+    HeldState,
+    Report,
+    ReportKind,
+    Stop,
+    StopMode,
+)
+
+A = TypeVar("A", bound=Action)
+
+
+def the(kind: type[A], actions: list[Action]) -> A:
+    """The one action of that kind."""
+    (found,) = [action for action in actions if isinstance(action, kind)]
+    return found
+
+
+def started(seq: int, index: int = 0) -> Report:
+    return Report(seq, ReportKind.STARTED, key(index=index), start_us=1_000)
+
+
+def ended(seq: int, index: int = 0) -> Report:
+    return Report(
+        *(seq, ReportKind.ENDED, key(index=index), State.COMPLETED, Reason.EXIT, 0),
+        start_us=1_000,
+        end_us=2_000,
+    )
+
+
+def host_state(*reports: Report, live: tuple[HeldAttempt, ...] = ()) -> HostState:
+    return HostState(
+        instance=b"I",
+        cluster_id=b"C" if reports or live else b"",
+        live=live,
+        reports=reports,
+        report_seq=reports[-1].seq if reports else 0,
+    )
+
+
+def register(core: Core, call: int, session: bytes = b"S1", cluster: bytes = b"C") -> list[Action]:
+    return core.registered(
+        call, worker_id=b"W", session=session, cluster_id=cluster, heartbeat_interval_ms=3_000
+    )
+
+
+def registered() -> Core:
+    """An agent in session S1, with a host that holds nothing."""
+    core = Core(b"W")
+    register(core, the(Register, core.host_connected(host_state())).call)
+    return core
+
+
+# Registration -----------------------------------------------------------------------------------
+
+
+def test_a_new_worker_registers_with_nothing_and_keeps_the_id_it_is_given() -> None:
+    core = Core(b"")
+    assert core.host_connected(host_state()) == [
+        Register(1, 0, b"", b"I", b"", Held((), 0, 0), 0),
+    ]
+    assert register(core, 1) == [KeepIdentity(b"W"), PassCluster(b"C"), BeatEvery(3_000)]
+    assert (core.session, core.worker_id) == (b"S1", b"W")
+
+
+def test_it_registers_with_all_that_the_host_holds_and_then_reports_again() -> None:
+    core = Core(b"W")
+    live = (HeldAttempt(key(index=1), HeldState.RUNNING, 900),)
+    call = the(Register, core.host_connected(host_state(ended(7), live=live)))
+    assert call.cluster_id == b"C"
+    assert call.held == Held((*live, HeldAttempt(key(), HeldState.ENDED, 1_000)), 0, 7)
+    assert call.acknowledged_seq == 6
+    assert register(core, call.call) == [
+        BeatEvery(3_000),
+        SendReports(2, 0, b"S1", 7, 7, (ended(7),)),
+    ]
+
+
+def test_a_host_that_holds_nothing_belongs_to_no_cluster() -> None:
+    core = Core(b"W")
+    state = HostState(instance=b"I", cluster_id=b"old", live=(), reports=(), report_seq=4)
+    assert the(Register, core.host_connected(state)).cluster_id == b""
+    assert PassCluster(b"C") in register(core, 1)
+
+
+def test_a_changed_id_is_kept_and_told() -> None:
+    core = Core(b"other")
+    actions = register(core, the(Register, core.host_connected(host_state())).call)
+    assert KeepIdentity(b"W") in actions
+    assert the(Say, actions).level == Level.WARNING
+
+
+def test_an_unreachable_manager_is_tried_for_ever_ever_more_slowly_and_told_once() -> None:
+    core = Core(b"W")
+    actions = core.host_connected(host_state())
+    delays = []
+    said: list[Say] = []
+    for _ in range(8):
+        call = the(Register, actions)
+        delays.append(call.delay_us)
+        actions = core.failed(call.call, Failure.UNREACHABLE, "no answer")
+        said += [action for action in actions if isinstance(action, Say)]
+    assert delays[:4] == [0, 100_000, 200_000, 400_000]
+    assert delays[-1] == RETRY_MAX_US
+    assert [say.level for say in said] == [Level.WARNING]
+    actions = register(core, the(Register, actions).call)
+    assert the(Say, actions).message == "the manager is back"
+
+
+def test_a_refused_registration_is_told_and_asked_again_slowly() -> None:
+    core = Core(b"W")
+    call = the(Register, core.host_connected(host_state())).call
+    actions = core.failed(call, Failure.REFUSED, "it holds attempts of cluster X")
+    assert "it holds attempts of cluster X" in the(Say, actions).message
+    assert the(Say, actions).level == Level.ERROR
+    assert the(Register, actions).delay_us == RETRY_REFUSED_US
+
+
+def test_a_lost_session_is_registered_again_whoever_notices() -> None:
+    core = registered()
+    beat = the(SendHeartbeat, core.heartbeat_due())
+    actions = core.failed(beat.call, Failure.UNREGISTERED, "")
+    assert the(Register, actions).delay_us == 0
+    assert not core.is_registered
+    register(core, the(Register, actions).call, b"S2")
+    report = the(SendReports, core.host_reported([started(1)]))
+    assert report.session == b"S2"
+    assert the(Register, core.failed(report.call, Failure.UNREGISTERED, ""))
+
+
+def test_a_late_answer_to_an_old_registration_changes_nothing() -> None:
+    core = Core(b"W")
+    first = the(Register, core.host_connected(host_state())).call
+    second = the(Register, core.failed(first, Failure.UNREACHABLE, "")).call
+    assert register(core, first, b"old") == []
+    assert not core.awaits(first)
+    register(core, second, b"new")
+    assert core.session == b"new"
+
+
+def test_another_host_is_another_registration() -> None:
+    core = registered()
+    core.start(b"S1", 1, batch(launch()))
+    assert core.host_lost() == []
+    assert not core.is_registered
+    assert core.heartbeat_due() == []
+    state = HostState(instance=b"J", cluster_id=b"C", live=(), reports=(), report_seq=0)
+    call = the(Register, core.host_connected(state))
+    assert (call.instance, call.held) == (b"J", Held((), 0, 0))
+
+
+# The manager's calls ----------------------------------------------------------------------------
+
+
+def test_a_batch_is_passed_on_once() -> None:
+    core = registered()
+    todo = batch(launch())
+    assert core.start(b"S1", 1, todo) == (Verdict.ACCEPTED, [PassStart(todo)])
+    assert core.start(b"S1", 1, todo) == (Verdict.ACCEPTED, [])
+    assert core.held() == Held((HeldAttempt(key(), HeldState.QUEUED, 0),), 1, 0)
+
+
+def test_starts_and_stops_share_their_numbers() -> None:
+    core = registered()
+    stops = (Stop(key(), StopMode.CANCEL, 0),)
+    assert core.stop(b"S1", 4, stops) == (Verdict.ACCEPTED, [PassStop(stops)])
+    assert core.start(b"S1", 3, batch(launch())) == (Verdict.ACCEPTED, [])
+    assert core.held() == Held((), 4, 0)
+
+
+def test_another_session_is_refused_and_a_session_to_come_is_waited_for() -> None:
+    core = registered()
+    assert core.start(b"S0", 9, batch(launch())) == (Verdict.UNKNOWN_SESSION, [])
+    assert core.start(b"", 9, batch(launch())) == (Verdict.UNKNOWN_SESSION, [])
+    core = Core(b"W")
+    core.host_connected(host_state())
+    assert core.start(b"S1", 1, batch(launch())) == (Verdict.REGISTERING, [])
+
+
+def test_batches_are_numbered_anew_in_each_session() -> None:
+    core = registered()
+    core.start(b"S1", 5, batch(launch()))
+    beat = the(SendHeartbeat, core.heartbeat_due())
+    again = the(Register, core.failed(beat.call, Failure.UNREGISTERED, ""))
+    assert again.held.dispatch_seq == 0
+    register(core, again.call, b"S2")
+    verdict, actions = core.start(b"S2", 1, batch(launch(job_id=2)))
+    assert (verdict, len(actions)) == (Verdict.ACCEPTED, 1)
+
+
+def test_a_heartbeat_tells_what_is_held_and_is_not_sent_twice_at_once() -> None:
+    core = registered()
+    core.start(b"S1", 1, batch(launch(), indexes=range(3)))
+    core.host_reported([started(1, 0), started(2, 1), ended(3, 1)])
+    beat = the(SendHeartbeat, core.heartbeat_due())
+    assert beat.held == Held(
+        (
+            HeldAttempt(key(index=0), HeldState.RUNNING, 1_000),
+            HeldAttempt(key(index=1), HeldState.ENDED, 1_000),
+            HeldAttempt(key(index=2), HeldState.QUEUED, 0),
+        ),
+        1,
+        3,
+    )
+    assert core.heartbeat_due() == []
+    assert core.heartbeat_taken(beat.call) == []
+    assert the(SendHeartbeat, core.heartbeat_due())
+
+
+# Reports ----------------------------------------------------------------------------------------
+
+
+def test_one_batch_is_on_its_way_and_the_next_takes_what_gathers_meanwhile() -> None:
+    core = registered()
+    first = the(SendReports, core.host_reported([started(1)]))
+    assert core.host_reported([ended(2)]) == []
+    assert core.host_reported([started(3, 1)]) == []
+    actions = core.reports_taken(first.call, 1)
+    assert actions[0] == PassAcknowledged(1)
+    second = the(SendReports, actions)
+    assert (second.first_seq, second.last_seq) == (2, 3)
+    assert second.reports == (ended(2), started(3, 1))
+    assert core.reports_taken(second.call, 3) == [PassAcknowledged(3)]
+    assert core.unacknowledged_count == 0
+
+
+def test_a_start_whose_end_is_in_the_batch_is_left_out_but_counted() -> None:
+    core = registered()
+    call = the(SendReports, core.host_reported([started(1), started(2, 1), ended(3, 1)]))
+    assert (call.first_seq, call.last_seq) == (1, 3)
+    assert call.reports == (started(1), ended(3, 1))
+
+
+def test_an_end_leaves_the_mirror_when_it_is_acknowledged_and_not_before() -> None:
+    core = registered()
+    call = the(SendReports, core.host_reported([ended(1)]))
+    held = core.find_held(key())
+    assert held is not None
+    assert held.state == HeldState.ENDED
+    core.reports_taken(call.call, 1)
+    assert core.find_held(key()) is None
+
+
+def test_a_batch_whose_answer_got_lost_goes_again_as_it_was() -> None:
+    core = registered()
+    first = the(SendReports, core.host_reported([started(1)]))
+    core.host_reported([ended(2)])
+    again = the(SendReports, core.failed(first.call, Failure.UNREACHABLE, ""))
+    assert again.delay_us > 0
+    assert again[3:] == first[3:]
+    assert core.reports_taken(first.call, 1) == []
+
+
+def test_after_registering_again_the_batch_goes_out_in_the_new_session() -> None:
+    core = registered()
+    first = the(SendReports, core.host_reported([started(1)]))
+    again = the(Register, core.failed(first.call, Failure.UNREGISTERED, ""))
+    assert again.held.report_seq == 1
+    call = the(SendReports, register(core, again.call, b"S2"))
+    assert (call.session, call[3:]) == (b"S2", first[3:])
+
+
+def test_a_batch_that_is_taken_in_part_goes_on_after_that_part() -> None:
+    core = registered()
+    call = the(SendReports, core.host_reported([started(1), started(2, 1), ended(3)]))
+    actions = core.reports_taken(call.call, 1)
+    assert actions[0] == PassAcknowledged(1)
+    rest = the(SendReports, actions)
+    assert (rest.first_seq, rest.last_seq, rest.reports) == (2, 3, (started(2, 1), ended(3)))
+
+
+def test_a_manager_that_takes_nothing_is_not_asked_in_a_tight_loop() -> None:
+    core = registered()
+    call = the(SendReports, core.host_reported([started(1)]))
+    again = the(SendReports, core.reports_taken(call.call, 0))
+    assert again.delay_us > 0
+
+
+def test_a_refused_report_is_told_and_kept() -> None:
+    core = registered()
+    call = the(SendReports, core.host_reported([started(1)]))
+    actions = core.failed(call.call, Failure.REFUSED, "no such field")
+    assert the(Say, actions).level == Level.ERROR
+    assert the(SendReports, actions).delay_us == RETRY_REFUSED_US
+
+
+def test_a_batch_has_a_limit() -> None:
+    core = registered()
+    reports = [started(seq, seq) for seq in range(1, BATCH_REPORTS_MAX + 11)]
+    call = the(SendReports, core.host_reported(reports))
+    assert len(call.reports) == BATCH_REPORTS_MAX
+    long = [report._replace(detail="x" * 400_000) for report in reports[:5]]
+    call = the(SendReports, registered().host_reported(long))
+    assert len(call.reports) == 2
+
+
+def test_a_report_that_comes_twice_is_sent_once() -> None:
+    core = Core(b"W")
+    call = the(Register, core.host_connected(host_state(started(1))))
+    assert core.host_reported([started(1), ended(2)]) == []
+    sent = the(SendReports, register(core, call.call))
+    assert (sent.first_seq, sent.last_seq, sent.reports) == (1, 2, (ended(2),))
+
+
+# Leaving ----------------------------------------------------------------------------------------
+
+
+def test_leaving_stops_reports_what_was_over_deregisters_and_quits() -> None:
+    core = registered()
+    core.start(b"S1", 1, batch(launch()))
+    report = the(SendReports, core.host_reported([started(1)]))
+    assert core.leave(10_000) == [PassLeave(10_000)]
+    assert core.start(b"S1", 2, batch(launch(job_id=2))) == (Verdict.LEAVING, [])
+    assert core.host_left() == []
+    call = the(Deregister, core.reports_taken(report.call, 1))
+    assert call.session == b"S1"
+    assert core.deregistered(call.call) == [Quit()]
+
+
+def test_leaving_twice_passes_the_shorter_grace_on() -> None:
+    core = registered()
+    core.leave(10_000)
+    assert core.leave(0) == [PassLeave(0)]
+
+
+@pytest.mark.parametrize("how", ["refused", "given up", "host lost"])
+def test_leaving_ends_even_if_the_manager_or_the_host_does_not_answer(how: str) -> None:
+    core = registered()
+    core.leave(10_000)
+    if how == "host lost":
+        assert core.host_lost() == [Quit()]
+        return
+    call = the(Deregister, core.host_left()).call
+    if how == "refused":
+        assert core.failed(call, Failure.UNREACHABLE, "") == [Quit()]
+    else:
+        assert core.give_up() == [Quit()]
+    assert core.give_up() == []
+
+
+def test_without_a_host_there_is_nothing_to_hand_back() -> None:
+    assert Core(b"W").leave(10_000) == [Quit()]
