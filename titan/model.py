@@ -17,6 +17,8 @@ INDEX_MAX: Final = (1 << 31) - 1
 CPUS_MILLI_MAX: Final = 1_000_000_000
 MEMORY_BYTES_MAX: Final = 1 << 60
 NAMED_RESOURCE_MAX: Final = 1 << 40
+# These have a place of their own in Resources and are not among the named ones.
+OWN_RESOURCES: Final = ("cpus", "memory")
 
 
 class State(IntEnum):

@@ -546,6 +546,7 @@ CAPACITIES = [
     Resources(1000, 0, (("gpu", -1),)),
     Resources(1000, 0, (("gpu", 1 << 41),)),
     Resources(1000, 0, (("", 1),)),
+    Resources(1000, 0, (("cpus", 1),)),
 ]
 
 

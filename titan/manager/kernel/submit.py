@@ -14,6 +14,7 @@ from titan.model import (
     INDEX_MAX,
     MEMORY_BYTES_MAX,
     NAMED_RESOURCE_MAX,
+    OWN_RESOURCES,
     IndexRange,
     Resources,
 )
@@ -124,7 +125,7 @@ def _check_job(job: NewJob, environments: int, prefix: str) -> None:
         cwd_is_path and len(job.cwd) <= PATH_BYTES_MAX,
         f"{prefix}the working directory {_text(job.cwd)!r} is no absolute path",
     )
-    _check(job.environment < environments, f"{prefix}its environment is not in the request")
+    _check(0 <= job.environment < environments, f"{prefix}its environment is not in the request")
     _check(abs(job.priority) <= PRIORITY_MAX, f"{prefix}the priority is out of range")
     _check_resources(job.resources, prefix)
     _check_array(job.array, prefix)
@@ -141,6 +142,10 @@ def _check_resources(demand: Resources, prefix: str) -> None:
     for name, count in demand.named:
         _check(0 < len(name) <= NAME_LENGTH_MAX, f"{prefix}a resource has no name or a long one")
         _check(0 < count <= NAMED_RESOURCE_MAX, f"{prefix}{name}={count} is out of range")
+        _check(
+            name not in OWN_RESOURCES,
+            f"{prefix}{name} is no named resource: it is asked for with --{name}",
+        )
 
 
 def _check_array(array: tuple[IndexRange, ...], prefix: str) -> None:

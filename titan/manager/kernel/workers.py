@@ -21,6 +21,7 @@ from titan.model import (
     CPUS_MILLI_MAX,
     MEMORY_BYTES_MAX,
     NAMED_RESOURCE_MAX,
+    OWN_RESOURCES,
     Resources,
     State,
     WorkerState,
@@ -170,7 +171,7 @@ def _check_registration(desk: Desk, command: RegisterWorker) -> None:
     if not (0 <= capacity.memory_bytes <= MEMORY_BYTES_MAX):
         raise InvalidJob(f"a worker cannot have {capacity.memory_bytes} bytes of memory")
     for name, count in capacity.named:
-        if not name or not 0 < count <= NAMED_RESOURCE_MAX:
+        if not name or name in OWN_RESOURCES or not 0 < count <= NAMED_RESOURCE_MAX:
             raise InvalidJob(f"a worker cannot have {name}={count}")
     if not command.name or len(command.name) > 255 or not command.instance:
         raise InvalidJob("a worker needs a name of up to 255 letters and an instance")

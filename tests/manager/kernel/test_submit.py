@@ -1,0 +1,256 @@
+"""Submits: what is refused, with which words, and what the same request gives again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.manager.builders import (
+    NO_ENVIRONMENT,
+    Rig,
+    check_refused,
+    new_job,
+    only,
+    resources,
+    submit,
+)
+from titan import events as ev
+from titan.errors import InvalidJob, NoRoom
+from titan.manager.kernel import submit as limits
+from titan.manager.kernel.commands import NewJob, SubmitJobs, Variables
+from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Resources
+from titan.state import digest
+from titan.state.cluster import REQUESTS_KEPT_US
+
+JOB = new_job()
+
+
+def demanding(**fields: Any) -> NewJob:
+    return NewJob(
+        name="n", command=(b"c",), cwd=b"/", environment=0, priority=0, array=(),
+        resources=Resources(**({"cpus_milli": 1} | fields)),
+    )  # fmt: skip
+
+
+def with_environment(exported: Variables = (), variables: Variables = ()) -> SubmitJobs:
+    return submit(JOB, environments=((b"d" * 16, exported, variables),))
+
+
+# (what, the command, a word that the sentence has to hold)
+BAD: list[tuple[str, SubmitJobs, str]] = [
+    ("no job", submit(), "no job"),
+    ("no command", submit(new_job(command=())), "command is empty"),
+    ("an empty program", submit(new_job(command=(b"", b"x"))), "command is empty"),
+    ("a zero byte in an argument", submit(new_job(command=(b"a", b"b\0c"))), "zero byte"),
+    ("a zero byte in the program", submit(new_job(command=(b"\0",))), "zero byte"),
+    ("an argument too long", submit(new_job(command=(b"a" * (1 << 17),))), "131071"),
+    ("a command too long", submit(new_job(command=(b"a" * 100_000,) * 11)), "1048576 bytes"),
+    ("no name", submit(new_job(name="")), "a name has"),
+    ("a long name", submit(new_job(name="n" * 256)), "a name has"),
+    ("a relative cwd", submit(new_job(cwd=b"tmp")), "'tmp' is no absolute path"),
+    ("no cwd", submit(new_job(cwd=b"")), "absolute path"),
+    ("a zero byte in the cwd", submit(new_job(cwd=b"/\0")), "absolute path"),
+    ("a long cwd", submit(new_job(cwd=b"/" * 4096)), "absolute path"),
+    ("no such environment", submit(new_job(environment=1)), "environment"),
+    ("a negative environment", submit(new_job(environment=-1)), "environment"),
+    ("a high priority", submit(new_job(priority=1_000_000_001)), "priority"),
+    ("a low priority", submit(new_job(priority=-1_000_000_001)), "priority"),
+    ("no cpus", submit(demanding(cpus_milli=0)), "more than 0"),
+    ("negative cpus", submit(demanding(cpus_milli=-1)), "more than 0"),
+    ("absurd cpus", submit(demanding(cpus_milli=1_000_000_001)), "absurd"),
+    ("negative memory", submit(demanding(memory_bytes=-1)), "negative"),
+    ("absurd memory", submit(demanding(memory_bytes=(1 << 60) + 1)), "absurd"),
+    ("a resource without a name", submit(demanding(named=(("", 1),))), "no name"),
+    ("a resource with a long name", submit(demanding(named=(("g" * 256, 1),))), "no name"),
+    ("none of a resource", submit(demanding(named=(("gpu", 0),))), "gpu=0"),
+    ("less than none", submit(demanding(named=(("gpu", -2),))), "gpu=-2"),
+    ("an absurd count", submit(demanding(named=(("gpu", 1 << 41),))), "out of range"),
+    ("cpus as a resource", submit(demanding(named=(("cpus", 2),))), "cpus"),
+    ("memory as a resource", submit(demanding(named=(("memory", 2),))), "memory"),
+    (
+        "too many resources",
+        submit(demanding(named=tuple((f"r{i:02}", 1) for i in range(65)))),
+        "too many kinds",
+    ),
+    ("an empty range", submit(new_job(array=[(3, 3)])), "empty"),
+    ("a falling range", submit(new_job(array=[(5, 2)])), "empty"),
+    ("a range without a step", submit(new_job(array=[(0, 5, 0)])), "empty"),
+    ("a range that steps back", submit(new_job(array=[(5, 0, -1)])), "empty"),
+    ("a negative index", submit(new_job(array=[(-1, 3)])), "empty"),
+    ("an index too high", submit(new_job(array=[(INDEX_MAX, INDEX_MAX + 2)])), str(INDEX_MAX)),
+    ("ranges that overlap", submit(new_job(array=[(0, 5), (4, 9)])), "rise and not overlap"),
+    ("ranges that interleave", submit(new_job(array=[(0, 9, 2), (1, 9, 2)])), "not overlap"),
+    ("ranges that fall", submit(new_job(array=[(5, 9), (0, 2)])), "rise"),
+    ("a range twice", submit(new_job(array=[(0, 2), (0, 2)])), "rise"),
+    ("too many tasks", submit(new_job(array=[(0, ARRAY_TASKS_MAX + 1)])), "10000001 tasks"),
+    (
+        "too many tasks in two ranges",
+        submit(new_job(array=[(0, ARRAY_TASKS_MAX), (ARRAY_TASKS_MAX, ARRAY_TASKS_MAX + 1)])),
+        "10000001 tasks",
+    ),
+    (
+        "too many ranges",
+        submit(new_job(array=[(2 * i, 2 * i + 1) for i in range(10_001)])),
+        "10000 ranges",
+    ),
+    ("too many jobs", submit(*[JOB] * 10_001), "use an array"),
+    ("too many bytes", submit(JOB, size_bytes=12 * 1024 * 1024 + 1), "send several requests"),
+    ("no user", submit(JOB, user=""), "no user"),
+    ("a user with a long name", submit(JOB, user="u" * 256), "too long"),
+    ("a short request id", submit(JOB, request_id=b"1"), "16 bytes"),
+    ("a long request id", submit(JOB, request_id=b"1" * 17), "16 bytes"),
+    ("a variable without a name", with_environment(((b"", b"x"),)), "name of an environment"),
+    ("an = in a variable's name", with_environment((), ((b"A=B", b"x"),)), "'A=B'"),
+    ("a zero byte in a variable's name", with_environment(((b"A\0", b""),)), "environment"),
+    ("a zero byte in a variable", with_environment((), ((b"A", b"\0"),)), "'A'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [row[1:] for row in BAD], ids=[name for name, _, _ in BAD]
+)
+def test_what_is_wrong_is_refused_with_a_sentence_and_changes_nothing_invariant_10(
+    command: SubmitJobs, words: str
+) -> None:
+    rig = Rig()
+    rig.submit(new_job())
+    error = check_refused(rig, command, InvalidJob)
+    assert words in str(error)
+
+
+def test_one_bad_job_refuses_all_and_is_named_by_its_place() -> None:
+    rig = Rig()
+    check_refused(rig, submit(JOB, new_job(cwd=b"x"), JOB), InvalidJob, match="job 2 of 3: ")
+    assert rig.state.next_job_id == 1
+
+
+GOOD: list[tuple[str, NewJob]] = [
+    ("the longest argument", new_job(command=(b"a" * 131_071, b""))),
+    ("bytes that are no text", new_job(command=(b"\xff\xfe",), cwd=b"/\xff")),
+    ("the least", demanding()),
+    ("the most", demanding(cpus_milli=10**9, memory_bytes=1 << 60, named=(("g", 1 << 40),))),
+    ("the lowest priority", new_job(priority=-1_000_000_000)),
+    ("the highest index", new_job(array=[(INDEX_MAX, INDEX_MAX + 1)])),
+    ("the most tasks", new_job(array=[(0, 2 * ARRAY_TASKS_MAX, 2)])),
+    ("a range that begins where steps ended", new_job(array=[(0, 10, 3), (10, 12)])),
+    ("a range of one", new_job(array=[(7, 8, 1000)])),
+]
+
+
+@pytest.mark.parametrize("job", [job for _, job in GOOD], ids=[name for name, _ in GOOD])
+def test_what_is_just_within_the_limits_is_accepted(job: NewJob) -> None:
+    rig = Rig(checks=False)
+    assert rig.submit(job) == [1]
+    assert digest(rig.state) == digest(rig.twin)
+    total = sum(len(each.indexes) for each in job.array) or 1
+    assert rig.state.get_job(1).counts == [total, 0, 0, 0, 0, 0]
+
+
+def test_jobs_are_numbered_from_1_without_gaps_refusals_included() -> None:
+    rig = Rig()
+    assert rig.submit(JOB, JOB) == [1, 2]
+    check_refused(rig, submit(), InvalidJob)
+    assert rig.submit(JOB) == [3]
+
+
+def test_ten_thousand_jobs_are_one_record() -> None:
+    rig = Rig(checks=False)
+    records = len(rig.records)
+    assert rig.submit(*[JOB] * limits.JOBS_PER_REQUEST_MAX) == list(range(1, 10_001))
+    assert len(rig.records) == records + 1
+
+
+def test_without_room_no_job_is_accepted_and_nothing_is_assigned() -> None:
+    rig = Rig()
+    rig.worker()
+    rig.submit(JOB)
+    rig.kernel.room = False
+    check_refused(rig, submit(JOB), NoRoom, match="disk is full")
+    assert rig.schedule() == []
+    rig.kernel.room = True
+    assert len(only(rig.schedule(), ev.TaskAssigned)) == 1
+
+
+# Request ids -------------------------------------------------------------------------------
+
+ID = b"r" * 16
+
+
+def test_the_same_request_gives_the_same_jobs_and_no_event() -> None:
+    rig = Rig()
+    first = rig.submit(JOB, JOB, request_id=ID, content=b"1")
+    before = (rig.state.lsn, digest(rig.state))
+    assert rig.submit(JOB, JOB, request_id=ID, content=b"1") == first == [1, 2]
+    rig.kernel.room = False
+    assert rig.submit(JOB, JOB, request_id=ID, content=b"1") == first
+    assert (rig.state.lsn, digest(rig.state)) == before
+    rig.restart()
+    assert rig.submit(JOB, JOB, request_id=ID, content=b"1") == first
+
+
+def test_a_request_id_used_for_something_else_is_refused() -> None:
+    rig = Rig()
+    rig.submit(JOB, request_id=ID, content=b"1")
+    command = submit(JOB, request_id=ID, content=b"2")
+    check_refused(rig, command, InvalidJob, match="submitted job 1")
+
+
+def test_request_ids_are_each_users_own() -> None:
+    rig = Rig()
+    assert rig.submit(JOB, request_id=ID, content=b"1", user="ada") == [1]
+    assert rig.submit(JOB, request_id=ID, content=b"2", user="grace") == [2]
+
+
+def test_without_a_request_id_each_submit_is_a_new_one() -> None:
+    rig = Rig()
+    assert rig.submit(JOB) == [1]
+    assert rig.submit(JOB) == [2]
+    assert not rig.state.requests
+
+
+def test_a_request_id_is_forgotten_a_day_later() -> None:
+    rig = Rig()
+    rig.submit(JOB, request_id=ID, content=b"1")
+    rig.now_us += REQUESTS_KEPT_US - 1
+    assert rig.submit(JOB, request_id=ID, content=b"1") == [1]
+    rig.now_us += 1
+    rig.submit(JOB, request_id=b"o" * 16, content=b"2")
+    assert rig.submit(JOB, request_id=ID, content=b"3") == [3]
+
+
+# Environments ------------------------------------------------------------------------------
+
+
+def test_an_environment_is_stored_once_however_many_jobs_share_it() -> None:
+    rig = Rig()
+    environments = (NO_ENVIRONMENT, (b"x" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"),)))
+    jobs = [new_job(environment=each) for each in (0, 1, 1)]
+    rig.submit(*jobs, environments=environments)
+    rig.submit(new_job(environment=0), environments=(environments[1],))
+    stored = [
+        event
+        for payload in rig.records
+        for event in ev.decode_record(payload)[1]
+        if isinstance(event, ev.EnvironmentStored)
+    ]
+    assert [each.digest for each in stored] == [b"\0" * 16, b"x" * 16]
+    assert stored[1].exported == ((b"PATH", b"/bin"),)
+    assert stored[1].set == ((b"A", b"\xff"),)
+    assert rig.state.get_job(3).environment == rig.state.get_job(4).environment == b"x" * 16
+
+
+def test_an_environment_that_comes_twice_in_one_request_is_stored_once() -> None:
+    rig = Rig()
+    rig.submit(JOB, environments=(NO_ENVIRONMENT, NO_ENVIRONMENT))
+    events = ev.decode_record(rig.records[-1])[1]
+    assert len(only(events, ev.EnvironmentStored)) == 1
+
+
+def test_jobs_of_one_class_share_it_and_others_do_not() -> None:
+    rig = Rig()
+    rig.submit(JOB, new_job(array=[(0, 5)]), new_job(priority=1), new_job(cpus=2))
+    rig.submit(JOB, user="grace")
+    classes = [rig.state.get_job(each).job_class.class_id for each in range(1, 6)]
+    assert classes == [1, 1, 2, 3, 4]
+    assert rig.state.classes[3].demand == resources(2)
