@@ -27,7 +27,6 @@ from titan.rpc.v1 import (
 T = TypeVar("T")
 
 DEADLINE_SECONDS = 20.0
-TOKEN = "the manager's token"
 
 
 async def wait_for(find: Callable[[], T | None], what: str) -> T:
@@ -45,6 +44,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
     def __init__(self, path: Path, cluster_id: bytes = b"C" * 16) -> None:
         self.access_file = path / "access.json"
         self.cluster_id = cluster_id
+        self.token = "the manager's token"
         self.port = 0
         self.session = b""
         self.registrations: list[worker_pb2.RegisterWorkerRequest] = []
@@ -76,7 +76,11 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
-        paths.write_json(self.access_file, {"address": self.address, "token": TOKEN})
+        self.write_token()
+
+    def write_token(self) -> None:
+        """Leave the token where the worker looks for it."""
+        paths.write_json(self.access_file, {"address": self.address, "token": self.token})
 
     async def stop(self) -> None:
         """Go away; a session does not survive it."""
@@ -140,7 +144,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         return worker_pb2.ReportTaskStatusResponse(report_seq=self.report_seq)
 
     async def _check(self, method: str, context: Any, session: bytes | None = None) -> None:
-        if not access.is_granted(context.invocation_metadata(), TOKEN):
+        if not access.is_granted(context.invocation_metadata(), self.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
         if refusals := self.refuse.get(method):
             await context.abort(refusals.pop(0), "refused by the test")

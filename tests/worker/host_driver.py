@@ -191,6 +191,13 @@ class HostDriver:
         self.process.wait()
         self.disconnect()
 
+    def leave_at_once(self) -> None:
+        """Kill all tasks and let the host end when its agent is gone."""
+        with contextlib.suppress(OSError):
+            self.send(protocol.Leave(0))
+            while not self.left and self.pump():
+                pass
+
     def close(self) -> None:
         """End everything."""
         process = self.process
@@ -199,10 +206,7 @@ class HostDriver:
                 with contextlib.suppress(AssertionError):
                     self.connect()
             if self._connection is not None:
-                with contextlib.suppress(OSError):
-                    self.send(protocol.Leave(0))
-                    while not self.left and self.pump():
-                        pass
+                self.leave_at_once()
         self.disconnect()
         if process is not None:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.worker.builders import batch, key, launch
 from titan.model import Reason, State
 from titan.worker.bookkeeping import (
+    WAITING_PER_SLOT,
     Action,
     Bookkeeping,
     Emit,
@@ -345,3 +346,14 @@ def test_the_cluster_is_written_down_once() -> None:
     book = Bookkeeping()
     assert book.join(b"C") == [Journal(ClusterRecord(b"C"))]
     assert book.join(b"C") == []
+
+
+def test_an_end_may_wait_to_be_told_while_plenty_of_others_wait_for_its_slot() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(), indexes=range(2 + 2 * WAITING_PER_SLOT + 1), slots=2))
+    may_wait = []
+    for index in range(2 + 2 * WAITING_PER_SLOT + 1):
+        book.started(key(index=index), 100 + index, 7, 1_000)
+        actions = book.exited(key(index=index), OK, 2_000)
+        may_wait += [action.may_wait for action in actions if isinstance(action, Emit)]
+    assert may_wait == [True, *[False] * (2 + 2 * WAITING_PER_SLOT)]

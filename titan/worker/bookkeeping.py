@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from titan.model import AttemptKey, Reason, State
 from titan.worker import signals
@@ -51,6 +51,10 @@ from titan.worker.records import (
     Recovered,
 )
 from titan.worker.signals import SIGKILL, SIGTERM
+
+# With so many waiting for each slot an end need not be told at once: they take longer than it
+# takes to be sent more.
+WAITING_PER_SLOT: Final = 4
 
 # What the shell is to do. ----------------------------------------------------------------------
 
@@ -87,6 +91,8 @@ class Emit(NamedTuple):
     """Pass the report to the agent, if there is one: a new one gets it with `reports`."""
 
     report: Report
+    may_wait: bool = False
+    """Of an end: so many others wait for its slot that none stands still until it is told."""
 
 
 class Left(NamedTuple):
@@ -161,6 +167,11 @@ class Bookkeeping:
     def is_idle(self) -> bool:
         """Nothing waits, runs or is unacknowledged: the host is not needed."""
         return not self._attempts and not self._reports
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether attempts wait for others to end. O(classes)."""
+        return any(queue.waiting for queue in self._classes.values())
 
     def is_stopping(self, key: AttemptKey) -> bool:
         """Whether it was told to end."""
@@ -346,9 +357,11 @@ class Bookkeeping:
                 actions.append(Left())
             return actions
         report = self._add_report(report)
-        actions = [Journal(EndRecord(report)), Emit(report)]
-        self._start_next(attempt, actions)
-        return actions
+        following: list[Action] = []
+        self._start_next(attempt, following)
+        queue = self._classes.get(attempt.launch.class_id)
+        may_wait = queue is not None and len(queue.waiting) >= WAITING_PER_SLOT * queue.running
+        return [Journal(EndRecord(report)), Emit(report, may_wait), *following]
 
     def _end_unstarted(self, stop: Stop, now_us: int, detail: str, actions: list[Action]) -> None:
         if self.is_leaving:

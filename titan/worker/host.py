@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import heapq
 import logging
+import math
 import os
 import selectors
 import signal
@@ -29,7 +30,7 @@ from titan.worker import bookkeeping, directory, host_journal, processes, protoc
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.environment import TaskEnvironments, account_variables
 from titan.worker.host_link import HostLink
-from titan.worker.messages import Environment, Exit, Report
+from titan.worker.messages import Environment, Exit, Report, ReportKind
 from titan.worker.records import ProcessRecord, Recovered, recover
 from titan.worker.spawn import LaunchError, Spawner
 
@@ -42,6 +43,12 @@ SPAWNS_PER_TURN: Final = 16
 # For leftovers of a dead host; beyond it only those in uninterruptible sleep are there.
 RECOVERY_SECONDS: Final = 10.0
 _ENVIRONMENTS_MAX: Final = 256
+# A message, a call and a flush of the manager's log cost far more than the report in them, so
+# reports wait for each other where nobody waits for them. An end goes at once unless plenty was
+# sent ahead; a start waits for an end that may be near, which makes one report of both ...
+START_WAITS_SECONDS: Final = 0.003
+# ... and while others wait here, all wait: for less than the 50 ms of work that is sent ahead.
+BUSY_WAITS_SECONDS: Final = 0.02
 
 _log = logging.getLogger("titan.worker.host")
 
@@ -67,7 +74,9 @@ class Host:
         self._account = account_variables(os.environb)
         self._meet("", "")
         self._actions: deque[bookkeeping.Action] = deque()
+        # Those to be sent, and when at the latest, on the monotonic clock.
         self._reports: list[Report] = []
+        self._reports_due = math.inf
         self._keys: dict[int, AttemptKey] = {}
         self._pids: dict[AttemptKey, ProcessRecord] = {}
         self._environments: dict[Environment, Environment] = {}
@@ -89,9 +98,8 @@ class Host:
             self._ring()
             self._perform()
             self._flush_journal()
-            if self._reports:
-                self._link.send(protocol.Reports(tuple(self._reports)))
-                self._reports.clear()
+            if self._reports and time.monotonic() >= self._reports_due:
+                self._send_reports()
             self._link.flush()
             self._compact_journal()
         self._close()
@@ -176,7 +184,7 @@ class Host:
                 case bookkeeping.Journal():
                     self._journal.append(action.record, processes.now_ticks())
                 case bookkeeping.Emit():
-                    self._reports.append(action.report)
+                    self._report(action)
                 case bookkeeping.Spawn():
                     self._spawn(action)
                     spawned += 1
@@ -187,6 +195,7 @@ class Host:
                     heapq.heappush(self._timers, (when, action.key))
                 case bookkeeping.Left():
                     self._has_left = True
+                    self._send_reports()
                     self._link.send(protocol.LeftAll())
                 case _:
                     assert_never(action)
@@ -194,6 +203,22 @@ class Host:
             self._spawner.leave_directory()
         if signals:
             self._send_signals(signals)
+
+    def _report(self, action: bookkeeping.Emit) -> None:
+        wait_seconds = 0.0
+        if action.may_wait:
+            wait_seconds = BUSY_WAITS_SECONDS
+        elif action.report.kind == ReportKind.STARTED:
+            is_busy = self._book.has_waiting
+            wait_seconds = BUSY_WAITS_SECONDS if is_busy else START_WAITS_SECONDS
+        self._reports.append(action.report)
+        self._reports_due = min(self._reports_due, time.monotonic() + wait_seconds)
+
+    def _send_reports(self) -> None:
+        if self._reports:
+            self._link.send(protocol.Reports(tuple(self._reports)))
+        self._reports.clear()
+        self._reports_due = math.inf
 
     def _spawn(self, action: bookkeeping.Spawn) -> None:
         key = action.key
@@ -293,6 +318,8 @@ class Host:
         if self._actions:
             return 0.0
         due = [when for when, _ in self._timers[:1]]
+        if self._reports:
+            due.append(self._reports_due)
         if self._alone_since is not None:
             if self._book.is_idle:
                 due.append(self._alone_since + IDLE_SECONDS)

@@ -92,6 +92,9 @@ class HostProcess:
         Raises HostError when it does not come up, WrongVersion.
         """
         deadline = time.monotonic() + START_SECONDS
+        if self._process is not None and self._process.poll() is not None:
+            # How the one before ended is no news any more.
+            self._forget()
         while True:
             connection = await self._try_connect()
             if connection is not None:
@@ -118,8 +121,7 @@ class HostProcess:
             code = self._process.poll()
             if code is None:
                 return
-            _started.remove(self._process)
-            self._process = None
+            self._forget()
             # Another host, which is about to end, still holds the lock.
             if code not in (0, directory.EXIT_IN_USE):
                 raise HostError(
@@ -141,6 +143,11 @@ class HostProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(search)},
             )
         _started.append(self._process)
+
+    def _forget(self) -> None:
+        if self._process is not None:
+            _started.remove(self._process)
+            self._process = None
 
     async def _try_connect(self) -> HostConnection | None:
         """None: nobody listens, or the host is ending; try again. Raises WrongVersion."""

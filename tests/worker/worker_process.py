@@ -1,0 +1,73 @@
+"""A real worker: the agent as a process of its own, which starts its host."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.worker.host_driver import HostDriver
+
+_CODE = """
+import sys
+from pathlib import Path
+from titan.worker.main import WorkerOptions, run_worker
+directory, manager, access_file, name, listen = sys.argv[1:]
+sys.exit(run_worker(WorkerOptions(
+    data_directory=Path(directory), name=name, manager=manager, access_file=Path(access_file),
+    listen=listen, named=(("gpu", 2),), labels=(("rack", "r1"),), cpus_milli=4000,
+)))
+"""
+
+
+class WorkerProcess:
+    """Starts agents on one directory, one after the other, and cleans up behind them."""
+
+    def __init__(self, path: Path, manager: str, access_file: Path) -> None:
+        self.path = path
+        self._manager = manager
+        self._access_file = access_file
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, name: str = "w1", listen: str = "127.0.0.1:0") -> None:
+        """Start an agent; its log goes to agent.log beside the directory."""
+        with self.path.with_name("agent.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-c", _CODE, self.path, self._manager, self._access_file),
+                    *(name, listen),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def log(self) -> str:
+        return self.path.with_name("agent.log").read_text()
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Kill the agent, and only it."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def host_pid(self) -> int:
+        """The pid of the task host."""
+        return int((self.path / "host.lock").read_text())
+
+    def close(self) -> None:
+        """End agent, host and tasks."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        host = HostDriver(self.path)
+        if (self.path / "host.sock").exists():
+            with contextlib.suppress(OSError, AssertionError):
+                host.connect()
+                host.leave_at_once()
+        host.disconnect()
