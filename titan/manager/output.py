@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 
-from titan.errors import NotFound, Refused
+from titan.errors import InvalidJob, NotFound, Refused
 from titan.manager.feed import Watcher
 from titan.manager.shell import Shell
 from titan.model import TASK_ENDS, AttemptKey, State, task_name
@@ -28,8 +28,10 @@ class OutputRelay:
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
         """What the attempt wrote; with `follow` on to the task's end over all attempts to come.
 
-        Raises NotFound, Refused where the worker is away.
+        Raises NotFound, InvalidJob, Refused where the worker is away.
         """
+        if min(request.stdout_offset, request.stderr_offset, request.tail_lines) < 0:
+            raise InvalidJob("offsets and the number of lines must not be negative")
         job: Job | None = self._shell.kernel.state.jobs.get(request.job_id)
         if job is None:
             raise NotFound(f"there is no job {request.job_id}")
