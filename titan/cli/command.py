@@ -129,7 +129,7 @@ def exit_code_of(error: TitanError) -> int:
 
 
 def say(sentence: str) -> None:
-    """A line for people on stderr."""
+    """A sentence for people on stderr."""
     print(f"titan: {printable(sentence)}", file=sys.stderr, flush=True)
 
 

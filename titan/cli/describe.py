@@ -37,11 +37,11 @@ def first_failure(codes: Iterable[int]) -> int:
     return next((code for code in codes if code), 0)
 
 
-def outcome_sentence(job: manager_pb2.Job) -> str:
-    """`job 42 FAILED: exit code 1 on w1 after 0.4 s`."""
+def outcome_sentence(job: manager_pb2.Job, name: str = "") -> str:
+    """`job 42 FAILED: exit code 1 on w1 after 0.4 s`; `name` is what to call it instead of 42."""
     why = why_ended(job)
     return (
-        f"job {job.job_id} {state_text(job)}"
+        f"job {name or job.job_id} {state_text(job)}"
         + (f": {why}" if why else "")
         + (f" on {job.worker}" if job.worker and job.worker not in why else "")
         + (f" after {span_text(job.start_us, job.end_us)}" if job.start_us and job.end_us else "")

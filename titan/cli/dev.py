@@ -187,7 +187,7 @@ class Dev:
             if not ended.done():
                 telling.result()
             await ended
-            say(self._manager.obituary())
+            _tell_end(self._manager)
             return FAILED
         finally:
             telling.cancel()
@@ -245,7 +245,7 @@ class Dev:
     async def _watch_worker(self, worker: Child) -> None:
         await worker.wait()
         if not self._stop.is_set():
-            say(worker.obituary())
+            _tell_end(worker)
 
     def _make_manager(self) -> Child:
         directory = self._options.directory
@@ -318,6 +318,13 @@ class Dev:
         for child in children:
             child.send(signal.SIGKILL)
         await gone
+
+
+def _tell_end(child: Child) -> None:
+    head, *tail = child.obituary()
+    say(head)
+    for line in tail:
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 async def _wait_all(children: list[Child]) -> None:

@@ -69,14 +69,14 @@ class Child:
             with suppress(ProcessLookupError):
                 self._process.send_signal(number)
 
-    def obituary(self) -> str:
-        """How it ended, and the last it said."""
+    def obituary(self) -> list[str]:
+        """How it ended, and the last lines of what it said."""
         code = self._process.returncode if self._process is not None else None
         how = f"exit code {code}"
         if code is not None and code < 0:
             how = f"signal {-code}"
-        lines = "\n".join(f"  {line}" for line in _tail(self.log_file))
-        return f"{self.name} ended with {how}; the end of its log, {self.log_file}:\n{lines}"
+        head = f"{self.name} ended by itself with {how}; the end of its log, {self.log_file}:"
+        return [head, *(f"  {line}" for line in _tail(self.log_file))]
 
 
 class DataDirectory:

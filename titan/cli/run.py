@@ -24,6 +24,7 @@ from titan.cli.stream import (
     print_side_by_side,
     task_indexes,
 )
+from titan.cli.text import printable
 from titan.client import requests
 from titan.client.aio_session import AioSession
 from titan.client.connection import os_user
@@ -75,7 +76,7 @@ async def _run(settings: Settings, request: manager_pb2.SubmitJobRequest, retry_
             raise
         finally:
             foreground.close()
-    print(f"titan: {outcome_sentence(job)}", file=sys.stderr)
+    print(printable(outcome_sentence(job)), file=sys.stderr)
     return job_exit_code(job)
 
 

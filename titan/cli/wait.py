@@ -89,10 +89,10 @@ async def _wait(
             async with aclosing(waiting.changes(end)) as changes:
                 async for ended in changes:
                     bar.show(**waiting.progress())
-                    for job in ended if not settings.json else ():
+                    for place in ended if not settings.json else ():
                         with bar.hidden():
                             out = sys.stderr if quiet else sys.stdout
-                            print(printable(outcome_sentence(job)), file=out, flush=True)
+                            print(printable(waiting.sentence(place)), file=out, flush=True)
         finally:
             bar.close()
     if waiting.open:
@@ -147,9 +147,13 @@ class Waiting:
             # `last` and a name mean what they meant when the wait began.
             selector.job_id = job.job_id
 
-    async def changes(self, end: float | None) -> AsyncGenerator[list[manager_pb2.Job], None]:
-        """Those that have ended since the last time; perhaps none, when others changed."""
-        yield [job for job in self._jobs if has_ended(job)]
+    def sentence(self, place: int) -> str:
+        """How one of them ended."""
+        return outcome_sentence(self._jobs[place], format_selector(self._selectors[place]))
+
+    async def changes(self, end: float | None) -> AsyncGenerator[list[int], None]:
+        """The places of those that ended since the last time; perhaps none, when others changed."""
+        yield [place for place, job in enumerate(self._jobs) if has_ended(job)]
         if not self.open:
             return
         cursor = WatchCursor(selector.job_id for selector in self.open)
@@ -159,7 +163,7 @@ class Waiting:
                 if not self.open:
                     return
 
-    async def _take(self, changed: dict[int, manager_pb2.Job]) -> list[manager_pb2.Job]:
+    async def _take(self, changed: dict[int, manager_pb2.Job]) -> list[int]:
         places = [p for p in self._open_places() if self._selectors[p].job_id in changed]
         partial = [p for p in places if self._selectors[p].indexes]
         # A watch tells of whole jobs; tasks are asked for.
@@ -168,7 +172,7 @@ class Waiting:
         for place in places:
             whole = changed[self._selectors[place].job_id]
             self._jobs[place] = asked.get(place, whole)
-        return [self._jobs[place] for place in places if has_ended(self._jobs[place])]
+        return [place for place in places if has_ended(self._jobs[place])]
 
     async def _ask(self, selectors: Sequence[manager_pb2.JobSelector]) -> list[manager_pb2.Job]:
         async def ask(selector: manager_pb2.JobSelector) -> manager_pb2.Job:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from titan.client.cursors import has_ended
+from titan.client.names import to_wire
 from titan.model import TASK_ENDS, IndexRange
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -19,7 +20,8 @@ def narrow(
 ) -> manager_pb2.Job:
     """The job cut down to these indexes, with state, counts and end made from their attempts.
 
-    A task without an attempt is pending, and cancelled once its job has ended.
+    A task without an attempt is pending, and cancelled once its job has ended. One task
+    reads like a plain job.
     """
     ranges = [IndexRange(part.start, part.stop, part.step or 1) for part in indexes]
     latest: dict[int, manager_pb2.Attempt] = {}
@@ -39,6 +41,9 @@ def narrow(
     for field in ("reason", "detail", "exit_code", "signal", "worker", "end_us"):
         part.ClearField(field)
     part.tasks.CopyFrom(counts)
+    del part.array[:]
+    if len(latest) + silent > 1:
+        part.array.extend(to_wire(tuple(ranges)))
     part.state = _state(counts)
     failed = [latest[index] for index in sorted(latest) if latest[index].state == types_pb2.FAILED]
     ends = [attempt for attempt in latest.values() if int(attempt.state) in TASK_ENDS]

@@ -1,0 +1,108 @@
+"""What every command does when something is wrong, and where common options may stand."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.cli.conftest import Process, Titan
+from tests.client.fake_manager import FakeManager
+
+Spawn = Callable[..., Process]
+ASKING = [["queue"], ["show", "1"], ["workers"], ["stats"], ["logs", "1"], ["cancel", "1"]]
+
+
+@pytest.mark.parametrize("words", [*ASKING, ["submit", "true"]], ids=" ".join)
+def test_a_refused_connection_ends_within_a_second_and_names_the_address(
+    titan: Titan, words: list[str]
+) -> None:
+    begin = time.monotonic()
+    result = titan("--manager", "127.0.0.1:1", *words)
+    assert time.monotonic() - begin < 1
+    assert (result.code, result.out) == (3, "")
+    assert "no manager answers at 127.0.0.1:1: connection refused" in result.err
+
+
+@pytest.mark.parametrize("words", ASKING, ids=" ".join)
+@pytest.mark.parametrize("address", ["nonsense", "example.com:1", "10.0.0.1:50051"])
+def test_an_address_that_is_none_or_not_on_this_machine_is_a_usage_error(
+    titan: Titan, words: list[str], address: str
+) -> None:
+    result = titan(*words, "--manager", address)
+    assert result.code == 2
+    assert address in result.err
+
+
+def test_the_manager_may_be_named_before_and_after_the_command_and_the_later_wins(
+    manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TITAN_MANAGER", "127.0.0.1:1")
+    assert titan("--manager", manager.address, "stats").code == 0
+    assert titan("stats", "--manager", manager.address).code == 0
+    assert titan("--manager", "127.0.0.1:2", "stats", "--manager", manager.address).code == 0
+    assert titan("stats").code == 3
+    # What is typed wins over a variable, wherever it stands.
+    monkeypatch.setenv("TITAN_STATS_MANAGER", "127.0.0.1:2")
+    assert titan("--manager", manager.address, "stats").code == 0
+    assert "127.0.0.1:2" in titan("stats").err
+
+
+def test_json_may_be_asked_for_before_and_after_the_command(
+    manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads(titan("--json", "queue").out) == []
+    assert json.loads(titan("queue", "--json").out) == []
+    monkeypatch.setenv("TITAN_JSON", "1")
+    assert json.loads(titan("queue").out) == []
+
+
+@pytest.mark.parametrize("words", [["run", "true"], ["logs", "1"], ["manager"]], ids=" ".join)
+def test_an_option_that_a_command_does_not_have_is_not_ignored(
+    titan: Titan, words: list[str]
+) -> None:
+    result = titan("--json", *words)
+    assert result.code == 2
+    assert "no option --json" in result.err
+
+
+def test_without_a_token_the_file_and_the_option_are_named(
+    manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    result = titan("queue")
+    assert result.code == 5
+    assert "no access token was found" in result.err
+    assert str(tmp_path / "elsewhere") in result.err
+    assert "--access FILE" in result.err
+    file = str(manager.data_directory / "access.json")
+    assert titan("queue", "--access", file).code == 0
+    assert titan("--access", file, "queue").code == 0
+
+
+def test_a_call_that_was_sent_is_repeated(manager: FakeManager, titan: Titan) -> None:
+    manager.fail("ListJobs", grpc.StatusCode.UNAVAILABLE, "cut off", count=2)
+    assert titan("queue").code == 0
+    assert len(manager.called("ListJobs")) == 3
+
+
+def test_how_long_it_is_repeated_can_be_told(manager: FakeManager, titan: Titan) -> None:
+    manager.fail("ListJobs", grpc.StatusCode.UNAVAILABLE, "cut off", count=99)
+    begin = time.monotonic()
+    result = titan("queue", "--retry-for", "300ms")
+    assert time.monotonic() - begin < 2
+    assert result.code == 3
+    assert "did not answer within 0.3 s (cut off)" in result.err
+
+
+def test_a_closed_pipe_ends_quietly(manager: FakeManager, spawn: Spawn) -> None:
+    for _ in range(50):
+        manager.add_job(name="x" * 5000)
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = spawn("queue", stdout=writing)
+    os.close(writing)
+    assert process.end() == (141, "", "")

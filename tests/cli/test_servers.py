@@ -1,0 +1,131 @@
+"""`titan manager` and `titan worker`: what they hand to the servers."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Titan
+from titan.manager import main as manager_main
+from titan.manager.main import ManagerOptions
+from titan.scheduler.policies import POLICIES
+from titan.worker import main as worker_main
+from titan.worker.main import WorkerOptions
+
+
+@pytest.fixture
+def managers(monkeypatch: pytest.MonkeyPatch) -> list[ManagerOptions]:
+    """The options of managers that were to be run."""
+    given: list[ManagerOptions] = []
+
+    def run(options: ManagerOptions) -> int:
+        given.append(options)
+        return 7
+
+    monkeypatch.setattr(manager_main, "run_manager", run)
+    return given
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
+    """The options of workers that were to be run."""
+    given: list[WorkerOptions] = []
+
+    def run(options: WorkerOptions) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr(worker_main, "run_worker", run)
+    return given
+
+
+def test_a_manager_has_the_defaults_and_its_exit_code_is_the_commands(
+    titan: Titan, managers: list[ManagerOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert titan("manager").code == 7
+    assert managers == [
+        ManagerOptions(
+            data_directory=Path("/state/titan/manager"),
+            listen="127.0.0.1:50051",
+            heartbeat_timeout_seconds=30.0,
+            policy="round-robin-then-bin-packing",
+            log_level="info",
+        )
+    ]
+
+
+def test_a_manager_gets_what_is_asked_for_also_from_variables(
+    titan: Titan, managers: list[ManagerOptions], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TITAN_MANAGER_LOG_LEVEL", "debug")
+    titan(
+        *("manager", "--data-dir", "here", "--listen", "127.0.0.1:0"),
+        *("--heartbeat-timeout", "1m", "--policy", "spread"),
+    )
+    (options,) = managers
+    assert options.data_directory == tmp_path / "here"
+    assert (options.listen, options.heartbeat_timeout_seconds) == ("127.0.0.1:0", 60.0)
+    assert (options.policy, options.log_level) == ("spread", "debug")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_there_is_can_be_chosen(
+    titan: Titan, managers: list[ManagerOptions], policy: str
+) -> None:
+    titan("manager", "--policy", policy)
+    assert managers[0].policy == policy
+
+
+def test_a_worker_has_the_defaults(
+    titan: Titan, workers: list[WorkerOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    monkeypatch.delenv("TITAN_MANAGER", raising=False)
+    assert titan("worker").code == 0
+    (options,) = workers
+    assert options.data_directory == Path("/state/titan/worker")
+    assert options.name
+    assert (options.manager, options.access_file) == ("127.0.0.1:50051", None)
+    assert (options.listen, options.advertise) == ("127.0.0.1:0", None)
+    assert options.cpus_milli is options.memory_bytes is None
+    assert not options.named
+    assert not options.labels
+    assert options.detach_limit_seconds == 600.0
+
+
+def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptions]) -> None:
+    titan(
+        *("--manager", "127.0.0.1:6", "worker", "--name", "w9", "--listen", "127.0.0.1:7"),
+        *("--advertise", "127.0.0.1:8", "--cpus", "2.5", "--memory", "1G", "--access", "/a"),
+        *("--resource", "gpu=2", "--resource", "disk=1", "--label", "zone=a=b"),
+        *("--detach-limit", "60s", "--log-level", "error"),
+    )
+    (options,) = workers
+    assert (options.name, options.manager, options.access_file) == ("w9", "127.0.0.1:6", Path("/a"))
+    assert (options.listen, options.advertise) == ("127.0.0.1:7", "127.0.0.1:8")
+    assert (options.cpus_milli, options.memory_bytes) == (2500, 2**30)
+    assert options.named == (("disk", 1), ("gpu", 2))
+    assert options.labels == (("zone", "a=b"),)
+    assert (options.detach_limit_seconds, options.log_level) == (60.0, "error")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["manager", "--order", "skip"],
+        ["manager", "--policy", "best"],
+        ["manager", "--heartbeat-timeout", "30"],
+        ["manager", "--heartbeat-timeout", "0"],
+        ["manager", "--listen", "nonsense"],
+        ["worker", "--label", "zone"],
+        ["worker", "--cpus", "0"],
+        ["worker", "--listen", "127.0.0.1:99999"],
+        ["worker", "--manager", "8.8.8.8:1"],
+        ["dev", "--listen", "0.0.0.0:1"],
+        ["dev", "--workers", "0"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_wrong_is_a_usage_error(titan: Titan, arguments: list[str]) -> None:
+    assert titan(*arguments).code == 2

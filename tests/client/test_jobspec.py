@@ -1,0 +1,125 @@
+"""What users ask for becomes a message, or is refused with a sentence."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from titan.client.jobspec import JobSpec, environment_of, to_message
+from titan.errors import InvalidJob
+
+
+def test_a_job_of_words_only_has_the_defaults() -> None:
+    message = to_message(JobSpec(command=["/usr/bin/sleep", "10"]))
+    assert list(message.command) == [b"/usr/bin/sleep", b"10"]
+    assert message.name == "sleep"
+    assert message.cwd == os.fsencode(Path.cwd())
+    assert message.resources.cpus_milli == 1000
+    assert message.resources.memory_bytes == 0
+    assert not message.resources.named
+    assert message.priority == 0
+    assert not message.array
+
+
+def test_everything_that_is_asked_for_is_in_the_message() -> None:
+    message = to_message(
+        JobSpec(
+            command=["t"],
+            name="train",
+            cpus=2.5,
+            memory="4GiB",
+            resources={"gpu": 1, "none": 0},
+            priority=-3,
+            array="0-9",
+            cwd="/tmp/x/..",
+        )
+    )
+    assert message.name == "train"
+    assert message.resources.cpus_milli == 2500
+    assert message.resources.memory_bytes == 4 * 1024**3
+    assert dict(message.resources.named) == {"gpu": 1}
+    assert message.priority == -3
+    assert [(part.start, part.stop, part.step) for part in message.array] == [(0, 10, 1)]
+    assert message.cwd == b"/tmp"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cat x | wc", [b"/bin/sh", b"-c", b"cat x | wc"]),
+        (["cat", "x", "|", "wc"], [b"/bin/sh", b"-c", b"cat x | wc"]),
+    ],
+)
+def test_a_shell_line_is_run_by_sh(command: Any, words: list[bytes]) -> None:
+    message = to_message(JobSpec(command=command, shell=True))
+    assert list(message.command) == words
+    assert message.name == "cat"
+
+
+def test_words_that_are_not_text_pass_unchanged() -> None:
+    message = to_message(JobSpec(command=[b"\xff\xfe", os.fsdecode(b"a\xff"), Path("/x")]))
+    assert list(message.command) == [b"\xff\xfe", b"a\xff", b"/x"]
+    message.name.encode()
+
+
+@pytest.mark.parametrize("command", ["/", "//", [b"/"]])
+def test_a_command_without_a_basename_still_has_a_name(command: Any) -> None:
+    assert to_message(JobSpec(command=command, shell=isinstance(command, str))).name == "job"
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"command": []}, "no command"),
+        ({"command": [""]}, "no command"),
+        ({"command": "  ", "shell": True}, "no command"),
+        ({"command": "sleep 10"}, "list of words"),
+        ({"command": ["a\0b"]}, "zero bytes"),
+        ({"cpus": 0}, "more than 0"),
+        ({"cpus": -1}, "more than 0"),
+        ({"cpus": 10**9}, "more than 0"),
+        ({"cpus": "0"}, "0 cpus"),
+        ({"memory": "5"}, "add a unit"),
+        ({"memory": -1}, "bytes of memory"),
+        ({"memory": 2**61}, "bytes of memory"),
+        ({"resources": {"gpu": -1}}, "gpu=2"),
+        ({"resources": {"": 1}}, "gpu=2"),
+        ({"priority": 2**31}, "priority"),
+        ({"array": "x"}, "no array"),
+        ({"array": []}, "no tasks"),
+    ],
+)
+def test_what_is_wrong_in_a_job_is_said(fields: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidJob, match=why):
+        to_message(JobSpec(**{"command": ["true"], **fields}))
+
+
+_ENVIRON = {b"PATH": b"/bin", b"HOME": b"/root", b"LANG": b"C", b"X\xff": b"\xff"}
+
+
+@pytest.mark.parametrize(
+    ("export", "names"),
+    [
+        (JobSpec(command=["x"]).export, [b"LANG", b"PATH"]),
+        ("ALL", [b"HOME", b"LANG", b"PATH", b"X\xff"]),
+        ("NONE", []),
+        ("HOME, MISSING,", [b"HOME"]),
+        (["HOME"], [b"HOME"]),
+    ],
+)
+def test_only_what_is_exported_is_taken_along(export: Any, names: list[bytes]) -> None:
+    environment = environment_of(JobSpec(command=["x"], export=export), _ENVIRON)
+    assert [variable.name for variable in environment.exported] == names
+    assert all(variable.value == _ENVIRON[variable.name] for variable in environment.exported)
+
+
+def test_variables_that_are_set_are_kept_apart_from_exported_ones() -> None:
+    environment = environment_of(JobSpec(command=["x"], env={"B": "2", "A": ""}), {})
+    assert [(v.name, v.value) for v in environment.set] == [(b"A", b""), (b"B", b"2")]
+
+
+@pytest.mark.parametrize("env", [{"": "x"}, {"A=B": "x"}, {"A": "x\0"}])
+def test_a_variable_that_no_process_can_have_is_refused(env: dict[str, str]) -> None:
+    with pytest.raises(InvalidJob, match="name of a variable"):
+        environment_of(JobSpec(command=["x"], env=env), {})

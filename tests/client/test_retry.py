@@ -1,0 +1,121 @@
+"""What becomes of a failed call, with the time as an argument."""
+
+import grpc
+import pytest
+
+from titan.client import retry
+from titan.errors import InvalidJob, ManagerUnreachable, NotFound, OutputUnavailable
+
+POLICY = retry.Policy("127.0.0.1:1", 30.0)
+AWAY = retry.Failure(grpc.StatusCode.UNAVAILABLE, "connection reset")
+WORKER_AWAY = retry.Failure(grpc.StatusCode.FAILED_PRECONDITION, "w1 is away")
+LATE = retry.Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time")
+
+
+def test_a_call_is_repeated_with_growing_pauses_until_its_time_is_over() -> None:
+    repeats = retry.Repeats(POLICY, now=100.0)
+    now, pauses = 100.0, []
+
+    def fail_until_raised() -> None:
+        nonlocal now
+        while True:
+            pauses.append(repeats.pause_after(AWAY, now))
+            now += pauses[-1]
+
+    with pytest.raises(ManagerUnreachable, match=r"did not answer within 30 s \(connection reset"):
+        fail_until_raised()
+    assert pauses == sorted(pauses)
+    assert pauses[0] == retry.PAUSE_FIRST_SECONDS
+    assert pauses[-1] == retry.PAUSE_MAX_SECONDS
+    assert 128.5 < now <= 130.0
+
+
+def test_a_write_that_may_have_arrived_says_how_it_is_repeated() -> None:
+    repeats = retry.Repeats(retry.Policy("a:1", 0), now=0.0, repeat_hint="repeat it with X")
+    with pytest.raises(ManagerUnreachable, match="may have been accepted; repeat it") as caught:
+        repeats.pause_after(LATE, 10.0)
+    assert caught.value.maybe_accepted
+
+
+def test_a_read_that_failed_was_never_accepted() -> None:
+    with pytest.raises(ManagerUnreachable) as caught:
+        retry.Repeats(retry.Policy("a:1", 0), now=0.0).pause_after(AWAY, 1.0)
+    assert not caught.value.maybe_accepted
+
+
+def test_for_ever_never_gives_up() -> None:
+    repeats = retry.Repeats(retry.Policy("a:1", retry.FOR_EVER), now=0.0)
+    for turn in range(1000):
+        assert repeats.pause_after(AWAY, turn * 1e6) <= retry.PAUSE_MAX_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(grpc.StatusCode.NOT_FOUND, NotFound), (grpc.StatusCode.INVALID_ARGUMENT, InvalidJob)],
+)
+def test_what_asking_again_would_not_change_is_raised_at_once(
+    status: grpc.StatusCode, kind: type[Exception]
+) -> None:
+    with pytest.raises(kind, match="so it is"):
+        retry.Repeats(POLICY, now=0.0).pause_after(retry.Failure(status, "so it is"), 0.0)
+
+
+def test_a_try_has_a_deadline_within_the_time_that_is_left() -> None:
+    repeats = retry.Repeats(POLICY, now=0.0)
+    assert repeats.attempt_seconds(0.0) == retry.ATTEMPT_SECONDS
+    assert repeats.attempt_seconds(27.0) == 3.0
+    assert repeats.attempt_seconds(30.0) == retry.CONNECT_SECONDS
+
+
+def test_a_stream_that_gave_something_has_all_its_time_again() -> None:
+    repeats = retry.Repeats(POLICY, now=0.0)
+    repeats.pause_after(AWAY, 29.0)
+    repeats.succeeded(29.5)
+    assert repeats.pause_after(AWAY, 50.0) == retry.PAUSE_FIRST_SECONDS
+
+
+def test_a_call_refused_for_its_token_is_sent_again_at_once_with_another_one() -> None:
+    repeats = retry.Repeats(POLICY, now=0.0)
+    assert repeats.pause_after_refusal(is_renewed=True) == 0.0
+
+
+def test_a_token_that_stays_wrong_is_given_up_soon() -> None:
+    repeats = retry.Repeats(POLICY, now=0.0)
+    pauses = [repeats.pause_after_refusal(is_renewed=False) for _ in range(6)]
+    assert pauses[-1] is None
+    assert sum(pause or 0 for pause in pauses) < 1
+
+
+def test_a_worker_that_is_away_is_told_at_once_to_who_has_no_patience() -> None:
+    with pytest.raises(OutputUnavailable, match="w1 is away"):
+        retry.WorkerPatience(0).pause_after(WORKER_AWAY, 0.0, manager_was_away=False)
+
+
+def test_an_absence_that_may_be_the_managers_is_tried_again_once() -> None:
+    patience = retry.WorkerPatience(0)
+    patience.pause_after(AWAY, 0.0, manager_was_away=False)
+    with pytest.raises(OutputUnavailable):
+        patience.pause_after(AWAY, 0.1, manager_was_away=False)
+
+
+def test_a_worker_has_its_time_from_the_managers_return() -> None:
+    patience = retry.WorkerPatience(10)
+    patience.pause_after(WORKER_AWAY, 0.0, manager_was_away=False)
+    patience.pause_after(AWAY, 9.0, manager_was_away=True)
+    patience.pause_after(WORKER_AWAY, 18.0, manager_was_away=False)
+    with pytest.raises(OutputUnavailable):
+        patience.pause_after(WORKER_AWAY, 19.5, manager_was_away=False)
+
+
+def test_a_worker_that_gave_something_has_all_its_time_again() -> None:
+    patience = retry.WorkerPatience(10)
+    patience.pause_after(WORKER_AWAY, 0.0, manager_was_away=False)
+    patience.received()
+    patience.pause_after(WORKER_AWAY, 50.0, manager_was_away=False)
+    patience.pause_after(WORKER_AWAY, 59.0, manager_was_away=False)
+
+
+def test_other_ends_of_a_stream_are_not_waited_out() -> None:
+    failure = retry.Failure(grpc.StatusCode.NOT_FOUND, "no such task")
+    with pytest.raises(NotFound):
+        retry.WorkerPatience(60).pause_after(failure, 0.0, manager_was_away=False)
