@@ -73,6 +73,8 @@ class Outbox:
         # With which batch an attempt was sent last.
         self._sent: dict[tuple[int, int], int] = {}
         self._under_way: Batch | None = None
+        # Attempts that have left the worker since that batch was made.
+        self._gone: set[AttemptKey] = set()
 
     @property
     def has_work(self) -> bool:
@@ -93,11 +95,17 @@ class Outbox:
             self._stops[key] = Stop(key, mode, grace_ms)
             self._ready[self.worker] = None
 
+    def arrived(self, attempt: Attempt) -> None:
+        """The worker has shown that it has the attempt: it need not be sent again."""
+        self._starts.pop((attempt.job_id, attempt.index), None)
+
     def forget(self, attempt: Attempt, key: AttemptKey) -> None:
         """The attempt has left the worker."""
         self._starts.pop((attempt.job_id, attempt.index), None)
         self._sent.pop((attempt.job_id, attempt.index), None)
         self._stops.pop(key, None)
+        if self._under_way is not None:
+            self._gone.add(key)
 
     def next_batch(self, state: ClusterState) -> Batch | None:
         """The next batch, stops first; None while one is under way or nothing is to be sent.
@@ -119,6 +127,7 @@ class Outbox:
             for each in starts:
                 self._sent[each.job_id, each.index] = batch.dispatch_seq
         self._under_way = batch
+        self._gone.clear()
         return batch
 
     def acknowledged(self, batch: Batch) -> None:
@@ -138,7 +147,10 @@ class Outbox:
             if waits and not (attempt.cancel_requested or attempt.recall_requested):
                 self._starts[key] = attempt
         for stop in batch.stops:
-            self.want_stop(stop.key, stop.mode, stop.grace_ms)
+            later = self._stops.get(stop.key)
+            is_outweighed = later is not None and later.mode == STOP_CANCEL
+            if stop.key not in self._gone and not is_outweighed:
+                self._stops[stop.key] = stop
 
     def was_held(self, attempt: Attempt, held: Held) -> bool:
         """Whether the absence of the attempt from that list means something.

@@ -99,6 +99,7 @@ def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
     if attempt is not None:
         if attempt.state is State.SCHEDULED:
             desk.emit(ev.TaskStarted(key.job_id, key.index, key.attempt, report.start_us))
+            outbox.arrived(attempt)
         return
     if may_be_adopted(desk, outbox, key):
         adopt(desk, key, report.start_us)

@@ -147,7 +147,10 @@ def recall_from_ahead(desk: Desk) -> None:
     """What has waited too long behind others goes where there is room now."""
     if not desk.room:
         return
-    healthy = [each for each in desk.state.workers.values() if each.state is WorkerState.HEALTHY]
+    # Only to those that have called in can a task go.
+    numbers = sorted(desk.outboxes)
+    workers = [desk.state.get_worker(number) for number in numbers]
+    healthy = [each for each in workers if each.state is WorkerState.HEALTHY]
     for worker in healthy:
         for class_id, here in list(worker.classes.items()):
             if not here.ahead:
