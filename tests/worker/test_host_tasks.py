@@ -301,6 +301,15 @@ def test_cancel_kills_after_the_grace_a_group_that_ignores_sigterm(host: HostDri
     wait_for(lambda: not is_running(child), "the child to be gone")
 
 
+def test_cancel_wakes_a_stopped_task_so_that_it_can_end_by_itself(host: HostDriver) -> None:
+    script = "trap 'exit 5' TERM; echo $$; kill -STOP $$; exit 6"
+    attempt = host.run("sh", "-c", script)
+    pid = int(host.wait_output(attempt))
+    wait_for(lambda: " T " in Path(f"/proc/{pid}/stat").read_text(), "the task to stand still")
+    host.stop(attempt, grace_ms=60_000)
+    assert host.wait_end(attempt).exit_code == 5
+
+
 def test_cancel_reaches_a_child_that_left_the_group(host: HostDriver) -> None:
     attempt = host.run("sh", "-c", "setsid sleep 60 & echo $!; wait")
     child = int(host.wait_output(attempt))

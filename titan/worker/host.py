@@ -28,11 +28,11 @@ from titan import logs
 from titan.model import AttemptKey
 from titan.worker import bookkeeping, directory, host_journal, processes, protocol
 from titan.worker.bookkeeping import Bookkeeping
-from titan.worker.environment import TaskEnvironments, account_variables
+from titan.worker.children import Children
 from titan.worker.host_link import HostLink
-from titan.worker.messages import Environment, Exit, Report, ReportKind
-from titan.worker.records import ProcessRecord, Recovered, recover
-from titan.worker.spawn import LaunchError, Spawner
+from titan.worker.host_recovery import take_over
+from titan.worker.messages import Environment, Report, ReportKind
+from titan.worker.spawn import LaunchError
 
 # With nothing to keep, the host waits so long for an agent that is being restarted.
 IDLE_SECONDS: Final = 10.0
@@ -40,8 +40,6 @@ IDLE_SECONDS: Final = 10.0
 GRACE_MS: Final = 10_000
 # A spawn takes about half a millisecond: so many, then the agent and the ends get their turn.
 SPAWNS_PER_TURN: Final = 16
-# For leftovers of a dead host; beyond it only those in uninterruptible sleep are there.
-RECOVERY_SECONDS: Final = 10.0
 _ENVIRONMENTS_MAX: Final = 256
 # A message, a call and a flush of the manager's log cost far more than the report in them, so
 # reports wait for each other where nobody waits for them. An end goes at once unless plenty was
@@ -69,16 +67,13 @@ class Host:
         self._worker_name = ""
         self._journal = host_journal.HostJournal(path / "host.journal")
         self._is_journal_failing = False
-        self._book = Bookkeeping(self._recover())
+        self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id))
         self._rewrite_journal()
-        self._account = account_variables(os.environb)
-        self._meet("", "")
+        self._children = Children(os.fsencode(path / "output"))
         self._actions: deque[bookkeeping.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
         self._reports: list[Report] = []
         self._reports_due = math.inf
-        self._keys: dict[int, AttemptKey] = {}
-        self._pids: dict[AttemptKey, ProcessRecord] = {}
         self._environments: dict[Environment, Environment] = {}
         # (when, which) on the monotonic clock.
         self._timers: list[tuple[float, AttemptKey]] = []
@@ -141,7 +136,7 @@ class Host:
         if hello.worker_name != self._worker_name:
             self._worker_name = hello.worker_name
             self._rewrite_journal()
-        self._meet(hello.worker_name, hello.manager)
+        self._children.meet(hello.worker_name, hello.manager)
         self._detach_seconds = hello.detach_limit_ms / 1000
         # It holds reports that are still to be emitted, too: the agent passes over repeats.
         self._link.greet(
@@ -154,11 +149,6 @@ class Host:
                 self._book.last_report_seq,
             )
         )
-
-    def _meet(self, worker_name: str, manager: str) -> None:
-        output = os.fsencode(self._path / "output")
-        self._spawner = Spawner(output, worker_name)
-        self._task_environments = TaskEnvironments(self._account, worker_name, manager)
 
     def _intern(self, environment: Environment) -> Environment:
         """The equal one that is there already: a job comes in many batches."""
@@ -200,9 +190,9 @@ class Host:
                 case _:
                     assert_never(action)
         if spawned:
-            self._spawner.leave_directory()
+            self._children.rest()
         if signals:
-            self._send_signals(signals)
+            self._children.signal([(action.key, action.signal) for action in signals])
 
     def _report(self, action: bookkeeping.Emit) -> None:
         wait_seconds = 0.0
@@ -221,80 +211,21 @@ class Host:
         self._reports_due = math.inf
 
     def _spawn(self, action: bookkeeping.Spawn) -> None:
-        key = action.key
-        variables = self._task_environments.build(key, action.launch, action.environment)
         # Its intent, at the latest, is on file before there is a process.
         self._flush_journal()
-        ticks = processes.now_ticks()
         now_us = _now_us()
         try:
-            pid = self._spawner.spawn(key, action.launch, variables)
+            process = self._children.spawn(action.key, action.launch, action.environment)
         except LaunchError as error:
-            self._do(self._book.not_launched(key, str(error), now_us))
-            return
-        self._keys[pid] = key
-        self._pids[key] = ProcessRecord(key, pid, ticks)
-        self._do(self._book.started(key, pid, ticks, now_us))
-
-    def _send_signals(self, actions: list[bookkeeping.Signal]) -> None:
-        """To the groups, and to what left them but still carries its attempt's environment."""
-        numbers: dict[tuple[int, int, int], int] = {}
-        marks: list[processes.Mark] = []
-        for action in actions:
-            process = self._pids.get(action.key)
-            if process is not None:
-                mark = _mark(process)
-                marks.append(mark)
-                numbers[mark[:3]] = action.signal
-        strays = processes.find(marks, self._worker_name.encode())
-        for mark in marks:
-            # The leader is not reaped yet, so the number is still its group's.
-            _kill_group(mark.pid, numbers[mark[:3]])
-        for stray in strays:
-            if stray.group not in self._keys:
-                processes.send(stray, numbers[stray.attempt])
+            self._do(self._book.not_launched(action.key, str(error), now_us))
+        else:
+            self._do(self._book.started(*process, now_us))
 
     def _reap(self) -> None:
-        """Take note of all that ended: tasks, and orphans of tasks."""
-        ended: list[tuple[AttemptKey, Exit]] = []
-        while True:
-            try:
-                # Looked at first and reaped after its group is dead: until then the number of
-                # the group can't be another's.
-                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                break
-            if found is None:
-                break
-            pid = found.si_pid
-            key = self._keys.pop(pid, None)
-            if key is not None:
-                _kill_group(pid, signal.SIGKILL)
-            _, status, usage = os.wait4(pid, 0)
-            if key is not None:
-                is_signal = os.WIFSIGNALED(status)
-                how = Exit(
-                    None if is_signal else os.WEXITSTATUS(status),
-                    os.WTERMSIG(status) if is_signal else None,
-                    int(usage.ru_utime * 1_000_000),
-                    int(usage.ru_stime * 1_000_000),
-                    usage.ru_maxrss * 1024,
-                )
-                ended.append((key, how))
-        if not ended:
-            return
-        self._kill_strays([key for key, _ in ended if self._book.is_stopping(key)])
+        ended = self._children.reap(self._book.is_stopping)
         now_us = _now_us()
         for key, how in ended:
-            del self._pids[key]
             self._do(self._book.exited(key, how, now_us))
-
-    def _kill_strays(self, keys: list[AttemptKey]) -> None:
-        """What left the group of a stopped attempt goes with it."""
-        if keys:
-            marks = [_mark(self._pids[key]) for key in keys]
-            for stray in processes.find(marks, self._worker_name.encode()):
-                processes.send(stray, signal.SIGKILL)
 
     # Time --------------------------------------------------------------------------------------
 
@@ -357,39 +288,6 @@ class Host:
 
     # Journal ------------------------------------------------------------------------------------
 
-    def _recover(self) -> Recovered | None:
-        """What the host before this one left, after its processes have been ended."""
-        path = self._path / "host.journal"
-        try:
-            found = host_journal.read(path)
-        except host_journal.JournalError as error:
-            # After a power loss it may be anything: it was never synced.
-            aside = path.with_name("host.journal.unreadable")
-            _log.error("%s; put aside as %s", error, aside)
-            path.rename(aside)
-            return None
-        if found is None:
-            return None
-        header, entries = found
-        recovered = recover(entry.record for entry in entries)
-        if recovered.unfinished and header.boot_id == self._boot_id:
-            marks = [
-                processes.Mark(
-                    unfinished.key.job_id,
-                    unfinished.key.index,
-                    unfinished.key.attempt,
-                    unfinished.process.start_ticks
-                    if unfinished.process
-                    else entries[unfinished.intent].ticks,
-                    unfinished.process.pid if unfinished.process else 0,
-                )
-                for unfinished in recovered.unfinished
-            ]
-            _log.warning("the host before this one died; ending its %d tasks", len(marks))
-            for left in processes.end(marks, header.worker_name.encode(), RECOVERY_SECONDS):
-                _log.error("process %d of a lost task does not end", left.pid)
-        return recovered
-
     def _flush_journal(self) -> None:
         """Write it, if it can be written: a full disk must not end the tasks."""
         try:
@@ -426,21 +324,6 @@ class Host:
         os.close(self._wakeup)
         self._journal.close()
         self._lock.release()
-
-
-def _mark(process: ProcessRecord) -> processes.Mark:
-    key = process.key
-    return processes.Mark(key.job_id, key.index, key.attempt, process.start_ticks, process.pid)
-
-
-def _kill_group(pid: int, number: int) -> None:
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        pass
-    except PermissionError:
-        # What is left in the group runs as another user (sudo): it is not ours to end.
-        _log.warning("not allowed to send signal %d to group %d", number, pid)
 
 
 def _ignore(_number: int, _frame: object) -> None:

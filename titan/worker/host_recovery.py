@@ -1,0 +1,49 @@
+"""What a new task host does about one that was killed: ends its tasks, keeps what it knew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from titan.worker import host_journal, processes
+from titan.worker.records import Recovered, recover
+
+# Beyond it only processes in uninterruptible sleep are there.
+END_SECONDS: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def take_over(journal: Path, boot_id: str) -> Recovered | None:
+    """What the host before this one left, after its processes have been ended.
+
+    None when there was none. A journal that can't be read is put aside. Raises OSError.
+    """
+    try:
+        found = host_journal.read(journal)
+    except host_journal.JournalError as error:
+        # After a power loss it may be anything: it was never synced.
+        aside = journal.with_name(f"{journal.name}.unreadable")
+        _log.error("%s; put aside as %s", error, aside)
+        journal.rename(aside)
+        return None
+    if found is None:
+        return None
+    header, entries = found
+    recovered = recover(entry.record for entry in entries)
+    marks = list(_marks(recovered, entries))
+    if marks and header.boot_id == boot_id:
+        _log.warning("the host before this one died; ending its %d tasks", len(marks))
+        for left in processes.end(marks, header.worker_name.encode(), END_SECONDS):
+            _log.error("process %d of a lost task does not end", left.pid)
+    return recovered
+
+
+def _marks(recovered: Recovered, entries: Sequence[host_journal.Entry]) -> Iterator[processes.Mark]:
+    for unfinished in recovered.unfinished:
+        key, intent, process = unfinished
+        since_ticks = process.start_ticks if process else entries[intent].ticks
+        pid = process.pid if process else 0
+        yield processes.Mark(key.job_id, key.index, key.attempt, since_ticks, pid)
