@@ -131,5 +131,6 @@ def check_replay(directory: Path, copy: Path, told: dict[int, dict[str, object]]
     check_invariants(managers)
 
     assert {
-        job_id: job_view(views.job_message(managers, job)) for job_id, job in managers.jobs.items()
+        job_id: job_view(views.job_message(managers, job, {}))
+        for job_id, job in managers.jobs.items()
     } == told
