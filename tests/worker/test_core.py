@@ -26,7 +26,6 @@ from titan.worker.actions import (
     SendReports,
 )
 from titan.worker.core import (
-    BATCH_REPORTS_MAX,
     RETRY_MAX_US,
     RETRY_REFUSED_US,
     Core,
@@ -43,6 +42,7 @@ from titan.worker.messages import (
     Stop,
     StopMode,
 )
+from titan.worker.report_queue import BATCH_REPORTS_MAX
 
 A = TypeVar("A", bound=Action)
 
@@ -140,8 +140,18 @@ def test_an_unreachable_manager_is_tried_for_ever_ever_more_slowly_and_told_once
     assert delays[:4] == [0, 100_000, 200_000, 400_000]
     assert delays[-1] == RETRY_MAX_US
     assert [say.level for say in said] == [Level.WARNING]
+    assert said[0].message.startswith("cannot reach the manager: no answer")
     actions = register(core, the(Register, actions).call)
-    assert the(Say, actions).message == "the manager is back"
+    assert the(Say, actions).message == "the manager answers"
+
+
+def test_a_manager_that_was_there_is_said_to_be_lost_and_to_be_back() -> None:
+    core = registered()
+    beat = the(SendHeartbeat, core.heartbeat_due())
+    actions = core.failed(beat.call, Failure.UNREACHABLE, "no answer")
+    assert the(Say, actions).message.startswith("lost the manager: no answer")
+    beat = the(SendHeartbeat, core.heartbeat_due())
+    assert the(Say, core.heartbeat_taken(beat.call)).message == "the manager is back"
 
 
 def test_a_refused_registration_is_told_and_asked_again_slowly() -> None:

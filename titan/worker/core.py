@@ -17,11 +17,9 @@ heartbeat can say what is held without asking the host.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from itertools import islice
 from typing import Final
 
 from titan.model import AttemptKey
@@ -51,12 +49,7 @@ from titan.worker.messages import (
     StartBatch,
     Stop,
 )
-
-# A batch is acknowledged as a whole: larger ones gain little and delay the first end in them.
-BATCH_REPORTS_MAX: Final = 1_000
-BATCH_BYTES_MAX: Final = 1 << 20
-# A report is some 80 bytes on the wire, besides its sentence.
-_REPORT_BYTES: Final = 100
+from titan.worker.report_queue import ReportQueue
 
 RETRY_FIRST_US: Final = 100_000
 RETRY_MAX_US: Final = 2_000_000
@@ -124,11 +117,7 @@ class Core:
         self._mirror: dict[AttemptKey, HeldAttempt] = {}
         self._dispatch_seq = 0
         self._report_seq = 0
-        # Unacknowledged reports: those in the batch on its way, then the others. All numbers up
-        # to `_acknowledged_seq` are acknowledged.
-        self._acknowledged_seq = 0
-        self._batch: SendReports | None = None
-        self._reports: deque[Report] = deque()
+        self._reports = ReportQueue()
         self._last_call = 0
         # The numbers of the calls that are awaited, 0: none.
         self._register_call = 0
@@ -139,6 +128,7 @@ class Core:
         self._register_failures = 0
         self._report_failures = 0
         self._is_lost = False
+        self._was_registered = False
         self._leave_step = _LeaveStep.NOT_LEAVING
 
     # Reading ------------------------------------------------------------------------------------
@@ -160,7 +150,7 @@ class Core:
     @property
     def unacknowledged_count(self) -> int:
         """How many reports the manager has not acknowledged."""
-        return len(self._reports) + (len(self._batch.reports) if self._batch else 0)
+        return len(self._reports)
 
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
@@ -177,14 +167,13 @@ class Core:
         self._host = host
         self._cluster_id = host.cluster_id
         self._mirror = {attempt.key: attempt for attempt in host.live}
-        self._reports = deque()
-        self._batch = None
-        self._report_call = 0
-        self._report_failures = 0
+        acknowledged_seq = host.reports[0].seq - 1 if host.reports else host.report_seq
+        self._reports = ReportQueue((), acknowledged_seq)
         for report in host.reports:
             self._note(report)
         self._report_seq = host.report_seq
-        self._acknowledged_seq = host.reports[0].seq - 1 if host.reports else host.report_seq
+        self._report_call = 0
+        self._report_failures = 0
         self._register_failures = 0
         return self._register()
 
@@ -259,13 +248,12 @@ class Core:
             self.worker_id = worker_id
             actions.append(KeepIdentity(worker_id))
         self.session = session
+        self._was_registered = True
         self._dispatch_seq = 0
         if cluster_id != self._cluster_id:
             self._cluster_id = cluster_id
             actions.append(PassCluster(cluster_id))
         actions.append(BeatEvery(heartbeat_interval_ms))
-        # A batch that is on its way, or waits for its next try, carries the old session.
-        self._report_call = 0
         actions += self._send_reports()
         return actions + self._hand_back()
 
@@ -285,22 +273,19 @@ class Core:
 
     def reports_taken(self, call: int, report_seq: int) -> list[Action]:
         """The answer to `SendReports`: everything up to `report_seq` is durable."""
-        if call != self._report_call or self._batch is None:
+        if call != self._report_call:
             return []
         self._report_call = 0
         actions = self._back()
-        report_seq = min(report_seq, self._batch.last_seq)
-        if report_seq <= self._acknowledged_seq:
+        taken = self._reports.acknowledge(report_seq)
+        if taken is None:
             # It took nothing of the batch: the same again, but not in a tight loop.
             return actions + self._reports_failed(Failure.UNREACHABLE, "")
-        batch, self._batch = self._batch, None
         self._report_failures = 0
-        self._acknowledged_seq = report_seq
-        for report in batch.reports:
-            if report.seq <= report_seq and report.kind != ReportKind.STARTED:
+        for report in taken:
+            if report.kind != ReportKind.STARTED:
                 self._mirror.pop(report.key, None)
-        self._reports.extendleft(r for r in reversed(batch.reports) if r.seq > report_seq)
-        actions.append(PassAcknowledged(report_seq))
+        actions.append(PassAcknowledged(self._reports.acknowledged_seq))
         return actions + self._send_reports() + self._hand_back()
 
     def deregistered(self, call: int) -> list[Action]:
@@ -350,7 +335,7 @@ class Core:
     def _note(self, report: Report) -> None:
         """Keep the report for sending, and what it means for the mirror."""
         self._report_seq = report.seq
-        self._reports.append(report)
+        self._reports.add(report)
         is_start = report.kind == ReportKind.STARTED
         state = HeldState.RUNNING if is_start else HeldState.ENDED
         self._mirror[report.key] = HeldAttempt(report.key, state, report.start_us)
@@ -371,6 +356,8 @@ class Core:
         if self._host is None:
             return []
         self.session = b""
+        # What is on its way carries a session that is over.
+        self._report_call = self._heartbeat_call = 0
         self._register_call = self._next_call()
         held = self.held()._replace(dispatch_seq=0)
         return [
@@ -381,7 +368,7 @@ class Core:
                 self._host.instance,
                 self._cluster_id if held.attempts else b"",
                 held,
-                self._acknowledged_seq,
+                self._reports.acknowledged_seq,
             )
         ]
 
@@ -407,10 +394,8 @@ class Core:
         self._report_failures += 1
         if failure == Failure.UNREGISTERED:
             return actions + self._session_failed(failure)
-        if self.session and self._batch is not None:
-            actions += self._send_batch(self._batch, delay_us)
         # Without a session the batch goes out as soon as there is one.
-        return actions
+        return actions + self._send_reports(delay_us)
 
     def _session_failed(self, failure: Failure) -> list[Action]:
         if failure != Failure.UNREGISTERED or not self.session:
@@ -419,40 +404,15 @@ class Core:
         message = "the manager does not know this session: registering again"
         return [Say(Level.INFO, message), *self._register()]
 
-    def _send_reports(self) -> list[Action]:
+    def _send_reports(self, delay_us: int = 0) -> list[Action]:
         """Send what has gathered, unless a batch is on its way."""
         if not self.session or self._report_call:
             return []
-        if self._batch is not None:
-            # The same again: the manager may have it already.
-            return self._send_batch(self._batch, 0)
-        if not self._reports:
+        batch = self._reports.batch()
+        if batch is None:
             return []
-        return self._send_batch(self._take_batch(), 0)
-
-    def _send_batch(self, batch: SendReports, delay_us: int) -> list[Action]:
         self._report_call = self._next_call()
-        self._batch = batch._replace(
-            call=self._report_call, delay_us=delay_us, session=self.session
-        )
-        return [self._batch]
-
-    def _take_batch(self) -> SendReports:
-        """Move the oldest reports into a batch; a start whose end is among them is left out."""
-        size_bytes = count = 0
-        for report in islice(self._reports, BATCH_REPORTS_MAX):
-            size_bytes += _REPORT_BYTES + len(report.detail)
-            if size_bytes > BATCH_BYTES_MAX and count:
-                break
-            count += 1
-        taken = [self._reports.popleft() for _ in range(count)]
-        over = {report.key for report in taken if report.kind != ReportKind.STARTED}
-        reports = tuple(
-            report
-            for report in taken
-            if report.kind != ReportKind.STARTED or report.key not in over
-        )
-        return SendReports(0, 0, b"", self._acknowledged_seq + 1, taken[-1].seq, reports)
+        return [SendReports(self._report_call, delay_us, self.session, *batch)]
 
     def _lost(self, failure: Failure, sentence: str) -> list[Action]:
         if failure != Failure.UNREACHABLE:
@@ -460,19 +420,21 @@ class Core:
         if self._is_lost:
             return []
         self._is_lost = True
-        return [Say(Level.WARNING, f"lost the manager: {sentence}; tasks run on, trying again")]
+        what = "lost" if self._was_registered else "cannot reach"
+        return [Say(Level.WARNING, f"{what} the manager: {sentence}; tasks run on, trying again")]
 
     def _back(self) -> list[Action]:
         if not self._is_lost:
             return []
         self._is_lost = False
-        return [Say(Level.INFO, "the manager is back")]
+        what = "is back" if self._was_registered else "answers"
+        return [Say(Level.INFO, f"the manager {what}")]
 
     def _hand_back(self) -> list[Action]:
         """When nothing runs and all is reported, tell the manager good-bye."""
         if self._leave_step != _LeaveStep.HANDING_BACK:
             return []
-        if not self.session or self._reports or self._batch is not None:
+        if not self.session or not self._reports.is_empty:
             return []
         self._leave_step = _LeaveStep.DEREGISTERING
         self._deregister_call = self._next_call()
