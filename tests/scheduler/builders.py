@@ -1,0 +1,24 @@
+"""Workers with some of their room taken, without a history."""
+
+from __future__ import annotations
+
+from titan import events as ev
+from titan.model import Resources
+from titan.state.worker import Worker
+
+NOTHING = Resources()
+
+
+def worker(number: int, capacity: Resources, used: Resources = NOTHING) -> Worker:
+    """A healthy worker of which so much is used."""
+    built = Worker(
+        ev.WorkerRegistered(
+            number, b"%016d" % number, b"i", "", f"w{number}", "", capacity.cpus_milli,
+            capacity.memory_bytes, capacity.named, (), "", b"",
+        )
+    )  # fmt: skip
+    built.free_cpus_milli -= used.cpus_milli
+    built.free_memory_bytes -= used.memory_bytes
+    for name, count in used.named:
+        built.free_named[name] = built.free_named.get(name, 0) - count
+    return built

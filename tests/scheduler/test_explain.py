@@ -1,0 +1,66 @@
+"""Why a task waits: never is told from not now."""
+
+from tests.manager.builders import GIB, TIMEOUT_US, Rig, new_job
+from titan.scheduler.explain import explain_waiting
+
+
+def why(rig: Rig, job_id: int = 1) -> str:
+    return explain_waiting(rig.state, rig.state.get_job(job_id), {})
+
+
+def test_a_job_with_nothing_pending_waits_for_nothing() -> None:
+    rig = Rig()
+    rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    assert why(rig) == ""
+
+
+def test_without_workers_it_says_so() -> None:
+    rig = Rig()
+    rig.submit(new_job())
+    assert "no worker" in why(rig)
+    host = rig.worker()
+    host.deregister()
+    assert "no worker" in why(rig)
+
+
+def test_a_job_larger_than_any_worker_is_told_what_it_lacks() -> None:
+    rig = Rig()
+    rig.worker(4, 8 * GIB, gpu=1)
+    rig.worker(2, 16 * GIB)
+    rig.submit(
+        new_job(cpus=64, memory_bytes=32 * GIB, named={"gpu": 2, "licence": 1}),
+        new_job(cpus=4, memory_bytes=16 * GIB),
+        new_job(cpus=4.5),
+    )
+    sentence = why(rig)
+    assert sentence.startswith("no worker is large enough for it, even when empty")
+    assert "64 cpus, the largest has 4" in sentence
+    assert "32 GiB of memory, the largest has 16 GiB" in sentence
+    assert "gpu=2, the most is gpu=1" in sentence
+    assert "licence=1, the most is licence=0" in sentence
+    assert "at once" in why(rig, 2), "each alone would fit somewhere"
+    assert "4.5 cpus, the largest has 4" in why(rig, 3)
+
+
+def test_a_job_that_could_run_when_others_have_ended_is_told_not_now() -> None:
+    rig = Rig()
+    rig.worker(1)
+    rig.submit(new_job(), new_job())
+    assert "next to be placed" in why(rig)
+    rig.schedule()
+    assert why(rig, 2).startswith("room: 0 of 1 ")
+    assert "large enough" not in why(rig, 2)
+
+
+def test_workers_that_are_silent_are_the_reason_when_no_other_could_take_it() -> None:
+    rig = Rig()
+    rig.worker(8)
+    rig.submit(new_job(cpus=8))
+    rig.tick(TIMEOUT_US // 2)
+    assert "not healthy" in why(rig)
+    rig.tick(TIMEOUT_US // 2)
+    assert "not healthy" in why(rig)
+    rig.worker(1)
+    assert "not healthy" in why(rig)
