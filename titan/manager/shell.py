@@ -17,7 +17,7 @@ from titan.manager.clock import Clock, TurnClock
 from titan.manager.feed import Feed
 from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
-from titan.manager.kernel.commands import Command, SubmitJobs
+from titan.manager.kernel.commands import Command, ReportTasks, SubmitJobs
 from titan.manager.kernel.outbox import Outbox
 
 _log = logging.getLogger("titan.manager")
@@ -25,9 +25,9 @@ _log = logging.getLogger("titan.manager")
 # EX_SOFTWARE in sysexits(3).
 EXIT_BROKEN: Final = 70
 TICK_SECONDS: Final = 0.2
-# A record takes 16 MiB, and one submit up to 12 of them: what is gathered in a turn
-# is written first when such a one comes.
-LARGE_COMMAND_BYTES: Final = 1024 * 1024
+# A record takes 16 MiB, and one submit up to 12 of them: what was gathered in a turn is
+# written before it, and never gathers to more than that many.
+GATHERED_BYTES_MAX: Final = 2 * 1024 * 1024
 
 
 class Dispatching(Protocol):
@@ -49,6 +49,7 @@ class Shell:
         self._turn_clock = TurnClock()
         self._loop = asyncio.get_running_loop()
         self._turn_is_planned = False
+        self._gathered_bytes = 0
         # What replay cost, for GetStats.
         self.started_us = self._clock.now_us()
         self.recovery_us = 0
@@ -69,8 +70,11 @@ class Shell:
         Raises TitanError, when nothing changed.
         """
         kernel = self.kernel
-        if isinstance(command, SubmitJobs) and command.size_bytes > LARGE_COMMAND_BYTES:
-            self._append()
+        if isinstance(command, SubmitJobs | ReportTasks):
+            self._gathered_bytes += command.size_bytes
+            if self._gathered_bytes > GATHERED_BYTES_MAX:
+                self._append()
+                self._gathered_bytes = command.size_bytes
         kernel.room = self.journal.room
         before = (kernel.state.lsn, kernel.events_count)
         try:
@@ -141,11 +145,13 @@ class Shell:
             self._dispatching.wake(outbox)
 
     def _append(self) -> None:
-        record = self.kernel.take_record()
-        if record is None:
+        self._gathered_bytes = 0
+        lsn = 0
+        while (record := self.kernel.take_record()) is not None:
+            time_us, events = record
+            lsn = self.journal.append(ev.encode_record(time_us, events))
+        if not lsn:
             return
-        time_us, events = record
-        lsn = self.journal.append(ev.encode_record(time_us, events))
         if lsn != self.kernel.state.lsn:
             stop_at_once(f"the log is at {lsn}, the state at {self.kernel.state.lsn}")
         self.feed.changed(self.kernel.take_changed_jobs())

@@ -18,6 +18,9 @@ from titan.model import (
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 
 _SIGNAL_MAX = 64
+# A sentence for people; the log keeps it for ever.
+DETAIL_LENGTH_MAX = 300
+REPORT_BYTES_MAX = 8 * 1024 * 1024
 
 
 def resources_of(message: types_pb2.Resources) -> Resources:
@@ -127,11 +130,14 @@ def held_of(message: worker_pb2.Held) -> commands.Held:
 
 def report_command(request: worker_pb2.ReportTaskStatusRequest) -> commands.ReportTasks:
     """Reports. Raises InvalidJob."""
+    if request.ByteSize() > REPORT_BYTES_MAX:
+        raise InvalidJob(f"reports of more than {REPORT_BYTES_MAX} bytes in one call")
     return commands.ReportTasks(
         session=request.session,
         first_seq=request.first_seq,
         last_seq=request.last_seq,
         reports=tuple(map(_report, request.reports)),
+        size_bytes=request.ByteSize(),
     )
 
 
@@ -160,7 +166,7 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
         message.cpu_user_us,
         message.cpu_system_us,
         message.max_rss_bytes,
-        message.detail,
+        message.detail[:DETAIL_LENGTH_MAX],
     )
 
 

@@ -56,7 +56,7 @@ class UserService:
         wanted = [each.indexes for each in selector.indexes]
         attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
         return manager_pb2.GetJobStatusResponse(
-            job=views.job_message(state, job),
+            job=views.job_message(state, job, {}),
             attempts=islice(attempts, limit) if limit else (),
             lsn=self._shell.lsn,
         )
@@ -184,12 +184,15 @@ class UserService:
         """The jobs as messages, as many together as an answer takes; none for no jobs."""
         page: list[manager_pb2.Job] = []
         size_bytes = 0
+        explained: dict[Resources, str] = {}
         for job in jobs:
-            message = views.job_message(self._shell.kernel.state, job)
+            message = views.job_message(self._shell.kernel.state, job, explained)
             size_bytes += message.ByteSize()
             if page and (size_bytes > ANSWER_BYTES_MAX or len(page) == LIST_MAX):
                 yield page
                 page, size_bytes = [], message.ByteSize()
+                # The caller may have waited; the state may be another.
+                explained.clear()
             page.append(message)
         if page:
             yield page

@@ -28,15 +28,18 @@ def resources_message(resources: Resources) -> types_pb2.Resources:
     )
 
 
-def job_message(state: ClusterState, job: Job) -> manager_pb2.Job:
-    """A job as it is. Costs the same whatever the size of its array."""
+def job_message(state: ClusterState, job: Job, explained: dict[Resources, str]) -> manager_pb2.Job:
+    """A job as it is. Costs the same whatever the size of its array.
+
+    `explained` is shared by the messages that are made of the same state at once.
+    """
     message = manager_pb2.Job(
         job_id=job.job_id,
         name=job.name,
         user=job.user,
         state=types_pb2.State.ValueType(job.state),
         cancel_requested=job.cancel_requested,
-        waiting_for=explain_waiting(state, job),
+        waiting_for=explain_waiting(state, job, explained),
         command=job.command,
         cwd=job.cwd,
         resources=resources_message(job.demand),

@@ -10,16 +10,25 @@ from titan.state.job import Job
 from titan.state.worker import Worker
 
 
-def explain_waiting(state: ClusterState, job: Job) -> str:
-    """What a job with pending tasks waits for; empty when it has none."""
+def explain_waiting(state: ClusterState, job: Job, known: dict[Resources, str]) -> str:
+    """What a job with pending tasks waits for; empty when it has none. Costs a look at each worker.
+
+    `known` holds what was found for a demand in the same state, so that a page of jobs
+    that ask for the same costs one look.
+    """
     if not len(job.pending):
         return ""
+    if job.demand not in known:
+        known[job.demand] = _explain(state, job.demand)
+    return known[job.demand]
+
+
+def _explain(state: ClusterState, demand: Resources) -> str:
     workers = [
         worker for worker in state.workers.values() if worker.state is not WorkerState.DEREGISTERED
     ]
     if not workers:
         return "no worker has registered yet"
-    demand = job.demand
     large_enough = [worker for worker in workers if demand.fits_in(worker.capacity)]
     if not large_enough:
         lacks = "; ".join(_lacks(workers, demand)) or "none has all that it asks for at once"

@@ -29,6 +29,7 @@ from titan.model import State
 
 _RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
 _KEY: Final = struct.Struct("<II")
+_U32_MAX: Final = (1 << 32) - 1
 assert _RECORD.size == 59
 
 
@@ -113,6 +114,8 @@ class AttemptLog:
 
     def find(self, index: int, attempt: int) -> EndedAttempt | None:
         """That one, None when it is not there. Costs a search through the bytes."""
+        if not (0 <= index <= _U32_MAX and 0 <= attempt <= _U32_MAX):
+            return None
         offset = self._find_offset(index, attempt)
         return None if offset < 0 else EndedAttempt._make(_RECORD.unpack_from(self.data, offset))
 
@@ -124,6 +127,8 @@ class AttemptLog:
 
     def of_index(self, index: int) -> list[EndedAttempt]:
         """All of one task, in the order of their ends."""
+        if not 0 <= index <= _U32_MAX:
+            return []
         key = struct.pack("<I", index)
         found = []
         offset = self._find_aligned(key, 0)

@@ -192,6 +192,7 @@ class ReportTasks:
     first_seq: int
     last_seq: int
     reports: tuple[Report, ...]
+    size_bytes: int = 0
 
 
 Command = SubmitJobs | CancelJobs | RegisterWorker | Heartbeat | DeregisterWorker | ReportTasks

@@ -8,7 +8,9 @@ out that depends on them before that record is durable.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from typing import Final
 
 from titan import events as ev
 from titan.manager.kernel.commands import Report
@@ -17,6 +19,11 @@ from titan.model import AttemptKey, Reason, State
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
+
+# A record takes at most 16 MiB, and an end with its sentence up to 1.2 KB. What one decision
+# leads to beyond that goes on in the next record, but for what is promised to be atomic.
+EVENTS_PER_RECORD_MAX: Final = 10_000
+_DIVISIBLE: Final = frozenset({ev.AttemptEnded, ev.CancelRequested, ev.RecallRequested, ev.Adopted})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +61,18 @@ class Desk:
         # Jobs that changed in the events not taken yet, in order.
         self.changed_jobs: dict[int, None] = {}
         self._events: list[ev.Event] = []
+        # Records that were full before they were taken.
+        self._full: deque[tuple[int, list[ev.Event]]] = deque()
 
     @property
     def events_count(self) -> int:
         """How many events have happened and were not taken yet."""
-        return len(self._events)
+        return len(self._events) + sum(len(events) for _, events in self._full)
 
     def take_record(self) -> tuple[int, list[ev.Event]] | None:
-        """The time and the events decided since the last call, None when there are none."""
+        """The time and the events of the oldest record not taken, None when there is none."""
+        if self._full:
+            return self._full.popleft()
         if not self._events:
             return None
         events, self._events = self._events, []
@@ -81,6 +92,9 @@ class Desk:
 
     def emit(self, event: ev.Event) -> None:
         """Lets an event happen."""
+        if len(self._events) >= EVENTS_PER_RECORD_MAX and type(event) in _DIVISIBLE:
+            self._full.append((self.state.time_us, self._events))
+            self._events = []
         if not self._events:
             self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))
         self.state.apply(event)

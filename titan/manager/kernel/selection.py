@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from titan.errors import InvalidJob, NotFound
 from titan.manager.kernel.commands import JobFilter, JobSelector
 from titan.model import IndexRange
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
+
+RANGES_MAX: Final = 1_000
 
 
 def select_job(state: ClusterState, selector: JobSelector) -> Job:
@@ -23,6 +26,8 @@ def select_job(state: ClusterState, selector: JobSelector) -> Job:
     job: Job | None = state.jobs.get(job_id)
     if job is None:
         raise NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
+    if len(selector.indexes) > RANGES_MAX:
+        raise InvalidJob(f"at most {RANGES_MAX} ranges of tasks can be chosen at once")
     for each in selector.indexes:
         if each.step != 1 or each.start >= each.stop:
             raise InvalidJob(f"tasks are chosen as FROM-TO, not {tuple(each)}")

@@ -1,0 +1,38 @@
+"""What is bounded so that no caller, and no worker, can break the manager."""
+
+from __future__ import annotations
+
+from titan import events as ev
+from titan.manager.kernel.desk import EVENTS_PER_RECORD_MAX, Desk, Settings
+from titan.model import State
+from titan.state.attempts import AttemptLog
+from titan.state.cluster import ClusterState
+
+BEYOND = 1 << 40
+
+
+def test_a_key_that_no_attempt_can_have_is_not_found_instead_of_an_error() -> None:
+    log = AttemptLog()
+    assert log.find(-1, 1) is None
+    assert log.find(0, -1) is None
+    assert log.find(BEYOND, 1) is None
+    assert log.of_index(-1) == []
+    assert log.of_index(BEYOND) == []
+
+
+def test_more_cancels_than_a_record_takes_go_on_in_the_next_one() -> None:
+    desk = Desk(ClusterState(), Settings())
+    desk.emit(ev.ClusterCreated(b"c" * 16))
+    desk.emit(ev.EnvironmentStored(b"e", (), ()))
+    desk.emit(ev.JobSubmitted(1, "u", "n", (b"true",), b"/", b"e", 1000, 0, (), 0, ()))
+    desk.take_record()
+
+    for _ in range(EVENTS_PER_RECORD_MAX + 1):
+        desk.emit(ev.CancelRequested(1, (), 0))
+
+    records = []
+    while (record := desk.take_record()) is not None:
+        records.append(record)
+    assert [len(events) for _, events in records] == [EVENTS_PER_RECORD_MAX, 1]
+    assert desk.state.lsn == 1 + len(records)
+    assert desk.state.get_job(1).state is State.CANCELLED
