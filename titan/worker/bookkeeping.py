@@ -12,16 +12,12 @@ shell's duties:
 * `StartGraceTimer` is answered by `grace_over` after that time; an attempt that has
   ended in between does not mind.
 
-Admission. The manager decides who may run at once. For each class S attempts may, and
-`live` attempts wait or run. A batch sets S = min(slots, live); the end of an attempt
-lowers live, and S to at most live. While fewer than S run the oldest waiting one starts.
-So attempts beyond S were sent ahead: they start when one before them ends, without a
-round trip to the manager, and never make more of the class run than it granted.
+Who may run is `slots.py`.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
@@ -51,6 +47,7 @@ from titan.worker.records import (
     Recovered,
 )
 from titan.worker.signals import SIGKILL, SIGTERM
+from titan.worker.slots import Slots
 
 # With so many waiting for each slot an end need not be told at once: they take longer than it
 # takes to be sent more.
@@ -119,16 +116,6 @@ class Attempt:
     """The last signal it was sent, or will be sent as soon as it has a process."""
 
 
-@dataclass(slots=True)
-class ClassQueue:
-    """The attempts of one class. Invariants: running ≤ live, allowed ≤ live."""
-
-    waiting: OrderedDict[AttemptKey, None]
-    live: int = 0
-    running: int = 0
-    allowed: int = 0
-
-
 class Bookkeeping:
     """The table of attempts of one host instance.
 
@@ -142,7 +129,7 @@ class Bookkeeping:
         self.is_leaving = False
         self.last_report_seq = 0
         self._attempts: dict[AttemptKey, Attempt] = {}
-        self._classes: dict[int, ClassQueue] = {}
+        self._slots = Slots()
         # Unacknowledged, by number. Those that end an attempt are also found by its key.
         self._reports: deque[Report] = deque()
         self._ended: dict[AttemptKey, Report] = {}
@@ -171,7 +158,7 @@ class Bookkeeping:
     @property
     def has_waiting(self) -> bool:
         """Whether attempts wait for others to end. O(classes)."""
-        return any(queue.waiting for queue in self._classes.values())
+        return self._slots.has_waiting
 
     def is_stopping(self, key: AttemptKey) -> bool:
         """Whether it was told to end."""
@@ -220,20 +207,14 @@ class Bookkeeping:
             if key in self._attempts or key in self._ended:
                 continue
             self._attempts[key] = Attempt(key, launch, batch.environments[launch.environment])
-            queue = self._classes.get(launch.class_id)
-            if queue is None:
-                queue = self._classes[launch.class_id] = ClassQueue(OrderedDict())
-            queue.waiting[key] = None
-            queue.live += 1
+            self._slots.add(launch.class_id, key)
             touched[launch.class_id] = None
         for class_id, slots in batch.slots:
-            queue = self._classes.get(class_id)
-            if queue is not None:
-                queue.allowed = min(slots, queue.live)
-                touched[class_id] = None
+            self._slots.allow(class_id, slots)
+            touched[class_id] = None
         actions: list[Action] = []
         for class_id in touched:
-            self._start_waiting(self._classes[class_id], actions)
+            self._start_waiting(class_id, actions)
         # All intents first: they are then one write to the journal.
         actions.sort(key=_is_spawn)
         return actions
@@ -249,7 +230,7 @@ class Bookkeeping:
             elif not attempt.is_started:
                 self._remove(attempt)
                 self._end_unstarted(stop, now_us, "cancelled before it started", actions)
-                self._start_next(attempt, actions)
+                self._start_waiting(attempt.launch.class_id, actions)
             elif stop.mode == StopMode.CANCEL:
                 attempt.is_cancelled = True
                 self._terminate(attempt, stop.grace_ms, actions)
@@ -358,9 +339,9 @@ class Bookkeeping:
             return actions
         report = self._add_report(report)
         following: list[Action] = []
-        self._start_next(attempt, following)
-        queue = self._classes.get(attempt.launch.class_id)
-        may_wait = queue is not None and len(queue.waiting) >= WAITING_PER_SLOT * queue.running
+        class_id = attempt.launch.class_id
+        self._start_waiting(class_id, following)
+        may_wait = self._slots.waiting_per_running(class_id) >= WAITING_PER_SLOT
         return [Journal(EndRecord(report)), Emit(report, may_wait), *following]
 
     def _end_unstarted(self, stop: Stop, now_us: int, detail: str, actions: list[Action]) -> None:
@@ -403,42 +384,29 @@ class Bookkeeping:
 
     def _remove(self, attempt: Attempt) -> None:
         del self._attempts[attempt.key]
-        queue = self._classes[attempt.launch.class_id]
-        queue.live -= 1
         if attempt.is_started:
-            queue.running -= 1
+            self._slots.end(attempt.launch.class_id)
         else:
-            del queue.waiting[attempt.key]
-        queue.allowed = min(queue.allowed, queue.live)
-        if not queue.live:
-            del self._classes[attempt.launch.class_id]
+            self._slots.drop(attempt.launch.class_id, attempt.key)
 
-    def _start_next(self, ended: Attempt, actions: list[Action]) -> None:
-        queue = self._classes.get(ended.launch.class_id)
-        if queue is not None:
-            self._start_waiting(queue, actions)
-
-    def _start_waiting(self, queue: ClassQueue, actions: list[Action]) -> None:
-        while queue.running < queue.allowed and queue.waiting:
-            key, _ = queue.waiting.popitem(last=False)
+    def _start_waiting(self, class_id: int, actions: list[Action]) -> None:
+        for key in self._slots.start(class_id):
             attempt = self._attempts[key]
             attempt.is_started = True
-            queue.running += 1
             actions.append(Journal(IntentRecord(key)))
             actions.append(Spawn(key, attempt.launch, attempt.environment))
 
     def check_invariants(self) -> None:
         """Raises AssertionError where the tables contradict each other. O(everything)."""
-        for class_id, queue in self._classes.items():
+        counts = self._slots.counts()
+        for class_id, (waiting, running, allowed) in counts.items():
             members = [a for a in self._attempts.values() if a.launch.class_id == class_id]
-            running = sum(attempt.is_started for attempt in members)
-            assert queue.live == len(members) > 0, (class_id, queue)
-            assert queue.running == running, (class_id, queue)
-            assert queue.allowed <= queue.live, (class_id, queue)
-            assert len(queue.waiting) == queue.live - running, (class_id, queue)
+            assert running == sum(attempt.is_started for attempt in members), class_id
+            assert waiting == len(members) - running, class_id
+            assert allowed <= len(members), class_id
             if not self.is_leaving:
-                assert queue.running >= queue.allowed, (class_id, queue)
-        assert {a.launch.class_id for a in self._attempts.values()} == set(self._classes)
+                assert running >= allowed, class_id
+        assert {a.launch.class_id for a in self._attempts.values()} == set(counts)
         assert not set(self._attempts) & set(self._ended)
         numbers = [report.seq for report in self._reports]
         first = self.last_report_seq - len(numbers) + 1
