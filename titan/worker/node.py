@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import psutil
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+_OWN_CGROUP: Final = Path("/proc/self/cgroup")
 
 
 class Statistics(NamedTuple):
@@ -50,7 +51,7 @@ def memory_bytes() -> int:
 def _cgroup_limits() -> Iterator[int]:
     """The memory limits from this process's cgroup up to the root, of version 2 and 1."""
     try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        lines = _OWN_CGROUP.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:

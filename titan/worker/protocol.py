@@ -197,8 +197,8 @@ def decode(payload: bytes) -> Message | None:
         del fields[len(kind._fields) :]
         reader = _READERS.get(kind)
         return kind(*(reader(*fields) if reader else fields))
-    except (TypeError, ValueError, msgpack.UnpackException) as error:
-        raise ProtocolError(f"an unreadable message: {error}") from error
+    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+        raise ProtocolError(f"an unreadable message: {error!r}") from error
 
 
 def report_of(fields: tuple[Any, ...]) -> Report:

@@ -1,0 +1,92 @@
+"""The frames between agent and host."""
+
+from __future__ import annotations
+
+import struct
+
+import msgpack
+import pytest
+
+from tests.worker.builders import batch, key, launch
+from titan.model import Reason, State
+from titan.worker import protocol
+from titan.worker.messages import HeldAttempt, HeldState, Report, ReportKind, Stop, StopMode
+
+REPORT = Report(
+    *(7, ReportKind.ENDED, key(index=3), State.FAILED, Reason.SIGNAL, None, 11),
+    *(1_000, 2_000, 30, 40, 4096, "killed by SIGSEGV (signal 11)"),
+)
+MESSAGES: list[protocol.Message] = [
+    protocol.Hello(1, 0, "w1", "127.0.0.1:50051,[::1]:50051", 600_000),
+    protocol.Cluster(b"\xff\x00"),
+    protocol.StartTasks(
+        batch(launch(b"\xff", "a b", cwd=b"/\xfe"), indexes=[0, 9], chosen={b"A": b"\x80"})
+    ),
+    protocol.StopTasks((Stop(key(), StopMode.RECALL, 0), Stop(key(2), StopMode.CANCEL, 10))),
+    protocol.Acknowledge(2**40),
+    protocol.Leave(10_000),
+    protocol.Welcome(
+        *(1, 0, 123, b"I" * 16, b"C" * 16),
+        (HeldAttempt(key(), HeldState.RUNNING, 5),),
+        (REPORT, Report(8, ReportKind.STARTED, key(), start_us=5)),
+        8,
+    ),
+    protocol.Refused(2, 1, 123, "no", True),
+    protocol.Reports((REPORT,)),
+    protocol.LeftAll(),
+]
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+def test_a_message_arrives_as_it_was_sent(message: protocol.Message) -> None:
+    (arrived,) = protocol.Decoder().feed(protocol.encode(message))
+    assert arrived == message
+    assert type(arrived) is type(message)
+
+
+def test_messages_arrive_however_the_bytes_are_cut() -> None:
+    content = b"".join(map(protocol.encode, MESSAGES))
+    for size in (1, 2, 7, 100, len(content)):
+        decoder = protocol.Decoder()
+        arrived = [
+            message
+            for begin in range(0, len(content), size)
+            for message in decoder.feed(content[begin : begin + size])
+        ]
+        assert arrived == MESSAGES
+
+
+def test_one_message_may_be_taken_and_the_rest_later() -> None:
+    decoder = protocol.Decoder()
+    first = next(decoder.feed(protocol.encode(MESSAGES[0]) + protocol.encode(MESSAGES[1])))
+    assert first == MESSAGES[0]
+    assert list(decoder.feed(b"")) == [MESSAGES[1]]
+
+
+def framed(value: object) -> bytes:
+    payload: bytes = msgpack.packb(value)
+    return struct.pack("<I", len(payload)) + payload
+
+
+def test_what_only_a_newer_version_knows_is_passed_over() -> None:
+    newer = framed([200, "unknown"]) + framed([5, 41, "a new last field"])
+    assert list(protocol.Decoder().feed(newer)) == [protocol.Acknowledge(41)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xff\xff\xff",
+        b"\x00\x00\x00\x00",
+        b"\x01\x00\x00\x00\xc1",
+        framed(5),
+        framed([]),
+        framed([5]),
+        framed([3, 1]),
+        framed([18, [[1, 99, [1, 1, 1, 1], None, 0, None, None, 0, 0, 0, 0, 0, ""]]]),
+        framed([18, [[1, 1, [1, 1]]]]),
+    ],
+)
+def test_what_cannot_be_read_is_an_error(content: bytes) -> None:
+    with pytest.raises(protocol.ProtocolError):
+        list(protocol.Decoder().feed(content))
