@@ -53,7 +53,16 @@ def open_aio_channel(address: str) -> grpc.aio.Channel:
 
 def new_aio_server() -> grpc.aio.Server:
     """A server on the running asyncio loop."""
-    return grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    # Handlers are added in two ways by the generated code. The server waits for the next call of
+    # each registered method by itself, and all of these waits are set up anew at every call; for
+    # the others, one wait does.
+    server.add_registered_method_handlers = _register_nothing  # type: ignore[method-assign]
+    return server
+
+
+def _register_nothing(service_name: str, method_handlers: object) -> None:
+    """The same handlers are served as generic ones."""
 
 
 def split_address(address: str) -> tuple[str, int]:
