@@ -179,9 +179,28 @@ def _key(message: types_pb2.AttemptKey) -> AttemptKey:
     return AttemptKey(message.epoch, message.job_id, message.index, message.attempt)
 
 
-def _environment(
-    message: types_pb2.Environment,
-) -> tuple[bytes, commands.Variables, commands.Variables]:
+def _environment(message: types_pb2.Environment) -> _Environment:
+    """Its digest and its variables; whoever submits many jobs sends the same with each."""
+    content = message.SerializeToString()
+    known = _environments.get(content)
+    if known is None:
+        known = _read_environment(message)
+        if len(content) <= _ENVIRONMENT_KEPT_BYTES_MAX:
+            if len(_environments) >= _ENVIRONMENTS_KEPT:
+                del _environments[next(iter(_environments))]
+            _environments[content] = known
+    return known
+
+
+_Environment = tuple[bytes, commands.Variables, commands.Variables]
+
+# Some of the last ones, by their bytes: at most a few MiB.
+_environments: dict[bytes, _Environment] = {}
+_ENVIRONMENTS_KEPT = 64
+_ENVIRONMENT_KEPT_BYTES_MAX = 32 * 1024
+
+
+def _read_environment(message: types_pb2.Environment) -> _Environment:
     exported = tuple((each.name, each.value) for each in message.exported)
     variables = tuple((each.name, each.value) for each in message.set)
     digest = hashlib.blake2b(repr((exported, variables)).encode(), digest_size=16).digest()

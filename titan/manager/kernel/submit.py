@@ -6,7 +6,7 @@ from typing import Final
 
 from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
-from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted
+from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted, Variables
 from titan.manager.kernel.desk import Desk
 from titan.model import (
     ARRAY_TASKS_MAX,
@@ -40,6 +40,10 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     if known is not None:
         return known
     _check_request(command)
+    for digest, exported, variables in command.environments:
+        # One that is stored has been looked at before.
+        if digest not in desk.state.environments:
+            _check_variables((*exported, *variables))
     for number, job in enumerate(command.jobs):
         prefix = f"job {number + 1} of {len(command.jobs)}: " if len(command.jobs) > 1 else ""
         _check_job(job, len(command.environments), prefix)
@@ -98,10 +102,12 @@ def _check_request(command: SubmitJobs) -> None:
     )
     _check(bool(command.user), "there is no user in the request")
     _check(len(command.user) <= NAME_LENGTH_MAX, "the user's name is too long")
-    for _, exported, variables in command.environments:
-        for name, value in (*exported, *variables):
-            bad = not name or b"=" in name or b"\0" in name or b"\0" in value
-            _check(not bad, f"{_text(name)!r} cannot be the name of an environment variable")
+
+
+def _check_variables(variables: Variables) -> None:
+    for name, value in variables:
+        if not name or b"=" in name or b"\0" in name or b"\0" in value:
+            raise InvalidJob(f"{_text(name)!r} cannot be the name of an environment variable")
 
 
 def _check_job(job: NewJob, environments: int, prefix: str) -> None:
