@@ -237,8 +237,9 @@ class ClusterState:
             if attempt.state is State.SCHEDULED and event.start_us:
                 self._start(event, job, attempt, event.start_us)
             task_state, worker = attempt.state, attempt.worker
-        becomes = State(event.task_state)
-        _require(event, becomes in TASK_TRANSITIONS[task_state], f"the task is {task_state.name}")
+        becomes = _STATES[event.task_state]
+        if becomes not in TASK_TRANSITIONS[task_state]:
+            raise IllegalEvent(event, f"the task is {task_state.name}")
         ended = EndedAttempt(
             index, event.attempt, worker, event.state, event.reason, max(event.signal, 0),
             event.exit_code, event.start_us, event.end_us, event.cpu_user_us,
@@ -323,11 +324,8 @@ class ClusterState:
         return job, attempt
 
     def _start(self, event: ev.Event, job: Job, attempt: Attempt, start_us: int) -> None:
-        _require(
-            event,
-            State.RUNNING in ATTEMPT_TRANSITIONS[attempt.state],
-            f"it is {attempt.state.name}",
-        )
+        if State.RUNNING not in ATTEMPT_TRANSITIONS[attempt.state]:
+            raise IllegalEvent(event, f"it is {attempt.state.name}")
         self.get_worker(attempt.worker).start(attempt, job.job_class)
         attempt.state = State.RUNNING
         attempt.start_us = start_us
@@ -339,11 +337,8 @@ class ClusterState:
     ) -> None:
         """The attempt leaves its worker and is remembered."""
         if attempt is not None:
-            _require(
-                event,
-                State(ended.state) in ATTEMPT_TRANSITIONS[attempt.state],
-                f"it is {attempt.state.name}",
-            )
+            if _STATES[ended.state] not in ATTEMPT_TRANSITIONS[attempt.state]:
+                raise IllegalEvent(event, f"it is {attempt.state.name}")
             del job.active[ended.index]
             self.get_worker(attempt.worker).remove(attempt, job.job_class)
         else:
@@ -404,6 +399,10 @@ class ClusterState:
                 pending_jobs[job.job_id] = None
         elif job.job_id in pending_jobs:
             del pending_jobs[job.job_id]
+
+
+# Calling an enum costs ten times a look-up.
+_STATES: Final = {int(state): state for state in State}
 
 
 def _require(event: object, holds: bool, why: str) -> None:
