@@ -1,6 +1,6 @@
 """Sizes, durations and cpus as people write them, to integers and back.
 
-Pure text and numbers. Every `parse_x` raises ValueError with a sentence that says
+Pure text and integers. Every `parse_x` raises ValueError with a sentence that says
 what would have been right; a bare number other than 0 is refused where a unit
 decides its meaning, because guessing wrong costs a job.
 """
@@ -8,7 +8,6 @@ decides its meaning, because guessing wrong costs a job.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Final
 
 # Beyond these it is a slip of the keyboard: an exbibyte, a million cpus, a century.
@@ -23,15 +22,16 @@ _SIZE_UNITS: Final[dict[str, int]] = (
     | {f"{prefix}IB": 1024**power for power, prefix in enumerate(_PREFIXES, 1)}
     | {f"{prefix}B": 1000**power for power, prefix in enumerate(_PREFIXES, 1)}
 )
-_DURATION_UNITS: Final[dict[str, Decimal]] = {
-    "d": Decimal(86_400),
-    "h": Decimal(3_600),
-    "m": Decimal(60),
-    "s": Decimal(1),
-    "ms": Decimal("0.001"),
+# In microseconds, the longest first.
+_DURATION_UNITS: Final[dict[str, int]] = {
+    "d": 86_400_000_000,
+    "h": 3_600_000_000,
+    "m": 60_000_000,
+    "s": 1_000_000,
+    "ms": 1_000,
 }
 
-# ASCII only and short: Decimal takes other digits, exponents, "NaN" and megabytes of zeros.
+# ASCII digits only, and not megabytes of them.
 _NUMBER = r"(?:[0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
 _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)")
 _BARE = re.compile(_NUMBER)
@@ -45,9 +45,9 @@ def parse_size(text: str) -> int:
     if match := _SIZE.fullmatch(given):
         unit = _SIZE_UNITS.get(match[2].upper())
         if unit is not None:
-            return int(_within(Decimal(match[1]) * unit, SIZE_BYTES_MAX, text, "more than 1024P"))
+            return _within(_times(match[1], unit)[0], SIZE_BYTES_MAX, text, "more than 1024P")
     if _BARE.fullmatch(given):
-        if Decimal(given) == 0:
+        if _times(given, 1) == (0, 0):
             return 0
         raise ValueError(f"{text!r} has no unit: add a unit, such as {given}M or {given}G")
     raise ValueError(f"{text!r} is no size: write a number and a unit, such as 512M or 4GiB")
@@ -58,7 +58,7 @@ def format_size(size_bytes: int) -> str:
     for power in range(len(_PREFIXES), 0, -1):
         unit = 1024**power
         if abs(size_bytes) >= unit:
-            return f"{_decimals(Decimal(size_bytes) / unit)}{_PREFIXES[power - 1]}"
+            return f"{_thousandths(round(size_bytes * 1000 / unit))}{_PREFIXES[power - 1]}"
     return f"{size_bytes}B" if size_bytes else "0"
 
 
@@ -66,10 +66,10 @@ def parse_duration(text: str) -> float:
     """`90s`, `10m`, `2h`, `1d`, `1h30m`, `1:30:00`, `500ms` in seconds."""
     given = text.strip()
     if match := _CLOCK.fullmatch(given):
-        seconds = Decimal(int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3]))
+        seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
         return float(_within(seconds, DURATION_SECONDS_MAX, text, "more than a century"))
     if _BARE.fullmatch(given):
-        if Decimal(given) == 0:
+        if _times(given, 1) == (0, 0):
             return 0.0
         raise ValueError(f"{text!r} has no unit: add a unit, such as {given}s or {given}m")
     parts = _DURATION_PART.findall(given)
@@ -77,40 +77,40 @@ def parse_duration(text: str) -> float:
     in_order = units == [unit for unit in _DURATION_UNITS if unit in units]
     if not parts or "".join(number + unit for number, unit in parts) != given or not in_order:
         raise ValueError(f"{text!r} is no duration: write it as 90s, 10m, 2h, 1h30m or 1:30:00")
-    total = sum((Decimal(number) * _DURATION_UNITS[unit] for number, unit in parts), Decimal(0))
-    return float(_within(total, DURATION_SECONDS_MAX, text, "more than a century"))
+    total_us = sum(_times(number, _DURATION_UNITS[unit])[0] for number, unit in parts)
+    return _within(total_us, DURATION_SECONDS_MAX * 1_000_000, text, "more than a century") / 1e6
 
 
 def format_duration(seconds: float) -> str:
     """The duration to the millisecond, in the form that is read back: `1h30m`, `0.4s`."""
     if seconds < 0:
         raise ValueError(f"{seconds!r} seconds are no duration")
-    milliseconds = round(seconds * 1000)
-    whole, rest = divmod(milliseconds, 60_000)
+    minutes, rest_ms = divmod(round(seconds * 1000), 60_000)
     parts = []
-    for unit, minutes in (("d", 1440), ("h", 60), ("m", 1)):
-        count, whole = divmod(whole, minutes)
+    for unit, size in (("d", 1440), ("h", 60), ("m", 1)):
+        count, minutes = divmod(minutes, size)
         if count:
             parts.append(f"{count}{unit}")
-    if rest:
-        parts.append(f"{_decimals(Decimal(rest) / 1000)}s")
+    if rest_ms:
+        parts.append(f"{_thousandths(rest_ms)}s")
     return "".join(parts) or "0s"
 
 
 def format_age(seconds: float) -> str:
     """The duration in at most two units, for a column: `45s`, `3m20s`, `2d4h`."""
     whole = max(0, int(seconds))
-    units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)]
-    for place, (unit, size) in enumerate(units):
-        if whole < size and unit != "s":
-            continue
-        count, rest = divmod(whole, size)
-        if rest and place + 1 < len(units):
-            smaller, smaller_size = units[place + 1]
-            if rest >= smaller_size:
-                return f"{count}{unit}{rest // smaller_size}{smaller}"
-        return f"{count}{unit}"
-    raise AssertionError("seconds take whatever is left")
+    if whole < 60:
+        return f"{whole}s"
+    for unit, size, smaller, smaller_size in (
+        ("d", 86_400, "h", 3_600),
+        ("h", 3_600, "m", 60),
+        ("m", 60, "s", 1),
+    ):
+        if whole >= size:
+            count, rest = divmod(whole, size)
+            rest //= smaller_size
+            return f"{count}{unit}{rest}{smaller}" if rest else f"{count}{unit}"
+    raise AssertionError("a minute or more has minutes")
 
 
 def parse_cpus(text: str) -> int:
@@ -118,25 +118,33 @@ def parse_cpus(text: str) -> int:
     given = text.strip()
     if not _BARE.fullmatch(given):
         raise ValueError(f"{text!r} is no number of cpus: write it as 2 or 0.5")
-    milli = Decimal(given) * 1000
-    if milli != int(milli):
+    milli, rest = _times(given, 1000)
+    if rest:
         raise ValueError(f"{text!r} has too many decimals: cpus are counted in thousandths")
     if not milli:
         raise ValueError("0 cpus would run nothing: ask for a part of one, such as 0.1")
-    return int(_within(milli, CPUS_MAX * 1000, text, "more than a million cpus"))
+    return _within(milli, CPUS_MAX * 1000, text, "more than a million cpus")
 
 
 def format_cpus(cpus_milli: int) -> str:
     """Thousandths as people write them: `2`, `0.5`."""
-    return _decimals(Decimal(cpus_milli) / 1000)
+    return _thousandths(cpus_milli)
 
 
-def _within(value: Decimal, limit: int, text: str, words: str) -> Decimal:
+def _times(number: str, unit: int) -> tuple[int, int]:
+    """A decimal number times a unit: the whole, and what is left, which is 0 if it is exact."""
+    whole, _, decimals = number.partition(".")
+    scale: int = 10 ** len(decimals)
+    return divmod(int(whole + decimals) * unit, scale)
+
+
+def _within(value: int, limit: int, text: str, words: str) -> int:
     if value > limit:
         raise ValueError(f"{text!r} is {words}: is there a digit or a unit too many?")
     return value
 
 
-def _decimals(value: Decimal) -> str:
-    text = f"{value:.3f}"
-    return text.rstrip("0").rstrip(".")
+def _thousandths(value: int) -> str:
+    sign = "-" if value < 0 else ""
+    whole, rest = divmod(abs(value), 1000)
+    return f"{sign}{whole}.{rest:03}".rstrip("0").rstrip(".")

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -106,3 +109,29 @@ def test_a_closed_pipe_ends_quietly(manager: FakeManager, spawn: Spawn) -> None:
     process = spawn("queue", stdout=writing)
     os.close(writing)
     assert process.end() == (141, "", "")
+
+
+def test_a_full_disk_behind_stdout_is_a_sentence(manager: FakeManager, spawn: Spawn) -> None:
+    with open("/dev/full", "wb") as full:
+        result = spawn("queue", stdout=full).end()
+    assert result.code == 1
+    assert result.err == "titan: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_commands_work_without_stdout_or_stderr(manager: FakeManager, closed: str) -> None:
+    line = f'"$0" -m titan.cli submit -q true {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", line, sys.executable], capture_output=True, timeout=20, check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr == b""
+    assert len(manager.jobs) == 1
+
+
+def test_ctrl_c_ends_a_command_that_waits_for_an_answer(manager: FakeManager, spawn: Spawn) -> None:
+    manager.fail("ListJobs", grpc.StatusCode.UNAVAILABLE, "cut off", count=9999)
+    process = spawn("queue")
+    manager.wait(lambda: manager.called("ListJobs"), "a call")
+    process.interrupt(signal.SIGINT)
+    assert process.end() == (130, "", "")

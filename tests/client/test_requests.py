@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.client import requests
+from titan.client import requests, submission
 from titan.client.jobspec import JobSpec
 from titan.errors import InvalidJob
 from titan.model import State
@@ -15,29 +15,29 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 def cut(specs: list[JobSpec], environ: dict[bytes, bytes] | None = None) -> list[Any]:
     return list(
-        requests.submit_requests(specs, user="alice", request_id=bytes(16), environ=environ or {})
+        submission.submit_requests(specs, user="alice", request_id=bytes(16), environ=environ or {})
     )
 
 
 def test_thirty_two_hex_digits_are_the_request_id_itself() -> None:
-    assert requests.parse_request_id("00ff" * 8) == bytes.fromhex("00ff" * 8)
+    assert submission.parse_request_id("00ff" * 8) == bytes.fromhex("00ff" * 8)
 
 
 @given(st.text(min_size=1, max_size=64))
 def test_any_short_text_is_a_request_id_and_always_the_same(text: str) -> None:
-    once = requests.parse_request_id(text)
+    once = submission.parse_request_id(text)
     assert len(once) == 16
-    assert requests.parse_request_id(text) == once
+    assert submission.parse_request_id(text) == once
 
 
 def test_text_that_is_not_utf8_is_a_request_id_too() -> None:
-    assert len(requests.parse_request_id("a\udcff")) == 16
+    assert len(submission.parse_request_id("a\udcff")) == 16
 
 
 @pytest.mark.parametrize("text", ["", "x" * 65, b"short", b"x" * 17])
 def test_what_is_no_request_id_is_refused(text: str | bytes) -> None:
     with pytest.raises(InvalidJob, match="request id"):
-        requests.parse_request_id(text)
+        submission.parse_request_id(text)
 
 
 def test_a_flood_is_cut_into_requests_that_the_manager_takes() -> None:
@@ -55,7 +55,7 @@ def test_large_jobs_are_cut_by_size() -> None:
     chunks = cut([spec] * 20)
     assert sum(len(chunk.jobs) for chunk in chunks) == 20
     assert len(chunks) > 1
-    assert all(chunk.ByteSize() <= requests.REQUEST_BYTES_MAX for chunk in chunks)
+    assert all(chunk.ByteSize() <= submission.REQUEST_BYTES_MAX for chunk in chunks)
 
 
 def test_a_job_too_large_for_any_request_is_refused() -> None:

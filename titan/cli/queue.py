@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -155,7 +154,9 @@ def _redraw(jobs: Sequence[manager_pb2.Job]) -> None:
         print(flush=True)
         return
     # What does not fit would scroll the top away.
-    room = shutil.get_terminal_size().lines - 2
+    from shutil import get_terminal_size  # noqa: PLC0415 - slow, and only here
+
+    room = get_terminal_size().lines - 2
     sys.stdout.write("\x1b[H\x1b[2J")
     print_queue(jobs[:room] if room > 0 else jobs)
     if len(jobs) > room:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from titan.cli.params import COUNT, CPUS, PAIR, SIZE
-from titan.client import requests
+from titan.client import submission
 from titan.client.arrays import parse_array
 from titan.client.connection import os_user
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec
@@ -111,10 +111,10 @@ def submit_request(
             array=array,
             **others,
         )
-        (request,) = requests.submit_requests(
+        (request,) = submission.submit_requests(
             [spec],
             user=os_user(),
-            request_id=requests.parse_request_id(request_id or secrets.token_bytes(16)),
+            request_id=submission.parse_request_id(request_id or secrets.token_bytes(16)),
             environ=os.environb,
         )
     except (InvalidJob, ValueError) as error:

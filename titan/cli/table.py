@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -28,7 +26,11 @@ def print_table(
     `right` names the columns of numbers, `cut` those that give way on a narrow
     terminal, `state` the one that is coloured.
     """
-    width = shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+    width = None
+    if is_terminal(sys.stdout):
+        from shutil import get_terminal_size  # noqa: PLC0415 - slow, and only here
+
+        width = get_terminal_size().columns
 
     def colour(heading: str, cell: str) -> str:
         return coloured_state(cell, sys.stdout) if heading == state else cell
@@ -90,7 +92,6 @@ def _width(text: str) -> int:
     """Cells on a terminal: East Asian wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )
+    from unicodedata import combining, east_asian_width  # noqa: PLC0415 - large, and only here
+
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from titan.client import requests, retry, views
+from titan.client import requests, retry, submission, views
 from titan.client.aio_session import AioSession
 from titan.client.connection import os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
@@ -105,8 +105,8 @@ class AsyncClient:
         accepted. The whole can be repeated safely with the same `request_id`: what was
         accepted already answers with the same jobs.
         """
-        root = requests.parse_request_id(request_id or secrets.token_bytes(16))
-        chunks = requests.submit_requests(
+        root = submission.parse_request_id(request_id or secrets.token_bytes(16))
+        chunks = submission.submit_requests(
             specs, user=self._user, request_id=root, environ=os.environb
         )
         return [

@@ -6,7 +6,6 @@ writes carry a request id or can only be true once. Whoever waits passes the tim
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import grpc
@@ -48,8 +47,7 @@ class Failure(NamedTuple):
     details: str
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(NamedTuple):
     """For how long calls are repeated; FOR_EVER for commands that wait."""
 
     address: str

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import grpc
 
@@ -206,7 +206,10 @@ class Session:
         if self._was_reached:
             return
         try:
-            socket.create_connection(split_address(self.address), retry.CONNECT_SECONDS).close()
+            host, port = split_address(self.address)
+            # As bytes: names on this machine are ASCII, and the codec for others is slow to load.
+            address = (cast("str", host.encode()), port)
+            socket.create_connection(address, retry.CONNECT_SECONDS).close()
         except OSError as error:
             raise connect_error(self.address, error) from error
         self._was_reached = True

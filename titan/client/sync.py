@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from titan.client import requests, retry, views
+from titan.client import requests, retry, submission, views
 from titan.client.connection import os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
@@ -104,8 +104,8 @@ class Client:
         accepted. The whole can be repeated safely with the same `request_id`: what was
         accepted already answers with the same jobs.
         """
-        root = requests.parse_request_id(request_id or secrets.token_bytes(16))
-        chunks = requests.submit_requests(
+        root = submission.parse_request_id(request_id or secrets.token_bytes(16))
+        chunks = submission.submit_requests(
             specs, user=self._user, request_id=root, environ=os.environb
         )
         return [Job(self, number) for c in chunks for number in self._session.submit(c).job_ids]

@@ -8,7 +8,6 @@ that are not UTF-8 become U+FFFD.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -27,15 +26,22 @@ class JobsChanged(NamedTuple):
     jobs: list[View]
 
 
-@dataclass(frozen=True, slots=True)
 class OutputChunk:
     """A piece of what a task wrote; `stream` is "stdout" or "stderr"."""
 
-    index: int
-    attempt: int
-    stream: str
-    offset: int
-    data: bytes
+    # By hand: tuples have an `index` already, and dataclasses take their time to import.
+    __slots__ = ("attempt", "data", "index", "offset", "stream")
+
+    def __init__(self, index: int, attempt: int, stream: str, offset: int, data: bytes) -> None:
+        self.index = index
+        self.attempt = attempt
+        self.stream = stream
+        self.offset = offset
+        self.data = data
+
+    def __repr__(self) -> str:
+        place = f"index={self.index}, attempt={self.attempt}, stream={self.stream!r}"
+        return f"OutputChunk({place}, offset={self.offset}, data={self.data!r})"
 
 
 def show_view(response: manager_pb2.GetJobStatusResponse) -> View:
