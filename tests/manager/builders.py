@@ -225,20 +225,20 @@ class Rig:
 
     def settle(self) -> list[ev.Event]:
         """Writes down what was decided and compares the twin's state (invariant 5)."""
-        taken = self.kernel.take_record()
-        if taken is None:
-            return []
-        payload = ev.encode_record(*taken)
-        time_us, events = ev.decode_record(payload)
-        assert events == taken[1]
-        assert [type(each) for each in events] == [type(each) for each in taken[1]]
-        self.records.append(payload)
-        if self.checks:
-            self.ledger.note(time_us, events)
-        self.twin.apply_record(len(self.records), time_us, events)
-        if self.checks:
+        happened: list[ev.Event] = []
+        while (taken := self.kernel.take_record()) is not None:
+            payload = ev.encode_record(*taken)
+            time_us, events = ev.decode_record(payload)
+            assert events == taken[1]
+            assert [type(each) for each in events] == [type(each) for each in taken[1]]
+            self.records.append(payload)
+            if self.checks:
+                self.ledger.note(time_us, events)
+            self.twin.apply_record(len(self.records), time_us, events)
+            happened += events
+        if self.checks and happened:
             self.check()
-        return events
+        return happened
 
     def check(self) -> None:
         """Everything that holds in every state."""

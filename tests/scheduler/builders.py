@@ -21,4 +21,6 @@ def worker(number: int, capacity: Resources, used: Resources = NOTHING) -> Worke
     built.free_memory_bytes -= used.memory_bytes
     for name, count in used.named:
         built.free_named[name] = built.free_named.get(name, 0) - count
+    # As after a registration: what is used up is not listed any more.
+    built.free_named = {name: count for name, count in built.free_named.items() if count}
     return built

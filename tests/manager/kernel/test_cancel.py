@@ -33,6 +33,12 @@ BAD: list[tuple[str, CancelJobs, type[TitanError], str]] = [
     ("a plain job's task 1", cancel(JobSelector(job_id=1, indexes=span(1, 2))), NotFound, "1.1"),
     ("no tasks", cancel(JobSelector(job_id=2, indexes=span(2, 2))), InvalidJob, "FROM-TO"),
     ("steps", cancel(JobSelector(job_id=2, indexes=span(0, 9, 2))), InvalidJob, "FROM-TO"),
+    (
+        "too many ranges",
+        cancel(JobSelector(job_id=2, indexes=span(0, 1) * 1001)),
+        InvalidJob,
+        "1000",
+    ),
     ("a grace below 0", cancel(JobSelector(job_id=1), grace_ms=-1), InvalidJob, "grace"),
     ("a long grace", cancel(JobSelector(job_id=1), grace_ms=86_400_001), InvalidJob, "grace"),
 ]

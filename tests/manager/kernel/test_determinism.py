@@ -98,3 +98,27 @@ def test_a_new_log_begins_with_the_cluster_and_each_start_with_an_epoch() -> Non
     assert ev.decode_record(rig.records[-1])[1] == [ev.ManagerStarted(2, "0.1.0")]
     rig.submit(new_job())
     assert [rig.state.get_job(each).epoch for each in (1, 2)] == [1, 2]
+
+
+def test_ten_thousand_ends_fill_a_record_and_the_rest_goes_on_in_the_next() -> None:
+    rig = Rig(checks=False)
+    host = rig.worker(25_000)
+    rig.submit(new_job(array=[(0, 25_000)]))
+    while rig.kernel.schedule_wanted:
+        rig.schedule()
+    before = len(rig.records)
+    host.deregister()
+    sizes = [len(ev.decode_record(payload)[1]) for payload in rig.records[before:]]
+    assert sizes == [10_000, 10_000, 5_001]
+    assert rig.kernel.events_count == 0
+    assert digest(rig.state) == digest(rig.twin)
+
+
+def test_a_submit_is_one_record_however_many_jobs_it_holds_invariant_1() -> None:
+    rig = Rig(checks=False)
+    before = len(rig.records)
+    rig.submit(*[new_job()] * 10_000, request_id=b"r" * 16)
+    (payload,) = rig.records[before:]
+    events = ev.decode_record(payload)[1]
+    assert (type(events[0]), type(events[-1])) == (ev.EnvironmentStored, ev.RequestAccepted)
+    assert len(events) == 10_002

@@ -37,7 +37,7 @@ from titan.manager.kernel.commands import (
     ReportTasks,
 )
 from titan.manager.kernel.outbox import key_of
-from titan.model import AttemptKey, Reason, State, WorkerState
+from titan.model import AttemptKey, Reason, Resources, State, WorkerState
 
 WORKERS = st.integers(0, 3)
 CAPACITIES = [
@@ -186,6 +186,15 @@ class Histories(RuleBasedStateMachine):
         self.hosts[at].restart_host()
         self.hosts[at].register()
 
+    @rule(at=WORKERS, capacity=st.sampled_from(CAPACITIES))
+    def comes_back_with_another_size(self, at: int, capacity: Resources) -> None:
+        host = self.hosts[at]
+        # What it was promised may be more than it has now: invariant 4 says so.
+        if host.number and not host.capacity.fits_in(capacity):
+            self.rig.capacity_holds = False
+        host.capacity = capacity
+        host.register()
+
     @rule(at=WORKERS)
     def leaves(self, at: int) -> None:
         host = self.hosts[at]
@@ -333,6 +342,9 @@ class Histories(RuleBasedStateMachine):
         """With everything healed, every task that fits somewhere ends, and nothing is held."""
         rig = self.rig
         rig.kernel.room = True
+        for host, capacity in zip(self.hosts, CAPACITIES, strict=True):
+            host.capacity = capacity
+            host.register()
         for _ in range(400):
             rig.tick(250_000)
             for host in self.hosts:

@@ -309,6 +309,19 @@ def test_merged_reports_may_be_left_out_of_a_batch() -> None:
     assert scene.host.report(report(6, scene.key, STARTED)) == 6
 
 
+ODD_KEYS = [(1, 1, 1 << 40, 1), (1, 1, 0, 1 << 40), (1, 1, -1, 1), (1, 1, 0, -1), (0, -1, 0, 0)]
+
+
+@pytest.mark.parametrize("kind", ReportKind, ids=lambda each: each.name)
+@pytest.mark.parametrize("numbers", ODD_KEYS, ids=str)
+def test_a_report_of_impossible_numbers_changes_nothing_invariant_10(
+    numbers: tuple[int, int, int, int], kind: ReportKind
+) -> None:
+    scene = ended()
+    scene.key = AttemptKey(*numbers)
+    assert scene.tell(kind) == []
+
+
 def test_reports_with_a_hole_before_them_are_refused_by_number() -> None:
     scene = scheduled()
     command = ReportTasks(
