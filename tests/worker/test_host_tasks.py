@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,6 +231,14 @@ def test_output_that_cannot_be_written_fails_the_launch(host: HostDriver) -> Non
     assert report.detail.startswith("cannot make the output's directory on w1: ")
     (host.path / "output").unlink()
     assert host.wait_end(host.run("true", job_id=2)).exit_code == 0
+
+
+def test_output_that_was_cleared_away_is_begun_anew(host: HostDriver) -> None:
+    host.wait_end(host.run("true"))
+    shutil.rmtree(host.path / "output")
+    host.send_batch(batch(launch("echo", "again"), indexes=[1]))
+    assert host.wait_end(key(index=1)).exit_code == 0
+    assert host.output(key(index=1)) == b"again\n"
 
 
 # What a task must not inherit --------------------------------------------------------------------

@@ -136,7 +136,7 @@ class Bookkeeping:
         if recovered is not None:
             self.cluster_id = recovered.cluster_id
             for report in recovered.ends:
-                self._add_report(report)
+                self._add_report(report._replace(seq=self._next_seq()))
 
     # Reading ------------------------------------------------------------------------------------
 
@@ -274,7 +274,8 @@ class Bookkeeping:
         attempt.start_us = now_us
         actions: list[Action] = [Journal(attempt.process)]
         if not self.is_leaving:
-            report = self._add_report(Report(0, ReportKind.STARTED, key, start_us=now_us))
+            report = Report(self._next_seq(), ReportKind.STARTED, key, start_us=now_us)
+            self._add_report(report)
             actions.append(Emit(report))
         if attempt.stop_signal:
             actions.append(Signal(key, attempt.stop_signal))
@@ -286,7 +287,7 @@ class Bookkeeping:
         assert attempt.is_started, f"{key} still waits"
         assert attempt.process is None, f"{key} is running"
         report = Report(
-            0,
+            self._next_seq(),
             ReportKind.ENDED,
             key,
             State.CANCELLED if attempt.is_cancelled else State.FAILED,
@@ -302,7 +303,7 @@ class Bookkeeping:
         assert attempt.process is not None, f"{key} is not running"
         state, reason, detail = _judge(how)
         report = Report(
-            0,
+            self._next_seq(),
             ReportKind.ENDED,
             key,
             State.CANCELLED if attempt.is_cancelled else state,
@@ -337,7 +338,7 @@ class Bookkeeping:
             if not self._attempts:
                 actions.append(Left())
             return actions
-        report = self._add_report(report)
+        self._add_report(report)
         following: list[Action] = []
         class_id = attempt.launch.class_id
         self._start_waiting(class_id, following)
@@ -349,7 +350,7 @@ class Bookkeeping:
             return
         if stop.mode == StopMode.CANCEL:
             report = Report(
-                0,
+                self._next_seq(),
                 ReportKind.ENDED,
                 stop.key,
                 State.CANCELLED,
@@ -358,8 +359,8 @@ class Bookkeeping:
                 detail=detail,
             )
         else:
-            report = Report(0, ReportKind.RECALLED, stop.key, end_us=now_us)
-        report = self._add_report(report)
+            report = Report(self._next_seq(), ReportKind.RECALLED, stop.key, end_us=now_us)
+        self._add_report(report)
         actions += (Journal(EndRecord(report)), Emit(report))
 
     def _terminate(self, attempt: Attempt, grace_ms: int, actions: list[Action]) -> None:
@@ -374,13 +375,16 @@ class Bookkeeping:
         if attempt.process is not None:
             actions.append(Signal(attempt.key, attempt.stop_signal))
 
-    def _add_report(self, report: Report) -> Report:
-        self.last_report_seq += 1
-        report = report._replace(seq=self.last_report_seq)
+    def _next_seq(self) -> int:
+        """The number of the report that is added next."""
+        return self.last_report_seq + 1
+
+    def _add_report(self, report: Report) -> None:
+        assert report.seq == self.last_report_seq + 1, f"report {report.seq} out of order"
+        self.last_report_seq = report.seq
         self._reports.append(report)
         if report.kind != ReportKind.STARTED:
             self._ended[report.key] = report
-        return report
 
     def _remove(self, attempt: Attempt) -> None:
         del self._attempts[attempt.key]

@@ -168,11 +168,12 @@ class Host:
         """Perform actions in order, those that follow from them included, up to so many spawns."""
         spawned = 0
         signals: list[bookkeeping.Signal] = []
+        ticks = processes.now_ticks()
         while self._actions and spawned < SPAWNS_PER_TURN:
             action = self._actions.popleft()
             match action:
                 case bookkeeping.Journal():
-                    self._journal.append(action.record, processes.now_ticks())
+                    self._journal.append(action.record, ticks)
                 case bookkeeping.Emit():
                     self._report(action)
                 case bookkeeping.Spawn():

@@ -39,6 +39,7 @@ FORMAT: Final = 1
 COMPACT_BYTES_MIN: Final = 256 << 10
 
 _FRAME: Final = struct.Struct("<II")
+_PACKER: Final = msgpack.Packer()
 _HEADER_CODE: Final = 0
 # A code's meaning never changes, new fields go last.
 _CODES: Final[dict[type[Record], int]] = {
@@ -186,7 +187,7 @@ def encode_record(record: Record, ticks: int) -> bytes:
 
 
 def _encode(value: tuple[Any, ...]) -> bytes:
-    payload: bytes = msgpack.packb(value)
+    payload: bytes = _PACKER.pack(value)
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 

@@ -42,6 +42,8 @@ VERSION_MINOR: Final = 0
 FRAME_BYTES_MAX: Final = 256 << 20
 
 _LENGTH: Final = struct.Struct("<I")
+# A new one for each message would cost more than the packing.
+_PACKER: Final = msgpack.Packer()
 
 
 class ProtocolError(Exception):
@@ -154,7 +156,7 @@ _KINDS: Final = {code: kind for kind, code in _CODES.items()}
 
 def encode(message: Message) -> bytes:
     """The frame of a message."""
-    payload: bytes = msgpack.packb((_CODES[type(message)], *message))
+    payload: bytes = _PACKER.pack((_CODES[type(message)], *message))
     return _LENGTH.pack(len(payload)) + payload
 
 

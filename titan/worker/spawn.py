@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Iterator
 from typing import Final
 
 from titan.model import AttemptKey
@@ -62,19 +63,11 @@ class Spawner:
         if not launch.command or not launch.command[0]:
             raise LaunchError("the command is empty")
         self._enter(launch.cwd)
-        self._make_output_directory(key)
-        program = launch.command[0]
-        if b"/" in program:
-            candidates = [program]
-        else:
-            # As execvp(3) would, but on the task's PATH.
-            folders = variables.get(b"PATH", b"").split(b":")
-            paths = [os.path.join(folder or b".", program) for folder in folders]
-            candidates = [path for path in paths if os.access(path, os.X_OK)]
+        folder = self._make_output_directory(key)
         error: OSError | None = None
-        for candidate in candidates:
+        for path in _candidates(launch.command[0], variables):
             try:
-                return self._spawn(candidate, key, launch, variables)
+                return self._spawn(path, key, launch, variables)
             except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
                 error = error or failure
             except OSError as failure:
@@ -82,6 +75,10 @@ class Spawner:
                 break
             except ValueError as failure:
                 raise LaunchError(f"cannot run it: {failure}") from failure
+        if not os.path.isdir(folder):
+            # Somebody has cleared the output away since it was made.
+            self._directories.clear()
+            return self.spawn(key, launch, variables)
         raise LaunchError(self._explain(key, launch, error)) from error
 
     def leave_directory(self) -> None:
@@ -119,10 +116,10 @@ class Spawner:
                 f"cannot enter {_shown(directory)} on {self._worker_name}: {_reason(error)}"
             ) from error
 
-    def _make_output_directory(self, key: AttemptKey) -> None:
+    def _make_output_directory(self, key: AttemptKey) -> bytes:
         folder = os.path.dirname(output_path(self._output_directory, key, b"out"))
-        if folder in self._directories and os.path.isdir(folder):
-            return
+        if folder in self._directories:
+            return folder
         try:
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
@@ -132,6 +129,7 @@ class Spawner:
         if len(self._directories) >= _DIRECTORIES_MAX:
             self._directories.clear()
         self._directories[folder] = None
+        return folder
 
     def _explain(self, key: AttemptKey, launch: Launch, error: OSError | None) -> str:
         """A sentence for why nothing could be run. `error` is None when nothing was found."""
@@ -155,6 +153,17 @@ class Spawner:
         if error.errno == errno.EACCES and os.path.isfile(launch.command[0]):
             return f"cannot run {program} on {where}: {_reason(error)}; is it executable?"
         return f"cannot run {program} on {where}: {_reason(error)}"
+
+
+def _candidates(program: bytes, variables: dict[bytes, bytes]) -> Iterator[bytes]:
+    """Where the program may be: as execvp(3) looks for it, but on the task's PATH."""
+    if b"/" in program:
+        yield program
+        return
+    for folder in variables.get(b"PATH", b"").split(b":"):
+        path = os.path.join(folder or b".", program)
+        if os.access(path, os.X_OK):
+            yield path
 
 
 def _shown(value: bytes) -> str:
