@@ -46,7 +46,7 @@ class User(threading.Thread):
         try:
             with self._client:
                 count = 0
-                while not self._is_over.wait(self._random.uniform(0, 0.05)):
+                while not self._is_over.wait(self._random.uniform(0, 0.1)):
                     count += 1
                     self._submit(f"user {self._number}, request {count}")
         except BaseException as error:  # noqa: BLE001  (told by the test)

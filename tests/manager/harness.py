@@ -1,0 +1,231 @@
+"""A manager in this process: real services on a real port, with a disk that the test decides on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+
+import wal
+from titan.manager.dispatch import Dispatcher
+from titan.manager.kernel import Kernel, Settings
+from titan.manager.server import add_services
+from titan.manager.shell import Shell
+from titan.rpc import access
+from titan.rpc.channel import new_aio_server, open_aio_channel
+from titan.rpc.v1 import (
+    manager_pb2,
+    manager_pb2_grpc,
+    task_pb2,
+    task_pb2_grpc,
+    types_pb2,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+from titan.state.cluster import ClusterState
+
+T = TypeVar("T")
+
+TOKEN = "the manager's token"
+DEADLINE_SECONDS = 20.0
+
+
+async def until(condition: Callable[[], T]) -> T:
+    """What the condition returns once that is true."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (found := condition()):  # noqa: ASYNC110 - it asks about any state
+            await asyncio.sleep(0.002)
+        return found
+
+
+async def settle() -> None:
+    """Whatever is under way in this loop and on loopback has had its chance to arrive."""
+    for _ in range(20):
+        await asyncio.sleep(0.002)
+
+
+class SlowDisk:
+    """A journal of memory. While `held` nothing that is appended becomes durable."""
+
+    def __init__(self) -> None:
+        self.room = True
+        self.held = False
+        self.records: list[bytes] = []
+        self.durable_lsn = 0
+        self._advanced = asyncio.Condition()
+
+    def read(self) -> Iterator[wal.Record]:
+        return iter(())
+
+    def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        del on_failure
+
+    def append(self, payload: bytes) -> int:
+        self.records.append(payload)
+        if not self.held:
+            asyncio.get_running_loop().call_soon(self._flush)
+        return len(self.records)
+
+    async def wait_durable(self, lsn: int) -> None:
+        while self.durable_lsn < lsn:
+            async with self._advanced:
+                await self._advanced.wait()
+
+    def describe_room(self) -> str:
+        return "directory=/nowhere free_bytes=0"
+
+    def close(self) -> None:
+        pass
+
+    def release(self) -> None:
+        """The disk has written all that it was given."""
+        self.held = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.held:
+            return
+        self.durable_lsn = len(self.records)
+        self._notifying = asyncio.ensure_future(self._notify())
+
+    async def _notify(self) -> None:
+        async with self._advanced:
+            self._advanced.notify_all()
+
+
+@dataclass
+class Manager:
+    """What a test calls and looks into."""
+
+    shell: Shell
+    disk: SlowDisk
+    users: manager_pb2_grpc.ManagerServiceAsyncStub
+    workers: worker_pb2_grpc.WorkerServiceAsyncStub
+    metadata: tuple[tuple[str, str], ...] = field(default_factory=lambda: access.metadata(TOKEN))
+
+    async def submit(
+        self, jobs: int = 1, *, request_id: bytes = b""
+    ) -> manager_pb2.SubmitJobResponse:
+        """Submits so many jobs of one cpu."""
+        return await self.users.SubmitJob(
+            submit_request(jobs, request_id=request_id), metadata=self.metadata
+        )
+
+    def watch(
+        self, *job_ids: int, after_lsn: int = 0
+    ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
+        """What changes."""
+        request = manager_pb2.WatchJobsRequest(job_ids=job_ids, after_lsn=after_lsn)
+        return aiter(self.users.WatchJobs(request, metadata=self.metadata))
+
+    async def register(
+        self, server: FakeWorker, *, cpus_milli: int = 4000
+    ) -> worker_pb2.RegisterWorkerResponse:
+        """A worker calls in."""
+        return await self.workers.RegisterWorker(
+            worker_pb2.RegisterWorkerRequest(
+                worker_id=b"W" * 16, instance=b"I" * 16, name="w1", address=server.address,
+                token="its own", capacity=types_pb2.Resources(cpus_milli=cpus_milli),
+            ),
+            metadata=self.metadata,
+        )  # fmt: skip
+
+
+def submit_request(jobs: int, *, request_id: bytes = b"") -> manager_pb2.SubmitJobRequest:
+    """So many jobs of one cpu."""
+    spec = manager_pb2.JobSpec(
+        name="n", command=[b"true"], cwd=b"/", resources=types_pb2.Resources(cpus_milli=1000)
+    )
+    return manager_pb2.SubmitJobRequest(
+        request_id=request_id, user="u", jobs=[spec] * jobs, environments=[types_pb2.Environment()]
+    )
+
+
+@asynccontextmanager
+async def running_manager() -> AsyncIterator[Manager]:
+    """A manager that has just created its cluster."""
+    disk = SlowDisk()
+    dispatcher = Dispatcher()
+    shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher)
+    dispatcher.bind(shell)
+    shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")
+    server = new_aio_server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await add_services(server, shell, TOKEN)
+    await server.start()
+    try:
+        async with open_aio_channel(f"127.0.0.1:{port}") as channel:
+            yield Manager(
+                shell,
+                disk,
+                manager_pb2_grpc.ManagerServiceStub(channel),
+                worker_pb2_grpc.WorkerServiceStub(channel),
+            )
+    finally:
+        disk.release()
+        await dispatcher.close()
+        await server.stop(0)
+
+
+class FakeWorker(task_pb2_grpc.TaskServiceServicer):
+    """The TaskService of a worker, which does as the test says."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.starts: list[task_pb2.StartTaskRequest] = []
+        self.stops: list[task_pb2.StopTaskRequest] = []
+        self.tokens: list[str] = []
+        # Calls wait for it; set: they are answered.
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.failures = 0
+        self.calls_now = 0
+        self.calls_max = 0
+
+    async def StartTask(  # noqa: N802
+        self, request: task_pb2.StartTaskRequest, context: Any
+    ) -> task_pb2.StartTaskResponse:
+        self.starts.append(request)
+        await self._answer(context)
+        return task_pb2.StartTaskResponse()
+
+    async def StopTask(  # noqa: N802
+        self, request: task_pb2.StopTaskRequest, context: Any
+    ) -> task_pb2.StopTaskResponse:
+        self.stops.append(request)
+        await self._answer(context)
+        return task_pb2.StopTaskResponse()
+
+    def StreamOutput(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise AssertionError("nobody asked for output")
+
+    async def _answer(self, context: Any) -> None:
+        self.tokens += [str(v) for k, v in context.invocation_metadata() or () if "token" in k]
+        self.calls_now += 1
+        self.calls_max = max(self.calls_max, self.calls_now)
+        try:
+            await self.answers.wait()
+            if self.failures:
+                self.failures -= 1
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+        finally:
+            self.calls_now -= 1
+
+
+@asynccontextmanager
+async def fake_worker() -> AsyncIterator[FakeWorker]:
+    """On a port of its own."""
+    worker = FakeWorker()
+    server = new_aio_server()
+    worker.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    task_pb2_grpc.add_TaskServiceServicer_to_server(worker, server)
+    await server.start()
+    try:
+        yield worker
+    finally:
+        worker.answers.set()
+        await server.stop(0)

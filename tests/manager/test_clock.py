@@ -1,0 +1,68 @@
+"""The manager's time, on a monotonic and a wall clock that the test sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from titan.manager import clock
+
+SECOND_US = 1_000_000
+
+
+class Times:
+    """In place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.wall_us = 1_700_000_000 * SECOND_US
+        self.monotonic_us = 5 * SECOND_US
+
+    def time_ns(self) -> int:
+        return self.wall_us * 1000
+
+    def monotonic_ns(self) -> int:
+        return self.monotonic_us * 1000
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Times:
+    """The clocks that the manager looks at."""
+    made = Times()
+    monkeypatch.setattr(clock, "time", made)
+    return made
+
+
+def test_a_wall_clock_that_is_set_changes_nothing(times: Times) -> None:
+    made = clock.Clock(not_before_us=0)
+    start = made.now_us()
+    assert start == times.wall_us
+    times.wall_us -= 3600 * SECOND_US
+    times.monotonic_us += 7
+    assert made.now_us() == start + 7
+
+
+def test_time_never_goes_back_over_a_restart(times: Times) -> None:
+    later = times.wall_us + 3600 * SECOND_US
+    assert clock.Clock(not_before_us=later).now_us() == later
+
+
+def test_time_in_which_the_loop_did_not_turn_is_not_counted(times: Times) -> None:
+    made = clock.TurnClock()
+    assert made.turned_us() == 0
+    assert made.note_turn(SECOND_US)
+    times.monotonic_us += SECOND_US
+    assert made.note_turn(SECOND_US)
+    assert made.turned_us() == SECOND_US
+    # The machine was asleep for an hour.
+    times.monotonic_us += 3601 * SECOND_US
+    assert not made.note_turn(SECOND_US)
+    assert made.turned_us() == 2 * SECOND_US
+    times.monotonic_us += SECOND_US
+    assert made.note_turn(SECOND_US)
+    assert made.turned_us() == 3 * SECOND_US
+
+
+def test_a_turn_that_is_a_little_late_counts(times: Times) -> None:
+    made = clock.TurnClock()
+    times.monotonic_us += clock.LATENESS_MAX_US
+    assert made.note_turn(SECOND_US)
+    assert made.turned_us() == clock.LATENESS_MAX_US

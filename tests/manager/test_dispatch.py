@@ -1,0 +1,79 @@
+"""One call to a worker at a time; what gathers meanwhile goes in the next; none gets lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.manager.harness import fake_worker, running_manager, settle, until
+from titan.rpc.v1 import manager_pb2
+
+
+def test_what_gathers_during_a_call_goes_in_the_next_one_and_never_two_at_once() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager, fake_worker() as worker:
+            await manager.register(worker, cpus_milli=50_000)
+            worker.answers.clear()
+            await manager.submit()
+            await until(lambda: worker.starts)
+            for _ in range(5):
+                await manager.submit(jobs=2)
+            await settle()
+            assert len(worker.starts) == 1
+            worker.answers.set()
+            await until(lambda: sum(len(request.starts) for request in worker.starts) == 11)
+            assert len(worker.starts) == 2
+            assert worker.calls_max == 1
+            seqs = [request.dispatch_seq for request in worker.starts]
+            assert seqs == sorted(set(seqs))
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_that_did_not_get_through_is_sent_again_until_it_does() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager, fake_worker() as worker:
+            await manager.register(worker)
+            worker.failures = 3
+            await manager.submit(jobs=2)
+            await until(lambda: len(worker.starts) == 4)
+            assert {len(request.starts) for request in worker.starts} == {2}
+            await settle()
+            assert len(worker.starts) == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_cancel_reaches_the_worker_that_has_the_task() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager, fake_worker() as worker:
+            await manager.register(worker)
+            (job_id,) = (await manager.submit()).job_ids
+            await until(lambda: worker.starts)
+            answer = await manager.users.CancelJob(
+                manager_pb2.CancelJobRequest(
+                    jobs=[manager_pb2.JobSelector(job_id=job_id)], grace_ms=1500
+                ),
+                metadata=manager.metadata,
+            )
+            assert answer.jobs[0].cancel_requested
+            await until(lambda: worker.stops)
+            (stop,) = worker.stops[0].stops
+            assert (stop.key.job_id, stop.key.attempt, stop.grace_ms) == (job_id, 1, 1500)
+
+    asyncio.run(scenario())
+
+
+def test_a_worker_that_registers_again_is_sent_what_it_does_not_hold() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager, fake_worker() as first:
+            await manager.register(first)
+            await manager.submit()
+            await until(lambda: first.starts)
+            async with fake_worker() as second:
+                answer = await manager.register(second)
+                await until(lambda: second.starts)
+                assert second.starts[0].session == answer.session
+                assert [s.attempt for s in second.starts[0].starts] == [1]
+            assert len(first.starts) == 1
+
+    asyncio.run(scenario())

@@ -1,0 +1,148 @@
+"""Watches, lists and pages: what readers see, from where they were before."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from tests.manager.harness import Manager, fake_worker, running_manager, until
+from titan.manager import feed, user_service
+from titan.rpc.v1 import manager_pb2
+
+
+async def cancel(manager: Manager, job_id: int) -> manager_pb2.CancelJobResponse:
+    """Cancels it."""
+    return await manager.users.CancelJob(
+        manager_pb2.CancelJobRequest(jobs=[manager_pb2.JobSelector(job_id=job_id)]),
+        metadata=manager.metadata,
+    )
+
+
+def ids_of(answer: manager_pb2.WatchJobsResponse | manager_pb2.ListJobsResponse) -> list[int]:
+    """Which jobs."""
+    return [job.job_id for job in answer.jobs]
+
+
+def test_a_watch_goes_on_after_the_lsn_it_had_seen() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit(jobs=3)
+            watch = manager.watch()
+            first = await anext(watch)
+            assert ids_of(first) == [1, 2, 3]
+            await cancel(manager, 2)
+            assert ids_of(await anext(watch)) == [2]
+            again = await anext(manager.watch(after_lsn=first.lsn))
+            assert ids_of(again) == [2]
+            assert [job.state for job in again.jobs] == [6]
+            # Nothing after the last: an empty answer, and then what changes.
+            last = manager.watch(after_lsn=again.lsn)
+            assert ids_of(await anext(last)) == []
+            await manager.submit()
+            assert ids_of(await anext(last)) == [4]
+
+    asyncio.run(scenario())
+
+
+def test_a_watch_of_some_jobs_hears_of_no_others() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit(jobs=3)
+            watch = manager.watch(2)
+            assert ids_of(await anext(watch)) == [2]
+            await cancel(manager, 1)
+            await cancel(manager, 2)
+            assert ids_of(await anext(watch)) == [2]
+
+    asyncio.run(scenario())
+
+
+def test_a_watcher_that_falls_too_far_behind_is_cut_off_and_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed, "DIRTY_JOBS_MAX", 5)
+
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            watch = manager.watch()
+            await anext(watch)
+            manager.disk.held = True
+            pending = asyncio.ensure_future(manager.submit(jobs=2))
+            # It is busy with these two, which are not durable, when many more change.
+            await until(lambda: len(manager.shell.kernel.state.jobs) == 2)
+            more = asyncio.ensure_future(manager.submit(jobs=9))
+            await until(lambda: len(manager.shell.kernel.state.jobs) == 11)
+            manager.disk.release()
+            await asyncio.gather(pending, more)
+
+            async def read_all() -> None:
+                async for _ in watch:
+                    pass
+
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await asyncio.wait_for(read_all(), 20)
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "after its last LSN" in (raised.value.details() or "")
+
+    asyncio.run(scenario())
+
+
+def test_a_long_list_is_paged_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_service, "LIST_MAX", 4)
+
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit(jobs=10)
+            await cancel(manager, 3)
+
+            async def page(
+                after_job_id: int = 0, before_job_id: int | None = None
+            ) -> manager_pb2.ListJobsResponse:
+                request = manager_pb2.ListJobsRequest(
+                    limit=100, after_job_id=after_job_id, before_job_id=before_job_id
+                )
+                request.filter.all = before_job_id is not None
+                return await manager.users.ListJobs(request, metadata=manager.metadata)
+
+            oldest_first = [await page(after_job_id=last) for last in (0, 5, 9)]
+            assert [ids_of(each) for each in oldest_first] == [[1, 2, 4, 5], [6, 7, 8, 9], [10]]
+            assert [each.more for each in oldest_first] == [True, True, False]
+            newest_first = [await page(before_job_id=last) for last in (0, 7, 3)]
+            assert [ids_of(each) for each in newest_first] == [[10, 9, 8, 7], [6, 5, 4, 3], [2, 1]]
+            assert [each.more for each in newest_first] == [True, True, False]
+
+    asyncio.run(scenario())
+
+
+def test_a_read_that_must_see_a_write_is_refused_by_a_log_that_has_not_got_it() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            lsn = (await manager.submit()).lsn
+            request = manager_pb2.ListJobsRequest(at_least_lsn=lsn)
+            assert ids_of(await manager.users.ListJobs(request, metadata=manager.metadata)) == [1]
+            request.at_least_lsn = lsn + 1
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await manager.users.ListJobs(request, metadata=manager.metadata)
+            assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+
+    asyncio.run(scenario())
+
+
+def test_without_room_submits_are_refused_with_the_place_and_reads_go_on() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager, fake_worker() as worker:
+            await manager.register(worker)
+            (running,) = (await manager.submit()).job_ids
+            await until(lambda: worker.starts)
+            manager.disk.room = False
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await manager.submit()
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "directory=/nowhere free_bytes=0" in (raised.value.details() or "")
+            assert (await cancel(manager, running)).jobs[0].cancel_requested
+            manager.disk.room = True
+            assert list((await manager.submit()).job_ids) == [running + 1]
+
+    asyncio.run(scenario())
