@@ -188,12 +188,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule(at=WORKERS, capacity=st.sampled_from(CAPACITIES))
     def comes_back_with_another_size(self, at: int, capacity: Resources) -> None:
-        host = self.hosts[at]
-        # What it was promised may be more than it has now: invariant 4 says so.
-        if host.number and not host.capacity.fits_in(capacity):
-            self.rig.capacity_holds = False
-        host.capacity = capacity
-        host.register()
+        self.resize(self.hosts[at], capacity)
 
     @rule(at=WORKERS)
     def leaves(self, at: int) -> None:
@@ -343,8 +338,7 @@ class Histories(RuleBasedStateMachine):
         rig = self.rig
         rig.kernel.room = True
         for host, capacity in zip(self.hosts, CAPACITIES, strict=True):
-            host.capacity = capacity
-            host.register()
+            self.resize(host, capacity)
         for _ in range(400):
             rig.tick(250_000)
             for host in self.hosts:
@@ -377,6 +371,13 @@ class Histories(RuleBasedStateMachine):
         return not fits and not any(host.held for host in self.hosts)
 
     # Helpers -------------------------------------------------------------------------------
+
+    def resize(self, host: FakeHost, capacity: Resources) -> None:
+        # What it was promised may be more than it has now: invariant 4 says so.
+        if host.number and not host.capacity.fits_in(capacity):
+            self.rig.capacity_holds = False
+        host.capacity = capacity
+        host.register()
 
     def beat(self, host: FakeHost, held: Held) -> None:
         try:

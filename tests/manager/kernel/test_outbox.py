@@ -96,6 +96,41 @@ def test_what_is_still_wanted_of_a_failed_batch_goes_again_with_a_new_number() -
     assert (tasks(again), again.dispatch_seq) == ([(4, 0)], 3)
 
 
+def test_a_failed_start_whose_task_was_cancelled_meanwhile_does_not_go_again() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    batch = batch_of(host)
+    rig.cancel(1)
+    outbox_of(host).failed(batch, rig.state)
+    assert [each.starts for each in host.receive_all()] == [[]]
+    host.send_reports()
+    assert rig.task_state(1) is State.CANCELLED
+
+
+def test_a_failed_start_that_was_asked_back_meanwhile_does_not_go_again() -> None:
+    rig = Rig()
+    host = rig.worker()
+    prove_short(rig, host)
+    rig.submit(new_job(array=[(0, 2)]))
+    rig.start_here(host, 3)
+    host.end(host.key_of(3, 0))
+    host.send_reports()
+    rig.submit(new_job(array=[(0, 2)]))
+    rig.schedule()
+    batch = batch_of(host)
+    rig.worker()
+    rig.tick(200_000)
+    asked = rig.state.get_job(4).active[0]
+    assert asked.recall_requested
+    outbox_of(host).failed(batch, rig.state)
+    assert [stop.mode for stop in batch_of(host).stops] == [STOP_RECALL]
+    again = outbox_of(host)._starts
+    assert (4, 0) not in again
+    assert (4, 1) in again
+
+
 def test_a_start_that_failed_and_then_proved_to_have_arrived_does_not_go_again() -> None:
     rig = Rig()
     host = rig.worker()
