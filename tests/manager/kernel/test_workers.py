@@ -194,9 +194,12 @@ def test_a_survivor_that_ended_counts_when_its_task_still_waits() -> None:
     rig.tick(TIMEOUT_US)
     host.end(host.key_of(job_id))
     host.register()
-    assert rig.task_state(job_id) is State.PENDING
+    # It is not run a second time while the report is on its way.
+    assert rig.schedule() == []
+    assert rig.task_state(job_id) is State.RUNNING
     host.send_reports()
     assert rig.task_state(job_id) is State.COMPLETED
+    assert rig.state.get_job(job_id).attempts_total == 1
     assert host.unacknowledged == []
 
 

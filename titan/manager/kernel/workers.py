@@ -224,11 +224,14 @@ def _lose_absent(desk: Desk, worker: Worker, command: RegisterWorker) -> None:
 def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
     """Adopts or stops what the worker holds and should not."""
     for each in held.attempts:
-        found = find_attempt(desk, outbox, each.key)
-        if found is not None or each.state is HeldState.ENDED:
-            # Its end is told, or has been, by a report.
+        if find_attempt(desk, outbox, each.key) is not None:
             continue
-        if each.state is HeldState.RUNNING and may_be_adopted(desk, outbox, each.key):
+        if each.state is HeldState.ENDED:
+            # Its end is told by a report. Until that is here its task waits for it, if it ran:
+            # the next pass would run it a second time.
+            if each.start_us and may_be_adopted(desk, outbox, each.key):
+                adopt(desk, each.key, each.start_us)
+        elif each.state is HeldState.RUNNING and may_be_adopted(desk, outbox, each.key):
             adopt(desk, each.key, each.start_us)
         elif not has_ended(desk, each.key):
             # An older list still names what has ended since.
