@@ -131,6 +131,22 @@ def test_only_the_chosen_tasks_are_stopped() -> None:
     assert states == [State.RUNNING] * 3 + [State.PENDING, State.CANCELLED, State.CANCELLED]
 
 
+def test_a_later_cancel_of_other_tasks_does_not_stop_the_earlier_ones_again() -> None:
+    rig = Rig()
+    host = rig.worker(3)
+    rig.submit(new_job(array=[(0, 3)]))
+    rig.start_here(host, 1)
+    stopped = []
+    for index in (0, 1):
+        rig.cancel(1, indexes=[(index, index + 1)])
+        batch = host.next_batch()
+        assert batch is not None
+        assert host.outbox is not None
+        host.outbox.acknowledged(batch)
+        stopped.append([stop.key.index for stop in batch.stops])
+    assert stopped == [[0], [1]]
+
+
 def test_jobs_are_named_by_number_by_name_and_as_the_last_of_a_user() -> None:
     rig = Rig()
     rig.submit(new_job(name="a"), new_job(name="b"), user="ada")
