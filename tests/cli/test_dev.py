@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -198,3 +199,43 @@ def test_a_directory_without_a_log_is_a_sentence(titan: Titan, tmp_path: Path) -
     result = titan("wal", "dump", str(tmp_path / "none"))
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("titan: ")
+
+
+def test_ctrl_c_twice_does_not_wait_for_a_task_that_takes_its_time(
+    cluster: Cluster, titan: Titan
+) -> None:
+    process = cluster.start()
+    titan("submit", "--shell", "trap '' TERM; echo ready; while :; do sleep 1; done")
+    wait_until(lambda: titan("logs", "1").out == "ready\n", "it ignores SIGTERM")
+    begin = time.monotonic()
+    process.interrupt(signal.SIGINT)
+    assert "Stopping" in process.read_error_line()
+    process.interrupt(signal.SIGINT)
+    assert process.end().code == 130
+    # Less than the grace that the task has after one Ctrl-C.
+    assert time.monotonic() - begin < 9
+    assert cluster.processes() == []
+
+
+def test_a_directory_of_somebody_else_is_left_alone(
+    cluster: Cluster, titan: Titan, tmp_path: Path
+) -> None:
+    mine = tmp_path / "project"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    result = titan("dev", "--listen", cluster.address, "--data-dir", str(mine), "--fresh")
+    assert result.code == 5
+    assert "not empty" in result.err
+    assert [file.name for file in mine.iterdir()] == ["thesis.tex"]
+
+
+def test_a_closed_pipe_stops_it_quietly(cluster: Cluster, titan: Titan) -> None:
+    process = cluster.start()
+    assert process.process.stdout is not None
+    process.process.stdout.close()
+    titan("submit", "true")
+    result = process.process.wait(20)
+    assert result == 141
+    assert process.process.stderr is not None
+    assert process.process.stderr.read() == b""
+    assert cluster.processes() == []

@@ -43,6 +43,17 @@ def test_the_table_agrees_with_the_commands() -> None:
             assert command.name == name
 
 
+def test_every_option_has_the_variable_that_its_name_promises() -> None:
+    with click.Context(cli) as context:
+        for name in cli.list_commands(context):
+            command = cli.get_command(context, name)
+            assert command is not None
+            for option in command.params:
+                if isinstance(option, click.Option):
+                    words = option.opts[-1].removeprefix("--").replace("-", "_")
+                    assert option.name == words, (name, option.opts)
+
+
 def test_without_a_command_the_help_is_shown(titan: Titan) -> None:
     result = titan()
     assert "Usage: titan" in result.out + result.err

@@ -77,7 +77,7 @@ def test_options_come_from_the_environment_too(
 ) -> None:
     monkeypatch.setenv("TITAN_SUBMIT_CPUS", "3")
     monkeypatch.setenv("TITAN_SUBMIT_QUIET", "1")
-    monkeypatch.setenv("TITAN_SUBMIT_RESOURCES", "gpu=1 disk=2")
+    monkeypatch.setenv("TITAN_SUBMIT_RESOURCE", "gpu=1 disk=2")
     assert titan("submit", "true").out == "1\n"
     assert titan("submit", "--cpus", "4", "true").out == "2\n"
     asked = [request.jobs[0].resources for request in manager.called("SubmitJob")]

@@ -42,7 +42,7 @@ def cancel(
     ctx: click.Context,
     *,
     jobs: tuple[str, ...],
-    states: tuple[str, ...],
+    state: tuple[str, ...],
     user: str | None,
     me: bool,
     name: str | None,
@@ -55,12 +55,12 @@ def cancel(
     a number (42), tasks of an array (42.7, 42.0-9), last, or name:NAME.
     """
     settings: Settings = ctx.obj
-    is_filtered = bool(states or user or me or name)
+    is_filtered = bool(state or user or me or name)
     if bool(jobs) == is_filtered:
         raise click.UsageError(
             "name jobs, such as 42, or filter them, such as --me --state PENDING: one of both", ctx
         )
-    wanted = job_filter(all=False, states=states, user=user, me=me, name=name)
+    wanted = job_filter(all=False, state=state, user=user, me=me, name=name)
     request = requests.cancel_request(
         jobs, user=os_user(), filter=wanted if is_filtered else None, grace=grace
     )

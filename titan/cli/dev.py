@@ -84,7 +84,6 @@ Examples:
 @click.option("--memory", type=SIZE, metavar="SIZE", help="Memory of each [all of the machine].")
 @click.option(
     "--resource",
-    "resources",
     type=COUNT,
     multiple=True,
     metavar="NAME=COUNT",
@@ -103,7 +102,7 @@ def dev(
     workers: int,
     cpus: int | None,
     memory: int | None,
-    resources: tuple[tuple[str, int], ...],
+    resource: tuple[tuple[str, int], ...],
     data_dir: Path | None,
     fresh: bool,
 ) -> int:
@@ -122,7 +121,7 @@ def dev(
         workers=workers,
         cpus_milli=cpus,
         memory_bytes=memory,
-        resources=resources,
+        resources=resource,
         fresh=fresh,
     )
     directory = DataDirectory(options.directory)
@@ -207,12 +206,15 @@ class Dev:
             self._workers = [self._make_worker(number) for number in range(self._options.workers)]
             for worker in self._workers:
                 await worker.start(self._directory.children)
-            async with asyncio.TaskGroup() as group:
-                for worker in self._workers:
-                    group.create_task(self._watch_worker(worker))
+            watching = [asyncio.create_task(self._watch_worker(each)) for each in self._workers]
+            try:
                 lsn = await self._wait_healthy(session)
                 self._greet()
                 await tell_jobs(session, lsn)
+            finally:
+                for task in watching:
+                    task.cancel()
+                await asyncio.gather(*watching, return_exceptions=True)
 
     async def _reach(self, session: AioSession) -> None:
         """Waits for the manager's first answer."""

@@ -26,6 +26,7 @@ from titan.errors import Refused, TitanError
 # The manager stops within 5 s; what a killed `titan dev` left is gone after that.
 LEFT_OVER_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.05
+_LOCK: Final = "dev.lock"
 _TAIL_LINES: Final = 15
 _TAIL_BYTES: Final = 16_384
 
@@ -88,12 +89,19 @@ class DataDirectory:
         self.children: int = -1
 
     def open(self, *, fresh: bool) -> None:
-        """Takes it, or a new one in its place. Raises Refused if a `titan dev` has it."""
+        """Takes it, or a new one in its place.
+
+        Raises Refused if a `titan dev` has it, or if it is somebody else's.
+        """
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        is_empty = not any(self.path.iterdir())
+        if not is_empty and not (self.path / _LOCK).exists():
+            raise Refused(
+                f"{self.path} is not empty and not of `titan dev`; name another directory"
+            )
         self._lock_own()
-        if fresh:
-            aside = self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%dT%H%M%S')}")
-            self.path.rename(aside)
+        if fresh and not is_empty:
+            self.path.rename(self._find_aside())
             self.close()
             self.path.mkdir(mode=0o700)
             self._lock_own()
@@ -122,8 +130,18 @@ class DataDirectory:
                 os.close(descriptor)
         self._own, self.children = None, -1
 
+    def _find_aside(self) -> Path:
+        """A name for what is moved aside: dev.20261120T140311, and if that is taken another."""
+        aside = f"{self.path.name}.{time.strftime('%Y%m%dT%H%M%S')}"
+        path = self.path.with_name(aside)
+        number = 1
+        while path.exists():
+            number += 1
+            path = self.path.with_name(f"{aside}-{number}")
+        return path
+
     def _lock_own(self) -> None:
-        file = self.path / "dev.lock"
+        file = self.path / _LOCK
         self._own = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._own, fcntl.LOCK_EX | fcntl.LOCK_NB)

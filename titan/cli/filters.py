@@ -22,7 +22,6 @@ def filter_options(function: Any) -> Any:
         click.option("--user", metavar="USER", help="Jobs of that user."),
         click.option(
             "--state",
-            "states",
             type=click.Choice(_STATES, case_sensitive=False),
             multiple=True,
             help="Jobs in that state. May be repeated.",
@@ -35,7 +34,7 @@ def filter_options(function: Any) -> Any:
 def job_filter(
     *,
     all: bool,  # noqa: A002 - the option's name
-    states: tuple[str, ...],
+    state: tuple[str, ...],
     user: str | None,
     me: bool,
     name: str | None,
@@ -43,4 +42,4 @@ def job_filter(
     """What those options ask for."""
     if me and user:
         raise click.UsageError("--me and --user name two users: give one of them")
-    return requests.job_filter(all=all, states=states, user=os_user() if me else user, name=name)
+    return requests.job_filter(all=all, states=state, user=os_user() if me else user, name=name)

@@ -41,8 +41,8 @@ Examples:
 @click.argument("job", metavar="JOB")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--tail", type=click.IntRange(1), metavar="N", help="Begin N lines before the end.")
-@click.option("--stdout", "only_stdout", is_flag=True, help="Only what it wrote to stdout.")
-@click.option("--stderr", "only_stderr", is_flag=True, help="Only what it wrote to stderr.")
+@click.option("--stdout", is_flag=True, help="Only what it wrote to stdout.")
+@click.option("--stderr", is_flag=True, help="Only what it wrote to stderr.")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Its N-th attempt [the last].")
 @retry_option
 @click.pass_obj
@@ -52,8 +52,8 @@ def logs(
     job: str,
     follow: bool,
     tail: int | None,
-    only_stdout: bool,
-    only_stderr: bool,
+    stdout: bool,
+    stderr: bool,
     attempt: int | None,
     retry_for: float,
 ) -> int:
@@ -62,7 +62,7 @@ def logs(
     JOB is a number (42), a task of an array (42.7, 42.0-9), last, or name:NAME. The
     lines of an array begin with their task, as in `42.7| `.
     """
-    names = (("stdout", only_stdout), ("stderr", only_stderr))
+    names = (("stdout", stdout), ("stderr", stderr))
     streams = tuple(name for name, is_wanted in names if is_wanted)
     wanted = Wanted(attempt or 0, streams, tail or 0, follow)
     selector = requests.job_selector(job, os_user())

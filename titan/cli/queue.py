@@ -66,7 +66,7 @@ def queue(
     settings: Settings,
     *,
     all: bool,  # noqa: A002 - the option's name
-    states: tuple[str, ...],
+    state: tuple[str, ...],
     user: str | None,
     me: bool,
     name: str | None,
@@ -75,7 +75,7 @@ def queue(
     retry_for: float,
 ) -> int:
     """List jobs: those that have not ended, the oldest first."""
-    wanted = job_filter(all=all, states=states, user=user, me=me, name=name)
+    wanted = job_filter(all=all, state=state, user=user, me=me, name=name)
     if watch:
         if settings.json:
             raise click.UsageError("--watch is for people, --json for programs: give one of them")
@@ -135,8 +135,9 @@ async def _watch(settings: Settings, wanted: manager_pb2.JobFilter, limit: int) 
 
         async def watch() -> None:
             async with aclosing(session.watch(cursor)) as changes:
-                async for _ in changes:
-                    changed.set()
+                async for jobs in changes:
+                    if jobs:
+                        changed.set()
 
         async def redraw() -> None:
             while True:

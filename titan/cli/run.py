@@ -103,7 +103,10 @@ class Foreground:
         """Shows the output until the job has ended, and returns how."""
         watching = asyncio.create_task(self._watch())
         printing = asyncio.create_task(self._print())
-        cancelling = asyncio.create_task(self._cancel_if_interrupted())
+        beside = [
+            asyncio.create_task(self._cancel_if_interrupted()),
+            asyncio.create_task(self._bar.keep_current()),
+        ]
         try:
             await asyncio.wait({watching, printing}, return_when=asyncio.FIRST_COMPLETED)
             if not watching.done():
@@ -112,9 +115,9 @@ class Foreground:
             await self._drain(printing)
             return job
         finally:
-            for task in (watching, printing, cancelling):
+            for task in (watching, printing, *beside):
                 task.cancel()
-            await asyncio.gather(watching, printing, cancelling, return_exceptions=True)
+            await asyncio.gather(watching, printing, *beside, return_exceptions=True)
 
     async def cancel(self) -> None:
         """Asks for its end."""

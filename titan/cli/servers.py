@@ -126,7 +126,6 @@ Examples:
 @click.option("--memory", type=SIZE, metavar="SIZE", help="Memory to offer [all there is].")
 @click.option(
     "--resource",
-    "resources",
     type=COUNT,
     multiple=True,
     metavar="NAME=COUNT",
@@ -134,7 +133,6 @@ Examples:
 )
 @click.option(
     "--label",
-    "labels",
     type=PAIR,
     multiple=True,
     metavar="NAME=VALUE",
@@ -159,8 +157,8 @@ def worker(
     advertise: str | None,
     cpus: int | None,
     memory: int | None,
-    resources: tuple[tuple[str, int], ...],
-    labels: tuple[tuple[str, str], ...],
+    resource: tuple[tuple[str, int], ...],
+    label: tuple[tuple[str, str], ...],
     detach_limit: float,
     log_level: str,
 ) -> int:
@@ -184,8 +182,8 @@ def worker(
             advertise=advertise,
             cpus_milli=cpus,
             memory_bytes=memory,
-            named=tuple(sorted(dict(resources).items())),
-            labels=tuple(sorted(dict(labels).items())),
+            named=tuple(sorted(dict(resource).items())),
+            labels=tuple(sorted(dict(label).items())),
             detach_limit_seconds=detach_limit,
             log_level=log_level,
         )

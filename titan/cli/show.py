@@ -49,7 +49,6 @@ Examples:
 )
 @click.option(
     "--state",
-    "states",
     type=click.Choice(_STATES, case_sensitive=False),
     multiple=True,
     help="Show only attempts in that state. May be repeated.",
@@ -61,7 +60,7 @@ def show(
     *,
     job: str,
     attempts: int | None,
-    states: tuple[str, ...],
+    state: tuple[str, ...],
     retry_for: float,
 ) -> int:
     """Show all about a job: what it asks for, how it went, its attempts.
@@ -69,7 +68,7 @@ def show(
     JOB is a number (42), a task of an array (42.7, 42.0-9), last, or name:NAME. For a
     failed job the last lines of its stderr follow.
     """
-    request = requests.status_request(job, user=os_user(), attempts=0, states=states)
+    request = requests.status_request(job, user=os_user(), attempts=0, states=state)
     default = _TASK_ATTEMPTS if request.job.indexes else _ATTEMPTS
     request.attempts_limit = default if attempts is None else attempts
     with settings.session(retry_for) as session:

@@ -35,7 +35,6 @@ _OPTIONS = [
     ),
     click.option(
         "--resource",
-        "resources",
         type=COUNT,
         multiple=True,
         metavar="NAME=COUNT",
@@ -91,7 +90,7 @@ def submit_request(
     *,
     command: tuple[str, ...],
     cpus: int,
-    resources: tuple[tuple[str, int], ...],
+    resource: tuple[tuple[str, int], ...],
     env: tuple[tuple[str, str], ...],
     array: str | None,
     request_id: str | None,
@@ -106,7 +105,7 @@ def submit_request(
         spec = JobSpec(
             command=command,
             cpus=cpus / 1000,
-            resources=dict(resources),
+            resources=dict(resource),
             env=dict(env),
             array=array,
             **others,

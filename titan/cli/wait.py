@@ -84,6 +84,7 @@ async def _wait(
     async with settings.aio_session(retry.FOR_EVER) as session:
         waiting = Waiting(session)
         bar = ProgressBar("waiting")
+        drawing = asyncio.create_task(bar.keep_current())
         try:
             await waiting.start(selectors)
             async with aclosing(waiting.changes(end)) as changes:
@@ -95,6 +96,8 @@ async def _wait(
                             print(printable(waiting.sentence(place)), file=out, flush=True)
         finally:
             bar.close()
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
     if waiting.open:
         names = ", ".join(format_selector(selector) for selector in waiting.open)
         say(f"not ended after {units.format_duration(timeout or 0)}: {names}")

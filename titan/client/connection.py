@@ -110,8 +110,8 @@ def failure_of(error: grpc.RpcError) -> retry.Failure:
     """What gRPC raised, in our words."""
     status, details = error.code(), error.details() or ""
     # The transport's text nests each layer's: the last part is the one for people.
-    if status is grpc.StatusCode.UNAVAILABLE and "Failed to connect to remote host" in details:
-        details = details.rpartition("remote host: ")[2]
+    if status is grpc.StatusCode.UNAVAILABLE and "last error: " in details:
+        details = details.rpartition("last error: ")[2].rpartition("remote host: ")[2]
     elif status is grpc.StatusCode.DEADLINE_EXCEEDED:
         details = "no answer in time"
     return retry.Failure(status, details)
