@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -126,7 +127,8 @@ class Worker(Server):
         family = [*host.children(recursive=True), host]
         self.kill()
         for process in family:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(family, timeout=DEADLINE_SECONDS)
 
 
@@ -142,6 +144,7 @@ class Cluster:
         self.manager: Server | None = None
         self.workers: dict[str, Worker] = {}
         self._servers: list[Server] = []
+        self._commands: list[subprocess.Popen[bytes]] = []
         self.environment = {
             **{key: value for key, value in os.environ.items() if not key.startswith("TITAN_")},
             **{key: value for key, value in os.environ.items() if key == "TITAN_TEST_RUN"},
@@ -221,7 +224,9 @@ class Cluster:
             "cwd": self.root,
             **settings,
         }
-        return subprocess.Popen([*PYTHON_TITAN, *arguments], **settings)
+        command = subprocess.Popen([*PYTHON_TITAN, *arguments], **settings)
+        self._commands.append(command)
+        return command
 
     def wait_connected(self, process: subprocess.Popen[bytes]) -> None:
         """Until the command has reached the manager."""
@@ -284,6 +289,11 @@ class Cluster:
         for server in self._servers:
             if server.process.poll() is None:
                 server.kill()
+        for command in self._commands:
+            if command.poll() is None:
+                command.kill()
+            with command:
+                pass
 
         def end_all() -> bool:
             found = self.find_processes()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,8 +117,9 @@ def test_tasks_run_on_while_the_manager_is_gone_and_their_ends_are_told_to_the_n
     ]  # fmt: skip
 
 
-def test_an_agent_that_was_killed_is_followed_by_one_that_takes_up_the_host_and_its_tasks(
-    cluster: Cluster, gate: Gate
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_agent_that_was_ended_is_followed_by_one_that_takes_up_the_host_and_its_tasks(
+    cluster: Cluster, gate: Gate, number: signal.Signals
 ) -> None:
     cluster.start_manager("--heartbeat-timeout", "20s")
     agent = cluster.start_worker("w1", "--cpus", "2")
@@ -125,7 +128,7 @@ def test_an_agent_that_was_killed_is_followed_by_one_that_takes_up_the_host_and_
         ((pid, _),) = gate.wait_runs(1)
         wait_state(client, job.id, "RUNNING")
         host_pid = agent.host_pid
-        agent.kill()
+        assert agent.end(number) == (0 if number == signal.SIGTERM else -signal.SIGKILL)
         assert is_alive(pid)
         assert is_alive(host_pid)
         following = cluster.start_worker("w1", "--cpus", "2")
@@ -196,3 +199,88 @@ def test_a_worker_interrupted_hands_its_tasks_back_and_they_run_elsewhere(
         ("w2", "FAILED"),
     ]
     assert "Traceback" not in first.log
+
+
+def test_a_task_whose_host_was_killed_is_ended_with_it_and_runs_again(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager()
+    worker = cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 2"), shell=True)
+        ((pid, _),) = gate.wait_runs(1)
+        wait_state(client, job.id, "RUNNING")
+        os.kill(worker.host_pid, signal.SIGKILL)
+        runs = gate.wait_runs(2)
+        assert not is_alive(pid), "two attempts never run at once on one machine"
+        assert [name for _, name in runs] == [f"{job.id}.0.1", f"{job.id}.0.2"]
+        gate.open()
+        view = job.wait(20)
+    assert (view["exit_code"], view["attempts_total"]) == (2, 2)
+    assert [each["state"] for each in view["attempts"]] == ["LOST", "FAILED"]
+
+
+def test_a_manager_that_stood_still_blames_nobody_for_silence(cluster: Cluster, gate: Gate) -> None:
+    manager = cluster.start_manager("--heartbeat-timeout", "1s")
+    cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 0"), shell=True)
+        gate.wait_runs(1)
+        wait_state(client, job.id, "RUNNING")
+        manager.process.send_signal(signal.SIGSTOP)
+        try:
+            # The silence itself: longer than the timeout.
+            threading.Event().wait(2.5)
+        finally:
+            manager.process.send_signal(signal.SIGCONT)
+        manager.wait_log("did not turn for a while")
+        gate.open()
+        assert job.wait(20)["attempts_total"] == 1
+    assert [event for event in cluster.dump() if event["event"] == "WorkerLost"] == []
+
+
+def test_an_attempt_that_was_given_up_is_adopted_when_its_worker_comes_back_in_time(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager("--heartbeat-timeout", "1s")
+    worker = cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 9"), shell=True)
+        gate.wait_runs(1)
+        wait_state(client, job.id, "RUNNING")
+        worker.process.send_signal(signal.SIGSTOP)
+        try:
+            # There is no other worker: the task waits.
+            wait_state(client, job.id, "PENDING")
+        finally:
+            worker.process.send_signal(signal.SIGCONT)
+        wait_state(client, job.id, "RUNNING")
+        gate.open()
+        view = job.wait(20)
+    assert (view["exit_code"], len(gate.runs())) == (9, 1)
+    assert [each["attempt"] for each in view["attempts"]] == [1]
+    assert "Adopted" in names_of(cluster.dump(), job.id)
+
+
+def test_a_superseded_attempt_is_stopped_when_its_worker_comes_back(
+    cluster: Cluster, gate: Gate
+) -> None:
+    cluster.start_manager("--heartbeat-timeout", "1s")
+    first = cluster.start_worker("w1", "--cpus", "2")
+    with cluster.client() as client:
+        job = client.submit(gate.line("exit 1"), shell=True)
+        ((pid, _),) = gate.wait_runs(1)
+        wait_state(client, job.id, "RUNNING")
+        first.process.send_signal(signal.SIGSTOP)
+        try:
+            cluster.start_worker("w2", "--cpus", "2")
+            gate.wait_runs(2)
+            assert is_alive(pid), "cut off, it runs on"
+        finally:
+            first.process.send_signal(signal.SIGCONT)
+        wait_until(lambda: not is_alive(pid), "the superseded attempt is stopped")
+        gate.open()
+        view = job.wait(20)
+    assert (view["state"], view["exit_code"], len(gate.runs())) == ("FAILED", 1, 2)
+    ends = [event for event in cluster.dump() if event["event"] == "AttemptEnded"]
+    assert [(end["attempt"], end["task_state"]) for end in ends] == [(1, "PENDING"), (2, "FAILED")]

@@ -101,7 +101,7 @@ def test_a_long_list_is_paged_both_ways(monkeypatch: pytest.MonkeyPatch) -> None
                 after_job_id: int = 0, before_job_id: int | None = None
             ) -> manager_pb2.ListJobsResponse:
                 request = manager_pb2.ListJobsRequest(
-                    limit=100, after_job_id=after_job_id, before_job_id=before_job_id
+                    limit=100, after_job_id=after_job_id, before_job_id=before_job_id or 0
                 )
                 request.filter.all = before_job_id is not None
                 return await manager.users.ListJobs(request, metadata=manager.metadata)
