@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 from titan.model import AttemptKey
 from titan.worker.messages import Environment, Launch, Start, StartBatch
 
-EPOCH = 0xE0E0
+# By it the host finds processes: two runs of the tests on one machine must not meet.
+EPOCH = int.from_bytes(os.urandom(8), "big")
 
 
 def key(job_id: int = 1, index: int = 0, attempt: int = 1) -> AttemptKey:

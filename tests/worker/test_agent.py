@@ -462,6 +462,25 @@ def test_a_directory_that_is_not_a_workers_is_left_alone(
     assert os.listdir(path) == [name]
 
 
+@pytest.mark.parametrize(
+    ("manager", "listen", "sentence"),
+    [
+        ("nowhere", "127.0.0.1:0", "'nowhere' is not HOST:PORT"),
+        ("127.0.0.1:1,", "127.0.0.1:0", "'' is not HOST:PORT"),
+        ("127.0.0.1:1", "0.0.0.0:0", "can be reached from other machines"),
+    ],
+)
+def test_an_address_that_cannot_be_used_ends_the_worker_with_a_sentence(
+    tmp_path: Path, manager: str, listen: str, sentence: str
+) -> None:
+    worker = WorkerProcess(tmp_path / "worker", manager, tmp_path / "access.json")
+    worker.start(listen=listen)
+    assert worker.process is not None
+    assert worker.process.wait(20) == 1
+    assert sentence in worker.log()
+    assert not (tmp_path / "worker").exists()
+
+
 def test_an_address_that_is_taken_ends_the_worker_with_a_sentence(play: Play) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -183,6 +183,31 @@ def test_ends_nobody_has_acknowledged_outlive_the_host(host: HostDriver) -> None
     assert (report.seq, report.exit_code) == (1, 9)
 
 
+def test_a_task_of_another_cluster_with_the_same_numbers_is_left_alone(
+    host: HostDriver, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = HostDriver(tmp_path / "other")
+    try:
+        other.start()
+        other.connect()
+        bystanders = []
+        for job_id in (1, 2):
+            sleeper = launch("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
+            other.run_launch(sleeper._replace(epoch=1))
+            bystanders.append(pid_of(other, job_id))
+        run_sleeper(host)
+        host.stop(key())
+        host.wait_end(key())
+        run_sleeper(host, job_id=2)
+        host.kill()
+        host.start()
+        host.connect()
+        assert all(map(is_running, bystanders))
+    finally:
+        other.close()
+
+
 # After kill -9 ----------------------------------------------------------------------------------
 
 

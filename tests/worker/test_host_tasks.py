@@ -125,6 +125,7 @@ def test_the_environment_has_the_account_and_titans_own_and_nothing_of_the_host(
     driver.run_launch(launch("env", job_id=42, cpus_milli=1500))
     variables = environment_of(driver, 42)
     expected = {
+        b"TITAN_EPOCH": b"%d" % builders.EPOCH,
         b"TITAN_JOB_ID": b"42",
         b"TITAN_JOB_NAME": b"job-42",
         b"TITAN_TASK_INDEX": b"0",

@@ -337,6 +337,8 @@ class Agent:
 
     async def _close(self) -> None:
         host, self._host = self._host, None
+        # Batches that come now are refused: nobody would run them.
+        self._core.host_lost()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

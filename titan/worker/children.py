@@ -30,7 +30,6 @@ class Children:
 
     def meet(self, worker_name: str, manager: str) -> None:
         """Under which name and for which manager tasks run from now on."""
-        self._worker_name = worker_name.encode()
         self._spawner = Spawner(self._output_directory, worker_name)
         self._environments = TaskEnvironments(self._account, worker_name, manager)
 
@@ -52,21 +51,20 @@ class Children:
 
         One walk over /proc for all. An attempt that has ended is passed over.
         """
-        numbers: dict[tuple[int, int, int], int] = {}
+        numbers: dict[AttemptKey, int] = {}
         marks: list[processes.Mark] = []
         for key, number in wanted:
             process = self._processes.get(key)
             if process is not None:
-                mark = _mark(process)
-                marks.append(mark)
-                numbers[mark[:3]] = number
-        strays = processes.find(marks, self._worker_name)
+                marks.append(_mark(process))
+                numbers[key] = number
+        strays = processes.find(marks)
         for mark in marks:
             # The leader is not reaped yet, so the number is still its group's.
-            kill_group(mark.pid, numbers[mark[:3]])
+            kill_group(mark.pid, numbers[mark.key])
         for stray in strays:
             if stray.group not in self._keys:
-                processes.send(stray, numbers[stray.attempt])
+                processes.send(stray, numbers[stray.key])
 
     def reap(self, is_stopping: Callable[[AttemptKey], bool]) -> list[tuple[AttemptKey, Exit]]:
         """Take note of all that ended: tasks, which are returned, and orphans of tasks.
@@ -108,7 +106,7 @@ class Children:
     def _kill_strays(self, keys: list[AttemptKey]) -> None:
         if keys:
             marks = [_mark(self._processes[key]) for key in keys]
-            for stray in processes.find(marks, self._worker_name):
+            for stray in processes.find(marks):
                 processes.send(stray, signal.SIGKILL)
 
 
@@ -127,5 +125,4 @@ def kill_group(pid: int, number: int) -> None:
 
 
 def _mark(process: ProcessRecord) -> processes.Mark:
-    key = process.key
-    return processes.Mark(key.job_id, key.index, key.attempt, process.start_ticks, process.pid)
+    return processes.Mark(process.key, process.start_ticks, process.pid)

@@ -64,7 +64,6 @@ class Host:
         self._link = HostLink(listener, self._selector, self._receive)
         self._instance = os.urandom(16)
         self._boot_id = processes.boot_id()
-        self._worker_name = ""
         self._journal = host_journal.HostJournal(path / "host.journal")
         self._is_journal_failing = False
         self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id))
@@ -133,9 +132,6 @@ class Host:
                 )
             self._link.greet(protocol.Refused(*version, sentence, self._book.is_leaving))
             return
-        if hello.worker_name != self._worker_name:
-            self._worker_name = hello.worker_name
-            self._rewrite_journal()
         self._children.meet(hello.worker_name, hello.manager)
         self._detach_seconds = hello.detach_limit_ms / 1000
         # It holds reports that are still to be emitted, too: the agent passes over repeats.
@@ -311,9 +307,7 @@ class Host:
                 _log.warning("cannot compact host.journal: %s", error)
 
     def _rewrite_journal(self) -> None:
-        header = host_journal.Header(
-            host_journal.FORMAT, self._instance, self._boot_id, self._worker_name
-        )
+        header = host_journal.Header(host_journal.FORMAT, self._instance, self._boot_id)
         self._journal.rewrite(header, self._book.records(), processes.now_ticks())
 
     def _close(self) -> None:

@@ -62,7 +62,6 @@ class Header(NamedTuple):
     format: int
     instance: bytes
     boot_id: str
-    worker_name: str
 
 
 class Entry(NamedTuple):

@@ -36,7 +36,7 @@ def take_over(journal: Path, boot_id: str) -> Recovered | None:
     marks = list(_marks(recovered, entries))
     if marks and header.boot_id == boot_id:
         _log.warning("the host before this one died; ending its %d tasks", len(marks))
-        for left in processes.end(marks, header.worker_name.encode(), END_SECONDS):
+        for left in processes.end(marks, END_SECONDS):
             _log.error("process %d of a lost task does not end", left.pid)
     return recovered
 
@@ -46,4 +46,4 @@ def _marks(recovered: Recovered, entries: Sequence[host_journal.Entry]) -> Itera
         key, intent, process = unfinished
         since_ticks = process.start_ticks if process else entries[intent].ticks
         pid = process.pid if process else 0
-        yield processes.Mark(key.job_id, key.index, key.attempt, since_ticks, pid)
+        yield processes.Mark(key, since_ticks, pid)

@@ -58,6 +58,7 @@ def run_worker(options: WorkerOptions) -> int:
     logs.set_up(options.log_level)
     try:
         channel.check_loopback(options.listen)
+        addresses = _addresses(options.manager)
         path = options.data_directory.absolute()
         lock = directory.lock(path)
     except (directory.DirectoryError, OSError, ValueError) as error:
@@ -65,15 +66,20 @@ def run_worker(options: WorkerOptions) -> int:
         return 1
     try:
         worker_id = directory.open_identity(path)
-        return asyncio.run(_run(options, path, worker_id))
+        return asyncio.run(_run(options, addresses, path, worker_id))
     except (directory.DirectoryError, OSError) as error:
         _log.error("%s", error)
         return 1
+    except KeyboardInterrupt:
+        # Before the agent could catch it: nothing has been started.
+        return 130
     finally:
         lock.release()
 
 
-async def _run(options: WorkerOptions, path: Path, worker_id: bytes) -> int:
+async def _run(
+    options: WorkerOptions, addresses: tuple[str, ...], path: Path, worker_id: bytes
+) -> int:
     server = channel.new_aio_server()
     try:
         port = server.add_insecure_port(options.listen)
@@ -94,7 +100,6 @@ async def _run(options: WorkerOptions, path: Path, worker_id: bytes) -> int:
         ),
         options.labels,
     )
-    addresses = tuple(filter(None, (part.strip() for part in options.manager.split(","))))
     hello = protocol.Hello(
         protocol.VERSION_MAJOR,
         protocol.VERSION_MINOR,
@@ -128,6 +133,14 @@ async def _serve(server: grpc.aio.Server, service: TaskService) -> None:
     for served in ("", name):
         await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
+
+
+def _addresses(manager: str) -> tuple[str, ...]:
+    """The manager's addresses. Raises ValueError with a sentence."""
+    addresses = tuple(part.strip() for part in manager.split(","))
+    for address in addresses:
+        channel.split_address(address)
+    return addresses
 
 
 def _version() -> str:

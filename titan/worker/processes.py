@@ -17,6 +17,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from titan.model import AttemptKey
+
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PR_SET_CHILD_SUBREAPER: Final = 36
 # The clock is read just before the process is made; a busy machine may come in between.
@@ -26,9 +28,7 @@ _START_TOLERANCE_TICKS: Final = 2 * _TICKS_PER_SECOND
 class Mark(NamedTuple):
     """How the processes of one attempt are recognised."""
 
-    job_id: int
-    task_index: int
-    attempt: int
+    key: AttemptKey
     since_ticks: int
     """None of them is older."""
     pid: int
@@ -41,8 +41,7 @@ class Found(NamedTuple):
     pid: int
     start_ticks: int
     group: int
-    attempt: tuple[int, int, int]
-    """Of which job, index and attempt."""
+    key: AttemptKey
 
 
 def boot_id() -> str:
@@ -80,27 +79,29 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def find(marks: Collection[Mark], worker_name: bytes) -> list[Found]:
+def find(marks: Collection[Mark]) -> list[Found]:
     """The processes of these attempts, by pid and start or by TITAN_* in their environment.
 
-    One walk over /proc, some 20 µs a process. Misses those whose environment was changed.
+    An attempt's key is unique for ever, so those of another cluster on this machine, whose
+    jobs have the same numbers, are not taken for these. One walk over /proc, some 20 µs a
+    process. Misses those whose environment was changed.
     """
     by_pid = {mark.pid: mark for mark in marks if mark.pid}
-    by_attempt = {(mark.job_id, mark.task_index, mark.attempt): mark for mark in marks}
+    by_key = {mark.key: mark for mark in marks}
     found: list[Found] = []
     for pid in _pids():
-        attempt = _read_attempt(pid, worker_name)
-        mark = by_attempt.get(attempt) if attempt else None
+        key = _read_key(pid)
+        mark = by_key.get(key) if key else None
         stat = _read_stat(pid) if mark or pid in by_pid else None
         if stat is None:
             continue
         start_ticks, group = stat
         if mark is not None and start_ticks >= mark.since_ticks:
-            found.append(Found(pid, start_ticks, group, mark[:3]))
+            found.append(Found(pid, start_ticks, group, mark.key))
         elif pid in by_pid:
             mark = by_pid[pid]
             if 0 <= start_ticks - mark.since_ticks <= _START_TOLERANCE_TICKS:
-                found.append(Found(pid, start_ticks, group, mark[:3]))
+                found.append(Found(pid, start_ticks, group, mark.key))
     return found
 
 
@@ -115,7 +116,7 @@ def send(process: Found, number: int) -> None:
             os.close(descriptor)
 
 
-def end(marks: Collection[Mark], worker_name: bytes, limit_seconds: float) -> list[Found]:
+def end(marks: Collection[Mark], limit_seconds: float) -> list[Found]:
     """Kill all processes of these attempts and wait until they are gone.
 
     Returns those that are still there after the limit: a process in uninterruptible sleep
@@ -123,7 +124,7 @@ def end(marks: Collection[Mark], worker_name: bytes, limit_seconds: float) -> li
     """
     deadline = time.monotonic() + limit_seconds
     while True:
-        left = find(marks, worker_name)
+        left = find(marks)
         if not left or time.monotonic() > deadline:
             return left
         leaders = {mark.pid for mark in marks if mark.pid}
@@ -143,22 +144,21 @@ def _pids() -> Iterator[int]:
             yield int(name)
 
 
-def _read_attempt(pid: int, worker_name: bytes) -> tuple[int, int, int] | None:
-    """Which attempt of that worker the environment names."""
+def _read_key(pid: int) -> AttemptKey | None:
+    """Which attempt the environment names."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             content = file.read()
     except OSError:
         return None
-    if b"TITAN_JOB_ID=" not in content:
+    if b"TITAN_EPOCH=" not in content:
         return None
     variables = dict(
         entry.split(b"=", 1) for entry in content.split(b"\0") if entry.startswith(b"TITAN_")
     )
-    if variables.get(b"TITAN_WORKER") != worker_name:
-        return None
     try:
-        return (
+        return AttemptKey(
+            int(variables[b"TITAN_EPOCH"]),
             int(variables[b"TITAN_JOB_ID"]),
             int(variables[b"TITAN_TASK_INDEX"]),
             int(variables[b"TITAN_ATTEMPT"]),
