@@ -97,7 +97,7 @@ class DataDirectory:
         is_empty = not any(self.path.iterdir())
         if not is_empty and not (self.path / _LOCK).exists():
             raise Refused(
-                f"{self.path} is not empty and not of `titan dev`; name another directory"
+                f"{self.path} is not empty and was not made by `titan dev`: name another one"
             )
         self._lock_own()
         if fresh and not is_empty:
