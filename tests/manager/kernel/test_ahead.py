@@ -6,7 +6,7 @@ import pytest
 
 from tests.manager.builders import START_US, FakeHost, Rig, new_job, only, prove_short
 from titan import events as ev
-from titan.manager.kernel.outbox import STOP_RECALL, Stop
+from titan.manager.kernel.outbox import STOP_RECALL, Stop, key_of
 from titan.model import State
 from titan.scheduler.queue import AHEAD_TASKS_MAX, ahead_depth
 
@@ -210,3 +210,34 @@ def test_at_an_end_the_room_stays_taken_while_somebody_is_ahead_invariant_4() ->
         host.end(host.key_of(array, index))
         host.send_reports()
     assert placed(rig.schedule()) == [(other, 0, 1, False)]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "recalled"])
+def test_a_slot_that_never_reached_the_worker_is_not_lost_for_those_ahead(how: str) -> None:
+    """The host counts slots by what it was sent: who inherits such a one is told of it."""
+    rig = Rig()
+    host = rig.worker(2)
+    prove_short(rig, host)
+    (blocker,) = rig.submit(new_job(), user="grace")
+    rig.start_here(host, blocker)
+    (array,) = rig.submit(new_job(array=[(0, 2)]))
+    rig.start_here(host, array)
+    assert rig.state.get_job(array).active[1].ahead
+    # Room for a second slot; the task that it is given to is cancelled before it is sent.
+    (unlucky,) = rig.submit(new_job(priority=0))
+    host.end(host.key_of(blocker))
+    host.send_reports()
+    assert placed(rig.schedule()) == [(unlucky, 0, 1, False)]
+    if how == "cancelled":
+        rig.cancel(unlucky)
+    else:
+        attempt = rig.state.get_job(unlucky).active[0]
+        assert host.outbox is not None
+        host.outbox.want_stop(key_of(rig.state, attempt), STOP_RECALL, 0)
+    host.receive_all()
+    host.send_reports()
+    assert not rig.state.get_job(array).active[1].ahead, "it has the slot now"
+    host.receive_all()
+    assert len(host.running) == 2, "and runs beside the first"
+    host.send_reports()
+    assert rig.task_state(array, 1) is State.RUNNING

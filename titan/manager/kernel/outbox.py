@@ -35,7 +35,7 @@ class Stop(NamedTuple):
 class Batch(NamedTuple):
     """What goes to the worker in one call: starts or stops, never both.
 
-    `slots` says of each class in it how many may run at once there.
+    `slots` says of each class in it how many may run at once there; it may stand alone.
     """
 
     dispatch_seq: int
@@ -73,13 +73,22 @@ class Outbox:
         # With which batch an attempt was sent last.
         self._sent: dict[tuple[int, int], int] = {}
         self._under_way: Batch | None = None
+        # Jobs of whose class the worker should hear again how many may run, and those of them
+        # that the batch under way tells of.
+        self._slots_of: dict[int, None] = {}
+        self._slots_told: dict[int, None] = {}
         # Attempts that have left the worker since that batch was made.
         self._gone: set[AttemptKey] = set()
 
     @property
+    def dispatch_seq(self) -> int:
+        """The number of the batch made last."""
+        return self._dispatch_seq
+
+    @property
     def has_work(self) -> bool:
         """Whether a batch can go now."""
-        return self._under_way is None and bool(self._starts or self._stops)
+        return self._under_way is None and bool(self._starts or self._stops or self._slots_of)
 
     def want_start(self, attempt: Attempt) -> None:
         """The worker should get this attempt."""
@@ -102,7 +111,11 @@ class Outbox:
     def forget(self, attempt: Attempt, key: AttemptKey) -> None:
         """The attempt has left the worker."""
         self._starts.pop((attempt.job_id, attempt.index), None)
-        self._sent.pop((attempt.job_id, attempt.index), None)
+        sent = self._sent.pop((attempt.job_id, attempt.index), None)
+        if sent is None and attempt.state is State.SCHEDULED and not attempt.ahead:
+            # Its slot never came to the worker: who inherits it there would wait for ever.
+            self._slots_of[attempt.job_id] = None
+            self._ready[self.worker] = None
         self._stops.pop(key, None)
         if self._under_way is not None:
             self._gone.add(key)
@@ -114,15 +127,20 @@ class Outbox:
         """
         if not self.has_work:
             return None
-        self._dispatch_seq += 1
         if self._stops:
             stops = [self._stops.pop(key) for key in list(self._stops)[:BATCH_TASKS_MAX]]
+            self._dispatch_seq += 1
             batch = Batch(self._dispatch_seq, [], {}, stops)
         else:
             starts = self._take_starts(state)
+            self._slots_told, self._slots_of = self._slots_of, {}
             here = state.get_worker(self.worker).classes
-            classes = (state.get_job(each.job_id).job_class.class_id for each in starts)
-            slots = {each: here[each].slots for each in classes}
+            jobs = (*(each.job_id for each in starts), *self._slots_told)
+            classes = (state.get_job(each).job_class.class_id for each in jobs)
+            slots = {each: here[each].slots for each in classes if each in here}
+            if not slots:
+                return None
+            self._dispatch_seq += 1
             batch = Batch(self._dispatch_seq, starts, slots, [])
             for each in starts:
                 self._sent[each.job_id, each.index] = batch.dispatch_seq
@@ -146,6 +164,8 @@ class Outbox:
             waits = held.get(key) is attempt and attempt.state is State.SCHEDULED
             if waits and not (attempt.cancel_requested or attempt.recall_requested):
                 self._starts[key] = attempt
+        if not batch.stops:
+            self._slots_of.update(self._slots_told)
         for stop in batch.stops:
             later = self._stops.get(stop.key)
             is_outweighed = later is not None and later.mode == STOP_CANCEL
