@@ -288,6 +288,23 @@ def test_an_end_leaves_the_mirror_when_it_is_acknowledged_and_not_before() -> No
     assert core.find_held(key()) is None
 
 
+def test_a_late_batch_does_not_bring_back_what_has_ended() -> None:
+    core = registered()
+    both = batch(launch(), indexes=(0, 1))
+    core.start(b"S1", 1, both)
+    call = the(SendReports, core.host_reported([ended(1)]))
+    # The manager had made two more batches before it took the report.
+    core.reports_taken(call.call, 1, 3)
+    for dispatch_seq in (2, 3):
+        assert core.start(b"S1", dispatch_seq, both) == (
+            Verdict.ACCEPTED,
+            [PassStart(batch(launch(), indexes=(1,)))],
+        )
+    assert core.find_held(key()) is None
+    # No later one has it, so nothing has to be remembered.
+    assert core.start(b"S1", 4, both) == (Verdict.ACCEPTED, [PassStart(both)])
+
+
 def test_a_batch_whose_answer_got_lost_goes_again_as_it_was() -> None:
     core = registered()
     first = the(SendReports, core.host_reported([started(1)]))

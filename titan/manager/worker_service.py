@@ -72,4 +72,8 @@ class WorkerService:
     ) -> worker_pb2.ReportTaskStatusResponse:
         """What became of tasks."""
         report_seq: int = self._shell.execute(translate.report_command(request))
-        return worker_pb2.ReportTaskStatusResponse(report_seq=report_seq, lsn=self._shell.lsn)
+        return worker_pb2.ReportTaskStatusResponse(
+            report_seq=report_seq,
+            lsn=self._shell.lsn,
+            dispatch_seq=self._shell.kernel.sessions[request.session].dispatch_seq,
+        )

@@ -208,8 +208,8 @@ class Agent:
             case actions.Register():
                 return await self._register(action)
             case actions.SendReports():
-                report_seq = await self._manager.report(translate.report_request(action))
-                return self._core.reports_taken(action.call, report_seq)
+                taken = await self._manager.report(translate.report_request(action))
+                return self._core.reports_taken(action.call, taken.report_seq, taken.dispatch_seq)
             case actions.SendHeartbeat():
                 statistics = node.measure(self._path)
                 await self._manager.heartbeat(translate.heartbeat_request(action, statistics))

@@ -46,6 +46,7 @@ from titan.worker.messages import (
     HeldState,
     Report,
     ReportKind,
+    Start,
     StartBatch,
     Stop,
 )
@@ -116,6 +117,9 @@ class Core:
         self._cluster_id = b""
         self._mirror: dict[AttemptKey, HeldAttempt] = {}
         self._dispatch_seq = 0
+        # Ends that the manager knows, of attempts which a batch that it had made before may still
+        # bring again: up to which batch. Empty unless batches are late.
+        self._over: dict[AttemptKey, int] = {}
         self._report_seq = 0
         self._reports = ReportQueue()
         self._last_call = 0
@@ -208,11 +212,17 @@ class Core:
         verdict = self._admit(session, dispatch_seq)
         if verdict is not None:
             return verdict, []
+        starts: list[Start] = []
         for start in batch.starts:
             launch = batch.launches[start.launch]
             key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
+            if key in self._over:
+                continue
+            starts.append(start)
             if key not in self._mirror:
                 self._mirror[key] = HeldAttempt(key, HeldState.QUEUED, 0)
+        if len(starts) < len(batch.starts):
+            batch = batch._replace(starts=tuple(starts))
         return Verdict.ACCEPTED, [PassStart(batch)]
 
     def stop(
@@ -250,6 +260,7 @@ class Core:
         self.session = session
         self._was_registered = True
         self._dispatch_seq = 0
+        self._over.clear()
         if cluster_id != self._cluster_id:
             self._cluster_id = cluster_id
             actions.append(PassCluster(cluster_id))
@@ -271,8 +282,11 @@ class Core:
         self._heartbeat_call = 0
         return self._back()
 
-    def reports_taken(self, call: int, report_seq: int) -> list[Action]:
-        """The answer to `SendReports`: everything up to `report_seq` is durable."""
+    def reports_taken(self, call: int, report_seq: int, dispatch_seq: int = 0) -> list[Action]:
+        """The answer to `SendReports`: everything up to `report_seq` is durable.
+
+        No batch after `dispatch_seq` has an attempt in it whose end is among that.
+        """
         if call != self._report_call:
             return []
         self._report_call = 0
@@ -285,6 +299,8 @@ class Core:
         for report in taken:
             if report.kind != ReportKind.STARTED:
                 self._mirror.pop(report.key, None)
+                if dispatch_seq > self._dispatch_seq:
+                    self._over[report.key] = dispatch_seq
         actions.append(PassAcknowledged(self._reports.acknowledged_seq))
         return actions + self._send_reports() + self._hand_back()
 
@@ -350,6 +366,8 @@ class Core:
         if self._leave_step != _LeaveStep.NOT_LEAVING:
             return Verdict.LEAVING
         self._dispatch_seq = dispatch_seq
+        if self._over:
+            self._over = {key: seq for key, seq in self._over.items() if seq >= dispatch_seq}
         return None
 
     def _register(self, delay_us: int = 0) -> list[Action]:

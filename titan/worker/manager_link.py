@@ -81,10 +81,11 @@ class ManagerLink:
         """Raises CallFailed."""
         await self._call(self._stub().Heartbeat, request, HEARTBEAT_SECONDS)
 
-    async def report(self, request: worker_pb2.ReportTaskStatusRequest) -> int:
-        """The number up to which reports are durable. Raises CallFailed."""
-        answer = await self._call(self._stub().ReportTaskStatus, request, REPORT_SECONDS)
-        return answer.report_seq
+    async def report(
+        self, request: worker_pb2.ReportTaskStatusRequest
+    ) -> worker_pb2.ReportTaskStatusResponse:
+        """Up to where reports are durable. Raises CallFailed."""
+        return await self._call(self._stub().ReportTaskStatus, request, REPORT_SECONDS)
 
     async def deregister(self, session: bytes) -> None:
         """Raises CallFailed."""

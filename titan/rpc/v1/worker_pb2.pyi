@@ -424,18 +424,24 @@ class ReportTaskStatusResponse(_message.Message):
 
     REPORT_SEQ_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    DISPATCH_SEQ_FIELD_NUMBER: _builtins.int
     report_seq: _builtins.int
     """Everything up to it is durable at the manager and may be forgotten."""
     lsn: _builtins.int
+    dispatch_seq: _builtins.int
+    """The last batch that was made before these reports counted: it and those before it may
+    still bring, late, an attempt whose end is acknowledged here. Later ones do not.
+    """
     def __init__(
         self,
         *,
         report_seq: _builtins.int = ...,
         lsn: _builtins.int = ...,
+        dispatch_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lsn", b"lsn", "report_seq", b"report_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dispatch_seq", b"dispatch_seq", "lsn", b"lsn", "report_seq", b"report_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
