@@ -296,6 +296,27 @@ def test_a_cancel_of_some_tasks_leaves_the_others_and_the_job() -> None:
     assert [story.task_state(1, index) for index in (9, 10, 19, 20)] == [P, X, X, P]
 
 
+def test_a_job_knows_the_record_that_changed_it_last() -> None:
+    story = Story()
+    story.worker()
+    story.job()
+    job = story.state.get_job(1)
+    assert job.changed_lsn == story.state.lsn
+    changes: list[Callable[[], None]] = [
+        lambda: story.assign(1),
+        lambda: story.start(1),
+        lambda: story.lose(1, start_us=T0),
+        lambda: story.apply(ev.Adopted(1, 0, 1, T0)),
+        lambda: story.apply(ev.CancelRequested(1, (), 0)),
+        lambda: story.end(1, state=X),
+    ]
+    for change in changes:
+        change()
+        assert job.changed_lsn == story.state.lsn
+    story.worker()
+    assert job.changed_lsn == story.state.lsn - 1
+
+
 def test_a_job_knows_its_first_start_and_its_last_end() -> None:
     story = Story()
     story.worker()

@@ -144,6 +144,20 @@ def test_a_start_that_failed_and_then_proved_to_have_arrived_does_not_go_again()
     assert host.next_batch() is None
 
 
+def test_a_start_that_failed_and_of_which_only_the_end_was_told_does_not_go_again() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    batch = batch_of(host)
+    host.receive(batch)
+    host.end(host.key_of(1))
+    outbox_of(host).failed(batch, rig.state)
+    host.report(host.unacknowledged[-1]._replace(seq=1))
+    assert rig.task_state(1) is State.COMPLETED
+    assert host.next_batch() is None
+
+
 def test_a_stop_drops_a_start_that_was_not_sent() -> None:
     rig = Rig()
     host = rig.worker()

@@ -322,13 +322,14 @@ def test_a_report_of_impossible_numbers_changes_nothing_invariant_10(
     assert scene.tell(kind) == []
 
 
-def test_reports_with_a_hole_before_them_are_refused_by_number() -> None:
+@pytest.mark.parametrize(("first", "words"), [(2, "1 to 1 are"), (3, "1 to 2 are missing")])
+def test_reports_with_a_hole_before_them_are_refused_by_number(first: int, words: str) -> None:
     scene = scheduled()
     command = ReportTasks(
-        session=scene.host.session, first_seq=3, last_seq=3,
-        reports=(report(3, scene.key, ENDED),),
+        session=scene.host.session, first_seq=first, last_seq=first,
+        reports=(report(first, scene.key, ENDED),),
     )  # fmt: skip
-    check_refused(scene.rig, command, Refused, match="1 to 2 are missing")
+    check_refused(scene.rig, command, Refused, match=words)
 
 
 def test_reports_of_an_unknown_session_are_refused() -> None:
