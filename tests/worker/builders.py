@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 
 from titan.model import AttemptKey
 from titan.worker.messages import Environment, Launch, Start, StartBatch
 
-# By it the host finds processes: two runs of the tests on one machine must not meet.
-EPOCH = int.from_bytes(os.urandom(8), "big")
+EPOCH = 0xE0E0
 
 
 def key(job_id: int = 1, index: int = 0, attempt: int = 1) -> AttemptKey:

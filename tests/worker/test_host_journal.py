@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker import builders
-from titan.model import AttemptKey, Reason, State
+from tests.worker.builders import key
+from titan.model import Reason, State
 from titan.worker import host_journal
 from titan.worker.host_journal import Entry, Header, HostJournal, JournalError, read
 from titan.worker.messages import Report, ReportKind
@@ -20,12 +20,6 @@ from titan.worker.records import (
     ProcessRecord,
     Record,
 )
-
-
-def key(index: int = 0) -> AttemptKey:
-    """The same at each run: the golden file has it."""
-    return builders.key(index=index)._replace(epoch=0xE0E0)
-
 
 HEADER = Header(host_journal.FORMAT, b"I" * 16, "a-boot-id")
 RECORDS: list[Record] = [

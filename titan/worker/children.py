@@ -12,7 +12,7 @@ from titan.worker import processes
 from titan.worker.environment import TaskEnvironments, account_variables
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.records import ProcessRecord
-from titan.worker.spawn import Spawner
+from titan.worker.spawn import Spawner, output_path
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ class Children:
         for key, number in wanted:
             process = self._processes.get(key)
             if process is not None:
-                marks.append(_mark(process))
+                marks.append(self._mark(process))
                 numbers[key] = number
-        strays = processes.find(marks)
+        strays = processes.find(marks, os.getpid())
         for mark in marks:
             # The leader is not reaped yet, so the number is still its group's.
             kill_group(mark.pid, numbers[mark.key])
@@ -103,10 +103,15 @@ class Children:
                 del self._processes[key]
         return ended
 
+    def _mark(self, process: ProcessRecord) -> processes.Mark:
+        output = output_path(self._output_directory, process.key, b"")
+        return processes.Mark(process.key, process.start_ticks, process.pid, output)
+
     def _kill_strays(self, keys: list[AttemptKey]) -> None:
         if keys:
-            marks = [_mark(self._processes[key]) for key in keys]
-            for stray in processes.find(marks):
+            # The main ones are reaped: their pids may be others' by now.
+            marks = [self._mark(self._processes[key])._replace(pid=0) for key in keys]
+            for stray in processes.find(marks, os.getpid()):
                 processes.send(stray, signal.SIGKILL)
 
 
@@ -122,7 +127,3 @@ def kill_group(pid: int, number: int) -> None:
     except PermissionError:
         # What is left in the group runs as another user (sudo): it is not ours to end.
         _log.warning("not allowed to send signal %d to group %d", number, pid)
-
-
-def _mark(process: ProcessRecord) -> processes.Mark:
-    return processes.Mark(process.key, process.start_ticks, process.pid)

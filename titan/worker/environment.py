@@ -70,9 +70,6 @@ class TaskEnvironments:
             is_path = name == b"PATH" and value != own_path
             variables[name] = value + b":" + own_path if is_path else value
         variables.update(environment.chosen)
-        # With job, index and attempt it names the attempt for ever, in any cluster: by it the
-        # host knows the processes of an attempt again.
-        variables[b"TITAN_EPOCH"] = b"%d" % launch.epoch
         variables[b"TITAN_JOB_ID"] = b"%d" % launch.job_id
         variables[b"TITAN_JOB_NAME"] = launch.job_name.encode(errors="surrogateescape")
         if launch.array_count:

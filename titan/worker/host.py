@@ -66,9 +66,10 @@ class Host:
         self._boot_id = processes.boot_id()
         self._journal = host_journal.HostJournal(path / "host.journal")
         self._is_journal_failing = False
-        self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id))
+        output = os.fsencode(path / "output")
+        self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output))
         self._rewrite_journal()
-        self._children = Children(os.fsencode(path / "output"))
+        self._children = Children(output)
         self._actions: deque[bookkeeping.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
         self._reports: list[Report] = []
@@ -332,7 +333,8 @@ def _now_us() -> int:
 def main(arguments: list[str]) -> int:
     """Run the host of the directory that is the one argument."""
     logs.set_up("info")
-    path = Path(arguments[0]).absolute()
+    # Without symbolic links, as the kernel shows the paths of open files.
+    path = Path(arguments[0]).resolve()
     try:
         processes.become_subreaper()
         host = Host(path)

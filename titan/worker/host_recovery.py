@@ -9,6 +9,7 @@ from typing import Final
 
 from titan.worker import host_journal, processes
 from titan.worker.records import Recovered, recover
+from titan.worker.spawn import output_path
 
 # Beyond it only processes in uninterruptible sleep are there.
 END_SECONDS: Final = 10.0
@@ -16,7 +17,7 @@ END_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-def take_over(journal: Path, boot_id: str) -> Recovered | None:
+def take_over(journal: Path, boot_id: str, output_directory: bytes) -> Recovered | None:
     """What the host before this one left, after its processes have been ended.
 
     None when there was none. A journal that can't be read is put aside. Raises OSError.
@@ -33,7 +34,7 @@ def take_over(journal: Path, boot_id: str) -> Recovered | None:
         return None
     header, entries = found
     recovered = recover(entry.record for entry in entries)
-    marks = list(_marks(recovered, entries))
+    marks = list(_marks(recovered, entries, output_directory))
     if marks and header.boot_id == boot_id:
         _log.warning("the host before this one died; ending its %d tasks", len(marks))
         for left in processes.end(marks, END_SECONDS):
@@ -41,9 +42,12 @@ def take_over(journal: Path, boot_id: str) -> Recovered | None:
     return recovered
 
 
-def _marks(recovered: Recovered, entries: Sequence[host_journal.Entry]) -> Iterator[processes.Mark]:
+def _marks(
+    recovered: Recovered, entries: Sequence[host_journal.Entry], output_directory: bytes
+) -> Iterator[processes.Mark]:
     for unfinished in recovered.unfinished:
         key, intent, process = unfinished
         since_ticks = process.start_ticks if process else entries[intent].ticks
         pid = process.pid if process else 0
-        yield processes.Mark(key, since_ticks, pid)
+        output = output_path(output_directory, key, b"")
+        yield processes.Mark(key, since_ticks, pid, output)

@@ -33,6 +33,8 @@ class Mark(NamedTuple):
     """None of them is older."""
     pid: int
     """Its main process, which leads a group of that number; 0: not known."""
+    output: bytes
+    """How the absolute paths of its output files begin."""
 
 
 class Found(NamedTuple):
@@ -57,19 +59,7 @@ def now_ticks() -> int:
 def find_start_ticks(pid: int) -> int | None:
     """When the process started, None when there is none, or it is dead and only unreaped."""
     found = _read_stat(pid)
-    return found[0] if found else None
-
-
-def _read_stat(pid: int) -> tuple[int, int] | None:
-    """When it started, and its group."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            stat = file.read()
-    except OSError:
-        return None
-    # The name, field 2, is in parentheses and may hold anything.
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in b"ZX" else (int(fields[19]), int(fields[2]))
+    return found.start_ticks if found else None
 
 
 def become_subreaper() -> None:
@@ -79,29 +69,33 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def find(marks: Collection[Mark]) -> list[Found]:
-    """The processes of these attempts, by pid and start or by TITAN_* in their environment.
+def find(marks: Collection[Mark], parent: int = 0) -> list[Found]:
+    """The processes of these attempts.
 
-    An attempt's key is unique for ever, so those of another cluster on this machine, whose
-    jobs have the same numbers, are not taken for these. One walk over /proc, some 20 µs a
-    process. Misses those whose environment was changed.
+    The main ones by pid and start; all others by TITAN_* in their environment, which must be
+    backed up: another cluster on this machine may have jobs, and a worker, of the same names.
+    They write to the attempt's output, or they descend from `parent`, the host that has
+    started them. One walk over /proc, some 20 µs a process.
     """
     by_pid = {mark.pid: mark for mark in marks if mark.pid}
-    by_key = {mark.key: mark for mark in marks}
+    by_name = {mark.key[1:]: mark for mark in marks}
     found: list[Found] = []
-    for pid in _pids():
-        key = _read_key(pid)
-        mark = by_key.get(key) if key else None
-        stat = _read_stat(pid) if mark or pid in by_pid else None
-        if stat is None:
+    for pid in _pids() if marks else ():
+        main = by_pid.get(pid)
+        if main is not None:
+            stat = _read_stat(pid)
+            if stat and 0 <= stat.start_ticks - main.since_ticks <= _START_TOLERANCE_TICKS:
+                found.append(Found(pid, stat.start_ticks, stat.group, main.key))
+                continue
+        name = _read_attempt(pid)
+        mark = by_name.get(name) if name else None
+        if mark is None:
             continue
-        start_ticks, group = stat
-        if mark is not None and start_ticks >= mark.since_ticks:
-            found.append(Found(pid, start_ticks, group, mark.key))
-        elif pid in by_pid:
-            mark = by_pid[pid]
-            if 0 <= start_ticks - mark.since_ticks <= _START_TOLERANCE_TICKS:
-                found.append(Found(pid, start_ticks, group, mark.key))
+        stat = _read_stat(pid)
+        if stat is None or stat.start_ticks < mark.since_ticks:
+            continue
+        if _writes_to(pid, mark.output) or (parent and _descends(pid, parent)):
+            found.append(Found(pid, stat.start_ticks, stat.group, mark.key))
     return found
 
 
@@ -144,21 +138,62 @@ def _pids() -> Iterator[int]:
             yield int(name)
 
 
-def _read_key(pid: int) -> AttemptKey | None:
-    """Which attempt the environment names."""
+class _Stat(NamedTuple):
+    """What is used of /proc/PID/stat."""
+
+    parent: int
+    group: int
+    start_ticks: int
+
+
+def _read_stat(pid: int) -> _Stat | None:
+    """None when there is no such process, or it is dead and only unreaped."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return None
+    # The name, field 2, is in parentheses and may hold anything.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    if fields[0] in b"ZX":
+        return None
+    return _Stat(int(fields[1]), int(fields[2]), int(fields[19]))
+
+
+def _writes_to(pid: int, output: bytes) -> bool:
+    """Whether its stdout or stderr is a file whose path begins so."""
+    for descriptor in (1, 2):
+        try:
+            if os.readlink(b"/proc/%d/fd/%d" % (pid, descriptor)).startswith(output):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _descends(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        if pid == ancestor:
+            return True
+        stat = _read_stat(pid)
+        pid = stat.parent if stat else 0
+    return False
+
+
+def _read_attempt(pid: int) -> tuple[int, int, int] | None:
+    """Which job, index and attempt the environment names."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             content = file.read()
     except OSError:
         return None
-    if b"TITAN_EPOCH=" not in content:
+    if b"TITAN_JOB_ID=" not in content:
         return None
     variables = dict(
         entry.split(b"=", 1) for entry in content.split(b"\0") if entry.startswith(b"TITAN_")
     )
     try:
-        return AttemptKey(
-            int(variables[b"TITAN_EPOCH"]),
+        return (
             int(variables[b"TITAN_JOB_ID"]),
             int(variables[b"TITAN_TASK_INDEX"]),
             int(variables[b"TITAN_ATTEMPT"]),
