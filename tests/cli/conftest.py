@@ -1,8 +1,10 @@
 """Commands run here, or as processes of their own, against a fake manager."""
 
 import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +48,7 @@ def titan(capsys: pytest.CaptureFixture[str]) -> Titan:
 
 
 class Process:
-    """A command as a process."""
+    """A command as a process. What is read waits for a while and fails then."""
 
     def __init__(self, *arguments: str | bytes, **settings: Any) -> None:
         self.process = subprocess.Popen(
@@ -55,9 +57,12 @@ class Process:
                 "stdin": subprocess.DEVNULL,
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.PIPE,
+                # Nothing is read ahead, so that lines and the rest can be read by turns.
+                "bufsize": 0,
                 **settings,
             },
         )
+        self._read_ahead = {"stdout": b"", "stderr": b""}
 
     def interrupt(self, number: int) -> None:
         """Sends a signal."""
@@ -65,18 +70,33 @@ class Process:
 
     def read_line(self) -> str:
         """The next line of stdout."""
-        assert self.process.stdout is not None
-        return os.fsdecode(self.process.stdout.readline())
+        return self._read_line("stdout")
 
     def read_error_line(self) -> str:
         """The next line of stderr."""
-        assert self.process.stderr is not None
-        return os.fsdecode(self.process.stderr.readline())
+        return self._read_line("stderr")
+
+    def _read_line(self, name: str) -> str:
+        pipe = getattr(self.process, name)
+        end = time.monotonic() + DEADLINE_SECONDS
+        seen = self._read_ahead[name]
+        while b"\n" not in seen:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, end - time.monotonic()))
+            assert ready, f"no line on {name}, only {seen!r}; ended: {self.process.poll()}"
+            part = os.read(pipe.fileno(), 65536)
+            if not part:
+                break
+            seen += part
+        line, newline, rest = seen.partition(b"\n")
+        self._read_ahead[name] = rest
+        return os.fsdecode(line + newline)
 
     def end(self) -> Result:
         """Waits for it; fails after a while."""
         out, err = self.process.communicate(timeout=DEADLINE_SECONDS)
-        return Result(self.process.returncode, os.fsdecode(out or b""), os.fsdecode(err or b""))
+        out = self._read_ahead["stdout"] + (out or b"")
+        err = self._read_ahead["stderr"] + (err or b"")
+        return Result(self.process.returncode, os.fsdecode(out), os.fsdecode(err))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,10 +52,19 @@ def wait_for_line(process: Process, text: str) -> str:
     """Reads lines until one holds the text; returns all of them."""
     seen = ""
     while text not in seen:
-        line = process.read_line()
+        try:
+            line = process.read_line()
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{seen}\n{logs()}") from error
         assert line, f"it ended; {process.end()}\n{seen}"
         seen += line
     return seen
+
+
+def logs() -> str:
+    """What the servers of this test logged."""
+    files = sorted((Path(os.environ["XDG_STATE_HOME"]) / "titan" / "dev").glob("*.log"))
+    return "\n".join(f"{file.name}:\n{file.read_text()}" for file in files)
 
 
 @pytest.fixture
@@ -155,13 +165,14 @@ def test_a_worker_that_ends_by_itself_is_told_and_the_rest_goes_on(
 
 
 def test_a_second_one_on_the_same_directory_or_port_is_refused(
-    cluster: Cluster, titan: Titan, tmp_path: Path
+    cluster: Cluster, spawn: Spawn, tmp_path: Path
 ) -> None:
     process = cluster.start()
-    result = titan("dev", "--listen", f"127.0.0.1:{free_port()}")
+    result = spawn("dev", "--listen", f"127.0.0.1:{free_port()}").end()
     assert result.code == 5
     assert f"runs in {cluster.data} already (process {process.process.pid})" in result.err
-    result = titan("dev", "--listen", cluster.address, "--data-dir", str(tmp_path / "other"))
+    other = str(tmp_path / "other")
+    result = spawn("dev", "--listen", cluster.address, "--data-dir", other).end()
     assert result.code == 5
     assert f"{cluster.address} is in use" in result.err
     process.interrupt(signal.SIGINT)
@@ -219,13 +230,37 @@ def test_ctrl_c_twice_does_not_wait_for_a_task_that_takes_its_time(
     assert cluster.processes() == []
 
 
+def test_one_that_cannot_start_leaves_alone_what_waits_for_the_next(
+    cluster: Cluster, titan: Titan, spawn: Spawn
+) -> None:
+    process = cluster.start()
+    titan("submit", "sleep", "1000")
+    wait_for_line(process, "started on w1")
+    process.process.kill()
+    process.end()
+    wait_until(lambda: len(cluster.processes()) == 1, "only the task host is left")
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", int(cluster.address.rpartition(":")[2])))
+        other.listen()
+        assert spawn("dev", "--listen", cluster.address).end().code == 5
+    assert len(cluster.processes()) == 1
+    process = cluster.start()
+    assert "RUNNING" in titan("queue").out
+    # Twice, so that the worker takes no time to leave, and yet nothing stays.
+    process.interrupt(signal.SIGINT)
+    process.interrupt(signal.SIGINT)
+    process.end()
+    assert cluster.processes() == []
+
+
 def test_a_directory_of_somebody_else_is_left_alone(
-    cluster: Cluster, titan: Titan, tmp_path: Path
+    cluster: Cluster, spawn: Spawn, tmp_path: Path
 ) -> None:
     mine = tmp_path / "project"
     mine.mkdir()
     (mine / "thesis.tex").write_text("years of work")
-    result = titan("dev", "--listen", cluster.address, "--data-dir", str(mine), "--fresh")
+    result = spawn("dev", "--listen", cluster.address, "--data-dir", str(mine), "--fresh").end()
     assert result.code == 5
     assert "not empty" in result.err
     assert [file.name for file in mine.iterdir()] == ["thesis.tex"]

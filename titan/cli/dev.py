@@ -20,7 +20,7 @@ import click
 from titan import paths, units
 from titan.cli.command import FAILED, Command, say
 from titan.cli.describe import outcome_sentence, state_text, total_tasks
-from titan.cli.dev_processes import Child, DataDirectory, become_subreaper, end_descendants
+from titan.cli.dev_processes import Child, DataDirectory, become_subreaper, end_rest
 from titan.cli.main import INTERRUPTED
 from titan.cli.params import ADDRESS, COUNT, CPUS, SIZE
 from titan.cli.text import coloured_state, printable
@@ -126,11 +126,13 @@ def dev(
     )
     directory = DataDirectory(options.directory)
     directory.open(fresh=fresh)
+    cluster = Dev(options, directory)
     try:
         become_subreaper()
-        return asyncio.run(Dev(options, directory).run())
+        return asyncio.run(cluster.run())
     finally:
-        end_descendants(_REST_SECONDS)
+        # One that never started leaves alone what waits for one that does.
+        end_rest(options.directory if cluster.was_started else None, _REST_SECONDS)
         directory.close()
 
 
@@ -143,6 +145,7 @@ class Dev:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._exit_code = 0
+        self.was_started = False
         self._address = ""
         self._manager = Child("manager", (), options.directory / "manager.log")
         self._workers: list[Child] = []
@@ -178,6 +181,7 @@ class Dev:
             )
         self._address = find_address(self._options.listen)
         self._manager = self._make_manager()
+        self.was_started = True
         await self._manager.start(self._directory.children)
         ended = asyncio.create_task(self._manager.wait())
         telling = asyncio.create_task(self._work())

@@ -163,9 +163,15 @@ def become_subreaper() -> None:
         raise TitanError(f"prctl: {os.strerror(ctypes.get_errno())}")
 
 
-def end_descendants(patience_seconds: float) -> None:
-    """Ends whatever is left below this process: asked first, killed after that."""
+def end_rest(directory: Path | None, patience_seconds: float) -> None:
+    """Ends whatever is left below this process: asked first, killed after that.
+
+    With a directory also its task hosts that an earlier `titan dev` started and was killed.
+    """
     left = psutil.Process().children(recursive=True)
+    for host in _find_hosts(directory) if directory is not None else ():
+        with suppress(psutil.NoSuchProcess):
+            left += [host, *host.children(recursive=True)]
     for process in left:
         with suppress(psutil.NoSuchProcess):
             process.terminate()
@@ -174,6 +180,16 @@ def end_descendants(patience_seconds: float) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(stubborn, timeout=patience_seconds)
+
+
+def _find_hosts(directory: Path) -> list[psutil.Process]:
+    hosts = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        is_host = "titan.worker.host" in words
+        if is_host and any(Path(word).parent == directory for word in words):
+            hosts.append(process)
+    return hosts
 
 
 def _tail(file: Path) -> list[str]:
