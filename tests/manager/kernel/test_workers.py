@@ -470,6 +470,31 @@ def test_an_old_list_does_not_stop_what_ended_since() -> None:
     assert host.next_batch() is None
 
 
+def test_what_has_ended_and_runs_again_is_stopped_invariant_3() -> None:
+    """A start was sent twice; the second came when the end had been acknowledged."""
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(new_job())
+    rig.schedule()
+    first = host.next_batch()
+    assert first is not None
+    assert host.outbox is not None
+    host.receive(first)
+    host.outbox.failed(first, rig.state)
+    second = host.next_batch()
+    assert second is not None
+    key = host.key_of(job_id)
+    host.end(key)
+    host.send_reports()
+    host.receive_message(second.dispatch_seq, [(key, 1)], dict(second.slots), [])
+    host.outbox.acknowledged(second)
+    assert host.running == [key]
+    host.send_reports()
+    host.heartbeat()
+    assert next_stops(host) == [Stop(key, STOP_CANCEL, 0)]
+    assert rig.task_state(job_id) is State.COMPLETED
+
+
 def test_a_stray_in_a_list_is_stopped() -> None:
     rig = Rig()
     host = rig.worker()

@@ -223,6 +223,9 @@ def _lose_absent(desk: Desk, worker: Worker, command: RegisterWorker) -> None:
 
 def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
     """Adopts or stops what the worker holds and should not."""
+    # An older list still names what has ended since. What a recent one names and has ended
+    # runs again: a start that travelled for long came after the end was acknowledged.
+    is_recent = held.report_seq >= outbox.applied_seq
     for each in held.attempts:
         if find_attempt(desk, outbox, each.key) is not None:
             continue
@@ -233,8 +236,7 @@ def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
                 adopt(desk, each.key, each.start_us)
         elif each.state is HeldState.RUNNING and may_be_adopted(desk, outbox, each.key):
             adopt(desk, each.key, each.start_us)
-        elif not has_ended(desk, each.key):
-            # An older list still names what has ended since.
+        elif is_recent or not has_ended(desk, each.key):
             desk.stop_stray(outbox, each.key)
 
 
