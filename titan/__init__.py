@@ -19,6 +19,7 @@ from titan.errors import (
     ManagerUnreachable,
     NoRoom,
     NotFound,
+    OutputUnavailable,
     Refused,
     TitanError,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "NoRoom",
     "NotFound",
     "OutputChunk",
+    "OutputUnavailable",
     "Refused",
     "TitanError",
 ]
