@@ -1,0 +1,376 @@
+"""What must hold, seen from outside: a witness that keeps its own account of everything.
+
+It reads what the manager appends, replays that into a state of its own, and knows which
+processes really ran where. The numbers are those of the invariants:
+
+1  an acknowledged submit, an acknowledged cancel and all that workers were told are in
+   every log that a manager replays;
+2  a task ends once and its end never changes; the end is that of a real execution;
+3  no attempt is spawned twice; two attempts of a task run at once only after the first
+   was given up with a silent worker; what has ended or was recalled is not spawned;
+4  the state promises no more than a worker has, and what really runs there fits;
+5  replay gives the state that the manager had, at every LSN;
+6  after a pass nothing waits that could start;
+7  whatever is received was durable when it left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.simulation.plan import Plan
+from tests.simulation.world import World, check
+from titan import events as ev
+from titan.manager.kernel import Kernel
+from titan.model import TASK_ENDS, AttemptKey, Reason, Resources, State, WorkerState
+from titan.state.cluster import ClusterState
+from titan.state.digest import digest
+from titan.state.invariants import check_capacity, check_invariants
+from titan.state.job import Job
+from titan.worker.records import EndRecord, Record
+
+
+@dataclass(slots=True)
+class Execution:
+    """A process that really ran."""
+
+    worker: str
+    is_alive: bool = True
+    exit_code: int | None = None
+    signal: int | None = None
+    # Its end is in a host's journal, and no reboot took it away.
+    end_is_kept: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class TaskEnd:
+    """How a task ended, and in which record."""
+
+    lsn: int
+    state: State
+    attempt: int
+
+
+class Witness:
+    """Sees everything, and raises Violation."""
+
+    def __init__(self, world: World, plan: Plan, timeout_us: int) -> None:
+        self._world = world
+        self._plan = plan
+        self._timeout_us = timeout_us
+        self._payloads: list[bytes] = []
+        self._digests: list[str] = []
+        self._state = ClusterState()
+        self._durable_lsn = 0
+        self._checked_lsn = 0
+        self._submits: dict[bytes, int] = {}
+        self._plan_of_job: dict[int, int] = {}
+        self._cancels_sent: set[int] = set()
+        self._cancels_acknowledged: set[int] = set()
+        self._told: dict[AttemptKey, None] = {}
+        self._ends: dict[tuple[int, int], TaskEnd] = {}
+        # In which record each was assigned, and each job submitted and cancelled.
+        self._assigned: dict[AttemptKey, int] = {}
+        self._submitted: dict[int, int] = {}
+        self._cancelled: dict[int, int] = {}
+        self._lost_in_silence: set[AttemptKey] = set()
+        self._executions: dict[AttemptKey, Execution] = {}
+        self._heard_us: dict[str, int] = {}
+        self._started_us = 0
+
+    # The manager ------------------------------------------------------------------------------
+
+    def recovered(self, state: ClusterState, payloads: list[bytes]) -> None:
+        """A manager has replayed its log."""
+        found = len(payloads)
+        check(found >= self._durable_lsn, f"{found} of {self._durable_lsn} records are there (1)")
+        check(payloads == self._payloads[:found], "the records are those that were appended")
+        if found:
+            check(digest(state) == self._digests[found - 1], "replay gives another state (5)")
+            check_invariants(state)
+            self._world.count("replayed")
+        if found < len(self._payloads):
+            self._world.count("records lost at a crash")
+            self._rewind(found)
+        self._durable_lsn = self._checked_lsn = found
+        self._started_us = self._world.now_us
+        self._heard_us.clear()
+        for request_id, job_id in self._submits.items():
+            known = [each for (_, at), each in state.requests.items() if at == request_id]
+            check([each.first_job_id for each in known] == [job_id], f"job {job_id} is there (1)")
+        for job_id in self._cancels_acknowledged:
+            check(job_id in self._cancelled, f"the cancel of job {job_id} is there (1)")
+        for key in self._told:
+            check(key in self._assigned, f"{key} was started and is not in the log (7)")
+        for (job_id, index), end in self._ends.items():
+            found_state = state.get_job(job_id).find_task_state(index)
+            check(found_state is end.state, f"{job_id}.{index} is {found_state}, was {end} (2)")
+        self._world.note(f"replayed {found} records")
+
+    def _rewind(self, lsn: int) -> None:
+        """What came after that record never happened."""
+        del self._payloads[lsn:]
+        del self._digests[lsn:]
+        self._ends = {key: end for key, end in self._ends.items() if end.lsn <= lsn}
+        for table in (self._submitted, self._cancelled):
+            for number in [each for each, at in table.items() if at > lsn]:
+                del table[number]
+        for key in [each for each, at in self._assigned.items() if at > lsn]:
+            del self._assigned[key]
+        self._state = ClusterState()
+        for number, payload in enumerate(self._payloads, start=1):
+            self._state.apply_record(number, *ev.decode_record(payload))
+
+    def appended(self, lsn: int, payload: bytes, kernel: Kernel) -> None:
+        """The manager has appended a record."""
+        check(lsn == len(self._payloads) + 1, f"record {lsn} follows {len(self._payloads)}")
+        self._payloads.append(payload)
+        time_us, events = ev.decode_record(payload)
+        self._state.begin_record(lsn, time_us)
+        for event in events:
+            self._examine(lsn, event)
+            self._state.apply(event)
+        names = " ".join(type(event).__name__ for event in events[:8])
+        self._world.note(f"record {lsn}: {len(events)} events, {names}")
+        self._digests.append(digest(kernel.state))
+        check(digest(self._state) == self._digests[-1], f"replay of record {lsn} differs (5)")
+
+    def turned(self, kernel: Kernel) -> None:
+        """A turn of the manager is over."""
+        state = kernel.state
+        if state.lsn != self._checked_lsn:
+            self._checked_lsn = state.lsn
+            check_invariants(state)
+            check_capacity(state)
+        if not kernel.room or kernel.schedule_wanted:
+            return
+        for job_class in state.classes.values():
+            if not job_class.pending_jobs:
+                continue
+            for worker in state.workers.values():
+                could_start = (
+                    worker.state is WorkerState.HEALTHY
+                    and worker.number in kernel.outboxes
+                    and worker.has_room(job_class.demand)
+                )
+                check(not could_start, f"class {job_class.class_id} waits, {worker.name} idles (6)")
+
+    def durable(self, lsn: int) -> None:
+        """The log has flushed so far."""
+        self._durable_lsn = max(self._durable_lsn, lsn)
+
+    def heard(self, worker: str) -> None:
+        """The manager took a message of that worker."""
+        self._heard_us[worker] = self._world.now_us
+
+    # What the outside is told -----------------------------------------------------------------
+
+    def acknowledged(self, request_id: bytes, job_id: int, number: int) -> None:
+        """A client's submit was answered."""
+        check(self._submits.setdefault(request_id, job_id) == job_id, "one request, two jobs")
+        check(self._is_durable(self._submitted.get(job_id)), f"job {job_id} was not durable (7)")
+        self._plan_of_job[job_id] = number
+
+    def cancel_sent(self, job_id: int) -> None:
+        """A client cancels."""
+        self._cancels_sent.add(job_id)
+
+    def cancel_acknowledged(self, job_id: int) -> None:
+        """A client's cancel of a job that had not ended was answered."""
+        check(self._is_durable(self._cancelled.get(job_id)), f"cancel of {job_id} not durable (7)")
+        self._cancels_acknowledged.add(job_id)
+
+    def told(self, epoch: int, job_id: int, index: int, attempt: int) -> None:
+        """A worker was given an attempt."""
+        key = AttemptKey(epoch, job_id, index, attempt)
+        check(self._is_durable(self._assigned.get(key)), f"{key} was not durable (7)")
+        self._told[key] = None
+
+    def _is_durable(self, lsn: int | None) -> bool:
+        return lsn is not None and lsn <= self._durable_lsn
+
+    # Processes --------------------------------------------------------------------------------
+
+    def spawned(self, worker: str, key: AttemptKey) -> None:
+        """A process was started."""
+        self._world.note(f"{worker} spawns {key[1:]}")
+        check(key not in self._executions, f"{key} is spawned twice (3)")
+        job = self._state.get_job(key.job_id)
+        if not self._is_current(job, key):
+            ended = job.ended.find(key.index, key.attempt) if job.ended else None
+            is_lost = ended is not None and ended.state == State.LOST
+            check(is_lost, f"{key} is spawned, and it was {ended} (3)")
+            check(key in self._lost_in_silence, f"{key} is spawned, its worker was heard (3)")
+            self._world.count("superseded attempt spawned")
+        for other, execution in self._executions.items():
+            if execution.is_alive and other[:3] == key[:3]:
+                check(
+                    other in self._lost_in_silence or key in self._lost_in_silence,
+                    f"{key} is spawned while {other} runs on {execution.worker} (3)",
+                )
+                self._world.count("two attempts at once")
+        self._executions[key] = Execution(worker)
+        self._check_room(worker)
+
+    def exited(self, key: AttemptKey, exit_code: int | None, signal: int | None) -> None:
+        """A process has ended."""
+        execution = self._executions[key]
+        execution.is_alive = False
+        execution.exit_code, execution.signal = exit_code, signal
+
+    def vanished(self, key: AttemptKey) -> None:
+        """A process went with its machine."""
+        self._executions[key].is_alive = False
+
+    def journaled(self, record: Record) -> None:
+        """A host has written that down."""
+        if isinstance(record, EndRecord) and record.report.key in self._executions:
+            self._executions[record.report.key].end_is_kept = True
+
+    def journal_lost(self, worker: str, left: list[Record]) -> None:
+        """Only so much of a worker's journal is left."""
+        kept = {each.report.key for each in left if isinstance(each, EndRecord)}
+        for key, execution in self._executions.items():
+            if execution.worker == worker:
+                execution.end_is_kept = execution.end_is_kept and key in kept
+
+    def stale(self) -> list[AttemptKey]:
+        """What runs and does not count."""
+        return [
+            key
+            for key, execution in self._executions.items()
+            if execution.is_alive and not self._is_current(self._state.get_job(key.job_id), key)
+        ]
+
+    def _is_current(self, job: Job, key: AttemptKey) -> bool:
+        attempt = job.active.get(key.index)
+        return attempt is not None and attempt.attempt == key.attempt
+
+    def _check_room(self, worker: str) -> None:
+        used = Resources()
+        for key, execution in self._executions.items():
+            if execution.is_alive and execution.worker == worker:
+                job = self._state.get_job(key.job_id)
+                if self._is_current(job, key):
+                    used = used.plus(job.demand)
+        number = int(worker.removeprefix("worker"))
+        has = self._plan.workers[number]
+        room = Resources(has.cpus_milli, 1 << 34, (("gpu", has.gpus),) if has.gpus else ())
+        check(used.fits_in(room), f"{worker} runs {used} and has {room} (4)")
+
+    # Events -----------------------------------------------------------------------------------
+
+    def _examine(self, lsn: int, event: ev.Event) -> None:
+        """Before it is applied."""
+        match event:
+            case ev.JobSubmitted():
+                self._submitted[event.job_id] = lsn
+            case ev.RequestAccepted():
+                known = self._state.requests.get((event.user, event.request_id))
+                check(known is None, "a request is accepted twice")
+            case ev.CancelRequested():
+                check(event.job_id in self._cancels_sent, f"nobody cancelled {event.job_id}")
+                self._cancelled.setdefault(event.job_id, lsn)
+                self._cancel_pending(lsn, event)
+            case ev.TaskAssigned():
+                self._assigned[self._key(event.job_id, event.index, event.attempt)] = lsn
+                self._world.count("assigned ahead" if event.ahead else "assigned")
+            case ev.RecallRequested():
+                self._world.count("recall wished")
+            case ev.Recalled():
+                key = self._key(event.job_id, event.index, event.attempt)
+                check(key not in self._executions, f"{key} ran and was recalled (3)")
+                self._world.count("recalled")
+            case ev.TaskStarted():
+                self._examine_start(event)
+            case ev.AttemptEnded():
+                self._examine_end(lsn, event)
+            case ev.Adopted():
+                key = self._key(event.job_id, event.index, event.attempt)
+                check(key in self._executions, f"{key} is adopted and never ran")
+                self._world.count("adopted")
+            case ev.WorkerLost() | ev.WorkerUnhealthy() | ev.WorkerHealthy():
+                self._world.count(type(event).__name__)
+            case _:
+                pass
+
+    def _examine_start(self, event: ev.TaskStarted) -> None:
+        key = self._key(event.job_id, event.index, event.attempt)
+        check(key in self._executions, f"{key} is said to have started and never did")
+        job = self._state.get_job(event.job_id)
+        attempt = job.active[event.index]
+        if attempt.ahead:
+            here = self._state.get_worker(attempt.worker).classes[job.job_class.class_id]
+            self._world.count("swapped" if here.unstarted else "started beyond the slots")
+
+    def _examine_end(self, lsn: int, event: ev.AttemptEnded) -> None:
+        key = self._key(event.job_id, event.index, event.attempt)
+        job = self._state.get_job(event.job_id)
+        attempt = job.active.get(event.index)
+        execution = self._executions.get(key)
+        state, becomes = State(event.state), State(event.task_state)
+        if state is State.LOST:
+            assert attempt is not None
+            self._examine_loss(key, self._state.get_worker(attempt.worker).name, execution)
+        else:
+            check(execution is None or not execution.is_alive, f"{key} ended and runs (8)")
+        if attempt is None:
+            self._world.count("end of a lost attempt counted")
+        if state is State.COMPLETED:
+            right = execution is not None and execution.exit_code == 0
+            check(right, f"{key} COMPLETED: {execution} (2)")
+        elif state is State.FAILED and event.reason == Reason.LAUNCH_ERROR:
+            check(execution is None, f"{key} was not launched, but {execution}")
+        elif state is State.FAILED:
+            code = execution.exit_code if execution else None
+            check(code not in (None, 0) and code == event.exit_code, f"{key} FAILED: {execution}")
+        wished = attempt is not None and attempt.cancel_requested
+        check((becomes is State.CANCELLED) == wished, f"{key} becomes {becomes.name} (2)")
+        if becomes in TASK_ENDS:
+            self._end_task(lsn, key, becomes)
+        elif state is State.CANCELLED:
+            self._world.count("stopped attempt put its task back")
+
+    def _examine_loss(self, key: AttemptKey, worker: str, execution: Execution | None) -> None:
+        """A loss is right only in silence, or when the attempt is really gone."""
+        last_us = max(self._heard_us.get(worker, 0), self._started_us)
+        if self._world.now_us - last_us >= self._timeout_us:
+            self._lost_in_silence.add(key)
+            self._world.count("lost in silence")
+            return
+        self._world.count("lost with its host")
+        if execution is not None:
+            check(not execution.is_alive, f"{key} runs, {worker} was heard: it is not lost (3)")
+            check(not execution.end_is_kept, f"{key} ended and the end was dropped: {execution}")
+
+    def _cancel_pending(self, lsn: int, event: ev.CancelRequested) -> None:
+        job = self._state.get_job(event.job_id)
+        spans = [(each.start, each.stop) for each in event.indexes] or [(0, 1 << 62)]
+        for each in job.pending.ranges:
+            for index in each:
+                if any(start <= index < stop for start, stop in spans):
+                    self._end_task(lsn, self._key(event.job_id, index, 0), State.CANCELLED)
+
+    def _end_task(self, lsn: int, key: AttemptKey, state: State) -> None:
+        task = (key.job_id, key.index)
+        check(task not in self._ends, f"{task} ends again: {self._ends.get(task)}, {state} (2)")
+        self._ends[task] = TaskEnd(lsn, state, key.attempt)
+        self._world.count(f"task {state.name}")
+
+    def _key(self, job_id: int, index: int, attempt: int) -> AttemptKey:
+        return AttemptKey(self._state.get_job(job_id).epoch, job_id, index, attempt)
+
+    # The end ----------------------------------------------------------------------------------
+
+    def check_ends(self) -> None:
+        """When all is over: each task ended as its plan has it, or was cancelled."""
+        for job in self._state.jobs.values():
+            plan = self._plan.jobs[int(job.name.removeprefix("job"))]
+            for index in range(plan.tasks or 1):
+                end = self._ends[job.job_id, index]
+                right = State.FAILED if plan.exit_code(index) else State.COMPLETED
+                wanted = right if plan.is_launched else State.FAILED
+                is_right = end.state in (wanted, State.CANCELLED)
+                check(is_right, f"{job.job_id}.{index} is {end}, should be {wanted.name}")
+        check(len(self._submits) == len(self._plan.jobs), "every request made one job")
+        check(len(self._state.jobs) == len(self._plan.jobs), "no request made two")

@@ -1,0 +1,246 @@
+"""The task host of the simulation: the real bookkeeping, invented processes.
+
+Keeps the rules of `titan/worker/host.py`: one turn performs the actions in order, writes
+the journal (before each spawn, too), then sends the reports; so many spawns in a turn. It
+may die between any two actions.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Final
+
+from tests.simulation.link import Link
+from tests.simulation.machine import Machine, Process
+from titan.model import AttemptKey
+from titan.worker import bookkeeping, protocol
+from titan.worker.bookkeeping import Bookkeeping
+from titan.worker.messages import Exit, Report
+from titan.worker.records import Record, Recovered, recover
+
+IDLE_US: Final = 10_000_000
+GRACE_MS: Final = 10_000
+SPAWNS_PER_TURN: Final = 16
+
+
+class HostDied(BaseException):
+    """It was killed in the middle of a turn. Not an Exception: nothing may handle it."""
+
+
+class SimHost:
+    """One host process."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._world = machine.world
+        self.is_alive = True
+        # It dies before the action after so many; -1: it does not.
+        self.dies_after = -1
+        self.link: Link | None = None
+        self._instance = self._world.random.randbytes(16)
+        self.book = Bookkeeping(self._recover())
+        self._written: list[Record] = []
+        self._rewrite_journal()
+        self._actions: deque[bookkeeping.Action] = deque()
+        self._reports: list[Report] = []
+        self._pids: dict[AttemptKey, int] = {}
+        self._detach_us = IDLE_US
+        self._alone_since: int | None = self._world.now_us
+        self._leaves_with_agent = False
+        self._has_left = False
+        self._world.after(IDLE_US, self._look)
+
+    def die(self) -> None:
+        """Killed: its tasks run on, what it had in memory is gone."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        self._world.note(f"{self._machine.name} host is gone")
+        if self.link is not None:
+            self.link.host_gone()
+
+    # The agent --------------------------------------------------------------------------------
+
+    def connected(self, link: Link) -> None:
+        """A newer agent has connected."""
+        if self.link is not None:
+            self.link.drop_agent()
+        self.link = link
+        self._alone_since = None
+
+    def disconnected(self, link: Link) -> None:
+        """The agent is gone."""
+        if self.link is not link or not self.is_alive:
+            return
+        self.link = None
+        self._alone_since = self._world.now_us
+        self._world.after(IDLE_US, self._look)
+        self._world.after(self._detach_us, self._look)
+        self._turn()
+
+    def receive(self, message: protocol.Message) -> None:
+        """The agent says something."""
+        book, now_us = self.book, self._machine.wall_us()
+        match message:
+            case protocol.Hello():
+                self._turn_with(lambda: self._greet(message))
+            case protocol.StartTasks():
+                self._do(book.start(message.batch))
+            case protocol.StopTasks():
+                self._do(book.stop(message.stops, now_us))
+            case protocol.Acknowledge():
+                self._do(book.acknowledge(message.report_seq))
+            case protocol.Cluster():
+                self._do(book.join(message.cluster_id))
+            case protocol.Leave():
+                self._leaves_with_agent = True
+                self._do(book.leave(message.grace_ms))
+            case _:
+                raise AssertionError(message)
+        self._turn()
+
+    def reap(self, process: Process, how: Exit) -> None:
+        """A task has ended."""
+        del self._pids[process.key]
+        self._do(self.book.exited(process.key, how, self._machine.wall_us()))
+        self._turn()
+
+    def _greet(self, hello: protocol.Hello) -> None:
+        assert self.link is not None
+        version = (protocol.VERSION_MAJOR, protocol.VERSION_MINOR, 1)
+        if self.book.is_leaving:
+            self.link.to_agent(protocol.Refused(*version, "it is stopping its tasks", True))
+            return
+        self._detach_us = hello.detach_limit_ms * 1000
+        while self._actions:
+            self._perform()
+        self._flush_journal()
+        self._reports.clear()
+        self.link.to_agent(
+            protocol.Welcome(
+                *version, self._instance, self.book.cluster_id, tuple(self.book.live()),
+                tuple(self.book.reports), self.book.last_report_seq,
+            )
+        )  # fmt: skip
+
+    # A turn -----------------------------------------------------------------------------------
+
+    def _do(self, actions: Iterable[bookkeeping.Action]) -> None:
+        self._actions.extend(actions)
+
+    def _turn_with(self, part: object) -> None:
+        assert callable(part)
+        try:
+            part()
+        except HostDied:
+            self.die()
+
+    def _turn(self) -> None:
+        if not self.is_alive:
+            return
+        try:
+            self._perform()
+        except HostDied:
+            self._world.count("host died in a turn")
+            self.die()
+            return
+        self._flush_journal()
+        if self._reports:
+            if self.link is not None:
+                self.link.to_agent(protocol.Reports(tuple(self._reports)))
+            self._reports.clear()
+        self.book.check_invariants()
+        if self._actions:
+            self._world.after(500, self._turn)
+        elif self._is_over():
+            self.die()
+
+    def _perform(self) -> None:
+        spawned = 0
+        signals: list[bookkeeping.Signal] = []
+        while self._actions and spawned < SPAWNS_PER_TURN:
+            if self.dies_after == 0:
+                raise HostDied
+            self.dies_after -= self.dies_after > 0
+            action = self._actions.popleft()
+            match action:
+                case bookkeeping.Journal():
+                    self._written.append(action.record)
+                case bookkeeping.Emit():
+                    self._reports.append(action.report)
+                case bookkeeping.Spawn():
+                    self._spawn(action)
+                    spawned += 1
+                case bookkeeping.Signal():
+                    signals.append(action)
+                case bookkeeping.StartGraceTimer():
+                    self._start_timer(action)
+                case bookkeeping.Left():
+                    self._has_left = True
+                    if self.link is not None:
+                        self.link.to_agent(protocol.LeftAll())
+        for each in signals:
+            pid = self._pids.get(each.key)
+            if pid is not None:
+                self._machine.signal(pid, each.signal)
+
+    def _spawn(self, action: bookkeeping.Spawn) -> None:
+        self._flush_journal()
+        now_us = self._machine.wall_us()
+        pid = self._machine.spawn(action.key, action.launch, self)
+        if pid is None:
+            self._world.count("not launched")
+            self._do(self.book.not_launched(action.key, "no such program", now_us))
+            return
+        self._pids[action.key] = pid
+        self._do(self.book.started(action.key, pid, self._world.elapsed_us // 10_000, now_us))
+
+    def _start_timer(self, action: bookkeeping.StartGraceTimer) -> None:
+        def ring() -> None:
+            if self.is_alive:
+                self._do(self.book.grace_over(action.key))
+                self._turn()
+
+        self._world.after(action.grace_ms * 1000, ring)
+
+    # Its end ----------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Whether it has been alone for too long."""
+        if not self.is_alive or self._alone_since is None:
+            return
+        alone_us = self._world.now_us - self._alone_since
+        if alone_us >= self._detach_us and not self.book.is_leaving:
+            if self.book.live_count:
+                self._world.count("detached host stopped its tasks")
+            self._do(self.book.leave(GRACE_MS))
+        self._turn()
+
+    def _is_over(self) -> bool:
+        if self._has_left:
+            return not (self._leaves_with_agent and self.link is not None)
+        if self._alone_since is None or not self.book.is_idle:
+            return False
+        return self._world.now_us >= self._alone_since + IDLE_US
+
+    # Journal ----------------------------------------------------------------------------------
+
+    def _recover(self) -> Recovered:
+        machine = self._machine
+        recovered = recover(machine.journal)
+        if machine.journal_boot == machine.boot:
+            machine.kill_leftovers([each.key for each in recovered.unfinished])
+        if recovered.ends:
+            self._world.count("ends recovered")
+        return recovered
+
+    def _flush_journal(self) -> None:
+        self._machine.journal += self._written
+        for record in self._written:
+            self._machine.witness.journaled(record)
+        self._written.clear()
+
+    def _rewrite_journal(self) -> None:
+        self._machine.journal = list(self.book.records())
+        self._machine.journal_boot = self._machine.boot

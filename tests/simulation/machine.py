@@ -1,0 +1,128 @@
+"""A worker's machine: its disk, its clock, its processes, and which agent and host run there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from tests.simulation.checks import Witness
+from tests.simulation.network import Network
+from tests.simulation.plan import JobPlan, Plan, WorkerPlan
+from tests.simulation.world import World
+from titan.model import AttemptKey
+from titan.worker.messages import Exit, Launch
+from titan.worker.records import Record
+from titan.worker.signals import SIGKILL
+
+
+@dataclass(eq=False)
+class Process:
+    """A task's process."""
+
+    key: AttemptKey
+    pid: int
+    job: JobPlan
+    parent: Reaper
+    is_alive: bool = True
+
+
+class Reaper(Protocol):
+    """A task host as its processes see it."""
+
+    is_alive: bool
+
+    def reap(self, process: Process, how: Exit) -> None:
+        """A child has ended."""
+
+
+class Ending(Protocol):
+    """An agent or a host, as its machine ends it."""
+
+    def die(self) -> None:
+        """It is gone at once."""
+
+
+class Machine:
+    """One worker's machine."""
+
+    def __init__(
+        self, name: str, plan: Plan, worker: WorkerPlan, world: World, network: Network,
+        witness: Witness,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.plan = plan
+        self.worker = worker
+        self.world = world
+        self.network = network
+        self.witness = witness
+        self.worker_id = b""
+        self.boot = 1
+        self.wall_offset_us = world.random.randint(-2_000_000, 2_000_000)
+        # host.journal, and under which boot it was written.
+        self.journal: list[Record] = []
+        self.journal_boot = 0
+        self.processes: dict[int, Process] = {}
+        self.agents_started = 0
+        self._next_pid = 100
+
+    def wall_us(self) -> int:
+        """The machine's wall clock."""
+        return self.world.now_us + self.wall_offset_us
+
+    def spawn(self, key: AttemptKey, launch: Launch, parent: Reaper) -> int | None:
+        """Starts a task; its pid, None when that fails."""
+        job = self.plan.jobs[int(launch.job_name.removeprefix("job"))]
+        if not job.is_launched:
+            return None
+        self._next_pid += 1
+        process = Process(key, self._next_pid, job, parent)
+        self.processes[process.pid] = process
+        self.witness.spawned(self.name, process.key)
+        code = job.exit_code(key.index)
+        self.world.after(job.run_us(key.index), partial(self._end, process, code, None))
+        return process.pid
+
+    def signal(self, pid: int, number: int) -> None:
+        """A signal to a task and all that came of it."""
+        process = self.processes.get(pid)
+        if process is None:
+            return
+        if number == SIGKILL:
+            self.world.count("killed")
+            self.world.after(10, partial(self._end, process, None, number))
+        elif not process.job.ignores_sigterm:
+            self.world.count("terminated")
+            delay_us = self.world.random.randint(10, 20_000)
+            self.world.after(delay_us, partial(self._end, process, None, number))
+
+    def kill_leftovers(self, keys: list[AttemptKey]) -> None:
+        """Ends, at once, what still runs of these."""
+        for process in list(self.processes.values()):
+            if process.key in keys:
+                self.world.count("leftover killed")
+                self._end(process, None, SIGKILL)
+
+    def lose_power(self) -> None:
+        """All processes are gone; the journal ends anywhere, or is nothing at all."""
+        for process in list(self.processes.values()):
+            process.is_alive = False
+            del self.processes[process.pid]
+            self.witness.vanished(process.key)
+        self.boot += 1
+        keep = self.world.random.choice((0, 0, len(self.journal)))
+        del self.journal[self.world.random.randint(0, keep) :]
+        self.witness.journal_lost(self.name, self.journal)
+
+    def _end(self, process: Process, exit_code: int | None, signal: int | None) -> None:
+        if not process.is_alive:
+            return
+        process.is_alive = False
+        del self.processes[process.pid]
+        self.witness.exited(process.key, exit_code, signal)
+        if process.parent.is_alive:
+            process.parent.reap(process, Exit(exit_code, signal, 1_000, 100, 1 << 20))
+
+
+Action = Callable[[], None]

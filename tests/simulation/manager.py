@@ -1,0 +1,386 @@
+"""The manager of the simulation: the real kernel and log in a shell without asyncio.
+
+The rules of the real shell that it keeps (`titan/manager/shell.py`, `gate.py`,
+`dispatch.py`, `main.py`): a decision is applied at once; what one turn decided is one
+record; replies, refusals and batches carry the last LSN and leave when it is durable,
+heartbeats' answers at once; one batch under way for each session; the start of a manager
+is durable before it serves. The log flushes as its thread would: what was appended
+meanwhile goes in the next flush, and the loop learns of the end of one a little later.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+from unittest import mock
+
+import grpc
+
+import wal
+from tests.simulation.checks import Witness
+from tests.simulation.lines import Line
+from tests.simulation.network import Answer, Network, Reply
+from tests.simulation.world import World
+from tests.wal.fake_fs import Call, FakeFileSystem, Moment, SimulatedCrash
+from titan import events as ev
+from titan.errors import TitanError
+from titan.manager import clock, translate
+from titan.manager.kernel import Kernel, Settings
+from titan.manager.kernel.commands import DeregisterWorker, Heartbeat
+from titan.manager.recovery import replay
+from titan.manager.shell import TICK_SECONDS
+from titan.rpc.status import status_of
+from titan.rpc.v1 import manager_pb2, worker_pb2
+from titan.state.cluster import ClusterState
+
+NODE: Final = "manager"
+DIRECTORY: Final = "/data/wal"
+# Small, so that a run goes through several segments.
+SEGMENT_BYTES: Final = 1 << 14
+UP_US: Final = 500_000_000_000
+TICK_US: Final = int(TICK_SECONDS * 1e6)
+SETTINGS: Final = Settings(heartbeat_timeout_us=10_000_000, heartbeat_interval_us=1_000_000)
+
+
+class SimManager:
+    """The manager's machine: its disk, and the process that runs on it now."""
+
+    def __init__(self, world: World, network: Network, witness: Witness) -> None:
+        self.world = world
+        self.network = network
+        self.witness = witness
+        self.disk = FakeFileSystem(world.random)
+        self.process: ManagerProcess | None = None
+        self._wall_offset_us = 0
+
+    def time_ns(self) -> int:
+        """The wall clock, in place of `time.time_ns`."""
+        return (self.world.now_us + self._wall_offset_us) * 1000
+
+    def monotonic_ns(self) -> int:
+        """In place of `time.monotonic_ns`: the machine has been up for some days."""
+        return (self.world.elapsed_us + UP_US) * 1000
+
+    def start(self) -> None:
+        """A process starts, if there is none."""
+        if self.process is not None:
+            return
+        if self.world.chance(20):
+            self._wall_offset_us = self.world.random.randint(-3_600_000_000, 5_000_000)
+        try:
+            with mock.patch.object(clock, "time", self):
+                self.process = ManagerProcess(self)
+            self.process.take_over()
+        except SimulatedCrash:
+            self.lose_power()
+        except (wal.LogFailed, OSError) as error:
+            self.world.note(f"manager does not start: {error!r}")
+            self.kill()
+
+    def kill(self, down_us: int = 200_000) -> None:
+        """The process is gone; what it wrote is in the page cache."""
+        self._end(down_us)
+        self.disk.kill()
+
+    def lose_power(self, down_us: int = 200_000) -> None:
+        """The machine is gone: what was not synced may be, in whole or in part."""
+        self._end(down_us)
+        random = self.world.random
+        if random.random() < 0.3:
+            self.disk.crash(torn=random.randrange(200))
+        else:
+            self.disk.crash(random.choice(("none", "all", "random")))
+
+    def die_in_call(self, number: int) -> None:
+        """It dies in that call of its file system from now."""
+        moments: tuple[Moment, ...] = ("before", "during", "during", "after")
+        moment = self.world.random.choice(moments)
+        self.disk.crash_at(len(self.disk.calls) + 1 + number, moment)
+
+    def fill_disk(self, for_us: int, left_bytes: int) -> None:
+        """Others take all room but so much, and give it back later."""
+        self.disk.capacity = self.disk.used + left_bytes
+        self.world.after(for_us, self._clear_disk)
+
+    def fail_sync(self) -> None:
+        """The next sync of data fails."""
+
+        def failing(call: Call) -> int | None:
+            if call.operation != "fdatasync":
+                return None
+            self.disk.fail_while(None)
+            return errno.EIO
+
+        self.disk.fail_while(failing)
+
+    def calm(self) -> None:
+        """No fault is planned any more."""
+        self.disk.crash_at(-1)
+        self.disk.fail_while(None)
+        self._clear_disk()
+
+    def _clear_disk(self) -> None:
+        self.disk.capacity = None
+
+    def _end(self, down_us: int) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            process.is_alive = False
+            self.network.died(process)
+            self.network.servers.pop(NODE, None)
+        self.world.note("manager is down")
+        self.world.count("manager crashed")
+        self.world.after(down_us, self.start)
+
+
+class ManagerProcess:
+    """One manager process, from replay to its death."""
+
+    node = NODE
+
+    def __init__(self, machine: SimManager) -> None:
+        self.machine = machine
+        self.world, self.network, self.witness = machine.world, machine.network, machine.witness
+        self.is_alive = True
+        self.log = wal.Log.open(
+            DIRECTORY,
+            file_system=machine.disk,
+            segment_bytes=SEGMENT_BYTES,
+            random_bytes=self.world.random.randbytes,
+            on_warning=self._warn,
+        )
+        records = list(self.log.records())
+        state = ClusterState()
+        replay(records, state)
+        self.witness.recovered(state, [record.payload for record in records])
+        self.kernel = Kernel(state, SETTINGS)
+        self._clock = clock.Clock(not_before_us=state.time_us)
+        self._turn_clock = clock.TurnClock()
+        self._stalled_until_us = 0
+        self._turn_is_planned = False
+        self._flush_is_planned = False
+        # What the loop knows to be durable, and what waits for more.
+        self._durable_lsn = self.log.durable_lsn
+        self._waiting: list[tuple[int, Callable[[], None]]] = []
+        self._lines: dict[bytes, Line] = {}
+
+    @property
+    def lsn(self) -> int:
+        """What leaves now has to wait for this LSN."""
+        return self.kernel.state.lsn
+
+    def take_over(self) -> None:
+        """The first record; then it serves."""
+        random = self.world.random
+        with self._time():
+            now_us = self._clock.now_us()
+        self.kernel.start(
+            cluster_id=random.randbytes(16),
+            epoch=random.getrandbits(63),
+            version="0",
+            now_us=now_us,
+        )
+        self._turn()
+        self.when_durable(self.lsn, self._serve)
+
+    def stall(self, for_us: int) -> None:
+        """It does nothing for so long."""
+        self._stalled_until_us = max(self._stalled_until_us, self.world.now_us + for_us)
+
+    def later(self, delay_us: int, action: Callable[[], None]) -> None:
+        """It does that then, unless it is dead; later when it stands still."""
+        self.world.after(delay_us, partial(self.run, action))
+
+    def run(self, action: Callable[[], None]) -> None:
+        """It does that now, or when it goes on."""
+        if not self.is_alive:
+            return
+        wait_us = self._stalled_until_us - self.world.now_us
+        if wait_us > 0:
+            self.later(wait_us, action)
+            return
+        with self._time():
+            action()
+
+    def serve(self, method: str, request: Any, reply: Reply) -> None:
+        """A call comes in: the gate, and the servicers behind it."""
+        self.run(lambda: self._answer(method, request, reply))
+
+    def when_durable(self, lsn: int, action: Callable[[], None]) -> None:
+        """The only way out for anything."""
+        if lsn <= self._durable_lsn:
+            action()
+        else:
+            self._waiting.append((lsn, action))
+
+    def _serve(self) -> None:
+        self.network.servers[NODE] = self
+        self.later(TICK_US, self._tick)
+
+    def _answer(self, method: str, request: Any, reply: Reply) -> None:
+        try:
+            message = _HANDLERS[method](self, request)
+        except TitanError as error:
+            answer = Answer(status_of(error), details=str(error))
+            self.world.count(f"{method} refused")
+            self.when_durable(self.lsn, lambda: reply(answer))
+            return
+        if method == "Heartbeat":
+            reply(Answer(grpc.StatusCode.OK, message))
+        else:
+            self.when_durable(self.lsn, lambda: reply(Answer(grpc.StatusCode.OK, message)))
+
+    def _execute(self, command: Any) -> Any:
+        kernel = self.kernel
+        kernel.room = self.log.room
+        answer = kernel.decide(command, self._clock.now_us(), self._turn_clock.turned_us())
+        self._plan_turn()
+        return answer
+
+    def _plan_turn(self) -> None:
+        if not self._turn_is_planned:
+            self._turn_is_planned = True
+            self.later(self.world.random.randint(0, 200), self._turn)
+
+    def _turn(self) -> None:
+        self._turn_is_planned = False
+        kernel = self.kernel
+        kernel.room = self.log.room
+        with self._time():
+            kernel.schedule(self._clock.now_us())
+        self._append()
+        if kernel.schedule_wanted and kernel.room:
+            self._plan_turn()
+        for outbox in kernel.take_ready_outboxes():
+            line = self._lines.get(outbox.session)
+            if line is None:
+                line = self._lines[outbox.session] = Line(self, outbox)
+            line.wake()
+        self.witness.turned(kernel)
+
+    def _append(self) -> None:
+        record = self.kernel.take_record()
+        if record is None:
+            return
+        time_us, events = record
+        payload = ev.encode_record(time_us, events)
+        lsn = self.log.append(payload)
+        self.witness.appended(lsn, payload, self.kernel)
+        if not self._flush_is_planned:
+            self._flush_is_planned = True
+            is_slow = self.world.chance(2)
+            delay_us = self.world.random.randint(50, 500_000 if is_slow else 500)
+            self.world.after(delay_us, self._flush)
+
+    def _flush(self) -> None:
+        """The log's thread: it turns even when the loop does not."""
+        if not self.is_alive:
+            return
+        self._flush_is_planned = False
+        try:
+            done = self.log.flush()
+        except SimulatedCrash:
+            self.world.count("died in a call of the file system")
+            if self.world.chance(50):
+                self.machine.kill()
+            else:
+                self.machine.lose_power()
+            return
+        except wal.LogFailed:
+            self.world.count("sync failed")
+            self.machine.kill()
+            return
+        self.witness.durable(self.log.durable_lsn)
+        self.later(self.world.random.randint(10, 300), partial(self._advance, self.log.durable_lsn))
+        if not done or not self.log.room:
+            self.world.count("disk full")
+            self._flush_is_planned = True
+            self.world.after(100_000, self._flush)
+
+    def _advance(self, lsn: int) -> None:
+        self._durable_lsn = max(self._durable_lsn, lsn)
+        ready = [action for wanted, action in self._waiting if wanted <= self._durable_lsn]
+        self._waiting = [each for each in self._waiting if each[0] > self._durable_lsn]
+        for action in ready:
+            action()
+
+    def _tick(self) -> None:
+        self.later(TICK_US, self._tick)
+        if not self._turn_clock.note_turn(TICK_US):
+            self.world.count("late tick skipped")
+            return
+        self.kernel.room = self.log.room
+        self.kernel.tick(self._clock.now_us(), self._turn_clock.turned_us())
+        self._plan_turn()
+
+    def _time(self) -> Any:
+        """Within it the real clocks of the manager read the virtual one."""
+        return mock.patch.object(clock, "time", self.machine)
+
+    def _warn(self, message: str) -> None:
+        self.world.note(f"log: {message}")
+        if "torn tail" in message:
+            self.world.count("torn tail")
+
+    # The servicers: translate, decide, render. ----------------------------------------------------
+
+    def register(self, request: worker_pb2.RegisterWorkerRequest) -> Any:
+        random = self.world.random
+        command = translate.register_command(
+            request, new_worker_id=random.randbytes(16), session=random.randbytes(16)
+        )
+        answer = self._execute(command)
+        self.witness.heard(request.name)
+        return worker_pb2.RegisterWorkerResponse(
+            worker_id=answer.worker_id,
+            session=command.session,
+            cluster_id=self.kernel.state.cluster_id,
+            heartbeat_interval_ms=SETTINGS.heartbeat_interval_us // 1000,
+            lsn=self.lsn,
+        )
+
+    def deregister(self, request: worker_pb2.DeregisterWorkerRequest) -> Any:
+        self._execute(DeregisterWorker(session=request.session))
+        self.world.count("deregistered")
+        return worker_pb2.DeregisterWorkerResponse(lsn=self.lsn)
+
+    def heartbeat(self, request: worker_pb2.HeartbeatRequest) -> Any:
+        self._execute(Heartbeat(session=request.session, held=translate.held_of(request.held)))
+        self._note_heard(request.session)
+        return worker_pb2.HeartbeatResponse()
+
+    def report(self, request: worker_pb2.ReportTaskStatusRequest) -> Any:
+        outbox = self.kernel.sessions.get(request.session)
+        if outbox is not None and request.first_seq <= outbox.applied_seq:
+            self.world.count("duplicate report")
+        report_seq = self._execute(translate.report_command(request))
+        self._note_heard(request.session)
+        return worker_pb2.ReportTaskStatusResponse(
+            report_seq=report_seq,
+            lsn=self.lsn,
+            dispatch_seq=self.kernel.sessions[request.session].dispatch_seq,
+        )
+
+    def submit(self, request: manager_pb2.SubmitJobRequest) -> Any:
+        answer = self._execute(translate.submit_command(request))
+        return manager_pb2.SubmitJobResponse(job_ids=answer.job_ids, lsn=self.lsn)
+
+    def cancel(self, request: manager_pb2.CancelJobRequest) -> Any:
+        answer = self._execute(translate.cancel_command(request))
+        return manager_pb2.CancelJobResponse(already_ended=answer.already_ended, lsn=self.lsn)
+
+    def _note_heard(self, session: bytes) -> None:
+        number = self.kernel.sessions[session].worker
+        self.witness.heard(self.kernel.state.get_worker(number).name)
+
+
+_HANDLERS: Final[dict[str, Callable[[ManagerProcess, Any], Any]]] = {
+    "RegisterWorker": ManagerProcess.register,
+    "DeregisterWorker": ManagerProcess.deregister,
+    "Heartbeat": ManagerProcess.heartbeat,
+    "ReportTaskStatus": ManagerProcess.report,
+    "SubmitJob": ManagerProcess.submit,
+    "CancelJob": ManagerProcess.cancel,
+}

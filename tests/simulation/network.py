@@ -1,0 +1,166 @@
+"""Calls between processes on different machines, and all that may become of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import grpc
+
+from tests.simulation.world import World
+
+
+class Answer(NamedTuple):
+    """What a call came back with: OK and a message, or another status."""
+
+    status: grpc.StatusCode
+    message: Any = None
+    details: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether it is an answer and no failure."""
+        return self.status is grpc.StatusCode.OK
+
+
+UNAVAILABLE = Answer(grpc.StatusCode.UNAVAILABLE, details="no connection")
+DEADLINE = Answer(grpc.StatusCode.DEADLINE_EXCEEDED, details="no answer in time")
+Reply = Callable[[Answer], None]
+
+
+class Server(Protocol):
+    """A process that can be called, as long as it lives."""
+
+    node: str
+    is_alive: bool
+
+    def serve(self, method: str, request: Any, reply: Reply) -> None:
+        """Answers with `reply`, now or later, once."""
+
+
+class Call:
+    """A call under way, as the caller has it."""
+
+    def __init__(self, done: Reply) -> None:
+        self._done: Reply | None = done
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the caller knows what became of it, or asks no more."""
+        return self._done is None
+
+    def finish(self, answer: Answer) -> None:
+        """The caller learns of it, the first time."""
+        done, self._done = self._done, None
+        if done is not None:
+            done(answer)
+
+
+class Network:
+    """Between the nodes. Bad until `heal`."""
+
+    def __init__(
+        self, world: World, *, lost_percent: int, doubled_percent: int, late_percent: int
+    ) -> None:
+        self._world = world
+        self._lost = lost_percent
+        self._doubled = doubled_percent
+        self._late = late_percent
+        # Which server is reached under an address.
+        self.servers: dict[str, Server] = {}
+        # The calls that reached each server, for when it dies.
+        self._arrived: dict[Server, list[Call]] = {}
+        # (from, to) and how many cuts lie upon it.
+        self._cuts: dict[tuple[str, str], int] = {}
+
+    def heal(self) -> None:
+        """Nothing is lost, doubled or late any more; cuts end by themselves."""
+        self._lost = self._doubled = self._late = 0
+
+    def cut(self, source: str, target: str, for_us: int) -> None:
+        """Nothing comes from there to here for so long."""
+        self._cuts[source, target] = self._cuts.get((source, target), 0) + 1
+        self._world.after(for_us, lambda: self._mend(source, target))
+
+    def is_cut(self, source: str, target: str) -> bool:
+        """Whether anything sent there is lost."""
+        return self._cuts.get((source, target), 0) > 0
+
+    def died(self, server: Server) -> None:
+        """A process is gone: its connections break, which most callers learn of at once."""
+        for call in self._arrived.pop(server, []):
+            if not self._world.chance(20):
+                self._world.after(self._delay(), partial(call.finish, UNAVAILABLE))
+
+    def call(
+        self, source: str, address: str, method: str, request: Any, deadline_us: int, done: Reply
+    ) -> Call:
+        """Calls whoever is reached under the address; `done` is called once."""
+        world = self._world
+        call = Call(done)
+        world.after(deadline_us, lambda: call.finish(DEADLINE))
+        server = self.servers.get(address)
+        if server is not None and server.is_alive and world.chance(self._doubled):
+            world.count("request doubled")
+            self._carry(source, server, method, request, _Deaf())
+        if server is None or not server.is_alive:
+            # The first attempt to connect: refused, or nobody there to refuse it.
+            if not world.chance(20):
+                world.after(self._delay(), lambda: call.finish(UNAVAILABLE))
+            return call
+        self._carry(source, server, method, request, call)
+        return call
+
+    def _mend(self, source: str, target: str) -> None:
+        self._cuts[source, target] -= 1
+
+    def _carry(self, source: str, server: Server, method: str, request: Any, call: Call) -> None:
+        world = self._world
+        if self._is_lost(source, server.node):
+            return
+
+        def arrive() -> None:
+            if self.is_cut(source, server.node):
+                return
+            if not server.is_alive:
+                if not world.chance(20):
+                    call.finish(UNAVAILABLE)
+                return
+            waiting = self._arrived.setdefault(server, [])
+            waiting[:] = [each for each in waiting if not each.is_over]
+            waiting.append(call)
+            server.serve(method, request, respond)
+
+        def respond(answer: Answer) -> None:
+            if not self._is_lost(server.node, source):
+                world.after(self._delay(), lambda: receive(answer))
+
+        def receive(answer: Answer) -> None:
+            if not self.is_cut(server.node, source):
+                call.finish(answer)
+
+        world.after(self._delay(), arrive)
+
+    def _is_lost(self, source: str, target: str) -> bool:
+        if self._world.chance(self._lost):
+            self._world.count("message lost")
+            return True
+        return self.is_cut(source, target)
+
+    def _delay(self) -> int:
+        if self._world.chance(self._late):
+            self._world.count("message late")
+            return self._world.random.randint(100_000, 15_000_000)
+        return self._world.random.randint(50, 2_000)
+
+
+class _Deaf(Call):
+    """The call of a request that came twice: nobody hears the second answer."""
+
+    def __init__(self) -> None:
+        super().__init__(_ignore)
+
+
+def _ignore(_: Answer) -> None:
+    pass

@@ -1,0 +1,259 @@
+"""What happens in a run, as plain data: workers, jobs, faults, and how bad the network is.
+
+A plan is drawn from a seed (`random_plan`) or by hypothesis (`plans`), which can make a
+failing one smaller. The smaller choices, such as each message's delay, follow from
+`Plan.seed` and the order of events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from random import Random
+
+from hypothesis import strategies as st
+
+FAULTS_END_MS = 45_000
+
+
+class Fault(Enum):
+    """What may happen to a part; see the fault model in `__init__`."""
+
+    MANAGER_KILLED = "manager killed"
+    MANAGER_POWER_LOST = "manager's power lost"
+    MANAGER_DIES_IN_CALL = "manager dies in a call of its file system"
+    MANAGER_STALLS = "manager stands still"
+    DISK_FULL = "manager's disk full"
+    SYNC_FAILS = "a sync fails"
+    AGENT_KILLED = "agent killed"
+    AGENT_LEAVES = "agent hands back"
+    HOST_KILLED = "host killed"
+    WORKER_KILLED = "agent and host killed"
+    REBOOT = "machine rebooted"
+    CUT = "network cut"
+    CUT_TO_WORKER = "network cut towards the worker"
+    CUT_TO_MANAGER = "network cut towards the manager"
+    CLOCK_SET = "wall clock set"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultPlan:
+    """One fault: when, what, to which worker (modulo their number), for how long.
+
+    `detail` is a number that the fault makes something of, such as in which call.
+    """
+
+    at_ms: int
+    fault: Fault
+    worker: int
+    for_ms: int
+    detail: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerPlan:
+    """A machine."""
+
+    cpus_milli: int
+    gpus: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelPlan:
+    """A cancel, so long after the submit was acknowledged; of all tasks or of first … last."""
+
+    after_ms: int
+    first: int
+    last: int
+    grace_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """A job. `run_ms` and `exit_codes` go round over the indexes; `tasks` 0: no array."""
+
+    submit_ms: int
+    tasks: int
+    cpus_milli: int
+    gpus: int
+    priority: int
+    run_ms: tuple[int, ...]
+    exit_codes: tuple[int, ...]
+    ignores_sigterm: bool = False
+    is_launched: bool = True
+    cancel: CancelPlan | None = None
+
+    def run_us(self, index: int) -> int:
+        """How long that task runs if it is let."""
+        return self.run_ms[index % len(self.run_ms)] * 1000
+
+    def exit_code(self, index: int) -> int:
+        """How that task ends if it is let."""
+        return self.exit_codes[index % len(self.exit_codes)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A run."""
+
+    seed: int
+    workers: tuple[WorkerPlan, ...]
+    jobs: tuple[JobPlan, ...]
+    faults: tuple[FaultPlan, ...]
+    lost_percent: int = 0
+    doubled_percent: int = 0
+    late_percent: int = 0
+    detach_ms: int = 600_000
+
+    @property
+    def work_us(self) -> int:
+        """How long all its tasks take one after the other."""
+        return sum(job.run_us(index) for job in self.jobs for index in range(job.tasks or 1))
+
+
+SHORT_RUNS_MS = ((5,), (10,), (20, 20, 20, 5), (10, 10, 10, 10, 10, 1_500), (15, 5, 40))
+LONG_RUNS_MS = (
+    (300,),
+    (1_000, 2_500),
+    (8_000,),
+    (30_000,),
+    (60_000,),
+    (150_000, 300, 2_000, 300, 8_000, 300),
+    (200, 12_000),
+)
+FAULT_LENGTHS_MS = (20, 300, 2_000, 7_000, 13_000, 20_000)
+EXIT_CODES = ((0,), (0,), (0, 0, 0, 3), (1,))
+
+
+# Those after which the manager and a worker have most to set right between them.
+_OFTEN = (
+    Fault.CUT,
+    Fault.CUT,
+    Fault.CUT_TO_MANAGER,
+    Fault.AGENT_KILLED,
+    Fault.HOST_KILLED,
+    Fault.MANAGER_KILLED,
+    Fault.CLOCK_SET,
+)
+
+
+def random_plan(seed: int) -> Plan:
+    """The plan of that seed: mostly short tasks, mostly long ones under long cuts, or any."""
+    random = Random(seed)
+    workers = tuple(
+        WorkerPlan(cpus_milli=random.choice((1_000, 2_000, 4_000)), gpus=random.choice((0, 0, 2)))
+        for _ in range(random.choice((1, 2, 2, 3, 3)))
+    )
+    short_percent, kinds, lengths = random.choice(
+        (
+            (90, tuple(Fault), FAULT_LENGTHS_MS),
+            (60, (*Fault, *_OFTEN), FAULT_LENGTHS_MS),
+            (10, _OFTEN, FAULT_LENGTHS_MS[-2:]),
+        )
+    )
+    faults = [
+        FaultPlan(
+            at_ms=random.randint(0, FAULTS_END_MS),
+            fault=random.choice(kinds),
+            worker=random.randint(0, 2),
+            for_ms=random.choice(lengths),
+            detail=random.randint(0, 40),
+        )
+        for _ in range(random.choice((0, 2, 5, 9)))
+    ]
+    jobs = [_random_job(random, short_percent) for _ in range(random.randint(2, 9))]
+    return Plan(
+        seed=seed,
+        workers=workers,
+        jobs=tuple(_fitted(each, workers) for each in jobs),
+        faults=tuple(faults),
+        lost_percent=random.choice((0, 0, 1, 5, 15)),
+        doubled_percent=random.choice((0, 2, 10)),
+        late_percent=random.choice((0, 1, 5)),
+        detach_ms=random.choice((600_000, 600_000, 5_000)),
+    )
+
+
+def _fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:
+    """The job with demands that some worker can meet: one that waits for ever ends no run."""
+    best = max(workers, key=lambda each: (each.gpus >= job.gpus, each.cpus_milli))
+    return replace(
+        job, cpus_milli=min(job.cpus_milli, best.cpus_milli), gpus=min(job.gpus, best.gpus)
+    )
+
+
+def _random_job(random: Random, short_percent: int) -> JobPlan:
+    is_short = random.randrange(100) < short_percent
+    tasks = random.choice((8, 20, 60) if is_short else (0, 0, 3, 6))
+    cancel = None
+    if random.random() < 0.3:
+        first = random.randint(0, 5)
+        whole = random.random() < 0.6
+        cancel = CancelPlan(
+            after_ms=random.choice((0, 5, 300, 5_000, 20_000)),
+            first=0 if whole else first,
+            last=1_000_000 if whole else first + random.randint(0, 10),
+            grace_ms=random.choice((0, 500, 5_000)),
+        )
+    return JobPlan(
+        submit_ms=random.randint(0, FAULTS_END_MS // (1 if random.random() < 0.4 else 6)),
+        tasks=tasks,
+        cpus_milli=1_000 if is_short else random.choice((500, 1_000, 1_000, 2_000)),
+        gpus=0 if is_short else random.choice((0, 0, 0, 1)),
+        priority=random.choice((0, 0, 0, 5)),
+        run_ms=random.choice(SHORT_RUNS_MS if is_short else LONG_RUNS_MS),
+        exit_codes=random.choice(EXIT_CODES),
+        ignores_sigterm=random.random() < 0.2,
+        is_launched=random.random() < 0.95,
+        cancel=cancel,
+    )
+
+
+def plans() -> st.SearchStrategy[Plan]:
+    """Plans of any kind; they shrink towards few jobs, no faults and a good network."""
+    cancels = st.builds(
+        CancelPlan,
+        after_ms=st.integers(0, 6_000),
+        first=st.integers(0, 10),
+        last=st.integers(10, 60),
+        grace_ms=st.sampled_from((0, 500, 5_000)),
+    )
+    jobs = st.builds(
+        JobPlan,
+        submit_ms=st.integers(0, FAULTS_END_MS),
+        tasks=st.integers(0, 40),
+        cpus_milli=st.sampled_from((1_000, 500, 2_000)),
+        gpus=st.sampled_from((0, 1)),
+        priority=st.integers(0, 1),
+        run_ms=st.lists(st.sampled_from((5, 20, 300, 10_000)), min_size=1, max_size=6).map(tuple),
+        exit_codes=st.lists(st.integers(0, 1), min_size=1, max_size=3).map(tuple),
+        ignores_sigterm=st.booleans(),
+        is_launched=st.sampled_from((True, True, True, False)),
+        cancel=st.none() | cancels,
+    )
+    faults = st.builds(
+        FaultPlan,
+        at_ms=st.integers(0, FAULTS_END_MS),
+        fault=st.sampled_from(Fault),
+        worker=st.integers(0, 2),
+        for_ms=st.integers(1, 20_000),
+        detail=st.integers(0, 40),
+    )
+    workers = st.builds(
+        WorkerPlan, cpus_milli=st.sampled_from((1_000, 2_000, 4_000)), gpus=st.sampled_from((0, 2))
+    )
+    return st.builds(
+        Plan,
+        seed=st.integers(0, 1_000),
+        workers=st.lists(workers, min_size=1, max_size=3).map(tuple),
+        jobs=st.lists(jobs, min_size=1, max_size=6).map(tuple),
+        faults=st.lists(faults, max_size=6).map(tuple),
+        lost_percent=st.sampled_from((0, 1, 5, 15)),
+        doubled_percent=st.sampled_from((0, 2, 10)),
+        late_percent=st.sampled_from((0, 1, 5)),
+        detach_ms=st.sampled_from((600_000, 5_000)),
+    ).map(_with_fitted_jobs)
+
+
+def _with_fitted_jobs(plan: Plan) -> Plan:
+    return replace(plan, jobs=tuple(_fitted(job, plan.workers) for job in plan.jobs))

@@ -1,0 +1,119 @@
+"""Named runs: a few situations each in the smallest cluster that gets into them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.cluster import Outcome, run
+from tests.simulation.plan import CancelPlan, Fault, FaultPlan, JobPlan, Plan, WorkerPlan
+
+
+def job(
+    *run_ms: int, submit_ms: int = 1_000, tasks: int = 0, cancel: CancelPlan | None = None
+) -> JobPlan:
+    """A job of one cpu whose tasks end well."""
+    return JobPlan(
+        submit_ms=submit_ms, tasks=tasks, cpus_milli=1_000, gpus=0, priority=0, run_ms=run_ms,
+        exit_codes=(0,), cancel=cancel,
+    )  # fmt: skip
+
+
+def fault(kind: Fault, at_ms: int, for_ms: int, detail: int = 0) -> FaultPlan:
+    """A fault that strikes the first worker, if it strikes one."""
+    return FaultPlan(at_ms=at_ms, fault=kind, worker=0, for_ms=for_ms, detail=detail)
+
+
+def plan(jobs: list[JobPlan], faults: list[FaultPlan], *, workers: int = 1, seed: int = 1) -> Plan:
+    """So many workers of one cpu and a good network."""
+    return Plan(
+        seed=seed,
+        workers=(WorkerPlan(cpus_milli=1_000, gpus=0),) * workers,
+        jobs=tuple(jobs),
+        faults=tuple(faults),
+    )
+
+
+# The manager gives a worker up after 10 s. The first job goes to the first worker to come.
+SCENARIOS: dict[str, Plan] = {
+    "two attempts run until the superseded one is heard of": plan(
+        [job(150_000), job(150_000, submit_ms=30_000)],
+        [fault(Fault.CUT, 5_000, 20_000)],
+        workers=2,
+    ),
+    "a worker comes back with what was given up": plan(
+        [job(40_000)], [fault(Fault.CUT, 5_000, 15_000)]
+    ),
+    "what was given up has ended meanwhile": plan([job(12_000)], [fault(Fault.CUT, 5_000, 15_000)]),
+    "tasks end while no agent is there": plan(
+        [job(300, tasks=3)], [fault(Fault.AGENT_KILLED, 1_100, 3_000)]
+    ),
+    "a host dies with ends that nobody was told": plan(
+        [job(300)],
+        [fault(Fault.CUT, 1_100, 5_000), fault(Fault.WORKER_KILLED, 2_000, 500)],
+    ),
+    "a host dies and its task runs on": plan(
+        [job(30_000)], [fault(Fault.WORKER_KILLED, 2_000, 500)]
+    ),
+    "a cancel meets a worker that is away": plan(
+        [job(60_000, cancel=CancelPlan(after_ms=5_000, first=0, last=0, grace_ms=0))],
+        [fault(Fault.CUT, 5_000, 20_000)],
+    ),
+    "the manager is away for longer than a worker may be": plan(
+        [job(30_000)], [fault(Fault.MANAGER_KILLED, 5_000, 20_000)]
+    ),
+    "power fails while records are flushed": plan(
+        [job(10, tasks=40)], [fault(Fault.MANAGER_DIES_IN_CALL, 1_000, 0, detail=n) for n in (1,)]
+    ),
+}
+
+
+def counts(name: str) -> dict[str, int]:
+    """How often each kind of thing happens in it."""
+    outcome: Outcome = run(SCENARIOS[name])
+    return outcome.counts
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_what_must_hold_holds_when(name: str) -> None:
+    counts(name)
+
+
+def test_a_superseded_attempt_is_stopped_on_contact_and_its_task_ends_once() -> None:
+    found = counts("two attempts run until the superseded one is heard of")
+    assert (found["two attempts at once"], found["killed"]) == (1, 1)
+    assert found["task COMPLETED"] == 2
+
+
+def test_a_worker_that_comes_back_goes_on_with_what_nobody_else_runs() -> None:
+    found = counts("a worker comes back with what was given up")
+    assert (found["lost in silence"], found["adopted"], found["assigned"]) == (1, 1, 1)
+
+
+def test_the_end_of_an_attempt_that_was_given_up_counts() -> None:
+    found = counts("what was given up has ended meanwhile")
+    assert (found["lost in silence"], found["adopted"], found["assigned"]) == (1, 1, 1)
+
+
+def test_the_ends_that_no_agent_saw_are_reported_by_the_next_one() -> None:
+    found = counts("tasks end while no agent is there")
+    assert (found["assigned"], found["task COMPLETED"]) == (3, 3)
+
+
+def test_the_ends_that_a_dead_host_wrote_down_are_reported_by_the_next_one() -> None:
+    found = counts("a host dies with ends that nobody was told")
+    assert (found["ends recovered"], found["assigned"], found["task COMPLETED"]) == (1, 1, 1)
+
+
+def test_what_a_dead_host_left_running_is_ended_before_it_runs_again() -> None:
+    found = counts("a host dies and its task runs on")
+    assert (found["leftover killed"], found["assigned"]) == (1, 2)
+
+
+def test_a_cancelled_task_whose_worker_is_given_up_ends_as_cancelled() -> None:
+    assert counts("a cancel meets a worker that is away")["task CANCELLED"] == 1
+
+
+def test_after_a_restart_every_worker_has_the_whole_timeout_to_call_in() -> None:
+    found = counts("the manager is away for longer than a worker may be")
+    assert "WorkerLost" not in found
+    assert found["assigned"] == 1

@@ -1,0 +1,134 @@
+"""Whole clusters under faults: what must hold after each step, and that all ends.
+
+TITAN_SIMULATION_SEEDS=N runs N seeds in place of the few of each day; with
+TITAN_SIMULATION_SEED=K it is that one only.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+
+import pytest
+from hypothesis import given, settings
+
+from tests.simulation.cluster import Outcome, run
+from tests.simulation.plan import Plan, plans, random_plan
+
+SEEDS = 120
+SEEDS_PER_TEST = 20
+
+# What the fixed seeds must bring about, or they prove less than they seem to.
+KINDS = (
+    "DeregisterWorker refused",
+    "Heartbeat refused",
+    "ReportTaskStatus refused",
+    "WorkerHealthy",
+    "WorkerLost",
+    "WorkerUnhealthy",
+    "adopted",
+    "assigned ahead",
+    "attempts found at the host",
+    "batch came twice",
+    "batch failed",
+    "call before the registration's answer",
+    "deregistered",
+    "detached host stopped its tasks",
+    "died in a call of the file system",
+    "disk full",
+    "duplicate report",
+    "end of a lost attempt counted",
+    "ends recovered",
+    "host died in a turn",
+    "killed",
+    "late tick skipped",
+    "leftover killed",
+    "lost in silence",
+    "lost with its host",
+    "manager crashed",
+    "message late",
+    "message lost",
+    "not launched",
+    "recall wished",
+    "recalled",
+    "records lost at a crash",
+    "request doubled",
+    "submit sent again",
+    "swapped",
+    "sync failed",
+    "task CANCELLED",
+    "task COMPLETED",
+    "task FAILED",
+    "terminated",
+    "torn tail",
+    "two attempts at once",
+    "verdict leaving",
+    "verdict registering",
+    "verdict unknown session",
+)
+
+
+def seeds_wanted() -> range:
+    """As the environment has it."""
+    one = os.environ.get("TITAN_SIMULATION_SEED")
+    if one is not None:
+        return range(int(one), int(one) + 1)
+    return range(int(os.environ.get("TITAN_SIMULATION_SEEDS", SEEDS)))
+
+
+def blocks(seeds: range) -> list[range]:
+    """So that none takes longer than a test may."""
+    return [seeds[at : at + SEEDS_PER_TEST] for at in range(0, len(seeds), SEEDS_PER_TEST)]
+
+
+@cache
+def outcome(seed: int) -> Outcome:
+    """What comes of that seed's plan; run once."""
+    return run(random_plan(seed))
+
+
+@pytest.mark.parametrize("seeds", blocks(seeds_wanted()), ids=lambda seeds: f"from {seeds.start}")
+def test_a_cluster_with_faults_keeps_its_promises_and_comes_to_rest(seeds: range) -> None:
+    for seed in seeds:
+        outcome(seed)
+
+
+def test_the_fixed_seeds_bring_about_everything_that_is_to_be_tried() -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        counts.update(outcome(seed).counts)
+    assert [kind for kind in KINDS if not counts[kind]] == []
+
+
+@given(plan=plans())
+@settings(max_examples=40)
+def test_a_cluster_with_any_faults_keeps_its_promises_and_comes_to_rest(plan: Plan) -> None:
+    run(plan)
+
+
+def test_one_seed_is_one_run_to_the_byte() -> None:
+    for seed in (1, 2, 3):
+        assert run(random_plan(seed)) == outcome(seed)
+
+
+def test_a_run_does_not_depend_on_how_python_hashes() -> None:
+    program = (
+        "from tests.simulation.cluster import run;"
+        "from tests.simulation.plan import random_plan;"
+        "print(run(random_plan(3)).trace_hash)"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert hashes == {outcome(3).trace_hash + "\n"}
