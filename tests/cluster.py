@@ -122,14 +122,33 @@ class Worker(Server):
 
     def kill_all(self) -> None:
         """The agent, its host and all its tasks at one blow, as when the machine loses power."""
-        host = psutil.Process(self.host_pid)
-        host.suspend()
-        family = [*host.children(recursive=True), host]
+        host = self.host_pid
+        os.kill(host, signal.SIGSTOP)
+        family = [*descendants(host), host]
         self.kill()
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(family, timeout=DEADLINE_SECONDS)
+        for pid in family:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(is_alive, family)), "the machine is down")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of that number runs; one that is dead and not yet reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def descendants(pid: int) -> list[int]:
+    """Its children, their children and so on."""
+    found = [pid]
+    for each in found:
+        children = Path(f"/proc/{each}/task/{each}/children")
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += map(int, children.read_text().split())
+    return found[1:]
 
 
 class Cluster:

@@ -38,12 +38,3 @@ class Gate:
         """The same, once so many have started."""
         wait_until(lambda: len(self.runs()) >= count, f"{count} tasks start")
         return self.runs()
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number runs; a zombie does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, Server, wait_until
-from tests.e2e.tasks import Gate, is_alive
+from tests.cluster import Cluster, Server, is_alive, wait_until
+from tests.e2e.tasks import Gate
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, wait_until
-from tests.e2e.tasks import Gate, is_alive
+from tests.cluster import Cluster, is_alive, wait_until
+from tests.e2e.tasks import Gate
 from titan import Client
 
 

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from tests.cluster import Cluster, wait_until
-from tests.e2e.tasks import Gate, is_alive
+from tests.cluster import Cluster, is_alive, wait_until
+from tests.e2e.tasks import Gate
 
 # Not UTF-8, spaces, quotes, newlines, what shells and options would take for theirs.
 ODD = [
@@ -68,6 +68,7 @@ def test_the_environment_is_the_accounts_then_the_exported_then_the_chosen_then_
     assert told.pop(b"TMPDIR")
     assert told.pop(b"VIRTUAL_ENV", b"") == os.environb.get(b"VIRTUAL_ENV", b"")
     assert told.pop(b"TITAN_JOB_ID").isdigit()
+    assert told.pop(b"TITAN_EPOCH").isdigit()
     assert told == {
         b"HOME": os.fsencode(account.pw_dir),
         b"USER": os.fsencode(account.pw_name),
