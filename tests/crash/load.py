@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from titan import Client
@@ -18,6 +20,8 @@ class Accepted:
     """What the manager answered, by request id; counts for whoever waits for more."""
 
     jobs: dict[str, int] = field(default_factory=dict)
+    # Those of them whose cancel was answered too.
+    cancelled: set[int] = field(default_factory=set)
     tasks: int = 0
     repeats: int = 0
     errors: list[BaseException] = field(default_factory=list)
@@ -28,7 +32,14 @@ class User(threading.Thread):
     """One of several at once. Its jobs write a line each time one of their tasks runs."""
 
     def __init__(
-        self, number: int, client: Client, line: str, accepted: Accepted, seed: str
+        self,
+        number: int,
+        client: Client,
+        line: str,
+        accepted: Accepted,
+        seed: str,
+        *,
+        cancel_chance: float = 0,
     ) -> None:
         super().__init__(name=f"user {number}", daemon=True)
         self._number = number
@@ -36,6 +47,7 @@ class User(threading.Thread):
         self._line = line
         self._accepted = accepted
         self._random = random.Random(seed)
+        self._cancel_chance = cancel_chance
         self._is_over = threading.Event()
 
     def stop(self) -> None:
@@ -59,16 +71,30 @@ class User(threading.Thread):
         repeats = self._random.choice([1, 1, 1, 2])
         answers = set()
         while repeats:
-            try:
+            with self._persistence():
                 job = self._client.submit(
                     self._line, shell=True, array=array, cpus=0.5, request_id=request_id
                 )
-            except ManagerUnreachable:
-                self._accepted.repeats += 1
-                continue
-            answers.add(job.id)
-            repeats -= 1
+                answers.add(job.id)
+                repeats -= 1
         with self._accepted.lock:
             assert len(answers) == 1, (request_id, answers)
-            self._accepted.jobs[request_id] = answers.pop()
+            (job_id,) = answers
+            self._accepted.jobs[request_id] = job_id
             self._accepted.tasks += tasks
+        if self._random.random() < self._cancel_chance:
+            self._cancel(job_id)
+
+    def _cancel(self, job_id: int) -> None:
+        while job_id not in self._accepted.cancelled:
+            with self._persistence():
+                self._client.cancel(job_id, grace="100ms")
+                self._accepted.cancelled.add(job_id)
+
+    @contextmanager
+    def _persistence(self) -> Iterator[None]:
+        """What was not answered is to be asked again."""
+        try:
+            yield
+        except ManagerUnreachable:
+            self._accepted.repeats += 1

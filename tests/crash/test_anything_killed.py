@@ -35,7 +35,14 @@ def test_whatever_is_killed_every_job_ends_once_and_none_is_lost(tmp_path: Path)
             cluster.start_worker(name, "--cpus", "3")
         line = f"echo $TITAN_JOB_ID.$TITAN_TASK_INDEX.$TITAN_ATTEMPT >> {runs}; sleep 0.1"
         users = [
-            User(number, cluster.client(RETRY_FOR_SECONDS), line, accepted, f"{SEED}/{number}")
+            User(
+                number,
+                cluster.client(RETRY_FOR_SECONDS),
+                line,
+                accepted,
+                f"{SEED}/{number}",
+                cancel_chance=0.2,
+            )
             for number in range(USERS)
         ]
         for user in users:
@@ -52,7 +59,10 @@ def test_whatever_is_killed_every_job_ends_once_and_none_is_lost(tmp_path: Path)
             client.wait(*accepted.jobs.values(), timeout=60)
             told = {view["job_id"]: view for view in client.queue(all=True, limit=100_000)}
         cluster.kill_manager()
-        assert {view["state"] for view in told.values()} == {"COMPLETED"}
+        assert len(accepted.cancelled) > 0
+        for job_id, view in told.items():
+            ends = {"COMPLETED", "CANCELLED"} if job_id in accepted.cancelled else {"COMPLETED"}
+            assert view["state"] in ends, view
         check_story(cluster.manager_directory, accepted, runs)
         check_replay(cluster.manager_directory, tmp_path / "copy", told)
 
@@ -91,8 +101,11 @@ def check_story(directory: Path, accepted: Accepted, runs: Path) -> None:
     tasks = story.all_tasks()
     assert len(tasks) == accepted.tasks
     assert story.active == {}
-    assert story.ends == dict.fromkeys(tasks, State.COMPLETED)
+    assert set(story.ends) == set(tasks)
+    completed = {task for task, end in story.ends.items() if end is State.COMPLETED}
+    assert {State.CANCELLED} >= {end for task, end in story.ends.items() if task not in completed}
+    assert {job_id for job_id, _ in set(tasks) - completed} <= accepted.cancelled
     lines = Counter(runs.read_text().split())
     assert {line: count for line, count in lines.items() if count > 1} == {}
     ran = {(int(job), int(index)) for job, index, _ in (line.split(".") for line in lines)}
-    assert ran == set(tasks)
+    assert completed <= ran <= set(tasks)
