@@ -203,6 +203,27 @@ def test_a_survivor_that_ended_counts_when_its_task_still_waits() -> None:
     assert host.unacknowledged == []
 
 
+@pytest.mark.parametrize("calls_in_by", ["register", "heartbeat"])
+def test_an_end_that_counted_for_nothing_is_not_waited_for(calls_in_by: str) -> None:
+    rig = Rig()
+    host = rig.worker()
+    job_id = running(rig, host)
+    old = host.key_of(job_id)
+    rig.tick(TIMEOUT_US)
+    other = rig.worker()
+    rig.start_here(other, job_id)
+    host.end(old)
+    host.register()
+    # Superseded: it is only acknowledged, and the acknowledgement does not arrive.
+    host.send_reports(answer_arrives=False)
+    rig.tick(TIMEOUT_US // 2)
+    host.heartbeat()
+    rig.tick(TIMEOUT_US // 2)
+    assert rig.task_state(job_id) is State.PENDING
+    getattr(host, calls_in_by)()
+    assert rig.task_state(job_id) is State.PENDING
+
+
 def test_a_superseded_survivor_is_stopped_invariant_3() -> None:
     rig = Rig()
     host = rig.worker()

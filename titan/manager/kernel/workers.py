@@ -69,7 +69,8 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     desk.sessions[command.session] = outbox
     desk.heard_us[number] = desk.turned_us
     desk.schedule_wanted = True
-    _settle_held(desk, outbox, command.held)
+    ends_are_to_come = applied_seq == command.acknowledged_seq
+    _settle_held(desk, outbox, command.held, ends_are_to_come=ends_are_to_come)
     fill_outbox(desk.state, outbox, command.held)
     return Registered(number, worker_id, warning)
 
@@ -221,8 +222,11 @@ def _lose_absent(desk: Desk, worker: Worker, command: RegisterWorker) -> None:
         desk.lose_attempt(attempt, f"{worker.name} {detail}")
 
 
-def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
-    """Adopts or stops what the worker holds and should not."""
+def _settle_held(desk: Desk, outbox: Outbox, held: Held, *, ends_are_to_come: bool = False) -> None:
+    """Adopts or stops what the worker holds and should not.
+
+    `ends_are_to_come`: no report of what it holds as ended has counted yet, so each will.
+    """
     # An older list still names what has ended since. What a recent one names and has ended
     # runs again: a start that travelled for long came after the end was acknowledged.
     is_recent = held.report_seq >= outbox.applied_seq
@@ -232,7 +236,8 @@ def _settle_held(desk: Desk, outbox: Outbox, held: Held) -> None:
         if each.state is HeldState.ENDED:
             # Its end is told by a report. Until that is here its task waits for it, if it ran:
             # the next pass would run it a second time.
-            if each.start_us and may_be_adopted(desk, outbox, each.key):
+            waits = ends_are_to_come and each.start_us > 0
+            if waits and may_be_adopted(desk, outbox, each.key):
                 adopt(desk, each.key, each.start_us)
         elif each.state is HeldState.RUNNING and may_be_adopted(desk, outbox, each.key):
             adopt(desk, each.key, each.start_us)
