@@ -59,6 +59,18 @@ def test_a_watch_of_some_jobs_hears_of_no_others() -> None:
     asyncio.run(scenario())
 
 
+def test_a_watch_of_a_job_that_does_not_exist_is_refused_instead_of_waiting_for_ever() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await anext(manager.watch(1, 99))
+            assert refused.value.code() == grpc.StatusCode.NOT_FOUND
+            assert refused.value.details() == "there is no job 99"
+
+    asyncio.run(scenario())
+
+
 def test_a_watcher_that_falls_too_far_behind_is_cut_off_and_says_how_to_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -113,8 +113,9 @@ async def _serve(
     data_directory.write_description(options.data_directory, state.cluster_id)
     token = access.keep_or_draw_token(options.data_directory)
     health = await add_services(server, shell, token)
-    await server.start()
+    # Whoever comes in the moment that the server answers finds the token already.
     access.write_token(options.data_directory, address, token)
+    await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s records=%d jobs=%d "
         "recovery_ms=%.1f",

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Final
 
 from titan import __version__
-from titan.errors import InvalidJob, NoRoom
+from titan.errors import InvalidJob, NoRoom, NotFound
 from titan.manager import translate, views
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import Cancelled, JobFilter, Submitted
@@ -92,15 +92,15 @@ class UserService:
         self, request: manager_pb2.WatchJobsRequest
     ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
         """Jobs as they change."""
-        watcher = Watcher(frozenset(request.job_ids))
         feed, state = self._shell.feed, self._shell.kernel.state
+        unknown = [each for each in request.job_ids if each not in state.jobs]
+        if unknown:
+            # It would never change, and the watch never end.
+            raise NotFound(f"there is no job {unknown[0]}")
+        watcher = Watcher(frozenset(request.job_ids))
         feed.add(watcher)
         try:
-            watched = (
-                [state.jobs[each] for each in request.job_ids if each in state.jobs]
-                if request.job_ids
-                else state.jobs.values()
-            )
+            watched = [state.jobs[each] for each in request.job_ids] or state.jobs.values()
             first = [job.job_id for job in watched if job.changed_lsn > request.after_lsn]
             seen_lsn = request.after_lsn
             changed = first
