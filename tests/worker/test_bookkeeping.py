@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.worker.builders import batch, key, launch
 from titan.model import Reason, State
 from titan.worker.bookkeeping import (
-    WAITING_PER_SLOT,
     Action,
     Bookkeeping,
     Emit,
@@ -348,12 +347,20 @@ def test_the_cluster_is_written_down_once() -> None:
     assert book.join(b"C") == []
 
 
-def test_an_end_may_wait_to_be_told_while_plenty_of_others_wait_for_its_slot() -> None:
+def test_an_end_may_wait_to_be_told_for_half_the_time_that_those_behind_it_take() -> None:
     book = Bookkeeping()
-    book.start(batch(launch(), indexes=range(2 + 2 * WAITING_PER_SLOT + 1), slots=2))
-    may_wait = []
-    for index in range(2 + 2 * WAITING_PER_SLOT + 1):
+    book.start(batch(launch(), indexes=range(7), slots=2))
+    waits = []
+    for index in range(7):
         book.started(key(index=index), 100 + index, 7, 1_000)
-        actions = book.exited(key(index=index), OK, 2_000)
-        may_wait += [action.may_wait for action in actions if isinstance(action, Emit)]
-    assert may_wait == [True, *[False] * (2 + 2 * WAITING_PER_SLOT)]
+        actions = book.exited(key(index=index), OK, 3_000)
+        waits += [action.wait_us for action in actions if isinstance(action, Emit)]
+    # 4, 3, 2, 1 and 0 wait behind the two that run, and then one runs alone.
+    assert waits == [2_000, 1_000, 1_000, 0, 0, 0, 0]
+
+
+def test_what_could_not_be_launched_is_told_at_once() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(), indexes=range(9), slots=2))
+    emits = [each for each in book.not_launched(key(), "no", 5_000) if isinstance(each, Emit)]
+    assert [each.wait_us for each in emits] == [0]

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from titan.model import AttemptKey, Reason, State
 from titan.worker import signals
@@ -48,10 +48,6 @@ from titan.worker.records import (
 )
 from titan.worker.signals import SIGKILL, SIGTERM
 from titan.worker.slots import Slots
-
-# With so many waiting for each slot an end need not be told at once: they take longer than it
-# takes to be sent more.
-WAITING_PER_SLOT: Final = 4
 
 # What the shell is to do. ----------------------------------------------------------------------
 
@@ -88,8 +84,8 @@ class Emit(NamedTuple):
     """Pass the report to the agent, if there is one: a new one gets it with `reports`."""
 
     report: Report
-    may_wait: bool = False
-    """Of an end: so many others wait for its slot that none stands still until it is told."""
+    wait_us: int = 0
+    """Of an end: for so long it may go untold, and no slot stands still for want of new tasks."""
 
 
 class Left(NamedTuple):
@@ -342,8 +338,10 @@ class Bookkeeping:
         following: list[Action] = []
         class_id = attempt.launch.class_id
         self._start_waiting(class_id, following)
-        may_wait = self._slots.waiting_per_running(class_id) >= WAITING_PER_SLOT
-        return [Journal(EndRecord(report)), Emit(report, may_wait), *following]
+        # Half the time that those who wait behind each slot take if they run as long as this one.
+        run_us = report.end_us - report.start_us if report.start_us else 0
+        wait_us = self._slots.waiting_per_running(class_id) * run_us // 2
+        return [Journal(EndRecord(report)), Emit(report, wait_us), *following]
 
     def _end_unstarted(self, stop: Stop, now_us: int, detail: str, actions: list[Action]) -> None:
         if self.is_leaving:

@@ -42,11 +42,13 @@ GRACE_MS: Final = 10_000
 SPAWNS_PER_TURN: Final = 16
 _ENVIRONMENTS_MAX: Final = 256
 # A message, a call and a flush of the manager's log cost far more than the report in them, so
-# reports wait for each other where nobody waits for them. An end goes at once unless plenty was
-# sent ahead; a start waits for an end that may be near, which makes one report of both ...
+# reports wait for each other where nobody waits for them. An end that leaves a slot empty goes at
+# once, a start waits for an end that may be near, which makes one report of both ...
 START_WAITS_SECONDS: Final = 0.003
 # ... and while others wait here, all wait: for less than the 50 ms of work that is sent ahead.
 BUSY_WAITS_SECONDS: Final = 0.02
+# Shorter than this the loop can't wait.
+WAITS_SECONDS_MIN: Final = 0.001
 
 _log = logging.getLogger("titan.worker.host")
 
@@ -193,10 +195,10 @@ class Host:
             self._children.signal([(action.key, action.signal) for action in signals])
 
     def _report(self, action: bookkeeping.Emit) -> None:
-        wait_seconds = 0.0
-        if action.may_wait:
-            wait_seconds = BUSY_WAITS_SECONDS
-        elif action.report.kind == ReportKind.STARTED:
+        wait_seconds = min(action.wait_us / 1e6, BUSY_WAITS_SECONDS)
+        if wait_seconds < WAITS_SECONDS_MIN:
+            wait_seconds = 0.0
+        if action.report.kind == ReportKind.STARTED:
             is_busy = self._book.has_waiting
             wait_seconds = BUSY_WAITS_SECONDS if is_busy else START_WAITS_SECONDS
         self._reports.append(action.report)
