@@ -23,6 +23,8 @@ JOBS: Final = 100
 JOBS_QUICK: Final = 5
 # A job that runs that long is seen running; one of /bin/true may have ended before.
 RUN_SECONDS: Final = b"0.02"
+# A job that takes longer does not end at all.
+WATCH_SECONDS_MAX: Final = 30.0
 
 # Generic for the type checker only.
 EmptyCall: TypeAlias = "grpc.UnaryUnaryMultiCallable[bytes, bytes]"
@@ -105,7 +107,9 @@ class _Client:
         start = time.perf_counter()
         job_id = self._stub.SubmitJob(request, metadata=self._metadata).job_ids[0]
         watch = self._stub.WatchJobs(
-            manager_pb2.WatchJobsRequest(job_ids=[job_id]), metadata=self._metadata
+            manager_pb2.WatchJobsRequest(job_ids=[job_id]),
+            metadata=self._metadata,
+            timeout=WATCH_SECONDS_MAX,
         )
         seen = 0.0
         try:

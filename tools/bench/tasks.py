@@ -20,6 +20,8 @@ TASKS: Final = 5_000
 TASKS_QUICK: Final = 40
 # The first tasks of a cluster make directories, grow buffers and show that they are short.
 WARM_UP_TASKS: Final = 100
+# An array that takes longer does not end at all.
+WATCH_SECONDS_MAX: Final = 180.0
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
@@ -71,7 +73,7 @@ def wait_ended(
 ) -> manager_pb2.Job:
     """The job once it has ended. Raises BenchError when the watch ends before it."""
     request = manager_pb2.WatchJobsRequest(job_ids=[job_id])
-    watch = stub.WatchJobs(request, metadata=metadata)
+    watch = stub.WatchJobs(request, metadata=metadata, timeout=WATCH_SECONDS_MAX)
     try:
         for answer in watch:
             for job in answer.jobs:
