@@ -118,13 +118,29 @@ class Worker(Server):
     @property
     def host_pid(self) -> int:
         """The task host that holds the directory."""
-        return int((self.directory / "host.lock").read_text())
+        pid = self.find_host()
+        assert pid is not None, self.log
+        return pid
+
+    def find_host(self) -> int | None:
+        """The same, None while there is none: the number in the file may be another's by now."""
+        pid = int((self.directory / "host.lock").read_text() or 0)
+        with suppress(FileNotFoundError, ProcessLookupError):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if b"titan.worker.host" in command and os.fsencode(self.directory) in command:
+                return pid
+        return None
 
     def kill_all(self) -> None:
         """The agent, its host and all its tasks at one blow, as when the machine loses power."""
-        host = self.host_pid
-        os.kill(host, signal.SIGSTOP)
-        family = [*descendants(host), host]
+        self.process.send_signal(signal.SIGSTOP)
+        host = self.find_host()
+        # One that is being started is the agent's child and does not hold the directory yet.
+        hosts = {*descendants(self.pid), *([host] if host else [])}
+        for pid in hosts:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        family = [*hosts, *(task for pid in hosts for task in descendants(pid))]
         self.kill()
         for pid in family:
             with suppress(ProcessLookupError):

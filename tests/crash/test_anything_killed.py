@@ -90,8 +90,10 @@ def kill_repeatedly(cluster: Cluster, accepted: Accepted) -> None:
 
 def kill_host(worker: Worker) -> None:
     """The agent starts another one, unless it is about to already."""
-    with suppress(ProcessLookupError):
-        os.kill(worker.host_pid, signal.SIGKILL)
+    host = worker.find_host()
+    if host is not None:
+        with suppress(ProcessLookupError):
+            os.kill(host, signal.SIGKILL)
 
 
 def check_story(directory: Path, accepted: Accepted, runs: Path) -> None:

@@ -68,7 +68,6 @@ def test_the_environment_is_the_accounts_then_the_exported_then_the_chosen_then_
     assert told.pop(b"TMPDIR")
     assert told.pop(b"VIRTUAL_ENV", b"") == os.environb.get(b"VIRTUAL_ENV", b"")
     assert told.pop(b"TITAN_JOB_ID").isdigit()
-    assert told.pop(b"TITAN_EPOCH").isdigit()
     assert told == {
         b"HOME": os.fsencode(account.pw_dir),
         b"USER": os.fsencode(account.pw_name),
@@ -151,13 +150,14 @@ def test_a_cancelled_job_loses_its_whole_group_after_the_grace(
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     found = [int(pid) for pid in pids.read_text().split()]
     began = time.monotonic()
-    said = shared.ok("cancel", "--grace", "1s", job)
+    said = shared.ok("cancel", "--grace", "2s", job)
     assert said.startswith(f"Cancelling job {job}".encode())
-    view = shared.json("show", job)
+    with shared.client() as client:
+        view = client.show(job)
     assert (view["state"], view["cancel_requested"]) == ("RUNNING", True)
     assert b"RUNNING (cancelling)" in shared.ok("show", job)
     assert shared.titan("wait", job).returncode == 130
-    assert time.monotonic() - began > 0.9, "SIGTERM first, and the grace"
+    assert time.monotonic() - began > 1.9, "SIGTERM first, and the grace"
     assert not any(is_alive(pid) for pid in found)
     view = shared.json("show", job)
     assert (view["state"], view["reason"]) == ("CANCELLED", "CANCELLED")
