@@ -22,12 +22,13 @@ PURE_FILES = [
     "titan/state/cluster.py",
     "titan/scheduler/backfill.py",
     "titan/scheduler/policies/spread.py",
-    "titan/manager/kernel.py",
-    "titan/manager/kernel_ticks.py",
+    "titan/manager/kernel/kernel.py",
+    "titan/manager/kernel/outbox.py",
     "titan/manager/kernel/ticks.py",
-    "titan/manager/outbox.py",
     "titan/worker/core.py",
     "titan/worker/bookkeeping.py",
+    "titan/worker/report_queue.py",
+    "titan/worker/slots.py",
 ]
 IMPURE_FILES = [
     "titan/manager/clock.py",
