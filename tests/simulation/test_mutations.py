@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -47,6 +48,7 @@ start_waiting = Bookkeeping._start_waiting
 host_connected = Core.host_connected
 recover_book = Bookkeeping.__init__
 admit = Core._admit
+reports_taken = Core.reports_taken
 
 
 def connect_without_ends(core: Core, host: HostState) -> Any:
@@ -61,6 +63,10 @@ def recover_without_ends(book: Bookkeeping, recovered: Any = None) -> None:
 def admit_batches_again(core: Core, session: bytes, dispatch_seq: int) -> Any:
     core._dispatch_seq = dispatch_seq - 1
     return admit(core, session, dispatch_seq)
+
+
+def take_without_the_batches(core: Core, call: int, report_seq: int, dispatch_seq: int) -> Any:
+    return reports_taken(core, call, report_seq)
 
 
 def lose_forgetting_the_cancel(desk: Any, attempt: Any, detail: str) -> None:
@@ -93,6 +99,7 @@ MISTAKES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
         (Bookkeeping, "__init__", recover_without_ends),
     ),
     "a batch that comes twice is done twice": ((Core, "_admit", admit_batches_again),),
+    "a late batch brings back what has ended": ((Core, "reports_taken", take_without_the_batches),),
     "whatever a heartbeat does not list was held": (
         (Outbox, "was_held", lambda outbox, attempt, held: True),
     ),
@@ -111,6 +118,9 @@ def run_all() -> None:
         run(plan)
     for seed in range(SEEDS_MAX):
         run(random_plan(seed))
+    late = SCENARIOS["batches come later than those that repeat them"]
+    for seed in range(SEEDS_MAX):
+        run(replace(late, seed=seed))
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

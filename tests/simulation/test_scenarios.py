@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.simulation.cluster import Outcome, run
@@ -49,7 +51,7 @@ SCENARIOS: dict[str, Plan] = {
     ),
     "a host dies with ends that nobody was told": plan(
         [job(300)],
-        [fault(Fault.CUT, 1_100, 5_000), fault(Fault.WORKER_KILLED, 2_000, 500)],
+        [fault(Fault.CUT, 1_100, 1_500), fault(Fault.WORKER_KILLED, 2_000, 1_000)],
     ),
     "a host dies and its task runs on": plan(
         [job(30_000)], [fault(Fault.WORKER_KILLED, 2_000, 500)]
@@ -62,7 +64,16 @@ SCENARIOS: dict[str, Plan] = {
         [job(30_000)], [fault(Fault.MANAGER_KILLED, 5_000, 20_000)]
     ),
     "power fails while records are flushed": plan(
-        [job(10, tasks=40)], [fault(Fault.MANAGER_DIES_IN_CALL, 1_000, 0, detail=n) for n in (1,)]
+        [job(10, tasks=40)],
+        [fault(Fault.MANAGER_DIES_IN_CALL, 1_000 + 200 * i, 0, detail=i) for i in range(8)],
+    ),
+    "batches come late and twice": replace(
+        plan([job(5, 300, tasks=40), job(20, tasks=40)], [], workers=2),
+        doubled_percent=30,
+        late_percent=10,
+    ),
+    "batches come later than those that repeat them": replace(
+        plan([job(5, 300, 2_000, tasks=30)] * 2, [], workers=3, seed=0), late_percent=30
     ),
 }
 

@@ -40,7 +40,6 @@ KINDS = (
     "died in a call of the file system",
     "disk full",
     "duplicate report",
-    "end of a lost attempt counted",
     "ends recovered",
     "host died in a turn",
     "killed",
