@@ -221,7 +221,7 @@ def test_a_task_whose_host_was_killed_is_ended_with_it_and_runs_again(
 
 
 def test_a_manager_that_stood_still_blames_nobody_for_silence(cluster: Cluster, gate: Gate) -> None:
-    manager = cluster.start_manager("--heartbeat-timeout", "1s")
+    manager = cluster.start_manager("--heartbeat-timeout", "2s")
     cluster.start_worker("w1", "--cpus", "2")
     with cluster.client() as client:
         job = client.submit(gate.line("exit 0"), shell=True)
@@ -265,7 +265,7 @@ def test_an_attempt_that_was_given_up_is_adopted_when_its_worker_comes_back_in_t
 def test_a_superseded_attempt_is_stopped_when_its_worker_comes_back(
     cluster: Cluster, gate: Gate
 ) -> None:
-    cluster.start_manager("--heartbeat-timeout", "1s")
+    cluster.start_manager("--heartbeat-timeout", "2s")
     first = cluster.start_worker("w1", "--cpus", "2")
     with cluster.client() as client:
         job = client.submit(gate.line("exit 1"), shell=True)
