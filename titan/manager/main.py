@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -94,6 +95,8 @@ async def _serve(
     start_ns = time.monotonic_ns()
     state = ClusterState()
     records = _replay(journal, state, options.data_directory)
+    # Modules and what was replayed: no search for cycles needs to go through them again.
+    gc.freeze()
     recovery_us = (time.monotonic_ns() - start_ns) // 1000
     settings = Settings(
         heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
