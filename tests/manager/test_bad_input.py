@@ -198,6 +198,15 @@ CALLS: list[tuple[str, str, Callable[[int], Any], grpc.StatusCode, str]] = [
      lambda job: manager_pb2.CancelJobRequest(
          jobs=[Selector(job_id=job, indexes=[Range(start=77, stop=78, step=1)])]),
      NOT_FOUND, "77"),
+    ("cancel of tasks without a step, by the job's name", "CancelJob",
+     lambda _: manager_pb2.CancelJobRequest(
+         jobs=[Selector(name="n", indexes=[Range(start=0, stop=5)])]), INVALID, "FROM-TO"),
+    ("tasks without a step, by the job's name", "GetJobStatus",
+     lambda _: manager_pb2.GetJobStatusRequest(
+         job=Selector(name="n", indexes=[Range(start=0, stop=5)])), INVALID, "FROM-TO"),
+    ("no such task, by the job's name", "GetJobStatus",
+     lambda _: manager_pb2.GetJobStatusRequest(
+         job=Selector(name="n", indexes=[Range(start=77, stop=78, step=1)])), NOT_FOUND, "77"),
     ("output of an unknown job", "StreamOutput",
      lambda _: manager_pb2.StreamOutputRequest(job_id=999), NOT_FOUND, "999"),
     ("output of a task that is none", "StreamOutput",

@@ -15,24 +15,9 @@ RANGES_MAX: Final = 1_000
 
 
 def select_job(state: ClusterState, selector: JobSelector) -> Job:
-    """The one job that is meant. Raises NotFound, InvalidJob."""
-    if selector.name:
-        return _select_by_name(state, selector.name)
-    job_id = selector.job_id
-    if selector.last_of_user:
-        job_id = state.last_job_of.get(selector.last_of_user, 0)
-        if not job_id:
-            raise NotFound(f"{selector.last_of_user} has submitted no job yet")
-    job: Job | None = state.jobs.get(job_id)
-    if job is None:
-        raise NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
-    if len(selector.indexes) > RANGES_MAX:
-        raise InvalidJob(f"at most {RANGES_MAX} ranges of tasks can be chosen at once")
-    for each in selector.indexes:
-        if each.step != 1 or each.start >= each.stop:
-            raise InvalidJob(f"tasks are chosen as FROM-TO, not {tuple(each)}")
-        if not any(_meet(each, wanted) for wanted in job.array or (IndexRange(0, 1),)):
-            raise NotFound(f"job {job_id} has no task {job_id}.{each.start}")
+    """The one job that is meant, with tasks that it has. Raises NotFound, InvalidJob."""
+    job = _select_whole(state, selector)
+    _check_indexes(job, selector.indexes)
     return job
 
 
@@ -51,6 +36,30 @@ def matches(job: Job, wanted: JobFilter) -> bool:
         and (not wanted.name or job.name == wanted.name)
         and (not wanted.states or job.state in wanted.states)
     )
+
+
+def _select_whole(state: ClusterState, selector: JobSelector) -> Job:
+    if selector.name:
+        return _select_by_name(state, selector.name)
+    job_id = selector.job_id
+    if selector.last_of_user:
+        job_id = state.last_job_of.get(selector.last_of_user, 0)
+        if not job_id:
+            raise NotFound(f"{selector.last_of_user} has submitted no job yet")
+    job: Job | None = state.jobs.get(job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
+    return job
+
+
+def _check_indexes(job: Job, indexes: tuple[IndexRange, ...]) -> None:
+    if len(indexes) > RANGES_MAX:
+        raise InvalidJob(f"at most {RANGES_MAX} ranges of tasks can be chosen at once")
+    for each in indexes:
+        if each.step != 1 or each.start >= each.stop:
+            raise InvalidJob(f"tasks are chosen as FROM-TO, not {tuple(each)}")
+        if not any(_meet(each, wanted) for wanted in job.array or (IndexRange(0, 1),)):
+            raise NotFound(f"job {job.job_id} has no task {job.job_id}.{each.start}")
 
 
 def _meet(span: IndexRange, wanted: IndexRange) -> bool:
