@@ -28,14 +28,19 @@ def _explain(state: ClusterState, demand: Resources) -> str:
         worker for worker in state.workers.values() if worker.state is not WorkerState.DEREGISTERED
     ]
     if not workers:
-        return "no worker has registered yet"
+        return "there is no worker; start one with `titan worker`"
     large_enough = [worker for worker in workers if demand.fits_in(worker.capacity)]
     if not large_enough:
         lacks = "; ".join(_lacks(workers, demand)) or "none has all that it asks for at once"
         return f"no worker is large enough for it, even when empty: {lacks}"
     healthy = [worker for worker in large_enough if worker.state is WorkerState.HEALTHY]
     if not healthy:
-        return f"the {len(large_enough)} workers that could take it are not healthy"
+        which = (
+            f"worker {large_enough[0].name}, which could take it, is"
+            if len(large_enough) == 1
+            else f"the {len(large_enough)} workers that could take it are"
+        )
+        return f"{which} not healthy"
     if any(worker.has_room(demand) for worker in healthy):
         return "it is next to be placed"
     return f"room: 0 of {len(workers)} workers can take it now"
