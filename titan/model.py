@@ -161,6 +161,59 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
+class StopMode(IntEnum):
+    """How an attempt is stopped."""
+
+    CANCEL = 1
+    """Not started: dropped. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
+    RECALL = 2
+    """Not started: dropped and RECALLED. Running: let be."""
+
+
+class Stop(NamedTuple):
+    """An attempt that a worker should give up."""
+
+    key: AttemptKey
+    mode: StopMode
+    grace_ms: int
+
+
+class HeldState(IntEnum):
+    """What a task host does with an attempt that it answers for."""
+
+    QUEUED = 1
+    RUNNING = 2
+    ENDED = 3
+    """Over, and the report of it not acknowledged."""
+
+
+class HeldAttempt(NamedTuple):
+    """An attempt that a task host answers for."""
+
+    key: AttemptKey
+    state: HeldState
+    start_us: int
+    """0: not started."""
+
+
+class Held(NamedTuple):
+    """All that a task host answers for; true after that batch, with every report up to that."""
+
+    attempts: tuple[HeldAttempt, ...]
+    dispatch_seq: int
+    report_seq: int
+
+
+class ReportKind(IntEnum):
+    """What a report of a task host tells."""
+
+    STARTED = 1
+    ENDED = 2
+    """With a start when it ran: one that was not told before is told by it."""
+    RECALLED = 3
+    """Not started and never will be."""
+
+
 class IndexRange(NamedTuple):
     """The indexes start, start+step, … below stop; as `range`."""
 

@@ -21,28 +21,29 @@ from titan.manager.kernel.commands import (
     Command,
     DeregisterWorker,
     Heartbeat,
-    Held,
-    HeldAttempt,
-    HeldState,
     JobFilter,
     JobSelector,
     NewJob,
     Registered,
     RegisterWorker,
     Report,
-    ReportKind,
     ReportTasks,
     SubmitJobs,
     Submitted,
     Variables,
 )
-from titan.manager.kernel.outbox import STOP_CANCEL, Batch, Outbox, key_of
+from titan.manager.kernel.outbox import Batch, Outbox, key_of
 from titan.model import (
     AttemptKey,
+    Held,
+    HeldAttempt,
+    HeldState,
     IndexRange,
     Reason,
+    ReportKind,
     Resources,
     State,
+    StopMode,
     WorkerState,
     named_resources,
 )
@@ -465,7 +466,7 @@ class FakeHost:
         dispatch_seq: int,
         starts: list[tuple[AttemptKey, int]],
         slots: dict[int, int],
-        stops: list[tuple[AttemptKey, int]],
+        stops: list[tuple[AttemptKey, StopMode]],
     ) -> None:
         """The same, of what was copied from a batch."""
         if dispatch_seq <= self.dispatch_seq:
@@ -502,12 +503,12 @@ class FakeHost:
                 return
         elif not self.held[key][0]:
             self._lower(self.held.pop(key)[1])
-        elif mode == STOP_CANCEL:
+        elif mode == StopMode.CANCEL:
             self.end(key, State.CANCELLED, reason=Reason.CANCELLED, exit_code=-1, signal=15)
             return
         else:
             return
-        if mode == STOP_CANCEL:
+        if mode == StopMode.CANCEL:
             end_us = self.rig.now_us
             self._say(
                 key, ReportKind.ENDED, state=State.CANCELLED, reason=Reason.CANCELLED, end_us=end_us

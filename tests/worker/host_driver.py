@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.worker import builders
-from titan.model import AttemptKey
+from titan.model import AttemptKey, ReportKind, Stop, StopMode
 from titan.worker import directory, protocol
-from titan.worker.messages import Launch, Report, ReportKind, StartBatch, Stop, StopMode
+from titan.worker.messages import Launch, Report, StartBatch
 from titan.worker.spawn import output_path
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.worker.builders import batch, key, launch
-from titan.model import Reason, State
+from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
 from titan.worker.bookkeeping import (
     Action,
     Bookkeeping,
@@ -14,7 +14,7 @@ from titan.worker.bookkeeping import (
     Spawn,
     StartGraceTimer,
 )
-from titan.worker.messages import Exit, HeldAttempt, HeldState, Report, ReportKind, Stop, StopMode
+from titan.worker.messages import Exit, Report
 from titan.worker.records import (
     AcknowledgedRecord,
     ClusterRecord,

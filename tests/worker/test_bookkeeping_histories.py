@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.worker.builders import batch, key, launch
-from titan.model import AttemptKey
+from titan.model import AttemptKey, ReportKind, Stop, StopMode
 from titan.worker.bookkeeping import Action, Bookkeeping, Emit, Journal, Left, Signal, Spawn
-from titan.worker.messages import Exit, Report, ReportKind, Stop, StopMode
+from titan.worker.messages import Exit, Report
 from titan.worker.records import Record, recover
 from titan.worker.signals import SIGKILL
 

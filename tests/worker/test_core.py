@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from tests.worker.builders import batch, key, launch
-from titan.model import Reason, State
+from titan.model import Held, HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
 from titan.worker.actions import (
     Action,
     BeatEvery,
@@ -33,15 +33,7 @@ from titan.worker.core import (
     HostState,
     Verdict,
 )
-from titan.worker.messages import (
-    Held,
-    HeldAttempt,
-    HeldState,
-    Report,
-    ReportKind,
-    Stop,
-    StopMode,
-)
+from titan.worker.messages import Report
 from titan.worker.report_queue import BATCH_REPORTS_MAX
 
 A = TypeVar("A", bound=Action)

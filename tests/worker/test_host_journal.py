@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.worker.builders import key
-from titan.model import Reason, State
+from titan.model import Reason, ReportKind, State
 from titan.worker import host_journal
 from titan.worker.host_journal import Entry, Header, HostJournal, JournalError, read
-from titan.worker.messages import Report, ReportKind
+from titan.worker.messages import Report
 from titan.worker.records import (
     AcknowledgedRecord,
     ClusterRecord,

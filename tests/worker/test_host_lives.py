@@ -12,9 +12,8 @@ import pytest
 
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running
-from titan.model import State
+from titan.model import HeldState, ReportKind, State
 from titan.worker import directory, host_journal, protocol
-from titan.worker.messages import HeldState, ReportKind
 from titan.worker.records import EndRecord, ProcessRecord, recover
 
 

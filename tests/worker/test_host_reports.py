@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver
-from titan.worker.messages import ReportKind
+from titan.model import ReportKind
 
 
 def test_a_start_is_told_before_its_end_is_near(host: HostDriver) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from tests.worker import builders
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
-from titan.model import Reason, State
-from titan.worker.messages import ReportKind, StopMode
+from titan.model import Reason, ReportKind, State, StopMode
 
 # Prints its arguments, one a line, as Python writes bytes.
 SHOW_ARGUMENTS = "import os, sys; print(*map(os.fsencode, sys.argv[1:]), sep='\\n')"

@@ -8,9 +8,9 @@ import msgpack
 import pytest
 
 from tests.worker.builders import batch, key, launch
-from titan.model import Reason, State
+from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
 from titan.worker import protocol
-from titan.worker.messages import HeldAttempt, HeldState, Report, ReportKind, Stop, StopMode
+from titan.worker.messages import Report
 
 REPORT = Report(
     *(7, ReportKind.ENDED, key(index=3), State.FAILED, Reason.SIGNAL, None, 11),

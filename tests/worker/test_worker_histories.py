@@ -16,11 +16,11 @@ from typing import TypeAlias
 import pytest
 
 from tests.worker.builders import batch, key, launch
-from titan.model import AttemptKey
+from titan.model import AttemptKey, Held, ReportKind, Stop, StopMode
 from titan.worker import actions, bookkeeping
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.core import Core, Failure, HostState, Verdict
-from titan.worker.messages import Exit, Held, Report, ReportKind, Stop, StopMode
+from titan.worker.messages import Exit, Report
 from titan.worker.records import Record, recover
 
 Call: TypeAlias = actions.Register | actions.SendReports | actions.SendHeartbeat

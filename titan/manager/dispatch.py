@@ -13,8 +13,9 @@ from typing import Final
 import grpc
 import grpc.aio
 
-from titan.manager.kernel.outbox import STOP_RECALL, Batch, Outbox
+from titan.manager.kernel.outbox import Batch, Outbox
 from titan.manager.shell import Shell
+from titan.model import StopMode
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc, types_pb2
@@ -136,7 +137,7 @@ def stop_request_of(session: bytes, batch: Batch) -> task_pb2.StopTaskRequest:
     """The message of a batch of stops."""
     request = task_pb2.StopTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
     for stop in batch.stops:
-        recall = stop.mode == STOP_RECALL
+        recall = stop.mode is StopMode.RECALL
         request.stops.add(
             key=types_pb2.AttemptKey(**stop.key._asdict()),
             mode=task_pb2.STOP_RECALL if recall else task_pb2.STOP_CANCEL,

@@ -9,8 +9,12 @@ from titan.errors import InvalidJob
 from titan.manager.kernel import commands
 from titan.model import (
     AttemptKey,
+    Held,
+    HeldAttempt,
+    HeldState,
     IndexRange,
     Reason,
+    ReportKind,
     Resources,
     State,
     named_resources,
@@ -116,16 +120,16 @@ def register_command(
     )
 
 
-def held_of(message: worker_pb2.Held) -> commands.Held:
+def held_of(message: worker_pb2.Held) -> Held:
     """What a task host holds. Raises InvalidJob."""
     try:
         attempts = tuple(
-            commands.HeldAttempt(_key(each.key), commands.HeldState(each.state), each.start_us)
+            HeldAttempt(_key(each.key), HeldState(each.state), each.start_us)
             for each in message.attempts
         )
     except ValueError as error:
         raise InvalidJob(f"an attempt is held in no known state: {error}") from error
-    return commands.Held(attempts, message.dispatch_seq, message.report_seq)
+    return Held(attempts, message.dispatch_seq, message.report_seq)
 
 
 def report_command(request: worker_pb2.ReportTaskStatusRequest) -> commands.ReportTasks:
@@ -145,7 +149,7 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
     kind = _KINDS.get(message.kind)
     if kind is None:
         raise InvalidJob("a report of no known kind")
-    if kind is not commands.ReportKind.ENDED:
+    if kind is not ReportKind.ENDED:
         return commands.Report(message.seq, _key(message.key), kind, start_us=message.start_us)
     state, reason = _ENDS.get(message.state), _REASONS.get(message.reason)
     if state is None or reason is None:
@@ -170,7 +174,7 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
     )
 
 
-_KINDS = {kind.value: kind for kind in commands.ReportKind}
+_KINDS = {kind.value: kind for kind in ReportKind}
 _ENDS = {state.value: state for state in (State.COMPLETED, State.FAILED, State.CANCELLED)}
 _REASONS = {reason.value: reason for reason in Reason}
 

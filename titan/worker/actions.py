@@ -8,7 +8,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from titan.worker.messages import Held, Report, StartBatch, Stop
+from titan.model import Held, Stop
+from titan.worker.messages import Report, StartBatch
 
 
 class Level(IntEnum):

@@ -16,14 +16,14 @@ from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never
 
-from titan.model import AttemptKey, Resources
+from titan.model import AttemptKey, HeldAttempt, Resources, Stop
 from titan.rpc.v1 import types_pb2, worker_pb2
 from titan.worker import actions, directory, node, protocol, translate
 from titan.worker.actions import Action
 from titan.worker.core import Core, Failure, HostState, Verdict
 from titan.worker.host_process import HostConnection, HostError, HostProcess, WrongVersion
 from titan.worker.manager_link import CallFailed, ManagerLink
-from titan.worker.messages import HeldAttempt, StartBatch, Stop
+from titan.worker.messages import StartBatch
 
 LEAVE_GRACE_MS: Final = 10_000
 # After the tasks are gone: for the last reports and the good-bye.

@@ -22,20 +22,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from titan.model import AttemptKey, Reason, State
-from titan.worker import signals
-from titan.worker.messages import (
-    Environment,
-    Exit,
+from titan.model import (
+    AttemptKey,
     HeldAttempt,
     HeldState,
-    Launch,
-    Report,
+    Reason,
     ReportKind,
-    StartBatch,
+    State,
     Stop,
     StopMode,
 )
+from titan.worker import signals
+from titan.worker.messages import Environment, Exit, Launch, Report, StartBatch
 from titan.worker.records import (
     AcknowledgedRecord,
     ClusterRecord,

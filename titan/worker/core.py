@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Final
 
-from titan.model import AttemptKey
+from titan.model import AttemptKey, Held, HeldAttempt, HeldState, ReportKind, Stop
 from titan.worker.actions import (
     Action,
     BeatEvery,
@@ -40,16 +40,7 @@ from titan.worker.actions import (
     SendHeartbeat,
     SendReports,
 )
-from titan.worker.messages import (
-    Held,
-    HeldAttempt,
-    HeldState,
-    Report,
-    ReportKind,
-    Start,
-    StartBatch,
-    Stop,
-)
+from titan.worker.messages import Report, Start, StartBatch
 from titan.worker.report_queue import ReportQueue
 
 RETRY_FIRST_US: Final = 100_000

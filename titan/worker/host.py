@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from titan import logs
-from titan.model import AttemptKey
+from titan.model import AttemptKey, ReportKind
 from titan.worker import bookkeeping, directory, host_journal, processes, protocol
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.children import Children
 from titan.worker.host_link import HostLink
 from titan.worker.host_recovery import take_over
-from titan.worker.messages import Environment, Report, ReportKind
+from titan.worker.messages import Environment, Report
 from titan.worker.spawn import LaunchError
 
 # With nothing to keep, the host waits so long for an agent that is being restarted.

@@ -8,10 +8,9 @@ number's meaning never changes.
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
-from titan.model import AttemptKey, Reason, State
+from titan.model import AttemptKey, Reason, ReportKind, State
 
 Variables: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Environment variables as (name, value), the last of a name wins."""
@@ -60,59 +59,6 @@ class StartBatch(NamedTuple):
     starts: tuple[Start, ...]
     slots: tuple[tuple[int, int], ...]
     """(class id, slots) for each class in the batch."""
-
-
-class StopMode(IntEnum):
-    """How an attempt is stopped."""
-
-    CANCEL = 1
-    """Not started: dropped. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
-    RECALL = 2
-    """Not started: dropped and RECALLED. Running: let be."""
-
-
-class Stop(NamedTuple):
-    """One attempt to stop."""
-
-    key: AttemptKey
-    mode: StopMode
-    grace_ms: int
-
-
-class HeldState(IntEnum):
-    """Where an attempt on this worker is."""
-
-    QUEUED = 1
-    RUNNING = 2
-    ENDED = 3
-    """Over, and the report of it not acknowledged."""
-
-
-class HeldAttempt(NamedTuple):
-    """An attempt this worker answers for."""
-
-    key: AttemptKey
-    state: HeldState
-    start_us: int
-    """0: not started."""
-
-
-class Held(NamedTuple):
-    """All attempts held; true after batch `dispatch_seq` and report `report_seq`."""
-
-    attempts: tuple[HeldAttempt, ...]
-    dispatch_seq: int
-    report_seq: int
-
-
-class ReportKind(IntEnum):
-    """What a report tells."""
-
-    STARTED = 1
-    ENDED = 2
-    """With start_us when it ran: a start that was not told before is told by it."""
-    RECALLED = 3
-    """Not started and never will be."""
 
 
 class Report(NamedTuple):

@@ -21,19 +21,17 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
 
-from titan.model import AttemptKey, Reason, State
-from titan.worker.messages import (
-    Environment,
+from titan.model import (
+    AttemptKey,
     HeldAttempt,
     HeldState,
-    Launch,
-    Report,
+    Reason,
     ReportKind,
-    Start,
-    StartBatch,
+    State,
     Stop,
     StopMode,
 )
+from titan.worker.messages import Environment, Launch, Report, Start, StartBatch
 
 VERSION_MAJOR: Final = 1
 VERSION_MINOR: Final = 0

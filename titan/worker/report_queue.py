@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from titan.worker.messages import Report, ReportKind
+from titan.model import ReportKind
+from titan.worker.messages import Report
 
 # A batch is acknowledged as a whole: larger ones gain little and delay the first end in them.
 BATCH_REPORTS_MAX: Final = 1_000

@@ -11,12 +11,12 @@ from typing import Any, Final, Protocol
 import grpc
 import grpc.aio
 
-from titan.model import AttemptKey
+from titan.model import AttemptKey, HeldAttempt, HeldState, Stop
 from titan.rpc import access
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker import translate
 from titan.worker.core import Verdict
-from titan.worker.messages import HeldAttempt, HeldState, StartBatch, Stop
+from titan.worker.messages import StartBatch
 from titan.worker.output import OutputFile
 
 # How often a followed file is looked at: what is written is seen within it.

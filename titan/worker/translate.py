@@ -5,20 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, cast
 
-from titan.model import AttemptKey
+from titan.model import AttemptKey, Held, Stop, StopMode
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.worker import actions
-from titan.worker.messages import (
-    Environment,
-    Held,
-    Launch,
-    Report,
-    Start,
-    StartBatch,
-    Stop,
-    StopMode,
-    Variables,
-)
+from titan.worker.messages import Environment, Launch, Report, Start, StartBatch, Variables
 from titan.worker.node import Statistics
 
 

@@ -15,7 +15,7 @@ import wal
 from titan import events as ev
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel import commands as cmd
-from titan.model import AttemptKey, IndexRange, Reason, Resources, State
+from titan.model import AttemptKey, Held, IndexRange, Reason, ReportKind, Resources, State
 from titan.state.cluster import ClusterState
 
 WORKERS: Final = 20
@@ -72,7 +72,7 @@ class _History:
                 self._report(number)
             if turn % 200 == 0:
                 for session in self._sessions:
-                    self._decide(cmd.Heartbeat(session=session, held=cmd.Held((), 0, 0)))
+                    self._decide(cmd.Heartbeat(session=session, held=Held((), 0, 0)))
                 self._kernel.tick(self._now_us, self._now_us)
             self._kernel.schedule(self._now_us)
             self._kernel.take_ready_outboxes()
@@ -98,7 +98,7 @@ class _History:
                 version="0",
                 output_directory=b"/var/lib/titan/worker/output",
                 cluster_id=b"",
-                held=cmd.Held((), 0, 0),
+                held=Held((), 0, 0),
                 acknowledged_seq=0,
                 new_worker_id=b"",
                 session=self._sessions[number],
@@ -149,7 +149,7 @@ class _History:
             seq += 1
             if attempt.state is State.SCHEDULED and self._random.random() < 0.5:
                 start_us = self._now_us
-                reports.append(cmd.Report(seq, key, cmd.ReportKind.STARTED, start_us=start_us))
+                reports.append(cmd.Report(seq, key, ReportKind.STARTED, start_us=start_us))
             else:
                 reports.append(self._end(seq, key, attempt.start_us))
         if reports:
@@ -168,7 +168,7 @@ class _History:
         return cmd.Report(
             seq,
             key,
-            cmd.ReportKind.ENDED,
+            ReportKind.ENDED,
             State.FAILED if fails else State.COMPLETED,
             Reason.EXIT,
             1 if fails else 0,

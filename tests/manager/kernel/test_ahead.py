@@ -6,8 +6,8 @@ import pytest
 
 from tests.manager.builders import START_US, FakeHost, Rig, new_job, only, prove_short
 from titan import events as ev
-from titan.manager.kernel.outbox import STOP_RECALL, Stop, key_of
-from titan.model import State
+from titan.manager.kernel.outbox import key_of
+from titan.model import State, Stop, StopMode
 from titan.scheduler.queue import AHEAD_TASKS_MAX, ahead_depth
 
 WAIT_US = 200_000
@@ -121,7 +121,7 @@ def test_an_ahead_attempt_is_asked_back_after_200_ms_when_another_worker_has_roo
     assert only(rig.tick(1), ev.RecallRequested) == [ev.RecallRequested(array, 1, 1)]
     batch = host.next_batch()
     assert batch is not None
-    assert batch.stops == [Stop(host.key_of(array, 1), STOP_RECALL, 0)]
+    assert batch.stops == [Stop(host.key_of(array, 1), StopMode.RECALL, 0)]
     assert rig.task_state(array, 1) is State.SCHEDULED, "a wish, no more"
     assert only(rig.tick(WAIT_US), ev.RecallRequested) == [], "it is asked once"
     host.receive(batch)
@@ -233,7 +233,7 @@ def test_a_slot_that_never_reached_the_worker_is_not_lost_for_those_ahead(how: s
     else:
         attempt = rig.state.get_job(unlucky).active[0]
         assert host.outbox is not None
-        host.outbox.want_stop(key_of(rig.state, attempt), STOP_RECALL, 0)
+        host.outbox.want_stop(key_of(rig.state, attempt), StopMode.RECALL, 0)
     host.receive_all()
     host.send_reports()
     assert not rig.state.get_job(array).active[1].ahead, "it has the slot now"

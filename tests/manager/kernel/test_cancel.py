@@ -7,8 +7,7 @@ import pytest
 from tests.manager.builders import Rig, check_refused, new_job
 from titan.errors import InvalidJob, NotFound, TitanError
 from titan.manager.kernel.commands import CancelJobs, JobFilter, JobSelector
-from titan.manager.kernel.outbox import STOP_CANCEL, Stop
-from titan.model import IndexRange, State
+from titan.model import IndexRange, State, Stop, StopMode
 
 
 def cancel(
@@ -86,7 +85,7 @@ def test_a_running_task_is_stopped_with_grace_and_holds_its_room_until_it_is_gon
     assert rig.schedule() == []
     batch = host.next_batch()
     assert batch is not None
-    assert batch.stops == [Stop(key, STOP_CANCEL, 700)]
+    assert batch.stops == [Stop(key, StopMode.CANCEL, 700)]
     host.receive(batch)
     host.send_reports()
     assert rig.task_state(1) is State.CANCELLED
@@ -102,7 +101,7 @@ def test_asking_again_changes_the_grace() -> None:
     rig.cancel(1, grace_ms=0)
     batch = host.next_batch()
     assert batch is not None
-    assert batch.stops == [Stop(key, STOP_CANCEL, 0)]
+    assert batch.stops == [Stop(key, StopMode.CANCEL, 0)]
 
 
 def test_a_start_that_was_not_sent_is_not_sent_any_more() -> None:

@@ -28,16 +28,14 @@ from tests.manager.builders import (
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel.commands import (
     CancelJobs,
-    Held,
     JobFilter,
     JobSelector,
     NewJob,
     Report,
-    ReportKind,
     ReportTasks,
 )
 from titan.manager.kernel.outbox import key_of
-from titan.model import AttemptKey, Reason, Resources, State, WorkerState
+from titan.model import AttemptKey, Held, Reason, ReportKind, Resources, State, WorkerState
 
 WORKERS = st.integers(0, 3)
 CAPACITIES = [

@@ -6,17 +6,8 @@ import pytest
 
 from tests.manager.builders import FakeHost, Rig, new_job, prove_short
 from titan.manager.kernel import outbox as limits
-from titan.manager.kernel.commands import Held
-from titan.manager.kernel.outbox import (
-    BATCH_BYTES_MAX,
-    BATCH_TASKS_MAX,
-    STOP_CANCEL,
-    STOP_RECALL,
-    Batch,
-    Outbox,
-    Stop,
-)
-from titan.model import AttemptKey, State
+from titan.manager.kernel.outbox import BATCH_BYTES_MAX, BATCH_TASKS_MAX, Batch, Outbox
+from titan.model import AttemptKey, Held, State, Stop, StopMode
 
 
 def outbox_of(host: FakeHost) -> Outbox:
@@ -125,7 +116,7 @@ def test_a_failed_start_that_was_asked_back_meanwhile_does_not_go_again() -> Non
     asked = rig.state.get_job(4).active[0]
     assert asked.recall_requested
     outbox_of(host).failed(batch, rig.state)
-    assert [stop.mode for stop in batch_of(host).stops] == [STOP_RECALL]
+    assert [stop.mode for stop in batch_of(host).stops] == [StopMode.RECALL]
     again = outbox_of(host)._starts
     assert (4, 0) not in again
     assert (4, 1) in again
@@ -165,7 +156,7 @@ def test_a_stop_drops_a_start_that_was_not_sent() -> None:
     rig.schedule()
     rig.cancel(1, grace_ms=5)
     batch = batch_of(host)
-    assert (batch.starts, batch.stops) == ([], [Stop(key(1), STOP_CANCEL, 5)])
+    assert (batch.starts, batch.stops) == ([], [Stop(key(1), StopMode.CANCEL, 5)])
     outbox_of(host).acknowledged(batch)
     assert host.next_batch() is None
 
@@ -189,27 +180,30 @@ def test_stops_go_before_starts() -> None:
 def test_the_last_cancel_outweighs_a_recall_and_an_earlier_cancel() -> None:
     rig = Rig()
     box = outbox_of(rig.worker())
-    box.want_stop(key(1), STOP_RECALL, 0)
-    box.want_stop(key(1), STOP_CANCEL, 900)
-    box.want_stop(key(1), STOP_RECALL, 0)
-    box.want_stop(key(1), STOP_CANCEL, 100)
+    box.want_stop(key(1), StopMode.RECALL, 0)
+    box.want_stop(key(1), StopMode.CANCEL, 900)
+    box.want_stop(key(1), StopMode.RECALL, 0)
+    box.want_stop(key(1), StopMode.CANCEL, 100)
     batch = box.next_batch(rig.state)
     assert batch is not None
-    assert batch.stops == [Stop(key(1), STOP_CANCEL, 100)]
+    assert batch.stops == [Stop(key(1), StopMode.CANCEL, 100)]
 
 
 def test_a_failed_stop_goes_again_but_not_over_a_later_one() -> None:
     rig = Rig()
     box = outbox_of(rig.worker())
-    box.want_stop(key(1), STOP_CANCEL, 900)
-    box.want_stop(key(2), STOP_CANCEL, 900)
+    box.want_stop(key(1), StopMode.CANCEL, 900)
+    box.want_stop(key(2), StopMode.CANCEL, 900)
     batch = box.next_batch(rig.state)
     assert batch is not None
-    box.want_stop(key(1), STOP_CANCEL, 0)
+    box.want_stop(key(1), StopMode.CANCEL, 0)
     box.failed(batch, rig.state)
     again = box.next_batch(rig.state)
     assert again is not None
-    assert sorted(again.stops) == [Stop(key(1), STOP_CANCEL, 0), Stop(key(2), STOP_CANCEL, 900)]
+    assert sorted(again.stops) == [
+        Stop(key(1), StopMode.CANCEL, 0),
+        Stop(key(2), StopMode.CANCEL, 900),
+    ]
 
 
 def test_a_failed_stop_of_what_has_ended_meanwhile_does_not_go_again() -> None:
@@ -239,7 +233,7 @@ def test_a_batch_takes_no_more_stops_than_its_limit() -> None:
     rig = Rig(checks=False)
     host = rig.worker()
     for number in range(1, 1202):
-        outbox_of(host).want_stop(key(number), STOP_CANCEL, 0)
+        outbox_of(host).want_stop(key(number), StopMode.CANCEL, 0)
     assert [len(each.stops) for each in host.receive_all()] == [BATCH_TASKS_MAX, 201]
 
 

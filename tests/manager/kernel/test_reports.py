@@ -22,9 +22,8 @@ from tests.manager.builders import (
 )
 from titan import events as ev
 from titan.errors import Refused
-from titan.manager.kernel.commands import Report, ReportKind, ReportTasks
-from titan.manager.kernel.outbox import STOP_CANCEL, Stop
-from titan.model import AttemptKey, Reason, State
+from titan.manager.kernel.commands import Report, ReportTasks
+from titan.model import AttemptKey, Reason, ReportKind, State, Stop, StopMode
 from titan.state import digest
 
 STARTED, ENDED, RECALLED = ReportKind.STARTED, ReportKind.ENDED, ReportKind.RECALLED
@@ -198,7 +197,7 @@ def test_a_report_means_what_the_table_says(
         assert digest(scene.rig.state) == before
     else:
         assert [type(each) for each in events] == [expected]
-    wanted = [Stop(scene.key, STOP_CANCEL, 0)] if expected == ONE_STOP else []
+    wanted = [Stop(scene.key, StopMode.CANCEL, 0)] if expected == ONE_STOP else []
     assert stops == wanted, "invariant 3: what counts no more is stopped on contact"
     if task_state is not None:
         assert scene.rig.task_state(scene.job_id) is task_state

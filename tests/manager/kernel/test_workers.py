@@ -20,16 +20,20 @@ from tests.manager.builders import (
 )
 from titan import events as ev
 from titan.errors import InvalidJob, Refused
-from titan.manager.kernel.commands import (
-    DeregisterWorker,
-    Heartbeat,
+from titan.manager.kernel.commands import DeregisterWorker, Heartbeat
+from titan.model import (
+    AttemptKey,
     Held,
     HeldAttempt,
     HeldState,
+    Reason,
     ReportKind,
+    Resources,
+    State,
+    Stop,
+    StopMode,
+    WorkerState,
 )
-from titan.manager.kernel.outbox import STOP_CANCEL, STOP_RECALL, Stop
-from titan.model import AttemptKey, Reason, Resources, State, WorkerState
 
 
 def state_of(host: FakeHost) -> WorkerState:
@@ -234,7 +238,7 @@ def test_a_superseded_survivor_is_stopped_invariant_3() -> None:
     rig.start_here(other, job_id)
     host.register()
     (batch,) = host.receive_all()
-    assert batch.stops == [Stop(old, STOP_CANCEL, 0)]
+    assert batch.stops == [Stop(old, StopMode.CANCEL, 0)]
     host.send_reports()
     assert host.held == {}
     assert rig.task_state(job_id) is State.RUNNING
@@ -252,7 +256,7 @@ def test_a_survivor_that_only_waits_is_not_adopted_but_taken_back() -> None:
     rig.tick(TIMEOUT_US)
     key = host_key(rig, job_id)
     host.register(held=Held((HeldAttempt(key, HeldState.QUEUED, 0),), 0, 0))
-    assert next_stops(host) == [Stop(key, STOP_CANCEL, 0)]
+    assert next_stops(host) == [Stop(key, StopMode.CANCEL, 0)]
     assert rig.task_state(job_id) is State.PENDING
 
 
@@ -346,12 +350,12 @@ def test_cancels_and_recalls_are_told_again_after_a_reconnection() -> None:
     job_id = running(rig, host)
     rig.cancel(job_id, grace_ms=700)
     key = host.key_of(job_id)
-    assert next_stops(host) == [Stop(key, STOP_CANCEL, 700)]
+    assert next_stops(host) == [Stop(key, StopMode.CANCEL, 700)]
     host.register()
-    assert next_stops(host) == [Stop(key, STOP_CANCEL, 700)]
+    assert next_stops(host) == [Stop(key, StopMode.CANCEL, 700)]
     rig.restart()
     host.register()
-    assert next_stops(host) == [Stop(key, STOP_CANCEL, 700)]
+    assert next_stops(host) == [Stop(key, StopMode.CANCEL, 700)]
 
 
 def test_an_older_registration_is_refused() -> None:
@@ -512,7 +516,7 @@ def test_what_has_ended_and_runs_again_is_stopped_invariant_3() -> None:
     assert host.running == [key]
     host.send_reports()
     host.heartbeat()
-    assert next_stops(host) == [Stop(key, STOP_CANCEL, 0)]
+    assert next_stops(host) == [Stop(key, StopMode.CANCEL, 0)]
     assert rig.task_state(job_id) is State.COMPLETED
 
 
@@ -521,7 +525,7 @@ def test_a_stray_in_a_list_is_stopped() -> None:
     host = rig.worker()
     key = host_key(rig, 77)
     host.heartbeat(Held((HeldAttempt(key, HeldState.RUNNING, START_US),), 0, 0))
-    assert next_stops(host) == [Stop(key, STOP_CANCEL, 0)]
+    assert next_stops(host) == [Stop(key, StopMode.CANCEL, 0)]
 
 
 # Who is who --------------------------------------------------------------------------------
@@ -653,6 +657,6 @@ def test_a_recall_is_told_again_to_whom_reconnects() -> None:
     rig.worker(1)
     rig.tick(200_000)
     key = host.key_of(array, 1)
-    assert next_stops(host) == [Stop(key, STOP_RECALL, 0)]
+    assert next_stops(host) == [Stop(key, StopMode.RECALL, 0)]
     host.register()
-    assert next_stops(host) == [Stop(key, STOP_RECALL, 0)]
+    assert next_stops(host) == [Stop(key, StopMode.RECALL, 0)]

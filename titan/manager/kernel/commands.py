@@ -6,10 +6,18 @@ Random choices (ids, sessions) are drawn by the shell and come in with the comma
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
-from titan.model import TASK_ENDS, AttemptKey, IndexRange, Reason, Resources, State
+from titan.model import (
+    TASK_ENDS,
+    AttemptKey,
+    Held,
+    IndexRange,
+    Reason,
+    ReportKind,
+    Resources,
+    State,
+)
 
 Variables = tuple[tuple[bytes, bytes], ...]
 
@@ -90,30 +98,6 @@ class Cancelled(NamedTuple):
     already_ended: list[int]
 
 
-class HeldState(IntEnum):
-    """What a task host does with an attempt that it holds."""
-
-    QUEUED = 1
-    RUNNING = 2
-    ENDED = 3
-
-
-class HeldAttempt(NamedTuple):
-    """An attempt that a task host holds; `start_us` when it runs or ran."""
-
-    key: AttemptKey
-    state: HeldState
-    start_us: int
-
-
-class Held(NamedTuple):
-    """All that a task host holds: true after that batch, with every event up to that."""
-
-    attempts: tuple[HeldAttempt, ...]
-    dispatch_seq: int
-    report_seq: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterWorker:
     """A worker calls in. `new_worker_id` and `session` are the shell's random choices."""
@@ -156,14 +140,6 @@ class DeregisterWorker:
     """A worker takes its leave."""
 
     session: bytes
-
-
-class ReportKind(IntEnum):
-    """What a task host says of an attempt."""
-
-    STARTED = 1
-    ENDED = 2
-    RECALLED = 3
 
 
 class Report(NamedTuple):

@@ -14,8 +14,8 @@ from typing import Final
 
 from titan import events as ev
 from titan.manager.kernel.commands import Report
-from titan.manager.kernel.outbox import STOP_CANCEL, STOP_RECALL, Outbox, key_of
-from titan.model import AttemptKey, Reason, State
+from titan.manager.kernel.outbox import Outbox, key_of
+from titan.model import AttemptKey, Reason, State, StopMode
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
@@ -144,12 +144,12 @@ class Desk:
         """Tells the worker of a cancel or of a recall that has been written down."""
         outbox = self.outboxes.get(attempt.worker)
         if outbox is not None:
-            mode = STOP_CANCEL if attempt.cancel_requested else STOP_RECALL
+            mode = StopMode.CANCEL if attempt.cancel_requested else StopMode.RECALL
             outbox.want_stop(key_of(self.state, attempt), mode, max(attempt.cancel_grace_ms, 0))
 
     def stop_stray(self, outbox: Outbox, key: AttemptKey) -> None:
         """Tells a worker to give up an attempt that counts no more (invariant 3)."""
-        outbox.want_stop(key, STOP_CANCEL, 0)
+        outbox.want_stop(key, StopMode.CANCEL, 0)
 
     def close_session(self, number: int) -> None:
         """Nothing of the worker's session counts any more."""

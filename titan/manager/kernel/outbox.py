@@ -10,8 +10,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final, NamedTuple
 
-from titan.manager.kernel.commands import Held
-from titan.model import AttemptKey, State
+from titan.model import AttemptKey, Held, State, Stop, StopMode
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
 
@@ -19,17 +18,6 @@ from titan.state.cluster import ClusterState
 # by the bytes of the distinct jobs in it (a message takes at most 16 MiB).
 BATCH_TASKS_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
-
-STOP_CANCEL: Final = 1
-STOP_RECALL: Final = 2
-
-
-class Stop(NamedTuple):
-    """An attempt that the worker should give up."""
-
-    key: AttemptKey
-    mode: int
-    grace_ms: int
 
 
 class Batch(NamedTuple):
@@ -95,12 +83,12 @@ class Outbox:
         self._starts[attempt.job_id, attempt.index] = attempt
         self._ready[self.worker] = None
 
-    def want_stop(self, key: AttemptKey, mode: int, grace_ms: int) -> None:
+    def want_stop(self, key: AttemptKey, mode: StopMode, grace_ms: int) -> None:
         """The worker should give this attempt up; the last cancel outweighs all."""
         start = self._starts.get((key.job_id, key.index))
         if start is not None and start.attempt == key.attempt:
             del self._starts[key.job_id, key.index]
-        if mode == STOP_CANCEL or key not in self._stops:
+        if mode is StopMode.CANCEL or key not in self._stops:
             self._stops[key] = Stop(key, mode, grace_ms)
             self._ready[self.worker] = None
 
@@ -168,7 +156,7 @@ class Outbox:
             self._slots_of.update(self._slots_told)
         for stop in batch.stops:
             later = self._stops.get(stop.key)
-            is_outweighed = later is not None and later.mode == STOP_CANCEL
+            is_outweighed = later is not None and later.mode is StopMode.CANCEL
             if stop.key not in self._gone and not is_outweighed:
                 self._stops[stop.key] = stop
 
@@ -205,10 +193,10 @@ def fill_outbox(state: ClusterState, outbox: Outbox, held: Held) -> None:
     for attempt in state.get_worker(outbox.worker).attempts.values():
         key = key_of(state, attempt)
         if attempt.cancel_requested:
-            outbox.want_stop(key, STOP_CANCEL, attempt.cancel_grace_ms)
+            outbox.want_stop(key, StopMode.CANCEL, attempt.cancel_grace_ms)
         elif attempt.state is State.SCHEDULED:
             if attempt.recall_requested:
-                outbox.want_stop(key, STOP_RECALL, 0)
+                outbox.want_stop(key, StopMode.RECALL, 0)
             elif key not in listed:
                 outbox.want_start(attempt)
 

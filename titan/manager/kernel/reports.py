@@ -19,10 +19,10 @@ from __future__ import annotations
 
 from titan import events as ev
 from titan.errors import Refused
-from titan.manager.kernel.commands import Report, ReportKind, ReportTasks
+from titan.manager.kernel.commands import Report, ReportTasks
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.outbox import Outbox
-from titan.model import AttemptKey, Reason, State
+from titan.model import AttemptKey, Reason, ReportKind, State
 from titan.state.attempts import Attempt
 from titan.state.job import Job
 

@@ -6,14 +6,7 @@ from typing import Final
 
 from titan import events as ev
 from titan.errors import InvalidJob, Refused
-from titan.manager.kernel.commands import (
-    DeregisterWorker,
-    Heartbeat,
-    Held,
-    HeldState,
-    Registered,
-    RegisterWorker,
-)
+from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered, RegisterWorker
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
 from titan.manager.kernel.reports import adopt, find_attempt, has_ended, may_be_adopted
@@ -22,6 +15,8 @@ from titan.model import (
     MEMORY_BYTES_MAX,
     NAMED_RESOURCE_MAX,
     OWN_RESOURCES,
+    Held,
+    HeldState,
     Resources,
     State,
     WorkerState,
