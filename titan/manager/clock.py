@@ -7,6 +7,9 @@ from typing import Final
 
 # A turn that comes later than that was no turn: the process was stopped, or the machine.
 LATENESS_MAX_US: Final = 1_000_000
+TRAFFIC_STEP_US: Final = 10_000
+# Within the last 10 to 20 ms. One job by itself makes three or four calls in that time.
+FLOOD_CALLS: Final = 12
 
 
 class Clock:
@@ -50,3 +53,25 @@ class TurnClock:
             self._late_us += lateness
         self._due_us = now + interval_us
         return not is_late
+
+
+class Traffic:
+    """How many calls came lately, in steps of 10 ms."""
+
+    def __init__(self) -> None:
+        self._step = 0
+        self._here = 0
+        self._before = 0
+
+    def note(self, now_us: int) -> None:
+        """A call came."""
+        step = now_us // TRAFFIC_STEP_US
+        if step != self._step:
+            self._before = self._here if step == self._step + 1 else 0
+            self._step, self._here = step, 0
+        self._here += 1
+
+    @property
+    def is_flood(self) -> bool:
+        """Whether calls come faster than one user's jobs make them: some 800 a second."""
+        return self._here + self._before >= FLOOD_CALLS
