@@ -7,12 +7,11 @@ users build no generator, and the wheel leaves out whatever git ignores.
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
-
-from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[1]
 PROTO_ROOT = ROOT / "proto"
@@ -42,11 +41,12 @@ def generate(output_root: Path) -> int:
         print(f"tools.proto: no .proto files in {PROTO_ROOT / PACKAGE}", file=sys.stderr)
         return 1
     # protoc finds mypy-protobuf's plugins by PATH, and this interpreter's may not be on it.
-    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     outputs = [f"--{kind}_out={output_root}" for kind in ("python", "grpc_python")]
     outputs += [f"--{kind}_out=quiet:{output_root}" for kind in ("mypy", "mypy_grpc")]
-    code: int = protoc.main(["protoc", f"-I{PROTO_ROOT}", *outputs, *sources])
-    return code
+    # In a process of its own: it forks for its plugins, and aborts where gRPC has threads.
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{PROTO_ROOT}", *outputs, *sources]
+    return subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode
 
 
 def find_differences(fresh: Path, committed: Path) -> list[str]:
