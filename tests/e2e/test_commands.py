@@ -62,6 +62,8 @@ def test_a_command_that_does_not_exist_is_told_with_the_systems_reason(shared: C
     view = shared.json("show", "name:absent")
     assert (view["state"], view["reason"], view["exit_code"]) == ("FAILED", "LAUNCH_ERROR", None)
     assert "no-such-command" in view["detail"]
+    # It wrote nothing, so there is nothing to show of it.
+    assert "Last lines" not in shared.titan("show", "name:absent").stdout.decode()
     by_path = shared.titan("run", "/no/such/program")
     assert by_path.returncode == 127
     assert b"No such file or directory" in by_path.stderr

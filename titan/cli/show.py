@@ -152,7 +152,8 @@ def print_stderr(
 ) -> None:
     """The last lines that the first failed task wrote to stderr."""
     failed = _find_failed(session, response, selector)
-    if failed is None:
+    if failed is None or not failed.stderr_path:
+        # Nothing failed, or it could not even be started.
         return
     cursor = OutputCursor(
         response.job.job_id,

@@ -8,6 +8,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import sys
 import time
 import uuid
@@ -144,16 +145,27 @@ def _bind(listen: str) -> tuple[grpc.aio.Server, str]:
         check_loopback(listen)
     except ValueError as error:
         raise StartRefused(str(error)) from error
+    host, wanted = split_address(listen)
     server = new_aio_server()
     try:
+        # gRPC would write lines of its own to stderr before it says no.
+        _try_to_bind(host, wanted)
         port = server.add_insecure_port(listen)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         raise StartRefused(
-            f"{listen} cannot be listened on; is another manager running there? "
+            f"{listen} cannot be listened on: {error}; is another manager running there? "
             "choose another with --listen HOST:PORT"
         ) from error
-    host, _ = split_address(listen)
     return server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _try_to_bind(host: str, port: int) -> None:
+    """Raises OSError with the system's reason when the port cannot be had."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        # As gRPC does: connections that linger from before are no hindrance.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _open_journal(directory: Path) -> FileJournal:
