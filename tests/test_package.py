@@ -1,7 +1,9 @@
 """What users install: the wheel made from the sdist, in an environment with nothing but it."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from tests.cluster import free_port, wait_until
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -126,6 +130,47 @@ def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
 def test_the_command_tells_its_usage_and_version(installed_wheel: Path, tmp_path: Path) -> None:
     assert "submit" in run(installed_wheel, "--help", cwd=tmp_path)
     assert PROJECT["version"] in run(installed_wheel, "--version", cwd=tmp_path)
+
+
+def test_the_installed_command_runs_a_cluster_a_job_and_shows_its_output(
+    installed_wheel: Path, tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    environment = {
+        **os.environ,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "TITAN_MANAGER": address,
+        "PATH": "/usr/bin:/bin",
+    }
+    log = tmp_path / "dev.log"
+    with log.open("wb") as output:
+        dev = subprocess.Popen(
+            [installed_wheel, "dev", "--listen", address],
+            cwd=tmp_path,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: "Ctrl-C stops it all." in log.read_text(), "dev has greeted")
+
+        def titan(*arguments: str) -> str:
+            done = subprocess.run(
+                [installed_wheel, *arguments],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        assert titan("submit", "--wait", "echo", "from the wheel") == "Submitted job 1\n"
+        assert titan("logs", "last") == "from the wheel\n"
+    finally:
+        dev.send_signal(signal.SIGINT)
+        assert dev.wait(timeout=30) == 130, log.read_text()
 
 
 def test_the_least_versions_are_those_the_generated_code_accepts() -> None:
