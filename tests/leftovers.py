@@ -70,11 +70,17 @@ def _listening_names() -> Iterator[str]:
     for entry in os.listdir("/proc/self/fd"):
         try:
             # A copy, because closing the object would close the descriptor of its owner.
-            with socket.socket(fileno=os.dup(int(entry))) as candidate:
-                if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    yield f"{candidate.getsockname()} (descriptor {entry})"
+            copy = os.dup(int(entry))
         except OSError:
-            continue  # not a socket, or the listing's own descriptor, closed by now
+            continue  # the listing's own descriptor, closed by now
+        try:
+            candidate = socket.socket(fileno=copy)
+        except OSError:
+            os.close(copy)
+            continue  # not a socket
+        with candidate:
+            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield f"{candidate.getsockname()} (descriptor {entry})"
 
 
 def find_files(scratch: Path) -> list[str]:

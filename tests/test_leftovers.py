@@ -75,6 +75,13 @@ def test_a_listening_socket_is_found_until_it_is_closed(
     assert leftovers.find_listeners() == []
 
 
+def test_looking_for_listening_sockets_leaves_no_descriptor_open() -> None:
+    with open(os.devnull) as opened:
+        before = os.listdir("/proc/self/fd")
+        assert leftovers.find_listeners() == []
+        assert os.listdir("/proc/self/fd") == before, opened
+
+
 def test_a_temporary_file_is_found(tmp_path: Path) -> None:
     assert leftovers.find_files(tmp_path) == []
     (tmp_path / "left").touch()
