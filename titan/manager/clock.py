@@ -71,7 +71,6 @@ class Traffic:
             self._step, self._here = step, 0
         self._here += 1
 
-    @property
     def is_flood(self) -> bool:
         """Whether calls come faster than one user's jobs make them: some 800 a second."""
         return self._here + self._before >= FLOOD_CALLS

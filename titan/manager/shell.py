@@ -106,7 +106,7 @@ class Shell:
             return
         self._turn_is_planned = True
         wait_seconds = self._last_turn + GATHER_SECONDS - self._loop.time()
-        if wait_seconds > 0 and self._traffic.is_flood:
+        if wait_seconds > 0 and self._traffic.is_flood():
             self._loop.call_later(wait_seconds, self._turn)
         else:
             self._loop.call_soon(self._turn)
