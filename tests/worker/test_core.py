@@ -105,6 +105,20 @@ def test_it_registers_with_all_that_the_host_holds_and_then_reports_again() -> N
     ]
 
 
+def test_sessions_that_take_no_report_are_not_asked_for_in_a_tight_loop() -> None:
+    core = registered()
+    call = the(SendReports, core.host_reported([ended(1)]))
+    delays = []
+    for _ in range(4):
+        again = the(Register, core.failed(call.call, Failure.UNREGISTERED, "some are missing"))
+        delays.append(again.delay_us)
+        call = the(SendReports, register(core, again.call, b"S2"))
+    assert delays == [0, 100_000, 200_000, 400_000]
+    core.reports_taken(call.call, 1)
+    call = the(SendReports, core.host_reported([ended(2)]))
+    assert the(Register, core.failed(call.call, Failure.UNREGISTERED, "")).delay_us == 0
+
+
 def test_a_host_that_holds_nothing_belongs_to_no_cluster() -> None:
     core = Core(b"W")
     state = HostState(instance=b"I", cluster_id=b"old", live=(), reports=(), report_seq=4)

@@ -402,16 +402,19 @@ class Core:
             delay_us = _retry_delay(self._report_failures)
         self._report_failures += 1
         if failure == Failure.UNREGISTERED:
-            return actions + self._session_failed(failure)
+            # A session that took no report is not asked for again in a tight loop.
+            repeated = self._report_failures - 2
+            delay_us = _retry_delay(repeated) if repeated >= 0 else 0
+            return actions + self._session_failed(failure, delay_us)
         # Without a session the batch goes out as soon as there is one.
         return actions + self._send_reports(delay_us)
 
-    def _session_failed(self, failure: Failure) -> list[Action]:
+    def _session_failed(self, failure: Failure, delay_us: int = 0) -> list[Action]:
         if failure != Failure.UNREGISTERED or not self.session:
             # Without a session a registration is on its way already.
             return []
         message = "the manager does not know this session: registering again"
-        return [Say(Level.INFO, message), *self._register()]
+        return [Say(Level.INFO, message), *self._register(delay_us)]
 
     def _send_reports(self, delay_us: int = 0) -> list[Action]:
         """Send what has gathered, unless a batch is on its way."""
