@@ -1,6 +1,7 @@
 """What holds for every test: the same inputs at each run, and nothing left behind at the end."""
 
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ import pytest
 from hypothesis import settings
 
 from tests import leftovers
+
+# Whoever starts the tests in the background of a script leaves SIGINT ignored, and what a test
+# starts would inherit that: a Ctrl-C that it sends would not be heard.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # "ci" is loaded always, so that a run here and a run there try the same inputs. To look for new
 # ones: make test ARGS="--hypothesis-profile=explore"; what it finds becomes an @example.
