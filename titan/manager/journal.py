@@ -55,7 +55,6 @@ class FileJournal:
         """Opens or creates it. Raises wal.WalError, OSError."""
         self._directory = directory
         self._log = wal.Log.open(directory, lock_path=lock_path)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._durable_lsn = self._log.durable_lsn
 
@@ -76,7 +75,6 @@ class FileJournal:
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Starts the writer thread; called once, in the loop."""
         loop = asyncio.get_running_loop()
-        self._loop = loop
 
         def on_durable(lsn: int) -> None:
             try:
@@ -102,7 +100,7 @@ class FileJournal:
         if lsn <= self._durable_lsn:
             return
         waiter = asyncio.get_running_loop().create_future()
-        # LSNs are waited for in rising order but for a turn's worth, see `_advance`.
+        # The state's LSN never falls, so they are waited for in rising order: see `_advance`.
         self._waiters.append((lsn, waiter))
         await waiter
 
