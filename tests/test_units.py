@@ -1,6 +1,7 @@
-"""Sizes, durations and cpus: what is read, what is refused, and that both ways agree."""
+"""Sizes, durations, cpus and moments: what is read and refused, and that both ways agree."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -190,3 +191,81 @@ def test_any_text_is_read_or_refused_with_a_sentence(
         value, sentence = 0, str(error)
     assert value >= 0
     assert not sentence or len(sentence) > 20
+
+
+# 2026-11-20 14:02:03 UTC.
+NOW = 1_795_183_323
+
+
+@pytest.fixture
+def two_hours_east(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "EAST-2")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("two_hours_east")
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-11-20 16:02:03", NOW),
+        ("2026-11-20T16:02:03", NOW),
+        ("2026-11-20 16:02:03.25", NOW + 0.25),
+        ("2026-11-20 16:02", NOW - 3),
+        ("2026-11-20", NOW - 16 * 3600 - 123),
+        ("2026-11-20T14:02:03Z", NOW),
+        ("2026-11-20 14:02:03 +00:00", NOW),
+        ("2026-11-20T09:02:03-0500", NOW),
+        ("16:02", NOW - 3),
+        ("16:02:03", NOW),
+        ("16:02:04", NOW + 1 - 86_400),
+        ("23:30", NOW - 123 - 16 * 3600 - 1800),  # The evening before.
+        ("1795183323", NOW),
+        ("1795183323.5", NOW + 0.5),
+        ("1h ago", NOW - 3600),
+        ("1h30m ago", NOW - 5400),
+        ("-90s", NOW - 90),
+        ("now", NOW),
+        ("0 ago", NOW),
+    ],
+)
+def test_a_moment_is_read_in_local_time_unless_it_names_a_zone(text: str, seconds: float) -> None:
+    assert units.parse_moment(text, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "5",
+        "20261120",
+        "1795183323000",
+        "2026-13-20",
+        "2026-11-20 25:00",
+        "24:00",
+        "1h",
+        "-",
+        "-1",
+        "5 ago",
+        "ago",
+        "2026-11-20 14:02 tomorrow",
+        "0000-01-01",
+        "0001-01-01",
+    ],
+)
+def test_what_is_no_moment_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no time|is no duration|add a unit"):
+        units.parse_moment(text, NOW)
+
+
+@given(st.text(alphabet="0123456789-:. TZhmsago+", max_size=25))
+def test_any_text_is_a_moment_or_refused_with_a_sentence(text: str) -> None:
+    sentence = "a sentence of some length"
+    try:
+        units.parse_moment(text, NOW)
+    except ValueError as error:
+        sentence = str(error)
+    assert len(sentence) > 20

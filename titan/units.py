@@ -1,13 +1,14 @@
-"""Sizes, durations and cpus as people write them, to integers and back.
+"""Sizes, durations, cpus and moments as people write them, to numbers and back.
 
-Pure text and integers. Every `parse_x` raises ValueError with a sentence that says
-what would have been right; a bare number other than 0 is refused where a unit
-decides its meaning, because guessing wrong costs a job.
+Pure text and numbers; what time it is, the caller says. Every `parse_x` raises
+ValueError with a sentence that says what would have been right; a bare number other
+than 0 is refused where a unit decides its meaning, because guessing wrong costs a job.
 """
 
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Final
 
 # Beyond these it is a slip of the keyboard: an exbibyte, a million cpus, a century.
@@ -37,6 +38,13 @@ _SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)")
 _BARE = re.compile(_NUMBER)
 _DURATION_PART = re.compile(rf"({_NUMBER})(ms|[dhms])")
 _CLOCK = re.compile(r"([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])")
+_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME_OF_DAY = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+_MOMENT = re.compile(rf"{_DATE}(?:[T ]{_TIME_OF_DAY}\s?(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?")
+_TODAY = re.compile(_TIME_OF_DAY)
+# From 1973 on and before 5138: fewer digits are a slip, more are milliseconds.
+_UNIX_SECONDS = re.compile(r"[0-9]{9,11}(?:\.[0-9]{1,9})?")
+_BEFORE_NOW = re.compile(r"-\s*(.+)|(.+?)\s+ago")
 
 
 def parse_size(text: str) -> int:
@@ -111,6 +119,39 @@ def format_age(seconds: float) -> str:
             rest //= smaller_size
             return f"{count}{unit}{rest}{smaller}" if rest else f"{count}{unit}"
     raise AssertionError("a minute or more has minutes")
+
+
+def parse_moment(text: str, now: float) -> float:
+    """A moment in Unix seconds; `now` is what "ago" and a time of day count from.
+
+    `2026-11-20 14:02[:03]`, `2026-11-20` and `14:02` are local time, the latter the last time
+    that it was so late; ISO 8601 with a zone, Unix seconds, `1h ago`, `-1h` and `now` too.
+    """
+    given = text.strip()
+    if given == "now":
+        return now
+    if _UNIX_SECONDS.fullmatch(given):
+        return float(given)
+    if match := _BEFORE_NOW.fullmatch(given):
+        return now - parse_duration(match[1] or match[2])
+    try:
+        if _TODAY.fullmatch(given):
+            return _last_time_of_day(given, now)
+        if _MOMENT.fullmatch(given):
+            return datetime.fromisoformat(given.replace(" ", "T", 1).replace(" ", "")).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"{text!r} is no time: {error}") from error
+    raise ValueError(
+        f"{text!r} is no time: write it as 2026-11-20 14:02, 14:02, 1h ago or Unix seconds"
+    )
+
+
+def _last_time_of_day(text: str, now: float) -> float:
+    today = datetime.fromtimestamp(now).astimezone().date().isoformat()
+    moment = datetime.fromisoformat(f"{today}T{text}")
+    if moment.timestamp() > now:
+        moment -= timedelta(days=1)
+    return moment.timestamp()
 
 
 def parse_cpus(text: str) -> int:
