@@ -17,9 +17,9 @@ from tests.crash.load import RETRY_FOR_SECONDS, Accepted, User
 from tests.crash.story import Story
 from titan import events as ev
 from titan.client.views import job_view
-from titan.manager import views
 from titan.manager.recovery import replay
 from titan.model import State
+from titan.queries import views
 from titan.state.cluster import ClusterState
 from titan.state.digest import digest
 from titan.state.invariants import check_invariants

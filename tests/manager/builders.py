@@ -21,8 +21,6 @@ from titan.manager.kernel.commands import (
     Command,
     DeregisterWorker,
     Heartbeat,
-    JobFilter,
-    JobSelector,
     NewJob,
     Registered,
     RegisterWorker,
@@ -47,6 +45,7 @@ from titan.model import (
     WorkerState,
     named_resources,
 )
+from titan.queries.selection import JobFilter, JobSelector
 from titan.state import ClusterState, check_invariants, digest
 from titan.state.invariants import check_capacity
 

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 from tests.manager.harness import Manager, fake_worker, running_manager, until
-from titan.manager import feed, user_service
+from titan.manager import feed
+from titan.queries import reads
 from titan.rpc.v1 import manager_pb2
 
 
@@ -102,7 +103,7 @@ def test_a_watcher_that_falls_too_far_behind_is_cut_off_and_says_how_to_go_on(
 
 
 def test_a_long_list_is_paged_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(user_service, "LIST_MAX", 4)
+    monkeypatch.setattr(reads, "LIST_MAX", 4)
 
     async def scenario() -> None:
         async with running_manager() as manager:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from titan.manager import views
 from titan.manager.shell import Shell
 from titan.model import WorkerState
+from titan.queries import views
 from titan.rpc.v1 import manager_pb2
 from titan.state.worker import Worker
 
@@ -41,4 +41,4 @@ class Roster:
         if worker.state is WorkerState.HEALTHY:
             called_in = worker.number in self._shell.kernel.outboxes
             return "" if called_in else "not heard since the manager started"
-        return f"not heard for {(self._shell.now_us() - heard_us) // 1_000_000} s"
+        return views.silence_text(worker, self._shell.now_us(), heard_us)

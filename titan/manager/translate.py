@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 from titan.errors import InvalidJob
 from titan.manager.kernel import commands
@@ -12,13 +11,13 @@ from titan.model import (
     Held,
     HeldAttempt,
     HeldState,
-    IndexRange,
     Reason,
     ReportKind,
     Resources,
     State,
     named_resources,
 )
+from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 
 _SIGNAL_MAX = 64
@@ -34,11 +33,6 @@ def resources_of(message: types_pb2.Resources) -> Resources:
     return Resources(
         message.cpus_milli, message.memory_bytes, named_resources(message.named.items())
     )
-
-
-def ranges_of(messages: Iterable[types_pb2.IndexRange]) -> tuple[IndexRange, ...]:
-    """Ranges as they came."""
-    return tuple(IndexRange(each.start, each.stop, each.step) for each in messages)
 
 
 def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs:
@@ -61,30 +55,6 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
             )
             for each in request.jobs
         ),
-    )
-
-
-def selector_of(message: manager_pb2.JobSelector) -> commands.JobSelector:
-    """Which job is meant. Raises InvalidJob."""
-    if message.WhichOneof("which") is None:
-        raise InvalidJob("no job is named")
-    return commands.JobSelector(
-        job_id=message.job_id,
-        last_of_user=message.last_of_user,
-        name=message.name,
-        indexes=ranges_of(message.indexes),
-    )
-
-
-def filter_of(message: manager_pb2.JobFilter) -> commands.JobFilter:
-    """Which jobs are meant. Raises InvalidJob."""
-    if any(not State.PENDING <= each <= State.CANCELLED for each in message.states):
-        raise InvalidJob("jobs are never in that state")
-    return commands.JobFilter(
-        states=tuple(State(each) for each in message.states),
-        user=message.user,
-        name=message.name,
-        all=message.all,
     )
 
 

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from itertools import islice
-from typing import Final
 
 from titan import __version__
-from titan.errors import InvalidJob, NoRoom, NotFound
-from titan.manager import translate, views
+from titan.errors import NoRoom, NotFound
+from titan.manager import translate
 from titan.manager.feed import Watcher
-from titan.manager.kernel.commands import Cancelled, JobFilter, Submitted
-from titan.manager.kernel.selection import matches, select_job
+from titan.manager.kernel.commands import Cancelled, Submitted
 from titan.manager.output import OutputRelay
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
-from titan.model import Resources, WorkerState
+from titan.queries import reads
 from titan.rpc.v1 import manager_pb2
-from titan.state.job import Job
-
-LIST_MAX: Final = 1_000
-ATTEMPTS_MAX: Final = 10_000
-# A command takes up to 1 MiB, a message 16: an answer is full at so many bytes of jobs.
-ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class UserService:
@@ -47,33 +38,13 @@ class UserService:
         self, request: manager_pb2.GetJobStatusRequest
     ) -> manager_pb2.GetJobStatusResponse:
         """One job and some of its attempts."""
-        state = self._shell.kernel.state
-        selector = translate.selector_of(request.job)
-        job = select_job(state, selector)
-        if request.attempts_limit < 0:
-            raise InvalidJob("the number of attempts must not be negative")
-        limit = min(request.attempts_limit, ATTEMPTS_MAX)
-        wanted = [each.indexes for each in selector.indexes]
-        attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
-        return manager_pb2.GetJobStatusResponse(
-            job=views.job_message(state, job, {}),
-            attempts=islice(attempts, limit) if limit else (),
-            lsn=self._shell.lsn,
-        )
+        return reads.get_job_status(self._shell.kernel.state, request)
 
     def ListJobs(  # noqa: N802
         self, request: manager_pb2.ListJobsRequest
     ) -> manager_pb2.ListJobsResponse:
         """A page of jobs."""
-        wanted = translate.filter_of(request.filter)
-        limit = min(request.limit or LIST_MAX, LIST_MAX)
-        if limit < 0:
-            raise InvalidJob("the limit must not be negative")
-        found = list(islice(self._list(request, wanted), limit + 1))
-        jobs = next(self._pages(found[:limit]), [])
-        return manager_pb2.ListJobsResponse(
-            jobs=jobs, more=len(found) > len(jobs), lsn=self._shell.lsn
-        )
+        return reads.list_jobs(self._shell.kernel.state, request)
 
     def CancelJob(  # noqa: N802
         self, request: manager_pb2.CancelJobRequest
@@ -81,9 +52,9 @@ class UserService:
         """Cancels jobs or tasks of them."""
         answer: Cancelled = self._shell.execute(translate.cancel_command(request))
         state = self._shell.kernel.state
-        chosen = [state.get_job(job_id) for job_id in answer.job_ids[:LIST_MAX]]
+        chosen = [state.get_job(job_id) for job_id in answer.job_ids[: reads.LIST_MAX]]
         return manager_pb2.CancelJobResponse(
-            jobs=next(self._pages(chosen), []),
+            jobs=next(reads.job_pages(state, chosen), []),
             already_ended=answer.already_ended,
             lsn=self._shell.lsn,
         )
@@ -132,38 +103,14 @@ class UserService:
         self, request: manager_pb2.GetStatsRequest
     ) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
-        state = self._shell.kernel.state
-        workers = views.listed_workers(state)
-        healthy = [each for each in workers if each.state is WorkerState.HEALTHY]
-        capacity = free = Resources()
-        for worker in healthy:
-            capacity, free = capacity.plus(worker.capacity), free.plus(worker.free)
-        by_state = {each: sum(worker.state is each for worker in workers) for each in WorkerState}
-        del by_state[WorkerState.DEREGISTERED]
-        return manager_pb2.GetStatsResponse(
-            cluster_id=state.cluster_id,
-            version=__version__,
-            started_us=self._shell.started_us,
-            now_us=self._shell.now_us(),
-            recovery_us=self._shell.recovery_us,
-            recovered_records=self._shell.recovered_records,
-            jobs=views.counts_message(state.job_counts),
-            tasks=views.counts_message(state.task_counts),
-            workers={each.name.lower(): count for each, count in by_state.items()},
-            capacity=views.resources_message(capacity),
-            free=views.resources_message(free),
-            lsn=self._shell.lsn,
-        )
-
-    def _list(self, request: manager_pb2.ListJobsRequest, wanted: JobFilter) -> Iterator[Job]:
-        state = self._shell.kernel.state
-        jobs = state.jobs if wanted.all or wanted.wants_ended else state.live_jobs
-        if wanted.all:
-            before = request.before_job_id or None
-            ids = jobs.irange(maximum=before, inclusive=(True, False), reverse=True)
-        else:
-            ids = jobs.irange(minimum=request.after_job_id, inclusive=(False, True))
-        return (jobs[job_id] for job_id in ids if matches(jobs[job_id], wanted))
+        shell = self._shell
+        stats = reads.get_stats(shell.kernel.state)
+        stats.version = __version__
+        stats.started_us = shell.started_us
+        stats.now_us = shell.now_us()
+        stats.recovery_us = shell.recovery_us
+        stats.recovered_records = shell.recovered_records
+        return stats
 
     def _watch_answers(
         self, job_ids: list[int], seen_lsn: int, lsn: int
@@ -173,26 +120,9 @@ class UserService:
         Only the last one moves the LSN on: whoever comes back before it gets all again.
         """
         state = self._shell.kernel.state
-        pages = self._pages([state.get_job(job_id) for job_id in job_ids])
+        pages = reads.job_pages(state, [state.get_job(job_id) for job_id in job_ids])
         page = next(pages, [])
         for following in pages:
             yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
             page = following
         yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
-
-    def _pages(self, jobs: list[Job]) -> Iterator[list[manager_pb2.Job]]:
-        """The jobs as messages, as many together as an answer takes; none for no jobs."""
-        page: list[manager_pb2.Job] = []
-        size_bytes = 0
-        explained: dict[Resources, str] = {}
-        for job in jobs:
-            message = views.job_message(self._shell.kernel.state, job, explained)
-            size_bytes += message.ByteSize()
-            if page and (size_bytes > ANSWER_BYTES_MAX or len(page) == LIST_MAX):
-                yield page
-                page, size_bytes = [], message.ByteSize()
-                # The caller may have waited; the state may be another.
-                explained.clear()
-            page.append(message)
-        if page:
-            yield page

@@ -10,8 +10,9 @@ import random
 
 from tests.manager.builders import SECOND_US, TIMEOUT_US, FakeHost, Rig, new_job, resources
 from titan.errors import Refused, TitanError
-from titan.manager.kernel.commands import JobFilter, Variables
+from titan.manager.kernel.commands import Variables
 from titan.model import State
+from titan.queries.selection import JobFilter
 from titan.state import digest
 
 USERS = ("ada", "grace", "edsger")

@@ -6,8 +6,9 @@ import pytest
 
 from tests.manager.builders import Rig, check_refused, new_job
 from titan.errors import InvalidJob, NotFound, TitanError
-from titan.manager.kernel.commands import CancelJobs, JobFilter, JobSelector
+from titan.manager.kernel.commands import CancelJobs
 from titan.model import IndexRange, State, Stop, StopMode
+from titan.queries.selection import JobFilter, JobSelector
 
 
 def cancel(

@@ -28,14 +28,13 @@ from tests.manager.builders import (
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel.commands import (
     CancelJobs,
-    JobFilter,
-    JobSelector,
     NewJob,
     Report,
     ReportTasks,
 )
 from titan.manager.kernel.outbox import key_of
 from titan.model import AttemptKey, Held, Reason, ReportKind, Resources, State, WorkerState
+from titan.queries.selection import JobFilter, JobSelector
 
 WORKERS = st.integers(0, 3)
 CAPACITIES = [

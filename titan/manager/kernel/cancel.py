@@ -6,10 +6,10 @@ from typing import Final
 
 from titan import events as ev
 from titan.errors import InvalidJob
-from titan.manager.kernel.commands import CancelJobs, Cancelled, JobSelector
+from titan.manager.kernel.commands import CancelJobs, Cancelled
 from titan.manager.kernel.desk import Desk
-from titan.manager.kernel.selection import filter_jobs, select_job
 from titan.model import IndexRange
+from titan.queries.selection import JobSelector, filter_jobs, select_job
 from titan.state.job import Job
 
 GRACE_MS_MAX: Final = 24 * 3600 * 1000

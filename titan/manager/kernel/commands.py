@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from titan.model import (
-    TASK_ENDS,
     AttemptKey,
     Held,
     IndexRange,
@@ -18,6 +17,7 @@ from titan.model import (
     Resources,
     State,
 )
+from titan.queries.selection import JobFilter, JobSelector
 
 Variables = tuple[tuple[bytes, bytes], ...]
 
@@ -55,31 +55,6 @@ class Submitted(NamedTuple):
     """The jobs were accepted, now or when the same request came before."""
 
     job_ids: range
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobSelector:
-    """Names one job in one of three ways, and perhaps only some of its tasks."""
-
-    job_id: int = 0
-    last_of_user: str = ""
-    name: str = ""
-    indexes: tuple[IndexRange, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobFilter:
-    """Jobs that match all of it. Without `all` and states: those that have not ended."""
-
-    states: tuple[State, ...] = ()
-    user: str = ""
-    name: str = ""
-    all: bool = False
-
-    @property
-    def wants_ended(self) -> bool:
-        """Whether it names states in which jobs have ended."""
-        return any(each in TASK_ENDS for each in self.states)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,13 @@ def worker_message(worker: Worker, *, last_heard_us: int, reason: str) -> manage
     )
 
 
+def silence_text(worker: Worker, now_us: int, heard_us: int) -> str:
+    """Why a worker gets no tasks; empty for a healthy one."""
+    if worker.state is WorkerState.HEALTHY:
+        return ""
+    return f"not heard for {(now_us - heard_us) // 1_000_000} s"
+
+
 def listed_workers(state: ClusterState) -> list[Worker]:
     """Those that have not taken their leave, by number."""
     return [each for each in state.workers.values() if each.state is not WorkerState.DEREGISTERED]

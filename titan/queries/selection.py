@@ -1,17 +1,42 @@
-"""Which jobs a user means: by number, the last one, by name, or by a filter."""
+"""Which jobs a user means: by number, the last one, by name, or by a filter. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from titan.errors import InvalidJob, NotFound
-from titan.manager.kernel.commands import JobFilter, JobSelector
-from titan.model import IndexRange
+from titan.model import TASK_ENDS, IndexRange, State
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 
 RANGES_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSelector:
+    """Names one job in one of three ways, and perhaps only some of its tasks."""
+
+    job_id: int = 0
+    last_of_user: str = ""
+    name: str = ""
+    indexes: tuple[IndexRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Jobs that match all of it. Without `all` and states: those that have not ended."""
+
+    states: tuple[State, ...] = ()
+    user: str = ""
+    name: str = ""
+    all: bool = False
+
+    @property
+    def wants_ended(self) -> bool:
+        """Whether it names states in which jobs have ended."""
+        return any(each in TASK_ENDS for each in self.states)
 
 
 def select_job(state: ClusterState, selector: JobSelector) -> Job:

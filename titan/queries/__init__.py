@@ -1,0 +1,6 @@
+"""What users may ask of a state, and how it looks to them: the same for now and for the past.
+
+Begin with `reads.py`, a function for each question. `selection.py` says which jobs are
+meant and is pure, since commands need it too; `requests.py` reads that out of messages,
+`views.py` makes messages of the state, `plain.py` plain values of events.
+"""

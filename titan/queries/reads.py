@@ -1,0 +1,125 @@
+"""The questions of ManagerService that only read, each answered from one state.
+
+The manager asks them of what is now, lookback of what was. Nothing here changes a state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Final
+
+from titan.errors import InvalidJob
+from titan.model import Resources, WorkerState
+from titan.queries import views
+from titan.queries.requests import filter_of, selector_of
+from titan.queries.selection import JobFilter, matches, select_job
+from titan.rpc.v1 import manager_pb2
+from titan.state.cluster import ClusterState
+from titan.state.job import Job
+
+LIST_MAX: Final = 1_000
+ATTEMPTS_MAX: Final = 10_000
+# A command takes up to 1 MiB, a message 16: an answer is full at so many bytes of jobs.
+ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
+
+
+def get_job_status(
+    state: ClusterState, request: manager_pb2.GetJobStatusRequest
+) -> manager_pb2.GetJobStatusResponse:
+    """One job and some of its attempts. Raises NotFound, InvalidJob."""
+    selector = selector_of(request.job)
+    job = select_job(state, selector)
+    if request.attempts_limit < 0:
+        raise InvalidJob("the number of attempts must not be negative")
+    limit = min(request.attempts_limit, ATTEMPTS_MAX)
+    wanted = [each.indexes for each in selector.indexes]
+    attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
+    return manager_pb2.GetJobStatusResponse(
+        job=views.job_message(state, job, {}),
+        attempts=islice(attempts, limit) if limit else (),
+        lsn=state.lsn,
+    )
+
+
+def list_jobs(
+    state: ClusterState, request: manager_pb2.ListJobsRequest
+) -> manager_pb2.ListJobsResponse:
+    """A page of jobs. Raises InvalidJob."""
+    wanted = filter_of(request.filter)
+    limit = min(request.limit or LIST_MAX, LIST_MAX)
+    if limit < 0:
+        raise InvalidJob("the limit must not be negative")
+    found = list(islice(_listed(state, request, wanted), limit + 1))
+    jobs = next(job_pages(state, found[:limit]), [])
+    return manager_pb2.ListJobsResponse(jobs=jobs, more=len(found) > len(jobs), lsn=state.lsn)
+
+
+def list_workers(state: ClusterState) -> manager_pb2.ListWorkersResponse:
+    """All workers that have not taken their leave, as the log alone knows them."""
+    return manager_pb2.ListWorkersResponse(
+        workers=[
+            views.worker_message(
+                each,
+                last_heard_us=each.last_heard_us,
+                reason=views.silence_text(each, state.time_us, each.last_heard_us),
+            )
+            for each in views.listed_workers(state)
+        ],
+        lsn=state.lsn,
+    )
+
+
+def get_stats(state: ClusterState) -> manager_pb2.GetStatsResponse:
+    """The cluster in numbers, as far as they stand in the log."""
+    workers = views.listed_workers(state)
+    healthy = [each for each in workers if each.state is WorkerState.HEALTHY]
+    capacity = free = Resources()
+    for worker in healthy:
+        capacity, free = capacity.plus(worker.capacity), free.plus(worker.free)
+    by_state = {each: sum(worker.state is each for worker in workers) for each in WorkerState}
+    del by_state[WorkerState.DEREGISTERED]
+    return manager_pb2.GetStatsResponse(
+        cluster_id=state.cluster_id,
+        version=state.version,
+        now_us=state.time_us,
+        jobs=views.counts_message(state.job_counts),
+        tasks=views.counts_message(state.task_counts),
+        workers={each.name.lower(): count for each, count in by_state.items()},
+        capacity=views.resources_message(capacity),
+        free=views.resources_message(free),
+        lsn=state.lsn,
+    )
+
+
+def job_pages(state: ClusterState, jobs: list[Job]) -> Iterator[list[manager_pb2.Job]]:
+    """The jobs as messages, as many together as an answer takes; none for no jobs."""
+    page: list[manager_pb2.Job] = []
+    size_bytes = 0
+    explained: dict[Resources, str] = {}
+    for job in jobs:
+        message = views.job_message(state, job, explained)
+        size_bytes += message.ByteSize()
+        if page and (size_bytes > ANSWER_BYTES_MAX or len(page) == LIST_MAX):
+            yield page
+            page, size_bytes = [], message.ByteSize()
+            # The caller may have waited; the state may be another.
+            explained.clear()
+        page.append(message)
+    if page:
+        yield page
+
+
+def _listed(
+    state: ClusterState, request: manager_pb2.ListJobsRequest, wanted: JobFilter
+) -> Iterator[Job]:
+    jobs = state.jobs if wanted.all or wanted.wants_ended else state.live_jobs
+    if wanted.all:
+        before = request.before_job_id or None
+        ids = jobs.irange(maximum=before, inclusive=(True, False), reverse=True)
+    else:
+        ids = jobs.irange(minimum=request.after_job_id, inclusive=(False, True))
+    for job_id in ids:
+        job = jobs[job_id]
+        if matches(job, wanted):
+            yield job
