@@ -205,6 +205,12 @@ class WorkerDeregistered(NamedTuple):
     worker: int
 
 
+class JobsForgotten(NamedTuple):
+    """Jobs that ended leave the memory; what they were stays in the log."""
+
+    job_ids: tuple[int, ...]
+
+
 Event = (
     ClusterCreated
     | ManagerStarted
@@ -224,6 +230,7 @@ Event = (
     | WorkerUnhealthy
     | WorkerLost
     | WorkerDeregistered
+    | JobsForgotten
 )
 
 # Never reused, never renumbered.
@@ -244,6 +251,7 @@ EVENT_OF_CODE: Final[dict[int, type[Event]]] = {
     14: WorkerUnhealthy,
     15: WorkerLost,
     18: WorkerDeregistered,
+    19: JobsForgotten,
     20: EnvironmentStored,
     21: RequestAccepted,
 }
@@ -323,6 +331,7 @@ _NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = 
         CancelRequested: (("indexes", _ranges),),
         WorkerRegistered: (("named", _pairs), ("labels", _pairs)),
         WorkerHeartbeats: (("workers", _scalars),),
+        JobsForgotten: (("job_ids", _scalars),),
     }.items()
 }
 

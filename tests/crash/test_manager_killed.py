@@ -17,12 +17,12 @@ from tests.crash.load import RETRY_FOR_SECONDS, Accepted, User
 from tests.crash.story import Story
 from titan import events as ev
 from titan.client.views import job_view
-from titan.manager.recovery import replay
 from titan.model import State
 from titan.queries import views
 from titan.state.cluster import ClusterState
 from titan.state.digest import digest
 from titan.state.invariants import check_invariants
+from titan.state.replay import replay
 
 # A longer run: TITAN_CRASHES=2000 with another TITAN_CRASH_SEED.
 CRASHES = int(os.environ.get("TITAN_CRASHES", "50"))

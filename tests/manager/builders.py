@@ -48,6 +48,7 @@ from titan.model import (
 from titan.queries.selection import JobFilter, JobSelector
 from titan.state import ClusterState, check_invariants, digest
 from titan.state.invariants import check_capacity
+from titan.state.snapshot import decode_state, encode_state
 
 CLUSTER_ID = bytes(range(16))
 START_US = 1_800_000_000_000_000
@@ -169,8 +170,21 @@ class Ledger:
             self.ends[key] = 1
 
 
+SNAPSHOT_EVERY = 7
+
+
+def through_snapshot(state: ClusterState) -> ClusterState:
+    """The state as one finds it who takes it up from a snapshot."""
+    again = decode_state(list(encode_state(state, "0.1.0")))
+    assert digest(again) == digest(state), "a snapshot is the state"
+    return again
+
+
 class Rig:
-    """A kernel, what it wrote, its twin by replay, and a clock that only the test moves."""
+    """A kernel, what it wrote, its twin by replay, and a clock that only the test moves.
+
+    A third state is made of a snapshot every few records and follows from there.
+    """
 
     def __init__(self, *, checks: bool = True, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -178,6 +192,7 @@ class Rig:
         self.capacity_holds = True
         self.records: list[bytes] = []
         self.twin = ClusterState()
+        self.resumed = ClusterState()
         self.ledger = Ledger()
         self.now_us = START_US
         self.turned_us = 0
@@ -191,12 +206,12 @@ class Rig:
         return self.kernel.state
 
     def restart(self) -> None:
-        """The manager dies; another takes up its log."""
+        """The manager dies; another takes up its log, or every other time the last snapshot."""
         state = ClusterState()
         for lsn, payload in enumerate(self.records, 1):
             state.apply_record(lsn, *ev.decode_record(payload))
         assert digest(state) == digest(self.state), "invariant 5"
-        self._start(state)
+        self._start(state if self.epoch % 2 else through_snapshot(state))
 
     def do(self, command: Command) -> Any:
         """Lets the kernel decide. A refusal has to leave no trace (invariant 10)."""
@@ -235,6 +250,10 @@ class Rig:
             if self.checks:
                 self.ledger.note(time_us, events)
             self.twin.apply_record(len(self.records), time_us, events)
+            if self.checks:
+                self.resumed.apply_record(len(self.records), time_us, events)
+                if len(self.records) % SNAPSHOT_EVERY == 0:
+                    self.resumed = through_snapshot(self.resumed)
             happened += events
         if self.checks and happened:
             self.check()
@@ -246,6 +265,7 @@ class Rig:
         if self.capacity_holds:
             check_capacity(self.state)
         assert digest(self.twin) == digest(self.state), "invariant 5: replay is the live state"
+        assert digest(self.resumed) == digest(self.state), "invariant 5: snapshot and tail are"
 
     def draw(self) -> bytes:
         """16 bytes that were not drawn before."""

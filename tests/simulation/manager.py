@@ -29,11 +29,11 @@ from titan.errors import TitanError
 from titan.manager import clock, translate
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat
-from titan.manager.recovery import replay
 from titan.manager.shell import TICK_SECONDS
 from titan.rpc.status import status_of
 from titan.rpc.v1 import manager_pb2, worker_pb2
 from titan.state.cluster import ClusterState
+from titan.state.replay import replay
 
 NODE: Final = "manager"
 DIRECTORY: Final = "/data/wal"

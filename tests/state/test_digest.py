@@ -18,6 +18,8 @@ def story() -> Story:
     built.worker()
     built.job((0, 9), named=(("gpu", 1),))
     built.job(user="grace")
+    for job_id in (built.job(), built.job()):
+        built.apply(ev.CancelRequested(job_id, (), 0))
     for index in (0, 1, 2):
         built.assign(1, index)
     built.start(1, 0)
@@ -75,10 +77,12 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
         for holder, name, value in [
             (whole, "lsn", 1), (whole, "time_us", 1), (whole, "cluster_id", b""),
             (whole, "epoch", 8), (whole, "version", "9"), (whole, "next_job_id", 9),
-            (whole, "next_worker", 9), (whole, "round_robin", 1), (whole, "task_counts", [0] * 6),
+            (whole, "next_worker", 9), (whole, "round_robin", 1), (whole, "next_class", 9),
+            (whole, "task_counts", [0] * 6),
             (whole, "job_counts", [0] * 6), (whole, "last_job_of", {}),
             (job, "epoch", 1), (job, "name", "x"), (job, "command", (b"x",)), (job, "cwd", b"/x"),
             (job, "environment", b"x"), (job, "array", ()), (job, "submit_us", 1),
+            (job, "submit_lsn", 1), (job, "ended_us", 1),
             (job, "start_us", 1), (job, "end_us", 1), (job, "cancelled", None),
             (job, "attempts_made", None), (job, "attempts_total", 99),
             (job, "cancel_requested", True), (job, "lowest_failed", None), (job, "counts", [0] * 6),
@@ -94,6 +98,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (worker, "capacity", Resources(1)), (worker, "free_cpus_milli", 1),
             (worker, "free_memory_bytes", 1), (worker, "free_named", {}),
             (here, "slots", 9), (job_class, "run_us", 9), (job_class, "samples", 9),
+            (job_class, "jobs", 9),
         ]
     ),
     ("a pending task", lambda state: job(state).pending.remove(5)),
@@ -103,10 +108,12 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
     ("who waits ahead", lambda state: here(state).ahead.clear()),
     ("who has not started", lambda state: here(state).unstarted.clear()),
     ("a class's jobs", lambda state: job_class(state).pending_jobs.clear()),
-    ("a live job", lambda state: state.live_jobs.popitem()),
+    ("a live job", lambda state: state.jobs.end(state.get_job(2))),
     ("a request", lambda state: state.requests.clear()),
     ("an environment", lambda state: state.environments.clear()),
-    ("a job", lambda state: state.jobs.popitem()),
+    ("a job", lambda state: state.jobs.forget(3)),
+    ("the order of the ends", lambda state: state.jobs.load(
+        dict(state.live_jobs), dict(reversed(list(state.jobs.ended_packed()))), 2)),
     ("a worker", lambda state: state.workers.popitem()),
 ]  # fmt: skip
 
@@ -136,8 +143,9 @@ def test_every_field_of_the_state_is_in_the_digest_or_follows_from_it() -> None:
     }
     state = ClusterState()
     known = {
-        "lsn", "time_us", "cluster_id", "epoch", "version", "jobs", "live_jobs", "next_job_id",
-        "workers", "next_worker", "round_robin", "classes", "environments", "requests",
+        "lsn", "time_us", "cluster_id", "epoch", "version", "jobs", "next_job_id",
+        "environment_jobs", "workers", "next_worker", "next_class", "round_robin",
+        "classes", "environments", "requests",
         "last_job_of", "task_counts", "job_counts",
     }  # fmt: skip
     assert set(vars(state)) == known | derived[ClusterState]

@@ -25,13 +25,13 @@ from titan.manager import directory as data_directory
 from titan.manager.dispatch import Dispatcher
 from titan.manager.journal import FileJournal
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.recovery import UnknownRecord, replay
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access
 from titan.rpc.channel import check_loopback, new_aio_server, split_address
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.state.cluster import ClusterState, IllegalEvent
+from titan.state.replay import UnknownRecord, replay
 
 _log = logging.getLogger("titan.manager")
 

@@ -27,6 +27,8 @@ from titan.state.attempts import Attempt, AttemptLog, EndedAttempt
 from titan.state.index_set import IndexSet
 from titan.state.job import Job
 from titan.state.job_class import JobClass
+from titan.state.job_table import JobTable
+from titan.state.packed_job import pack_job, unpack_job
 from titan.state.worker import Worker
 
 # How long and how many request ids are remembered.
@@ -64,21 +66,23 @@ class ClusterState:
         self.epoch = 0
         # The version of Titan that started last on this log.
         self.version = ""
-        self.jobs: SortedDict[int, Job] = SortedDict()
-        # Those that have not ended, by id.
-        self.live_jobs: SortedDict[int, Job] = SortedDict()
+        self.jobs = JobTable(pack_job, self._unpack_job)
         self.next_job_id = 1
         self.workers: SortedDict[int, Worker] = SortedDict()
         self.worker_numbers: dict[bytes, int] = {}
         self.next_worker = 1
         # The worker of the last round-robin assignment; 0: none yet.
         self.round_robin = 0
+        # Those of the remembered jobs, in the order of their numbers.
         self.classes: dict[int, JobClass] = {}
         self._class_ids: dict[tuple[str, int, Resources], int] = {}
+        self.next_class = 1
         self.environments: dict[bytes, ev.EnvironmentStored] = {}
+        # How many remembered jobs refer to each.
+        self.environment_jobs: dict[bytes, int] = {}
         self.requests: OrderedDict[tuple[str, bytes], Request] = OrderedDict()
         self.last_job_of: dict[str, int] = {}
-        # Tasks by state over all jobs, and jobs by state, in the order of the states.
+        # Tasks by state over the remembered jobs, and jobs by state, in the order of the states.
         self.task_counts = [0] * 6
         self.job_counts = [0] * 6
 
@@ -104,10 +108,18 @@ class ClusterState:
         except KeyError as error:
             raise IllegalEvent(event, f"there is no {error}") from error
 
+    @property
+    def live_jobs(self) -> SortedDict[int, Job]:
+        """Those that have not ended, by id."""
+        return self.jobs.live
+
     def get_job(self, job_id: int) -> Job:
         """Raises KeyError."""
-        job: Job = self.jobs[job_id]
-        return job
+        return self.jobs[job_id]
+
+    def is_forgotten(self, job_id: int) -> bool:
+        """Whether such a job was, ended, and is remembered by the log alone."""
+        return 0 < job_id < self.next_job_id and job_id not in self.jobs
 
     def get_worker(self, number: int) -> Worker:
         """Raises KeyError."""
@@ -134,11 +146,13 @@ class ClusterState:
         job = Job(
             event,
             epoch=self.epoch,
+            submit_lsn=self.lsn,
             submit_us=self.time_us,
             job_class=self._class_of(event.user, event.priority, demand),
         )
-        self.jobs[event.job_id] = job
-        self.live_jobs[event.job_id] = job
+        self.jobs.add(job)
+        job.job_class.jobs += 1
+        self.environment_jobs[job.environment] = self.environment_jobs.get(job.environment, 0) + 1
         job.job_class.pending_jobs[event.job_id] = None
         job.changed_lsn = self.lsn
         self.last_job_of[event.user] = event.job_id
@@ -157,7 +171,7 @@ class ClusterState:
             requests.popitem(last=False)
 
     def _cancel_requested(self, event: ev.CancelRequested) -> None:
-        job = self.get_job(event.job_id)
+        job = self._live_job(event)
         before = job.state
         if not event.indexes:
             job.cancel_requested = True
@@ -180,7 +194,7 @@ class ClusterState:
         self._changed(job, before)
 
     def _task_assigned(self, event: ev.TaskAssigned) -> None:
-        job, worker = self.get_job(event.job_id), self.get_worker(event.worker)
+        job, worker = self._live_job(event), self.get_worker(event.worker)
         index = event.index
         _require(event, event.attempt == job.next_attempt(index), "attempts count up")
         before = job.state
@@ -225,7 +239,7 @@ class ClusterState:
         self._changed(job, before)
 
     def _attempt_ended(self, event: ev.AttemptEnded) -> None:
-        job = self.get_job(event.job_id)
+        job = self._live_job(event)
         index = event.index
         before = job.state
         attempt = job.active.get(index)
@@ -256,7 +270,7 @@ class ClusterState:
         self._changed(job, before)
 
     def _adopted(self, event: ev.Adopted) -> None:
-        job = self.get_job(event.job_id)
+        job = self._live_job(event)
         before = job.state
         task_state, number = self._revive(event, job)
         attempt = Attempt(event.job_id, event.index, event.attempt, number, False, self.time_us)
@@ -302,22 +316,54 @@ class ClusterState:
         _require(event, not self.get_worker(event.worker).attempts, "it still holds attempts")
         self._set_worker_state(event, WorkerState.DEREGISTERED)
 
+    def _jobs_forgotten(self, event: ev.JobsForgotten) -> None:
+        for job_id in event.job_ids:
+            job = self.jobs.forget(job_id)
+            self.job_counts[job.state - 1] -= 1
+            for position, count in enumerate(job.counts):
+                self.task_counts[position] -= count
+            left = self.environment_jobs[job.environment] - 1
+            self.environment_jobs[job.environment] = left
+            if not left:
+                del self.environment_jobs[job.environment]
+                del self.environments[job.environment]
+            job_class = job.job_class
+            job_class.jobs -= 1
+            if not job_class.jobs:
+                del self.classes[job_class.class_id]
+                del self._class_ids[job_class.user, job_class.priority, job_class.demand]
+
     def _set_worker_state(self, event: Any, state: WorkerState) -> None:
         worker = self.get_worker(event.worker)
         if worker.state is not state:
             _require(event, state in WORKER_TRANSITIONS[worker.state], f"it is {worker.state.name}")
             worker.state = state
 
+    def add_class(self, job_class: JobClass) -> None:
+        """A class that has its number already."""
+        self.classes[job_class.class_id] = job_class
+        key = (job_class.user, job_class.priority, job_class.demand)
+        self._class_ids[key] = job_class.class_id
+
     def _class_of(self, user: str, priority: int, demand: Resources) -> JobClass:
         key = (user, priority, demand)
         class_id = self._class_ids.get(key)
         if class_id is None:
-            class_id = self._class_ids[key] = len(self._class_ids) + 1
-            self.classes[class_id] = JobClass(class_id, user, priority, demand)
+            class_id = self.next_class
+            self.next_class += 1
+            self.add_class(JobClass(class_id, user, priority, demand))
         return self.classes[class_id]
 
+    def _live_job(self, event: Any) -> Job:
+        """The job of the event. One that ended does not change any more."""
+        job: Job | None = self.jobs.live.get(event.job_id)
+        if job is None:
+            why = "the job has ended" if event.job_id in self.jobs else "there is no such job"
+            raise IllegalEvent(event, why)
+        return job
+
     def _active(self, event: Any) -> tuple[Job, Attempt]:
-        job = self.get_job(event.job_id)
+        job = self._live_job(event)
         attempt = job.active.get(event.index)
         if attempt is None or attempt.attempt != event.attempt:
             raise IllegalEvent(event, "no such attempt is under way")
@@ -373,6 +419,9 @@ class ClusterState:
             job.lowest_failed = (index, attempt)
         self._count(job, before, becomes, 1)
 
+    def _unpack_job(self, data: bytes) -> Job:
+        return unpack_job(data, self.classes)
+
     @staticmethod
     def _note_start(job: Job, start_us: int) -> None:
         if not job.start_us or start_us < job.start_us:
@@ -392,7 +441,8 @@ class ClusterState:
             self.job_counts[before - 1] -= 1
             self.job_counts[after - 1] += 1
             if after in TASK_ENDS:
-                del self.live_jobs[job.job_id]
+                job.ended_us = self.time_us
+                self.jobs.end(job)
         pending_jobs = job.job_class.pending_jobs
         if job.counts[0]:
             if job.job_id not in pending_jobs:
@@ -429,4 +479,5 @@ _APPLY: Final[dict[type[ev.Event], Callable[[ClusterState, Any], None]]] = {
     ev.WorkerUnhealthy: ClusterState._worker_unhealthy,
     ev.WorkerLost: ClusterState._worker_lost,
     ev.WorkerDeregistered: ClusterState._worker_deregistered,
+    ev.JobsForgotten: ClusterState._jobs_forgotten,
 }

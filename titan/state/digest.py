@@ -34,10 +34,13 @@ def _parts(state: ClusterState) -> Any:
         state.version,
         state.next_job_id,
         state.next_worker,
+        state.next_class,
         state.round_robin,
         state.task_counts,
         state.job_counts,
         list(state.live_jobs),
+        list(state.jobs.ended_ids()),
+        state.jobs.ended_tasks,
         sorted(state.last_job_of.items()),
     )
     yield from (_job(job) for job in state.jobs.values())
@@ -45,16 +48,18 @@ def _parts(state: ClusterState) -> Any:
     for each in state.classes.values():
         yield (
             each.class_id, each.user, each.priority, each.demand, each.run_us, each.samples,
-            list(each.pending_jobs),
+            each.jobs, list(each.pending_jobs),
         )  # fmt: skip
     yield from ((key, request) for key, request in state.requests.items())
+    yield sorted(state.environment_jobs.items())
     yield from sorted(tuple(each) for each in state.environments.values())
 
 
 def _job(job: Job) -> Any:
     return (
         job.job_id, job.epoch, job.name, job.command, job.cwd, job.environment, job.array,
-        job.job_class.class_id, job.submit_us, job.start_us, job.end_us,
+        job.job_class.class_id, job.submit_us, job.submit_lsn, job.start_us, job.end_us,
+        job.ended_us,
         _ranges(job.pending.ranges), _ranges(job.cancelled.ranges) if job.cancelled else [],
         [_attempt(each) for _, each in sorted(job.active.items())],
         bytes(job.ended.data) if job.ended else b"",

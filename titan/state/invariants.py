@@ -38,6 +38,19 @@ def check_invariants(state: ClusterState) -> None:
             if job.job_class is job_class and len(job.pending)
         ]
         _check(waiting == list(job_class.pending_jobs), "each class knows its pending jobs")
+    jobs_of: dict[object, int] = {}
+    for job in state.jobs.values():
+        for what in (job.job_class.class_id, job.environment):
+            jobs_of[what] = jobs_of.get(what, 0) + 1
+    classes = {each.class_id: each.jobs for each in state.classes.values()}
+    _check(
+        classes | state.environment_jobs == jobs_of,
+        "classes and environments are kept while jobs refer to them",
+    )
+    _check(
+        all(digest in state.environments for digest in state.environment_jobs),
+        "every job's environment is there",
+    )
     live = [job.job_id for job in state.jobs.values() if not job.has_ended]
     _check(live == list(state.live_jobs), "the jobs that have not ended are listed")
 

@@ -29,6 +29,7 @@ class Job:
         "cwd",
         "end_us",
         "ended",
+        "ended_us",
         "environment",
         "epoch",
         "job_class",
@@ -37,11 +38,18 @@ class Job:
         "name",
         "pending",
         "start_us",
+        "submit_lsn",
         "submit_us",
     )
 
     def __init__(
-        self, event: JobSubmitted, *, epoch: int, submit_us: int, job_class: JobClass
+        self,
+        event: JobSubmitted,
+        *,
+        epoch: int,
+        submit_lsn: int,
+        submit_us: int,
+        job_class: JobClass,
     ) -> None:
         self.job_id = event.job_id
         self.epoch = epoch
@@ -51,10 +59,13 @@ class Job:
         self.environment = event.environment
         self.array: tuple[IndexRange, ...] = event.array
         self.job_class = job_class
+        self.submit_lsn = submit_lsn
         self.submit_us = submit_us
         # The first start and the last end of its tasks; 0: none yet.
         self.start_us = 0
         self.end_us = 0
+        # When the manager knew that all had ended; 0: not yet.
+        self.ended_us = 0
         self.pending = IndexSet(each.indexes for each in event.array or (IndexRange(0, 1),))
         self.active: dict[int, Attempt] = {}
         self.cancelled: IndexSet | None = None

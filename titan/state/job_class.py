@@ -18,13 +18,24 @@ class JobClass:
     Changed by the state's apply alone.
     """
 
-    __slots__ = ("class_id", "demand", "pending_jobs", "priority", "run_us", "samples", "user")
+    __slots__ = (
+        "class_id",
+        "demand",
+        "jobs",
+        "pending_jobs",
+        "priority",
+        "run_us",
+        "samples",
+        "user",
+    )
 
     def __init__(self, class_id: int, user: str, priority: int, demand: Resources) -> None:
         self.class_id = class_id
         self.user = user
         self.priority = priority
         self.demand = demand
+        # How many jobs of it are remembered; without any it is forgotten, too.
+        self.jobs = 0
         # Job ids in the order of their submits; the values say nothing.
         self.pending_jobs: SortedDict[int, None] = SortedDict()
         # A guess at the run time that errs to the long side; meaningful from the first sample.

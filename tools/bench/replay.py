@@ -12,8 +12,8 @@ from typing import Final
 import msgpack
 
 import wal
-from titan.manager.recovery import replay
 from titan.state.cluster import ClusterState
+from titan.state.replay import replay
 from tools.bench.history import write_history
 from tools.bench.processes import ROOT
 from tools.bench.result import Result, alternate

@@ -26,6 +26,7 @@ from tests.manager.builders import (
     submit,
 )
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
+from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import (
     CancelJobs,
     NewJob,
@@ -75,7 +76,8 @@ class Histories(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rig = Rig()
+        # With so few remembered ones most jobs are forgotten within a history.
+        self.rig = Rig(settings=Settings(forget_over_tasks=3))
         self.hosts = [
             FakeHost(self.rig, capacity, f"w{at}") for at, capacity in enumerate(CAPACITIES)
         ]

@@ -33,6 +33,10 @@ class Settings:
     heartbeat_timeout_us: int = 30_000_000
     heartbeat_interval_us: int = 3_000_000
     policy: str = DEFAULT_POLICY
+    # Jobs are forgotten so long after their end, and earlier while more ended tasks than that
+    # are remembered.
+    forget_after_us: int = 7 * 24 * 3600 * 1_000_000
+    forget_over_tasks: int = 250_000
 
 
 class Desk:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from titan import events as ev
-from titan.manager.kernel import cancel, reports, submit, workers
+from titan.manager.kernel import cancel, forgetting, reports, submit, workers
 from titan.manager.kernel.commands import (
     CancelJobs,
     Command,
@@ -54,6 +54,7 @@ class Kernel(Desk):
         workers.check_silence(self)
         workers.record_heartbeats(self)
         workers.recall_from_ahead(self)
+        forgetting.forget_jobs(self)
 
     def schedule(self, now_us: int) -> None:
         """One pass over the queue."""

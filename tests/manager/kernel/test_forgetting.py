@@ -1,0 +1,87 @@
+"""Forgetting: by number of ended tasks and by age, the first that ended first."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.manager.builders import SECOND_US, FakeHost, Rig, new_job, resources
+from titan import events as ev
+from titan.errors import NotFound
+from titan.manager.kernel import Settings
+from titan.manager.kernel.forgetting import FORGOTTEN_AT_ONCE_MAX
+from titan.model import State
+
+HOUR_US = 3600 * SECOND_US
+
+
+def forgotten(events: list[ev.Event]) -> list[int]:
+    return [each for event in events if isinstance(event, ev.JobsForgotten) for each in event[0]]
+
+
+def end_all(rig: Rig, *job_ids: int) -> None:
+    for job_id in job_ids:
+        rig.cancel(job_id)
+
+
+def test_over_the_number_those_that_ended_first_go() -> None:
+    rig = Rig(settings=Settings(forget_over_tasks=5))
+    jobs = rig.submit(new_job(), new_job(array=[(0, 3)]), new_job(), new_job())
+    end_all(rig, jobs[2], jobs[1])
+    assert not forgotten(rig.tick(SECOND_US))
+    end_all(rig, jobs[0])
+    assert not forgotten(rig.tick(SECOND_US)), "five tasks are no more than five"
+    end_all(rig, jobs[3])
+    assert forgotten(rig.tick(SECOND_US)) == [jobs[2]]
+    assert list(rig.state.jobs) == [jobs[0], jobs[1], jobs[3]]
+    assert rig.state.jobs.ended_tasks == 5
+
+
+def test_an_old_end_is_forgotten_however_few_there_are() -> None:
+    rig = Rig(settings=Settings(forget_after_us=HOUR_US))
+    first, second, third = rig.submit(new_job(), new_job(), new_job())
+    end_all(rig, second)
+    rig.tick(HOUR_US // 2)
+    end_all(rig, first)
+    assert not forgotten(rig.tick(HOUR_US // 2 - 1))
+    assert forgotten(rig.tick(1)) == [second]
+    assert forgotten(rig.tick(HOUR_US // 2)) == [first]
+    assert list(rig.state.jobs) == [third], "what has not ended is never forgotten"
+
+
+def test_without_room_nothing_is_written_about_it() -> None:
+    rig = Rig(settings=Settings(forget_over_tasks=0))
+    (job,) = rig.submit(new_job())
+    end_all(rig, job)
+    rig.kernel.room = False
+    assert not forgotten(rig.tick(HOUR_US))
+    rig.kernel.room = True
+    assert forgotten(rig.tick(SECOND_US)) == [job]
+
+
+def test_so_many_at_once_that_a_tick_stays_short() -> None:
+    rig = Rig(checks=False, settings=Settings(forget_over_tasks=0))
+    jobs = rig.submit(*[new_job()] * (FORGOTTEN_AT_ONCE_MAX + 10))
+    end_all(rig, *jobs)
+    assert len(forgotten(rig.tick(SECOND_US))) == FORGOTTEN_AT_ONCE_MAX
+    assert len(forgotten(rig.tick(SECOND_US))) == 10
+    assert not forgotten(rig.tick(SECOND_US))
+
+
+def test_a_worker_that_comes_back_with_an_attempt_of_a_forgotten_job_is_told_to_stop_it() -> None:
+    rig = Rig(settings=Settings(forget_over_tasks=0))
+    host = FakeHost(rig, resources(1), "w1")
+    host.register()
+    (job,) = rig.submit(new_job())
+    key = rig.start_here(host, job)
+    rig.tick(Settings().heartbeat_timeout_us)
+    assert rig.task_state(job) is State.PENDING
+    end_all(rig, job)
+    assert forgotten(rig.tick(SECOND_US)) == [job]
+    host.register()
+    host.receive_all()
+    assert key not in host.running
+    host.send_reports()
+    rig.check()
+    assert rig.state.is_forgotten(job)
+    with pytest.raises(NotFound):
+        rig.cancel(job)

@@ -1,0 +1,215 @@
+"""Snapshots of the state: invariant 5, what a damaged one says, and the format for ever."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.manager.kernel import story
+from tests.state.builders import T0, Story
+from tests.state.test_digest import story as something_of_everything
+from titan import events as ev
+from titan.model import State
+from titan.state import ClusterState, check_invariants, digest
+from titan.state import snapshot as snapshot_module
+from titan.state.packed_job import export_job, import_job, pack_job
+from titan.state.replay import replay
+from titan.state.snapshot import SnapshotError, decode_state, encode_state, read_head
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "snapshot-1.txt"
+
+
+def blocks_of(state: ClusterState) -> list[bytes]:
+    return list(encode_state(state, "0.1.0"))
+
+
+@pytest.fixture(scope="module")
+def records() -> list[tuple[int, bytes]]:
+    return list(enumerate(story.tell().records, 1))
+
+
+@pytest.fixture(scope="module")
+def whole(records: list[tuple[int, bytes]]) -> str:
+    state = ClusterState()
+    replay(records, state)
+    return digest(state)
+
+
+def test_a_snapshot_at_every_lsn_is_the_state_there_invariant_5(
+    records: list[tuple[int, bytes]],
+) -> None:
+    state = ClusterState()
+    for record in records:
+        replay([record], state)
+        again = decode_state(blocks_of(state))
+        if record[0] % 10 == 0:
+            check_invariants(again)
+            assert digest(again) == digest(state)
+        # What is made of a snapshot makes the same one again, to the byte.
+        assert blocks_of(again) == blocks_of(state)
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_a_snapshot_and_the_tail_are_the_whole_invariant_5(
+    records: list[tuple[int, bytes]], whole: str, data: st.DataObject
+) -> None:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(records)), min_size=1, max_size=4)))
+    state, done = ClusterState(), 0
+    for cut in cuts:
+        replay(records[done:cut], state)
+        state.jobs.pack_ended(data.draw(st.integers(0, 50)))
+        state, done = decode_state(blocks_of(state)), cut
+    replay(records[done:], state)
+    assert digest(state) == whole
+
+
+def test_orders_that_only_the_past_could_tell_are_kept() -> None:
+    built = Story()
+    built.worker(cpus_milli=9000)
+    for _ in range(2):
+        built.job((0, 9))
+    for job_id, index in ((2, 5), (1, 7), (2, 1), (1, 0)):
+        built.assign(job_id, index)
+    built.job(cpus_milli=1)
+    built.assign(3)
+    again = decode_state(blocks_of(built.state))
+    assert list(again.get_job(1).active) == [7, 0]
+    worker = again.get_worker(1)
+    assert list(worker.attempts) == [(2, 5), (1, 7), (2, 1), (1, 0), (3, 0)]
+    assert list(worker.classes) == [1, 2]
+    assert list(worker.classes[1].unstarted) == [(2, 5), (1, 7), (2, 1), (1, 0)]
+    assert worker.attempts[1, 7] is again.get_job(1).active[7]
+    assert worker.classes[1].unstarted[1, 7] is again.get_job(1).active[7]
+
+
+def test_a_job_too_large_for_a_block_goes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "_PIECE_BYTES", 200)
+    built = something_of_everything()
+    for _ in range(3):
+        built.apply(ev.CancelRequested(built.job(), (), 0))
+    blocks = blocks_of(built.state)
+    kinds = [msgpack.unpackb(block)[0] for block in blocks]
+    assert kinds.count("piece") >= 2
+    assert digest(decode_state(blocks)) == digest(built.state)
+
+
+def test_the_head_tells_where_it_stands_by_itself() -> None:
+    state = something_of_everything().state
+    head = read_head(blocks_of(state)[0])
+    assert head == ("0.1.0", state.lsn, state.time_us, state.next_job_id)
+
+
+def test_another_format_is_refused_by_name() -> None:
+    kind, fields = msgpack.unpackb(blocks_of(ClusterState())[0])
+    block = msgpack.packb([kind, [2, "9.9", *fields[2:]]])
+    with pytest.raises(SnapshotError, match=r"format 2 and was written by Titan 9\.9"):
+        decode_state([block])
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_blocks_that_are_lost_doubled_or_spoilt_are_an_error(data: st.DataObject) -> None:
+    blocks = blocks_of(something_of_everything().state)
+    at = data.draw(st.integers(0, len(blocks) - 1))
+    how = data.draw(st.sampled_from(["lost", "cut", "spoilt", "not msgpack", "end first"]))
+    if how == "lost":
+        del blocks[at]
+    elif how == "cut":
+        blocks = blocks[:at]
+    elif how == "spoilt":
+        blocks[at] = msgpack.packb(["live", [[1], [data.draw(st.binary(min_size=1))]]])
+    elif how == "not msgpack":
+        blocks[at] = blocks[at][: data.draw(st.integers(0, len(blocks[at]) - 1))]
+    else:
+        blocks = [blocks[0], blocks[-1], *blocks[1:-1]]
+    try:
+        state = decode_state(blocks)
+    except SnapshotError:
+        return
+    # Requests and environments are not counted; whatever else is wrong must be found.
+    assert how == "lost"
+    assert len(state.jobs) == 4
+    assert len(state.workers) == 2
+
+
+def test_an_exported_job_needs_no_class() -> None:
+    built = Story()
+    built.worker()
+    built.job((0, 2), user="grace", priority=3)
+    for index in (0, 1):
+        built.assign(1, index)
+        built.end(1, index, State.FAILED, exit_code=index + 1, detail=f"because {index}")
+    job = built.state.get_job(1)
+    again = import_job(export_job(job))
+    assert (again.user, again.priority, again.demand) == ("grace", 3, job.demand)
+    assert again.state is State.FAILED
+    assert again.lowest_failed == (0, 1)
+    assert list(again.ended or ()) == list(job.ended or ())
+    assert again.ended is not None
+    assert again.ended.detail(1, 1) == "because 1"
+
+
+def test_packed_or_not_an_ended_job_looks_the_same() -> None:
+    built = Story()
+    built.worker()
+    for _ in range(5):
+        built.job()
+    for job_id in (3, 1, 5):
+        built.assign(job_id)
+        built.end(job_id, end_us=T0 + job_id)
+    jobs = built.state.jobs
+    before = digest(built.state)
+    packed = {job_id: pack_job(jobs[job_id]) for job_id in jobs}
+    assert jobs.pack_ended(2) == 2
+    assert jobs.pack_ended(9) == 1
+    assert jobs.pack_ended(9) == 0
+    assert digest(built.state) == before
+    assert {job_id: pack_job(jobs[job_id]) for job_id in jobs} == packed
+    assert list(jobs.ended_ids()) == [3, 1, 5]
+    assert list(jobs) == [1, 2, 3, 4, 5]
+    assert list(jobs.irange(2, 4, reverse=True)) == [4, 3, 2]
+    check_invariants(built.state)
+    built.apply(ev.JobsForgotten((1,)))
+    built.assign(2)
+    built.end(2)
+    assert jobs.pack_ended(9) == 1
+    assert list(jobs.ended_ids()) == [3, 5, 2]
+
+
+def test_a_forgotten_job_is_told_from_one_that_never_was() -> None:
+    built = Story()
+    built.worker()
+    environment = b"f" * 16
+    built.apply(ev.EnvironmentStored(environment, (), ((b"A", b"1"),)))
+    job_id = built.job(user="grace", cpus_milli=2000)
+    own = ev.JobSubmitted(2, "ada", "true", (b"true",), b"/", environment, 1000, 0, (), 0, ())
+    built.apply(own)
+    assert set(built.state.classes) == {1, 2}
+    for each in (1, 2):
+        built.assign(each, worker=1)
+        built.end(each)
+    built.apply(ev.JobsForgotten((job_id, 2)))
+    state = built.state
+    assert not state.jobs
+    assert state.is_forgotten(1)
+    assert not state.is_forgotten(3)
+    assert not state.is_forgotten(0)
+    assert state.task_counts == state.job_counts == [0] * 6
+    # What nobody refers to goes with the job; a class that comes back has a new number.
+    assert not state.classes
+    assert environment not in state.environments
+    assert state.last_job_of == {"grace": 1, "ada": 2}
+    built.apply(ev.EnvironmentStored(environment, (), ()), own._replace(job_id=3))
+    assert set(state.classes) == {3}
+
+
+def test_a_golden_snapshot_of_format_1_still_reads() -> None:
+    blocks = [bytes.fromhex(line) for line in GOLDEN.read_text(encoding="ascii").split()]
+    state = decode_state(blocks)
+    check_invariants(state)
+    assert digest(state) == digest(something_of_everything().state)

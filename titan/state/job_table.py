@@ -1,0 +1,122 @@
+"""The jobs by number: those that live as objects, those that ended mostly packed.
+
+An ended job never changes, and a manager remembers some hundred thousand of them: as
+bytes they cost a fifth of the memory, are nothing for the garbage collector to walk,
+and go into a snapshot and out of it as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+from sortedcontainers import SortedDict, SortedList
+
+from titan.state.job import Job
+
+
+class JobTable(Mapping[int, Job]):
+    """Looks like a dict from job id to Job, in the order of the ids.
+
+    A Job that ended may be made anew at each access: it is there to be read.
+    """
+
+    def __init__(self, pack: Callable[[Job], bytes], unpack: Callable[[bytes], Job]) -> None:
+        self._pack = pack
+        self._unpack = unpack
+        self._ids: SortedList[int] = SortedList()
+        # Those that have not ended, by id.
+        self.live: SortedDict[int, Job] = SortedDict()
+        # Those that ended, in the order in which they did.
+        self._ended: dict[int, Job | bytes] = {}
+        # How many of them, from the oldest on, are packed.
+        self._packed = 0
+        self.ended_tasks = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ids)
+
+    def __contains__(self, job_id: object) -> bool:
+        return job_id in self.live or job_id in self._ended
+
+    def __getitem__(self, job_id: int) -> Job:
+        job: Job | bytes | None = self.live.get(job_id)
+        if job is None:
+            job = self._ended[job_id]
+        return self._unpack(job) if isinstance(job, bytes) else job
+
+    def irange(
+        self,
+        minimum: int | None = None,
+        maximum: int | None = None,
+        inclusive: tuple[bool, bool] = (True, True),
+        *,
+        reverse: bool = False,
+    ) -> Iterator[int]:
+        """The ids between two, in their order."""
+        found: Iterator[int] = self._ids.irange(minimum, maximum, inclusive, reverse)
+        return found
+
+    @property
+    def ended_count(self) -> int:
+        """How many of them ended."""
+        return len(self._ended)
+
+    def ended_ids(self) -> Iterator[int]:
+        """Those that ended, in the order in which they did."""
+        return iter(self._ended)
+
+    def ended_packed(self) -> Iterator[tuple[int, bytes]]:
+        """The same as ids and bytes."""
+        for job_id, job in self._ended.items():
+            yield job_id, job if isinstance(job, bytes) else self._pack(job)
+
+    def add(self, job: Job) -> None:
+        """A new one."""
+        self.live[job.job_id] = job
+        self._ids.add(job.job_id)
+
+    def end(self, job: Job) -> None:
+        """It ended and will not change any more, but for what the same event still does."""
+        del self.live[job.job_id]
+        self._ended[job.job_id] = job
+        self.ended_tasks += job.tasks_total
+
+    def forget(self, job_id: int) -> Job:
+        """Removes one that ended. Raises KeyError."""
+        job = self._ended.pop(job_id)
+        self._ids.remove(job_id)
+        if isinstance(job, bytes):
+            self._packed -= 1
+            job = self._unpack(job)
+        self.ended_tasks -= job.tasks_total
+        return job
+
+    def pack_ended(self, limit: int) -> int:
+        """Packs so many that ended and are not packed yet; returns how many it packed.
+
+        It changes how they are kept and nothing that anybody sees. Costs by those.
+        """
+        todo = min(limit, len(self._ended) - self._packed)
+        if todo <= 0:
+            return 0
+        # They are the last ones in the order of the ends.
+        newest = list(islice(reversed(self._ended), len(self._ended) - self._packed))
+        for job_id in newest[-1 : -todo - 1 : -1]:
+            job = self._ended[job_id]
+            if not isinstance(job, bytes):
+                self._ended[job_id] = self._pack(job)
+        self._packed += todo
+        return todo
+
+    def load(self, live: dict[int, Job], ended: dict[int, bytes], ended_tasks: int) -> None:
+        """Fills an empty table: `ended` is in the order of the ends."""
+        self.live = SortedDict(live)
+        self._ended = {**ended}
+        self._packed = len(self._ended)
+        self.ended_tasks = ended_tasks
+        self._ids = SortedList(self.live)
+        self._ids.update(self._ended)

@@ -1,0 +1,299 @@
+"""The state as blocks of bytes, and back: what a snapshot of the log holds.
+
+Each block is a msgpack array that begins with its kind; a kind may take several blocks:
+
+    head          once, first: format, version of Titan, LSN, time and all single values
+    environments  (digest, exported, set, jobs that refer to it)
+    classes       (number, user, priority, demand, run_us, samples, jobs)
+    live          ids, and packed jobs beside them, which have not ended, by id
+    ended         the same of those that ended, in the order of their ends
+    piece         a part of the next packed job that is too large for a block; it stands
+                  as b"" in its place
+    workers       (what it registered, state, what it holds), by number
+    requests      (user, request id, content, first job, jobs, time), oldest first
+    end           once, last: how many live jobs, ended jobs and workers there were
+
+A state that is taken up from a snapshot goes on exactly as the one that it was made of:
+also where an order counts that only the past could tell (invariant 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+import msgpack
+from sortedcontainers import SortedDict
+
+from titan import events as ev
+from titan.model import Resources, WorkerState
+from titan.state.cluster import ClusterState, Request
+from titan.state.job import Job
+from titan.state.job_class import JobClass
+from titan.state.packed_job import pack_job, unpack_job
+from titan.state.worker import ClassOnWorker, Worker
+
+FORMAT: Final = 1
+_BLOCK_BYTES: Final = 1 << 20
+_BLOCK_ITEMS: Final = 5_000
+# An array of ten million ended tasks has 590 MB, and a block takes 16 MiB.
+_PIECE_BYTES: Final = 8 << 20
+
+_packer: Final = msgpack.Packer(use_bin_type=True)
+_WORKER_STATES: Final = {int(state): state for state in WorkerState}
+
+
+class SnapshotError(Exception):
+    """The blocks are no state that this version can read; the text says why."""
+
+
+class SnapshotHead(NamedTuple):
+    """What the first block tells of a snapshot by itself."""
+
+    version: str
+    """Of the Titan that wrote it."""
+    lsn: int
+    time_us: int
+    """Of the record of that LSN."""
+    next_job_id: int
+
+
+def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
+    """The blocks, of about 1 MiB each. The state must not change until all are taken."""
+    yield _pack("head", (
+        FORMAT, version, state.lsn, state.time_us, state.next_job_id, state.cluster_id,
+        state.epoch, state.version, state.next_worker, state.next_class, state.round_robin,
+        state.task_counts, state.job_counts, list(state.last_job_of.items()),
+        state.jobs.ended_tasks,
+    ))  # fmt: skip
+    yield from _blocks(
+        "environments",
+        ((*each, state.environment_jobs[each.digest]) for each in state.environments.values()),
+        size=lambda each: sum(len(name) + len(value) for name, value in (*each[1], *each[2])),
+    )
+    yield from _blocks(
+        "classes",
+        (
+            (each.class_id, each.user, each.priority, each.demand, each.run_us, each.samples,
+             each.jobs)
+            for each in state.classes.values()
+        ),
+    )  # fmt: skip
+    yield from _job_blocks(
+        "live", ((job_id, pack_job(job)) for job_id, job in state.live_jobs.items())
+    )
+    yield from _job_blocks("ended", state.jobs.ended_packed())
+    yield from _blocks(
+        "workers",
+        map(_pack_worker, state.workers.values()),
+        size=lambda each: 32 * len(each[-2]),
+    )
+    yield from _blocks(
+        "requests", ((*key, *request) for key, request in state.requests.items()), size=len
+    )
+    yield _pack("end", (len(state.live_jobs), state.jobs.ended_count, len(state.workers)))
+
+
+def read_head(block: bytes) -> SnapshotHead:
+    """What the first block tells. Raises SnapshotError."""
+    kind, fields = _unpack(block)
+    if kind != "head":
+        raise SnapshotError("it does not begin with a head")
+    if fields[0] != FORMAT:
+        raise SnapshotError(
+            f"it has format {fields[0]} and was written by Titan {fields[1]}; this version "
+            f"knows format {FORMAT}"
+        )
+    return SnapshotHead._make(fields[1:5])
+
+
+def decode_state(blocks: Iterable[bytes]) -> ClusterState:
+    """The state of those blocks. Raises SnapshotError, and what reading the blocks raises."""
+    each_block = iter(blocks)
+    first = next(each_block, b"")
+    read_head(first)
+    loader = _Loader()
+    try:
+        loader.load_head(_unpack(first)[1][2:])
+        for block in each_block:
+            loader.load(*_unpack(block))
+        return loader.finish()
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise SnapshotError(f"its content is not understood: {error!r}") from error
+
+
+class _Loader:
+    """A state on its way out of its blocks."""
+
+    def __init__(self) -> None:
+        self._state = ClusterState()
+        self._live: dict[int, Job] = {}
+        self._ended: dict[int, bytes] = {}
+        self._ended_tasks = 0
+        self._pieces = bytearray()
+        self._counts: tuple[int, ...] | None = None
+
+    def load_head(self, fields: tuple[Any, ...]) -> None:
+        state = self._state
+        (
+            state.lsn, state.time_us, state.next_job_id, state.cluster_id, state.epoch,
+            state.version, state.next_worker, state.next_class, state.round_robin,
+            task_counts, job_counts, last_job_of, self._ended_tasks,
+        ) = fields  # fmt: skip
+        state.task_counts, state.job_counts = list(task_counts), list(job_counts)
+        state.last_job_of = dict(last_job_of)
+
+    def load(self, kind: str, content: Any) -> None:
+        if self._counts is not None:
+            raise SnapshotError("something stands behind its end")
+        _LOADERS[kind](self, content)
+
+    def finish(self) -> ClusterState:
+        state = self._state
+        state.jobs.load(self._live, self._ended, self._ended_tasks)
+        found = (len(state.live_jobs), state.jobs.ended_count, len(state.workers))
+        if self._counts != found:
+            raise SnapshotError(f"it ends with {self._counts} and holds {found}")
+        pending: dict[int, dict[int, None]] = {}
+        for job in self._live.values():
+            if job.counts[0]:
+                pending.setdefault(job.job_class.class_id, {})[job.job_id] = None
+        for class_id, jobs in pending.items():
+            state.classes[class_id].pending_jobs = SortedDict(jobs)
+        return state
+
+    def _environments(self, content: tuple[Any, ...]) -> None:
+        for *fields, jobs in content:
+            stored = ev.EnvironmentStored(*fields)
+            self._state.environments[stored.digest] = stored
+            self._state.environment_jobs[stored.digest] = jobs
+
+    def _classes(self, content: tuple[Any, ...]) -> None:
+        for class_id, user, priority, demand, run_us, samples, jobs in content:
+            each = JobClass(class_id, user, priority, Resources(*demand))
+            each.run_us, each.samples, each.jobs = run_us, samples, jobs
+            self._state.add_class(each)
+
+    def _live_jobs(self, content: tuple[Any, ...]) -> None:
+        classes = self._state.classes
+        for job_id, data in zip(*content, strict=True):
+            self._live[job_id] = unpack_job(data or self._take_pieces(), classes)
+
+    def _ended_jobs(self, content: tuple[Any, ...]) -> None:
+        # A dict keeps the order of the ends over all blocks.
+        self._ended.update(zip(*content, strict=True))
+        if self._pieces:
+            self._ended[content[0][0]] = self._take_pieces()
+
+    def _piece(self, content: bytes) -> None:
+        self._pieces += content
+
+    def _take_pieces(self) -> bytes:
+        pieces, self._pieces = bytes(self._pieces), bytearray()
+        return pieces
+
+    def _workers(self, content: tuple[Any, ...]) -> None:
+        jobs = self._live
+        for *fields, last_heard_us, state, free, keys, classes in content:
+            worker = Worker(ev.WorkerRegistered(*fields))
+            worker.last_heard_us = last_heard_us
+            worker.state = _WORKER_STATES[state]
+            worker.free_cpus_milli, worker.free_memory_bytes, free_named = free
+            worker.free_named = dict(free_named)
+            for key in keys:
+                worker.attempts[key] = jobs[key[0]].active[key[1]]
+            for class_id, slots, unstarted, ahead in classes:
+                here = worker.classes[class_id] = ClassOnWorker()
+                here.slots = slots
+                for key in unstarted:
+                    here.unstarted[key] = worker.attempts[key]
+                for key in ahead:
+                    here.ahead[key] = worker.attempts[key]
+            self._state.workers[worker.number] = worker
+            self._state.worker_numbers[worker.worker_id] = worker.number
+
+    def _requests(self, content: tuple[Any, ...]) -> None:
+        for user, request_id, *request in content:
+            self._state.requests[user, request_id] = Request._make(request)
+
+    def _end(self, content: tuple[Any, ...]) -> None:
+        self._counts = content
+
+
+_LOADERS: Final[dict[str, Callable[[_Loader, Any], None]]] = {
+    "environments": _Loader._environments,
+    "classes": _Loader._classes,
+    "live": _Loader._live_jobs,
+    "ended": _Loader._ended_jobs,
+    "piece": _Loader._piece,
+    "workers": _Loader._workers,
+    "requests": _Loader._requests,
+    "end": _Loader._end,
+}
+
+
+def _pack(kind: str, content: object) -> bytes:
+    packed: bytes = _packer.pack((kind, content))
+    return packed
+
+
+def _unpack(block: bytes) -> tuple[str, Any]:
+    try:
+        kind, content = msgpack.unpackb(block, use_list=False)
+    except (ValueError, TypeError) as error:
+        raise SnapshotError(f"a block of {len(block)} bytes is not understood: {error}") from error
+    return kind, content
+
+
+def _blocks(
+    kind: str, items: Iterable[Any], size: Callable[[Any], int] = lambda _: 0
+) -> Iterator[bytes]:
+    """The items in blocks of bounded length; `size` guesses the bytes of a large one."""
+    some: list[Any] = []
+    size_bytes = 0
+    for item in items:
+        some.append(item)
+        size_bytes += size(item)
+        if len(some) == _BLOCK_ITEMS or size_bytes >= _BLOCK_BYTES:
+            yield _pack(kind, some)
+            some, size_bytes = [], 0
+    if some:
+        yield _pack(kind, some)
+
+
+def _job_blocks(kind: str, jobs: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    ids: list[int] = []
+    packed: list[bytes] = []
+    size_bytes = 0
+    for job_id, data in jobs:
+        is_large = len(data) > _PIECE_BYTES
+        if is_large:
+            if ids:
+                yield _pack(kind, (ids, packed))
+            for at in range(0, len(data), _PIECE_BYTES):
+                yield _pack("piece", data[at : at + _PIECE_BYTES])
+            ids, packed, size_bytes = [], [], 0
+        ids.append(job_id)
+        packed.append(b"" if is_large else data)
+        size_bytes += len(data)
+        if len(ids) == _BLOCK_ITEMS or size_bytes >= _BLOCK_BYTES:
+            yield _pack(kind, (ids, packed))
+            ids, packed, size_bytes = [], [], 0
+    if ids:
+        yield _pack(kind, (ids, packed))
+
+
+def _pack_worker(worker: Worker) -> tuple[Any, ...]:
+    capacity = worker.capacity
+    return (
+        worker.number, worker.worker_id, worker.instance, worker.boot_id, worker.name,
+        worker.address, capacity.cpus_milli, capacity.memory_bytes, capacity.named,
+        worker.labels, worker.version, worker.output_directory, worker.last_heard_us,
+        int(worker.state),
+        (worker.free_cpus_milli, worker.free_memory_bytes, list(worker.free_named.items())),
+        list(worker.attempts),
+        [
+            (class_id, here.slots, list(here.unstarted), list(here.ahead))
+            for class_id, here in worker.classes.items()
+        ],
+    )  # fmt: skip
