@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import wal
 from titan.events import EventError
-from titan.manager.dump import dump_events
+from titan.waltools.dump import dump_events
 
 
 def main(arguments: list[str]) -> int:

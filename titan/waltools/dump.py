@@ -1,0 +1,93 @@
+"""The log for people: events as objects of plain values, in order; all, or those that are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import wal
+from titan import events as ev
+from titan.manager.directory import log_directory
+from titan.queries.plain import plain_event
+from titan.waltools.selection import EVERYTHING, Picker, Selection
+from wal.directory import find_segments
+from wal.filesystem import OS_FILE_SYSTEM
+
+
+def dump_events(
+    directory: Path,
+    selection: Selection = EVERYTHING,
+    *,
+    wait: Callable[[], None] | None = None,
+) -> Iterator[dict[str, object]]:
+    """Every durable event that is selected: lsn, time in Unix seconds, event, its fields by name.
+
+    Takes a data directory or its folder `wal`; reads a live one too. With `wait`, which is
+    called whenever there is no more for now, it does not end. Raises wal.WalError, OSError,
+    and EventError for a record that this version cannot read.
+    """
+    if selection.limit == 0:
+        return
+    picker = Picker(selection)
+    count = 0
+    for lsn, payload in _records(log_directory(directory), selection, wait):
+        if not picker.may_hold(payload):
+            continue
+        time_us, events = ev.decode_record(payload)
+        if selection.ends_before(lsn, time_us):
+            return
+        for event in picker.pick(lsn, time_us, events):
+            yield {
+                "lsn": lsn,
+                "time": time_us / 1e6,
+                "event": type(event).__name__,
+                **plain_event(event),
+            }
+            count += 1
+            if count == selection.limit:
+                return
+
+
+def _records(
+    directory: Path, selection: Selection, wait: Callable[[], None] | None
+) -> Iterator[wal.Record]:
+    with wal.Reader(directory, from_lsn=_first_lsn(directory, selection)) as reader:
+        while True:
+            for record in reader:
+                yield record
+                if selection.to_lsn is not None and record.lsn >= selection.to_lsn:
+                    return
+            if wait is None:
+                return
+            wait()
+
+
+def _first_lsn(directory: Path, selection: Selection) -> int:
+    """Where to begin: no earlier than it must be, nor than there are records."""
+    try:
+        firsts = find_segments(OS_FILE_SYSTEM, str(directory))
+    except FileNotFoundError:
+        firsts = []
+    if not firsts:
+        return 1  # The reader says that there is no log.
+    if selection.worker is not None:
+        return firsts[0]  # What a worker is called and holds, earlier records tell.
+    lsn = max(selection.from_lsn, firsts[0])
+    if selection.since_us is None:
+        return lsn
+    # Times never decrease: the last segment that begins before it holds the place.
+    later = [first for first in firsts if first > lsn]
+    while later:
+        middle = len(later) // 2
+        if _first_time_us(directory, later[middle]) < selection.since_us:
+            lsn, later = later[middle], later[middle + 1 :]
+        else:
+            later = later[:middle]
+    return lsn
+
+
+def _first_time_us(directory: Path, first_lsn: int) -> int:
+    """When the first record of a segment was made; a segment without any is never too early."""
+    with wal.Reader(directory, from_lsn=first_lsn) as reader:
+        records = reader.read(1)
+    return ev.decode_record(records[0].payload)[0] if records else 1 << 63
