@@ -1,8 +1,9 @@
 """An append-only, checksummed, segmented log of opaque records. Start with README.md beside this
 file.
 
-Log is for the one process that writes; Reader for any number of others that follow. The package
-knows nothing of what the records mean and needs nothing but the standard library.
+Log is for the one process that writes; Reader for any number of others that follow. Beside the log
+there are snapshots of what its owner made of the records, and slots that say where readers are. The
+package knows nothing of what the records mean and needs nothing but the standard library.
 """
 
 from wal.errors import (
@@ -22,17 +23,35 @@ from wal.errors import (
 )
 from wal.filesystem import FileSystem, OsFileSystem
 from wal.layout import FORMAT_VERSION, RECORD_BYTES_MAX
+from wal.lock import Lock
 from wal.log import SEGMENT_BYTES, Log
 from wal.reader import Reader
 from wal.record import Position, Record
+from wal.retention import SegmentInfo, first_record, list_segments, remove_segments_before
+from wal.slots import SLOT_VERSION, Slot, read_slots, remove_slot, write_slot
+from wal.snapshot import (
+    BLOCK_BYTES_MAX,
+    SNAPSHOT_VERSION,
+    Snapshot,
+    check_snapshot,
+    find_snapshots,
+    open_snapshot,
+    remove_snapshot,
+    sync_snapshots,
+    write_snapshot,
+)
 
 __all__ = [
+    "BLOCK_BYTES_MAX",
     "FORMAT_VERSION",
     "RECORD_BYTES_MAX",
     "SEGMENT_BYTES",
+    "SLOT_VERSION",
+    "SNAPSHOT_VERSION",
     "BacklogFull",
     "Damaged",
     "FileSystem",
+    "Lock",
     "Locked",
     "Log",
     "LogClosed",
@@ -47,6 +66,21 @@ __all__ = [
     "Record",
     "RecordTooLarge",
     "RecordsGone",
+    "SegmentInfo",
+    "Slot",
+    "Snapshot",
     "WalError",
     "WriteFailed",
+    "check_snapshot",
+    "find_snapshots",
+    "first_record",
+    "list_segments",
+    "open_snapshot",
+    "read_slots",
+    "remove_segments_before",
+    "remove_slot",
+    "remove_snapshot",
+    "sync_snapshots",
+    "write_slot",
+    "write_snapshot",
 ]

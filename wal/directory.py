@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from wal.filesystem import FileSystem
+
+StrPath = str | os.PathLike[str]
+"""How callers name a directory or a file; inside, paths are strings."""
 
 DURABLE_NAME = "durable"
 LOCK_NAME = "lock"

@@ -13,10 +13,11 @@ class WalError(Exception):
 
 
 class NotALog(WalError):
-    """What was found is not a log at all: most likely the wrong path was given."""
+    """What was found is not a log (or what else `kind` names) at all: most likely the wrong path
+    was given."""
 
-    def __init__(self, path: str, found: str) -> None:
-        super().__init__(f"{path}: not a log: {found}")
+    def __init__(self, path: str, found: str, kind: str = "a log") -> None:
+        super().__init__(f"{path}: not {kind}: {found}")
         self.path = path
         self.found = found
 

@@ -9,7 +9,17 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
+
+LOCK_POLL_SECONDS = 0.01
+"""How often a lock that is held is tried again: flock(2) can wait, but not for a limited time."""
+
+UNSYNCED_BYTES_MAX = 8 << 20
+"""A large file that is written beside a log is synced every so often: what is written all at once
+holds up the log's own syncs on the same disk, and they are what people wait for."""
 
 
 class FileSystem(Protocol):
@@ -57,8 +67,8 @@ class FileSystem(Protocol):
     def unlink(self, path: str) -> None:
         """Remove a file."""
 
-    def lock(self, fd: int) -> bool:
-        """Take the exclusive lock of the open file; False, at once, if another holds it."""
+    def lock(self, fd: int, timeout_seconds: float = 0.0) -> bool:
+        """Take the exclusive lock of the open file; False if another holds it that long."""
 
 
 class OsFileSystem:
@@ -124,12 +134,17 @@ class OsFileSystem:
     def unlink(self, path: str) -> None:
         os.unlink(path)
 
-    def lock(self, fd: int) -> bool:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    def lock(self, fd: int, timeout_seconds: float = 0.0) -> bool:
+        end = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(LOCK_POLL_SECONDS)
+            else:
+                return True
 
 
 OS_FILE_SYSTEM = OsFileSystem()
@@ -162,3 +177,43 @@ def read_all(file_system: FileSystem, fd: int, size: int, offset: int) -> bytes:
         parts.append(data)
         have += len(data)
     return b"".join(parts)
+
+
+def replace_file(
+    file_system: FileSystem, directory: str, name: str, temporary: str, chunks: Iterable[bytes]
+) -> int:
+    """Write a file that is there whole or not at all, durably; return its size.
+
+    Makes the directory if it is absent. `temporary` is its name until it is whole; a leftover is
+    overwritten, and after an error it is removed if that can be. Raises OSError, and what `chunks`
+    raises. If it is the last sync, of the directory, that fails, the file is there and whole, and
+    may or may not survive a power loss.
+    """
+    file_system.make_directory(directory)
+    path = f"{directory}/{temporary}"
+    fd = file_system.open(path, write=True, create=True)
+    try:
+        try:
+            size = _write_chunks(file_system, fd, chunks)
+            file_system.fsync(fd)
+        finally:
+            file_system.close(fd)
+        file_system.rename(path, f"{directory}/{name}")
+    except BaseException:
+        with suppress(OSError):
+            file_system.unlink(path)
+        raise
+    file_system.fsync_directory(directory)
+    return size
+
+
+def _write_chunks(file_system: FileSystem, fd: int, chunks: Iterable[bytes]) -> int:
+    file_system.ftruncate(fd, 0)
+    size = synced = 0
+    for chunk in chunks:
+        write_all(file_system, fd, chunk, size)
+        size += len(chunk)
+        if size - synced > UNSYNCED_BYTES_MAX:
+            file_system.fdatasync(fd)
+            synced = size
+    return size

@@ -1,5 +1,5 @@
-"""The bytes on disk: segment header, frame, end frame and the `durable` file. Pure: no files, no
-state.
+"""The bytes on disk: segment header, frame, end frame, the `durable` file, and the header of files
+that name a position. Pure: no files, no state.
 
 All integers are little-endian. CRCs are CRC-32 as in zlib. Bytes in, values or errors out.
 """
@@ -14,7 +14,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple, cast
 
 from wal.errors import Damaged, NewerVersion, NotALog
-from wal.record import Record
+from wal.record import Position, Record
 
 FORMAT_VERSION = 1
 
@@ -79,6 +79,21 @@ _DURABLE = struct.Struct("<Q8sII")
 DURABLE_BYTES = 24
 assert _DURABLE.size == DURABLE_BYTES
 
+# Position header, 64 bytes: how a file begins that says how far somebody is in a log. Each kind of
+# file has its own magic. As with segments, all but the middle keeps its place in later versions.
+#
+#   0        8       12                      28        36     40                    60     64
+#   +--------+-------+-----------------------+---------+------+---------------------+------+
+#   | magic  |version| log id                | LSN     |chain | zeros               | CRC  |
+#   +--------+-------+-----------------------+---------+------+---------------------+------+
+#
+#   CRC: of bytes 0 to 60.
+_POSITION = struct.Struct("<8sI16sQI20xI")
+POSITION_HEADER_BYTES = 64
+assert _POSITION.size == POSITION_HEADER_BYTES == SEGMENT_HEADER_BYTES
+
+_HEADER_CHECKED_BYTES = 60
+
 _crc32 = zlib.crc32
 _new_record = partial(tuple.__new__, Record)  # half the cost of Record(...), and map() stays in C
 
@@ -139,22 +154,49 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
 
     Raises NotALog (wrong magic), NewerVersion, Damaged. `path` is for the message.
     """
-    if len(data) < SEGMENT_HEADER_BYTES:
-        if MAGIC.startswith(data[:8]):
-            raise Damaged(path, 0, "a segment header of 64 bytes", f"{len(data)} bytes")
-        raise NotALog(path, f"it is {len(data)} bytes long and starts with {data[:8]!r}")
-    magic, version, log_id, first_lsn, chain, salt, crc = _SEGMENT.unpack_from(data)
-    # With the magic taken as read, so that a flipped bit in it is damage and a foreign file is not.
-    right = _crc32(MAGIC + data[8:60]) == crc
-    if magic != MAGIC:
-        if right:
-            raise Damaged(path, 0, f"magic {MAGIC!r}", repr(magic))
-        raise NotALog(path, f"it starts with {magic!r}")
-    if not right:
-        raise Damaged(path, 0, f"header CRC {crc:08x}", f"{_crc32(data[:60]):08x}")
-    if version > FORMAT_VERSION:
-        raise NewerVersion(path, version, FORMAT_VERSION)
+    _check_header(data, path, MAGIC, FORMAT_VERSION, "a log")
+    _, _, log_id, first_lsn, chain, salt, _ = _SEGMENT.unpack_from(data)
     return SegmentHeader(log_id, first_lsn, chain, salt)
+
+
+def encode_position_header(magic: bytes, version: int, position: Position) -> bytes:
+    """Return the 64 bytes that open a file of a position."""
+    head = _POSITION.pack(magic, version, *position, 0)[:-4]
+    return head + _crc32(head).to_bytes(4, "little")
+
+
+def decode_position_header(
+    data: bytes, path: str, magic: bytes, newest: int, kind: str
+) -> tuple[Position, int]:
+    """Check and read a position header; return the position and the header's CRC.
+
+    Raises as `decode_segment_header` does. `newest` is the newest version known, `kind` what the
+    file should be, for the message.
+    """
+    _check_header(data, path, magic, newest, kind)
+    _, _, log_id, lsn, chain, crc = _POSITION.unpack_from(data)
+    return Position(log_id, lsn, chain), crc
+
+
+def _check_header(data: bytes, path: str, magic: bytes, newest: int, kind: str) -> None:
+    """Check the parts that all headers share, in all versions."""
+    if len(data) < SEGMENT_HEADER_BYTES:
+        if magic.startswith(data[:8]):
+            raise Damaged(path, 0, "a header of 64 bytes", f"{len(data)} bytes")
+        raise NotALog(path, f"it is {len(data)} bytes long and starts with {data[:8]!r}", kind)
+    crc = int.from_bytes(data[_HEADER_CHECKED_BYTES:SEGMENT_HEADER_BYTES], "little")
+    # With the magic taken as read, so that a flipped bit in it is damage and a foreign file is not.
+    right = _crc32(magic + data[8:_HEADER_CHECKED_BYTES]) == crc
+    if data[:8] != magic:
+        if right:
+            raise Damaged(path, 0, f"magic {magic!r}", repr(data[:8]))
+        raise NotALog(path, f"it starts with {data[:8]!r}", kind)
+    if not right:
+        found = _crc32(data[:_HEADER_CHECKED_BYTES])
+        raise Damaged(path, 0, f"header CRC {crc:08x}", f"{found:08x}")
+    version = int.from_bytes(data[8:12], "little")
+    if version > newest:
+        raise NewerVersion(path, version, newest)
 
 
 def encode_frame(

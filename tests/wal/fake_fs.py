@@ -15,7 +15,8 @@ The fault model:
   readable until the crash, and only writing them again makes them durable.
 - A call can be made to fail with any errno, or to be the moment of a crash, by its number: all
   calls that change something are counted (`calls`). A failing write may have written a part. A
-  crash strikes before the call, in the middle of a write, or after the call.
+  crash strikes before the call, in the middle of a write, or after the call; from then on no call
+  changes anything, whatever the program tries while the exception goes up.
 - Space is finite if `capacity` is set: files take their size, without holes. A write past it is
   cut short, then fails with ENOSPC; an allocation takes what there is and fails.
 - Not modelled: bits that rot (tests `put` them), reads that fail, links, permissions.
@@ -114,6 +115,7 @@ class FakeFileSystem:
         self._failures: dict[int, tuple[int, int]] = {}
         self._failing: Callable[[Call], int | None] | None = None
         self._crash: tuple[int, Moment] | None = None
+        self._stopped: Call | None = None
 
     # What tests do to it.
 
@@ -157,6 +159,7 @@ class FakeFileSystem:
     def crash_at(self, number: int, moment: Moment = "before") -> None:
         """Raise SimulatedCrash at call `number`; then call `crash` or `kill`."""
         self._crash = (number, moment)
+        self._stopped = None
 
     def kill(self) -> None:
         """End the process: descriptors and locks are gone, all that was written is there."""
@@ -165,6 +168,7 @@ class FakeFileSystem:
         self._failures.clear()
         self._failing = None
         self._crash = None
+        self._stopped = None
 
     def crash(
         self, keep: Literal["none", "all", "random"] = "none", *, torn: int | None = None
@@ -329,7 +333,8 @@ class FakeFileSystem:
             self._change_names({path: None})
             self._after()
 
-    def lock(self, fd: int) -> bool:
+    def lock(self, fd: int, timeout_seconds: float = 0.0) -> bool:
+        """Never waits: time stands still in a call, so nobody could let go."""
         with self._mutex:
             file = self._handle(fd).file
             if any(held is file for other, held in self._locks.items() if other != fd):
@@ -374,14 +379,18 @@ class FakeFileSystem:
         self, operation: str, path: str, data: bytes | None = None
     ) -> tuple[BaseException, int] | None:
         """Count the call, and fail if it is to; a torn write gets its error and its length."""
+        if self._stopped is not None:
+            raise SimulatedCrash(self._stopped)
         call = Call(len(self.calls) + 1, operation, path)
         self.calls.append(call)
         if self.on_call is not None:
             self.on_call(call)
         if self._crash is not None and self._crash[0] == call.number:
             if self._crash[1] == "before":
+                self._stopped = call
                 raise SimulatedCrash(call)
             if self._crash[1] == "during" and data is not None:
+                self._stopped = call
                 return SimulatedCrash(call), self.random.randint(0, len(data))
         code, written = self._failures.pop(call.number, (None, 0))
         if code is None and self._failing is not None:
@@ -394,7 +403,8 @@ class FakeFileSystem:
 
     def _after(self) -> None:
         if self._crash is not None and self._crash[0] == len(self.calls):
-            raise SimulatedCrash(self.calls[-1])
+            self._stopped = self.calls[-1]
+            raise SimulatedCrash(self._stopped)
 
 
 def resize(content: bytearray, size: int) -> None:
