@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 
+from wal.directory import StrPath
 from wal.errors import Locked
-from wal.filesystem import FileSystem, write_all
+from wal.filesystem import OS_FILE_SYSTEM, FileSystem, write_all
+
+PATIENCE_SECONDS = 0.2
+"""Whoever asks if a log is in use takes the lock for a moment; that must not turn its writer away.
+A person who starts a second writer still hears of it at once."""
 
 
 class Lock:
@@ -16,14 +21,17 @@ class Lock:
     lock.
     """
 
-    def __init__(self, file_system: FileSystem, path: str) -> None:
-        """Take the lock. Raises Locked, with the holder's pid, if another has it."""
+    def __init__(self, path: StrPath, *, file_system: FileSystem = OS_FILE_SYSTEM) -> None:
+        """Take the lock; the directory must be there.
+
+        Raises Locked, with the holder's pid, if another has it and keeps it; OSError.
+        """
         self._file_system = file_system
         self._fd: int | None = None
-        fd = file_system.open(path, write=True, create=True)
+        fd = file_system.open(os.fspath(path), write=True, create=True)
         try:
-            if not file_system.lock(fd):
-                raise Locked(path, _parse_pid(file_system.pread(fd, 32, 0)))
+            if not file_system.lock(fd, PATIENCE_SECONDS):
+                raise Locked(os.fspath(path), _parse_pid(file_system.pread(fd, 32, 0)))
             file_system.ftruncate(fd, 0)
             write_all(file_system, fd, b"%d\n" % os.getpid(), 0)
         except BaseException:

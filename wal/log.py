@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from threading import Condition, Thread
 from threading import Lock as Mutex
 from types import TracebackType
 from typing import Self
 
-from wal.directory import LOCK_NAME, find_segments, join
+from wal.directory import LOCK_NAME, StrPath, find_segments, join
 from wal.errors import (
     BacklogFull,
     LogClosed,
@@ -59,40 +60,53 @@ class Log:
     @classmethod
     def open(
         cls,
-        directory: str | os.PathLike[str],
+        directory: StrPath,
         *,
         file_system: FileSystem = OS_FILE_SYSTEM,
         segment_bytes: int = SEGMENT_BYTES,
         on_warning: Callable[[str], None] = _warn,
-        lock_path: str | os.PathLike[str] | None = None,
-        needed_from_lsn: int = 1,
+        lock_path: StrPath | None = None,
+        lock: Lock | None = None,
+        after: Position | None = None,
+        known: Sequence[Position] = (),
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> Log:
         """Open the log in a directory, or create it; recover what a crash left; take the lock.
 
-        `needed_from_lsn`: the first record a replay needs; damage in segments before it is warned
-        of, not fatal. `random_bytes`: where the log id and the salts come from. `segment_bytes` may
-        change from run to run. Raises Locked, NotALog, NewerVersion, Damaged, LogFailed (a sync
-        failed), OSError. O(bytes needed).
+        `lock`: one that the caller has taken; it is the log's from this call on, and released even
+        if this fails. Without it the lock at `lock_path` is taken. `after`: the owner has
+        everything up to there; a replay needs only what follows, and damage in segments before it
+        is warned of, not fatal. `known`: other positions in this log that somebody has stored.
+        `random_bytes`: where the log id and the salts come from. `segment_bytes` may change from
+        run to run.
+
+        Raises Locked, NotALog, NewerVersion, Damaged (also if a position is not in this log),
+        LogFailed (a sync failed), OSError. O(bytes needed).
         """
-        if segment_bytes < SEGMENT_BYTES_MIN:
-            raise ValueError(f"a segment of {segment_bytes} bytes is below {SEGMENT_BYTES_MIN}")
-        path = os.fspath(directory)
-        file_system.make_directory(path)
-        lock = Lock(file_system, os.fspath(lock_path) if lock_path else join(path, LOCK_NAME))
-        writer = Writer(
-            file_system,
-            path,
-            segment_bytes=segment_bytes,
-            random_bytes=random_bytes,
-            on_warning=on_warning,
-        )
-        try:
+        with ExitStack() as undo:
+            if lock is not None:
+                undo.callback(lock.release)
+            if segment_bytes < SEGMENT_BYTES_MIN:
+                raise ValueError(f"a segment of {segment_bytes} bytes is below {SEGMENT_BYTES_MIN}")
+            path = os.fspath(directory)
+            file_system.make_directory(path)
+            if lock is None:
+                lock = Lock(lock_path or join(path, LOCK_NAME), file_system=file_system)
+                undo.callback(lock.release)
+            writer = Writer(
+                file_system,
+                path,
+                segment_bytes=segment_bytes,
+                random_bytes=random_bytes,
+                on_warning=on_warning,
+            )
+            undo.callback(writer.close)
             recovery = Recovery(
                 file_system,
                 path,
                 segment_bytes=segment_bytes,
-                needed_from_lsn=needed_from_lsn,
+                after=after,
+                known=known,
                 on_warning=on_warning,
             )
             tail = recovery.run()
@@ -100,11 +114,9 @@ class Log:
                 writer.create()
             else:
                 writer.resume(tail)
-            return cls(file_system, path, lock, writer, on_warning)
-        except BaseException:
-            writer.close()
-            lock.release()
-            raise
+            log = cls(file_system, path, lock, writer, on_warning)
+            undo.pop_all()
+            return log
 
     def __init__(
         self,

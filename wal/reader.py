@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple, NoReturn, Self
 
-from wal.directory import DURABLE_NAME, find_segments, join
+from wal.directory import DURABLE_NAME, StrPath, find_segments, join
 from wal.errors import Damaged, NotALog, PositionMismatch, RecordsGone, WalError
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all
 from wal.layout import DURABLE_BYTES, Frame, decode_durable, frame_records
@@ -45,21 +46,23 @@ class Reader:
 
     def __init__(
         self,
-        directory: str | os.PathLike[str],
+        directory: StrPath,
         *,
         file_system: FileSystem = OS_FILE_SYSTEM,
-        after_lsn: int = 0,
+        from_lsn: int | None = None,
         position: Position | None = None,
     ) -> None:
-        """Stand behind record `after_lsn`, or behind a position that an earlier reader stored.
+        """Begin with the oldest record that is kept, with record `from_lsn`, or behind a position
+        that an earlier reader stored.
 
-        An `after_lsn` that the log has not reached yet is waited for; a position must be there.
+        A `from_lsn` that the log has not reached yet is waited for; a position must be there.
+        Only the segment that holds the place is opened.
+
         Raises NotALog (no log in the directory), RecordsGone, PositionMismatch, NewerVersion,
         Damaged. O(one segment).
         """
         self._file_system = file_system
         self._directory = os.fspath(directory)
-        self._skip_lsn = position.lsn if position else after_lsn
         self._durable_fd: int | None = None
         self._durable_lsn = 0
         self._ready: deque[_Ready] = deque()
@@ -68,7 +71,11 @@ class Reader:
         self._refusal: WalError | None = None
         self._split: list[Record] = []  # Records of the first ready frame,
         self._taken = 0  # and how many of them were handed out.
-        self._segment = self._open_first()
+        if position is not None:
+            from_lsn = position.lsn + 1
+        self._segment = self._open_first(from_lsn)
+        # Records up to here are passed over.
+        self._skip_lsn = (self._segment.lsn if from_lsn is None else from_lsn) - 1
         try:
             self._seek(position)
         except BaseException:
@@ -129,18 +136,22 @@ class Reader:
     ) -> None:
         self.close()
 
-    def _open_first(self) -> Segment:
-        lsn = self._skip_lsn + 1
-        try:
-            firsts = find_segments(self._file_system, self._directory)
-        except FileNotFoundError as error:
-            raise NotALog(self._directory, "no such directory") from error
-        if not firsts:
-            raise NotALog(self._directory, "no segment in the directory")
-        index = sum(first <= lsn for first in firsts) - 1
-        if index < 0:
-            raise RecordsGone(self._directory, lsn, firsts[0])
-        return Segment(self._file_system, self._directory, firsts[index])
+    def _open_first(self, lsn: int | None) -> Segment:
+        """Open the segment that holds the record (None: the oldest one)."""
+        while True:
+            try:
+                firsts = find_segments(self._file_system, self._directory)
+            except FileNotFoundError as error:
+                raise NotALog(self._directory, "no such directory") from error
+            if not firsts:
+                raise NotALog(self._directory, "no segment in the directory")
+            wanted = firsts[0] if lsn is None else lsn
+            index = sum(first <= wanted for first in firsts) - 1
+            if index < 0:
+                raise RecordsGone(self._directory, wanted, firsts[0])
+            # Removed since we looked? Look again: each round finds fewer, and never none.
+            with suppress(FileNotFoundError):
+                return Segment(self._file_system, self._directory, firsts[index])
 
     def _seek(self, position: Position | None) -> None:
         """Move the cursor to the frame that holds the record after `_skip_lsn`."""

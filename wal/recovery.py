@@ -8,9 +8,11 @@ The steps are numbered here as in the README.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from wal.directory import (
     DURABLE_NAME,
@@ -22,12 +24,8 @@ from wal.directory import (
 )
 from wal.errors import Damaged, LogFailed, NewerVersion, NotALog, WalError
 from wal.filesystem import FileSystem, read_all, write_all
-from wal.layout import (
-    DURABLE_BYTES,
-    Durable,
-    decode_durable,
-    encode_end,
-)
+from wal.layout import DURABLE_BYTES, Frame, decode_durable, encode_end
+from wal.record import Position
 from wal.segment import Rest, Segment, scan_rest
 
 
@@ -48,6 +46,17 @@ class _Last:
     raw: bytes
 
 
+class _Claim(NamedTuple):
+    """Somebody knows the log to hold everything up to record `lsn`, with this chain CRC at the end
+    of the frame that holds it."""
+
+    lsn: int
+    log_id_start: bytes
+    chain: int
+    ends_frame: bool
+    who: str
+
+
 class Recovery:
     """One opening of one directory. The caller holds the lock."""
 
@@ -57,15 +66,24 @@ class Recovery:
         directory: str,
         *,
         segment_bytes: int,
-        needed_from_lsn: int,
+        after: Position | None,
+        known: Sequence[Position],
         on_warning: Callable[[str], None],
     ) -> None:
         self._file_system = file_system
         self._directory = directory
         self._segment_bytes = segment_bytes
-        self._needed_from_lsn = needed_from_lsn
+        self._after = after
         self._on_warning = on_warning
-        self._durable: Durable | None = None
+        # Those that the walk has not come to yet, from step 3 on in order.
+        self._claims = deque(
+            _Claim(position.lsn, position.log_id, position.chain, False, "a stored position")
+            for position in known
+            if position.lsn  # Before the first record nothing can be lost.
+        )
+        if after is not None:
+            claim = _Claim(after.lsn, after.log_id, after.chain, False, "the owner's position")
+            self._claims.append(claim)
         self._last: _Last | None = None
 
     def run(self) -> Tail | None:
@@ -75,7 +93,7 @@ class Recovery:
         needed).
         """
         firsts = find_segments(self._file_system, self._directory)  # Step 1.
-        self._durable = self._read_durable()
+        self._read_durable()
         if not firsts:
             self._check_nothing_lost()
             return None
@@ -93,29 +111,33 @@ class Recovery:
             raise
         return Tail(segment=segment, preallocated=preallocated)
 
-    def _read_durable(self) -> Durable | None:
+    def _read_durable(self) -> None:
         path = join(self._directory, DURABLE_NAME)
         try:
             fd = self._file_system.open(path)
         except FileNotFoundError:
-            return None
+            return
         try:
-            return decode_durable(read_all(self._file_system, fd, DURABLE_BYTES, 0))
+            durable = decode_durable(read_all(self._file_system, fd, DURABLE_BYTES, 0))
         finally:
             self._file_system.close(fd)
+        if durable is not None:
+            self._claims.append(_Claim(*durable, True, "`durable`"))
 
     def _check_nothing_lost(self) -> None:
-        lsn = self._durable.lsn if self._durable else 0
-        lsn = max(lsn, self._needed_from_lsn - 1)
-        if lsn > 0:
-            raise Damaged(self._directory, 0, f"records up to {lsn}", "no segment")
+        for claim in self._claims:
+            # `durable` may be older than the first record; whoever has a snapshot had a log.
+            if claim.lsn or not claim.ends_frame:
+                expected = f"records up to {claim.lsn}, as in {claim.who}"
+                raise Damaged(self._directory, 0, expected, "no segment")
 
     def _split_needed(self, firsts: list[int]) -> list[int]:
         """Return the segments that a replay needs, from the one with the first needed record."""
-        index = sum(first <= self._needed_from_lsn for first in firsts) - 1
+        lsn = self._after.lsn + 1 if self._after else 1
+        index = sum(first <= lsn for first in firsts) - 1
         if index < 0:
             path = join(self._directory, segment_name(firsts[0]))
-            raise Damaged(path, 0, f"record {self._needed_from_lsn}", f"record {firsts[0]}")
+            raise Damaged(path, 0, f"record {lsn}", f"record {firsts[0]}")
         return firsts[index:]
 
     def _check_unneeded(self, firsts: list[int], next_first: int) -> None:
@@ -162,7 +184,8 @@ class Recovery:
             try:
                 if previous is not None:
                     segment.check_follows(previous)
-                self._check_durable(segment, segment.lsn, segment.chain, segment.lsn)
+                else:
+                    self._begin_claims(segment)
                 self._walk_segment(segment)
                 if first != firsts[-1]:
                     if segment.defect:
@@ -177,27 +200,37 @@ class Recovery:
 
     def _walk_segment(self, segment: Segment) -> None:
         self._last = None
-        frame = None
+        last: Frame | None = None
         for frame in segment.frames():
-            self._check_durable(segment, segment.lsn, segment.chain, frame.first_lsn + 1)
+            self._check_claims(segment)
+            last = frame
         if segment.ended:
             end = encode_end(segment.lsn, segment.chain, segment.header.salt)
             self._last = _Last(segment.offset - len(end), end)
-        elif frame is not None:
-            self._last = _Last(frame.offset, frame.raw)
+        elif last is not None:
+            self._last = _Last(last.offset, last.raw)
 
-    def _check_durable(self, segment: Segment, lsn: int, chain: int, after: int) -> None:
-        """Compare with `durable` if it speaks of this place: a frame ends there, with its chain."""
-        durable = self._durable
-        if durable is None or not after <= durable.lsn + 1 <= lsn:
-            return
-        if durable.log_id_start != segment.header.log_id[:8]:
-            expected = f"log id {durable.log_id_start.hex()}, as in `durable`"
-            raise Damaged(segment.path, 0, expected, segment.header.log_id.hex())
-        if durable.lsn + 1 != lsn or durable.chain != chain:
-            expected = f"chain CRC {durable.chain:08x} at record {durable.lsn}, as in `durable`"
-            found = f"{chain:08x} at record {lsn - 1}"
-            raise Damaged(segment.path, segment.offset, expected, found)
+    def _begin_claims(self, segment: Segment) -> None:
+        """Check all log ids, and what is claimed of the place where the first needed segment
+        starts."""
+        for claim in self._claims:
+            if not segment.header.log_id.startswith(claim.log_id_start):
+                expected = f"log id {claim.log_id_start.hex()}, as in {claim.who}"
+                raise Damaged(segment.path, 0, expected, segment.header.log_id.hex())
+        # What lies before it is not read.
+        self._claims = deque(sorted(each for each in self._claims if each.lsn + 1 >= segment.lsn))
+        self._check_claims(segment)
+
+    def _check_claims(self, segment: Segment) -> None:
+        """Check what is claimed of the records between the last such check and the cursor, which
+        is one frame at most."""
+        while self._claims and self._claims[0].lsn < segment.lsn:
+            claim = self._claims.popleft()
+            is_end = claim.lsn + 1 == segment.lsn
+            if claim.chain != segment.chain or (claim.ends_frame and not is_end):
+                expected = f"chain CRC {claim.chain:08x} at record {claim.lsn}, as in {claim.who}"
+                found = f"{segment.chain:08x} at record {segment.lsn - 1}"
+                raise Damaged(segment.path, segment.offset, expected, found)
 
     def _judge_tail(self, segment: Segment) -> Rest:
         """Decide what the bytes behind the last sound frame are. Raises Damaged if a later frame is
@@ -211,14 +244,11 @@ class Recovery:
         return rest
 
     def _check_reach(self, segment: Segment) -> None:
-        """The log must reach as far as `durable` and the caller know it to."""
+        """The log must reach as far as anyone knows it to."""
         reached = segment.lsn - 1
-        durable = self._durable.lsn if self._durable else 0
-        known = ((durable, "`durable` covers"), (self._needed_from_lsn - 1, "the caller has"))
-        for lsn, who in known:
-            if reached < lsn:
-                expected = f"records up to {lsn}, which {who}"
-                raise Damaged(segment.path, segment.offset, expected, f"an end after {reached}")
+        for claim in self._claims:
+            expected = f"records up to {claim.lsn}, as in {claim.who}"
+            raise Damaged(segment.path, segment.offset, expected, f"an end after {reached}")
 
     def _cut(self, segment: Segment, rest: Rest) -> bool:
         """Put a torn tail aside and cut it off; return whether the segment is preallocated."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
 from tests.wal.fake_fs import FakeFileSystem
-from wal import FileSystem, Log, Record
+from wal import FileSystem, Lock, Log, Position, Reader, Record
 from wal.directory import find_segments, join, segment_name
 
 DIRECTORY = "/data/wal"
@@ -24,15 +24,35 @@ class Disk:
     random: Random = field(default_factory=lambda: Random(7))
     segment_bytes: int = SEGMENT_BYTES
 
-    def open(self, needed_from_lsn: int = 1) -> Log:
+    def open(
+        self,
+        after: Position | None = None,
+        *,
+        known: Sequence[Position] = (),
+        lock: Lock | None = None,
+    ) -> Log:
         return Log.open(
             self.directory,
             file_system=self.file_system,
             segment_bytes=self.segment_bytes,
             on_warning=self.warnings.append,
-            needed_from_lsn=needed_from_lsn,
+            after=after,
+            known=known,
+            lock=lock,
             random_bytes=self.random.randbytes,
         )
+
+    def reader(self, from_lsn: int | None = None, position: Position | None = None) -> Reader:
+        return Reader(
+            self.directory, file_system=self.file_system, from_lsn=from_lsn, position=position
+        )
+
+    def position_of(self, lsn: int) -> Position:
+        """Return the position of a record as a reader has it that stops there."""
+        with self.reader() as reader:
+            reader.read(lsn - reader.position.lsn)
+            assert reader.position.lsn == lsn
+            return reader.position
 
     def segments(self) -> list[str]:
         """Return the paths of the segments in order."""

@@ -1,20 +1,26 @@
 """What a log does when nothing goes wrong, on the fake file system and on the real one."""
 
 import os
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.wal.builders import Disk, append_frames, payload, payloads, written_log
+from tests.wal.builders import Disk, append_frames, fake_disk, payload, payloads, written_log
 from wal import (
     RECORD_BYTES_MAX,
+    Lock,
     Locked,
     Log,
     LogClosed,
+    NotALog,
     Reader,
     RecordsGone,
     RecordTooLarge,
 )
-from wal.directory import RESERVE_NAME, join
+from wal.directory import LOCK_NAME, RESERVE_NAME, find_segments, join
+from wal.filesystem import LOCK_POLL_SECONDS
 
 
 def test_a_new_log_is_empty_and_has_room(disk: Disk) -> None:
@@ -125,9 +131,10 @@ def test_replay_starts_behind_any_record(disk: Disk, after_lsn: int) -> None:
 
 def test_replay_of_a_record_before_the_oldest_segment_says_so(disk: Disk) -> None:
     written = written_log(disk, frames=40)
+    first = find_segments(disk.file_system, disk.directory)[1]
+    after = disk.position_of(first - 1)
     disk.file_system.unlink(disk.segments()[0])
-    first = int(os.path.basename(disk.segments()[0])[:20])
-    log = disk.open(needed_from_lsn=first)
+    log = disk.open(after)
     assert payloads(log.records(first - 1)) == written[first - 1 :]
     with pytest.raises(RecordsGone) as caught:
         list(log.records())
@@ -179,6 +186,52 @@ def test_the_lock_may_be_elsewhere(disk: Disk) -> None:
         Log.open(disk.directory, file_system=disk.file_system, lock_path=lock_path)
     assert caught.value.path == lock_path
     log.close()
+
+
+@pytest.mark.parametrize("end", [Log.close, Log.abandon])
+def test_a_lock_that_was_taken_before_is_handed_over_and_ends_with_the_log(
+    disk: Disk, end: Callable[[Log], None]
+) -> None:
+    disk.file_system.make_directory(disk.directory)
+    path = join(disk.directory, "elsewhere")
+    log = disk.open(lock=Lock(path, file_system=disk.file_system))
+    with pytest.raises(Locked):
+        Lock(path, file_system=disk.file_system)
+    assert LOCK_NAME not in disk.file_system.list_directory(disk.directory)
+    end(log)
+    Lock(path, file_system=disk.file_system).release()
+
+
+def test_a_lock_that_was_handed_over_is_let_go_if_the_log_does_not_open() -> None:
+    disk, file_system = fake_disk()
+    file_system.put(join(disk.directory, "00000000000000000001.wal"), b"Dear diary")
+    path = join(disk.directory, "lock")
+    with pytest.raises(NotALog):
+        disk.open(lock=Lock(path, file_system=file_system))
+    assert file_system.open_count == 0
+    disk.segment_bytes = 1
+    with pytest.raises(ValueError, match="segment of 1 bytes"):
+        disk.open(lock=Lock(path, file_system=file_system))
+    assert file_system.open_count == 0
+
+
+def test_a_lock_that_another_holds_for_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    probe = Lock(path)
+    with pytest.raises(Locked):
+        Lock(path)
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            probe.release()
+
+    monkeypatch.setattr(time, "sleep", pause)
+    Lock(path).release()
+    assert pauses == [LOCK_POLL_SECONDS] * 3
 
 
 @pytest.mark.parametrize("end", [Log.close, Log.abandon])

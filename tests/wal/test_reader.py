@@ -3,19 +3,15 @@
 import pytest
 
 from tests.wal.builders import Disk, append_frames, fake_disk, payload, payloads, written_log
-from wal import Damaged, Log, NotALog, Position, PositionMismatch, Reader, RecordsGone
+from tests.wal.fake_fs import FakeFileSystem
+from wal import Damaged, Log, NotALog, PositionMismatch, Reader, RecordsGone
 from wal import reader as reader_module
-
-
-def reader_of(disk: Disk, after_lsn: int = 0, position: Position | None = None) -> Reader:
-    return Reader(
-        disk.directory, file_system=disk.file_system, after_lsn=after_lsn, position=position
-    )
+from wal.directory import find_segments, join
 
 
 def test_a_reader_follows_across_rotations_and_restarts(disk: Disk) -> None:
     log = disk.open()
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         assert reader.read() == []
         seen: list[bytes] = []
         written: list[bytes] = []
@@ -36,7 +32,7 @@ def test_a_reader_follows_across_rotations_and_restarts(disk: Disk) -> None:
 @pytest.mark.parametrize("max_records", [1, 2, 3, 7, 1_000])
 def test_a_reader_may_take_few_records_at_a_time(disk: Disk, max_records: int) -> None:
     written = written_log(disk, frames=10, records=5)
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         seen: list[bytes] = []
         while records := reader.read(max_records):
             assert len(records) <= max_records
@@ -49,7 +45,7 @@ def test_a_reader_may_take_few_records_at_a_time(disk: Disk, max_records: int) -
 def test_a_reader_starts_behind_any_record(disk: Disk) -> None:
     written = written_log(disk, frames=10, records=3)
     for after_lsn in range(len(written) + 1):
-        with reader_of(disk, after_lsn) as reader:
+        with disk.reader(after_lsn + 1) as reader:
             assert reader.position.lsn == after_lsn
             records = reader.read()
             assert payloads(records) == written[after_lsn:]
@@ -59,7 +55,7 @@ def test_a_reader_starts_behind_any_record(disk: Disk) -> None:
 def test_a_reader_waits_for_a_record_that_is_not_there_yet(disk: Disk) -> None:
     log = disk.open()
     append_frames(log, start=1, frames=2, records=3)
-    with reader_of(disk, after_lsn=10) as reader:
+    with disk.reader(from_lsn=11) as reader:
         assert reader.read() == []
         append_frames(log, start=7, frames=12, records=3)
         assert [record.lsn for record in reader.read()] == list(range(11, 43))
@@ -70,7 +66,7 @@ def test_a_reader_that_waits_has_not_passed_a_frame_that_may_still_change() -> N
     disk, file_system = fake_disk()
     written_log(disk, frames=2)
     file_system.remove(f"{disk.directory}/durable")
-    with reader_of(disk, after_lsn=9) as reader:
+    with disk.reader(from_lsn=10) as reader:
         assert reader.read() == []
         # The last frame was never synced and is lost; others come in its place.
         path = disk.segments()[0]
@@ -86,23 +82,23 @@ def test_a_reader_that_waits_has_not_passed_a_frame_that_may_still_change() -> N
 def test_a_reader_resumes_from_every_position_it_ever_had(disk: Disk) -> None:
     written = written_log(disk, frames=12, records=3)
     positions = []
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         positions.append(reader.position)
         while reader.read(1):
             positions.append(reader.position)
     assert [position.lsn for position in positions] == list(range(len(written) + 1))
     for position in positions:
-        with reader_of(disk, position=position) as reader:
+        with disk.reader(position=position) as reader:
             assert reader.position == position
             assert payloads(reader) == written[position.lsn :]
 
 
 def test_a_position_of_another_log_or_history_is_refused(disk: Disk) -> None:
     written_log(disk, frames=6)
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         reader.read(5)
         good = reader.position
-    reader_of(disk, position=good).close()
+    disk.reader(position=good).close()
     for bad in (
         good._replace(log_id=bytes(16)),
         good._replace(chain=good.chain ^ 1),
@@ -111,35 +107,98 @@ def test_a_position_of_another_log_or_history_is_refused(disk: Disk) -> None:
         good._replace(lsn=500),
     ):
         with pytest.raises(PositionMismatch) as caught:
-            reader_of(disk, position=bad)
+            disk.reader(position=bad)
         assert caught.value.expected != caught.value.found
 
 
 def test_a_directory_without_a_log_is_refused(disk: Disk) -> None:
     with pytest.raises(NotALog):
-        reader_of(disk)
+        disk.reader()
     disk.file_system.make_directory(disk.directory)
     with pytest.raises(NotALog):
-        reader_of(disk)
+        disk.reader()
 
 
 def test_records_before_the_oldest_segment_are_gone(disk: Disk) -> None:
     written = written_log(disk, frames=10)
-    follower = reader_of(disk)
+    follower = disk.reader()
     first_segment = payloads(follower.read(1))
     disk.file_system.unlink(disk.segments()[0])
-    with pytest.raises(RecordsGone) as caught:
-        reader_of(disk)
-    with reader_of(disk, after_lsn=caught.value.first_lsn - 1) as reader:
-        assert payloads(reader) == written[caught.value.first_lsn - 1 :]
+    first = find_segments(disk.file_system, disk.directory)[0]
+    for lsn in range(1, first):
+        with pytest.raises(RecordsGone) as caught:
+            disk.reader(from_lsn=lsn)
+        assert (caught.value.lsn, caught.value.first_lsn) == (lsn, first)
+    with disk.reader(from_lsn=first) as reader:
+        assert payloads(reader) == written[first - 1 :]
     # A reader that has the file open reads on; one that is too late is told.
     assert first_segment + payloads(follower) == written
     follower.close()
 
 
+def test_a_reader_without_a_place_begins_with_the_oldest_record_that_is_kept(disk: Disk) -> None:
+    written = written_log(disk, frames=10)
+    before = disk.reader().position
+    for _ in range(3):
+        disk.file_system.unlink(disk.segments()[0])
+        first = find_segments(disk.file_system, disk.directory)[0]
+        with disk.reader() as reader:
+            assert reader.position.lsn == first - 1
+            resumed = reader.position
+            assert payloads(reader) == written[first - 1 :]
+        with disk.reader(position=resumed) as reader:
+            assert payloads(reader) == written[first - 1 :]
+        with pytest.raises(RecordsGone):
+            disk.reader(position=before)
+
+
+def test_a_reader_opens_only_the_segment_that_holds_its_place(disk: Disk) -> None:
+    written = written_log(disk, frames=20)
+    firsts = find_segments(disk.file_system, disk.directory)
+    for first, path in zip(firsts, disk.segments(), strict=True):
+        if first != firsts[-2]:
+            disk.file_system.unlink(path)
+            fd = disk.file_system.open(path, write=True, create=True)
+            disk.file_system.pwrite(fd, b"not a segment, and nobody looks" * 3, 0)
+            disk.file_system.close(fd)
+    for lsn in range(firsts[-2], firsts[-1]):
+        with disk.reader(from_lsn=lsn) as reader:
+            assert payloads(reader.read(1)) == [written[lsn - 1]]
+
+
+class RemovedMeanwhile(FakeFileSystem):
+    """The oldest segments go between a look at the directory and the opening of a file."""
+
+    removals = 0
+
+    def list_directory(self, path: str) -> list[str]:
+        names = super().list_directory(path)
+        if self.removals:
+            self.removals -= 1
+            self.unlink(join(path, min(name for name in names if name.endswith(".wal"))))
+        return names
+
+
+@pytest.mark.parametrize("removals", [0, 1, 2])
+def test_a_reader_that_starts_while_segments_are_removed_starts_with_the_oldest(
+    removals: int,
+) -> None:
+    file_system = RemovedMeanwhile()
+    disk = Disk(file_system)
+    written = written_log(disk, frames=10)
+    first = find_segments(file_system, disk.directory)[removals]
+    file_system.removals = removals
+    with disk.reader() as reader:
+        assert payloads(reader) == written[first - 1 :]
+    second = find_segments(file_system, disk.directory)[1]
+    file_system.removals = 1
+    with pytest.raises(RecordsGone):
+        disk.reader(from_lsn=second - 1)
+
+
 def test_a_segment_removed_in_front_of_a_reader_is_gone(disk: Disk) -> None:
     written_log(disk, frames=20)
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         disk.file_system.unlink(disk.segments()[1])
         with pytest.raises(RecordsGone):
             list(reader)
@@ -149,7 +208,7 @@ def test_a_frame_that_nothing_covers_is_not_shown(disk: Disk) -> None:
     """Invariant 7: a whole frame that may not be synced yet is no record yet."""
     written = written_log(disk, frames=2)
     disk.file_system.unlink(f"{disk.directory}/durable")
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         # Only that the second frame follows it speaks for the first one.
         assert payloads(reader.read()) == written[:2]
         assert reader.read() == []
@@ -162,7 +221,7 @@ def test_a_frame_that_nothing_covers_is_not_shown(disk: Disk) -> None:
 def test_a_clean_stop_covers_the_last_frame_without_durable(disk: Disk) -> None:
     written = written_log(disk, frames=2, end=Log.close)
     disk.file_system.unlink(f"{disk.directory}/durable")
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         assert payloads(reader.read()) == written
 
 
@@ -191,7 +250,7 @@ def test_all_that_is_sound_in_front_of_damage_is_handed_out_before_the_error() -
     segment[segment.index(written[4])] ^= 1
     file_system.put(path, bytes(segment))
     for max_records in (None, 1, 100):
-        with reader_of(disk) as reader:
+        with disk.reader() as reader:
             seen: list[bytes] = []
             with pytest.raises(Damaged):
                 read_all_by(reader, max_records, seen)
@@ -206,7 +265,7 @@ def read_all_by(reader: Reader, max_records: int | None, seen: list[bytes]) -> N
 
 
 def read_into(seen: list[bytes], disk: Disk) -> None:
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         while records := reader.read(1):
             seen += payloads(records)
 
@@ -217,7 +276,7 @@ def test_one_read_is_bounded_and_the_next_goes_on(monkeypatch: pytest.MonkeyPatc
     disk, _ = fake_disk(segment_bytes=2048)
     written = written_log(disk, frames=100)
     seen: list[bytes] = []
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         reads = 0
         while records := reader.read():
             assert sum(len(record.payload) for record in records) < 4_000
@@ -234,6 +293,6 @@ def test_a_large_record_is_read_though_it_is_larger_than_a_buffer(disk: Disk) ->
     for each in written:
         log.append(each)
         assert log.flush()
-    with reader_of(disk) as reader:
+    with disk.reader() as reader:
         assert payloads(reader) == written
     log.close()
