@@ -175,6 +175,11 @@ class Log:
         """The position of the last durable record."""
         return self._position
 
+    @property
+    def last_segment_bytes(self) -> int:
+        """How much of the last segment is in use, in bytes; the file is preallocated beyond."""
+        return self._writer.segment_bytes
+
     def records(self, after_lsn: int = 0) -> Iterator[Record]:
         """Replay, lazily, the records after `after_lsn` that are durable at the time of this call.
 

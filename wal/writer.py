@@ -87,6 +87,11 @@ class Writer:
         """Whether a staged frame waits to be pushed."""
         return bool(self._staged)
 
+    @property
+    def segment_bytes(self) -> int:
+        """Where the next frame goes. May be read in any thread."""
+        return self._offset
+
     def stage(self, payloads: Sequence[bytes]) -> None:
         """Take the records of the next frame, to keep until they are durable; only when not
         busy."""

@@ -11,6 +11,9 @@ from titan.cli.command import Command, Settings
 from titan.cli.params import ADDRESS, COUNT, CPUS, DURATION, PAIR, SIZE
 
 _POLICIES = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
+# A frame has to fit, and a segment is checked as a whole when a log is opened.
+_SEGMENT_BYTES_MIN = 4 << 10
+_SEGMENT_BYTES_MAX = 4 << 30
 _LEVELS = ("debug", "info", "warning", "error")
 
 _log_level = click.option(
@@ -32,6 +35,7 @@ def _data_directory(given: Path | None, role: str) -> Path:
 Examples:
   titan manager
   titan manager --data-dir /srv/titan --listen 127.0.0.1:6000
+  titan manager --retain 30d --forget-over 1000000
 """,
 )
 @click.option(
@@ -63,6 +67,54 @@ Examples:
     show_default=True,
     help="How a worker is chosen for a task.",
 )
+@click.option(
+    "--retain",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long the log, and with it the past, is kept.",
+)
+@click.option(
+    "--forget-after",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long an ended job stays in memory; after that the log answers for it.",
+)
+@click.option(
+    "--forget-over",
+    type=click.IntRange(min=0),
+    default=250_000,
+    show_default=True,
+    metavar="TASKS",
+    help="How many ended tasks stay in memory; jobs that ended first go first.",
+)
+@click.option(
+    "--snapshot-every",
+    type=SIZE,
+    default="64MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="A snapshot is taken after so much log: a start replays no more than about that.",
+)
+@click.option(
+    "--segment-size",
+    type=SIZE,
+    default="64MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="The size of a file of the log, which takes two of them beyond its content.",
+)
+@click.option(
+    "--reader-lag-max",
+    type=SIZE,
+    default="10GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="How much log is kept for a reader that does not come on before it is dropped.",
+)
 @_log_level
 def manager(
     *,
@@ -70,6 +122,12 @@ def manager(
     listen: str,
     heartbeat_timeout: float,
     policy: str,
+    retain: float,
+    forget_after: float,
+    forget_over: int,
+    snapshot_every: int,
+    segment_size: int,
+    reader_lag_max: int,
     log_level: str,
 ) -> int:
     """Run the manager, in the foreground.
@@ -79,6 +137,10 @@ def manager(
     """
     if heartbeat_timeout <= 0:
         raise click.BadParameter("it must be more than 0", param_hint="--heartbeat-timeout")
+    if not _SEGMENT_BYTES_MIN <= segment_size <= _SEGMENT_BYTES_MAX:
+        raise click.BadParameter("it must lie between 4K and 4G", param_hint="--segment-size")
+    if snapshot_every < _SEGMENT_BYTES_MIN:
+        raise click.BadParameter("it must be 4K or more", param_hint="--snapshot-every")
     from titan.manager.main import ManagerOptions, run_manager  # noqa: PLC0415 - loads gRPC
 
     return run_manager(
@@ -87,6 +149,12 @@ def manager(
             listen=listen,
             heartbeat_timeout_seconds=heartbeat_timeout,
             policy=policy,
+            retain_seconds=retain,
+            forget_after_seconds=forget_after,
+            forget_over_tasks=forget_over,
+            snapshot_bytes=snapshot_every,
+            segment_bytes=segment_size,
+            reader_lag_max_bytes=reader_lag_max,
             log_level=log_level,
         )
     )

@@ -29,8 +29,8 @@ class Journal(Protocol):
     def durable_lsn(self) -> int:
         """Everything up to it survives any crash."""
 
-    def read(self) -> Iterator[wal.Record]:
-        """Everything that was durable when it was opened, for the replay."""
+    def read(self, after_lsn: int) -> Iterator[wal.Record]:
+        """What follows that record and was durable when it was opened, for the replay."""
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Appending begins; called once, in the loop. `on_failure` is called in any thread."""
@@ -51,10 +51,11 @@ class Journal(Protocol):
 class FileJournal:
     """The log in a directory of this machine."""
 
-    def __init__(self, directory: Path, lock_path: Path) -> None:
-        """Opens or creates it. Raises wal.WalError, OSError."""
+    def __init__(self, directory: Path, log: wal.Log) -> None:
+        """Takes over a log that was opened in that directory."""
         self._directory = directory
-        self._log = wal.Log.open(directory, lock_path=lock_path)
+        self._log = log
+        self.appended_bytes = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._durable_lsn = self._log.durable_lsn
 
@@ -68,9 +69,14 @@ class FileJournal:
         """Everything up to it survives any crash."""
         return self._durable_lsn
 
-    def read(self) -> Iterator[wal.Record]:
-        """Everything that was durable when it was opened."""
-        return self._log.records()
+    @property
+    def last_segment_bytes(self) -> int:
+        """How much of the segment that is written to is in use."""
+        return self._log.last_segment_bytes
+
+    def read(self, after_lsn: int) -> Iterator[wal.Record]:
+        """What follows that record and was durable when it was opened."""
+        return self._log.records(after_lsn)
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Starts the writer thread; called once, in the loop."""
@@ -93,6 +99,7 @@ class FileJournal:
 
     def append(self, payload: bytes) -> int:
         """Adds a record without waiting and returns its LSN."""
+        self.appended_bytes += len(payload)
         return self._log.append(payload)
 
     async def wait_durable(self, lsn: int) -> None:

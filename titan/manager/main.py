@@ -23,15 +23,15 @@ from titan import __version__, logs
 from titan.errors import TitanError
 from titan.manager import directory as data_directory
 from titan.manager.dispatch import Dispatcher
-from titan.manager.journal import FileJournal
+from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
+from titan.manager.recovery import Recovered, StartRefused, recover
+from titan.manager.retention import Limits
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access
 from titan.rpc.channel import check_loopback, new_aio_server, split_address
 from titan.scheduler.policies import DEFAULT_POLICY
-from titan.state.cluster import ClusterState, IllegalEvent
-from titan.state.replay import UnknownRecord, replay
 
 _log = logging.getLogger("titan.manager")
 
@@ -39,10 +39,6 @@ _log = logging.getLogger("titan.manager")
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOP_GRACE_SECONDS: Final = 1.0
-
-
-class StartRefused(TitanError):
-    """The manager cannot start; the text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +49,12 @@ class ManagerOptions:
     listen: str = "127.0.0.1:50051"
     heartbeat_timeout_seconds: float = 30.0
     policy: str = DEFAULT_POLICY
+    segment_bytes: int = wal.SEGMENT_BYTES
+    snapshot_bytes: int = SnapshotPolicy().bytes_since
+    retain_seconds: float = Limits().retain_us / 1e6
+    reader_lag_max_bytes: int = Limits().reader_lag_max_bytes
+    forget_after_seconds: float = Settings().forget_after_us / 1e6
+    forget_over_tasks: int = Settings().forget_over_tasks
     log_level: str = "info"
 
 
@@ -76,11 +78,15 @@ async def _run(options: ManagerOptions) -> None:
     server, address = _bind(options.listen)
     try:
         data_directory.prepare(options.data_directory)
-        journal = _open_journal(options.data_directory)
+        start_ns = time.monotonic_ns()
+        found = recover(options.data_directory, segment_bytes=options.segment_bytes)
+        # Modules and what was recovered: no search for cycles needs to go through them again.
+        gc.freeze()
+        recovery_us = (time.monotonic_ns() - start_ns) // 1000
         try:
-            await _serve(options, server, address, journal, stop)
+            await _serve(options, server, address, found, recovery_us, stop)
         finally:
-            journal.close()
+            found.journal.close()
     finally:
         await server.stop(0)
     _log.info("the manager stopped")
@@ -90,23 +96,21 @@ async def _serve(
     options: ManagerOptions,
     server: grpc.aio.Server,
     address: str,
-    journal: FileJournal,
+    found: Recovered,
+    recovery_us: int,
     stop: asyncio.Event,
 ) -> None:
-    start_ns = time.monotonic_ns()
-    state = ClusterState()
-    records = _replay(journal, state, options.data_directory)
-    # Modules and what was replayed: no search for cycles needs to go through them again.
-    gc.freeze()
-    recovery_us = (time.monotonic_ns() - start_ns) // 1000
+    state, journal = found.state, found.journal
     settings = Settings(
         heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
         heartbeat_interval_us=min(3_000_000, int(options.heartbeat_timeout_seconds * 1e5)),
         policy=options.policy,
+        forget_after_us=int(options.forget_after_seconds * 1e6),
+        forget_over_tasks=options.forget_over_tasks,
     )
     dispatcher = Dispatcher()
     shell = Shell(Kernel(state, settings), journal, dispatcher)
-    shell.recovery_us, shell.recovered_records = recovery_us, records
+    shell.recovery_us, shell.recovered_records = recovery_us, found.records
     dispatcher.bind(shell)
     journal.start(_stop_on_failure)
     shell.write_start(
@@ -121,12 +125,13 @@ async def _serve(
     access.write_token(options.data_directory, address, token)
     await server.start()
     _log.info(
-        "the manager is ready address=%s directory=%s cluster=%s records=%d jobs=%d "
-        "recovery_ms=%.1f",
-        address, options.data_directory, state.cluster_id.hex(), records, len(state.jobs),
-        recovery_us / 1000,
+        "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
+        "jobs=%d recovery_ms=%.1f",
+        address, options.data_directory, state.cluster_id.hex(), found.snapshot_lsn,
+        found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     ticks = asyncio.create_task(shell.run_ticks())
+    keeping = asyncio.create_task(_make_keeper(options, found).run())
     try:
         await stop.wait()
     finally:
@@ -134,9 +139,25 @@ async def _serve(
         await health.enter_graceful_shutdown()
         await server.stop(STOP_GRACE_SECONDS)
         ticks.cancel()
-        await asyncio.gather(ticks, return_exceptions=True)
+        keeping.cancel()
+        await asyncio.gather(ticks, keeping, return_exceptions=True)
         await dispatcher.close()
         shell.flush_turn()
+
+
+def _make_keeper(options: ManagerOptions, found: Recovered) -> Keeper:
+    keeper = Keeper(
+        options.data_directory,
+        found.journal,
+        policy=SnapshotPolicy(bytes_since=options.snapshot_bytes),
+        limits=Limits(
+            retain_us=int(options.retain_seconds * 1e6),
+            reader_lag_max_bytes=options.reader_lag_max_bytes,
+        ),
+        log_level=options.log_level,
+    )
+    keeper.note_start(found)
+    return keeper
 
 
 def _bind(listen: str) -> tuple[grpc.aio.Server, str]:
@@ -166,28 +187,6 @@ def _try_to_bind(host: str, port: int) -> None:
         # As gRPC does: connections that linger from before are no hindrance.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
-
-
-def _open_journal(directory: Path) -> FileJournal:
-    try:
-        return FileJournal(directory / "wal", directory / "lock")
-    except wal.Locked as error:
-        holder = f"process {error.pid}" if error.pid else "another process"
-        raise StartRefused(f"{directory} is in use by {holder}: a manager runs on it") from error
-    except (wal.Damaged, wal.NotALog) as error:
-        raise StartRefused(
-            f"the log is not usable and was not touched: {error}; "
-            f"`titan wal dump {directory}` shows what can be read of it"
-        ) from error
-
-
-def _replay(journal: FileJournal, state: ClusterState, directory: Path) -> int:
-    try:
-        return replay(journal.read(), state)
-    except (UnknownRecord, IllegalEvent) as error:
-        raise StartRefused(
-            f"the log in {directory} cannot be replayed and was not touched: {error}"
-        ) from error
 
 
 def _stop_on_failure(error: BaseException) -> None:

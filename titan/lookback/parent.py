@@ -1,0 +1,23 @@
+"""Helpers of a manager end with it, however it ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from typing import Final
+
+# PR_SET_PDEATHSIG in prctl(2).
+_SET_PARENT_DEATH_SIGNAL: Final = 1
+
+
+def die_with_parent() -> None:
+    """From now on this process is killed when its parent dies. Raises OSError."""
+    parent = os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    # It may have died before it could be asked for, and this one have a new parent.
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

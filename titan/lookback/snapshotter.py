@@ -1,0 +1,62 @@
+"""The process that takes one snapshot and ends: `python -m titan.lookback.snapshotter DIR`.
+
+The manager starts it and is never held up by it: it reads the log like any other reader.
+It dies with the manager, and a lock of its own keeps a second one out.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import wal
+from titan import logs
+from titan.errors import TitanError
+from titan.lookback.parent import die_with_parent
+from titan.snapshots import snapshot_directory, take_snapshot
+from titan.state.cluster import IllegalEvent
+from titan.state.replay import UnknownRecord
+
+_log = logging.getLogger("titan.snapshotter")
+
+NICENESS: Final = 10
+
+
+def main(arguments: list[str]) -> int:
+    """Takes a snapshot of the data directory named first; the second is the log level."""
+    directory = Path(arguments[0])
+    logs.set_up(arguments[1] if len(arguments) > 1 else "info")
+    # Ctrl-C in a terminal is for the manager, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+    os.nice(NICENESS)
+    # It ends soon; what it makes of a large state is no garbage before.
+    gc.disable()
+    start = time.monotonic()
+    try:
+        snapshots = snapshot_directory(directory)
+        snapshots.mkdir(mode=0o700, exist_ok=True)
+        lock = wal.Lock(snapshots / "lock")
+        try:
+            taken = take_snapshot(directory, lambda error: _log.warning("%s", error))
+        finally:
+            lock.release()
+    except (TitanError, wal.WalError, OSError, UnknownRecord, IllegalEvent) as error:
+        _log.error("no snapshot was taken: %s", error)
+        return 1
+    if taken is not None:
+        _log.info(
+            "a snapshot was taken lsn=%d bytes=%d records=%d seconds=%.2f",
+            taken.lsn, taken.size_bytes, taken.records, time.monotonic() - start,
+        )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

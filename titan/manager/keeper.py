@@ -1,0 +1,141 @@
+"""Keeps the log small and its start short: has snapshots taken, and tidies up behind them.
+
+A snapshot is taken by a process of its own, which is watched and never waited for. What is
+not needed any more is removed between two of them, by this one alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import wal
+from titan.manager.journal import FileJournal
+from titan.manager.recovery import Recovered
+from titan.manager.retention import Limits, Retention
+
+_log = logging.getLogger("titan.keeper")
+
+LOOK_SECONDS: Final = 1.0
+TIDY_SECONDS: Final = 60.0
+# A snapshot that takes longer hangs: a state of many GB is written in less.
+SNAPSHOT_SECONDS_MAX: Final = 1800.0
+RETRY_SECONDS_MIN: Final = 30.0
+RETRY_SECONDS_MAX: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPolicy:
+    """When a snapshot is due: so much was logged since the last one."""
+
+    bytes_since: int = 64 << 20
+    records_since: int = 500_000
+
+    def is_due(self, *, bytes_since: int, records_since: int, last_bytes: int) -> bool:
+        """`last_bytes` is the size of the last one: writing it again must be worth it."""
+        if not records_since:
+            return False
+        by_bytes = bytes_since >= max(self.bytes_since, last_bytes)
+        return by_bytes or records_since >= max(self.records_since, last_bytes // 100)
+
+
+class Keeper:
+    """Looks after one data directory while its manager runs."""
+
+    def __init__(
+        self,
+        data_directory: Path,
+        journal: FileJournal,
+        *,
+        policy: SnapshotPolicy,
+        limits: Limits,
+        log_level: str = "info",
+    ) -> None:
+        self.retention = Retention(data_directory, limits)
+        self._data_directory = data_directory
+        self._journal = journal
+        self._policy = policy
+        self._log_level = log_level
+        self._process: asyncio.subprocess.Process | None = None
+        # The last snapshot: its LSN, its size, and how much had been appended when it was begun.
+        self._last_lsn = 0
+        self._last_bytes = 0
+        self._bytes_then = 0
+        self._retry_seconds = 0.0
+        self._not_before = 0.0
+        self._tidied = float("-inf")
+
+    def note_start(self, found: Recovered) -> None:
+        """What the start was made from counts as logged since."""
+        self._last_lsn, self._last_bytes = found.snapshot_lsn, found.snapshot_bytes
+        self._bytes_then = -found.tail_bytes
+        for lsn in found.unusable:
+            self.retention.note_unusable(lsn)
+
+    async def run(self) -> None:
+        """Looks again and again until it is cancelled; a snapshot under way is ended then."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._look()
+            except (wal.WalError, OSError) as error:
+                # Too much is kept meanwhile, which is no reason to stop.
+                _log.warning("could not tidy up: %s", error)
+
+    async def _look(self) -> None:
+        now = time.monotonic()
+        if now >= self._not_before and self._policy.is_due(
+            bytes_since=self._journal.appended_bytes - self._bytes_then,
+            records_since=self._journal.durable_lsn - self._last_lsn,
+            last_bytes=self._last_bytes,
+        ):
+            await self._take_snapshot()
+            self._tidied = float("-inf")
+        if now - self._tidied >= TIDY_SECONDS:
+            self._tidied = now
+            await asyncio.to_thread(
+                self.retention.tidy,
+                now_us=time.time_ns() // 1000,
+                end_lsn=self._journal.durable_lsn,
+                last_segment_bytes=self._journal.last_segment_bytes,
+            )
+
+    async def _take_snapshot(self) -> None:
+        appended = self._journal.appended_bytes
+        code = await self._run_snapshotter()
+        if code == 0:
+            lsn, size_bytes = await asyncio.to_thread(self.retention.newest)
+            if lsn > self._last_lsn:
+                self._last_lsn, self._last_bytes, self._bytes_then = lsn, size_bytes, appended
+                self._retry_seconds = self._not_before = 0.0
+                return
+        self._retry_seconds = min(
+            max(2 * self._retry_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX
+        )
+        self._not_before = time.monotonic() + self._retry_seconds
+        _log.warning(
+            "no snapshot came of it; the next try is in %d s exit_code=%s",
+            self._retry_seconds, code,
+        )  # fmt: skip
+
+    async def _run_snapshotter(self) -> int | None:
+        """The exit code, None when it had to be killed."""
+        process = await asyncio.create_subprocess_exec(
+            # -P: nothing in the folder that the manager was started in may be taken for a module.
+            sys.executable, "-P", "-m", "titan.lookback.snapshotter",
+            str(self._data_directory), self._log_level,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            return await asyncio.wait_for(process.wait(), SNAPSHOT_SECONDS_MAX)
+        except TimeoutError:
+            return None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()

@@ -1,0 +1,114 @@
+"""Snapshots of the state in a manager's data directory: taking one, and finding the one to use.
+
+A snapshot is the state at a position of the log. It is made from the one before and the
+log, never from a manager's memory, so it can be made beside a manager that goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import wal
+from titan import __version__
+from titan.errors import TitanError
+from titan.state.cluster import ClusterState
+from titan.state.replay import replay
+from titan.state.snapshot import SnapshotError, decode_state, encode_state
+from wal import find_snapshots, open_snapshot, write_snapshot
+
+# What has to stay free beside a new snapshot: the log takes up to two segments at a time.
+LEFT_FREE_BYTES: Final = 256 << 20
+
+
+class SnapshotUnusable(TitanError):
+    """A snapshot cannot be taken up; the text says which and why."""
+
+    def __init__(self, lsn: int, why: Exception) -> None:
+        super().__init__(f"the snapshot at LSN {lsn} cannot be used: {why}")
+        self.lsn = lsn
+
+
+class NoSpace(TitanError):
+    """A snapshot would take space that the log may need."""
+
+
+class Loaded(NamedTuple):
+    """A state from a snapshot and the place in the log where it goes on."""
+
+    state: ClusterState
+    position: wal.Position
+    size_bytes: int
+
+
+class Taken(NamedTuple):
+    """A snapshot that was written, and how many records it took up since the one before."""
+
+    lsn: int
+    size_bytes: int
+    records: int
+
+
+def snapshot_directory(data_directory: Path) -> Path:
+    """Where the snapshots lie."""
+    return data_directory / "snapshots"
+
+
+def load_snapshot(data_directory: Path, lsn: int) -> Loaded:
+    """The state of one snapshot. Raises SnapshotUnusable."""
+    try:
+        with open_snapshot(snapshot_directory(data_directory), lsn) as snapshot:
+            state = decode_state(snapshot.blocks())
+            if state.lsn != lsn:
+                raise SnapshotError(f"its state is that of LSN {state.lsn}")
+            return Loaded(state, snapshot.position, snapshot.size_bytes)
+    except (SnapshotError, wal.WalError, OSError) as error:
+        raise SnapshotUnusable(lsn, error) from error
+
+
+def load_newest(
+    data_directory: Path, on_unusable: Callable[[SnapshotUnusable], object]
+) -> Loaded | None:
+    """The newest snapshot that can be used; `on_unusable` hears of those that cannot."""
+    for lsn in reversed(find_snapshots(snapshot_directory(data_directory))):
+        try:
+            return load_snapshot(data_directory, lsn)
+        except SnapshotUnusable as error:
+            on_unusable(error)
+    return None
+
+
+def take_snapshot(
+    data_directory: Path,
+    on_unusable: Callable[[SnapshotUnusable], object],
+    *,
+    left_free_bytes: int = LEFT_FREE_BYTES,
+) -> Taken | None:
+    """Writes the state at the end of what is durable; None when a snapshot has it already.
+
+    Reads a live log. Raises NoSpace, UnknownRecord, IllegalEvent, wal.WalError, OSError.
+    """
+    loaded = load_newest(data_directory, on_unusable)
+    state = loaded.state if loaded else ClusterState()
+    log_directory = data_directory / "wal"
+    position = loaded.position if loaded else None
+    with wal.Reader(log_directory, position=position) as reader:
+        records = replay(reader, state)
+        if not records:
+            return None
+        _check_space(data_directory, loaded.size_bytes if loaded else 0, left_free_bytes)
+        size_bytes = write_snapshot(
+            snapshot_directory(data_directory), reader.position, encode_state(state, __version__)
+        )
+    return Taken(state.lsn, size_bytes, records)
+
+
+def _check_space(data_directory: Path, last_bytes: int, left_free_bytes: int) -> None:
+    free = shutil.disk_usage(data_directory).free
+    needed = last_bytes + last_bytes // 4 + left_free_bytes
+    if free < needed:
+        raise NoSpace(
+            f"{data_directory} has {free} bytes free; a snapshot waits until there are {needed}"
+        )
