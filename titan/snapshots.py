@@ -6,7 +6,6 @@ log, never from a manager's memory, so it can be made beside a manager that goes
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,7 +16,8 @@ from titan.errors import TitanError
 from titan.state.cluster import ClusterState
 from titan.state.replay import replay
 from titan.state.snapshot import SnapshotError, decode_state, encode_state
-from wal import find_snapshots, open_snapshot, write_snapshot
+from wal import FileSystem, find_snapshots, open_snapshot, write_snapshot
+from wal.filesystem import OS_FILE_SYSTEM
 
 # What has to stay free beside a new snapshot: the log takes up to two segments at a time.
 LEFT_FREE_BYTES: Final = 256 << 20
@@ -56,10 +56,13 @@ def snapshot_directory(data_directory: Path) -> Path:
     return data_directory / "snapshots"
 
 
-def load_snapshot(data_directory: Path, lsn: int) -> Loaded:
+def load_snapshot(
+    data_directory: Path, lsn: int, *, file_system: FileSystem = OS_FILE_SYSTEM
+) -> Loaded:
     """The state of one snapshot. Raises SnapshotUnusable."""
+    directory = snapshot_directory(data_directory)
     try:
-        with open_snapshot(snapshot_directory(data_directory), lsn) as snapshot:
+        with open_snapshot(directory, lsn, file_system=file_system) as snapshot:
             state = decode_state(snapshot.blocks())
             if state.lsn != lsn:
                 raise SnapshotError(f"its state is that of LSN {state.lsn}")
@@ -69,12 +72,16 @@ def load_snapshot(data_directory: Path, lsn: int) -> Loaded:
 
 
 def load_newest(
-    data_directory: Path, on_unusable: Callable[[SnapshotUnusable], object]
+    data_directory: Path,
+    on_unusable: Callable[[SnapshotUnusable], object],
+    *,
+    file_system: FileSystem = OS_FILE_SYSTEM,
 ) -> Loaded | None:
     """The newest snapshot that can be used; `on_unusable` hears of those that cannot."""
-    for lsn in reversed(find_snapshots(snapshot_directory(data_directory))):
+    lsns = find_snapshots(snapshot_directory(data_directory), file_system=file_system)
+    for lsn in reversed(lsns):
         try:
-            return load_snapshot(data_directory, lsn)
+            return load_snapshot(data_directory, lsn, file_system=file_system)
         except SnapshotUnusable as error:
             on_unusable(error)
     return None
@@ -85,29 +92,33 @@ def take_snapshot(
     on_unusable: Callable[[SnapshotUnusable], object],
     *,
     left_free_bytes: int = LEFT_FREE_BYTES,
+    file_system: FileSystem = OS_FILE_SYSTEM,
 ) -> Taken | None:
     """Writes the state at the end of what is durable; None when a snapshot has it already.
 
     Reads a live log. Raises NoSpace, UnknownRecord, IllegalEvent, wal.WalError, OSError.
     """
-    loaded = load_newest(data_directory, on_unusable)
+    loaded = load_newest(data_directory, on_unusable, file_system=file_system)
     state = loaded.state if loaded else ClusterState()
     log_directory = data_directory / "wal"
     position = loaded.position if loaded else None
-    with wal.Reader(log_directory, position=position) as reader:
+    with wal.Reader(log_directory, position=position, file_system=file_system) as reader:
         records = replay(reader, state)
         if not records:
             return None
-        _check_space(data_directory, loaded.size_bytes if loaded else 0, left_free_bytes)
+        last_bytes = loaded.size_bytes if loaded else 0
+        _check_space(data_directory, last_bytes + last_bytes // 4 + left_free_bytes, file_system)
         size_bytes = write_snapshot(
-            snapshot_directory(data_directory), reader.position, encode_state(state, __version__)
+            snapshot_directory(data_directory),
+            reader.position,
+            encode_state(state, __version__),
+            file_system=file_system,
         )
     return Taken(state.lsn, size_bytes, records)
 
 
-def _check_space(data_directory: Path, last_bytes: int, left_free_bytes: int) -> None:
-    free = shutil.disk_usage(data_directory).free
-    needed = last_bytes + last_bytes // 4 + left_free_bytes
+def _check_space(data_directory: Path, needed: int, file_system: FileSystem) -> None:
+    free = file_system.free_bytes(str(data_directory))
     if free < needed:
         raise NoSpace(
             f"{data_directory} has {free} bytes free; a snapshot waits until there are {needed}"

@@ -61,6 +61,9 @@ class FileSystem(Protocol):
     def ftruncate(self, fd: int, size: int) -> None:
         """Cut the file to `size` bytes."""
 
+    def free_bytes(self, path: str) -> int:
+        """Return how much may be written where the directory is, as far as that is known."""
+
     def rename(self, old: str, new: str) -> None:
         """Rename atomically, replacing what has the new name."""
 
@@ -127,6 +130,10 @@ class OsFileSystem:
 
     def ftruncate(self, fd: int, size: int) -> None:
         os.ftruncate(fd, size)
+
+    def free_bytes(self, path: str) -> int:
+        room = os.statvfs(path)
+        return room.f_bavail * room.f_frsize
 
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new)

@@ -7,9 +7,9 @@ The fault model:
   subset; a write that is kept may be torn at any byte. `kill()` is the end of the process: the
   cache stays.
 - Names have the same fate as data: a file made, renamed or removed is so durably only after
-  `fsync_directory`. A rename is atomic: it survives whole or not at all. A file that was synced
-  under a name that was not may be gone (stricter than ext4, as POSIX allows). Making a directory
-  is durable.
+  `fsync_directory`, of both directories if it moved from one to another. A rename is atomic: it
+  survives whole or not at all. A file that was synced under a name that was not may be gone
+  (stricter than ext4, as POSIX allows). Making a directory is durable.
 - `fdatasync` and `fsync` make data and size durable. When one fails, the pages it could not write
   are clean all the same (as on Linux): a later sync reports success without them. They stay
   readable until the crash, and only writing them again makes them durable.
@@ -96,6 +96,13 @@ NameChanges = dict[str, File | None]
 """What one operation does to names: a file under a name, or None for a name that is gone."""
 
 
+class Unsynced(NamedTuple):
+    """Changed names, and the directories of them that are still to be synced."""
+
+    changes: NameChanges
+    directories: set[str]
+
+
 class FakeFileSystem:
     """Implements wal.FileSystem. All methods may be called from several threads."""
 
@@ -108,7 +115,7 @@ class FakeFileSystem:
         self._directories: set[str] = {"/"}
         self._names: dict[str, File] = {}
         self._synced_names: dict[str, File] = {}
-        self._unsynced_names: list[NameChanges] = []
+        self._unsynced_names: list[Unsynced] = []
         self._handles: dict[int, Handle] = {}
         self._locks: dict[int, File] = {}
         self._next_fd = 1000
@@ -188,7 +195,7 @@ class FakeFileSystem:
 
     def _surviving_names(self, keep: str) -> dict[str, File]:
         names = dict(self._synced_names)
-        for changes in self._unsynced_names:
+        for changes, _ in self._unsynced_names:
             if keep == "all" or (keep == "random" and self.random.random() < 0.5):
                 for path, file in changes.items():
                     if file is None:
@@ -285,11 +292,12 @@ class FakeFileSystem:
         with self._mutex:
             self._before("fsync_directory", path)
             kept = []
-            for changes in self._unsynced_names:
-                if not all(_is_in(path, name) for name in changes):
-                    kept.append(changes)
+            for unsynced in self._unsynced_names:
+                unsynced.directories.discard(path)
+                if unsynced.directories:
+                    kept.append(unsynced)
                     continue
-                for name, file in changes.items():
+                for name, file in unsynced.changes.items():
                     if file is None:
                         self._synced_names.pop(name, None)
                     else:
@@ -316,6 +324,9 @@ class FakeFileSystem:
             self._before("ftruncate", handle.path)
             handle.file.change(Change(size, None))
             self._after()
+
+    def free_bytes(self, path: str) -> int:
+        return self._free()
 
     def rename(self, old: str, new: str) -> None:
         with self._mutex:
@@ -368,7 +379,7 @@ class FakeFileSystem:
         return 1 << 62 if self.capacity is None else max(0, self.capacity - self.used)
 
     def _change_names(self, changes: NameChanges) -> None:
-        self._unsynced_names.append(changes)
+        self._unsynced_names.append(Unsynced(changes, {*map(posixpath.dirname, changes)}))
         for path, file in changes.items():
             if file is None:
                 del self._names[path]

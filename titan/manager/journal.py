@@ -9,7 +9,7 @@ import asyncio
 import logging
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -29,9 +29,6 @@ class Journal(Protocol):
     def durable_lsn(self) -> int:
         """Everything up to it survives any crash."""
 
-    def read(self, after_lsn: int) -> Iterator[wal.Record]:
-        """What follows that record and was durable when it was opened, for the replay."""
-
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Appending begins; called once, in the loop. `on_failure` is called in any thread."""
 
@@ -43,9 +40,6 @@ class Journal(Protocol):
 
     def describe_room(self) -> str:
         """Where it is and how much is free there, for people."""
-
-    def close(self) -> None:
-        """Flushes everything and ends the log cleanly. May block."""
 
 
 class FileJournal:
@@ -73,10 +67,6 @@ class FileJournal:
     def last_segment_bytes(self) -> int:
         """How much of the segment that is written to is in use."""
         return self._log.last_segment_bytes
-
-    def read(self, after_lsn: int) -> Iterator[wal.Record]:
-        """What follows that record and was durable when it was opened."""
-        return self._log.records(after_lsn)
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Starts the writer thread; called once, in the loop."""
@@ -115,10 +105,6 @@ class FileJournal:
         """Where it is and how much is free there."""
         free = shutil.disk_usage(self._directory).free
         return f"directory={self._directory} free_bytes={free}"
-
-    def close(self) -> None:
-        """Flushes everything and ends the log cleanly."""
-        self._log.close()
 
     def _advance(self, lsn: int) -> None:
         self._durable_lsn = max(self._durable_lsn, lsn)

@@ -23,6 +23,7 @@ from titan import __version__, logs
 from titan.errors import TitanError
 from titan.manager import directory as data_directory
 from titan.manager.dispatch import Dispatcher
+from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.recovery import Recovered, StartRefused, recover
@@ -86,7 +87,7 @@ async def _run(options: ManagerOptions) -> None:
         try:
             await _serve(options, server, address, found, recovery_us, stop)
         finally:
-            found.journal.close()
+            found.log.close()
     finally:
         await server.stop(0)
     _log.info("the manager stopped")
@@ -100,7 +101,7 @@ async def _serve(
     recovery_us: int,
     stop: asyncio.Event,
 ) -> None:
-    state, journal = found.state, found.journal
+    state, journal = found.state, FileJournal(options.data_directory / "wal", found.log)
     settings = Settings(
         heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
         heartbeat_interval_us=min(3_000_000, int(options.heartbeat_timeout_seconds * 1e5)),
@@ -131,7 +132,7 @@ async def _serve(
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     ticks = asyncio.create_task(shell.run_ticks())
-    keeping = asyncio.create_task(_make_keeper(options, found).run())
+    keeping = asyncio.create_task(_make_keeper(options, found, journal).run())
     try:
         await stop.wait()
     finally:
@@ -145,10 +146,10 @@ async def _serve(
         shell.flush_turn()
 
 
-def _make_keeper(options: ManagerOptions, found: Recovered) -> Keeper:
+def _make_keeper(options: ManagerOptions, found: Recovered, journal: FileJournal) -> Keeper:
     keeper = Keeper(
         options.data_directory,
-        found.journal,
+        journal,
         policy=SnapshotPolicy(bytes_since=options.snapshot_bytes),
         limits=Limits(
             retain_us=int(options.retain_seconds * 1e6),

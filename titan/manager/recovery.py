@@ -10,14 +10,15 @@ import gc
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import wal
 from titan.errors import TitanError
-from titan.manager.journal import FileJournal
 from titan.snapshots import SnapshotUnusable, load_newest
 from titan.state.cluster import ClusterState, IllegalEvent
 from titan.state.replay import UnknownRecord, replay
+from wal import FileSystem
+from wal.filesystem import OS_FILE_SYSTEM
 
 _log = logging.getLogger("titan.manager")
 
@@ -30,7 +31,7 @@ class Recovered(NamedTuple):
     """What a start is made from."""
 
     state: ClusterState
-    journal: FileJournal
+    log: wal.Log
     records: int
     """Replayed behind the snapshot."""
     snapshot_lsn: int
@@ -42,9 +43,14 @@ class Recovered(NamedTuple):
     """The snapshots that could not be taken up, by LSN."""
 
 
-def recover(directory: Path, *, segment_bytes: int = wal.SEGMENT_BYTES) -> Recovered:
+def recover(
+    directory: Path,
+    *,
+    segment_bytes: int = wal.SEGMENT_BYTES,
+    file_system: FileSystem = OS_FILE_SYSTEM,
+) -> Recovered:
     """Takes the directory's lock and the log up. Raises StartRefused, wal.WalError, OSError."""
-    lock = _take_lock(directory)
+    lock = _take_lock(directory, file_system)
     unusable: list[int] = []
 
     def warn(error: SnapshotUnusable) -> None:
@@ -56,19 +62,27 @@ def recover(directory: Path, *, segment_bytes: int = wal.SEGMENT_BYTES) -> Recov
     gc.disable()
     try:
         try:
-            loaded = load_newest(directory, warn)
+            loaded = load_newest(directory, warn, file_system=file_system)
             slots = wal.read_slots(
-                directory / "readers", on_warning=lambda text: _log.warning("%s", text)
+                directory / "readers",
+                on_warning=lambda text: _log.warning("%s", text),
+                file_system=file_system,
             )
         except BaseException:
             lock.release()
             raise
-        log = _open_log(directory, lock, loaded.position if loaded else None, slots, segment_bytes)
-        journal = FileJournal(directory / "wal", log)
+        log = _open_log(
+            directory,
+            lock=lock,
+            after=loaded.position if loaded else None,
+            known=[slot.position for slot in slots],
+            segment_bytes=segment_bytes,
+            file_system=file_system,
+        )
         state = loaded.state if loaded else ClusterState()
         counter = _Counter()
         try:
-            records = replay(counter.count(journal.read(state.lsn)), state)
+            records = replay(counter.count(log.records(state.lsn)), state)
         except (UnknownRecord, IllegalEvent) as error:
             log.abandon()
             raise StartRefused(
@@ -83,7 +97,7 @@ def recover(directory: Path, *, segment_bytes: int = wal.SEGMENT_BYTES) -> Recov
             gc.enable()
     return Recovered(
         state,
-        journal,
+        log,
         records,
         snapshot_lsn=loaded.position.lsn if loaded else 0,
         snapshot_bytes=loaded.size_bytes if loaded else 0,
@@ -104,29 +118,17 @@ class _Counter:
             yield record
 
 
-def _take_lock(directory: Path) -> wal.Lock:
+def _take_lock(directory: Path, file_system: FileSystem) -> wal.Lock:
     try:
-        return wal.Lock(directory / "lock")
+        return wal.Lock(directory / "lock", file_system=file_system)
     except wal.Locked as error:
         holder = f"process {error.pid}" if error.pid else "another process"
         raise StartRefused(f"{directory} is in use by {holder}: a manager runs on it") from error
 
 
-def _open_log(
-    directory: Path,
-    lock: wal.Lock,
-    after: wal.Position | None,
-    slots: list[wal.Slot],
-    segment_bytes: int,
-) -> wal.Log:
+def _open_log(directory: Path, **how: Any) -> wal.Log:
     try:
-        return wal.Log.open(
-            directory / "wal",
-            lock=lock,
-            after=after,
-            known=[slot.position for slot in slots],
-            segment_bytes=segment_bytes,
-        )
+        return wal.Log.open(directory / "wal", **how)
     except (wal.Damaged, wal.NotALog, wal.PositionMismatch) as error:
         raise StartRefused(
             f"the log is not usable and was not touched: {error}; `titan wal verify {directory}` "

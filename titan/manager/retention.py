@@ -23,6 +23,7 @@ import wal
 from titan.snapshots import snapshot_directory
 from titan.state.snapshot import SnapshotError, read_head
 from wal import (
+    FileSystem,
     Slot,
     find_snapshots,
     list_segments,
@@ -33,6 +34,7 @@ from wal import (
     remove_snapshot,
     sync_snapshots,
 )
+from wal.filesystem import OS_FILE_SYSTEM
 
 _log = logging.getLogger("titan.retention")
 
@@ -71,7 +73,10 @@ class Limits:
 class Retention:
     """Tidies one data directory. For the manager alone, one call at a time, in any thread."""
 
-    def __init__(self, data_directory: Path, limits: Limits) -> None:
+    def __init__(
+        self, data_directory: Path, limits: Limits, *, file_system: FileSystem = OS_FILE_SYSTEM
+    ) -> None:
+        self._file_system = file_system
         self._log_directory = data_directory / "wal"
         self._snapshots = snapshot_directory(data_directory)
         self._readers = data_directory / "readers"
@@ -89,8 +94,8 @@ class Retention:
         `end_lsn` is the last durable record, `last_segment_bytes` how much of its segment is
         in use. Nothing may be making a snapshot meanwhile. Raises wal.WalError, OSError.
         """
-        lsns = find_snapshots(self._snapshots)
-        segments = list_segments(self._log_directory)
+        lsns = find_snapshots(self._snapshots, file_system=self._file_system)
+        segments = list_segments(self._log_directory, file_system=self._file_system)
         sizes = [each.size_bytes for each in segments[:-1]] + [last_segment_bytes]
         measure = _Measure([each.first_lsn for each in segments] + [end_lsn + 1], sizes)
         usable = [
@@ -98,7 +103,11 @@ class Retention:
             for lsn in lsns
             if (time_us := self._time_of(lsn)) is not None
         ]
-        slots = read_slots(self._readers, on_warning=lambda text: _log.warning("%s", text))
+        slots = read_slots(
+            self._readers,
+            on_warning=lambda text: _log.warning("%s", text),
+            file_system=self._file_system,
+        )
         end_bytes = measure.offset(end_lsn + 1)
         plan = make_plan(usable, slots, measure.offset, end_bytes, now_us, self._limits)
         for slot in plan.slots:
@@ -107,37 +116,39 @@ class Retention:
                 "reader_lag_max=%d",
                 slot.name, slot.position.lsn, self._limits.reader_lag_max_bytes,
             )  # fmt: skip
-            remove_slot(self._readers, slot.name)
+            remove_slot(self._readers, slot.name, file_system=self._file_system)
         removed = 0
         if plan.records_before_lsn:
             # A snapshot whose maker was killed may have its name in memory only.
-            sync_snapshots(self._snapshots)
-            removed = remove_segments_before(self._log_directory, plan.records_before_lsn)
+            sync_snapshots(self._snapshots, file_system=self._file_system)
+            removed = remove_segments_before(
+                self._log_directory, plan.records_before_lsn, file_system=self._file_system
+            )
         # Unusable ones go when two that can be used are newer: until then they may tell something.
         dead = [lsn for lsn in lsns if self._times[lsn] is None and lsn < _second_newest(usable)]
         for lsn in (*plan.snapshots, *dead):
-            remove_snapshot(self._snapshots, lsn)
+            remove_snapshot(self._snapshots, lsn, file_system=self._file_system)
             self._times.pop(lsn, None)
         if removed or plan.snapshots or dead:
             _log.info(
                 "tidied up segments_removed=%d snapshots_removed=%d first_lsn=%d",
                 removed, len(plan.snapshots) + len(dead),
-                list_segments(self._log_directory)[0].first_lsn,
+                list_segments(self._log_directory, file_system=self._file_system)[0].first_lsn,
             )  # fmt: skip
         return plan
 
     def newest(self) -> tuple[int, int]:
         """The LSN and the bytes of the newest snapshot that can be used; zeros without one."""
-        for lsn in reversed(find_snapshots(self._snapshots)):
+        for lsn in reversed(find_snapshots(self._snapshots, file_system=self._file_system)):
             if self._time_of(lsn) is not None:
-                with open_snapshot(self._snapshots, lsn) as snapshot:
+                with open_snapshot(self._snapshots, lsn, file_system=self._file_system) as snapshot:
                     return lsn, snapshot.size_bytes
         return 0, 0
 
     def _time_of(self, lsn: int) -> int | None:
         if lsn not in self._times:
             try:
-                with open_snapshot(self._snapshots, lsn) as snapshot:
+                with open_snapshot(self._snapshots, lsn, file_system=self._file_system) as snapshot:
                     head = read_head(next(iter(snapshot.blocks()), b""))
                 self._times[lsn] = head.time_us
             except (SnapshotError, wal.WalError, OSError) as error:
