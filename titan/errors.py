@@ -26,6 +26,10 @@ class NotFound(TitanError):
     """No such job, task or worker."""
 
 
+class OutOfRange(TitanError):
+    """The past that was asked about is gone, or has not come yet."""
+
+
 class InvalidJob(TitanError):
     """What was asked for is wrong in itself; asking again will not help."""
 

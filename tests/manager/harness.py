@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -13,6 +14,7 @@ import grpc
 import wal
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
+from titan.manager.past import PastDesk
 from titan.manager.server import add_services
 from titan.manager.shell import Shell
 from titan.rpc import access
@@ -155,7 +157,8 @@ async def running_manager() -> AsyncIterator[Manager]:
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")
     server = new_aio_server()
     port = server.add_insecure_port("127.0.0.1:0")
-    await add_services(server, shell, TOKEN)
+    past = PastDesk(Path("/nowhere"))
+    await add_services(server, shell, past, TOKEN)
     await server.start()
     try:
         async with open_aio_channel(f"127.0.0.1:{port}") as channel:
@@ -169,6 +172,7 @@ async def running_manager() -> AsyncIterator[Manager]:
         disk.release()
         await dispatcher.close()
         await server.stop(0)
+        await past.close()
 
 
 class FakeWorker(task_pb2_grpc.TaskServiceServicer):

@@ -2,11 +2,12 @@
 
 In: a call without the access token gets no further. Out: whatever a handler answers, or
 refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
-are plain functions; none of them waits by itself.
+are plain functions; only those that have to ask another process wait by themselves.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -39,7 +40,7 @@ class Gate:
         self._token = token
 
     def unary(
-        self, handler: Callable[[Request], Reply], *, waits: bool = True
+        self, handler: Callable[[Request], Reply | Awaitable[Reply]], *, waits: bool = True
     ) -> Callable[[Request, Context], Awaitable[Reply]]:
         """A call with one answer; without `waits` it says nothing, and goes at once."""
         shell = self._shell
@@ -47,7 +48,8 @@ class Gate:
         async def call(request: Request, context: Context) -> Reply:
             try:
                 self._check(request, context)
-                reply = handler(request)
+                answer = handler(request)
+                reply = await answer if inspect.isawaitable(answer) else answer
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
                 await context.abort(status_of(error), str(error))

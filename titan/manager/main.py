@@ -26,6 +26,7 @@ from titan.manager.dispatch import Dispatcher
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
+from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
 from titan.manager.server import add_services
@@ -121,7 +122,8 @@ async def _serve(
     await shell.wait_durable(shell.lsn)
     data_directory.write_description(options.data_directory, state.cluster_id)
     token = access.keep_or_draw_token(options.data_directory)
-    health = await add_services(server, shell, token)
+    past = PastDesk(options.data_directory)
+    health = await add_services(server, shell, past, token)
     # Whoever comes in the moment that the server answers finds the token already.
     access.write_token(options.data_directory, address, token)
     await server.start()
@@ -143,6 +145,7 @@ async def _serve(
         keeping.cancel()
         await asyncio.gather(ticks, keeping, return_exceptions=True)
         await dispatcher.close()
+        await past.close()
         shell.flush_turn()
 
 

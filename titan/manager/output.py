@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import grpc
 import grpc.aio
 
 from titan.errors import InvalidJob, NotFound, Refused
 from titan.manager.feed import Watcher
+from titan.manager.past import PastDesk
 from titan.manager.shell import Shell
 from titan.model import TASK_ENDS, AttemptKey, State, task_name
 from titan.rpc import access
@@ -17,13 +19,25 @@ from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2
 from titan.state.job import Job
 
 
+class _Source(NamedTuple):
+    """The attempt whose output is read, and where it is."""
+
+    task_name: str
+    epoch: int
+    attempt: int
+    worker_number: int
+    is_first: bool
+    """Of those read for one request: where to begin in it was said of this one."""
+
+
 class OutputRelay:
     """Streams of output through one manager."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, past: PastDesk) -> None:
         self._shell = shell
+        self._past = past
 
-    async def stream(
+    def stream(
         self, request: manager_pb2.StreamOutputRequest
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
         """What the attempt wrote; with `follow` on to the task's end over all attempts to come.
@@ -32,9 +46,17 @@ class OutputRelay:
         """
         if min(request.stdout_offset, request.stderr_offset, request.tail_lines) < 0:
             raise InvalidJob("offsets and the number of lines must not be negative")
-        job: Job | None = self._shell.kernel.state.jobs.get(request.job_id)
-        if job is None:
+        state = self._shell.kernel.state
+        job: Job | None = state.jobs.get(request.job_id)
+        if job is not None:
+            return self._stream_known(request, job)
+        if not 0 < request.job_id < state.next_job_id:
             raise NotFound(f"there is no job {request.job_id}")
+        return self._stream_forgotten(request)
+
+    async def _stream_known(
+        self, request: manager_pb2.StreamOutputRequest, job: Job
+    ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
         name = task_name(job.job_id, request.index, job.is_array)
         if job.find_task_state(request.index) is None:
             raise NotFound(f"there is no task {name}")
@@ -44,44 +66,56 @@ class OutputRelay:
             follows = request.follow and not request.attempt
             after = 0
             while True:
-                place = _find_place(job, request.index, request.attempt, after)
+                place = _find_place(_begun(job, request.index), request.attempt, after)
                 if place is not None:
                     attempt, number = place
-                    async for chunk in self._read(request, job, attempt, number, after == 0):
+                    source = _Source(name, job.epoch, attempt, number, is_first=after == 0)
+                    async for chunk in self._read(request, source):
                         yield chunk
                     after = attempt
                 if not follows:
                     if place is None and request.attempt:
-                        raise NotFound(f"task {name} has no attempt {request.attempt} that began")
+                        raise _no_such_attempt(name, request.attempt)
                     return
                 # It may have ended, and the end not be known here yet.
-                while _find_place(job, request.index, 0, after) is None:
+                while _find_place(_begun(job, request.index), 0, after) is None:
                     if job.find_task_state(request.index) in TASK_ENDS:
                         return
                     await watcher.wait_changed()
         finally:
             self._shell.feed.remove(watcher)
 
-    async def _read(
-        self,
-        request: manager_pb2.StreamOutputRequest,
-        job: Job,
-        attempt: int,
-        worker_number: int,
-        is_first: bool,
+    async def _stream_forgotten(
+        self, request: manager_pb2.StreamOutputRequest
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
+        """The same of a job that only the log knows: nothing of it is to come."""
+        await self._shell.wait_durable(self._shell.lsn)
+        outputs = await self._past.find_output(request.job_id, request.index)
+        name = task_name(request.job_id, request.index, outputs.is_array)
+        place = _find_place(outputs.begun, request.attempt, 0)
+        if place is None:
+            if request.attempt:
+                raise _no_such_attempt(name, request.attempt)
+            return
+        attempt, number = place
+        source = _Source(name, outputs.epoch, attempt, number, is_first=True)
+        async for chunk in self._read(request, source):
+            yield chunk
+
+    async def _read(
+        self, request: manager_pb2.StreamOutputRequest, source: _Source
+    ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
+        name, epoch, attempt, worker_number, is_first = source
         worker = self._shell.kernel.state.get_worker(worker_number)
         outbox = self._shell.kernel.outboxes.get(worker_number)
-        name = task_name(job.job_id, request.index, job.is_array)
         if outbox is None:
             raise Refused(
                 f"the output of {name} is on {worker.name}, which is {worker.state.name} "
                 "or has not called in since the manager started"
             )
+        key = AttemptKey(epoch, request.job_id, request.index, attempt)
         wanted = task_pb2.ReadOutputRequest(
-            key=types_pb2.AttemptKey(
-                **AttemptKey(job.epoch, job.job_id, request.index, attempt)._asdict()
-            ),
+            key=types_pb2.AttemptKey(**key._asdict()),
             streams=request.streams,
             stdout_offset=request.stdout_offset if is_first else 0,
             stderr_offset=request.stderr_offset if is_first else 0,
@@ -106,8 +140,8 @@ class OutputRelay:
             ) from error
 
 
-def _find_place(job: Job, index: int, attempt: int, after: int) -> tuple[int, int] | None:
-    """An attempt later than `after` that has begun and its worker's number: that, or the latest."""
+def _begun(job: Job, index: int) -> list[tuple[int, int]]:
+    """(attempt, worker number) of each attempt that has begun."""
     active = job.active.get(index)
     begun = [
         (record.attempt, record.worker)
@@ -116,5 +150,14 @@ def _find_place(job: Job, index: int, attempt: int, after: int) -> tuple[int, in
     ]
     if active is not None and active.state is State.RUNNING:
         begun.append((active.attempt, active.worker))
+    return begun
+
+
+def _find_place(begun: list[tuple[int, int]], attempt: int, after: int) -> tuple[int, int] | None:
+    """Of attempts that have begun one later than `after`: that, or with 0 the latest."""
     chosen = [each for each in begun if each[0] > after and attempt in (0, each[0])]
     return max(chosen, default=None)
+
+
+def _no_such_attempt(name: str, attempt: int) -> NotFound:
+    return NotFound(f"task {name} has no attempt {attempt} that began")

@@ -10,6 +10,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from titan.manager.gate import Gate
+from titan.manager.past import PastDesk
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
@@ -30,14 +31,16 @@ class _Gated:
             setattr(self, method.name, wrapped)
 
 
-async def add_services(server: grpc.aio.Server, shell: Shell, token: str) -> HealthServicer:
+async def add_services(
+    server: grpc.aio.Server, shell: Shell, past: PastDesk, token: str
+) -> HealthServicer:
     """Adds everything that a manager serves; returns what answers for its health."""
     gate = Gate(shell, token)
     roster = Roster(shell)
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     manager_pb2_grpc.add_ManagerServiceServicer_to_server(
-        cast("Any", _Gated(UserService(shell, roster), gate, users)), server
+        cast("Any", _Gated(UserService(shell, roster, past), gate, users)), server
     )
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(
         cast("Any", _Gated(WorkerService(shell, roster), gate, workers, at_once="Heartbeat")),

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
+from typing import Any, Final, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
 
 from titan import __version__
-from titan.errors import NoRoom, NotFound
+from titan.errors import InvalidJob, NoRoom, NotFound, OutOfRange
 from titan.manager import translate
 from titan.manager.feed import Watcher
-from titan.manager.kernel.commands import Cancelled, Submitted
+from titan.manager.kernel.commands import CancelJobs, Cancelled, Submitted
 from titan.manager.output import OutputRelay
+from titan.manager.past import PastDesk, Story
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.queries import reads
+from titan.queries.requests import check_moment, selector_of
+from titan.queries.selection import JobForgotten, JobSelector, select_job
 from titan.rpc.v1 import manager_pb2
+from titan.state.cluster import ClusterState
+
+# A user's clock may be ahead by so much and "now" not be the future.
+CLOCKS_APART_US: Final = 5_000_000
+
+Response = TypeVar("Response", bound=Message)
+# At once, or where another process has to be asked, later.
+Answered: TypeAlias = Response | Awaitable[Response]
 
 
 class UserService:
     """The handlers, a method for each RPC of ManagerService."""
 
-    def __init__(self, shell: Shell, roster: Roster) -> None:
+    def __init__(self, shell: Shell, roster: Roster, past: PastDesk) -> None:
         self._shell = shell
         self._roster = roster
-        self._output = OutputRelay(shell)
+        self._past = past
+        self._output = OutputRelay(shell, past)
 
     def SubmitJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.SubmitJobRequest
@@ -36,21 +52,32 @@ class UserService:
 
     def GetJobStatus(  # noqa: N802
         self, request: manager_pb2.GetJobStatusRequest
-    ) -> manager_pb2.GetJobStatusResponse:
+    ) -> Answered[manager_pb2.GetJobStatusResponse]:
         """One job and some of its attempts."""
-        return reads.get_job_status(self._shell.kernel.state, request)
+        if request.HasField("at"):
+            return self._ask("GetJobStatus", request, manager_pb2.GetJobStatusResponse)
+        try:
+            return reads.get_job_status(self._shell.kernel.state, request)
+        except JobForgotten as forgotten:
+            return self._forgotten_status(forgotten.job_id, request)
 
     def ListJobs(  # noqa: N802
         self, request: manager_pb2.ListJobsRequest
-    ) -> manager_pb2.ListJobsResponse:
+    ) -> Answered[manager_pb2.ListJobsResponse]:
         """A page of jobs."""
+        if request.HasField("at"):
+            return self._ask("ListJobs", request, manager_pb2.ListJobsResponse)
         return reads.list_jobs(self._shell.kernel.state, request)
 
     def CancelJob(  # noqa: N802
         self, request: manager_pb2.CancelJobRequest
-    ) -> manager_pb2.CancelJobResponse:
+    ) -> Answered[manager_pb2.CancelJobResponse]:
         """Cancels jobs or tasks of them."""
-        answer: Cancelled = self._shell.execute(translate.cancel_command(request))
+        command = translate.cancel_command(request)
+        try:
+            answer: Cancelled = self._shell.execute(command)
+        except JobForgotten:
+            return self._cancel_with_forgotten(request, command)
         state = self._shell.kernel.state
         chosen = [state.get_job(job_id) for job_id in answer.job_ids[: reads.LIST_MAX]]
         return manager_pb2.CancelJobResponse(
@@ -64,22 +91,22 @@ class UserService:
     ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
         """Jobs as they change."""
         feed, state = self._shell.feed, self._shell.kernel.state
-        unknown = [each for each in request.job_ids if each not in state.jobs]
-        if unknown:
-            # It would never change, and the watch never end.
-            raise NotFound(f"there is no job {unknown[0]}")
+        for job_id in request.job_ids:
+            if not 0 < job_id < state.next_job_id:
+                # It would never change, and the watch never end.
+                raise NotFound(f"there is no job {job_id}")
         watcher = Watcher(frozenset(request.job_ids))
         feed.add(watcher)
         try:
-            watched = [state.jobs[each] for each in request.job_ids] or state.jobs.values()
-            first = [job.job_id for job in watched if job.changed_lsn > request.after_lsn]
+            watched = request.job_ids or state.jobs
+            first = [each for each in watched if self._has_changed(each, request.after_lsn)]
             seen_lsn = request.after_lsn
             changed = first
             if not first and request.job_ids:
                 changed = await watcher.wait_changed()
             while not watcher.is_cut:
                 lsn = self._shell.lsn
-                for answer in self._watch_answers(changed, seen_lsn, lsn):
+                async for answer in self._watch_answers(changed, seen_lsn, lsn):
                     yield answer
                 seen_lsn = lsn
                 changed = await watcher.wait_changed()
@@ -95,14 +122,18 @@ class UserService:
 
     def ListWorkers(  # noqa: N802
         self, request: manager_pb2.ListWorkersRequest
-    ) -> manager_pb2.ListWorkersResponse:
+    ) -> Answered[manager_pb2.ListWorkersResponse]:
         """All workers that have not taken their leave."""
+        if request.HasField("at"):
+            return self._ask("ListWorkers", request, manager_pb2.ListWorkersResponse)
         return manager_pb2.ListWorkersResponse(workers=self._roster.list(), lsn=self._shell.lsn)
 
     def GetStats(  # noqa: N802
         self, request: manager_pb2.GetStatsRequest
-    ) -> manager_pb2.GetStatsResponse:
+    ) -> Answered[manager_pb2.GetStatsResponse]:
         """The cluster in numbers."""
+        if request.HasField("at"):
+            return self._ask("GetStats", request, manager_pb2.GetStatsResponse)
         shell = self._shell
         stats = reads.get_stats(shell.kernel.state)
         stats.version = __version__
@@ -112,17 +143,131 @@ class UserService:
         stats.recovered_records = shell.recovered_records
         return stats
 
-    def _watch_answers(
+    async def GetEvents(  # noqa: N802
+        self, request: manager_pb2.GetEventsRequest
+    ) -> AsyncIterator[manager_pb2.GetEventsResponse]:
+        """All that happened to a job."""
+        if min(request.after_lsn, request.limit) < 0:
+            raise InvalidJob("an LSN and a limit must not be negative")
+        story = await self._story_of(request)
+        left = request.limit
+        has_more = True
+        while has_more:
+            await self._shell.wait_durable(story.last_lsn)
+            page, has_more = await self._past.page_of_story(story, left)
+            left -= len(page.events)
+            story = story._replace(after_lsn=page.lsn)
+            yield page
+
+    async def _story_of(self, request: manager_pb2.GetEventsRequest) -> Story:
+        """Where in the log the job's story may lie. Raises NotFound, InvalidJob, OutOfRange."""
+        shell, at = self._shell, request.at
+        state = shell.kernel.state
+        if request.HasField("at"):
+            check_moment(at)
+        if at.lsn > state.lsn or at.time_us > shell.now_us() + CLOCKS_APART_US:
+            raise OutOfRange(f"that has not come yet: the log ends with LSN {state.lsn}")
+        last_lsn = at.lsn or state.lsn
+        selector = selector_of(request.job)
+        try:
+            job = select_job(state, selector)
+        except JobForgotten as forgotten:
+            if selector.indexes:
+                # Whether it had such tasks.
+                wanted = manager_pb2.GetJobStatusRequest(job=request.job)
+                await self._forgotten_status(forgotten.job_id, wanted)
+            return Story(
+                forgotten.job_id, selector.indexes, request.after_lsn, last_lsn, at.time_us
+            )
+        after_lsn = max(request.after_lsn, job.submit_lsn - 1)
+        if job.has_ended:
+            last_lsn = min(last_lsn, job.changed_lsn)
+        return Story(job.job_id, selector.indexes, after_lsn, last_lsn, at.time_us)
+
+    async def _cancel_with_forgotten(
+        self, request: manager_pb2.CancelJobRequest, command: CancelJobs
+    ) -> manager_pb2.CancelJobResponse:
+        """The same when some of the jobs ended so long ago that only the log knows them."""
+        state = self._shell.kernel.state
+        gone: dict[int, manager_pb2.Job] = {}
+        answer: Cancelled | None = None
+        while answer is None:
+            left = tuple(each for i, each in enumerate(command.selectors) if i not in gone)
+            try:
+                nothing = Cancelled([], [])
+                answer = self._shell.execute(replace(command, selectors=left)) if left else nothing
+            except JobForgotten as forgotten:
+                # Nothing was cancelled, then. Which of them is it?
+                place = next(
+                    i
+                    for i, each in enumerate(command.selectors)
+                    if i not in gone and _is_forgotten(state, each)
+                )
+                wanted = manager_pb2.GetJobStatusRequest(job=request.jobs[place])
+                gone[place] = (await self._forgotten_status(forgotten.job_id, wanted)).job
+        chosen = (
+            message
+            for page in reads.job_pages(state, [state.get_job(each) for each in answer.job_ids])
+            for message in page
+        )
+        jobs = [gone[i] if i in gone else next(chosen) for i in range(len(command.selectors))]
+        return manager_pb2.CancelJobResponse(
+            jobs=jobs,
+            already_ended=[*(each.job_id for each in gone.values()), *answer.already_ended],
+            lsn=self._shell.lsn,
+        )
+
+    async def _ask(self, method: str, request: Any, response_class: type[Response]) -> Response:
+        """The answer of a lookback process, which sees only what is durable."""
+        check_moment(request.at)
+        await self._shell.wait_durable(self._shell.lsn)
+        about = request.at.SerializeToString()
+        reply = await self._past.ask(method, request.SerializeToString(), about=about)
+        return response_class.FromString(reply)
+
+    async def _forgotten_status(
+        self, job_id: int, request: manager_pb2.GetJobStatusRequest
+    ) -> manager_pb2.GetJobStatusResponse:
+        """A job that ended and was forgotten: as it was, it is."""
+        await self._shell.wait_durable(self._shell.lsn)
+        wanted = manager_pb2.GetJobStatusRequest()
+        wanted.CopyFrom(request)
+        wanted.job.job_id = job_id
+        reply = await self._past.ask(
+            "GetForgottenJob", wanted.SerializeToString(), about="forgotten"
+        )
+        response = manager_pb2.GetJobStatusResponse.FromString(reply)
+        response.lsn = self._shell.lsn
+        return response
+
+    def _has_changed(self, job_id: int, after_lsn: int) -> bool:
+        job = self._shell.kernel.state.jobs.get(job_id)
+        # One that was forgotten ended at some time; who asks for it has not heard of it.
+        return job is None or job.changed_lsn > after_lsn
+
+    async def _watch_answers(
         self, job_ids: list[int], seen_lsn: int, lsn: int
-    ) -> Iterator[manager_pb2.WatchJobsResponse]:
+    ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
         """At least one answer; an empty one says that there is nothing before the live part.
 
         Only the last one moves the LSN on: whoever comes back before it gets all again.
         """
         state = self._shell.kernel.state
-        pages = reads.job_pages(state, [state.get_job(job_id) for job_id in job_ids])
+        for job_id in [each for each in job_ids if each not in state.jobs]:
+            status = await self._forgotten_status(job_id, manager_pb2.GetJobStatusRequest())
+            yield manager_pb2.WatchJobsResponse(jobs=[status.job], lsn=seen_lsn)
+        jobs = [job for job in map(state.jobs.get, job_ids) if job is not None]
+        pages = reads.job_pages(state, jobs)
         page = next(pages, [])
         for following in pages:
             yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
             page = following
         yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
+
+
+def _is_forgotten(state: ClusterState, selector: JobSelector) -> bool:
+    try:
+        select_job(state, selector)
+    except JobForgotten:
+        return True
+    return False

@@ -22,6 +22,12 @@ def selector_of(message: manager_pb2.JobSelector) -> JobSelector:
     )
 
 
+def check_moment(at: manager_pb2.Moment) -> None:
+    """Raises InvalidJob for what names no moment."""
+    if at.WhichOneof("which") is None:
+        raise InvalidJob("`at` names neither an LSN nor a time")
+
+
 def filter_of(message: manager_pb2.JobFilter) -> JobFilter:
     """Which jobs are meant. Raises InvalidJob."""
     if any(not State.PENDING <= each <= State.CANCELLED for each in message.states):

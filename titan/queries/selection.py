@@ -14,6 +14,14 @@ from titan.state.job import Job
 RANGES_MAX: Final = 1_000
 
 
+class JobForgotten(NotFound):
+    """The job ended, and the log alone remembers it."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"job {job_id} ended and was forgotten")
+        self.job_id = job_id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSelector:
     """Names one job in one of three ways, and perhaps only some of its tasks."""
@@ -40,9 +48,12 @@ class JobFilter:
 
 
 def select_job(state: ClusterState, selector: JobSelector) -> Job:
-    """The one job that is meant, with tasks that it has. Raises NotFound, InvalidJob."""
+    """The one job that is meant, with tasks that it has.
+
+    Raises NotFound, InvalidJob, and JobForgotten where only the log still knows it.
+    """
     job = _select_whole(state, selector)
-    _check_indexes(job, selector.indexes)
+    check_indexes(job, selector.indexes)
     return job
 
 
@@ -73,11 +84,19 @@ def _select_whole(state: ClusterState, selector: JobSelector) -> Job:
             raise NotFound(f"{selector.last_of_user} has submitted no job yet")
     job: Job | None = state.jobs.get(job_id)
     if job is None:
-        raise NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
+        raise unknown_job(state, job_id)
     return job
 
 
-def _check_indexes(job: Job, indexes: tuple[IndexRange, ...]) -> None:
+def unknown_job(state: ClusterState, job_id: int) -> NotFound:
+    """The error for a number that the state has no job for."""
+    if 0 < job_id < state.next_job_id:
+        return JobForgotten(job_id)
+    return NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
+
+
+def check_indexes(job: Job, indexes: tuple[IndexRange, ...]) -> None:
+    """Raises NotFound for tasks that the job does not have, InvalidJob for what are none."""
     if len(indexes) > RANGES_MAX:
         raise InvalidJob(f"at most {RANGES_MAX} ranges of tasks can be chosen at once")
     for each in indexes:

@@ -9,6 +9,7 @@ from titan import errors
 _STATUS_OF: dict[type[errors.TitanError], grpc.StatusCode] = {
     errors.InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
     errors.Refused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NoRoom: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.AccessDenied: grpc.StatusCode.UNAUTHENTICATED,
@@ -19,7 +20,6 @@ _ERROR_OF: dict[grpc.StatusCode, type[errors.TitanError]] = {
     status: error for error, status in _STATUS_OF.items()
 } | {
     grpc.StatusCode.PERMISSION_DENIED: errors.AccessDenied,
-    grpc.StatusCode.OUT_OF_RANGE: errors.NotFound,
     # What a call that outlived its deadline and one that was cut off have in common.
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.ManagerUnreachable,
     grpc.StatusCode.CANCELLED: errors.ManagerUnreachable,

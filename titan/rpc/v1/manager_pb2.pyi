@@ -40,6 +40,32 @@ STDERR: OutputStream.ValueType  # 2
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
 
 @_typing.final
+class Moment(_message.Message):
+    """The past as it stood after that record, or after the last one up to that time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LSN_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    time_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        lsn: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lsn", b"lsn", "time_us", b"time_us", "which", b"which"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lsn", b"lsn", "time_us", b"time_us", "which", b"which"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["lsn", "time_us"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
+
+Global___Moment: _TypeAlias = Moment  # noqa: Y015
+
+@_typing.final
 class JobSpec(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -379,6 +405,7 @@ class GetJobStatusRequest(_message.Message):
     ATTEMPTS_LIMIT_FIELD_NUMBER: _builtins.int
     ATTEMPT_STATES_FIELD_NUMBER: _builtins.int
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     attempts_limit: _builtins.int
     """At most so many attempts; 0: none."""
     at_least_lsn: _builtins.int
@@ -388,6 +415,10 @@ class GetJobStatusRequest(_message.Message):
     def attempt_states(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.State.ValueType]:
         """Only attempts in these states; empty: all."""
 
+    @_builtins.property
+    def at(self) -> Global___Moment:
+        """In place of now."""
+
     def __init__(
         self,
         *,
@@ -395,10 +426,11 @@ class GetJobStatusRequest(_message.Message):
         attempts_limit: _builtins.int = ...,
         attempt_states: _abc.Iterable[_types_pb2.State.ValueType] | None = ...,
         at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,7 +443,10 @@ class GetJobStatusResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
     lsn: _builtins.int
+    at_us: _builtins.int
+    """Of an answer from the past the time of record lsn; 0: it tells of now."""
     @_builtins.property
     def job(self) -> Global___Job: ...
     @_builtins.property
@@ -422,10 +457,11 @@ class GetJobStatusResponse(_message.Message):
         job: Global___Job | None = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "job", b"job", "lsn", b"lsn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "attempts", b"attempts", "job", b"job", "lsn", b"lsn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -472,6 +508,7 @@ class ListJobsRequest(_message.Message):
     AFTER_JOB_ID_FIELD_NUMBER: _builtins.int
     BEFORE_JOB_ID_FIELD_NUMBER: _builtins.int
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """At most 1,000 a page."""
     after_job_id: _builtins.int
@@ -480,6 +517,10 @@ class ListJobsRequest(_message.Message):
     at_least_lsn: _builtins.int
     @_builtins.property
     def filter(self) -> Global___JobFilter: ...
+    @_builtins.property
+    def at(self) -> Global___Moment:
+        """In place of now. A time is made an LSN by the first page; the others are asked for at that."""
+
     def __init__(
         self,
         *,
@@ -488,10 +529,11 @@ class ListJobsRequest(_message.Message):
         after_job_id: _builtins.int = ...,
         before_job_id: _builtins.int = ...,
         at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_job_id", b"after_job_id", "at_least_lsn", b"at_least_lsn", "before_job_id", b"before_job_id", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_job_id", b"after_job_id", "at", b"at", "at_least_lsn", b"at_least_lsn", "before_job_id", b"before_job_id", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -504,8 +546,10 @@ class ListJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
     more: _builtins.bool
     lsn: _builtins.int
+    at_us: _builtins.int
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]: ...
     def __init__(
@@ -514,10 +558,11 @@ class ListJobsResponse(_message.Message):
         jobs: _abc.Iterable[Global___Job] | None = ...,
         more: _builtins.bool = ...,
         lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "lsn", b"lsn", "more", b"more"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "jobs", b"jobs", "lsn", b"lsn", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -825,15 +870,19 @@ class ListWorkersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     at_least_lsn: _builtins.int
+    @_builtins.property
+    def at(self) -> Global___Moment: ...
     def __init__(
         self,
         *,
         at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_lsn", b"at_least_lsn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,7 +894,9 @@ class ListWorkersResponse(_message.Message):
 
     WORKERS_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
     lsn: _builtins.int
+    at_us: _builtins.int
     @_builtins.property
     def workers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Worker]: ...
     def __init__(
@@ -853,10 +904,11 @@ class ListWorkersResponse(_message.Message):
         *,
         workers: _abc.Iterable[Global___Worker] | None = ...,
         lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lsn", b"lsn", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "lsn", b"lsn", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -867,15 +919,19 @@ class GetStatsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
     at_least_lsn: _builtins.int
+    @_builtins.property
+    def at(self) -> Global___Moment: ...
     def __init__(
         self,
         *,
         at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_lsn", b"at_least_lsn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -917,6 +973,7 @@ class GetStatsResponse(_message.Message):
     CAPACITY_FIELD_NUMBER: _builtins.int
     FREE_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.bytes
     version: _builtins.str
     started_us: _builtins.int
@@ -925,6 +982,7 @@ class GetStatsResponse(_message.Message):
     """Replay of the log at the last start."""
     recovered_records: _builtins.int
     lsn: _builtins.int
+    at_us: _builtins.int
     @_builtins.property
     def jobs(self) -> Global___TaskCounts:
         """Jobs by state; of all jobs known."""
@@ -952,11 +1010,104 @@ class GetStatsResponse(_message.Message):
         capacity: _types_pb2.Resources | None = ...,
         free: _types_pb2.Resources | None = ...,
         lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "free", b"free", "jobs", b"jobs", "tasks", b"tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "cluster_id", b"cluster_id", "free", b"free", "jobs", b"jobs", "lsn", b"lsn", "now_us", b"now_us", "recovered_records", b"recovered_records", "recovery_us", b"recovery_us", "started_us", b"started_us", "tasks", b"tasks", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "capacity", b"capacity", "cluster_id", b"cluster_id", "free", b"free", "jobs", b"jobs", "lsn", b"lsn", "now_us", b"now_us", "recovered_records", b"recovered_records", "recovery_us", b"recovery_us", "started_us", b"started_us", "tasks", b"tasks", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetStatsResponse: _TypeAlias = GetStatsResponse  # noqa: Y015
+
+@_typing.final
+class GetEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    AFTER_LSN_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    after_lsn: _builtins.int
+    limit: _builtins.int
+    """At most so many events; 0: all."""
+    @_builtins.property
+    def job(self) -> Global___JobSelector:
+        """A job; with indexes only what concerns these tasks, and the whole job."""
+
+    @_builtins.property
+    def at(self) -> Global___Moment:
+        """Nothing later than this."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___JobSelector | None = ...,
+        after_lsn: _builtins.int = ...,
+        limit: _builtins.int = ...,
+        at: Global___Moment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_lsn", b"after_lsn", "at", b"at", "job", b"job", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventsRequest: _TypeAlias = GetEventsRequest  # noqa: Y015
+
+@_typing.final
+class Event(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LSN_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    time_us: _builtins.int
+    event: _builtins.str
+    """The name of its class, such as TaskAssigned."""
+    fields: _builtins.str
+    """Its fields by name as a JSON object, in the order and form of `titan wal dump`."""
+    def __init__(
+        self,
+        *,
+        lsn: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+        event: _builtins.str = ...,
+        fields: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "fields", b"fields", "lsn", b"lsn", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class GetEventsResponse(_message.Message):
+    """The events in the order in which they happened; the last answer of the stream moves lsn to
+    where it was read to.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___Event]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___Event] | None = ...,
+        lsn: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "lsn", b"lsn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEventsResponse: _TypeAlias = GetEventsResponse  # noqa: Y015

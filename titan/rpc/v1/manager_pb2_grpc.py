@@ -74,6 +74,11 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.GetEvents = channel.unary_stream(
+                '/titan.v1.ManagerService/GetEvents',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsResponse.FromString,
+                _registered_method=True)
 
 
 class ManagerServiceServicer:
@@ -127,6 +132,12 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetEvents(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +180,11 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'GetEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetEvents,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -387,6 +403,33 @@ class ManagerService:
             '/titan.v1.ManagerService/GetStats',
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetEvents',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,7 @@ class ManagerServiceStub:
     StreamOutput: _grpc.UnaryStreamMultiCallable[_manager_pb2.StreamOutputRequest, _manager_pb2.StreamOutputResponse]
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_manager_pb2.ListWorkersRequest, _manager_pb2.ListWorkersResponse]
     GetStats: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetStatsRequest, _manager_pb2.GetStatsResponse]
+    GetEvents: _grpc.UnaryStreamMultiCallable[_manager_pb2.GetEventsRequest, _manager_pb2.GetEventsResponse]
 
 @_typing.type_check_only
 class ManagerServiceAsyncStub(ManagerServiceStub):
@@ -53,6 +54,7 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     StreamOutput: _aio.UnaryStreamMultiCallable[_manager_pb2.StreamOutputRequest, _manager_pb2.StreamOutputResponse]  # type: ignore[assignment]
     ListWorkers: _aio.UnaryUnaryMultiCallable[_manager_pb2.ListWorkersRequest, _manager_pb2.ListWorkersResponse]  # type: ignore[assignment]
     GetStats: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetStatsRequest, _manager_pb2.GetStatsResponse]  # type: ignore[assignment]
+    GetEvents: _aio.UnaryStreamMultiCallable[_manager_pb2.GetEventsRequest, _manager_pb2.GetEventsResponse]  # type: ignore[assignment]
 
 class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -110,5 +112,12 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _manager_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_manager_pb2.GetStatsResponse, _abc.Awaitable[_manager_pb2.GetStatsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetEvents(
+        self,
+        request: _manager_pb2.GetEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_manager_pb2.GetEventsResponse], _abc.AsyncIterator[_manager_pb2.GetEventsResponse]]: ...
 
 def add_ManagerServiceServicer_to_server(servicer: ManagerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

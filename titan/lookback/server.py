@@ -1,0 +1,83 @@
+"""The lookback process: answers one question after another on a socket of the manager.
+
+    python -m titan.lookback DATA_DIRECTORY SOCKET MANAGER_PID
+
+It lives as long as the manager wants it: when the socket is closed it ends, and when the
+manager dies, however that is, Linux ends it. It gives way to everything else on the machine.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from titan import errors, logs
+from titan.errors import TitanError
+from titan.lookback.answers import Answers, handlers
+from titan.lookback.past import Past
+from titan.rpc.frames import HEADER, Answer, body_bytes, decode_question, encode
+
+_log = logging.getLogger("titan.lookback")
+
+NICENESS: Final = 10
+PR_SET_PDEATHSIG: Final = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until the socket is closed."""
+    directory, descriptor, manager_pid = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    # A Ctrl-C in the manager's terminal is meant for the manager, which ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Killed, since nothing is lost by it and no code has to run for it: prctl(2).
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != manager_pid:
+        return 0
+    os.nice(NICENESS)
+    logs.set_up("warning")
+    # Modules are never garbage, and states are large.
+    gc.freeze()
+    with socket.socket(fileno=descriptor) as connection:
+        serve(connection, handlers(Answers(Past(directory))))
+    return 0
+
+
+def serve(connection: socket.socket, known: dict[str, Callable[[bytes], bytes]]) -> None:
+    """Answers until the other side closes the socket."""
+    while (header := _receive(connection, HEADER.size)) is not None:
+        body = _receive(connection, body_bytes(header))
+        if body is None:
+            return
+        question = decode_question(body)
+        connection.sendall(encode(_answer(known, question.method, question.request)))
+
+
+def _answer(known: dict[str, Callable[[bytes], bytes]], method: str, request: bytes) -> Answer:
+    try:
+        return Answer("", "", known[method](request))
+    except TitanError as error:
+        # The manager knows the public classes; any other is one of these.
+        names = [each.__name__ for each in type(error).__mro__ if hasattr(errors, each.__name__)]
+        return Answer(names[0], str(error), b"")
+    except Exception as error:  # noqa: BLE001  (answered, and logged)
+        # One question must not end the answers to others.
+        _log.exception("a question about the past failed method=%s", method)
+        return Answer(TitanError.__name__, f"the question could not be answered: {error!r}", b"")
+
+
+def _receive(connection: socket.socket, size: int) -> bytes | None:
+    """So many bytes, None at the end of the connection."""
+    parts = []
+    while size:
+        part = connection.recv(min(size, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,242 @@
+"""Questions about the past, passed on to lookback processes.
+
+The manager remembers what is now. What was, the log knows, and reading it takes time and
+memory: other processes do that, at most two, started at the first question and ended when
+nobody has asked for a while. They may die at any moment; the next question starts another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from collections import OrderedDict
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgpack
+
+from titan import errors
+from titan.errors import Refused, TitanError
+from titan.model import IndexRange
+from titan.rpc import frames
+from titan.rpc.v1 import manager_pb2
+
+_log = logging.getLogger("titan.past")
+
+# Two, so that one long question does not stop all others; each may be as large as the manager.
+PROCESSES_MAX: Final = 2
+IDLE_SECONDS: Final = 600.0
+# For a caller, the wait for those before it included. A few GiB of log are read within it.
+DEADLINE_SECONDS: Final = 60.0
+# Which process has the state of which moment: as many as both together keep, and some.
+MOMENTS_KEPT: Final = 16
+WAITING_MAX: Final = 100
+# Whatever takes longer is stuck.
+ANSWER_SECONDS_MAX: Final = 900.0
+
+
+class Story(NamedTuple):
+    """A part of a job's story; see `titan.lookback.story.Wanted`."""
+
+    job_id: int
+    indexes: tuple[IndexRange, ...]
+    after_lsn: int
+    last_lsn: int
+    last_time_us: int
+
+
+class Outputs(NamedTuple):
+    """Where the output of a task of a forgotten job is."""
+
+    epoch: int
+    is_array: bool
+    begun: list[tuple[int, int]]
+    """(attempt, worker number) of each attempt that began."""
+
+
+class PastDesk:
+    """Asks lookback processes about the log of one data directory."""
+
+    def __init__(self, data_directory: Path) -> None:
+        """Starts nothing yet."""
+        self._processes = [_Lookback(data_directory) for _ in range(PROCESSES_MAX)]
+        self._places: OrderedDict[Hashable, _Lookback] = OrderedDict()
+
+    async def ask(self, method: str, request: bytes, *, about: Hashable = None) -> bytes:
+        """The reply of a lookback process; those `about` the same moment go to the same one.
+
+        Raises TitanError: what the process refused with, or Refused when there is no answer.
+        """
+        process = self._place(about)
+        if process.waiting >= WAITING_MAX:
+            raise Refused("too many questions about the past are waiting; ask again later")
+        return await process.ask(frames.Question(method, request))
+
+    async def page_of_story(
+        self, story: Story, limit: int
+    ) -> tuple[manager_pb2.GetEventsResponse, bool]:
+        """The next events of a job, and whether there may be more. Raises as `ask`."""
+        packed = await self.ask("PageOfEvents", msgpack.packb((*story, limit)))
+        message, has_more = msgpack.unpackb(packed)
+        return manager_pb2.GetEventsResponse.FromString(message), bool(has_more)
+
+    async def find_output(self, job_id: int, index: int) -> Outputs:
+        """Where the output of a task of a forgotten job is. Raises as `ask`."""
+        packed = await self.ask("FindOutput", msgpack.packb((job_id, index)))
+        epoch, is_array, begun = msgpack.unpackb(packed)
+        return Outputs(epoch, is_array, [(attempt, worker) for attempt, worker in begun])
+
+    async def close(self) -> None:
+        """Ends the processes."""
+        for process in self._processes:
+            await process.close()
+
+    def _place(self, about: Hashable) -> _Lookback:
+        place = self._places.get(about) if about is not None else None
+        if place is None:
+            # The first one while it has nothing to do: a second one is started only if needed.
+            place = min(self._processes, key=lambda each: each.waiting)
+        if about is not None:
+            self._places[about] = place
+            self._places.move_to_end(about)
+            if len(self._places) > MOMENTS_KEPT:
+                self._places.popitem(last=False)
+        return place
+
+
+class _Lookback:
+    """One process, or the place for one. Its questions wait for each other."""
+
+    def __init__(self, data_directory: Path) -> None:
+        self._directory = data_directory
+        self._turn = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._asked: set[asyncio.Task[frames.Answer]] = set()
+        self._ending: asyncio.Task[None] | None = None
+        self._is_closed = False
+
+    @property
+    def waiting(self) -> int:
+        """How many questions it has, the one under way included."""
+        return len(self._asked)
+
+    async def ask(self, question: frames.Question) -> bytes:
+        begun = asyncio.Event()
+        asked = asyncio.create_task(self._ask_in_turn(question, begun))
+        self._asked.add(asked)
+        asked.add_done_callback(self._answered)
+        try:
+            answer = await asyncio.wait_for(asyncio.shield(asked), DEADLINE_SECONDS)
+        except TimeoutError as error:
+            raise Refused(
+                f"the past could not be read within {DEADLINE_SECONDS:g} s; "
+                "what was read is kept for a while: ask again"
+            ) from error
+        finally:
+            # One under way goes on when its caller has gone: he may be back for the same, and
+            # then the state is there.
+            if not begun.is_set():
+                asked.cancel()
+        if answer.error:
+            kind = getattr(errors, answer.error, TitanError)
+            raise kind(answer.text)
+        return answer.reply
+
+    async def close(self) -> None:
+        self._is_closed = True
+        for asked in list(self._asked):
+            asked.cancel()
+        if self._asked:
+            await asyncio.wait(self._asked)
+        if self._ending is not None:
+            await self._ending
+        await self._end()
+
+    def _answered(self, asked: asyncio.Task[frames.Answer]) -> None:
+        self._asked.discard(asked)
+        # It may have failed when nobody waited any more.
+        if not asked.cancelled():
+            asked.exception()
+
+    async def _ask_in_turn(self, question: frames.Question, begun: asyncio.Event) -> frames.Answer:
+        async with self._turn:
+            begun.set()
+            if self._idle is not None:
+                self._idle.cancel()
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS_MAX):
+                    return await self._ask_twice(question)
+            except BaseException:
+                # What is on the socket belongs to nobody now.
+                await self._end()
+                raise
+            finally:
+                self._idle = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end_idle)
+
+    async def _ask_twice(self, question: frames.Question) -> frames.Answer:
+        """One that died since the last question is replaced without a word; another is not."""
+        was_running = self._process is not None
+        try:
+            return await self._ask_process(question)
+        except (OSError, EOFError, ValueError) as error:
+            code = await self._end()
+            if not was_running:
+                raise Refused(f"the process that reads the past ended with {code}") from error
+        _log.warning("the lookback process had ended exit_code=%s; starting another", code)
+        try:
+            return await self._ask_process(question)
+        except (OSError, EOFError, ValueError) as error:
+            code = await self._end()
+            raise Refused(f"the process that reads the past ended with {code}") from error
+
+    async def _ask_process(self, question: frames.Question) -> frames.Answer:
+        if self._reader is None or self._writer is None:
+            self._reader, self._writer = await self._start()
+        self._writer.write(frames.encode(question))
+        await self._writer.drain()
+        header = await self._reader.readexactly(frames.HEADER.size)
+        body = await self._reader.readexactly(frames.body_bytes(header))
+        return frames.decode_answer(body)
+
+    async def _start(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._is_closed:
+            raise Refused("the manager stops")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            descriptor = str(theirs.fileno())
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "titan.lookback"),
+                *(str(self._directory), descriptor, str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
+        return await asyncio.open_connection(sock=ours)
+
+    async def _end(self) -> int | None:
+        """Kills it and waits for it: it only reads, so there is nothing that it has to finish."""
+        if self._idle is not None:
+            self._idle.cancel()
+        process, writer = self._process, self._writer
+        self._process = self._reader = self._writer = None
+        if writer is not None:
+            writer.close()
+        if process is None:
+            return None
+        if process.returncode is None:
+            process.kill()
+        return await process.wait()
+
+    def _end_idle(self) -> None:
+        self._ending = asyncio.create_task(self._end_unless_asked())
+
+    async def _end_unless_asked(self) -> None:
+        async with self._turn:
+            if not self._asked:
+                await self._end()

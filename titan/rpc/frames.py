@@ -1,0 +1,66 @@
+"""Questions and answers between the manager and its lookback processes, over a socket pair.
+
+    offset  size  field
+         0     4  length of what follows, big-endian
+         4     …  msgpack: [method, request], or [error, text, reply]
+
+One question is under way at a time and answered by one answer. A request is the bytes of
+a protobuf message, or of a msgpack array where the wire to users has no message for it.
+`error` is the name of a class of `titan.errors`, empty where there is a reply.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, NamedTuple
+
+import msgpack
+
+HEADER: Final = struct.Struct(">I")
+# An answer becomes a message to a user, which takes 16 MiB.
+FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
+assert HEADER.size == 4
+
+
+class Question(NamedTuple):
+    """What the manager asks."""
+
+    method: str
+    request: bytes
+
+
+class Answer(NamedTuple):
+    """What it is answered."""
+
+    error: str
+    text: str
+    reply: bytes
+
+
+def encode(frame: Question | Answer) -> bytes:
+    """The bytes on the socket."""
+    body = msgpack.packb(tuple(frame), use_bin_type=True)
+    return HEADER.pack(len(body)) + body
+
+
+def decode_question(body: bytes) -> Question:
+    """What followed the length. Raises ValueError, TypeError."""
+    return Question(*_fields(body))
+
+
+def decode_answer(body: bytes) -> Answer:
+    """What followed the length. Raises ValueError, TypeError."""
+    return Answer(*_fields(body))
+
+
+def body_bytes(header: bytes) -> int:
+    """How many bytes follow. Raises ValueError for more than there can be."""
+    (size,) = HEADER.unpack(header)
+    if size > FRAME_BYTES_MAX:
+        raise ValueError(f"a frame of {size} bytes")
+    return int(size)
+
+
+def _fields(body: bytes) -> list[Any]:
+    fields: list[Any] = msgpack.unpackb(body)
+    return fields
