@@ -53,7 +53,6 @@ class _Claim(NamedTuple):
     lsn: int
     log_id_start: bytes
     chain: int
-    ends_frame: bool
     who: str
 
 
@@ -77,12 +76,12 @@ class Recovery:
         self._on_warning = on_warning
         # Those that the walk has not come to yet, from step 3 on in order.
         self._claims = deque(
-            _Claim(position.lsn, position.log_id, position.chain, False, "a stored position")
+            _Claim(position.lsn, position.log_id, position.chain, "a stored position")
             for position in known
             if position.lsn  # Before the first record nothing can be lost.
         )
         if after is not None:
-            claim = _Claim(after.lsn, after.log_id, after.chain, False, "the owner's position")
+            claim = _Claim(after.lsn, after.log_id, after.chain, "the owner's position")
             self._claims.append(claim)
         self._last: _Last | None = None
 
@@ -121,15 +120,13 @@ class Recovery:
             durable = decode_durable(read_all(self._file_system, fd, DURABLE_BYTES, 0))
         finally:
             self._file_system.close(fd)
-        if durable is not None:
-            self._claims.append(_Claim(*durable, True, "`durable`"))
+        if durable is not None and durable.lsn:
+            self._claims.append(_Claim(*durable, "`durable`"))
 
     def _check_nothing_lost(self) -> None:
         for claim in self._claims:
-            # `durable` may be older than the first record; whoever has a snapshot had a log.
-            if claim.lsn or not claim.ends_frame:
-                expected = f"records up to {claim.lsn}, as in {claim.who}"
-                raise Damaged(self._directory, 0, expected, "no segment")
+            expected = f"records up to {claim.lsn}, as in {claim.who}"
+            raise Damaged(self._directory, 0, expected, "no segment")
 
     def _split_needed(self, firsts: list[int]) -> list[int]:
         """Return the segments that a replay needs, from the one with the first needed record."""
@@ -222,14 +219,12 @@ class Recovery:
         self._check_claims(segment)
 
     def _check_claims(self, segment: Segment) -> None:
-        """Check what is claimed of the records between the last such check and the cursor, which
-        is one frame at most."""
+        """Check what is claimed of the frame in front of the cursor."""
         while self._claims and self._claims[0].lsn < segment.lsn:
             claim = self._claims.popleft()
-            is_end = claim.lsn + 1 == segment.lsn
-            if claim.chain != segment.chain or (claim.ends_frame and not is_end):
+            if claim.chain != segment.chain:
                 expected = f"chain CRC {claim.chain:08x} at record {claim.lsn}, as in {claim.who}"
-                found = f"{segment.chain:08x} at record {segment.lsn - 1}"
+                found = f"{segment.chain:08x} at the end of its frame"
                 raise Damaged(segment.path, segment.offset, expected, found)
 
     def _judge_tail(self, segment: Segment) -> Rest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 from tests.wal.fake_fs import FakeFileSystem
@@ -12,6 +13,13 @@ from wal.directory import find_segments, join, segment_name
 
 DIRECTORY = "/data/wal"
 SEGMENT_BYTES = 512
+
+LOSSES: list[Callable[[FakeFileSystem], None]] = [
+    partial(FakeFileSystem.crash, keep="none"),
+    partial(FakeFileSystem.crash, keep="all"),
+    partial(FakeFileSystem.crash, keep="random"),
+]
+"""What a power loss may do to what was not synced."""
 
 
 @dataclass
