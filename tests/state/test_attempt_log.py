@@ -59,7 +59,7 @@ def test_an_attempt_log_does_what_a_list_does(data: Any) -> None:
             record = data.draw(ended_attempts())
             detail = data.draw(st.sampled_from(["", "killed"]))
             if real.find(record.index, record.attempt) is None:
-                real.append(record, detail)
+                real.append(detail, *record)
                 dumb.append((record, detail))
         check(real, dumb)
     for index in (0, 1, 2, 3, INDEX_MAX):

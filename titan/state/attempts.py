@@ -28,6 +28,7 @@ from typing import Final, NamedTuple
 from titan.model import State
 
 _RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
+_pack: Final = _RECORD.pack
 _KEY: Final = struct.Struct("<II")
 _U32_MAX: Final = (1 << 32) - 1
 assert _RECORD.size == 59
@@ -104,13 +105,13 @@ class AttemptLog:
     def __iter__(self) -> Iterator[EndedAttempt]:
         return map(EndedAttempt._make, _RECORD.iter_unpack(self.data))
 
-    def append(self, ended: EndedAttempt, detail: str) -> None:
-        """Adds one."""
-        self.data += _RECORD.pack(*ended)
+    def append(self, detail: str, *ended: int) -> None:
+        """Adds one: its sentence, and its fields in the order of EndedAttempt."""
+        self.data += _pack(*ended)
         if detail:
             if self.details is None:
                 self.details = {}
-            self.details[ended.index, ended.attempt] = detail
+            self.details[ended[0], ended[1]] = detail
 
     def find(self, index: int, attempt: int) -> EndedAttempt | None:
         """That one, None when it is not there. Costs a search through the bytes."""

@@ -23,7 +23,7 @@ from titan.model import (
     State,
     WorkerState,
 )
-from titan.state.attempts import Attempt, AttemptLog, EndedAttempt
+from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job import Job
 from titan.state.job_class import JobClass
@@ -89,8 +89,13 @@ class ClusterState:
     def apply_record(self, lsn: int, time_us: int, events: Sequence[ev.Event]) -> None:
         """Applies the record of that number. Raises IllegalEvent."""
         self.begin_record(lsn, time_us)
-        for event in events:
-            self.apply(event)
+        handlers = _APPLY
+        event = None
+        try:
+            for event in events:
+                handlers[type(event)](self, event)
+        except KeyError as error:
+            raise IllegalEvent(event, f"there is no {error}") from error
 
     def begin_record(self, lsn: int, time_us: int) -> None:
         """What follows by `apply` belongs to the record of that number and time."""
@@ -172,7 +177,6 @@ class ClusterState:
 
     def _cancel_requested(self, event: ev.CancelRequested) -> None:
         job = self._live_job(event)
-        before = job.state
         if not event.indexes:
             job.cancel_requested = True
         spans = [(each.start, each.stop) for each in event.indexes] or [(0, 1 << 62)]
@@ -191,29 +195,29 @@ class ClusterState:
             for attempt in job.active.values():
                 if start <= attempt.index < stop:
                     attempt.cancel_grace_ms = event.grace_ms
-        self._changed(job, before)
+        self._changed(job)
 
     def _task_assigned(self, event: ev.TaskAssigned) -> None:
-        job, worker = self._live_job(event), self.get_worker(event.worker)
-        index = event.index
-        _require(event, event.attempt == job.next_attempt(index), "attempts count up")
-        before = job.state
+        job_id, index, number, worker_number, ahead, _, _, rule = event
+        job = self.jobs.live.get(job_id) or self._live_job(event)
+        worker = self.workers[worker_number]
+        made = job.attempts_made
+        if number != (1 if made is None else job.next_attempt(index)):
+            raise IllegalEvent(event, "attempts count up")
         try:
             job.pending.remove(index)
         except KeyError:
             raise IllegalEvent(event, f"the task is {job.find_task_state(index)}") from None
-        if job.attempts_made is not None:
+        if made is not None:
             job.forget_attempts(index)
-        attempt = Attempt(
-            event.job_id, index, event.attempt, event.worker, event.ahead, self.time_us
-        )
+        attempt = Attempt(job_id, index, number, worker_number, ahead, self.time_us)
         job.active[index] = attempt
         job.attempts_total += 1
         worker.add(attempt, job.job_class)
-        if event.rule == RULE_ROUND_ROBIN:
-            self.round_robin = event.worker
-        self._count(job, State.PENDING, State.SCHEDULED, 1)
-        self._changed(job, before)
+        if rule == RULE_ROUND_ROBIN:
+            self.round_robin = worker_number
+        self._count(job, _PENDING, _SCHEDULED, 1)
+        self._changed(job)
 
     def _recall_requested(self, event: ev.RecallRequested) -> None:
         _, attempt = self._active(event)
@@ -222,56 +226,58 @@ class ClusterState:
 
     def _recalled(self, event: ev.Recalled) -> None:
         job, attempt = self._active(event)
-        before = job.state
-        self._end(
-            event, job, attempt, EndedAttempt(
-                event.index, event.attempt, attempt.worker, State.RECALLED, 0, 0, -1, 0,
-                self.time_us, 0, 0, 0,
-            ), "",
+        self._leave(event, job, attempt, State.RECALLED)
+        if job.ended is None:
+            job.ended = AttemptLog()
+        job.ended.append(
+            "", event.index, event.attempt, attempt.worker, State.RECALLED, 0, 0, -1, 0,
+            self.time_us, 0, 0, 0,
         )  # fmt: skip
-        self._back_to_pending(job, event.index, event.attempt, State.SCHEDULED)
-        self._changed(job, before)
+        self._back_to_pending(job, event.index, event.attempt, _SCHEDULED)
+        self._changed(job)
 
     def _task_started(self, event: ev.TaskStarted) -> None:
         job, attempt = self._active(event)
-        before = job.state
         self._start(event, job, attempt, event.start_us)
-        self._changed(job, before)
+        self._changed(job)
 
     def _attempt_ended(self, event: ev.AttemptEnded) -> None:
-        job = self._live_job(event)
-        index = event.index
-        before = job.state
+        (
+            job_id, index, number, state, reason, exit_code, signal, start_us, end_us,
+            cpu_user_us, cpu_system_us, max_rss_bytes, detail, task_state_number,
+        ) = event  # fmt: skip
+        job = self.jobs.live.get(job_id) or self._live_job(event)
         attempt = job.active.get(index)
-        if attempt is None or attempt.attempt != event.attempt:
+        if attempt is None or attempt.attempt != number:
+            attempt = None
             task_state, worker = self._revive(event, job)
-            if event.start_us:
-                self._note_start(job, event.start_us)
+            if start_us:
+                self._note_start(job, start_us)
         else:
-            if attempt.state is State.SCHEDULED and event.start_us:
-                self._start(event, job, attempt, event.start_us)
+            if start_us and attempt.state is _SCHEDULED:
+                self._start(event, job, attempt, start_us)
             task_state, worker = attempt.state, attempt.worker
-        becomes = _STATES[event.task_state]
-        if becomes not in TASK_TRANSITIONS[task_state]:
+        becomes = _STATES[task_state_number]
+        if becomes not in _TASK_TRANSITIONS[task_state]:
             raise IllegalEvent(event, f"the task is {task_state.name}")
-        ended = EndedAttempt(
-            index, event.attempt, worker, event.state, event.reason, max(event.signal, 0),
-            event.exit_code, event.start_us, event.end_us, event.cpu_user_us,
-            event.cpu_system_us, event.max_rss_bytes,
+        self._leave(event, job, attempt, _STATES[state])
+        if job.ended is None:
+            job.ended = AttemptLog()
+        job.ended.append(
+            detail, index, number, worker, state, reason, signal if signal > 0 else 0, exit_code,
+            start_us, end_us, cpu_user_us, cpu_system_us, max_rss_bytes,
         )  # fmt: skip
-        self._end(event, job, attempt, ended, event.detail)
-        if becomes is State.PENDING:
-            self._back_to_pending(job, index, event.attempt, task_state)
+        if becomes is _PENDING:
+            self._back_to_pending(job, index, number, task_state)
         else:
-            self._end_task(job, index, event.attempt, task_state, becomes, event.end_us)
-        if event.state == State.COMPLETED and event.start_us:
+            self._end_task(job, index, number, task_state, becomes, end_us)
+        if start_us and state == _COMPLETED:
             # The clock of a worker may step back meanwhile.
-            job.job_class.learn_run(max(event.end_us - event.start_us, 0))
-        self._changed(job, before)
+            job.job_class.learn_run(end_us - start_us if end_us > start_us else 0)
+        self._changed(job)
 
     def _adopted(self, event: ev.Adopted) -> None:
         job = self._live_job(event)
-        before = job.state
         task_state, number = self._revive(event, job)
         attempt = Attempt(event.job_id, event.index, event.attempt, number, False, self.time_us)
         attempt.state = State.RUNNING
@@ -283,7 +289,7 @@ class ClusterState:
         job.pending.remove(event.index)
         self._note_start(job, event.start_us)
         self._count(job, task_state, State.RUNNING, 1)
-        self._changed(job, before)
+        self._changed(job)
 
     def _worker_registered(self, event: ev.WorkerRegistered) -> None:
         worker = self.workers.get(event.worker)
@@ -370,29 +376,24 @@ class ClusterState:
         return job, attempt
 
     def _start(self, event: ev.Event, job: Job, attempt: Attempt, start_us: int) -> None:
-        if State.RUNNING not in ATTEMPT_TRANSITIONS[attempt.state]:
+        if _RUNNING not in _ATTEMPT_TRANSITIONS[attempt.state]:
             raise IllegalEvent(event, f"it is {attempt.state.name}")
-        self.get_worker(attempt.worker).start(attempt, job.job_class)
-        attempt.state = State.RUNNING
+        self.workers[attempt.worker].start(attempt, job.job_class)
+        attempt.state = _RUNNING
         attempt.start_us = start_us
         self._note_start(job, start_us)
-        self._count(job, State.SCHEDULED, State.RUNNING, 1)
+        self._count(job, _SCHEDULED, _RUNNING, 1)
 
-    def _end(
-        self, event: ev.Event, job: Job, attempt: Attempt | None, ended: EndedAttempt, detail: str
-    ) -> None:
-        """The attempt leaves its worker and is remembered."""
-        if attempt is not None:
-            if _STATES[ended.state] not in ATTEMPT_TRANSITIONS[attempt.state]:
-                raise IllegalEvent(event, f"it is {attempt.state.name}")
-            del job.active[ended.index]
-            self.get_worker(attempt.worker).remove(attempt, job.job_class)
-        else:
+    def _leave(self, event: Any, job: Job, attempt: Attempt | None, state: State) -> None:
+        """The attempt leaves its worker; it ended so."""
+        if attempt is None:
             # It had been given up; its task waits and now will not run again.
-            job.pending.remove(ended.index)
-        if job.ended is None:
-            job.ended = AttemptLog()
-        job.ended.append(ended, detail)
+            job.pending.remove(event.index)
+            return
+        if state not in _ATTEMPT_TRANSITIONS[attempt.state]:
+            raise IllegalEvent(event, f"it is {attempt.state.name}")
+        del job.active[attempt.index]
+        self.workers[attempt.worker].remove(attempt, job.job_class)
 
     def _revive(self, event: Any, job: Job) -> tuple[State, int]:
         """Forgets that the attempt was LOST. Returns its task's state and its worker's number."""
@@ -407,7 +408,7 @@ class ClusterState:
     def _back_to_pending(self, job: Job, index: int, attempt: int, before: State) -> None:
         job.pending.add(index)
         job.note_attempts(index, attempt)
-        self._count(job, before, State.PENDING, 1)
+        self._count(job, before, _PENDING, 1)
 
     def _end_task(
         self, job: Job, index: int, attempt: int, before: State, becomes: State, end_us: int
@@ -428,16 +429,19 @@ class ClusterState:
             job.start_us = start_us
 
     def _count(self, job: Job, before: State, after: State, tasks: int) -> None:
-        job.counts[before - 1] -= tasks
-        job.counts[after - 1] += tasks
-        self.task_counts[before - 1] -= tasks
-        self.task_counts[after - 1] += tasks
+        source, target = before - 1, after - 1
+        for counts in (job.counts, self.task_counts):
+            counts[source] -= tasks
+            counts[target] += tasks
 
-    def _changed(self, job: Job, before: State) -> None:
+    def _changed(self, job: Job) -> None:
         """Keeps the indexes over jobs right after a change of one."""
         job.changed_lsn = self.lsn
-        after = job.state
+        before = job.known_state
+        # Most changes are those of an array that runs.
+        after = before if before is _RUNNING and job.counts[2] else job.state
         if after is not before:
+            job.known_state = after
             self.job_counts[before - 1] -= 1
             self.job_counts[after - 1] += 1
             if after in TASK_ENDS:
@@ -451,8 +455,13 @@ class ClusterState:
             del pending_jobs[job.job_id]
 
 
-# Calling an enum costs ten times a look-up.
-_STATES: Final = {int(state): state for state in State}
+# A million tasks go through these few lines at a replay. Calling an enum costs ten times a look-up,
+# and its hash, which a dict asks for, is a Python function: tables by number it is.
+_STATES: Final = tuple(State(each) if each else State.PENDING for each in range(len(State) + 1))
+_TASK_TRANSITIONS: Final = tuple(TASK_TRANSITIONS.get(each, ()) for each in _STATES)
+_ATTEMPT_TRANSITIONS: Final = tuple(ATTEMPT_TRANSITIONS.get(each, ()) for each in _STATES)
+_PENDING, _SCHEDULED, _RUNNING = State.PENDING, State.SCHEDULED, State.RUNNING
+_COMPLETED: Final = State.COMPLETED
 
 
 def _require(event: object, holds: bool, why: str) -> None:

@@ -51,14 +51,22 @@ class IndexSet:
 
     def remove(self, index: int) -> None:
         """Takes an index out. Raises KeyError."""
+        ranges = self._ranges
+        if ranges and ranges[0].start == index:
+            # The lowest one, which goes first.
+            rest = ranges[0][1:]
+            if rest:
+                ranges[0] = rest
+            else:
+                del ranges[0]
+            self.count -= 1
+            return
         position = self._position_of(index)
-        if position < 0 or index not in self._ranges[position]:
+        if position < 0 or index not in ranges[position]:
             raise KeyError(index)
-        whole = self._ranges[position]
+        whole = ranges[position]
         at = (index - whole.start) // whole.step
-        self._ranges[position : position + 1] = [
-            part for part in (whole[:at], whole[at + 1 :]) if part
-        ]
+        ranges[position : position + 1] = [part for part in (whole[:at], whole[at + 1 :]) if part]
         self.count -= 1
 
     def take(self, start: int, stop: int) -> list[range]:

@@ -34,6 +34,7 @@ class Job:
         "epoch",
         "job_class",
         "job_id",
+        "known_state",
         "lowest_failed",
         "name",
         "pending",
@@ -79,6 +80,8 @@ class Job:
         # How many tasks are in each state, in the order of the states.
         self.counts = [len(self.pending), 0, 0, 0, 0, 0]
         self.changed_lsn = 0
+        # What `state` was after the last change: two look-ups of it cost more than keeping it.
+        self.known_state = State.PENDING
 
     @property
     def user(self) -> str:

@@ -71,6 +71,7 @@ def build_job(fields: tuple[Any, ...], classes: Mapping[int, JobClass]) -> Job:
             job.ended.details = {(index, attempt): text for index, attempt, text in details}
     job.attempts_made = dict(made) if made else None
     job.counts = list(counts)
+    job.known_state = job.state
     return job
 
 

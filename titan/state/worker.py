@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Final
 
 from titan.events import WorkerRegistered
 from titan.model import Resources, State, WorkerState
@@ -10,6 +11,8 @@ from titan.state.attempts import Attempt
 from titan.state.job_class import JobClass
 
 TaskKey = tuple[int, int]
+
+_SCHEDULED: Final = State.SCHEDULED
 
 
 class ClassOnWorker:
@@ -114,7 +117,7 @@ class Worker:
             return
         here.slots += 1
         self._take(job_class.demand, 1)
-        if attempt.state is State.SCHEDULED:
+        if attempt.state is _SCHEDULED:
             here.unstarted[key] = attempt
 
     def start(self, attempt: Attempt, job_class: JobClass) -> None:
@@ -159,7 +162,8 @@ class Worker:
             del self.classes[job_class.class_id]
 
     def _take(self, demand: Resources, times: int) -> None:
-        self.free_cpus_milli -= times * demand.cpus_milli
-        self.free_memory_bytes -= times * demand.memory_bytes
-        for name, count in demand.named:
+        cpus_milli, memory_bytes, named = demand
+        self.free_cpus_milli -= times * cpus_milli
+        self.free_memory_bytes -= times * memory_bytes
+        for name, count in named:
             self.free_named[name] = self.free_named.get(name, 0) - times * count
