@@ -94,7 +94,7 @@ Examples:
 @click.option(
     "--snapshot-every",
     type=SIZE,
-    default="64MiB",
+    default="8MiB",
     show_default=True,
     metavar="SIZE",
     help="A snapshot is taken after so much log: a start replays no more than about that.",

@@ -25,23 +25,29 @@ LOOK_SECONDS: Final = 1.0
 TIDY_SECONDS: Final = 60.0
 # A snapshot that takes longer hangs: a state of many GB is written in less.
 SNAPSHOT_SECONDS_MAX: Final = 1800.0
+# It rests so many times as long as it worked: under a flood, too, a core is mostly left alone.
+REST: Final = 9
 RETRY_SECONDS_MIN: Final = 30.0
 RETRY_SECONDS_MAX: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotPolicy:
-    """When a snapshot is due: so much was logged since the last one."""
+    """When a snapshot is due: so much was logged since the last one.
 
-    bytes_since: int = 64 << 20
-    records_since: int = 500_000
+    8 MiB hold up to 300,000 events, which a start or a look back replays within a second.
+    """
+
+    bytes_since: int = 8 << 20
+    records_since: int = 250_000
 
     def is_due(self, *, bytes_since: int, records_since: int, last_bytes: int) -> bool:
-        """`last_bytes` is the size of the last one: writing it again must be worth it."""
+        """`last_bytes` is the size of the last one: of a large state it takes more log to make
+        another worth its writing, at least a quarter of its size."""
         if not records_since:
             return False
-        by_bytes = bytes_since >= max(self.bytes_since, last_bytes)
-        return by_bytes or records_since >= max(self.records_since, last_bytes // 100)
+        by_bytes = bytes_since >= max(self.bytes_since, last_bytes // 4)
+        return by_bytes or records_since >= max(self.records_since, last_bytes // 400)
 
 
 class Keeper:
@@ -107,12 +113,15 @@ class Keeper:
 
     async def _take_snapshot(self) -> None:
         appended = self._journal.appended_bytes
+        begun = time.monotonic()
         code = await self._run_snapshotter()
         if code == 0:
             lsn, size_bytes = await asyncio.to_thread(self.retention.newest)
             if lsn > self._last_lsn:
                 self._last_lsn, self._last_bytes, self._bytes_then = lsn, size_bytes, appended
-                self._retry_seconds = self._not_before = 0.0
+                self._retry_seconds = 0.0
+                now = time.monotonic()
+                self._not_before = now + REST * (now - begun)
                 return
         self._retry_seconds = min(
             max(2 * self._retry_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX

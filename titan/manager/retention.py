@@ -40,7 +40,7 @@ _log = logging.getLogger("titan.retention")
 
 SPACING_BYTES_MAX: Final = 1 << 30
 # Below that a replay is quick anyway, and many small snapshots are only clutter.
-SPACING_BYTES_MIN: Final = 16 << 20
+SPACING_BYTES_MIN: Final = 8 << 20
 
 
 class Kept(NamedTuple):
