@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 
@@ -36,6 +36,8 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
         self.attempts: dict[int, list[manager_pb2.Attempt]] = defaultdict(list)
         self.output: dict[Key, list[tuple[int, int, bytes]]] = defaultdict(list)
         self.workers: list[manager_pb2.Worker] = []
+        # A page of a job's story each.
+        self.events: list[manager_pb2.GetEventsResponse] = []
         self.calls: list[tuple[str, Any]] = []
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
         self.address = "127.0.0.1:0"
@@ -261,9 +263,10 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
                 if not request.attempt_states or attempt.state in request.attempt_states
                 if not wanted or any(attempt.index in part for part in wanted)
             ]
-            return manager_pb2.GetJobStatusResponse(
+            response = manager_pb2.GetJobStatusResponse(
                 job=job, attempts=attempts[: request.attempts_limit], lsn=self._lsn
             )
+            return dated(request, response)
 
     def _find(self, selector: manager_pb2.JobSelector, context: Any) -> manager_pb2.Job:
         found = [
@@ -292,9 +295,10 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
             ]
             if wanted.all:
                 found.reverse()
-            return manager_pb2.ListJobsResponse(
+            response = manager_pb2.ListJobsResponse(
                 jobs=found[: request.limit], more=len(found) > request.limit, lsn=self._lsn
             )
+            return dated(request, response)
 
     def CancelJob(self, request: Any, context: Any) -> manager_pb2.CancelJobResponse:  # noqa: N802
         self._check("CancelJob", request, context)
@@ -380,14 +384,21 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
         ends = (types_pb2.COMPLETED, types_pb2.FAILED, types_pb2.CANCELLED)
         return has_ended(self.jobs[job_id]) or bool(states and states[-1] in ends)
 
+    def GetEvents(self, request: Any, context: Any) -> Iterator[manager_pb2.GetEventsResponse]:  # noqa: N802
+        for page in self.events:
+            if page.lsn > request.after_lsn:
+                self._check("GetEvents", request, context)
+                yield page
+
     def ListWorkers(self, request: Any, context: Any) -> manager_pb2.ListWorkersResponse:  # noqa: N802
         self._check("ListWorkers", request, context)
-        return manager_pb2.ListWorkersResponse(workers=self.workers, lsn=self._lsn)
+        response = manager_pb2.ListWorkersResponse(workers=self.workers, lsn=self._lsn)
+        return dated(request, response)
 
     def GetStats(self, request: Any, context: Any) -> manager_pb2.GetStatsResponse:  # noqa: N802
         self._check("GetStats", request, context)
         with self._changed:
-            return manager_pb2.GetStatsResponse(
+            response = manager_pb2.GetStatsResponse(
                 cluster_id=bytes(range(16)),
                 version="1.2.3",
                 started_us=1_000_000,
@@ -400,6 +411,21 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
                 free=types_pb2.Resources(cpus_milli=1500, memory_bytes=2**29),
                 lsn=self._lsn,
             )
+            return dated(request, response)
+
+
+# The past that this manager knows: one record, at this time.
+PAST_LSN = 7
+PAST_US = 1_700_000_000_000_000
+
+T = TypeVar("T", bound=Any)
+
+
+def dated(request: Any, response: T) -> T:
+    """The answer, which tells of the same jobs but says that it is from the past if asked so."""
+    if request.HasField("at"):
+        response.lsn, response.at_us = PAST_LSN, PAST_US
+    return response
 
 
 def array_of(*ranges: tuple[int, int]) -> list[types_pb2.IndexRange]:

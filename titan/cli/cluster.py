@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from titan import units
-from titan.cli.command import PRINTING, Command, Settings, retry_option
+from titan.cli.command import READING, Command, Settings, retry_option, say_as_of, time_of
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.client.views import View, enum_name, stats_view, worker_view
@@ -17,22 +15,25 @@ from titan.rpc.v1 import manager_pb2
 
 @click.command(
     cls=Command,
-    takes=PRINTING,
+    takes=READING,
     epilog="""\b
-Example:
+Examples:
   titan workers
+  titan workers --at '1h ago'
 """,
 )
 @retry_option
 @click.pass_obj
 def workers(settings: Settings, *, retry_for: float) -> int:
     """List workers: what they have, what of it is free, when they were last heard."""
-    with settings.session(retry_for) as session:
-        listed = session.workers().workers
+    with settings.reader(retry_for) as session:
+        answer = session.workers(settings.at)
+    listed = answer.workers
     if settings.json:
         print_json([worker_view(worker) for worker in listed])
         return 0
-    now = time.time()
+    say_as_of(answer)
+    now = time_of(answer)
     print_table(
         (
             *("WORKER", "STATE", "RUNNING", "QUEUED", "CPUS", "MEMORY", "RESOURCES", "LABELS"),
@@ -71,33 +72,39 @@ def _free_of(free: object, capacity: object) -> str:
 
 @click.command(
     cls=Command,
-    takes=PRINTING,
+    takes=READING,
     epilog="""\b
-Example:
+Examples:
   titan stats --json
+  titan stats --at '2026-11-20 14:02'
 """,
 )
 @retry_option
 @click.pass_obj
 def stats(settings: Settings, *, retry_for: float) -> int:
     """Show the cluster in numbers: jobs and tasks by state, workers, what is free."""
-    with settings.session(retry_for) as session:
-        response = session.stats()
+    with settings.reader(retry_for) as session:
+        response = session.stats(settings.at)
     view = stats_view(response)
     if settings.json:
         print_json(view)
         return 0
+    say_as_of(response)
     free, capacity = response.free, response.capacity
     named = [
         f"{name} {_free_of(free.named.get(name, 0), count)} free"
         for name, count in sorted(capacity.named.items())
     ]
-    up = units.format_age((response.now_us - response.started_us) / 1e6)
-    recovered = f"{view['recovered_records']} records in {view['recovery_seconds']:.2f} s"
+    up = recovered = ""
+    if response.started_us:
+        # Of the past the log tells neither.
+        up = units.format_age((response.now_us - response.started_us) / 1e6)
+        up += f", since {local_time(view['start_time'])}"
+        recovered = f"{view['recovered_records']} records in {view['recovery_seconds']:.2f} s"
     for name, value in (
         ("cluster", view["cluster_id"] or "-"),
         ("version", view["version"] or "-"),
-        ("up", f"{up}, since {local_time(view['start_time'])}"),
+        ("up", up),
         ("recovered", recovered),
         ("log", f"record {view['lsn']}"),
         ("jobs", _counts(view["jobs"])),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 from click.core import ParameterSource
 
-from titan.cli.params import DURATION
-from titan.cli.text import printable
+from titan.cli.params import AT, DURATION
+from titan.cli.text import local_time, printable
 from titan.errors import InvalidJob, ManagerUnreachable, NotFound, Refused, TitanError
 
 if TYPE_CHECKING:
     from titan.client.aio_session import AioSession
     from titan.client.session import Session
+    from titan.rpc.v1 import manager_pb2
 
 FAILED: Final = 1
 USAGE: Final = 2
@@ -29,21 +32,78 @@ OWN_FAILURE: Final = 125
 # What commands take that call the manager, and those that print a value.
 CALLING: Final = ("manager", "access")
 PRINTING: Final = ("manager", "access", "json")
+# Those that only look, at what is or at what was.
+READING: Final = (*PRINTING, "at", "data_dir")
 
 _COMMON: Final[dict[str, dict[str, Any]]] = {
     "manager": {"metavar": "HOST:PORT", "help": "Where the manager is [127.0.0.1:50051]."},
     "access": {"metavar": "FILE", "help": "The access token's file, if it is elsewhere."},
     "json": {"is_flag": True, "default": None, "help": "Print JSON."},
+    "at": {
+        "type": AT,
+        "metavar": "TIME|LSN",
+        "help": "As it was then: 14:02, 2026-11-20 14:02, 1h ago, or after that record.",
+    },
+    "data_dir": {
+        "type": click.Path(path_type=Path),
+        "metavar": "DIR",
+        "help": "Read the manager's files instead; only while no manager runs on them.",
+    },
 }
+
+
+class Reading(Protocol):
+    """What answers questions: a session, or the files of a manager that does not run."""
+
+    def status(self, request: manager_pb2.GetJobStatusRequest) -> manager_pb2.GetJobStatusResponse:
+        """A job."""
+
+    def list_jobs(
+        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+    ) -> manager_pb2.ListJobsResponse:
+        """At most so many jobs."""
+
+    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
+        """All workers."""
+
+    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
+        """The cluster in numbers."""
+
+    def events(
+        self, request: manager_pb2.GetEventsRequest
+    ) -> Iterator[manager_pb2.GetEventsResponse]:
+        """All that happened to a job, in pages."""
+
+
+class Dated(Protocol):
+    """An answer that may be from the past."""
+
+    @property
+    def lsn(self) -> int:
+        """Of the state that it tells of."""
+
+    @property
+    def at_us(self) -> int:
+        """The time of that record; 0: it tells of now."""
 
 
 class Settings:
     """The common options, from wherever they were given; `ctx.obj` of every command."""
 
-    def __init__(self, manager: str | None, access: str | None, *, json: bool) -> None:
+    def __init__(
+        self,
+        manager: str | None,
+        access: str | None,
+        *,
+        json: bool,
+        at: float | None,
+        data_directory: Path | None,
+    ) -> None:
         self.manager = manager
         self.access_file = Path(access) if access else None
         self.json = json
+        self.data_directory = data_directory
+        self._at = at
         # What TitanErrors exit with, if it is not what each stands for.
         self.failure_code: int | None = None
 
@@ -55,6 +115,21 @@ class Settings:
         return Session(
             self.manager, access_file=self.access_file, retry_for_seconds=retry_for_seconds
         )
+
+    @property
+    def at(self) -> manager_pb2.Moment | None:
+        """The moment that is asked about; None: now."""
+        from titan.client.moments import moment  # noqa: PLC0415 - loads messages
+
+        return moment(self._at)
+
+    def reader(self, retry_for_seconds: float) -> AbstractContextManager[Reading]:
+        """What a command that only looks asks: the manager, or its files where they were named."""
+        if self.data_directory is None:
+            return self.session(retry_for_seconds)
+        from titan.cli.files import FileSession  # noqa: PLC0415 - loads what reads the log
+
+        return FileSession(self.data_directory)
 
     def aio_session(self, retry_for_seconds: float) -> AioSession:
         """A connection for a command that waits, inside a running loop."""
@@ -82,7 +157,9 @@ class Command(click.Command):
 
     def __init__(self, *arguments: Any, takes: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.params += [click.Option([f"--{name}"], **_COMMON[name]) for name in takes]
+        self.params += [
+            click.Option([f"--{name.replace('_', '-')}"], **_COMMON[name]) for name in takes
+        ]
         self._takes = takes
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -93,7 +170,12 @@ class Command(click.Command):
             if is_given and name not in self._takes:
                 raise click.UsageError(f"`{ctx.command_path}` has no option --{name}", ctx)
         settings = Settings(
-            _common(ctx, "manager"), _common(ctx, "access"), json=bool(_common(ctx, "json"))
+            _common(ctx, "manager"),
+            _common(ctx, "access"),
+            json=bool(_common(ctx, "json")),
+            at=_common(ctx, "at"),
+            # Commands that run servers have one of their own.
+            data_directory=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
         )
         ctx.obj = settings
         try:
@@ -126,6 +208,18 @@ def exit_code_of(error: TitanError) -> int:
         if isinstance(error, kind):
             return code
     return FAILED
+
+
+def say_as_of(answer: Dated) -> None:
+    """Which moment an answer from the past tells of, on stderr; nothing of one that is live."""
+    if answer.at_us:
+        moment = local_time(answer.at_us / 1e6)
+        print(f"as of {moment} (LSN {answer.lsn})", file=sys.stderr, flush=True)
+
+
+def time_of(answer: Dated) -> float:
+    """What ages count to: the moment of an answer from the past, else now."""
+    return answer.at_us / 1e6 if answer.at_us else time.time()
 
 
 def say(sentence: str) -> None:

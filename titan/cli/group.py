@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from titan.cli.params import AT
+
 
 class Entry(NamedTuple):
     """A command: the module and name of its click.Command, and one line about it."""
@@ -100,6 +102,9 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
 @click.option("--access", metavar="FILE", help="The access token's file, if it is elsewhere.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @click.option(
+    "--at", type=AT, metavar="TIME|LSN", help="As it was then: 14:02, 1h ago, or after that record."
+)
+@click.option(
     "--version",
     is_flag=True,
     is_eager=True,
@@ -111,5 +116,5 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
 def cli(**_: Any) -> None:
     """Titan, a distributed job scheduler that never loses a job.
 
-    --manager, --access and --json may be given before or after the command.
+    --manager, --access, --json and --at may be given before or after the command.
     """

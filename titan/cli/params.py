@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -48,6 +49,13 @@ def _parse_address(text: str) -> str:
     return text
 
 
+def _parse_at(text: str) -> int | float:
+    from titan.client.moments import parse_at  # noqa: PLC0415 - loads messages
+
+    return parse_at(text, time.time())
+
+
+AT: Final = Unit("moment", _parse_at)
 SIZE: Final = Unit("size", units.parse_size)
 DURATION: Final = Unit("duration", units.parse_duration)
 CPUS: Final = Unit("cpus", units.parse_cpus)

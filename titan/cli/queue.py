@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from titan import units
-from titan.cli.command import PRINTING, Command, Settings, retry_option, say
+from titan.cli.command import READING, Command, Settings, retry_option, say, say_as_of, time_of
 from titan.cli.describe import ended_tasks, state_text, total_tasks, why_ended
 from titan.cli.filters import filter_options, job_filter
 from titan.cli.table import print_table
@@ -41,12 +41,13 @@ _REDRAW_SECONDS: Final = 0.25
 
 @click.command(
     cls=Command,
-    takes=PRINTING,
+    takes=READING,
     epilog="""\b
 Examples:
   titan queue
   titan queue --me -w
   titan queue --all --state FAILED --limit 20
+  titan queue --at 14:02
 """,
 )
 @click.option("--all", is_flag=True, help="Those that have ended too, the newest first.")
@@ -79,23 +80,25 @@ def queue(
     if watch:
         if settings.json:
             raise click.UsageError("--watch is for people, --json for programs: give one of them")
+        if settings.at is not None or settings.data_directory is not None:
+            raise click.UsageError("--watch shows what is now: leave out --at and --data-dir")
         settings.check_address()
         asyncio.run(_watch(settings, wanted, limit))
         return 0
-    with settings.session(retry_for) as session:
-        listed = session.list_jobs(wanted, limit)
+    with settings.reader(retry_for) as session:
+        listed = session.list_jobs(wanted, limit, settings.at)
     if settings.json:
         print_json([job_view(job) for job in listed.jobs])
         return 0
-    print_queue(listed.jobs)
+    say_as_of(listed)
+    print_queue(listed.jobs, time_of(listed))
     if listed.more:
         say(f"there are more than {limit} jobs; --limit {limit * 10} shows more")
     return 0
 
 
-def print_queue(jobs: Sequence[manager_pb2.Job]) -> None:
-    """The table."""
-    now = time.time()
+def print_queue(jobs: Sequence[manager_pb2.Job], now: float) -> None:
+    """The table; ages count to `now`."""
     print_table(
         HEADINGS,
         [queue_row(job, now) for job in jobs],
@@ -151,7 +154,7 @@ async def _watch(settings: Settings, wanted: manager_pb2.JobFilter, limit: int) 
 
 def _redraw(jobs: Sequence[manager_pb2.Job]) -> None:
     if not is_terminal(sys.stdout):
-        print_queue(jobs)
+        print_queue(jobs, time.time())
         print(flush=True)
         return
     # What does not fit would scroll the top away.
@@ -159,7 +162,7 @@ def _redraw(jobs: Sequence[manager_pb2.Job]) -> None:
 
     room = get_terminal_size().lines - 2
     sys.stdout.write("\x1b[H\x1b[2J")
-    print_queue(jobs[:room] if room > 0 else jobs)
+    print_queue(jobs[:room] if room > 0 else jobs, time.time())
     if len(jobs) > room:
         print(f"… and {len(jobs) - room} more", end="")
     sys.stdout.flush()

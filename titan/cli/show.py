@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-import time
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from titan import units
-from titan.cli.command import PRINTING, Command, Settings, retry_option
+from titan.cli.command import READING, Command, Reading, Settings, retry_option, say_as_of, time_of
 from titan.cli.describe import end_text, span_text, state_text, task_text, why_ended
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
@@ -17,7 +17,7 @@ from titan.client import requests
 from titan.client.connection import os_user
 from titan.client.cursors import OutputCursor
 from titan.client.session import Session
-from titan.client.views import array_view, counts_view, enum_name, show_view, to_text
+from titan.client.views import array_view, counts_view, enum_name, event_view, show_view, to_text
 from titan.errors import TitanError
 from titan.model import State
 from titan.rpc.v1 import manager_pb2, types_pb2
@@ -31,13 +31,15 @@ _STATES: Final = [state.name for state in State if state > State.PENDING]
 
 @click.command(
     cls=Command,
-    takes=PRINTING,
+    takes=READING,
     epilog="""\b
 Examples:
   titan show 42
   titan show 42.7
   titan show last --state FAILED --attempts 20
   titan show 42 --json
+  titan show 42 --at 1h\\ ago
+  titan show 42.7 --events
 """,
 )
 @click.argument("job", metavar="JOB")
@@ -53,6 +55,7 @@ Examples:
     multiple=True,
     help="Show only attempts in that state. May be repeated.",
 )
+@click.option("--events", is_flag=True, help="Show all that happened to it, from the log.")
 @retry_option
 @click.pass_obj
 def show(
@@ -61,6 +64,7 @@ def show(
     job: str,
     attempts: int | None,
     state: tuple[str, ...],
+    events: bool,
     retry_for: float,
 ) -> int:
     """Show all about a job: what it asks for, how it went, its attempts.
@@ -68,19 +72,74 @@ def show(
     JOB is a number (42), a task of an array (42.7, 42.0-9), last, or name:NAME. For a
     failed job the last lines of its stderr follow.
     """
-    request = requests.status_request(job, user=os_user(), attempts=0, states=state)
+    if events:
+        if attempts is not None or state:
+            raise click.UsageError("--events shows all: leave out --attempts and --state")
+        wanted = requests.events_request(job, user=os_user(), at=settings.at)
+        with settings.reader(retry_for) as reader:
+            print_events(reader, wanted, as_json=settings.json)
+        return 0
+    request = requests.status_request(job, user=os_user(), attempts=0, states=state, at=settings.at)
     default = _TASK_ATTEMPTS if request.job.indexes else _ATTEMPTS
     request.attempts_limit = default if attempts is None else attempts
-    with settings.session(retry_for) as session:
+    with settings.reader(retry_for) as session:
         response = session.status(request)
         if settings.json:
             print_json(show_view(response))
             return 0
+        say_as_of(response)
         print_job(response.job)
         print_attempts(response)
-        if response.job.state == types_pb2.FAILED:
+        if response.job.state == types_pb2.FAILED and isinstance(session, Session):
             print_stderr(session, response, request.job)
     return 0
+
+
+def print_events(reader: Reading, request: manager_pb2.GetEventsRequest, *, as_json: bool) -> None:
+    """A line for each, as it comes; as JSON one list."""
+    pages = (page.events for page in reader.events(request))
+    if as_json:
+        print_json([event_view(event) for page in pages for event in page])
+        return
+    print(event_line("LSN", "TIME", "EVENT", ""))
+    for page in pages:
+        for event in page:
+            moment = local_time(event.time_us / 1e6)
+            print(event_line(str(event.lsn), moment, event.event, event_words(event)))
+
+
+def event_line(lsn: str, moment: str, name: str, words: str) -> str:
+    """The columns: so many come that they are not measured before."""
+    return printable(f"{lsn:>8}  {moment:<19}  {name:<15}  {words}".rstrip())
+
+
+def event_words(event: manager_pb2.Event) -> str:
+    """What it says beside its name: without the job's number, digests, and what is nothing."""
+    return " ".join(
+        _field_words(name, value)
+        for name, value in json.loads(event.fields).items()
+        if name == "index" or (name not in _NOT_FOR_PEOPLE and value not in _NOTHING)
+    )
+
+
+_NOT_FOR_PEOPLE: Final = ("job_id", "environment", "request_id", "content", "policy_version")
+_NOTHING: Final[tuple[Any, ...]] = (0, -1, "", None, [], False)
+
+
+def _field_words(name: str, value: Any) -> str:
+    match name:
+        case "start_us" | "end_us":
+            return f"{name.removesuffix('_us')}={local_time(value / 1e6)[11:]}"
+        case "cpu_user_us" | "cpu_system_us":
+            return f"{name.removesuffix('_us')}={value / 1e6:.3f}s"
+        case "cpus_milli":
+            return f"cpus={units.format_cpus(value)}"
+        case "memory_bytes" | "max_rss_bytes":
+            return f"{name.removesuffix('_bytes')}={units.format_size(value)}"
+        case "command":
+            return f"command={json.dumps(shlex.join(value))}"
+    is_word = isinstance(value, str) and " " not in value
+    return f"{name}={value if is_word else json.dumps(value)}"
 
 
 def print_job(job: manager_pb2.Job) -> None:
@@ -120,7 +179,7 @@ def print_attempts(response: manager_pb2.GetJobStatusResponse) -> None:
     if not response.attempts:
         return
     job = response.job
-    now_us = int(time.time() * 1e6)
+    now_us = int(time_of(response) * 1e6)
     print()
     print_table(
         ("TASK", "ATTEMPT", "WORKER", "STATE", "STARTED", "TIME", "CPU", "PEAK", "REASON"),

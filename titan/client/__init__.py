@@ -1,6 +1,6 @@
 """The public Python client. Read `sync.py` first: what users call.
 
-Pure and shared by both clients: `arrays.py` and `names.py` (what users write),
+Pure and shared by both clients: `arrays.py`, `names.py` and `moments.py` (what users write),
 `jobspec.py`, `submission.py` and `requests.py` (Python to messages), `views.py` (messages to the
 dicts that users see), `retry.py` and `cursors.py` (what to ask again, and from where).
 The waiting itself is twice there: `session.py` with `sync.py` for threads,

@@ -16,6 +16,7 @@ from titan.client.aio_session import AioSession
 from titan.client.connection import os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
+from titan.client.moments import Moment, moment
 from titan.client.views import JobsChanged, OutputChunk, View
 from titan.model import State
 
@@ -120,12 +121,27 @@ class AsyncClient:
         return AsyncJob(self, job_id)
 
     async def show(
-        self, job: str | int, *, attempts: int = 100, state: Sequence[str | State] = ()
+        self,
+        job: str | int,
+        *,
+        attempts: int = 100,
+        state: Sequence[str | State] = (),
+        at: Moment | None = None,
     ) -> View:
-        """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only."""
+        """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only.
+
+        `at` asks for the past, here and elsewhere: an int is an LSN, a float Unix seconds,
+        text is as for --at. Raises OutOfRange for a moment that the log does not reach.
+        """
         return views.show_view(
             await self._session.status(
-                requests.status_request(job, user=self._user, attempts=attempts, states=state)
+                requests.status_request(
+                    job,
+                    user=self._user,
+                    attempts=attempts,
+                    states=state,
+                    at=moment(at),
+                )
             )
         )
 
@@ -137,10 +153,12 @@ class AsyncClient:
         user: str | None = None,
         name: str | None = None,
         limit: int = 1000,
+        at: Moment | None = None,
     ) -> list[View]:
         """Jobs without attempts: those not ended, oldest first, or `all`, newest first."""
         wanted = requests.job_filter(all=all, states=state, user=user, name=name)
-        return [views.job_view(job) for job in (await self._session.list_jobs(wanted, limit)).jobs]
+        listed = await self._session.list_jobs(wanted, limit, moment(at))
+        return [views.job_view(job) for job in listed.jobs]
 
     async def cancel(
         self,
@@ -214,13 +232,25 @@ class AsyncClient:
         patience = retry.WORKER_PATIENCE_SECONDS if follow else 0
         return self._session.output(cursor, patience_seconds=patience)
 
-    async def workers(self) -> list[View]:
+    async def workers(self, *, at: Moment | None = None) -> list[View]:
         """All workers."""
-        return [views.worker_view(worker) for worker in (await self._session.workers()).workers]
+        listed = await self._session.workers(moment(at))
+        return [views.worker_view(worker) for worker in listed.workers]
 
-    async def stats(self) -> View:
+    async def stats(self, *, at: Moment | None = None) -> View:
         """The cluster in numbers."""
-        return views.stats_view(await self._session.stats())
+        return views.stats_view(await self._session.stats(moment(at)))
+
+    async def events(self, job: str | int, *, at: Moment | None = None) -> AsyncIterator[View]:
+        """All that happened to a job ("42", "42.7", "last", "name:x"), in order.
+
+        Each is a dict of lsn, time, event and its fields by name, as `titan wal dump` has it.
+        """
+        request = requests.events_request(job, user=self._user, at=moment(at))
+        async with aclosing(self._session.events(request)) as pages:
+            async for page in pages:
+                for event in page.events:
+                    yield views.event_view(event)
 
 
 class AsyncJob:
@@ -258,6 +288,10 @@ class AsyncJob:
             self.id, index, attempt=attempt, streams=[stream], follow=False
         )
         return b"".join([chunk.data async for chunk in chunks])
+
+    def events(self) -> AsyncIterator[View]:
+        """All that happened to it, in order."""
+        return self._client.events(self.id)
 
     def stream_output(self, index: int = 0) -> AsyncIterator[OutputChunk]:
         """What a task writes, until it has ended."""

@@ -24,7 +24,7 @@ from titan.client.connection import (
     manager_address,
 )
 from titan.client.cursors import OutputCursor, WatchCursor
-from titan.client.requests import page_request
+from titan.client.requests import next_events_request, page_request
 from titan.client.views import OutputChunk
 from titan.rpc.channel import open_aio_channel, split_address
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
@@ -78,18 +78,21 @@ class AioSession:
         self, request: manager_pb2.GetJobStatusRequest
     ) -> manager_pb2.GetJobStatusResponse:
         """Asks for a job."""
-        return await self._call(self._stub.GetJobStatus, request)
+        return await self._call(self._stub.GetJobStatus, request, is_past=request.HasField("at"))
 
     async def list_jobs(
-        self, wanted: manager_pb2.JobFilter, limit: int
+        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
     ) -> manager_pb2.ListJobsResponse:
         """At most `limit` jobs, over as many pages as they take."""
         whole = manager_pb2.ListJobsResponse()
         last_job_id = 0
         while True:
             left = limit - len(whole.jobs)
-            request = page_request(wanted, limit=left, last_job_id=last_job_id)
-            page = await self._call(self._stub.ListJobs, request)
+            request = page_request(wanted, limit=left, last_job_id=last_job_id, at=at)
+            page = await self._call(self._stub.ListJobs, request, is_past=at is not None)
+            if at is not None:
+                # A time may mean a later record by then.
+                at = manager_pb2.Moment(lsn=page.lsn)
             whole.MergeFrom(page)
             whole.more = page.more
             if not page.more or not page.jobs or len(whole.jobs) >= limit:
@@ -100,13 +103,38 @@ class AioSession:
         """Cancels; repeating it changes nothing."""
         return await self._call(self._stub.CancelJob, request, "it is safe to repeat")
 
-    async def workers(self) -> manager_pb2.ListWorkersResponse:
+    async def workers(
+        self, at: manager_pb2.Moment | None = None
+    ) -> manager_pb2.ListWorkersResponse:
         """All workers."""
-        return await self._call(self._stub.ListWorkers, manager_pb2.ListWorkersRequest())
+        request = manager_pb2.ListWorkersRequest(at=at)
+        return await self._call(self._stub.ListWorkers, request, is_past=at is not None)
 
-    async def stats(self) -> manager_pb2.GetStatsResponse:
+    async def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
-        return await self._call(self._stub.GetStats, manager_pb2.GetStatsRequest())
+        request = manager_pb2.GetStatsRequest(at=at)
+        return await self._call(self._stub.GetStats, request, is_past=at is not None)
+
+    async def events(
+        self, request: manager_pb2.GetEventsRequest
+    ) -> AsyncGenerator[manager_pb2.GetEventsResponse, None]:
+        """All that happened to a job, in pages."""
+        await self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        while True:
+            stream = self._stub.GetEvents(request, metadata=self._access.metadata())
+            try:
+                async for response in stream:
+                    repeats.succeeded(time.monotonic())
+                    request = next_events_request(request, response)
+                    yield response
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+            else:
+                return
+            finally:
+                stream.cancel()
+            await self._pause(repeats, failure)
 
     async def watch(
         self, cursor: WatchCursor, *, end: float | None = None
@@ -182,9 +210,16 @@ class AioSession:
         method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         repeat_hint: str = "",
+        *,
+        is_past: bool = False,
     ) -> Response:
         await self._reach()
-        repeats = retry.Repeats(self._policy, time.monotonic(), repeat_hint=repeat_hint)
+        repeats = retry.Repeats(
+            self._policy,
+            time.monotonic(),
+            repeat_hint=repeat_hint,
+            answer_seconds=retry.PAST_SECONDS if is_past else retry.ATTEMPT_SECONDS,
+        )
         return await self._repeat(method, request, repeats)
 
     async def _repeat(

@@ -17,13 +17,19 @@ GRACE_SECONDS: Final = 10.0
 
 
 def status_request(
-    job: str | int, *, user: str, attempts: int, states: Sequence[str | State] = ()
+    job: str | int,
+    *,
+    user: str,
+    attempts: int,
+    states: Sequence[str | State] = (),
+    at: manager_pb2.Moment | None = None,
 ) -> manager_pb2.GetJobStatusRequest:
     """Asks for one job with at most so many attempts."""
     return manager_pb2.GetJobStatusRequest(
         job=job_selector(job, user),
         attempts_limit=attempts,
         attempt_states=[types_pb2.State.ValueType(parse_state(state)) for state in states],
+        at=at,
     )
 
 
@@ -67,7 +73,11 @@ def cancel_request(
 
 
 def page_request(
-    wanted: manager_pb2.JobFilter, *, limit: int, last_job_id: int
+    wanted: manager_pb2.JobFilter,
+    *,
+    limit: int,
+    last_job_id: int,
+    at: manager_pb2.Moment | None = None,
 ) -> manager_pb2.ListJobsRequest:
     """The page of a list that goes on behind `last_job_id`; 0: its first."""
     return manager_pb2.ListJobsRequest(
@@ -75,7 +85,25 @@ def page_request(
         limit=min(limit, PAGE_JOBS_MAX),
         after_job_id=0 if wanted.all else last_job_id,
         before_job_id=last_job_id if wanted.all else 0,
+        at=at,
     )
+
+
+def events_request(
+    job: str | int, *, user: str, at: manager_pb2.Moment | None = None
+) -> manager_pb2.GetEventsRequest:
+    """Asks for all that happened to a job, or to some of its tasks."""
+    return manager_pb2.GetEventsRequest(job=job_selector(job, user), at=at)
+
+
+def next_events_request(
+    request: manager_pb2.GetEventsRequest, received: manager_pb2.GetEventsResponse
+) -> manager_pb2.GetEventsRequest:
+    """Asks for what follows an answer."""
+    following = manager_pb2.GetEventsRequest()
+    following.CopyFrom(request)
+    following.after_lsn = received.lsn
+    return following
 
 
 def job_selector(job: str | int, user: str) -> manager_pb2.JobSelector:

@@ -19,6 +19,8 @@ FOR_EVER: Final = float("inf")
 CONNECT_SECONDS: Final = 1.0
 # A call without an answer for so long is sent again; bulk submits take a second or two.
 ATTEMPT_SECONDS: Final = 10.0
+# The manager itself gives up on a question about the past after a minute.
+PAST_SECONDS: Final = 70.0
 # Between two tries. The channel has a back-off of its own for connecting.
 PAUSE_FIRST_SECONDS: Final = 0.05
 PAUSE_MAX_SECONDS: Final = 1.0
@@ -57,8 +59,19 @@ class Policy(NamedTuple):
 class Repeats:
     """The tries of one call, or of one stream."""
 
-    def __init__(self, policy: Policy, now: float, *, repeat_hint: str = "") -> None:
-        """`repeat_hint` says of a write how it is repeated safely; empty for a read."""
+    def __init__(
+        self,
+        policy: Policy,
+        now: float,
+        *,
+        repeat_hint: str = "",
+        answer_seconds: float = ATTEMPT_SECONDS,
+    ) -> None:
+        """`repeat_hint` says of a write how it is repeated safely; empty for a read.
+
+        `answer_seconds` is how long an answer may take.
+        """
+        self._answer_seconds = answer_seconds
         self._policy = policy
         self._repeat_hint = repeat_hint
         self._end = now + policy.retry_for_seconds
@@ -67,6 +80,9 @@ class Repeats:
 
     def attempt_seconds(self, now: float) -> float:
         """The deadline of the next try."""
+        if self._answer_seconds > ATTEMPT_SECONDS:
+            # To ask again sooner would only make the manager begin again.
+            return self._answer_seconds
         return max(CONNECT_SECONDS, min(ATTEMPT_SECONDS, self._end - now))
 
     def succeeded(self, now: float) -> None:

@@ -21,7 +21,7 @@ from titan.client.connection import (
     manager_address,
 )
 from titan.client.cursors import OutputCursor, WatchCursor
-from titan.client.requests import page_request
+from titan.client.requests import next_events_request, page_request
 from titan.client.views import OutputChunk
 from titan.rpc.channel import open_channel, split_address
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
@@ -67,16 +67,21 @@ class Session:
 
     def status(self, request: manager_pb2.GetJobStatusRequest) -> manager_pb2.GetJobStatusResponse:
         """Asks for a job."""
-        return self._call(self._stub.GetJobStatus, request)
+        return self._call(self._stub.GetJobStatus, request, is_past=request.HasField("at"))
 
-    def list_jobs(self, wanted: manager_pb2.JobFilter, limit: int) -> manager_pb2.ListJobsResponse:
+    def list_jobs(
+        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+    ) -> manager_pb2.ListJobsResponse:
         """At most `limit` jobs, over as many pages as they take."""
         whole = manager_pb2.ListJobsResponse()
         last_job_id = 0
         while True:
             left = limit - len(whole.jobs)
-            request = page_request(wanted, limit=left, last_job_id=last_job_id)
-            page = self._call(self._stub.ListJobs, request)
+            request = page_request(wanted, limit=left, last_job_id=last_job_id, at=at)
+            page = self._call(self._stub.ListJobs, request, is_past=at is not None)
+            if at is not None:
+                # A time may mean a later record by then.
+                at = manager_pb2.Moment(lsn=page.lsn)
             whole.MergeFrom(page)
             whole.more = page.more
             if not page.more or not page.jobs or len(whole.jobs) >= limit:
@@ -87,13 +92,36 @@ class Session:
         """Cancels; repeating it changes nothing."""
         return self._call(self._stub.CancelJob, request, "it is safe to repeat")
 
-    def workers(self) -> manager_pb2.ListWorkersResponse:
+    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
         """All workers."""
-        return self._call(self._stub.ListWorkers, manager_pb2.ListWorkersRequest())
+        request = manager_pb2.ListWorkersRequest(at=at)
+        return self._call(self._stub.ListWorkers, request, is_past=at is not None)
 
-    def stats(self) -> manager_pb2.GetStatsResponse:
+    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
-        return self._call(self._stub.GetStats, manager_pb2.GetStatsRequest())
+        request = manager_pb2.GetStatsRequest(at=at)
+        return self._call(self._stub.GetStats, request, is_past=at is not None)
+
+    def events(
+        self, request: manager_pb2.GetEventsRequest
+    ) -> Iterator[manager_pb2.GetEventsResponse]:
+        """All that happened to a job, in pages."""
+        self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        while True:
+            stream = self._stub.GetEvents(request, metadata=self._access.metadata())
+            try:
+                for response in stream:
+                    repeats.succeeded(time.monotonic())
+                    request = next_events_request(request, response)
+                    yield response
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+            else:
+                return
+            finally:
+                stream.cancel()
+            self._pause(repeats, failure)
 
     def watch(
         self, cursor: WatchCursor, *, end: float | None = None
@@ -166,9 +194,16 @@ class Session:
         method: grpc.UnaryUnaryMultiCallable[Request, Response],
         request: Request,
         repeat_hint: str = "",
+        *,
+        is_past: bool = False,
     ) -> Response:
         self._reach()
-        repeats = retry.Repeats(self._policy, time.monotonic(), repeat_hint=repeat_hint)
+        repeats = retry.Repeats(
+            self._policy,
+            time.monotonic(),
+            repeat_hint=repeat_hint,
+            answer_seconds=retry.PAST_SECONDS if is_past else retry.ATTEMPT_SECONDS,
+        )
         return self._repeat(method, request, repeats)
 
     def _repeat(

@@ -14,6 +14,7 @@ from titan.client import requests, retry, submission, views
 from titan.client.connection import os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
+from titan.client.moments import Moment, moment
 from titan.client.session import Session
 from titan.client.views import JobsChanged, OutputChunk, View
 from titan.model import State
@@ -115,12 +116,27 @@ class Client:
         return Job(self, job_id)
 
     def show(
-        self, job: str | int, *, attempts: int = 100, state: Sequence[str | State] = ()
+        self,
+        job: str | int,
+        *,
+        attempts: int = 100,
+        state: Sequence[str | State] = (),
+        at: Moment | None = None,
     ) -> View:
-        """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only."""
+        """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only.
+
+        `at` asks for the past, here and elsewhere: an int is an LSN, a float Unix seconds,
+        text is as for --at. Raises OutOfRange for a moment that the log does not reach.
+        """
         return views.show_view(
             self._session.status(
-                requests.status_request(job, user=self._user, attempts=attempts, states=state)
+                requests.status_request(
+                    job,
+                    user=self._user,
+                    attempts=attempts,
+                    states=state,
+                    at=moment(at),
+                )
             )
         )
 
@@ -132,10 +148,12 @@ class Client:
         user: str | None = None,
         name: str | None = None,
         limit: int = 1000,
+        at: Moment | None = None,
     ) -> list[View]:
         """Jobs without attempts: those not ended, oldest first, or `all`, newest first."""
         wanted = requests.job_filter(all=all, states=state, user=user, name=name)
-        return [views.job_view(job) for job in self._session.list_jobs(wanted, limit).jobs]
+        listed = self._session.list_jobs(wanted, limit, moment(at))
+        return [views.job_view(job) for job in listed.jobs]
 
     def cancel(
         self,
@@ -204,13 +222,23 @@ class Client:
         patience = retry.WORKER_PATIENCE_SECONDS if follow else 0
         return self._session.output(cursor, patience_seconds=patience)
 
-    def workers(self) -> list[View]:
+    def workers(self, *, at: Moment | None = None) -> list[View]:
         """All workers."""
-        return [views.worker_view(worker) for worker in self._session.workers().workers]
+        listed = self._session.workers(moment(at))
+        return [views.worker_view(worker) for worker in listed.workers]
 
-    def stats(self) -> View:
+    def stats(self, *, at: Moment | None = None) -> View:
         """The cluster in numbers."""
-        return views.stats_view(self._session.stats())
+        return views.stats_view(self._session.stats(moment(at)))
+
+    def events(self, job: str | int, *, at: Moment | None = None) -> Iterator[View]:
+        """All that happened to a job ("42", "42.7", "last", "name:x"), in order.
+
+        Each is a dict of lsn, time, event and its fields by name, as `titan wal dump` has it.
+        """
+        request = requests.events_request(job, user=self._user, at=moment(at))
+        for page in self._session.events(request):
+            yield from map(views.event_view, page.events)
 
 
 class Job:
@@ -245,6 +273,10 @@ class Job:
             self.id, index, attempt=attempt, streams=[stream], follow=False
         )
         return b"".join(chunk.data for chunk in chunks)
+
+    def events(self) -> Iterator[View]:
+        """All that happened to it, in order."""
+        return self._client.events(self.id)
 
     def stream_output(self, index: int = 0) -> Iterator[OutputChunk]:
         """What a task writes, until it has ended."""

@@ -7,6 +7,7 @@ that are not UTF-8 become U+FFFD.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -104,6 +105,12 @@ def attempt_view(attempt: manager_pb2.Attempt) -> View:
         "stdout_path": to_text(attempt.stdout_path) or None,
         "stderr_path": to_text(attempt.stderr_path) or None,
     }
+
+
+def event_view(event: manager_pb2.Event) -> View:
+    """An event as `titan wal dump` prints it: its fields follow its name."""
+    fields: View = json.loads(event.fields)
+    return {"lsn": event.lsn, "time": event.time_us / 1e6, "event": event.event} | fields
 
 
 def outcome_view(job: manager_pb2.Job) -> View:

@@ -1,0 +1,118 @@
+"""`--at`, `show --events`, and what is said of answers from the past."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Titan
+from tests.client.fake_manager import PAST_LSN, PAST_US, FakeManager
+from titan.cli.text import local_time
+from titan.rpc.v1 import manager_pb2
+
+AS_OF = f"as of {local_time(PAST_US / 1e6)} (LSN {PAST_LSN})\n"
+READS = (
+    (["queue"], "ListJobs"),
+    (["show", "1"], "GetJobStatus"),
+    (["workers"], "ListWorkers"),
+    (["stats"], "GetStats"),
+)
+
+
+@pytest.mark.parametrize(("words", "method"), READS, ids=str)
+def test_a_bare_number_is_an_lsn_before_and_after_the_command(
+    manager: FakeManager, titan: Titan, words: list[str], method: str
+) -> None:
+    manager.add_job()
+    after, before = titan(*words, "--at", "12"), titan("--at", "12", *words)
+    assert (after.code, after.err) == (before.code, before.err) == (0, AS_OF)
+    assert after.out == before.out
+    assert [each.at for each in manager.called(method)] == [manager_pb2.Moment(lsn=12)] * 2
+
+
+@pytest.mark.parametrize(("words", "method"), READS, ids=str)
+def test_anything_else_is_a_time(
+    manager: FakeManager, titan: Titan, words: list[str], method: str
+) -> None:
+    manager.add_job()
+    assert titan(*words, "--at", "2023-11-14T22:13:20+00:00").err == AS_OF
+    assert manager.called(method)[-1].at == manager_pb2.Moment(time_us=PAST_US)
+
+
+@pytest.mark.parametrize(("words", "method"), READS, ids=str)
+def test_json_has_the_same_form_for_the_past(
+    manager: FakeManager, titan: Titan, words: list[str], method: str
+) -> None:
+    del method
+    manager.add_job()
+    now, then = titan("--json", *words), titan("--json", *words, "--at", "12")
+    assert then.err == ""
+    shapes = [json.loads(each.out) for each in (now, then)]
+    first, second = (each[0] if isinstance(each, list) and each else each for each in shapes)
+    assert list(first) == list(second)
+
+
+def test_ages_count_to_the_moment_that_is_asked_about(manager: FakeManager, titan: Titan) -> None:
+    manager.add_job(submit_us=PAST_US - 90_000_000)
+    assert " 1m30s\n" in titan("queue", "--at", "12").out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["queue", "--at", "soon"], "is no time"),
+        (["queue", "--at", "12", "-w"], "leave out --at"),
+        (["submit", "--at", "12", "true"], "No such option"),
+        (["--at", "12", "cancel", "1"], "no option --at"),
+        (["show", "1", "--events", "--attempts", "3"], "--events shows all"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(
+    manager: FakeManager, titan: Titan, words: list[str], told: str
+) -> None:
+    del manager
+    result = titan(*words)
+    assert result.code == 2
+    assert told in result.err
+
+
+@pytest.fixture
+def story(manager: FakeManager) -> None:
+    """Two events of job 1, an answer each."""
+    manager.events = [
+        manager_pb2.GetEventsResponse(
+            lsn=lsn,
+            events=[
+                manager_pb2.Event(
+                    lsn=lsn, time_us=PAST_US + lsn, event=name, fields=json.dumps(fields)
+                )
+            ],
+        )
+        for lsn, name, fields in (
+            (3, "TaskAssigned", {"job_id": 1, "index": 7, "worker": 2, "ahead": False}),
+            (5, "TaskStarted", {"job_id": 1, "index": 7, "start_us": PAST_US}),
+        )
+    ]
+
+
+@pytest.mark.usefixtures("story")
+def test_events_are_a_line_each(titan: Titan) -> None:
+    result = titan("show", "1", "--events")
+    assert (result.code, result.err) == (0, "")
+    moment = local_time(PAST_US / 1e6)
+    assert result.out.splitlines() == [
+        "     LSN  TIME                 EVENT",
+        f"       3  {moment}  TaskAssigned     index=7 worker=2",
+        f"       5  {moment}  TaskStarted      index=7 start={moment[11:]}",
+    ]
+
+
+@pytest.mark.usefixtures("story")
+def test_events_as_json_are_what_the_log_says(manager: FakeManager, titan: Titan) -> None:
+    events = json.loads(titan("--json", "show", "1.7", "--events", "--at", "9").out)
+    assert [list(each)[:4] for each in events] == [["lsn", "time", "event", "job_id"]] * 2
+    assert events[1]["time"] == (PAST_US + 5) / 1e6
+    (request, _) = manager.called("GetEvents")
+    assert request.at.lsn == 9
+    assert request.job.indexes[0].start == 7
