@@ -196,7 +196,11 @@ class Log:
         if start < 0:
             raise RecordsGone(self._directory, after_lsn + 1, firsts[0] if firsts else 0)
         for first in firsts[start:]:
-            segment = Segment(self._file_system, self._directory, first)
+            try:
+                segment = Segment(self._file_system, self._directory, first)
+            except FileNotFoundError as error:
+                left = find_segments(self._file_system, self._directory)
+                raise RecordsGone(self._directory, first, left[0] if left else 0) from error
             try:
                 for frame in segment.frames():
                     if segment.lsn > after_lsn + 1:

@@ -129,6 +129,38 @@ def test_the_log_is_written_and_followed_while_segments_go(disk: Disk) -> None:
     log.close()
 
 
+def test_a_replay_that_is_overtaken_by_a_removal_says_so(disk: Disk) -> None:
+    written = written_log(disk, frames=20)
+    with disk.open() as log:
+        records = log.records()
+        assert next(records).payload == written[0]
+        remove_before(disk, len(written))
+        with pytest.raises(RecordsGone) as caught:
+            list(records)
+        assert caught.value.first_lsn == find_segments(disk.file_system, disk.directory)[0]
+
+
+def test_segments_go_while_the_writer_thread_makes_new_ones(disk: Disk) -> None:
+    log = disk.open()
+    failures: list[BaseException] = []
+    log.start(lambda _: None, failures.append, lambda _: None)
+    removed = lsn = 0
+    for number in range(1, 400):
+        lsn = log.append(payload(number))
+        if number % 5 == 0:
+            removed += remove_before(disk, log.durable_lsn + 1)
+        if number % 50 == 0:
+            assert log.wait_durable(lsn, 60)
+    after = log.position
+    assert removed > 10
+    log.close()
+    assert not failures
+    firsts = find_segments(disk.file_system, disk.directory)
+    with disk.reader() as reader:
+        assert [record.lsn for record in reader] == list(range(firsts[0], lsn + 1))
+    disk.open(disk.position_of(firsts[0]), known=[after]).close()
+
+
 def half_removed() -> tuple[Disk, FakeFileSystem]:
     """A log whose first segment was removed by a process that was killed before its sync."""
     disk, file_system = fake_disk()
