@@ -322,7 +322,7 @@ class _readable:  # noqa: N801 - used like a function
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, wal.WalError | UnknownRecord | IllegalEvent | ev.EventError):
+        if isinstance(error, wal.WalError | OSError | UnknownRecord | IllegalEvent | ev.EventError):
             raise PastUnreadable(f"the past cannot be read: {error}") from error
 
 

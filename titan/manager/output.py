@@ -50,7 +50,7 @@ class OutputRelay:
         job: Job | None = state.jobs.get(request.job_id)
         if job is not None:
             return self._stream_known(request, job)
-        if not 0 < request.job_id < state.next_job_id:
+        if not state.is_forgotten(request.job_id):
             raise NotFound(f"there is no job {request.job_id}")
         return self._stream_forgotten(request)
 

@@ -92,7 +92,7 @@ class UserService:
         """Jobs as they change."""
         feed, state = self._shell.feed, self._shell.kernel.state
         for job_id in request.job_ids:
-            if not 0 < job_id < state.next_job_id:
+            if job_id not in state.jobs and not state.is_forgotten(job_id):
                 # It would never change, and the watch never end.
                 raise NotFound(f"there is no job {job_id}")
         watcher = Watcher(frozenset(request.job_ids))

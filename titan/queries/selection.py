@@ -90,7 +90,7 @@ def _select_whole(state: ClusterState, selector: JobSelector) -> Job:
 
 def unknown_job(state: ClusterState, job_id: int) -> NotFound:
     """The error for a number that the state has no job for."""
-    if 0 < job_id < state.next_job_id:
+    if state.is_forgotten(job_id):
         return JobForgotten(job_id)
     return NotFound(f"there is no job {job_id}; `titan queue --all` lists them")
 
