@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -120,7 +121,7 @@ def test_a_snapshot_nearer_than_what_is_kept_is_used(
     assert replayed == [0, 201, 202, 203, 204, 205]
 
 
-def test_what_is_appended_is_seen_and_now_is_the_newest_record(tmp_path: Any) -> None:
+def test_what_is_appended_is_seen_and_now_is_the_newest_record(tmp_path: Path) -> None:
     history = History(tmp_path / "manager")
     history.append(records()[:100])
     past = Past(history.directory)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import wal
 from tests.lookback.builders import History, records, states
 from titan import events as ev
-from titan.errors import NotFound
+from titan.errors import NotFound, OutOfRange
 from titan.lookback import story as story_module
 from titan.lookback.answers import Answers
 from titan.lookback.forgotten import find_forgetting, state_with_job
 from titan.lookback.past import Past
-from titan.lookback.story import Wanted, find_mentions, page_of_story
+from titan.lookback.story import Wanted, find_first_lsn, find_mentions, page_of_story
 from titan.model import IndexRange
 from titan.queries import reads
 from titan.queries.plain import plain_event
@@ -113,6 +114,24 @@ def test_the_story_of_a_task_leaves_the_other_tasks_out(history: History) -> Non
         assert [kind for _, kind, _ in told] == [
             kind for _, kind, fields in slowly(job_id) if json.loads(fields).get("index", 2) == 2
         ]
+
+
+def test_of_a_story_that_began_before_the_log_the_rest_is_told(history: History) -> None:
+    told = {job_id: slowly(job_id) for job_id in range(1, 150)}
+    middle = len(records()) // 2
+    wal.remove_segments_before(history.directory / "wal", middle)
+    first = find_first_lsn(history.directory / "wal")
+    assert 1 < first <= middle
+    gone = 0
+    for job_id, events in told.items():
+        left = [each for each in events if each[0] >= first]
+        if left:
+            assert pages(history, Wanted(job_id=job_id)) == left
+        else:
+            gone += 1
+            with pytest.raises(OutOfRange, match=f"begins with LSN {first}"):
+                pages(history, Wanted(job_id=job_id))
+    assert gone
 
 
 @pytest.mark.parametrize("job_id", [1, 127, 128, 255, 256, 65_535, 65_536, 1 << 32, 1 << 40])

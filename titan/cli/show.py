@@ -9,7 +9,16 @@ from typing import Any, Final
 import click
 
 from titan import units
-from titan.cli.command import READING, Command, Reading, Settings, retry_option, say_as_of, time_of
+from titan.cli.command import (
+    READING,
+    Command,
+    Reading,
+    Settings,
+    retry_option,
+    say,
+    say_as_of,
+    time_of,
+)
 from titan.cli.describe import end_text, span_text, state_text, task_text, why_ended
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
@@ -101,9 +110,14 @@ def print_events(reader: Reading, request: manager_pb2.GetEventsRequest, *, as_j
     if as_json:
         print_json([event_view(event) for page in pages for event in page])
         return
-    print(event_line("LSN", "TIME", "EVENT", ""))
+    is_first = True
     for page in pages:
         for event in page:
+            if is_first:
+                if event.event not in _BEGINNINGS:
+                    say(f"what happened before LSN {event.lsn} is no longer in the log")
+                print(event_line("LSN", "TIME", "EVENT", ""))
+                is_first = False
             moment = local_time(event.time_us / 1e6)
             print(event_line(str(event.lsn), moment, event.event, event_words(event)))
 
@@ -122,6 +136,7 @@ def event_words(event: manager_pb2.Event) -> str:
     )
 
 
+_BEGINNINGS: Final = ("JobSubmitted", "RequestAccepted")
 _NOT_FOR_PEOPLE: Final = ("job_id", "environment", "request_id", "content", "policy_version")
 _NOTHING: Final[tuple[Any, ...]] = (0, -1, "", None, [], False)
 

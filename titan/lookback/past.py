@@ -89,40 +89,31 @@ class Past:
         for standing in self._kept:
             standing.close()
         self._kept.clear()
-        if self._tail is not None:
-            self._tail.close()
-            self._tail = None
+        self._close_tail()
 
     def state_at(self, *, lsn: int = 0, time_us: int = 0) -> ClusterState:
         """The state after that record, or after all up to that time; to be read only.
 
         Good until the next call. Raises OutOfRange, PastUnreadable.
         """
-        with _readable():
-            for standing in reversed(self._kept):
-                if standing.state.lsn == lsn or (not lsn and self._covers(standing, time_us)):
-                    return self._asked(standing)
-            end = self.find_end()
-            if lsn < 0:
-                raise OutOfRange(f"there is no LSN {lsn}: {self._range()}")
-            if lsn > end.lsn:
-                raise OutOfRange(f"LSN {lsn} has not come yet: {self._range()}")
-            if not lsn and time_us > max(end.time_us, self._now_us() + CLOCKS_APART_US):
-                raise OutOfRange(f"that time has not come yet: {self._range()}")
-            if not lsn and time_us >= end.time_us:
-                return self.state_at(lsn=end.lsn)
-            return self._asked(self._stand_at(lsn, time_us))
+        return self.read(lambda: self._state_at(lsn, time_us))
 
     def newest(self) -> ClusterState:
         """The state after the last durable record. Raises as `state_at`."""
-        with _readable():
-            end = self.find_end()
-        return self.state_at(lsn=end.lsn)
+        return self.state_at(lsn=self.read(self.find_end).lsn)
 
     def read(self, reading: Callable[[], T]) -> T:
-        """What it returns. Raises PastUnreadable for what it found in the log."""
-        with _readable():
-            return reading()
+        """What it returns; once more if old segments were removed under its hands.
+
+        Raises PastUnreadable for what it found in the log.
+        """
+        try:
+            try:
+                return reading()
+            except wal.RecordsGone:
+                return reading()
+        except (wal.WalError, OSError, UnknownRecord, IllegalEvent, ev.EventError) as error:
+            raise PastUnreadable(f"the past cannot be read: {error}") from error
 
     def find_kept_with_end_of(self, job_id: int) -> ClusterState | None:
         """A state at hand in which that job has ended and is not forgotten."""
@@ -136,33 +127,28 @@ class Past:
 
         `forgotten_lsn` is the record by which it was forgotten. Raises as `state_at`.
         """
-        with _readable():
-            standing = self._take_base(forgotten_lsn - 1, 0)
-            try:
-                if not _has_ended(standing.state, job_id):
-                    self._advance(standing, forgotten_lsn - 1, 0)
-                if not _has_ended(standing.state, job_id):
-                    return self._stop_within(standing, job_id)
-            except BaseException:
-                standing.close()
-                raise
-        return self._asked(standing)
+        return self.read(lambda: self._state_with_end_of(job_id, forgotten_lsn))
 
     def find_end(self) -> Mark:
         """The last durable record. Costs what was appended since it was asked for last."""
         firsts = self.list_segments()
         if self._tail is not None and firsts[-1] > self._end.lsn + 1:
-            self._tail.close()
-            self._tail = None
+            self._close_tail()
         if self._tail is None:
             self._tail = wal.Reader(self.log_directory, from_lsn=firsts[-1])
-        while records := self._tail.read(READ_RECORDS):
-            self._end = Mark(records[-1].lsn, record_time(records[-1].payload))
+        try:
+            self._read_end(self._tail)
+        except BaseException:
+            # It would refuse for ever what may be there the next time.
+            self._close_tail()
+            raise
         if self._end.lsn < firsts[-1] - 1:
             # Nothing in the last segment counts yet: what it follows is the last record.
-            with wal.Reader(self.log_directory, from_lsn=firsts[-2]) as reader:
-                while records := reader.read(READ_RECORDS):
-                    self._end = Mark(records[-1].lsn, record_time(records[-1].payload))
+            if len(firsts) > 1:
+                with wal.Reader(self.log_directory, from_lsn=firsts[-2]) as reader:
+                    self._read_end(reader)
+            else:
+                self._end = self._find_oldest()
         if not self._end.lsn:
             raise OutOfRange(f"the log in {self.log_directory} has no record yet")
         return self._end
@@ -173,6 +159,42 @@ class Past:
         if not firsts:
             raise wal.NotALog(str(self.log_directory), "no segment in the directory")
         return firsts
+
+    def _read_end(self, reader: wal.Reader) -> None:
+        while records := reader.read(READ_RECORDS):
+            self._end = Mark(records[-1].lsn, record_time(records[-1].payload))
+
+    def _close_tail(self) -> None:
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+
+    def _state_at(self, lsn: int, time_us: int) -> ClusterState:
+        for standing in reversed(self._kept):
+            if standing.state.lsn == lsn or (not lsn and self._covers(standing, time_us)):
+                return self._asked(standing)
+        end = self.find_end()
+        if lsn < 0:
+            raise OutOfRange(f"there is no LSN {lsn}: {self._range()}")
+        if lsn > end.lsn:
+            raise OutOfRange(f"LSN {lsn} has not come yet: {self._range()}")
+        if not lsn and time_us > max(end.time_us, self._now_us() + CLOCKS_APART_US):
+            raise OutOfRange(f"that time has not come yet: {self._range()}")
+        if not lsn and time_us >= end.time_us:
+            return self._state_at(end.lsn, 0)
+        return self._asked(self._stand_at(lsn, time_us))
+
+    def _state_with_end_of(self, job_id: int, forgotten_lsn: int) -> ClusterState:
+        standing = self._take_base(forgotten_lsn - 1, 0)
+        try:
+            if not _has_ended(standing.state, job_id):
+                self._advance(standing, forgotten_lsn - 1, 0)
+            if not _has_ended(standing.state, job_id):
+                return self._stop_within(standing, job_id)
+        except BaseException:
+            standing.close()
+            raise
+        return self._asked(standing)
 
     def _covers(self, standing: _Standing, time_us: int) -> bool:
         if standing.reader is not None and standing.state.time_us <= time_us:
@@ -313,17 +335,6 @@ class Past:
         with wal.Reader(self.log_directory, from_lsn=first_lsn) as reader:
             first = reader.read(1)
         return Mark(first[0].lsn, record_time(first[0].payload)) if first else self._end
-
-
-class _readable:  # noqa: N801 - used like a function
-    """Turns what reading the log raises into PastUnreadable."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, wal.WalError | OSError | UnknownRecord | IllegalEvent | ev.EventError):
-            raise PastUnreadable(f"the past cannot be read: {error}") from error
 
 
 def record_time(payload: bytes) -> int:

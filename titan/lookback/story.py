@@ -17,6 +17,7 @@ import msgpack
 
 import wal
 from titan import events as ev
+from titan.errors import OutOfRange
 from titan.lookback.past import READ_RECORDS, record_time
 from titan.model import IndexRange
 from titan.queries.plain import plain_event
@@ -50,7 +51,8 @@ def read_story(directory: Path, wanted: Wanted) -> Iterator[tuple[int, int, list
     read. Raises wal.WalError, EventError.
     """
     may_tell = find_mentions(wanted.job_id)
-    with wal.Reader(directory, from_lsn=wanted.after_lsn + 1) as reader:
+    first_lsn = max(wanted.after_lsn + 1, find_first_lsn(directory))
+    with wal.Reader(directory, from_lsn=first_lsn) as reader:
         while records := reader.read(READ_RECORDS):
             for lsn, payload in records:
                 if wanted.last_lsn and lsn > wanted.last_lsn:
@@ -76,7 +78,8 @@ def page_of_story(
 ) -> tuple[manager_pb2.GetEventsResponse, bool]:
     """The next events, at least those of one record; and whether there may be more.
 
-    The answer's `lsn` is where the next page goes on from.
+    The answer's `lsn` is where the next page goes on from. Raises OutOfRange when nothing is
+    left of a story that is older than the log.
     """
     page = manager_pb2.GetEventsResponse(lsn=wanted.after_lsn)
     size_bytes = 0
@@ -91,7 +94,20 @@ def page_of_story(
         page.lsn = lsn
         if len(page.events) >= PAGE_EVENTS or size_bytes >= PAGE_BYTES:
             return page, True
+    first_lsn = find_first_lsn(directory)
+    if not page.events and wanted.after_lsn + 1 < first_lsn:
+        raise OutOfRange(
+            f"what the log told of job {wanted.job_id} is gone: it begins with LSN {first_lsn}"
+        )
     return page, False
+
+
+def find_first_lsn(directory: Path) -> int:
+    """The oldest record that is kept. Raises wal.NotALog."""
+    segments = wal.list_segments(directory)
+    if not segments:
+        raise wal.NotALog(str(directory), "no segment in the directory")
+    return segments[0].first_lsn
 
 
 def event_message(lsn: int, time_us: int, event: ev.Event) -> manager_pb2.Event:
