@@ -7,14 +7,10 @@ only, and may look at a log that is being written: what is there by then is look
 
 from __future__ import annotations
 
-import zlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
 from itertools import pairwise
-from typing import NamedTuple
 
 from wal.directory import DURABLE_NAME, find_segments, join, segment_name
 from wal.errors import Damaged, NotALog, RecordsGone
@@ -22,120 +18,16 @@ from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all
 from wal.layout import (
     DURABLE_BYTES,
     FRAME_HEADER_BYTES,
-    FRAME_MARKER,
-    RECORDS_FRAME,
     Durable,
     Frame,
-    SegmentHeader,
     decode_durable,
-    decode_frame_header,
     first_chain,
     frame_records,
 )
 from wal.record import Record
+from wal.report import Fault, LogReport, Mark, SegmentReport
+from wal.salvage import find_frame
 from wal.segment import READ_BYTES_MAX, Segment, scan_rest
-
-
-class Fault(NamedTuple):
-    """Something that is wrong: a byte of a file, and the first record that is lost by it."""
-
-    path: str
-    offset: int
-    lsn: int
-    expected: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: byte {self.offset}: expected {self.expected}, found {self.found}"
-
-
-class Mark(NamedTuple):
-    """The end of a frame: its last record, the chain CRC there, and where that is.
-
-    `segment` is the first LSN of the segment, `offset` where in it the next frame begins.
-    """
-
-    lsn: int
-    chain: int
-    segment: int
-    offset: int
-
-
-@dataclass(slots=True, kw_only=True)
-class SegmentReport:
-    """What was found in a segment, up to `used_bytes`; there its fault is, if it has one.
-
-    `next_lsn` and `chain` are those behind the last sound frame, or those with which it begins.
-    """
-
-    path: str
-    first_lsn: int
-    size_bytes: int
-    header: SegmentHeader | None = None
-    next_lsn: int = 0
-    chain: int = 0
-    used_bytes: int = 0
-    content_bytes: int = 0
-    """Behind this there are only zeros."""
-    known_lsn: int = 0
-    """The last record that anything in it speaks of, also behind its fault."""
-    frames: int = 0
-    is_ended: bool = False
-    torn_bytes: int = 0
-    """What lies behind the last frame of the log without ever having been acknowledged."""
-    gap: Fault | None = None
-    """Why it does not follow the segment before, though that is sound, or is not of this log."""
-    fault: Fault | None = None
-    """What stops the reading of it, at `used_bytes`."""
-
-    @property
-    def log_id(self) -> bytes:
-        """The log that it says it belongs to; empty if its header cannot be read."""
-        return self.header.log_id if self.header else b""
-
-    @property
-    def records(self) -> int:
-        """How many sound records it has before its fault."""
-        return self.next_lsn - self.first_lsn
-
-
-@dataclass(slots=True, kw_only=True)
-class LogReport:
-    """What was found in a log."""
-
-    directory: str
-    log_id: bytes
-    durable: Durable | None
-    segments: list[SegmentReport] = field(default_factory=list)
-    marks: dict[int, Mark] = field(default_factory=dict)
-    """For each LSN that was asked for and found: the end of the frame that holds it."""
-    durable_fault: Fault | None = None
-
-    @property
-    def faults(self) -> list[Fault]:
-        """Everything that is wrong, in the order of the log."""
-        found = [fault for each in self.segments for fault in (each.gap, each.fault)]
-        return [fault for fault in (*found, self.durable_fault) if fault is not None]
-
-    @property
-    def first_lsn(self) -> int:
-        """The first record that is kept."""
-        return self.segments[0].first_lsn
-
-    @property
-    def next_lsn(self) -> int:
-        """The record that comes next, behind all that can be read."""
-        return max(segment.next_lsn for segment in self.segments)
-
-    @property
-    def known_lsn(self) -> int:
-        """The last record that anything speaks of which is sure to be of this log."""
-        own = [each.known_lsn for each in self.segments if each.log_id == self.log_id]
-        durable = self.durable
-        if durable is not None and self.log_id.startswith(durable.log_id_start):
-            own.append(durable.lsn)
-        return max(own, default=0)
-
 
 OnRecords = Callable[[SegmentReport, list[Record]], None]
 OnSegment = Callable[[SegmentReport], None]
@@ -155,9 +47,9 @@ def inspect_log(
 ) -> LogReport:
     """Look at every byte of the segments in order; report what is there and what is wrong.
 
-    `on_records` is called with the sound records as they are met, `on_segment` behind each segment.
-    Raises NotALog (no segment), NewerVersion, RecordsGone (the log's owner removed a segment that
-    was still to be looked at: look again). O(bytes).
+    `on_records` is called with the sound records of this log as they are met, `on_segment` behind
+    each segment. Raises NotALog (no segment), NewerVersion, RecordsGone (the log's owner removed a
+    segment that was still to be looked at: look again). O(bytes).
     """
     # First `durable`, then the frames: whatever it covers must then be there.
     durable = read_durable(directory, file_system)
@@ -320,13 +212,15 @@ class _Walk:
 
     def _take_frame(self, frame: Frame, report: SegmentReport) -> None:
         # Before anything of it counts: lengths that do not fit the body are damage, too.
-        for records in list(frame_records(frame, report.path)):
+        lists = list(frame_records(frame, report.path))
+        is_own = report.log_id == self._log.log_id
+        for records in lists if is_own else ():
             self._on_records(report, records)
         report.next_lsn = frame.first_lsn + frame.record_count
         report.chain = frame.chain
         report.used_bytes = frame.offset + frame.size_bytes
         report.frames += 1
-        at = bisect_left(self._asked, frame.first_lsn)
+        at = bisect_left(self._asked, frame.first_lsn) if is_own else len(self._asked)
         while at < len(self._asked) and self._asked[at] < report.next_lsn:
             end = Mark(report.next_lsn - 1, frame.chain, report.first_lsn, report.used_bytes)
             self._log.marks[self._asked[at]] = end
@@ -341,11 +235,11 @@ def _look_behind(segment: Segment, report: SegmentReport) -> None:
         return
     base = report.used_bytes
     try:
-        found = _find_frame(segment, report.used_bytes, report.next_lsn)
+        found = find_frame(segment, report.used_bytes, report.next_lsn)
         while found is not None:
             at, (_, body_bytes, first_lsn, count, _) = found
             report.known_lsn = first_lsn + count - 1
-            found = _find_frame(segment, at + FRAME_HEADER_BYTES + body_bytes, first_lsn + count)
+            found = find_frame(segment, at + FRAME_HEADER_BYTES + body_bytes, first_lsn + count)
         while chunk := segment.read(READ_BYTES_MAX, base):
             used = len(chunk.rstrip(b"\0"))
             report.content_bytes = base + used if used else report.content_bytes
@@ -385,54 +279,4 @@ def _durable_fault(log: LogReport) -> Fault | None:
     if durable.lsn >= log.next_lsn:
         found = f"the claim that record {durable.lsn} is durable"
         return fault(log.next_lsn, f"a log that ends with record {log.next_lsn - 1}", found)
-    return None
-
-
-def salvage(
-    report: SegmentReport, *, file_system: FileSystem = OS_FILE_SYSTEM
-) -> Iterator[list[Record]]:
-    """Yield what can still be read behind a segment's fault, in order of record numbers.
-
-    Only to be shown to people: that nothing is missing in between is not known, and a record whose
-    frame follows a lost one is checked by its header alone. O(bytes).
-    """
-    if report.header is None or report.fault is None or report.fault.offset == 0:
-        return  # Its records were met by the inspection, or it cannot be read at all.
-    directory = report.path.rpartition("/")[0]
-    segment = Segment(file_system, directory, report.first_lsn)
-    try:
-        found = _find_frame(segment, report.fault.offset, report.next_lsn)
-        # The chain is known when it is only the body, or only the numbers, that are wrong.
-        chain = report.chain if found and found[0] == report.fault.offset else None
-        while found is not None:
-            at, (kind, body_bytes, first_lsn, count, body_crc) = found
-            if kind != RECORDS_FRAME:
-                return
-            body = segment.read(body_bytes, at + FRAME_HEADER_BYTES)
-            if len(body) == body_bytes and (chain is None or zlib.crc32(body, chain) == body_crc):
-                frame = Frame(at, first_lsn, count, body_bytes, body_crc, body, 0)
-                with suppress(Damaged):
-                    yield from list(frame_records(frame, report.path))
-            chain = body_crc
-            found = _find_frame(segment, at + FRAME_HEADER_BYTES + body_bytes, first_lsn + count)
-    except Damaged:
-        return  # The disk reads no further.
-    finally:
-        segment.close()
-
-
-def _find_frame(
-    segment: Segment, offset: int, lsn: int
-) -> tuple[int, tuple[bytes, int, int, int, int]] | None:
-    """Search for the next sound frame header with this LSN or a later one, and decode it."""
-    base = offset
-    while len(chunk := segment.read(READ_BYTES_MAX, base)) >= FRAME_HEADER_BYTES:
-        at = chunk.find(FRAME_MARKER)
-        while 0 <= at <= len(chunk) - FRAME_HEADER_BYTES:
-            header = decode_frame_header(chunk, at, segment.header.salt)
-            if header is not None and header[2] >= lsn:
-                return base + at, header
-            at = chunk.find(FRAME_MARKER, at + 1)
-        # The chunks overlap, so that a header that lies across two of them is seen.
-        base += len(chunk) - FRAME_HEADER_BYTES + 1
     return None

@@ -9,15 +9,21 @@ before it is cut. The caller holds the lock, and opens the log afterwards to see
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
-from wal.directory import DURABLE_NAME, join
+from wal.directory import DURABLE_NAME, join, segment_name
 from wal.errors import WalError
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all, replace_file, write_all
-from wal.inspect import Fault, LogReport, SegmentReport
-from wal.layout import encode_end
+from wal.layout import (
+    SEGMENT_HEADER_BYTES,
+    SegmentHeader,
+    encode_end,
+    encode_segment_header,
+)
 from wal.record import Position
+from wal.report import Fault, LogReport, Mark, SegmentReport
+from wal.salvage import read_on
 
 _CHUNK_BYTES = 4 << 20
 
@@ -39,10 +45,12 @@ class Anchor(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One thing to do: move a file aside, or put the bytes from `offset` on aside and cut them off.
+    """One thing to do: move a file aside, or put the bytes from `offset` on aside and cut them off,
+    or make a new segment of bytes of an old one.
 
-    `size_bytes`: how many of these there are before nothing but zeros follows. `end`: what is then
-    written at `offset`, a frame that ends the segment.
+    `size_bytes`: how many bytes there are before nothing but zeros follows. `end`: what is then
+    written at `offset`, a frame that ends the segment. `header`: what a new segment at `path`
+    begins with, in front of the bytes from `offset` on of the old one, `source`.
     """
 
     path: str
@@ -50,6 +58,8 @@ class Step(NamedTuple):
     offset: int | None = None
     size_bytes: int = 0
     end: bytes = b""
+    header: bytes = b""
+    source: str = ""
 
 
 class Plan(NamedTuple):
@@ -74,21 +84,28 @@ class _Run(NamedTuple):
     segments: list[SegmentReport]
     mends: list[SegmentReport]
     """Those of them that lack nothing but a sound end frame."""
+    marks: dict[int, Mark]
+    """The ends of the frames that hold the LSNs of the anchors."""
+    graft: Step | None = None
+    """How the first one is made, if it is not there yet."""
 
     @property
     def last_lsn(self) -> int:
         return self.segments[-1].next_lsn - 1
 
 
-def make_plan(log: LogReport, anchors: Sequence[Anchor] = ()) -> Plan:
+def make_plan(
+    log: LogReport, anchors: Sequence[Anchor] = (), *, file_system: FileSystem = OS_FILE_SYSTEM
+) -> Plan:
     """Find the part of a log that loses least, and what is to be done to keep only that.
 
     The inspection must have been asked for the LSNs of the anchors. What reaches furthest is kept,
     since that is what was acknowledged last; of two that reach as far, the one with more history.
-    Raises NoStart.
+    Reads only. Raises NoStart.
     """
     best: tuple[_Run, Position | None] | None = None
-    for run in _find_runs(log):
+    runs = list(_find_runs(log))
+    for run in (*runs, *_find_grafts(log, runs, anchors, file_system)):
         found, start = _find_start(log, run, anchors)
         if found and (best is None or run.last_lsn > best[0].last_lsn):
             best = run, start
@@ -122,6 +139,8 @@ def execute_plan(plan: Plan, aside: str, *, file_system: FileSystem = OS_FILE_SY
     for step in plan.steps:
         if step.offset is None:
             _move_aside(file_system, step.path, aside)
+        elif step.header:
+            _make_segment(file_system, step, step.offset)
         else:
             _cut(file_system, step, step.offset, aside)
 
@@ -138,7 +157,7 @@ def _find_runs(log: LogReport) -> Iterator[_Run]:
             if segment.fault:
                 mends.append(segment)
             continue
-        yield _Run(segments, mends)
+        yield _Run(segments, mends, log.marks)
         segments, mends = [], []
 
 
@@ -148,6 +167,64 @@ def _follows(log: LogReport, segment: SegmentReport, following: SegmentReport) -
         return False
     begins = (following.header.first_lsn, following.header.chain)
     return begins == (segment.next_lsn, segment.chain)
+
+
+def _find_grafts(
+    log: LogReport, runs: Sequence[_Run], anchors: Sequence[Anchor], file_system: FileSystem
+) -> Iterator[_Run]:
+    """Find what goes on behind the snapshots that no run leads to.
+
+    The newest state that is known must not go because of a bad byte before it: a new segment takes
+    the frames behind the snapshot, whose chain CRCs prove that they are, or is empty.
+    """
+    for anchor in anchors:
+        position = anchor.position
+        if position is None or not anchor.is_start or position.log_id != log.log_id:
+            continue
+        if position.lsn in log.marks or any(_is_in(log, run, position) for run in runs):
+            continue  # It is part of a run, or contradicts one.
+        asked = [each.position.lsn for each in anchors if each.position is not None]
+        yield _graft(log, runs, position, asked, file_system)
+
+
+def _graft(
+    log: LogReport,
+    runs: Sequence[_Run],
+    position: Position,
+    asked: Sequence[int],
+    file_system: FileSystem,
+) -> _Run:
+    first_lsn = position.lsn + 1
+    path = join(log.directory, segment_name(first_lsn))
+    header = SegmentHeader(position.log_id, first_lsn, position.chain, salt=position.chain)
+    found = SegmentReport(
+        path=path,
+        first_lsn=first_lsn,
+        size_bytes=SEGMENT_HEADER_BYTES,
+        header=header,
+        next_lsn=first_lsn,
+        chain=position.chain,
+        used_bytes=SEGMENT_HEADER_BYTES,
+    )
+    why = f"a new segment goes on behind the snapshot at record {position.lsn}"
+    step = Step(path, why, 0, 0, header=encode_segment_header(header))
+    marks = log.marks
+    for segment in log.segments:
+        if segment.log_id != log.log_id or segment.first_lsn > position.lsn:
+            continue
+        rest = read_on(segment, position, asked, file_system=file_system)
+        if rest is not None:
+            found = rest.segment
+            assert found.header is not None
+            marks = log.marks | rest.marks
+            size_bytes = found.used_bytes - SEGMENT_HEADER_BYTES
+            head = encode_segment_header(found.header)
+            step = Step(path, why, rest.offset, size_bytes, header=head, source=segment.path)
+    for run in runs if found.is_ended else ():
+        for at, following in enumerate(run.segments):
+            if _follows(log, found, following):
+                return _Run([found, *run.segments[at:]], run.mends, marks, step)
+    return _Run([found], [], marks, step)
 
 
 def _find_start(
@@ -173,7 +250,7 @@ def _is_in(log: LogReport, run: _Run, position: Position) -> bool:
         return False
     if position.lsn == first.first_lsn - 1:
         return first.header is not None and first.header.chain == position.chain
-    mark = log.marks.get(position.lsn)
+    mark = run.marks.get(position.lsn)
     if mark is None or mark.chain != position.chain:
         return False
     return any(each.first_lsn == mark.segment for each in run.segments)
@@ -181,20 +258,22 @@ def _is_in(log: LogReport, run: _Run, position: Position) -> bool:
 
 def _steps(log: LogReport, run: _Run, anchors: Sequence[Anchor]) -> Iterator[Step]:
     first, last = run.segments[0], run.segments[-1]
-    later = [each for each in log.segments if each.first_lsn > last.first_lsn]
-    for segment in reversed(later):
+    gone = [each for each in log.segments if all(each is not kept for kept in run.segments)]
+    for segment in reversed([each for each in gone if each.first_lsn >= first.first_lsn]):
         yield Step(segment.path, _why(segment) or f"it does not follow record {run.last_lsn}")
     if last.fault is not None:
         yield Step(
             last.path, str(last.fault), last.used_bytes, last.content_bytes - last.used_bytes
         )
+    if run.graft is not None:
+        yield run.graft
     for segment in run.mends:
         assert segment.header is not None
         end = encode_end(segment.next_lsn, segment.chain, segment.header.salt)
         cut_bytes = segment.content_bytes - segment.used_bytes
         why = f"its end frame is written again: {_why(segment)}"
         yield Step(segment.path, why, segment.used_bytes, cut_bytes, end)
-    for segment in log.segments:
+    for segment in gone:
         if segment.first_lsn < first.first_lsn:
             why = _why(segment) or f"nothing follows it up to record {first.first_lsn}"
             yield Step(segment.path, why)
@@ -261,6 +340,19 @@ def _cut(file_system: FileSystem, step: Step, offset: int, aside: str) -> None:
         file_system.fsync(fd)
     finally:
         file_system.close(fd)
+
+
+def _make_segment(file_system: FileSystem, step: Step, offset: int) -> None:
+    directory, _, name = step.path.rpartition("/")
+    fd = file_system.open(step.source) if step.source else None
+    try:
+        chunks = (
+            _read_from(file_system, fd, offset, offset + step.size_bytes) if fd is not None else ()
+        )
+        replace_file(file_system, directory, name, "rescued.tmp", chain([step.header], chunks))
+    finally:
+        if fd is not None:
+            file_system.close(fd)
 
 
 def _free_name(file_system: FileSystem, aside: str, name: str) -> str:

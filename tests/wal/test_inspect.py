@@ -21,7 +21,9 @@ from tests.wal.test_damage import (
     segment_paths,
 )
 from wal import Log, NewerVersion, NotALog, Record, WalError
-from wal.inspect import LogReport, SegmentReport, inspect_log, salvage
+from wal.inspect import inspect_log
+from wal.report import LogReport, SegmentReport
+from wal.salvage import salvage
 
 NEWER = "the version is newer"
 

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.wal.builders import DIRECTORY, LOSSES, Disk, append_frames, payload, payloads
+from tests.wal.builders import (
+    DIRECTORY,
+    LOSSES,
+    Disk,
+    append_frames,
+    fake_disk,
+    payload,
+    payloads,
+    written_log,
+)
 from tests.wal.fake_fs import FakeFileSystem, SimulatedCrash
 from tests.wal.test_damage import (
     CORRUPTIONS,
@@ -24,8 +33,9 @@ from tests.wal.test_damage import (
     without,
 )
 from wal import Position, check_snapshot, find_snapshots, open_snapshot, write_snapshot
-from wal.inspect import LogReport, inspect_log
+from wal.inspect import inspect_log
 from wal.repair import Anchor, NoStart, Plan, execute_plan, make_plan
+from wal.report import LogReport
 
 ASIDE = "/data/repaired"
 SNAPSHOTS = "/data/snapshots"
@@ -46,7 +56,7 @@ def inspected(file_system: FakeFileSystem, anchors: list[Anchor]) -> LogReport:
 
 def plan_of(file_system: FakeFileSystem) -> Plan:
     anchors = anchors_of(file_system)
-    return make_plan(inspected(file_system, anchors), anchors)
+    return make_plan(inspected(file_system, anchors), anchors, file_system=file_system)
 
 
 def repair(file_system: FakeFileSystem) -> Plan:
@@ -246,13 +256,49 @@ def test_of_damage_on_both_sides_of_a_snapshot_the_middle_is_kept() -> None:
     assert plan.lost_history == range(1, plan.first_lsn)
 
 
-def test_snapshots_beyond_the_end_go_aside() -> None:
+def test_a_snapshot_beyond_the_end_is_gone_on_from() -> None:
     image, written = make_image(frames=14)
-    image = with_snapshots(image, 27)
-    del image[DURABLE]
+    image = with_snapshots(image, 3, 28)
     plan = repaired(without(image, -1), written)
-    assert plan.lost == range(plan.last_lsn + 1, 28)
-    assert [step.path for step in plan.steps] == [f"{SNAPSHOTS}/{27:020}.snapshot"]
+    assert plan.start is not None
+    assert (plan.start.lsn, plan.first_lsn, plan.last_lsn) == (28, 29, 28)
+    assert plan.lost == range(29, 29)
+    assert plan.lost_history == range(1, 29)
+
+
+def test_a_slot_beyond_the_end_goes_aside() -> None:
+    image, _ = make_image(frames=14)
+    disk, file_system = disk_of(image)
+    position = disk.position_of(28)
+    del image[DURABLE]
+    _, file_system = disk_of(without(image, -1))
+    file_system.put("/data/readers/sql.slot", b"")
+    anchors = [Anchor("/data/readers/sql.slot", position, is_start=False)]
+    plan = make_plan(inspected(file_system, anchors), anchors, file_system=file_system)
+    assert plan.lost == range(plan.last_lsn + 1, 29)
+    assert [step.path for step in plan.steps] == ["/data/readers/sql.slot"]
+
+
+@pytest.mark.parametrize("with_later_damage", [False, True])
+def test_frames_behind_a_snapshot_are_kept_though_their_segment_is_damaged_before_it(
+    with_later_damage: bool,
+) -> None:
+    disk, file_system = fake_disk(segment_bytes=2000)
+    written = written_log(disk, frames=30)
+    image = with_snapshots(image_of(file_system), 4, 6)
+    first, *_ = segment_paths(image)
+    starts = frame_starts(image, first)
+    assert len(starts) > 8
+    image = flipped(image, first, starts[1] + 40)  # Records 3 and 4 are gone.
+    if with_later_damage:
+        image = flipped(image, first, starts[6] + 40)
+    plan = repaired(image, written)
+    assert plan.start is not None
+    assert (plan.start.lsn, plan.first_lsn) == (6, 5)
+    assert [step.path for step in plan.steps if "snapshot" in step.path] == []
+    assert plan.last_lsn == (12 if with_later_damage else 60)
+    assert plan.lost == range(plan.last_lsn + 1, 61)
+    assert plan.lost_history == range(1, 5)
 
 
 def test_a_snapshot_of_another_history_is_no_start() -> None:
@@ -289,7 +335,7 @@ def test_what_cannot_be_read_or_is_wrong_in_itself_goes_aside() -> None:
     ):
         file_system.put(f"{SNAPSHOTS}/{name}", name.encode())
         anchors.append(Anchor(f"{SNAPSHOTS}/{name}", position, False, fault))
-    plan = make_plan(inspected(file_system, anchors), anchors)
+    plan = make_plan(inspected(file_system, anchors), anchors, file_system=file_system)
     assert [(step.path.rpartition("/")[2], step.why) for step in plan.steps] == [
         ("unreadable", "it cannot be read"),
         ("wrong", "it holds another state"),
@@ -317,6 +363,14 @@ STOPPED: list[tuple[str, Callable[[Image], Image], tuple[int, ...]]] = [
     ("durable", lambda image: with_durable(image, 1000), ()),
     ("foreign", with_foreign_segment, ()),
     ("missing", lambda image: without(image, 1), (27,)),
+    ("beyond", lambda image: without(image, -1), (3, 28)),
+    (
+        "graft",
+        lambda image: flipped(
+            image, segment_paths(image)[1], frame_starts(image, segment_paths(image)[1])[0] + 40
+        ),
+        (1, 6),
+    ),
 ]
 
 
