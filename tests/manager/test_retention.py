@@ -172,6 +172,27 @@ def test_an_unusable_snapshot_counts_for_nothing(tmp_path: Path, how: str) -> No
     assert lsns[-1] not in find_snapshots(tmp_path / "snapshots")
 
 
+def test_nothing_is_removed_because_of_a_snapshot_that_is_rotten_inside(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path, segment_bytes=4096)
+    for _ in range(5):
+        for _ in range(8):
+            writer.turn()
+        writer.take_snapshot()
+        writer.sleep_us(DAY_US)
+    lsns = find_snapshots(tmp_path / "snapshots")
+    writer.sleep_us(2 * DAY_US)
+    path = tmp_path / "snapshots" / f"{lsns[-2]:020d}.snapshot"
+    data = bytearray(path.read_bytes())
+    data[-60] ^= 1
+    path.write_bytes(data)
+    retention = Retention(tmp_path, Limits(retain_us=0, spacing_bytes_min=1))
+    assert writer.tidy(retention).records_before_lsn == lsns[-3] + 1
+    # The newest may rot as well.
+    path = tmp_path / "snapshots" / f"{lsns[-1]:020d}.snapshot"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert writer.reopen().snapshot_lsn == lsns[-3]
+
+
 def test_a_slot_keeps_the_log_and_one_that_lies_elsewhere_refuses_the_start(
     tmp_path: Path,
 ) -> None:

@@ -16,8 +16,9 @@ The fault model
   outlive it. A network may be cut between the manager and a worker, in one direction or in both.
 * The manager may be killed (what it wrote stays in the page cache), lose power (unsynced
   writes are lost, kept, torn, or some of each), or die so within any call of its file
-  system; it may stand still for seconds, find its disk full, or have a sync fail. Its
-  wall clock may be set when it starts.
+  system, those of its snapshotter and of the removal of old records included; it may stand
+  still for seconds, find its disk full, or have a sync fail. Its wall clock may be set when
+  it starts.
 * An agent may be killed, and its socket gives the host what it sent before. A task host
   may be killed between any two of its actions; its tasks run on without it. Both may be
   killed and stay away for longer than the manager waits. A host's journal survives that. A
@@ -28,7 +29,7 @@ The fault model
   once more after that.
 
 Not modelled: disks that rot, fsync that lies, clones of a worker, other users of a
-machine, pull mode. A file of the manager other than its log does not exist.
+machine, pull mode. The manager has no files but its log and snapshots.
 
 Every choice comes from a plan and its seed (`plan.py`): one seed is one run, to the
 byte. Read `cluster.py` next; what must hold is in `checks.py`.

@@ -8,7 +8,7 @@ import grpc
 
 from tests.simulation.checks import Witness
 from tests.simulation.network import Answer, Network
-from tests.simulation.plan import CancelPlan, JobPlan
+from tests.simulation.plan import USERS, CancelPlan, JobPlan
 from tests.simulation.world import World, check
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -35,7 +35,7 @@ class Client:
         self._witness = witness
         self._request_id = world.random.randbytes(16)
         # Only some say what they want under another name each: the others share a class.
-        user = f"user{number % 2}"
+        user = USERS[number % 2]
         array = [types_pb2.IndexRange(start=0, stop=job.tasks, step=1)] if job.tasks else []
         self._request = manager_pb2.SubmitJobRequest(
             request_id=self._request_id,

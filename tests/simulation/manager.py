@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 
@@ -22,25 +23,27 @@ import wal
 from tests.simulation.checks import Witness
 from tests.simulation.lines import Line
 from tests.simulation.network import Answer, Network, Reply
-from tests.simulation.world import World
+from tests.simulation.world import World, check
 from tests.wal.fake_fs import Call, FakeFileSystem, Moment, SimulatedCrash
 from titan import events as ev
 from titan.errors import TitanError
 from titan.manager import clock, translate
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat
+from titan.manager.recovery import recover
+from titan.manager.retention import Limits, Retention
 from titan.manager.shell import TICK_SECONDS
 from titan.rpc.status import status_of
 from titan.rpc.v1 import manager_pb2, worker_pb2
-from titan.state.cluster import ClusterState
-from titan.state.replay import replay
+from titan.snapshots import take_snapshot
 
 NODE: Final = "manager"
-DIRECTORY: Final = "/data/wal"
+DIRECTORY: Final = Path("/data")
 # Small, so that a run goes through several segments.
 SEGMENT_BYTES: Final = 1 << 14
 UP_US: Final = 500_000_000_000
 TICK_US: Final = int(TICK_SECONDS * 1e6)
+LIMITS: Final = Limits(retain_us=2_000_000, spacing_bytes_min=4096)
 SETTINGS: Final = Settings(heartbeat_timeout_us=10_000_000, heartbeat_interval_us=1_000_000)
 
 
@@ -144,17 +147,20 @@ class ManagerProcess:
         self.machine = machine
         self.world, self.network, self.witness = machine.world, machine.network, machine.witness
         self.is_alive = True
-        self.log = wal.Log.open(
+        machine.disk.make_directory(str(DIRECTORY))
+        found = recover(
             DIRECTORY,
             file_system=machine.disk,
             segment_bytes=SEGMENT_BYTES,
             random_bytes=self.world.random.randbytes,
             on_warning=self._warn,
         )
-        records = list(self.log.records())
-        state = ClusterState()
-        replay(records, state)
-        self.witness.recovered(state, [record.payload for record in records])
+        check(not found.unusable, "a snapshot under its name can be used")
+        if found.snapshot_lsn:
+            self.world.count("started from a snapshot")
+        self.log, state = found.log, found.state
+        self.witness.recovered(state, found.records)
+        self.retention = Retention(DIRECTORY, LIMITS, file_system=machine.disk)
         self.kernel = Kernel(state, SETTINGS)
         self._clock = clock.Clock(not_before_us=state.time_us)
         self._turn_clock = clock.TurnClock()
@@ -282,11 +288,7 @@ class ManagerProcess:
         try:
             done = self.log.flush()
         except SimulatedCrash:
-            self.world.count("died in a call of the file system")
-            if self.world.chance(50):
-                self.machine.kill()
-            else:
-                self.machine.lose_power()
+            self._die_in_call()
             return
         except wal.LogFailed:
             self.world.count("sync failed")
@@ -298,6 +300,34 @@ class ManagerProcess:
             self.world.count("disk full")
             self._flush_is_planned = True
             self.world.after(100_000, self._flush)
+
+    def _die_in_call(self) -> None:
+        self.world.count("died in a call of the file system")
+        if self.world.chance(50):
+            self.machine.kill()
+        else:
+            self.machine.lose_power()
+
+    def _keep_house(self) -> None:
+        """The snapshotter, another process, and what is removed when it is done."""
+        disk = self.machine.disk
+        try:
+            taken = take_snapshot(DIRECTORY, _unusable, left_free_bytes=0, file_system=disk)
+            if taken is not None:
+                self.world.count("snapshot taken")
+            plan = self.retention.tidy(
+                now_us=self._clock.now_us(),
+                end_lsn=self.log.durable_lsn,
+                last_segment_bytes=self.log.last_segment_bytes,
+            )
+        except SimulatedCrash:
+            self._die_in_call()
+        except (TitanError, wal.WalError, OSError) as error:
+            self.world.note(f"no snapshot: {error}")
+            self.world.count("snapshot failed")
+        else:
+            if plan.records_before_lsn:
+                self.world.count("old records removed")
 
     def _advance(self, lsn: int) -> None:
         self._durable_lsn = max(self._durable_lsn, lsn)
@@ -314,6 +344,8 @@ class ManagerProcess:
         self.kernel.room = self.log.room
         self.kernel.tick(self._clock.now_us(), self._turn_clock.turned_us())
         self._plan_turn()
+        if self.world.chance(2):
+            self._keep_house()
 
     def _time(self) -> Any:
         """Within it the real clocks of the manager read the virtual one."""
@@ -374,6 +406,10 @@ class ManagerProcess:
     def _note_heard(self, session: bytes) -> None:
         number = self.kernel.sessions[session].worker
         self.witness.heard(self.kernel.state.get_worker(number).name)
+
+
+def _unusable(error: TitanError) -> None:
+    check(False, f"a snapshot under its name can be used: {error}")
 
 
 _HANDLERS: Final[dict[str, Callable[[ManagerProcess, Any], Any]]] = {

@@ -14,6 +14,7 @@ from random import Random
 from hypothesis import strategies as st
 
 FAULTS_END_MS = 45_000
+USERS = ("user0", "user1")
 
 
 class Fault(Enum):

@@ -17,7 +17,6 @@ from titan.model import (
     WorkerState,
 )
 from titan.state import ClusterState, IllegalEvent, InvariantViolated, check_invariants, digest
-from titan.state.cluster import REQUESTS_KEPT_US
 from titan.state.invariants import check_capacity
 from titan.state.job_class import JobClass
 
@@ -583,33 +582,6 @@ def test_worker_states_follow_the_table() -> None:
             else:
                 with pytest.raises(IllegalEvent, match=before.name):
                     story.apply(event(1))
-
-
-def test_request_ids_are_forgotten_a_day_of_log_time_later() -> None:
-    story = Story()
-    story.job()
-
-    def accept(number: int, time_us: int) -> None:
-        event = ev.RequestAccepted("ada", bytes([number]) * 16, b"c", 1, 1)
-        story.apply(event, time_us=time_us)
-
-    begin = story.state.time_us
-    accept(1, begin)
-    accept(2, begin + REQUESTS_KEPT_US - 1)
-    assert [key[1][0] for key in story.state.requests] == [1, 2]
-    accept(3, begin + REQUESTS_KEPT_US)
-    assert [key[1][0] for key in story.state.requests] == [2, 3]
-
-
-def test_of_too_many_request_ids_the_oldest_are_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("titan.state.cluster.REQUESTS_KEPT", 2)
-    story = Story()
-    story.job()
-    for number in range(4):
-        story.apply(ev.RequestAccepted("ada", bytes([number]) * 16, b"c", 1, 1))
-    assert [key[1][0] for key in story.state.requests] == [2, 3]
 
 
 def test_the_digest_tells_states_apart_that_differ_in_one_event() -> None:

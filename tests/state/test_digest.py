@@ -9,6 +9,7 @@ from tests.state.builders import T0, Story
 from titan import events as ev
 from titan.model import IndexRange, Resources, State, WorkerState
 from titan.state import ClusterState, digest
+from titan.state.request_table import Request
 
 
 def story() -> Story:
@@ -109,7 +110,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
     ("who has not started", lambda state: here(state).unstarted.clear()),
     ("a class's jobs", lambda state: job_class(state).pending_jobs.clear()),
     ("a live job", lambda state: state.jobs.end(state.get_job(2))),
-    ("a request", lambda state: state.requests.clear()),
+    ("a request", lambda state: state.requests.add("ada", b"s" * 16, Request(b"", 1, 1, T0))),
     ("an environment", lambda state: state.environments.clear()),
     ("a job", lambda state: state.jobs.forget(3)),
     ("the order of the ends", lambda state: state.jobs.load(

@@ -44,12 +44,12 @@ class Recovered(NamedTuple):
 
 
 def recover(
-    directory: Path,
-    *,
-    segment_bytes: int = wal.SEGMENT_BYTES,
-    file_system: FileSystem = OS_FILE_SYSTEM,
+    directory: Path, *, file_system: FileSystem = OS_FILE_SYSTEM, **log_options: Any
 ) -> Recovered:
-    """Takes the directory's lock and the log up. Raises StartRefused, wal.WalError, OSError."""
+    """Takes the directory's lock and the log up; `log_options` are those of `wal.Log.open`.
+
+    Raises StartRefused, wal.WalError, OSError.
+    """
     lock = _take_lock(directory, file_system)
     unusable: list[int] = []
 
@@ -76,8 +76,8 @@ def recover(
             lock=lock,
             after=loaded.position if loaded else None,
             known=[slot.position for slot in slots],
-            segment_bytes=segment_bytes,
             file_system=file_system,
+            **log_options,
         )
         state = loaded.state if loaded else ClusterState()
         counter = _Counter()

@@ -25,6 +25,7 @@ from titan.state.snapshot import SnapshotError, read_head
 from wal import (
     FileSystem,
     Slot,
+    check_snapshot,
     find_snapshots,
     list_segments,
     open_snapshot,
@@ -83,6 +84,8 @@ class Retention:
         self._limits = limits
         # The times of the snapshots that were looked at; None: it cannot be used.
         self._times: dict[int, int | None] = {}
+        # Those that were read to their ends.
+        self._whole: set[int] = set()
 
     def note_unusable(self, lsn: int) -> None:
         """That snapshot could not be taken up: it counts for nothing."""
@@ -98,18 +101,46 @@ class Retention:
         segments = list_segments(self._log_directory, file_system=self._file_system)
         sizes = [each.size_bytes for each in segments[:-1]] + [last_segment_bytes]
         measure = _Measure([each.first_lsn for each in segments] + [end_lsn + 1], sizes)
-        usable = [
-            Kept(lsn, time_us, measure.offset(lsn))
-            for lsn in lsns
-            if (time_us := self._time_of(lsn)) is not None
-        ]
         slots = read_slots(
             self._readers,
             on_warning=lambda text: _log.warning("%s", text),
             file_system=self._file_system,
         )
-        end_bytes = measure.offset(end_lsn + 1)
-        plan = make_plan(usable, slots, measure.offset, end_bytes, now_us, self._limits)
+        while True:
+            usable = [
+                Kept(lsn, time_us, measure.offset(lsn))
+                for lsn in lsns
+                if (time_us := self._time_of(lsn)) is not None
+            ]
+            plan = make_plan(
+                usable, slots, measure.offset, measure.offset(end_lsn + 1), now_us, self._limits
+            )
+            if self._is_safe(plan, usable):
+                break
+        # Unusable ones go when two that can be used are newer: until then they may tell something.
+        dead = [lsn for lsn in lsns if self._times[lsn] is None and lsn < _second_newest(usable)]
+        self._remove(plan, dead)
+        return plan
+
+    def _is_safe(self, plan: Plan, usable: Sequence[Kept]) -> bool:
+        """Whether the snapshots that a start could need after it are whole, read to their ends.
+
+        One that is not counts for nothing from now on, and there has to be another plan.
+        """
+        if not plan.records_before_lsn:
+            return True
+        left = [each.lsn for each in usable if each.lsn not in plan.snapshots]
+        for lsn in {left[0], *left[-2:]} - self._whole:
+            try:
+                check_snapshot(self._snapshots, lsn, file_system=self._file_system)
+            except (wal.WalError, OSError) as error:
+                _log.warning("the snapshot at LSN %d cannot be used: %s", lsn, error)
+                self._times[lsn] = None
+                return False
+            self._whole.add(lsn)
+        return True
+
+    def _remove(self, plan: Plan, dead: Sequence[int]) -> None:
         for slot in plan.slots:
             _log.warning(
                 "a reader is too far behind and is dropped; it has to begin anew reader=%s lsn=%d "
@@ -124,18 +155,16 @@ class Retention:
             removed = remove_segments_before(
                 self._log_directory, plan.records_before_lsn, file_system=self._file_system
             )
-        # Unusable ones go when two that can be used are newer: until then they may tell something.
-        dead = [lsn for lsn in lsns if self._times[lsn] is None and lsn < _second_newest(usable)]
         for lsn in (*plan.snapshots, *dead):
             remove_snapshot(self._snapshots, lsn, file_system=self._file_system)
             self._times.pop(lsn, None)
+            self._whole.discard(lsn)
         if removed or plan.snapshots or dead:
             _log.info(
                 "tidied up segments_removed=%d snapshots_removed=%d first_lsn=%d",
                 removed, len(plan.snapshots) + len(dead),
                 list_segments(self._log_directory, file_system=self._file_system)[0].first_lsn,
             )  # fmt: skip
-        return plan
 
     def newest(self) -> tuple[int, int]:
         """The LSN and the bytes of the newest snapshot that can be used; zeros without one."""

@@ -7,9 +7,8 @@ IllegalEvent, which names the event: it is our bug or a damaged log, never input
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from sortedcontainers import SortedDict
 
@@ -29,11 +28,8 @@ from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.job_table import JobTable
 from titan.state.packed_job import pack_job, unpack_job
+from titan.state.request_table import Request, RequestTable
 from titan.state.worker import Worker
-
-# How long and how many request ids are remembered.
-REQUESTS_KEPT_US: Final = 24 * 3600 * 1_000_000
-REQUESTS_KEPT: Final = 1_000_000
 
 # What `TaskAssigned.rule` says: 1 moves the round-robin pointer, 0 does not.
 RULE_ROUND_ROBIN: Final = 1
@@ -45,15 +41,6 @@ class IllegalEvent(Exception):
     def __init__(self, event: object, why: str) -> None:
         super().__init__(f"{event}: {why}")
         self.event = event
-
-
-class Request(NamedTuple):
-    """What a request id stands for."""
-
-    content: bytes
-    first_job_id: int
-    jobs: int
-    time_us: int
 
 
 class ClusterState:
@@ -80,7 +67,7 @@ class ClusterState:
         self.environments: dict[bytes, ev.EnvironmentStored] = {}
         # How many remembered jobs refer to each.
         self.environment_jobs: dict[bytes, int] = {}
-        self.requests: OrderedDict[tuple[str, bytes], Request] = OrderedDict()
+        self.requests = RequestTable()
         self.last_job_of: dict[str, int] = {}
         # Tasks by state over the remembered jobs, and jobs by state, in the order of the states.
         self.task_counts = [0] * 6
@@ -165,15 +152,9 @@ class ClusterState:
         self.job_counts[0] += 1
 
     def _request_accepted(self, event: ev.RequestAccepted) -> None:
-        requests = self.requests
-        requests[event.user, event.request_id] = Request(
-            event.content, event.first_job_id, event.jobs, self.time_us
-        )
-        while requests:
-            oldest = next(iter(requests.values()))
-            if len(requests) <= REQUESTS_KEPT and oldest.time_us > self.time_us - REQUESTS_KEPT_US:
-                break
-            requests.popitem(last=False)
+        user, request_id, content, first_job_id, jobs = event
+        answered = Request(content, first_job_id, jobs, self.time_us)
+        self.requests.add(user, request_id, answered)
 
     def _cancel_requested(self, event: ev.CancelRequested) -> None:
         job = self._live_job(event)

@@ -50,7 +50,7 @@ def _parts(state: ClusterState) -> Any:
             each.class_id, each.user, each.priority, each.demand, each.run_us, each.samples,
             each.jobs, list(each.pending_jobs),
         )  # fmt: skip
-    yield from ((key, request) for key, request in state.requests.items())
+    yield from state.requests.entries()
     yield sorted(state.environment_jobs.items())
     yield from sorted(tuple(each) for each in state.environments.values())
 

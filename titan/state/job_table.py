@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from sortedcontainers import SortedDict, SortedList
 
@@ -24,7 +25,8 @@ class JobTable(Mapping[int, Job]):
     def __init__(self, pack: Callable[[Job], bytes], unpack: Callable[[bytes], Job]) -> None:
         self._pack = pack
         self._unpack = unpack
-        self._ids: SortedList[int] = SortedList()
+        # All ids, in order; made when somebody first asks for the order.
+        self._sorted: SortedList[int] | None = SortedList()
         # Those that have not ended, by id.
         self.live: SortedDict[int, Job] = SortedDict()
         # Those that ended, in the order in which they did.
@@ -34,10 +36,10 @@ class JobTable(Mapping[int, Job]):
         self.ended_tasks = 0
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.live) + len(self._ended)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._ids)
+        return iter(self._ids())
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self.live or job_id in self._ended
@@ -57,7 +59,7 @@ class JobTable(Mapping[int, Job]):
         reverse: bool = False,
     ) -> Iterator[int]:
         """The ids between two, in their order."""
-        found: Iterator[int] = self._ids.irange(minimum, maximum, inclusive, reverse)
+        found: Iterator[int] = self._ids().irange(minimum, maximum, inclusive, reverse)
         return found
 
     @property
@@ -77,7 +79,8 @@ class JobTable(Mapping[int, Job]):
     def add(self, job: Job) -> None:
         """A new one."""
         self.live[job.job_id] = job
-        self._ids.add(job.job_id)
+        if self._sorted is not None:
+            self._sorted.add(job.job_id)
 
     def end(self, job: Job) -> None:
         """It ended and will not change any more, but for what the same event still does."""
@@ -88,7 +91,8 @@ class JobTable(Mapping[int, Job]):
     def forget(self, job_id: int) -> Job:
         """Removes one that ended. Raises KeyError."""
         job = self._ended.pop(job_id)
-        self._ids.remove(job_id)
+        if self._sorted is not None:
+            self._sorted.remove(job_id)
         if isinstance(job, bytes):
             self._packed -= 1
             job = self._unpack(job)
@@ -112,11 +116,16 @@ class JobTable(Mapping[int, Job]):
         self._packed += todo
         return todo
 
-    def load(self, live: dict[int, Job], ended: dict[int, bytes], ended_tasks: int) -> None:
-        """Fills an empty table: `ended` is in the order of the ends."""
+    def load(self, live: dict[int, Job], ended: dict[int, Any], ended_tasks: int) -> None:
+        """Fills an empty table: `ended`, as bytes in the order of the ends, is the table's now."""
         self.live = SortedDict(live)
-        self._ended = {**ended}
+        self._ended = ended
         self._packed = len(self._ended)
         self.ended_tasks = ended_tasks
-        self._ids = SortedList(self.live)
-        self._ids.update(self._ended)
+        self._sorted = None
+
+    def _ids(self) -> SortedList[int]:
+        if self._sorted is None:
+            self._sorted = SortedList(self.live)
+            self._sorted.update(self._ended)
+        return self._sorted

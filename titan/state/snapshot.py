@@ -10,7 +10,7 @@ Each block is a msgpack array that begins with its kind; a kind may take several
     piece         a part of the next packed job that is too large for a block; it stands
                   as b"" in its place
     workers       (what it registered, state, what it holds), by number
-    requests      (user, request id, content, first job, jobs, time), oldest first
+    requests      keys, and values beside them, as RequestTable packs them; oldest first
     end           once, last: how many live jobs, ended jobs and workers there were
 
 A state that is taken up from a snapshot goes on exactly as the one that it was made of:
@@ -20,6 +20,7 @@ also where an order counts that only the past could tell (invariant 5).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -27,7 +28,7 @@ from sortedcontainers import SortedDict
 
 from titan import events as ev
 from titan.model import Resources, WorkerState
-from titan.state.cluster import ClusterState, Request
+from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.packed_job import pack_job, unpack_job
@@ -88,9 +89,7 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
         map(_pack_worker, state.workers.values()),
         size=lambda each: 32 * len(each[-2]),
     )
-    yield from _blocks(
-        "requests", ((*key, *request) for key, request in state.requests.items()), size=len
-    )
+    yield from _request_blocks(state)
     yield _pack("end", (len(state.live_jobs), state.jobs.ended_count, len(state.workers)))
 
 
@@ -213,8 +212,7 @@ class _Loader:
             self._state.worker_numbers[worker.worker_id] = worker.number
 
     def _requests(self, content: tuple[Any, ...]) -> None:
-        for user, request_id, *request in content:
-            self._state.requests[user, request_id] = Request._make(request)
+        self._state.requests.load(zip(*content, strict=True))
 
     def _end(self, content: tuple[Any, ...]) -> None:
         self._counts = content
@@ -281,6 +279,12 @@ def _job_blocks(kind: str, jobs: Iterable[tuple[int, bytes]]) -> Iterator[bytes]
             ids, packed, size_bytes = [], [], 0
     if ids:
         yield _pack(kind, (ids, packed))
+
+
+def _request_blocks(state: ClusterState) -> Iterator[bytes]:
+    entries = iter(state.requests.entries())
+    while some := list(islice(entries, _BLOCK_ITEMS)):
+        yield _pack("requests", tuple(zip(*some, strict=True)))
 
 
 def _pack_worker(worker: Worker) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ def write_history(directory: Path, events: int) -> int:
     """Writes at least so many events into a new log and returns how many. Raises wal.WalError."""
     count = 0
     with wal.Log.open(directory) as log:
-        for record in _History().records():
+        for record in History().records():
             lsn = log.append(ev.encode_record(*record))
             count += len(record[1])
             if lsn % RECORDS_PER_FLUSH == 0:
@@ -42,10 +42,15 @@ def write_history(directory: Path, events: int) -> int:
     raise AssertionError("a history has no end")
 
 
-class _History:
-    """One manager's life, turn by turn."""
+class History:
+    """One manager's life, turn by turn.
 
-    def __init__(self) -> None:
+    `turn_us` passes in a turn, in which some 150 tasks end; without `arrays` each is a job.
+    """
+
+    def __init__(self, *, turn_us: int = TURN_US, arrays: bool = True) -> None:
+        self._turn_us = turn_us
+        self._arrays = arrays
         self._random = random.Random(SEED)
         self._state = ClusterState()
         self._kernel = Kernel(self._state, Settings())
@@ -53,6 +58,11 @@ class _History:
         self._sessions = [b"session %d" % number for number in range(WORKERS)]
         self._report_seqs = [0] * WORKERS
         self._environment = (b"environment 0001", _VARIABLES, ())
+
+    @property
+    def state(self) -> ClusterState:
+        """The state after the last record."""
+        return self._state
 
     def records(self) -> Iterator[tuple[int, list[ev.Event]]]:
         """Record after record, for ever."""
@@ -64,7 +74,7 @@ class _History:
         turn = 0
         while True:
             turn += 1
-            self._now_us += TURN_US
+            self._now_us += self._turn_us
             # A few milliseconds of a busy cluster: somebody submits, some workers report.
             if self._state.task_counts[0] < WORKERS * CPUS:
                 self._submit(turn)
@@ -108,7 +118,7 @@ class _History:
     def _submit(self, turn: int) -> None:
         for _ in range(self._random.randrange(1, 40)):
             self._submit_job(turn, ())
-        if turn % 4 == 0:
+        if self._arrays and turn % 4 == 0:
             size = self._random.randrange(10, 2_000)
             self._submit_job(turn, (IndexRange(0, size),))
 

@@ -143,7 +143,7 @@ class Histories(RuleBasedStateMachine):
     def submits_with_a_request_id(self, wanted: NewJob, request: int, content: bytes) -> None:
         request_id = request.to_bytes(16, "big")
         command = submit(wanted, request_id=request_id, content=content)
-        known = self.rig.state.requests.get(("ada", request_id))
+        known = self.rig.state.requests.get("ada", request_id)
         lsn = self.rig.state.lsn
         try:
             answer = self.rig.do(command)

@@ -21,7 +21,7 @@ from titan.manager.kernel import submit as limits
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Variables
 from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Resources
 from titan.state import digest
-from titan.state.cluster import REQUESTS_KEPT_US
+from titan.state.request_table import KEPT_US, SLACK_US
 
 JOB = new_job()
 
@@ -212,7 +212,7 @@ def test_without_a_request_id_each_submit_is_a_new_one() -> None:
 def test_a_request_id_is_forgotten_a_day_later() -> None:
     rig = Rig()
     rig.submit(JOB, request_id=ID, content=b"1")
-    rig.now_us += REQUESTS_KEPT_US - 1
+    rig.now_us += KEPT_US + SLACK_US
     assert rig.submit(JOB, request_id=ID, content=b"1") == [1]
     rig.now_us += 1
     rig.submit(JOB, request_id=b"o" * 16, content=b"2")

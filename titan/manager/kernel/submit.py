@@ -77,7 +77,7 @@ def _find_earlier(desk: Desk, command: SubmitJobs) -> Submitted | None:
         return None
     if len(command.request_id) != REQUEST_ID_BYTES:
         raise InvalidJob(f"a request id has {REQUEST_ID_BYTES} bytes")
-    known = desk.state.requests.get((command.user, command.request_id))
+    known = desk.state.requests.get(command.user, command.request_id)
     if known is None:
         return None
     if known.content != command.content:
