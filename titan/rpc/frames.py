@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 
 def encode(frame: Question | Answer) -> bytes:
     """The bytes on the socket."""
-    body = msgpack.packb(tuple(frame), use_bin_type=True)
+    body: bytes = msgpack.packb(tuple(frame), use_bin_type=True)
     return HEADER.pack(len(body)) + body
 
 
