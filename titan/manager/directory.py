@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from titan import paths
@@ -9,6 +10,9 @@ from titan.errors import TitanError
 
 FORMAT = 1
 ROLE = "manager"
+# What is there when a first start ended before it had said whose directory it is. Nothing of a
+# log can be acknowledged by then.
+_LEFT_BY_A_FIRST_START = re.compile(r"lock|wal|\.titan\.json\.[0-9]+")
 
 
 class DirectoryRefused(TitanError):
@@ -25,7 +29,7 @@ def prepare(directory: Path) -> None:
         raise DirectoryRefused(f"the data directory {directory} cannot be used: {error}") from error
     if description is not None:
         _check(directory, description)
-    elif [name for name in entries if name != "lock"]:
+    elif not all(_LEFT_BY_A_FIRST_START.fullmatch(name) for name in entries):
         raise DirectoryRefused(
             f"{directory} is not empty and is no data directory of Titan (it has no titan.json); "
             "name another with --data-dir"
