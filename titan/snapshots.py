@@ -19,8 +19,10 @@ from titan.state.snapshot import SnapshotError, decode_state, encode_state
 from wal import FileSystem, find_snapshots, open_snapshot, write_snapshot
 from wal.filesystem import OS_FILE_SYSTEM
 
-# What has to stay free beside a new snapshot: the log takes up to two segments at a time.
-LEFT_FREE_BYTES: Final = 256 << 20
+# What has to stay free beside a new snapshot: the log takes up to two segments at a time, and
+# goes on while the snapshot is written.
+LEFT_FREE_SEGMENTS: Final = 4
+LEFT_FREE_BYTES: Final = LEFT_FREE_SEGMENTS * wal.SEGMENT_BYTES
 
 
 class SnapshotUnusable(TitanError):

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from wal.directory import StrPath, join
-from wal.errors import Damaged
+from wal.errors import Damaged, LogFailed
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all, replace_file
 from wal.layout import POSITION_HEADER_BYTES, decode_position_header, encode_position_header
 from wal.record import Position
@@ -82,12 +82,17 @@ def write_snapshot(
 
 
 def sync_snapshots(directory: StrPath, *, file_system: FileSystem = OS_FILE_SYSTEM) -> None:
-    """Make sure that the snapshots found here survive a power loss. Raises OSError.
+    """Make sure that the snapshots found here survive a power loss.
 
     To be called before segments are removed because of a snapshot that another process made and
     did not report as done: it may have ended between the renaming and the sync of the directory.
+    Raises LogFailed: to try again would prove nothing.
     """
-    file_system.fsync_directory(os.fspath(directory))
+    path = os.fspath(directory)
+    try:
+        file_system.fsync_directory(path)
+    except OSError as error:
+        raise LogFailed(path, "fsync", str(error)) from error
 
 
 def open_snapshot(
@@ -114,10 +119,10 @@ def remove_snapshot(
     directory: StrPath, lsn: int, *, file_system: FileSystem = OS_FILE_SYSTEM
 ) -> None:
     """Remove a snapshot, after a sync of the directory, so that one which takes its place cannot be
-    lost with it. It may come back after a power loss. Raises OSError."""
-    path = os.fspath(directory)
-    file_system.fsync_directory(path)
-    file_system.unlink(join(path, _snapshot_name(lsn)))
+    lost with it. It may come back after a power loss. Raises LogFailed (the sync failed), OSError.
+    """
+    sync_snapshots(directory, file_system=file_system)
+    file_system.unlink(join(os.fspath(directory), _snapshot_name(lsn)))
 
 
 class Snapshot:

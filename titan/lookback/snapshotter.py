@@ -1,4 +1,6 @@
-"""The process that takes one snapshot and ends: `python -m titan.lookback.snapshotter DIR`.
+"""The process that takes one snapshot and ends.
+
+    python -m titan.lookback.snapshotter DIR LEVEL LEFT_FREE_BYTES
 
 The manager starts it and is never held up by it: it reads the log like any other reader.
 It dies with the manager, and a lock of its own keeps a second one out.
@@ -29,9 +31,9 @@ NICENESS: Final = 10
 
 
 def main(arguments: list[str]) -> int:
-    """Takes a snapshot of the data directory named first; the second is the log level."""
-    directory = Path(arguments[0])
-    logs.set_up(arguments[1] if len(arguments) > 1 else "info")
+    """Takes a snapshot of the data directory, logs from that level on, leaves so much free."""
+    directory, level, left_free_bytes = Path(arguments[0]), arguments[1], int(arguments[2])
+    logs.set_up(level)
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
@@ -44,7 +46,11 @@ def main(arguments: list[str]) -> int:
         snapshots.mkdir(mode=0o700, exist_ok=True)
         lock = wal.Lock(snapshots / "lock")
         try:
-            taken = take_snapshot(directory, lambda error: _log.warning("%s", error))
+            taken = take_snapshot(
+                directory,
+                lambda error: _log.warning("%s", error),
+                left_free_bytes=left_free_bytes,
+            )
         finally:
             lock.release()
     except (TitanError, wal.WalError, OSError, UnknownRecord, IllegalEvent) as error:

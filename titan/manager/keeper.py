@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,16 +19,18 @@ import wal
 from titan.manager.journal import FileJournal
 from titan.manager.recovery import Recovered
 from titan.manager.retention import Limits, Retention
+from titan.snapshots import LEFT_FREE_BYTES
 
 _log = logging.getLogger("titan.keeper")
 
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.2
 TIDY_SECONDS: Final = 60.0
 # A snapshot that takes longer hangs: a state of many GB is written in less.
 SNAPSHOT_SECONDS_MAX: Final = 1800.0
 # It rests so many times as long as it worked: under a flood, too, a core is mostly left alone.
 REST: Final = 9
-RETRY_SECONDS_MIN: Final = 30.0
+# Soon at first, so that freed room or a killed snapshotter is made up for before much is logged.
+RETRY_SECONDS_MIN: Final = 2.0
 RETRY_SECONDS_MAX: Final = 3600.0
 
 
@@ -60,12 +63,17 @@ class Keeper:
         *,
         policy: SnapshotPolicy,
         limits: Limits,
+        on_failure: Callable[[BaseException], None],
+        left_free_bytes: int = LEFT_FREE_BYTES,
         log_level: str = "info",
     ) -> None:
+        """`on_failure` ends the process: a sync has failed. `left_free_bytes`: see `snapshots`."""
         self.retention = Retention(data_directory, limits)
         self._data_directory = data_directory
         self._journal = journal
         self._policy = policy
+        self._on_failure = on_failure
+        self._left_free_bytes = left_free_bytes
         self._log_level = log_level
         self._process: asyncio.subprocess.Process | None = None
         # The last snapshot: its LSN, its size, and how much had been appended when it was begun.
@@ -89,6 +97,8 @@ class Keeper:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self._look()
+            except wal.LogFailed as error:
+                self._on_failure(error)
             except (wal.WalError, OSError) as error:
                 # Too much is kept meanwhile, which is no reason to stop.
                 _log.warning("could not tidy up: %s", error)
@@ -137,7 +147,7 @@ class Keeper:
         process = await asyncio.create_subprocess_exec(
             # -P: nothing in the folder that the manager was started in may be taken for a module.
             sys.executable, "-P", "-m", "titan.lookback.snapshotter",
-            str(self._data_directory), self._log_level,
+            str(self._data_directory), self._log_level, str(self._left_free_bytes),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

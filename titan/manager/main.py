@@ -34,6 +34,7 @@ from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access
 from titan.rpc.channel import check_loopback, new_aio_server, split_address
 from titan.scheduler.policies import DEFAULT_POLICY
+from titan.snapshots import LEFT_FREE_SEGMENTS
 
 _log = logging.getLogger("titan.manager")
 
@@ -66,6 +67,9 @@ def run_manager(options: ManagerOptions) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         asyncio.run(_run(options))
+    except wal.LogFailed as error:
+        _log.critical("the log failed: %s", error)
+        return EXIT_BROKEN
     except (TitanError, wal.WalError, OSError) as error:
         _log.error("the manager does not run: %s", error)
         return 1
@@ -133,17 +137,19 @@ async def _serve(
         address, options.data_directory, state.cluster_id.hex(), found.snapshot_lsn,
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
-    ticks = asyncio.create_task(shell.run_ticks())
-    keeping = asyncio.create_task(_make_keeper(options, found, journal).run())
+    helpers = [
+        asyncio.create_task(shell.run_ticks()),
+        asyncio.create_task(_make_keeper(options, found, journal).run()),
+    ]
     try:
         await stop.wait()
     finally:
         # Calls under way get their answers, which need the log; then nothing is decided any more.
         await health.enter_graceful_shutdown()
         await server.stop(STOP_GRACE_SECONDS)
-        ticks.cancel()
-        keeping.cancel()
-        await asyncio.gather(ticks, keeping, return_exceptions=True)
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
         await dispatcher.close()
         await past.close()
         shell.flush_turn()
@@ -158,6 +164,8 @@ def _make_keeper(options: ManagerOptions, found: Recovered, journal: FileJournal
             retain_us=int(options.retain_seconds * 1e6),
             reader_lag_max_bytes=options.reader_lag_max_bytes,
         ),
+        on_failure=_stop_on_failure,
+        left_free_bytes=LEFT_FREE_SEGMENTS * options.segment_bytes,
         log_level=options.log_level,
     )
     keeper.note_start(found)
