@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from wal.directory import StrPath
 from wal.errors import Locked
@@ -14,7 +15,7 @@ A person who starts a second writer still hears of it at once."""
 
 
 class Lock:
-    """An exclusive lock (flock(2)) on a file that holds the pid of its holder.
+    """An exclusive lock (flock(2)) on a file that holds the pid of its holder, if there is room.
 
     The kernel lets it go when the process ends, however it ends, so a leftover file means nothing.
     The file is never removed: between the removal and a new one two processes could each hold a
@@ -32,8 +33,10 @@ class Lock:
         try:
             if not file_system.lock(fd, PATIENCE_SECONDS):
                 raise Locked(os.fspath(path), _parse_pid(file_system.pread(fd, 32, 0)))
-            file_system.ftruncate(fd, 0)
-            write_all(file_system, fd, b"%d\n" % os.getpid(), 0)
+            # For people only: without room for it on the disk the lock holds all the same.
+            with suppress(OSError):
+                file_system.ftruncate(fd, 0)
+                write_all(file_system, fd, b"%d\n" % os.getpid(), 0)
         except BaseException:
             file_system.close(fd)
             raise

@@ -42,6 +42,7 @@ _log = logging.getLogger("titan.manager")
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOP_GRACE_SECONDS: Final = 1.0
+TOKEN_RETRY_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ async def _serve(
     past = PastDesk(options.data_directory)
     health = await add_services(server, shell, past, token)
     # Whoever comes in the moment that the server answers finds the token already.
-    access.write_token(options.data_directory, address, token)
+    has_left_token = _try_to_leave_token(options.data_directory, address, token)
     await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
@@ -141,6 +142,9 @@ async def _serve(
         asyncio.create_task(shell.run_ticks()),
         asyncio.create_task(_make_keeper(options, found, journal).run()),
     ]
+    if not has_left_token:
+        leaving = _leave_token(options.data_directory, address, token)
+        helpers.append(asyncio.create_task(leaving))
     try:
         await stop.wait()
     finally:
@@ -170,6 +174,25 @@ def _make_keeper(options: ManagerOptions, found: Recovered, journal: FileJournal
     )
     keeper.note_start(found)
     return keeper
+
+
+def _try_to_leave_token(directory: Path, address: str, token: str) -> bool:
+    """Whether those who may call find the token now; a full disk is no reason not to serve."""
+    try:
+        access.write_token(directory, address, token)
+    except OSError as error:
+        _log.warning("the access token was not written and will be tried again: %s", error)
+        return False
+    return True
+
+
+async def _leave_token(directory: Path, address: str, token: str) -> None:
+    """Tries until it is done."""
+    is_left = False
+    while not is_left:
+        await asyncio.sleep(TOKEN_RETRY_SECONDS)
+        is_left = await asyncio.to_thread(_try_to_leave_token, directory, address, token)
+    _log.info("the access token is written now")
 
 
 def _bind(listen: str) -> tuple[grpc.aio.Server, str]:

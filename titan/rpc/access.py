@@ -16,6 +16,7 @@ from pathlib import Path
 from titan import paths
 
 METADATA_KEY = "titan-access-token"
+_MODE = 0o600
 
 
 def new_token() -> str:
@@ -54,12 +55,28 @@ def keep_or_draw_token(data_directory: Path) -> str:
 
 
 def write_token(data_directory: Path, address: str, token: str) -> None:
-    """Leaves the token where clients of this user find it. Raises OSError."""
-    content = {"address": address, "token": token}
-    paths.write_json(data_directory / "access.json", content, mode=0o600)
-    by_address = file_by_address(address)
-    by_address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    paths.write_json(by_address, content, mode=0o600)
+    """Leaves the token where clients of this user find it.
+
+    Both places are tried and files that are right are not touched. Raises OSError.
+    """
+    failure = None
+    for path in (data_directory / "access.json", file_by_address(address)):
+        try:
+            _write_if_other(path, {"address": address, "token": token})
+        except OSError as error:
+            failure = error
+    if failure is not None:
+        raise failure
+
+
+def _write_if_other(path: Path, content: dict[str, str]) -> None:
+    try:
+        if paths.read_json(path) == content and path.stat().st_mode & 0o777 == _MODE:
+            return
+    except (OSError, ValueError):
+        pass  # Whatever is there is replaced.
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    paths.write_json(path, content, mode=_MODE)
 
 
 def find_token(address: str, access_file: Path | None = None) -> str | None:
