@@ -97,7 +97,9 @@ def test_the_events_of_a_job_are_those_that_the_log_has(cluster: Cluster) -> Non
     middle = task[-1]["lsn"] - 1
     early = cluster.json("show", f"{first}.2", "--events", "--at", str(middle))
     assert early == [event for event in task if event["lsn"] <= middle]
-    lines = cluster.ok("show", str(second), "--events").decode().splitlines()
+    text = cluster.titan("show", str(second), "--events")
+    assert text.stderr == b"", "it is told from the beginning"
+    lines = text.stdout.decode().splitlines()
     assert [line.split()[3] for line in lines[1:]] == [
         event["event"] for event in cluster.json("show", str(second), "--events")
     ]
