@@ -123,6 +123,7 @@ LOADS_NOT = {
     "wal": ["titan", "google.protobuf", "grpc", "msgpack"],
     "titan": ["google.protobuf", "grpc"],
     "titan.worker.host": ["google.protobuf", "grpc"],
+    "titan.lookback.server": ["asyncio", "grpc"],
     "titan.cli.main": ["google.protobuf", "grpc"],
 }
 
