@@ -1,6 +1,6 @@
 """The lookback process: answers one question after another on a socket of the manager.
 
-    python -m titan.lookback DATA_DIRECTORY SOCKET MANAGER_PID
+    python -m titan.lookback DATA_DIRECTORY SOCKET
 
 It lives as long as the manager wants it: when the socket is closed it ends, and when the
 manager dies, however that is, Linux ends it. It gives way to everything else on the machine.
@@ -8,7 +8,6 @@ manager dies, however that is, Linux ends it. It gives way to everything else on
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -21,24 +20,22 @@ from typing import Final
 from titan import errors, logs
 from titan.errors import TitanError
 from titan.lookback.answers import Answers, handlers
+from titan.lookback.parent import die_with_parent
 from titan.lookback.past import Past
 from titan.rpc.frames import HEADER, Answer, body_bytes, decode_question, encode
 
 _log = logging.getLogger("titan.lookback")
 
 NICENESS: Final = 10
-PR_SET_PDEATHSIG: Final = 1
 
 
 def main(arguments: list[str]) -> int:
     """Serves until the socket is closed."""
-    directory, descriptor, manager_pid = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    directory, descriptor = Path(arguments[0]), int(arguments[1])
     # A Ctrl-C in the manager's terminal is meant for the manager, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Killed, since nothing is lost by it and no code has to run for it: prctl(2).
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != manager_pid:
-        return 0
+    # A manager that is gone already is told by its end of the socket.
+    die_with_parent()
     os.nice(NICENESS)
     logs.set_up("warning")
     # Modules are never garbage, and states are large.

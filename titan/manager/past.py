@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import sys
 from collections import OrderedDict
@@ -212,8 +211,8 @@ class _Lookback:
         with theirs:
             descriptor = str(theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "titan.lookback"),
-                *(str(self._directory), descriptor, str(os.getpid())),
+                *(sys.executable, "-P", "-m", "titan.lookback"),
+                *(str(self._directory), descriptor),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )
