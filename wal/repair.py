@@ -263,7 +263,7 @@ def _steps(log: LogReport, run: _Run, anchors: Sequence[Anchor]) -> Iterator[Ste
         yield Step(segment.path, _why(segment) or f"it does not follow record {run.last_lsn}")
     if last.fault is not None:
         yield Step(
-            last.path, str(last.fault), last.used_bytes, last.content_bytes - last.used_bytes
+            last.path, _of_fault(last.fault), last.used_bytes, last.content_bytes - last.used_bytes
         )
     if run.graft is not None:
         yield run.graft
@@ -285,8 +285,12 @@ def _steps(log: LogReport, run: _Run, anchors: Sequence[Anchor]) -> Iterator[Ste
 
 
 def _why(segment: SegmentReport) -> str:
-    fault: Fault | None = segment.gap or segment.fault
-    return f"byte {fault.offset}: expected {fault.expected}, found {fault.found}" if fault else ""
+    fault = segment.gap or segment.fault
+    return _of_fault(fault) if fault else ""
+
+
+def _of_fault(fault: Fault) -> str:
+    return f"byte {fault.offset}: expected {fault.expected}, found {fault.found}"
 
 
 def _why_not(log: LogReport, run: _Run, anchor: Anchor) -> str:
@@ -313,7 +317,7 @@ def _step_of_durable(log: LogReport, run: _Run) -> Iterator[Step]:
     """`durable` may stay if it speaks of what is kept; it is written anew with the next record."""
     path = join(log.directory, DURABLE_NAME)
     if log.durable_fault is not None:
-        yield Step(path, str(log.durable_fault).partition(": ")[2])
+        yield Step(path, _of_fault(log.durable_fault))
     elif log.durable is not None and log.durable.lsn > run.last_lsn:
         yield Step(path, f"it claims record {log.durable.lsn}, and {run.last_lsn} is the last")
 

@@ -125,5 +125,5 @@ def position_fault(log: LogReport, position: Position) -> str:
     elif mark is not None:
         chain = mark.chain
     else:
-        return f"it names record {lsn}, which cannot be read"
+        return ""  # Some other fault hides the place, and is told.
     return "" if chain == position.chain else f"it names another history at record {lsn}"

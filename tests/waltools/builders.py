@@ -11,13 +11,13 @@ import wal
 from titan import events as ev
 from titan.manager.directory import write_description
 from titan.model import IndexRange
-from tools.bench.history import _History
+from tools.bench.history import History
 
 SEGMENT_BYTES = 6 << 10
 RECORDS_PER_FRAME = 3
 
 
-class _Quiet(_History):
+class _Quiet(History):
     """A cluster with little to do: small records."""
 
     def _submit(self, turn: int) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from titan.cli.wal_dump import dump
+from titan.cli.wal_repair import repair
+from titan.cli.wal_stat import stat
+from titan.cli.wal_verify import verify
 
 
 @click.group(
@@ -17,5 +20,5 @@ def wal() -> None:
     """Look into the manager's log, in its data directory or DIR/wal."""
 
 
-for command in (dump,):
+for command in (dump, stat, verify, repair):
     wal.add_command(command)
