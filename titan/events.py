@@ -278,11 +278,21 @@ def decode_record(payload: bytes) -> tuple[int, list[Event]]:
         time_us, items = msgpack.unpackb(payload, raw=False, strict_map_key=False)
         if type(time_us) is not int or type(items) is not list:
             raise EventError(f"a record of {len(payload)} bytes has no time or no events")
-        return time_us, [_decode_event(item) for item in items]
+        shapes, make = _PLAIN_SHAPES, _make_tuple
+        events: list[Event] = []
+        for item in items:
+            # Whole events without lists in them, which are nearly all, with nothing to look at.
+            code = item[0]
+            kind, size = shapes.get(code, _NO_SHAPE)
+            if size == len(item) and type(code) is int and type(item) is list:
+                events.append(make(kind, item[1:]))
+            else:
+                events.append(_decode_event(item))
     except EventError:
         raise
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, TypeError, IndexError, KeyError) as error:
         raise EventError(f"a record of {len(payload)} bytes is not understood: {error}") from error
+    return time_us, events
 
 
 def _decode_event(item: list[Any]) -> Event:
@@ -336,6 +346,14 @@ _NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = 
 }
 
 _make_tuple: Final[Callable[[type[Any], list[Any]], Any]] = tuple.__new__
+
+# By code: the class and how many items a whole one has, with its code.
+_PLAIN_SHAPES: Final = {
+    code: (kind, len(_fields(kind)) + 1)
+    for code, kind in EVENT_OF_CODE.items()
+    if code not in _NESTED
+}
+_NO_SHAPE: Final = (ClusterCreated, -1)
 
 # By code: the class, how many items a whole one has with its code, and where its lists stand.
 _SHAPES: Final = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titan.model import INDEX_MAX
-from titan.state.attempts import AttemptLog, EndedAttempt
+from titan.state.attempts import AttemptLog, EndedAttempt, pack_ended
 
 # Bytes of one record often look like the key of another.
 small = st.integers(0, 3)
@@ -31,6 +31,12 @@ def ended_attempts(draw: st.DrawFn) -> EndedAttempt:
         cpu_system_us=draw(times),
         max_rss_bytes=draw(times),
     )
+
+
+def append(log: AttemptLog, record: EndedAttempt, detail: str) -> None:
+    log.data += pack_ended(*record)
+    if detail:
+        log.note_detail(record.index, record.attempt, detail)
 
 
 def check(real: AttemptLog, dumb: list[tuple[EndedAttempt, str]]) -> None:
@@ -59,7 +65,7 @@ def test_an_attempt_log_does_what_a_list_does(data: Any) -> None:
             record = data.draw(ended_attempts())
             detail = data.draw(st.sampled_from(["", "killed"]))
             if real.find(record.index, record.attempt) is None:
-                real.append(detail, *record)
+                append(real, record, detail)
                 dumb.append((record, detail))
         check(real, dumb)
     for index in (0, 1, 2, 3, INDEX_MAX):

@@ -28,7 +28,6 @@ from typing import Final, NamedTuple
 from titan.model import State
 
 _RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
-_pack: Final = _RECORD.pack
 _KEY: Final = struct.Struct("<II")
 _U32_MAX: Final = (1 << 32) - 1
 assert _RECORD.size == 59
@@ -89,6 +88,10 @@ class EndedAttempt(NamedTuple):
     max_rss_bytes: int
 
 
+# Of an ended attempt's fields, in the order of EndedAttempt: what is appended to a log's `data`.
+pack_ended: Final = _RECORD.pack
+
+
 class AttemptLog:
     """The ended attempts of a job in the order of their ends."""
 
@@ -105,13 +108,11 @@ class AttemptLog:
     def __iter__(self) -> Iterator[EndedAttempt]:
         return map(EndedAttempt._make, _RECORD.iter_unpack(self.data))
 
-    def append(self, detail: str, *ended: int) -> None:
-        """Adds one: its sentence, and its fields in the order of EndedAttempt."""
-        self.data += _pack(*ended)
-        if detail:
-            if self.details is None:
-                self.details = {}
-            self.details[ended[0], ended[1]] = detail
+    def note_detail(self, index: int, attempt: int, detail: str) -> None:
+        """What is to be said of one that was added to `data`."""
+        if self.details is None:
+            self.details = {}
+        self.details[index, attempt] = detail
 
     def find(self, index: int, attempt: int) -> EndedAttempt | None:
         """That one, None when it is not there. Costs a search through the bytes."""

@@ -22,7 +22,7 @@ from titan.model import (
     State,
     WorkerState,
 )
-from titan.state.attempts import Attempt, AttemptLog
+from titan.state.attempts import Attempt, AttemptLog, pack_ended
 from titan.state.index_set import IndexSet
 from titan.state.job import Job
 from titan.state.job_class import JobClass
@@ -176,7 +176,7 @@ class ClusterState:
             for attempt in job.active.values():
                 if start <= attempt.index < stop:
                     attempt.cancel_grace_ms = event.grace_ms
-        self._changed(job)
+        self._pending_changed(job)
 
     def _task_assigned(self, event: ev.TaskAssigned) -> None:
         job_id, index, number, worker_number, ahead, _, _, rule = event
@@ -198,7 +198,7 @@ class ClusterState:
         if rule == RULE_ROUND_ROBIN:
             self.round_robin = worker_number
         self._count(job, _PENDING, _SCHEDULED, 1)
-        self._changed(job)
+        self._pending_changed(job)
 
     def _recall_requested(self, event: ev.RecallRequested) -> None:
         _, attempt = self._active(event)
@@ -210,12 +210,12 @@ class ClusterState:
         self._leave(event, job, attempt, State.RECALLED)
         if job.ended is None:
             job.ended = AttemptLog()
-        job.ended.append(
-            "", event.index, event.attempt, attempt.worker, State.RECALLED, 0, 0, -1, 0,
+        job.ended.data += pack_ended(
+            event.index, event.attempt, attempt.worker, State.RECALLED, 0, 0, -1, 0,
             self.time_us, 0, 0, 0,
         )  # fmt: skip
         self._back_to_pending(job, event.index, event.attempt, _SCHEDULED)
-        self._changed(job)
+        self._pending_changed(job)
 
     def _task_started(self, event: ev.TaskStarted) -> None:
         job, attempt = self._active(event)
@@ -244,10 +244,12 @@ class ClusterState:
         self._leave(event, job, attempt, _STATES[state])
         if job.ended is None:
             job.ended = AttemptLog()
-        job.ended.append(
-            detail, index, number, worker, state, reason, signal if signal > 0 else 0, exit_code,
+        job.ended.data += pack_ended(
+            index, number, worker, state, reason, signal if signal > 0 else 0, exit_code,
             start_us, end_us, cpu_user_us, cpu_system_us, max_rss_bytes,
         )  # fmt: skip
+        if detail:
+            job.ended.note_detail(index, number, detail)
         if becomes is _PENDING:
             self._back_to_pending(job, index, number, task_state)
         else:
@@ -255,7 +257,10 @@ class ClusterState:
         if start_us and state == _COMPLETED:
             # The clock of a worker may step back meanwhile.
             job.job_class.learn_run(end_us - start_us if end_us > start_us else 0)
-        self._changed(job)
+        if attempt is None or becomes is _PENDING:
+            self._pending_changed(job)
+        else:
+            self._changed(job)
 
     def _adopted(self, event: ev.Adopted) -> None:
         job = self._live_job(event)
@@ -270,7 +275,7 @@ class ClusterState:
         job.pending.remove(event.index)
         self._note_start(job, event.start_us)
         self._count(job, task_state, State.RUNNING, 1)
-        self._changed(job)
+        self._pending_changed(job)
 
     def _worker_registered(self, event: ev.WorkerRegistered) -> None:
         worker = self.workers.get(event.worker)
@@ -411,9 +416,11 @@ class ClusterState:
 
     def _count(self, job: Job, before: State, after: State, tasks: int) -> None:
         source, target = before - 1, after - 1
-        for counts in (job.counts, self.task_counts):
-            counts[source] -= tasks
-            counts[target] += tasks
+        counts, all_counts = job.counts, self.task_counts
+        counts[source] -= tasks
+        counts[target] += tasks
+        all_counts[source] -= tasks
+        all_counts[target] += tasks
 
     def _changed(self, job: Job) -> None:
         """Keeps the indexes over jobs right after a change of one."""
@@ -428,6 +435,10 @@ class ClusterState:
             if after in TASK_ENDS:
                 job.ended_us = self.time_us
                 self.jobs.end(job)
+
+    def _pending_changed(self, job: Job) -> None:
+        """The same, where it may have its first or last pending task."""
+        self._changed(job)
         pending_jobs = job.job_class.pending_jobs
         if job.counts[0]:
             if job.job_id not in pending_jobs:

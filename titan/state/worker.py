@@ -26,7 +26,7 @@ class ClassOnWorker:
 
     def __init__(self) -> None:
         self.slots = 0
-        self.unstarted: OrderedDict[TaskKey, Attempt] = OrderedDict()
+        self.unstarted: dict[TaskKey, Attempt] = {}
         self.ahead: OrderedDict[TaskKey, Attempt] = OrderedDict()
 
 
@@ -137,7 +137,8 @@ class Worker:
             here.slots += 1
             self._take(job_class.demand, 1)
             return
-        other_key, other = here.unstarted.popitem(last=False)
+        other_key = next(iter(here.unstarted))
+        other = here.unstarted.pop(other_key)
         other.ahead = True
         here.ahead[other_key] = other
         here.ahead.move_to_end(other_key, last=False)
