@@ -60,4 +60,4 @@ def test_it_goes_into_a_snapshot_and_out_of_it() -> None:
     for each in (table, again):
         each.add("ada", request_id(9), late)
     assert list(again.entries()) == list(table.entries())
-    assert known(again, 0, 1, 2, 3, 4) == [4]
+    assert known(again, 0, 1, 2, 3, 4, 9) == [9]
