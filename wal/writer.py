@@ -148,7 +148,9 @@ class Writer:
         """
         assert not self._staged
         if not self._ended and self.position.lsn >= self._first_lsn:
-            self._end_segment()
+            # Without a reserve the next start would find no room for its first frame, if others
+            # take what is given back: it cuts the segment itself and has the blocks then.
+            self._end_segment(keep_blocks=not self._reserve.preallocated)
 
     def close(self) -> None:
         """Close all files, whatever state they are in. Idempotent."""
@@ -196,9 +198,11 @@ class Writer:
         except OSError as error:
             raise WriteFailed(self._directory, "making a segment", str(error)) from error
 
-    def _end_segment(self) -> None:
+    def _end_segment(self, *, keep_blocks: bool = False) -> None:
         self._put(encode_end(self.position.lsn + 1, self.position.chain, self._salt))
         self._ended = True
+        if keep_blocks:
+            return
         try:
             self._file_system.ftruncate(self._fd, self._offset)
         except OSError as error:

@@ -1,56 +1,75 @@
-"""The disk under the log fills up while the cluster works, and is emptied again."""
+"""The disk under the data directory fills up while the cluster works, and is emptied again."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, wait_until
+from tests.cluster import Cluster, Server, wait_until
 from tests.e2e.tasks import Gate
 from titan import Client, JobSpec, NoRoom
 
-# Two segments of 64 MiB, and once the second is written to, room for the next reserve.
-DISK_BYTES = 208 << 20
-MEGABYTE_COMMAND = ["true", *["x" * 100_000] * 10]
+DISK_BYTES = 4 << 20
+BLOCK_BYTES = 4096
+SMALL = ("--segment-size", "256K", "--snapshot-every", "64K")
+LARGE_COMMAND = ["true", "x" * 10_000]
+UNSHARE = ("unshare", "--map-root-user", "--mount")
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small disk of its own."""
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A small disk of its own, which only root may have, be it of a user namespace only."""
+    if os.geteuid() != 0:
+        run_again_as_root(request.node.nodeid)
     place = tmp_path / "disk"
     place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "titan-test", str(place)],
-        capture_output=True,
-        check=False,
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "titan-test", str(place)], check=True
     )
-    if mounted.returncode and not os.environ.get("CI"):
-        pytest.skip(f"only root can mount a small disk: {mounted.stderr.decode().strip()}")
-    assert mounted.returncode == 0, mounted.stderr
     try:
         yield place
     finally:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """A file that takes all the room that there is."""
+def run_again_as_root(test: str) -> None:
+    """Runs that test alone in a user namespace, where this user is root."""
+    if subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
+        why = "only root can mount a small disk, and user namespaces are not allowed here"
+        assert not os.environ.get("TITAN_CI"), why
+        pytest.skip(why)
+    command = [*UNSHARE, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+    pytest.skip("passed as root of a user namespace")
+
+
+def fill(disk: Path) -> None:
+    """A file takes all the room that there is, to the last block."""
+    with (disk / "filler").open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(BLOCK_BYTES))
+    assert os.statvfs(disk).f_bavail == 0
+
+
+def give_back(disk: Path, blocks: int) -> None:
+    """The file becomes smaller by so much."""
     path = disk / "filler"
-    free = os.statvfs(disk)
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
-    return path
+    os.truncate(path, path.stat().st_size - blocks * BLOCK_BYTES)
 
 
 def submit_until_refused(client: Client) -> NoRoom:
-    """The refusal, after some 70 MiB of jobs that are larger than any worker."""
-    for _ in range(20):
+    """The refusal, after up to a segment of jobs that are larger than any worker."""
+    for _ in range(100):
         try:
-            client.submit_many([JobSpec(command=MEGABYTE_COMMAND, cpus=50, name="large")] * 8)
+            client.submit_many([JobSpec(command=LARGE_COMMAND, cpus=50, name="large")])
         except NoRoom as error:
             return error
     raise AssertionError("the disk has no room, and jobs are accepted all the same")
@@ -62,13 +81,13 @@ def test_a_full_disk_refuses_submits_keeps_ends_and_recovers_by_itself(
     gate = Gate(tmp_path)
     with Cluster(tmp_path / "cluster") as cluster:
         cluster.manager_directory = disk / "manager"
-        manager = cluster.start_manager()
+        manager = cluster.start_manager(*SMALL)
         cluster.start_worker("w1", "--cpus", "2")
         with cluster.client() as client:
             running = client.submit(gate.line("exit 4"), shell=True, array="0-1")
             waiting = client.submit(["true"])
             gate.wait_runs(2)
-            filler = fill(disk)
+            fill(disk)
             refusal = submit_until_refused(client)
             assert str(disk / "manager") in str(refusal)
             assert "free_bytes=" in str(refusal)
@@ -77,6 +96,9 @@ def test_a_full_disk_refuses_submits_keeps_ends_and_recovers_by_itself(
             command = cluster.titan("submit", "true")
             assert command.returncode == 5
             assert b"disk is full" in command.stderr
+            # A snapshot is due and finds no room; the log needs that more.
+            told = manager.wait_log("no snapshot came of it")
+            assert f"no snapshot was taken: {disk}/manager has " in told
             # Reads and cancels are answered, ends are written down, nothing new is placed.
             gate.open()
             assert running.wait(20)["exit_code"] == 4
@@ -87,14 +109,115 @@ def test_a_full_disk_refuses_submits_keeps_ends_and_recovers_by_itself(
             }
             assert len(client.cancel(name="large")) > 0
             assert running.show()["state"] == "FAILED"
-            filler.unlink()
+            (disk / "filler").unlink()
             manager.wait_log("there is room again")
             assert waiting.wait(20)["state"] == "COMPLETED"
             assert client.submit(["true"]).wait(20)["state"] == "COMPLETED"
-            told = client.queue(all=True)
+            manager.wait_log("a snapshot was taken")
+            told_jobs = client.queue(all=True)
         cluster.kill_manager()
-        again = cluster.start_manager()
+        again = cluster.start_manager(*SMALL)
         assert "WARNING" not in again.log.partition("is ready")[0]
         with cluster.client() as client:
             wait_until(lambda: client.workers()[0]["state"] == "HEALTHY")
-            assert client.queue(all=True) == told
+            assert client.queue(all=True) == told_jobs
+
+
+def test_a_manager_starts_on_a_full_disk_however_it_ended(tmp_path: Path, disk: Path) -> None:
+    with Cluster(tmp_path / "cluster") as cluster:
+        directory = cluster.manager_directory = disk / "manager"
+        cluster.start_manager(*SMALL)
+        access = (directory / "access.json").read_bytes()
+        with cluster.client() as client:
+            client.submit(["true"], name="first")
+            fill(disk)
+            submit_until_refused(client)
+        cluster.kill_manager()
+        fill(disk)
+        manager = cluster.start_manager(*SMALL)
+        assert "token" not in manager.log
+        check_serves(cluster)
+        cluster.kill_manager()
+        # On another port the access file has to be written, and here the lock file, too.
+        (directory / "lock").unlink()
+        fill(disk)
+        cluster.address = "127.0.0.1:0"
+        manager = cluster.start_manager(*SMALL)
+        cluster.address = cluster.environment["TITAN_MANAGER"] = find_address(manager)
+        assert "the access token was not written and will be tried again" in manager.log
+        assert (directory / "lock").read_bytes() == b""
+        assert (directory / "access.json").read_bytes() == access
+        check_serves(cluster)
+        # A little room is enough for that.
+        give_back(disk, 2)
+        manager.wait_log("the access token is written now")
+        assert json.loads((directory / "access.json").read_text()) == {
+            **json.loads(access),
+            "address": cluster.address,
+        }
+        assert not list(directory.glob(".*"))
+        # Others take all that a clean stop gives back.
+        assert manager.end() == 0, manager.log
+        fill(disk)
+        manager = cluster.start_manager(*SMALL)
+        check_serves(cluster)
+        (disk / "filler").unlink()
+        with cluster.client() as client:
+            wait_until(lambda: is_accepted(client), "there is room again")
+        manager.wait_log("a snapshot was taken")
+        assert manager.end() == 0, manager.log
+
+
+def test_a_first_start_on_a_full_disk_says_so_and_is_no_hindrance_later(
+    tmp_path: Path, disk: Path
+) -> None:
+    with Cluster(tmp_path / "cluster") as cluster:
+        cluster.manager_directory = disk / "manager"
+        fill(disk)
+        refused = cluster.spawn_manager(*SMALL)
+        assert refused.process.wait(20) == 1
+        assert f"the manager does not run: {disk}/manager: " in refused.log
+        assert "No space left on device" in refused.log
+        assert "Traceback" not in refused.log
+        # So much that the log begins, but not that it can say whose it is.
+        for blocks in range(1, 5):
+            give_back(disk, 1)
+            manager = cluster.spawn_manager(*SMALL)
+            wait_until(lambda started=manager: has_answered(started), f"{blocks} blocks")  # type: ignore[misc]
+            manager.process.terminate()
+            manager.process.wait(20)
+            assert "Traceback" not in manager.log
+        (disk / "filler").unlink()
+        cluster.start_manager(*SMALL)
+        with cluster.client() as client:
+            assert is_accepted(client)
+
+
+def check_serves(cluster: Cluster) -> None:
+    """Reads are answered, submits are refused."""
+    with cluster.client() as client:
+        assert client.queue(all=True)[-1]["name"] in ("first", "large")
+        submit_until_refused(client)
+    assert b"first" in cluster.ok(
+        "--access", str(cluster.manager_directory / "access.json"), "show", "1"
+    )
+
+
+def find_address(manager: Server) -> str:
+    """Where it listens, of its own choice."""
+    return manager.log.partition(" address=")[2].split()[0]
+
+
+def is_accepted(client: Client) -> bool:
+    """Whether a job is."""
+    try:
+        client.submit(["true"])
+    except NoRoom:
+        return False
+    return True
+
+
+def has_answered(server: Server) -> bool:
+    """Whether it serves, waits for room, or has ended."""
+    texts = ("the manager is ready", "no room to start")
+    return server.process.poll() is not None or any(text in server.log for text in texts)

@@ -42,7 +42,9 @@ _log = logging.getLogger("titan.manager")
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOP_GRACE_SECONDS: Final = 1.0
-TOKEN_RETRY_SECONDS: Final = 5.0
+TOKEN_RETRY_SECONDS: Final = 1.0
+# A disk that only is slow is not full.
+ROOM_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +73,12 @@ def run_manager(options: ManagerOptions) -> int:
     except wal.LogFailed as error:
         _log.critical("the log failed: %s", error)
         return EXIT_BROKEN
-    except (TitanError, wal.WalError, OSError) as error:
+    except (TitanError, wal.WalError) as error:
         _log.error("the manager does not run: %s", error)
+        return 1
+    except OSError as error:
+        # Not all of them name a file.
+        _log.error("the manager does not run: %s: %s", options.data_directory, error)
         return 1
     return 0
 
@@ -124,7 +130,8 @@ async def _serve(
         cluster_id=uuid.uuid4().bytes, epoch=secrets.randbits(63), version=__version__
     )
     shell.flush_turn()
-    await shell.wait_durable(shell.lsn)
+    if not await _wait_room_to_start(shell, journal, stop):
+        return
     data_directory.write_description(options.data_directory, state.cluster_id)
     token = access.keep_or_draw_token(options.data_directory)
     past = PastDesk(options.data_directory)
@@ -157,6 +164,23 @@ async def _serve(
         await dispatcher.close()
         await past.close()
         shell.flush_turn()
+
+
+async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.Event) -> bool:
+    """Until the first record of this run is durable; False: it is to stop before there is room."""
+    durable = asyncio.create_task(shell.wait_durable(shell.lsn))
+    waits = {durable, asyncio.create_task(stop.wait())}
+    try:
+        done, _ = await asyncio.wait(
+            waits, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            _log.error("no room to start: waiting for it %s", journal.describe_room())
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        return durable in done
+    finally:
+        for each in waits:
+            each.cancel()
 
 
 def _make_keeper(options: ManagerOptions, found: Recovered, journal: FileJournal) -> Keeper:
