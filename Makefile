@@ -16,17 +16,20 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench proto format clean
+.PHONY: help demo test soak-faults check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.stamp ## Start a small cluster on this machine and show what it does.
 	$(BIN)/python tools/demo/demo.py
 
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest $(ARGS)
+
+soak-faults: .venv/.stamp ## Fail each system call on a manager's files once (strace; minutes).
+	TITAN_FAULTS=all $(RUN) pytest -s tests/crash/test_syscall_faults.py $(ARGS)
 
 # make -k check goes on past the first that fails.
 check: check-format check-lint check-types check-layers check-stubs ## Check format, lint, types, layering and generated stubs (no tests).

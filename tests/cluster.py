@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -199,17 +199,21 @@ class Cluster:
     ) -> None:
         self.close()
 
-    def spawn(self, *arguments: str, name: str = "server") -> Server:
-        """`titan …` as a server."""
-        server = Server([*PYTHON_TITAN, *arguments], self.environment, self._log(name))
+    def spawn(self, *arguments: str, name: str = "server", under: Sequence[str] = ()) -> Server:
+        """`titan …` as a server; `under`: what starts it, if that is another program."""
+        return self.spawn_other(*under, *PYTHON_TITAN, *arguments, name=name)
+
+    def spawn_other(self, *command: str, name: str = "other") -> Server:
+        """Any program that runs for this cluster."""
+        server = Server([*command], self.environment, self._log(name))
         self._servers.append(server)
         return server
 
-    def spawn_manager(self, *options: str) -> Server:
+    def spawn_manager(self, *options: str, under: Sequence[str] = ()) -> Server:
         """A manager that may or may not come up."""
         return self.spawn(
             "manager", "--data-dir", str(self.manager_directory), "--listen", self.address,
-            *options, name="manager",
+            *options, name="manager", under=under,
         )  # fmt: skip
 
     def start_manager(self, *options: str) -> Server:
