@@ -6,7 +6,8 @@ log, never from a manager's memory, so it can be made beside a manager that goes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -23,6 +24,8 @@ from wal.filesystem import OS_FILE_SYSTEM
 # goes on while the snapshot is written.
 LEFT_FREE_SEGMENTS: Final = 4
 LEFT_FREE_BYTES: Final = LEFT_FREE_SEGMENTS * wal.SEGMENT_BYTES
+
+READ_RECORDS: Final = 4_096
 
 
 class SnapshotUnusable(TitanError):
@@ -105,7 +108,7 @@ def take_snapshot(
     log_directory = data_directory / "wal"
     position = loaded.position if loaded else None
     with wal.Reader(log_directory, position=position, file_system=file_system) as reader:
-        records = replay(reader, state)
+        records = replay(_records(reader, state.lsn), state)
         if not records:
             return None
         last_bytes = loaded.size_bytes if loaded else 0
@@ -117,6 +120,14 @@ def take_snapshot(
             file_system=file_system,
         )
     return Taken(state.lsn, size_bytes, records)
+
+
+def _records(reader: wal.Reader, lsn: int) -> Iterator[wal.Record]:
+    """What follows that record and is durable by now; a log that is written fast has no end."""
+    end_lsn = reader.find_durable() or sys.maxsize
+    while lsn < end_lsn and (records := reader.read(min(READ_RECORDS, end_lsn - lsn))):
+        lsn = records[-1].lsn
+        yield from records
 
 
 def _check_space(data_directory: Path, needed: int, file_system: FileSystem) -> None:

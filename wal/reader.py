@@ -93,6 +93,15 @@ class Reader:
         stored and resumed from."""
         return self._position
 
+    def find_durable(self) -> int:
+        """Return how far the log is durable now, as far as the file `durable` tells; 0: unknown.
+
+        Records up to there can be read. A reader that wants to end while the log is written has to
+        know where.
+        """
+        self._read_durable()
+        return self._durable_lsn
+
     def read(self, max_records: int | None = None) -> list[Record]:
         """Return the next durable records, at most about 64 MiB of them; an empty list: there are
         no more for now.

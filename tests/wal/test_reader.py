@@ -296,3 +296,16 @@ def test_a_large_record_is_read_though_it_is_larger_than_a_buffer(disk: Disk) ->
     with disk.reader() as reader:
         assert payloads(reader) == written
     log.close()
+
+
+def test_a_reader_knows_where_to_end_in_a_log_that_goes_on(disk: Disk) -> None:
+    log = disk.open()
+    append_frames(log, start=1, frames=1, records=3)
+    with disk.reader() as reader:
+        end = reader.find_durable()
+        assert end == 3
+        append_frames(log, start=4, frames=1, records=2)
+        assert [record.lsn for record in reader.read(end)] == [1, 2, 3]
+        assert reader.find_durable() == 5
+        assert [record.lsn for record in reader.read()] == [4, 5]
+    log.close()

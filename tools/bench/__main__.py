@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import latency, replay, submits, tasks
+from tools.bench import beside, heartbeats, latency, lookback, opening, replay, submits, tasks
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, table
 
-PARTS: Final = ("a", "b", "c", "d")
+PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i")
 ROUNDS: Final = 5
 
 
@@ -60,14 +60,24 @@ def _measure(part: str, options: argparse.Namespace) -> list[Result]:
             return submits.measure(directory, rounds=rounds, quick=quick)
         if part == "c":
             return latency.measure(directory, rounds=rounds, quick=quick)
-        events = options.events or (replay.EVENTS_QUICK if quick else replay.EVENTS)
-        return replay.measure(directory, rounds=rounds, events=events)
+        if part == "d":
+            events = options.events or (replay.EVENTS_QUICK if quick else replay.EVENTS)
+            return replay.measure(directory, rounds=rounds, events=events)
+        if part == "h":
+            return heartbeats.measure(directory, quick=quick)
+        measures = {
+            "e": opening.measure_log,
+            "f": opening.measure_snapshot,
+            "g": beside.measure,
+            "i": lookback.measure,
+        }
+        return measures[part](directory, rounds=rounds, quick=quick)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument(
-        "--only", type=_parts, default=PARTS, metavar="a,b", help="which parts [a,b,c,d]"
+        "--only", type=_parts, default=PARTS, metavar="a,b", help="which parts [all]"
     )
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"of each part [{ROUNDS}]")
     parser.add_argument("--events", type=_positive, metavar="N", help="in the log of part d")

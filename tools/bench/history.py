@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,31 @@ def write_history(directory: Path, events: int) -> int:
     raise AssertionError("a history has no end")
 
 
+def write_lives(directory: Path, tasks: int, history: History, *, singly: Path | None) -> int:
+    """Writes the whole life of so many tasks into a new log and returns how many events it has.
+
+    The same events, one a record, go into another log in `singly`. Raises wal.WalError.
+    """
+    count = ended = 0
+    with ExitStack() as stack:
+        log = stack.enter_context(wal.Log.open(directory))
+        single = stack.enter_context(wal.Log.open(singly)) if singly is not None else None
+        for time_us, events in history.records():
+            lsn = log.append(ev.encode_record(time_us, events))
+            count += len(events)
+            for event in events:
+                if single is not None:
+                    single.append(ev.encode_record(time_us, [event]))
+                ended += isinstance(event, ev.AttemptEnded) and event.task_state != State.PENDING
+            if lsn % RECORDS_PER_FLUSH == 0:
+                log.flush()
+                if single is not None:
+                    single.flush()
+            if ended >= tasks:
+                return count
+    raise AssertionError("a history has no end")
+
+
 class History:
     """One manager's life, turn by turn.
 
@@ -64,8 +90,13 @@ class History:
         """The state after the last record."""
         return self._state
 
-    def records(self) -> Iterator[tuple[int, list[ev.Event]]]:
-        """Record after record, for ever."""
+    def records(
+        self, *, live_jobs_after: int | None = None, live_jobs: int = 0
+    ) -> Iterator[tuple[int, list[ev.Event]]]:
+        """Record after record, for ever.
+
+        Or until so many tasks have ended; then so many jobs are submitted that nobody runs.
+        """
         self._kernel.start(
             cluster_id=b"cluster id 0 1 2", epoch=1, version="0", now_us=self._now_us
         )
@@ -87,6 +118,14 @@ class History:
             self._kernel.schedule(self._now_us)
             self._kernel.take_ready_outboxes()
             self._kernel.take_changed_jobs()
+            record = self._kernel.take_record()
+            if record is not None:
+                yield record
+            if live_jobs_after is not None and self._state.jobs.ended_tasks >= live_jobs_after:
+                break
+        while len(self._state.live_jobs) < live_jobs:
+            turn += 1
+            self._submit(turn)
             record = self._kernel.take_record()
             if record is not None:
                 yield record
