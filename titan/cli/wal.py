@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from titan.cli.wal_backup import backup, restore
 from titan.cli.wal_dump import dump
 from titan.cli.wal_repair import repair
 from titan.cli.wal_stat import stat
@@ -20,5 +21,5 @@ def wal() -> None:
     """Look into the manager's log, in its data directory or DIR/wal."""
 
 
-for command in (dump, stat, verify, repair):
+for command in (dump, stat, verify, repair, backup, restore):
     wal.add_command(command)

@@ -24,6 +24,7 @@ from titan.manager.directory import write_description
 from titan.waltools.examine import Examination, Progress, examine
 from titan.waltools.places import Places
 from titan.waltools.proposal import Loss, Proposal
+from titan.waltools.start import StartOf, append_start
 from wal import FileSystem, Record
 from wal.filesystem import OS_FILE_SYSTEM, read_all, replace_file
 from wal.inspect import inspect_log
@@ -119,34 +120,25 @@ class Repair:
                 f"{places.root} is not sound after the repair; everything that was moved is in "
                 f"{aside}. Please report this"
             )
-        start = ev.ManagerStarted(epoch, version)
-        time_us = max(now_us, found.state.time_us)
-        warnings: list[str] = []
         lock, self._lock = self._lock, None
-        log = wal.Log.open(
-            places.log,
-            file_system=file_system,
-            segment_bytes=self._segment_bytes,
-            on_warning=warnings.append,
-            lock=lock,
-            after=proposal.plan.start,
-            known=[each.position for each in found.slots if each.position is not None],
-        )
-        try:
-            lsn = log.append(ev.encode_record(time_us, [start]))
-            if not log.flush():
-                raise RepairRefused(
-                    f"{places.log} has no room for the last record: make some and repair again"
-                )
+
+        def finish() -> None:
             if proposal.is_undescribed:
+                assert found.state is not None
                 write_description(places.root, found.state.cluster_id)
             file_system.unlink(str(places.root / MARKER))
             file_system.fsync_directory(str(places.root))
-        except BaseException:
-            log.abandon()
-            raise
-        log.close()
-        return Done(aside=aside, lsn=lsn, epoch=epoch, warnings=warnings)
+
+        started = append_start(
+            found,
+            StartOf(now_us, epoch, version),
+            lock=lock,
+            after=proposal.plan.start,
+            finish=finish,
+            file_system=file_system,
+            segment_bytes=self._segment_bytes,
+        )
+        return Done(aside=aside, lsn=started.lsn, epoch=epoch, warnings=started.warnings)
 
     def close(self) -> None:
         """Lets the lock go. Idempotent."""

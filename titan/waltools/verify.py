@@ -83,6 +83,8 @@ def _check_description(places: Places, found: Examination) -> Check:
         description = paths.read_json(path)
     except (OSError, ValueError) as error:
         return Check("description", str(path), "", str(error))
+    if description is None and (places.root / "backup.json").exists():
+        return Check("description", str(places.root / "backup.json"), "it is a backup")
     if description is None:
         is_log_alone = places.log == places.root
         fault = "" if is_log_alone else "there is none: no manager starts here"

@@ -1,0 +1,258 @@
+"""Backups of a manager's data directory, and data directories made of backups.
+
+A backup holds the log up to a durable record and the snapshots that a start from it needs.
+It holds no access token, no readers' slots and no output of tasks. It is taken from a live
+directory as well, and again into the same place, where it copies what is new.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import wal
+from titan import __version__, paths
+from titan.errors import TitanError
+from titan.manager.directory import write_description
+from titan.snapshots import SnapshotUnusable, load_snapshot
+from titan.waltools.examine import Examination, Progress, examine
+from titan.waltools.places import Places
+from titan.waltools.start import StartOf, append_start
+from wal import Position
+from wal.backup import CopiedFile, back_up_log, back_up_snapshot
+
+MANIFEST: Final = "backup.json"
+FORMAT: Final = 1
+_OWN_NAMES: Final = frozenset({MANIFEST, "wal", "snapshots", "lock"})
+
+
+class BackupFailed(TitanError):
+    """It cannot be done; the text says why and what to do."""
+
+
+class BackedUp(NamedTuple):
+    """What the backup holds now, and what of that is new."""
+
+    first_lsn: int
+    last_lsn: int
+    files: list[CopiedFile]
+    manifest: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            **self.manifest,
+            "files_copied": sum(each.is_new for each in self.files),
+            "bytes_copied": sum(each.size_bytes for each in self.files if each.is_new),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """What a directory holds that was made of a backup."""
+
+    directory: Path
+    first_lsn: int
+    last_lsn: int
+    """Of the backup; one more record follows it."""
+    jobs: int
+    live_jobs: int
+    epoch: int
+    time: float
+    """When the backup was taken, in Unix seconds."""
+
+
+def back_up(places: Places, target: Path, *, now: float) -> BackedUp:
+    """Copies what is durable to `target`, as far as it is not there.
+
+    Raises BackupFailed, wal.WalError, OSError. O(bytes that are new).
+    """
+    manifest = _check_target(places, target)
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = wal.Lock(target / "lock")
+    except wal.Locked as error:
+        raise BackupFailed(f"{target}: process {error.pid} backs up there") from error
+    try:
+        log = back_up_log(places.log, target / "wal", previous=_position_of(manifest))
+        snapshots = _copy_snapshots(places, target, log.first_lsn, log.position)
+        files = [_below("wal", each) for each in log.files]
+        files += [_below("snapshots", each) for each in snapshots]
+        description = paths.read_json(places.root / "titan.json") or {}
+        manifest = {
+            "format": FORMAT,
+            "cluster_id": description.get("cluster_id"),
+            "log_id": log.position.log_id.hex(),
+            "first_lsn": log.first_lsn,
+            "last_lsn": log.position.lsn,
+            "chain": log.position.chain,
+            "time": now,
+            "version": __version__,
+            "files": [{"file": each.name, "bytes": each.size_bytes} for each in files],
+        }
+        # Last, so that what it says is there.
+        paths.write_json(target / MANIFEST, manifest)
+    except ValueError as error:
+        raise BackupFailed(f"{places.root}/titan.json: {error}") from error
+    finally:
+        lock.release()
+    return BackedUp(log.first_lsn, log.position.lsn, files, manifest)
+
+
+def restore(
+    source: Path,
+    directory: Path,
+    *,
+    start: StartOf,
+    segment_bytes: int | None = None,
+    progress: Progress = lambda _: None,
+) -> Restored:
+    """Makes a manager's data directory of a backup; it must be absent or empty.
+
+    Raises BackupFailed, wal.WalError, OSError. O(bytes).
+    """
+    manifest = _read_manifest(source)
+    if manifest is None:
+        raise BackupFailed(f"{source} holds no backup: it has no {MANIFEST}")
+    if directory.exists() and any(directory.iterdir()):
+        raise BackupFailed(f"{directory} is not empty: name a new directory")
+    _check_complete(source, manifest)
+    # Under another name until all of it is there and sound: a part is no data directory.
+    making = directory.absolute().with_name(f".{directory.absolute().name}.restoring")
+    if making.exists():
+        raise BackupFailed(f"{making} is left of a restore that was stopped: remove it first")
+    making.mkdir(parents=True)
+    found = _copy_all(Places.of(source), Places.of(making), progress)
+    if not found.is_sound or found.state is None or found.log.next_lsn <= manifest["last_lsn"]:
+        raise BackupFailed(
+            f"the backup in {source} is not sound: `titan wal verify {source}` tells what is "
+            f"wrong; what was copied of it is in {making}"
+        )
+    state = found.state
+    write_description(making, state.cluster_id)
+    newest = max((each.position for each in found.snapshots if each.position), default=None)
+    append_start(found, start, lock=None, after=newest, segment_bytes=segment_bytes)
+    os.replace(making, directory)
+    _sync_directory(directory.absolute().parent)
+    return Restored(
+        directory=directory,
+        first_lsn=found.log.first_lsn,
+        last_lsn=state.lsn,
+        jobs=len(state.jobs),
+        live_jobs=len(state.live_jobs),
+        epoch=start.epoch,
+        time=float(manifest["time"]),
+    )
+
+
+def _check_target(places: Places, target: Path) -> dict[str, Any] | None:
+    """The manifest of the last backup there. Raises BackupFailed if it is not the place for one."""
+    root, resolved = places.root.resolve(), target.resolve()
+    if resolved == root or root in resolved.parents or resolved in root.parents:
+        raise BackupFailed(f"{target} and {places.root} lie in each other: name another place")
+    manifest = _read_manifest(target)
+    if manifest is None and target.exists():
+        strange = sorted({entry.name for entry in target.iterdir()} - _OWN_NAMES)
+        if strange:
+            raise BackupFailed(f"{target} is no backup and not empty: it has {strange[0]}")
+    return manifest
+
+
+def _read_manifest(directory: Path) -> dict[str, Any] | None:
+    path = directory / MANIFEST
+    try:
+        manifest = paths.read_json(path)
+    except NotADirectoryError as error:
+        raise BackupFailed(f"{directory} is no directory") from error
+    except ValueError as error:
+        raise BackupFailed(f"{path}: {error}") from error
+    if manifest is None:
+        return None
+    if manifest.get("format") != FORMAT:
+        raise BackupFailed(
+            f"{path} has format {manifest.get('format')}, this version of Titan knows {FORMAT}"
+        )
+    if not {"log_id", "last_lsn", "chain", "time", "files"} <= manifest.keys():
+        raise BackupFailed(f"{path} is not whole")
+    return manifest
+
+
+def _position_of(manifest: dict[str, Any] | None) -> Position | None:
+    if manifest is None:
+        return None
+    return Position(bytes.fromhex(manifest["log_id"]), manifest["last_lsn"], manifest["chain"])
+
+
+def _copy_snapshots(
+    places: Places, target: Path, first_lsn: int, position: Position
+) -> list[CopiedFile]:
+    """Copies the newest snapshot, for a quick start, and the one that the first record needs."""
+    usable = _usable_snapshots(places.root, first_lsn, position)
+    wanted = {usable[-1]} if usable else set()
+    if first_lsn > 1:
+        there = _usable_snapshots(target, first_lsn, position)
+        if not usable and not there:
+            raise BackupFailed(
+                f"{places.root}: the log begins with record {first_lsn}, and no usable snapshot "
+                "leads there: nothing could be started from a backup of it"
+            )
+        wanted |= set(usable[:1]) if not there else set()
+    copied = [
+        back_up_snapshot(places.snapshots, target / "snapshots", lsn) for lsn in sorted(wanted)
+    ]
+    names = {each.name for each in copied}
+    return copied + [
+        CopiedFile(path.name, path.stat().st_size, is_new=False)
+        for path in sorted((target / "snapshots").glob("*.snapshot"))
+        if path.name not in names
+    ]
+
+
+def _usable_snapshots(root: Path, first_lsn: int, position: Position) -> list[int]:
+    """Those that can be taken up within a part of the log, by LSN."""
+    usable = []
+    for lsn in wal.find_snapshots(root / "snapshots"):
+        if not first_lsn - 1 <= lsn <= position.lsn:
+            continue
+        try:
+            loaded = load_snapshot(root, lsn)
+            wal.Reader(root / "wal", position=loaded.position).close()
+        except (SnapshotUnusable, wal.PositionMismatch, wal.RecordsGone):
+            continue
+        usable.append(lsn)
+    return usable
+
+
+def _check_complete(source: Path, manifest: dict[str, Any]) -> None:
+    for each in manifest["files"]:
+        path = source / str(each["file"])
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError as error:
+            raise BackupFailed(f"{path} is missing from the backup") from error
+        # It may have grown, by a backup that was stopped before its end.
+        if size < each["bytes"]:
+            raise BackupFailed(f"{path} has {size} bytes, the backup wrote {each['bytes']}")
+
+
+def _copy_all(source: Places, target: Places, progress: Progress) -> Examination:
+    """Copies a backup, each file checked on the way, and looks at all of the copy."""
+    log = back_up_log(source.log, target.log)
+    for lsn in wal.find_snapshots(source.snapshots):
+        if lsn <= log.position.lsn:
+            back_up_snapshot(source.snapshots, target.snapshots, lsn)
+    return examine(target, progress=progress)
+
+
+def _below(folder: str, file: CopiedFile) -> CopiedFile:
+    return file._replace(name=f"{folder}/{file.name}")
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
