@@ -13,12 +13,18 @@ from titan.cli.wal_verify import verify
 
 @click.group(
     epilog="""\b
-Example:
+Examples:
   titan wal dump ~/.local/state/titan/manager
+  titan wal verify ~/.local/state/titan/manager
+  titan wal backup ~/.local/state/titan/manager /backup/titan
 """
 )
 def wal() -> None:
-    """Look into the manager's log, in its data directory or DIR/wal."""
+    """Look into the manager's log, check it, back it up and repair it.
+
+    DIR is the manager's data directory or its folder wal. All but repair may be used while
+    the manager runs.
+    """
 
 
 for command in (dump, stat, verify, repair, backup, restore):

@@ -49,7 +49,7 @@ def backup(ctx: click.Context, *, directory: Path, target: Path) -> int:
         print(
             printable(
                 f"{target} holds records {done.first_lsn} to {done.last_lsn}: "
-                f"{len(done.files)} files, {told['files_copied']} of them new "
+                f"{_files(len(done.files))}, {told['files_copied']} of them new "
                 f"({format_size(told['bytes_copied'])})."
             )
         )
@@ -105,3 +105,7 @@ def restore(ctx: click.Context, *, source: Path, directory: Path) -> int:
     )
     print(printable(f"Start it:  titan manager --data-dir {directory}"))
     return 0
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"

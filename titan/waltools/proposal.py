@@ -149,7 +149,8 @@ def _describe_loss(title: str, loss: Loss) -> list[str]:
         if jobs:
             parts = _in_ranges(jobs)
             more = ", …" if len(parts) > _PARTS_TOLD else ""
-            lines.append(f"  {what} {len(jobs)} jobs: {', '.join(parts[:_PARTS_TOLD])}{more}")
+            count = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+            lines.append(f"  {what} {count}: {', '.join(parts[:_PARTS_TOLD])}{more}")
     return lines
 
 
