@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 import wal
 from titan import events as ev
@@ -16,9 +17,9 @@ Task = tuple[int, int]
 
 
 class Story:
-    """A whole log, told. Fails at the first event that breaks a rule."""
+    """A log from its beginning, told. Fails at the first event that breaks a rule."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self) -> None:
         self.jobs: dict[int, ev.JobSubmitted] = {}
         # What each request id of each user was answered with.
         self.requests: dict[tuple[str, bytes], int] = {}
@@ -26,10 +27,26 @@ class Story:
         self.active: dict[Task, int] = {}
         self.ends: dict[Task, State] = {}
         self.starts = 0
+        self.size_bytes = 0
+
+    @classmethod
+    def of_log(cls, directory: Path) -> Self:
+        """Of a manager's data directory whose log is all there."""
+        story = cls()
         with wal.Reader(directory / "wal") as reader:
             for lsn, payload in reader:
-                for event in ev.decode_record(payload)[1]:
-                    self._tell(lsn, event)
+                story.tell_record(lsn, payload)
+        return story
+
+    def tell_record(self, lsn: int, payload: bytes) -> None:
+        """The next one."""
+        self.size_bytes += len(payload)
+        for event in ev.decode_record(payload)[1]:
+            self._tell(lsn, event)
+
+    def has_ended(self) -> bool:
+        """Whether all tasks have."""
+        return not self.active and len(self.ends) == len(self.all_tasks())
 
     def _tell(self, lsn: int, event: ev.Event) -> None:
         where = f"record {lsn}: {event}"

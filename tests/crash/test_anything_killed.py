@@ -14,7 +14,7 @@ import pytest
 from tests.cluster import Cluster, Worker, wait_until
 from tests.crash.load import RETRY_FOR_SECONDS, Accepted, User
 from tests.crash.story import Story
-from tests.crash.test_manager_killed import check_replay
+from tests.crash.test_manager_killed import check_recovery
 from titan.model import State
 
 # A longer run: TITAN_KILLS=500 with another TITAN_CRASH_SEED.
@@ -64,7 +64,7 @@ def test_whatever_is_killed_every_job_ends_once_and_none_is_lost(tmp_path: Path)
             ends = {"COMPLETED", "CANCELLED"} if job_id in accepted.cancelled else {"COMPLETED"}
             assert view["state"] in ends, view
         check_story(cluster.manager_directory, accepted, runs)
-        check_replay(cluster.manager_directory, tmp_path / "copy", told)
+        check_recovery(cluster.manager_directory, tmp_path / "copy", told)
 
 
 def kill_repeatedly(cluster: Cluster, accepted: Accepted) -> None:
@@ -98,7 +98,7 @@ def kill_host(worker: Worker) -> None:
 
 def check_story(directory: Path, accepted: Accepted, runs: Path) -> None:
     """Each task ended once; each attempt that ran did so once; every answer is in the log."""
-    story = Story(directory)
+    story = Story.of_log(directory)
     assert sorted(story.requests.values()) == sorted(accepted.jobs.values())
     tasks = story.all_tasks()
     assert len(tasks) == accepted.tasks
