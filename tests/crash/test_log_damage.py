@@ -81,7 +81,8 @@ def test_a_flipped_byte_before_the_last_frame_is_refused_with_the_place_and_the_
     assert code == 1
     assert "Traceback" not in told
     assert f"{log.segment}: damaged at byte {place}" in told
-    assert f"titan wal dump {log.directory}" in told
+    assert f"`titan wal verify {log.directory}`" in told
+    assert f"`titan wal repair {log.directory}`" in told
     assert log.content() == before, "a damaged log is left as it is"
 
 
