@@ -10,6 +10,7 @@ import pytest
 
 import wal
 from tests.waltools.builders import SEGMENT_BYTES, append, decoded, history, make_directory
+from tests.waltools.corruptions import make_rich_directory
 from titan import events as ev
 from titan.model import IndexRange, State
 from titan.waltools.dump import dump_events
@@ -197,3 +198,13 @@ def test_a_log_whose_oldest_segments_are_gone_is_told_from_where_it_begins(tmp_p
         (lsn, type(event).__name__) for lsn, _, event in all_events() if lsn >= begin
     ]
     assert found(directory, from_lsn=2, to_lsn=begin)[0][0] == begin
+
+
+def test_a_worker_is_known_by_name_when_its_registration_is_gone(tmp_path: Path) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    whole = found(directory, worker="worker3")
+    wal.remove_segments_before(directory / "wal", 61)
+    rest = found(directory, worker="worker3")
+    # The oldest snapshot is of record 60: what went on then is known, what had ended before is not.
+    assert [each for each in rest if each[0] > 60] == [each for each in whole if each[0] > 60]
+    assert {name for _, name in rest} >= {"TaskAssigned", "AttemptEnded"}

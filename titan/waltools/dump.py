@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import wal
 from titan import events as ev
 from titan.manager.directory import log_directory
 from titan.queries.plain import plain_event
+from titan.snapshots import SnapshotUnusable, load_snapshot
+from titan.waltools.places import Places, find_places
 from titan.waltools.selection import EVERYTHING, Picker, Selection
 from wal.directory import find_segments
 from wal.filesystem import OS_FILE_SYSTEM
@@ -30,6 +33,8 @@ def dump_events(
         return
     picker = Picker(selection)
     count = 0
+    if selection.worker is not None:
+        _note_what_came_before(find_places(directory), picker)
     for lsn, payload in _records(log_directory(directory), selection, wait):
         if not picker.may_hold(payload):
             continue
@@ -45,6 +50,21 @@ def dump_events(
             }
             count += 1
             if count == selection.limit:
+                return
+
+
+def _note_what_came_before(places: Places, picker: Picker) -> None:
+    """Which workers there were at the oldest snapshot, if the log has lost its beginning."""
+    firsts = _find_segments(places.log)
+    if not firsts or firsts[0] == 1:
+        return
+    for lsn in wal.find_snapshots(places.snapshots):
+        if lsn >= firsts[0] - 1:
+            with suppress(SnapshotUnusable):
+                state = load_snapshot(places.root, lsn).state
+                for worker in state.workers.values():
+                    keys = [(*key, each.attempt) for key, each in worker.attempts.items()]
+                    picker.note_held(worker.number, worker.name, keys)
                 return
 
 
@@ -64,10 +84,7 @@ def _records(
 
 def _first_lsn(directory: Path, selection: Selection) -> int:
     """Where to begin: no earlier than it must be, nor than there are records."""
-    try:
-        firsts = find_segments(OS_FILE_SYSTEM, str(directory))
-    except FileNotFoundError:
-        firsts = []
+    firsts = _find_segments(directory)
     if not firsts:
         return 1  # The reader says that there is no log.
     if selection.worker is not None:
@@ -84,6 +101,13 @@ def _first_lsn(directory: Path, selection: Selection) -> int:
         else:
             later = later[:middle]
     return lsn
+
+
+def _find_segments(directory: Path) -> list[int]:
+    try:
+        return find_segments(OS_FILE_SYSTEM, str(directory))
+    except FileNotFoundError:
+        return []
 
 
 def _first_time_us(directory: Path, first_lsn: int) -> int:

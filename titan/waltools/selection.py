@@ -78,6 +78,11 @@ class Picker:
                 continue
             yield event
 
+    def note_held(self, worker: int, name: str, keys: Iterable[tuple[int, int, int]]) -> None:
+        """A worker and its attempts (job, index, attempt) that records tell which are gone."""
+        if self._worker is not None:
+            self._worker.note_held(worker, name, keys)
+
 
 class _WorkerEvents:
     """Tells a worker's events: those that name it, and those of the attempts it was given."""
@@ -86,6 +91,13 @@ class _WorkerEvents:
         self._name = worker if isinstance(worker, str) else None
         self._numbers = {worker} if isinstance(worker, int) else set()
         self._attempts: set[tuple[int, int, int]] = set()
+
+    def note_held(self, worker: int, name: str, keys: Iterable[tuple[int, int, int]]) -> None:
+        """What came before the first event."""
+        if name == self._name:
+            self._numbers.add(worker)
+        if worker in self._numbers:
+            self._attempts.update(keys)
 
     def takes(self, event: ev.Event) -> bool:
         """Whether it is one; called with every event from the first on."""
