@@ -63,6 +63,7 @@ class Keeper:
         *,
         policy: SnapshotPolicy,
         limits: Limits,
+        now_us: Callable[[], int],
         on_failure: Callable[[BaseException], None],
         left_free_bytes: int = LEFT_FREE_BYTES,
         log_level: str = "info",
@@ -72,6 +73,8 @@ class Keeper:
         self._data_directory = data_directory
         self._journal = journal
         self._policy = policy
+        # The manager's time: a wall clock set forward must not make the log old.
+        self._now_us = now_us
         self._on_failure = on_failure
         self._left_free_bytes = left_free_bytes
         self._log_level = log_level
@@ -116,7 +119,7 @@ class Keeper:
             self._tidied = now
             await asyncio.to_thread(
                 self.retention.tidy,
-                now_us=time.time_ns() // 1000,
+                now_us=self._now_us(),
                 end_lsn=self._journal.durable_lsn,
                 last_segment_bytes=self._journal.last_segment_bytes,
             )

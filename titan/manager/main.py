@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -145,9 +146,10 @@ async def _serve(
         address, options.data_directory, state.cluster_id.hex(), found.snapshot_lsn,
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
+    keeper = _make_keeper(options, found, journal, shell.now_us)
     helpers = [
         asyncio.create_task(shell.run_ticks()),
-        asyncio.create_task(_make_keeper(options, found, journal).run()),
+        asyncio.create_task(keeper.run()),
     ]
     if not has_left_token:
         leaving = _leave_token(options.data_directory, address, token)
@@ -183,10 +185,13 @@ async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.
             each.cancel()
 
 
-def _make_keeper(options: ManagerOptions, found: Recovered, journal: FileJournal) -> Keeper:
+def _make_keeper(
+    options: ManagerOptions, found: Recovered, journal: FileJournal, now_us: Callable[[], int]
+) -> Keeper:
     keeper = Keeper(
         options.data_directory,
         journal,
+        now_us=now_us,
         policy=SnapshotPolicy(bytes_since=options.snapshot_bytes),
         limits=Limits(
             retain_us=int(options.retain_seconds * 1e6),

@@ -22,6 +22,7 @@ from titan.state.cluster import ClusterState
 WORKERS: Final = 20
 CPUS: Final = 32
 SEED: Final = 20
+START_US: Final = 1_700_000_000_000_000
 TURN_US: Final = 5_000
 # So many records of the live log share a flush when it is busy.
 RECORDS_PER_FLUSH: Final = 10
@@ -74,13 +75,15 @@ class History:
     `turn_us` passes in a turn, in which some 150 tasks end; without `arrays` each is a job.
     """
 
-    def __init__(self, *, turn_us: int = TURN_US, arrays: bool = True) -> None:
+    def __init__(
+        self, *, turn_us: int = TURN_US, arrays: bool = True, start_us: int = START_US
+    ) -> None:
         self._turn_us = turn_us
         self._arrays = arrays
         self._random = random.Random(SEED)
         self._state = ClusterState()
         self._kernel = Kernel(self._state, Settings())
-        self._now_us = 1_700_000_000_000_000
+        self._now_us = start_us
         self._sessions = [b"session %d" % number for number in range(WORKERS)]
         self._report_seqs = [0] * WORKERS
         self._environment = (b"environment 0001", _VARIABLES, ())

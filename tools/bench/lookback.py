@@ -9,6 +9,7 @@ from typing import Final
 import wal
 from titan import events as ev
 from titan.client.sync import Client
+from titan.manager.directory import write_description
 from titan.manager.keeper import SnapshotPolicy
 from titan.manager.retention import Limits, Retention
 from titan.snapshots import take_snapshot
@@ -33,6 +34,8 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     for number in range(rounds):
         # A new manager has no process yet that knows anything.
         access = data / "access.json"
+        # It tells where the manager is, and the one before was elsewhere.
+        access.unlink(missing_ok=True)
         with (
             cluster(directory, cpus=0) as here,
             Client(here.address, access_file=access) as client,
@@ -73,7 +76,9 @@ def _seconds(client: Client, moment: float) -> float:
 
 def _write_day(data: Path, tasks: int) -> tuple[int, int]:
     """A day's log with the snapshots that a manager would have kept; when it ends."""
-    history = History(turn_us=DAY_US * TASKS_PER_TURN // tasks)
+    # Retention goes by the clock: a day of years ago would be gone.
+    start_us = time.time_ns() // 1000 - DAY_US
+    history = History(turn_us=DAY_US * TASKS_PER_TURN // tasks, start_us=start_us)
     retention, policy = Retention(data, Limits()), SnapshotPolicy()
     since_bytes = since_records = last_bytes = 0
     data.mkdir()
@@ -99,6 +104,7 @@ def _write_day(data: Path, tasks: int) -> tuple[int, int]:
                 )
             if ended >= tasks:
                 break
+    write_description(data, history.state.cluster_id)
     return history.state.time_us, lsn
 
 
