@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ UNSHARE = ("unshare", "--map-root-user", "--mount")
 def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A small disk of its own, which only root may have, be it of a user namespace only."""
     if os.geteuid() != 0:
-        run_again_as_root(request.node.nodeid)
+        run_again_as_root(request.node.nodeid, tmp_path)
     place = tmp_path / "disk"
     place.mkdir()
     subprocess.run(
@@ -39,13 +40,15 @@ def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def run_again_as_root(test: str) -> None:
+def run_again_as_root(test: str, directory: Path) -> None:
     """Runs that test alone in a user namespace, where this user is root."""
-    if subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
+    has_unshare = shutil.which("unshare") is not None
+    if not has_unshare or subprocess.run([*UNSHARE, "true"], check=False).returncode:
         why = "only root can mount a small disk, and user namespaces are not allowed here"
         assert not os.environ.get("TITAN_CI"), why
         pytest.skip(why)
-    command = [*UNSHARE, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(directory / "again")]
+    command = [*UNSHARE, sys.executable, "-m", "pytest", *options, test]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
     pytest.skip("passed as root of a user namespace")
