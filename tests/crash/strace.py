@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -61,6 +62,8 @@ def require_strace() -> None:
         why = "strace is not installed (Debian: apt-get install strace)"
     elif os.geteuid() != 0 and _YAMA.exists() and _YAMA.read_text().strip() != "0":
         why = f"this user's processes may not be traced (ptrace(2)): see {_YAMA}"
+    elif subprocess.run(["strace", "-o", os.devnull, "true"], check=False).returncode:
+        why = "strace may not trace here"
     if why:
         assert not os.environ.get("TITAN_CI"), why
         pytest.skip(why)
