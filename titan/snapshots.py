@@ -16,7 +16,13 @@ from titan import __version__
 from titan.errors import TitanError
 from titan.state.cluster import ClusterState
 from titan.state.replay import replay
-from titan.state.snapshot import SnapshotError, decode_state, encode_state
+from titan.state.snapshot import (
+    FORMAT,
+    NewerSnapshot,
+    SnapshotError,
+    decode_state,
+    encode_state,
+)
 from wal import FileSystem, find_snapshots, open_snapshot, write_snapshot
 from wal.filesystem import OS_FILE_SYSTEM
 
@@ -72,6 +78,10 @@ def load_snapshot(
             if state.lsn != lsn:
                 raise SnapshotError(f"its state is that of LSN {state.lsn}")
             return Loaded(state, snapshot.position, snapshot.size_bytes)
+    except NewerSnapshot as error:
+        path = str(directory / f"{lsn:020d}.snapshot")
+        newer = wal.NewerVersion(path, error.format, FORMAT)
+        raise SnapshotUnusable(lsn, newer) from newer
     except (SnapshotError, wal.WalError, OSError) as error:
         raise SnapshotUnusable(lsn, error) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from titan import events as ev
 from titan.manager.kernel.desk import EVENTS_PER_RECORD_MAX, Desk, Settings
-from titan.model import State
+from titan.model import IndexRange, State
 from titan.state.attempts import AttemptLog
 from titan.state.cluster import ClusterState
 
@@ -24,11 +24,12 @@ def test_more_cancels_than_a_record_takes_go_on_in_the_next_one() -> None:
     desk = Desk(ClusterState(), Settings())
     desk.emit(ev.ClusterCreated(b"c" * 16))
     desk.emit(ev.EnvironmentStored(b"e", (), ()))
-    desk.emit(ev.JobSubmitted(1, "u", "n", (b"true",), b"/", b"e", 1000, 0, (), 0, ()))
+    tasks = (IndexRange(0, EVENTS_PER_RECORD_MAX + 1),)
+    desk.emit(ev.JobSubmitted(1, "u", "n", (b"true",), b"/", b"e", 1000, 0, (), 0, tasks))
     desk.take_record()
 
-    for _ in range(EVENTS_PER_RECORD_MAX + 1):
-        desk.emit(ev.CancelRequested(1, (), 0))
+    for index in range(EVENTS_PER_RECORD_MAX + 1):
+        desk.emit(ev.CancelRequested(1, (IndexRange(index, index + 1),), 0))
 
     records = []
     while (record := desk.take_record()) is not None:

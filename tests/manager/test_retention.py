@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 import wal
 from tests.manager.logs import DAY_US, LogWriter
 from titan.manager.retention import SPACING_BYTES_MAX, Kept, Limits, Retention, make_plan
-from titan.snapshots import load_newest, load_snapshot
+from titan.snapshots import SnapshotUnusable, load_newest, load_snapshot
 from titan.state import digest
+from titan.state.snapshot import encode_state
 from wal import Position, Slot, find_snapshots, list_segments, write_slot
 
 MIB = 1 << 20
@@ -170,6 +172,21 @@ def test_an_unusable_snapshot_counts_for_nothing(tmp_path: Path, how: str) -> No
         writer.take_snapshot(unusable=1 - newer)
     writer.tidy(retention)
     assert lsns[-1] not in find_snapshots(tmp_path / "snapshots")
+
+
+def test_a_snapshot_of_a_later_format_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    writer = LogWriter(tmp_path, segment_bytes=4096)
+    writer.turn()
+    with wal.Reader(tmp_path / "wal") as reader:
+        list(reader)
+        position = reader.position
+    kind, fields = msgpack.unpackb(next(iter(encode_state(writer.state, "9.9"))))
+    head = msgpack.packb([kind, [7, *fields[1:]]])
+    wal.write_snapshot(tmp_path / "snapshots", position, [head])
+    with pytest.raises(SnapshotUnusable, match="format version 7 is newer than 1") as caught:
+        load_snapshot(tmp_path, position.lsn)
+    assert isinstance(caught.value.__cause__, wal.NewerVersion)
+    assert writer.reopen().unusable == [position.lsn]
 
 
 def test_nothing_is_removed_because_of_a_snapshot_that_is_rotten_inside(tmp_path: Path) -> None:

@@ -17,31 +17,37 @@ class InvariantViolated(AssertionError):
 
 def check_invariants(state: ClusterState) -> None:
     """Raises InvariantViolated. Costs a walk over the whole state."""
+    tasks, jobs = [0] * 6, [0] * 6
+    active = 0
+    waiting: dict[int, list[int]] = {}
+    jobs_of: dict[object, int] = {}
+    live: list[int] = []
+    # Once: an ended job is unpacked at each look.
     for job in state.jobs.values():
         _check_job(state, job)
+        class_id = job.job_class.class_id
+        jobs[job.state - 1] += 1
+        for position, count in enumerate(job.counts):
+            tasks[position] += count
+        active += len(job.active)
+        if len(job.pending):
+            waiting.setdefault(class_id, []).append(job.job_id)
+        for what in (class_id, job.environment):
+            jobs_of[what] = jobs_of.get(what, 0) + 1
+        if not job.has_ended:
+            live.append(job.job_id)
     for worker in state.workers.values():
         _check_worker(state, worker)
-    _check(
-        sum(len(job.active) for job in state.jobs.values())
-        == sum(len(worker.attempts) for worker in state.workers.values()),
-        "every attempt under way is on one worker",
-    )
-    for position in range(6):
-        tasks = sum(job.counts[position] for job in state.jobs.values())
-        _check(state.task_counts[position] == tasks, "the tasks by state add up")
-        jobs = sum(job.state == position + 1 for job in state.jobs.values())
-        _check(state.job_counts[position] == jobs, "the jobs by state add up")
+    held = sum(len(worker.attempts) for worker in state.workers.values())
+    _check(active == held, "every attempt under way is on one worker")
+    _check(state.task_counts == tasks, "the tasks by state add up")
+    _check(state.job_counts == jobs, "the jobs by state add up")
+    _check(live == list(state.live_jobs), "the jobs that have not ended are listed")
     for job_class in state.classes.values():
-        waiting = [
-            job.job_id
-            for job in state.jobs.values()
-            if job.job_class is job_class and len(job.pending)
-        ]
-        _check(waiting == list(job_class.pending_jobs), "each class knows its pending jobs")
-    jobs_of: dict[object, int] = {}
-    for job in state.jobs.values():
-        for what in (job.job_class.class_id, job.environment):
-            jobs_of[what] = jobs_of.get(what, 0) + 1
+        _check(
+            waiting.get(job_class.class_id, []) == list(job_class.pending_jobs),
+            "each class knows its pending jobs",
+        )
     classes = {each.class_id: each.jobs for each in state.classes.values()}
     _check(
         classes | state.environment_jobs == jobs_of,
@@ -51,8 +57,6 @@ def check_invariants(state: ClusterState) -> None:
         all(digest in state.environments for digest in state.environment_jobs),
         "every job's environment is there",
     )
-    live = [job.job_id for job in state.jobs.values() if not job.has_ended]
-    _check(live == list(state.live_jobs), "the jobs that have not ended are listed")
 
 
 def _check_job(state: ClusterState, job: Job) -> None:

@@ -48,6 +48,17 @@ class SnapshotError(Exception):
     """The blocks are no state that this version can read; the text says why."""
 
 
+class NewerSnapshot(SnapshotError):
+    """A later version of Titan wrote it."""
+
+    def __init__(self, found: int, version: str) -> None:
+        super().__init__(
+            f"it has format {found} and was written by Titan {version}; this version knows "
+            f"format {FORMAT}"
+        )
+        self.format = found
+
+
 class SnapshotHead(NamedTuple):
     """What the first block tells of a snapshot by itself."""
 
@@ -99,10 +110,7 @@ def read_head(block: bytes) -> SnapshotHead:
     if kind != "head":
         raise SnapshotError("it does not begin with a head")
     if fields[0] != FORMAT:
-        raise SnapshotError(
-            f"it has format {fields[0]} and was written by Titan {fields[1]}; this version "
-            f"knows format {FORMAT}"
-        )
+        raise NewerSnapshot(fields[0], fields[1])
     return SnapshotHead._make(fields[1:5])
 
 
