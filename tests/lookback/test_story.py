@@ -15,9 +15,10 @@ from titan.lookback import story as story_module
 from titan.lookback.answers import Answers
 from titan.lookback.forgotten import find_forgetting, state_with_job
 from titan.lookback.past import Past
-from titan.lookback.story import Wanted, find_first_lsn, find_mentions, page_of_story
+from titan.lookback.story import Wanted, find_first_lsn, page_of_story
 from titan.model import IndexRange
 from titan.queries import reads
+from titan.queries.mentions import find_mentions
 from titan.queries.plain import plain_event
 from titan.rpc.v1 import manager_pb2, types_pb2
 

@@ -14,7 +14,7 @@ from tests.waltools.corruptions import make_rich_directory
 from titan import events as ev
 from titan.model import IndexRange, State
 from titan.waltools.dump import dump_events
-from titan.waltools.selection import JobOrTask, Picker, Selection
+from titan.waltools.selection import JobTasks, Picker, Selection
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +70,14 @@ def test_a_job_has_all_events_that_speak_of_it(directory: Path, job_id: int) -> 
         (lsn, type(event).__name__) for lsn, _, event in all_events() if speaks_of(event, job_id)
     ]
     assert expected
-    assert found(directory, jobs=(JobOrTask(job_id),)) == expected
+    assert found(directory, jobs=(JobTasks(job_id),)) == expected
 
 
 def test_several_jobs_are_told_together_and_a_limit_ends_it(directory: Path) -> None:
-    both = found(directory, jobs=(JobOrTask(5), JobOrTask(42)))
-    each = found(directory, jobs=(JobOrTask(5),)) + found(directory, jobs=(JobOrTask(42),))
+    both = found(directory, jobs=(JobTasks(5), JobTasks(42)))
+    each = found(directory, jobs=(JobTasks(5),)) + found(directory, jobs=(JobTasks(42),))
     assert sorted(both) == sorted(each)
-    assert found(directory, jobs=(JobOrTask(5), JobOrTask(42)), limit=3) == both[:3]
+    assert found(directory, jobs=(JobTasks(5), JobTasks(42)), limit=3) == both[:3]
     assert found(directory, limit=0) == []
 
 
@@ -167,7 +167,7 @@ def test_a_task_has_what_concerns_its_whole_job_too() -> None:
         ev.CancelRequested(9, (), 0),
         ev.TaskStarted(10, 4, 1, 0),
     )
-    wanted = Selection(jobs=(JobOrTask(9, 4),))
+    wanted = Selection(jobs=(JobTasks(9, (IndexRange(4, 5),)),))
     assert picked(wanted, told) == [told[0], told[1], told[2], told[4], told[6]]
 
 

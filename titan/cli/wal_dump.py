@@ -18,7 +18,7 @@ from titan.cli.params import Unit
 from titan.cli.text import is_terminal, local_time, printable
 
 if TYPE_CHECKING:
-    from titan.waltools.selection import JobOrTask
+    from titan.waltools.selection import JobTasks
 
 _HEADS: Final = ("lsn", "time", "event")
 _JOB: Final = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9}))?")
@@ -33,14 +33,16 @@ def parse_lsn(text: str) -> int:
     return int(given)
 
 
-def parse_job_or_task(text: str) -> JobOrTask:
+def parse_job_or_task(text: str) -> JobTasks:
     """`42` or `42.7`. Raises ValueError."""
-    from titan.waltools.selection import JobOrTask  # noqa: PLC0415 - loads every event
+    from titan.model import IndexRange  # noqa: PLC0415
+    from titan.waltools.selection import JobTasks  # noqa: PLC0415 - loads every event
 
     match = _JOB.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no job: write it as 42, or 42.7 for a task of an array")
-    return JobOrTask(int(match[1]), int(match[2]) if match[2] else None)
+    index = int(match[2]) if match[2] else None
+    return JobTasks(int(match[1]), () if index is None else (IndexRange(index, index + 1),))
 
 
 def parse_kind(text: str) -> Any:

@@ -7,27 +7,23 @@ number are in it: that keeps the speed near that of reading the log.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-import msgpack
 
 import wal
 from titan import events as ev
 from titan.errors import OutOfRange
 from titan.lookback.past import READ_RECORDS, record_time
 from titan.model import IndexRange
+from titan.queries.mentions import find_mentions, tells_of
 from titan.queries.plain import plain_event
 from titan.rpc.v1 import manager_pb2
 
 # A page ends with the record that reaches one of them.
 PAGE_EVENTS: Final = 2_000
 PAGE_BYTES: Final = 4 * 1024 * 1024
-# msgpack has integers below it in one byte, which is in nearly every record.
-ONE_BYTE_MAX: Final = 0x7F
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +58,7 @@ def read_story(directory: Path, wanted: Wanted) -> Iterator[tuple[int, int, list
                 time_us, events = ev.decode_record(payload)
                 if wanted.last_time_us and time_us > wanted.last_time_us:
                     return
-                told = [each for each in events if _tells(each, wanted)]
+                told = [each for each in events if tells_of(each, wanted.job_id, wanted.indexes)]
                 if told:
                     yield lsn, time_us, told
                     if any(type(each) is ev.JobsForgotten for each in told):
@@ -118,62 +114,3 @@ def event_message(lsn: int, time_us: int, event: ev.Event) -> manager_pb2.Event:
         event=type(event).__name__,
         fields=json.dumps(plain_event(event)),
     )
-
-
-def find_mentions(job_id: int) -> Callable[[bytes], object]:
-    """What tells of a record's payload that it may be about the job; true too often, never too
-    seldom."""
-    number: bytes = msgpack.packb(job_id)
-    if job_id > ONE_BYTE_MAX:
-        return lambda payload: number in payload
-    # In events about a job its number follows their code; others have it in a list.
-    codes = bytes(sorted(ev.CODE_OF_EVENT[kind] for kind in _OF_A_JOB))
-    forgotten = b"\x92" + bytes([ev.CODE_OF_EVENT[ev.JobsForgotten]])
-    pattern = b"[" + re.escape(codes) + b"]" + re.escape(number) + b"|" + re.escape(forgotten)
-    return re.compile(pattern, re.DOTALL).search
-
-
-_OF_A_JOB: Final[tuple[type[ev.Event], ...]] = (
-    ev.JobSubmitted,
-    ev.CancelRequested,
-    ev.TaskAssigned,
-    ev.RecallRequested,
-    ev.Recalled,
-    ev.TaskStarted,
-    ev.AttemptEnded,
-    ev.Adopted,
-)
-
-
-def _tells(event: ev.Event, wanted: Wanted) -> bool:
-    match event:
-        case ev.RequestAccepted():
-            return event.first_job_id <= wanted.job_id < event.first_job_id + event.jobs
-        case ev.JobsForgotten():
-            return wanted.job_id in event.job_ids
-        case ev.JobSubmitted():
-            return event.job_id == wanted.job_id
-        case ev.CancelRequested():
-            return event.job_id == wanted.job_id and _meet(event.indexes, wanted.indexes)
-        case (
-            ev.TaskAssigned()
-            | ev.RecallRequested()
-            | ev.Recalled()
-            | ev.TaskStarted()
-            | ev.AttemptEnded()
-            | ev.Adopted()
-        ):
-            return event.job_id == wanted.job_id and _holds(wanted.indexes, event.index)
-        case _:
-            return False
-
-
-def _holds(ranges: Iterable[IndexRange], index: int) -> bool:
-    chosen = [each.indexes for each in ranges]
-    return not chosen or any(index in each for each in chosen)
-
-
-def _meet(some: Sequence[IndexRange], others: Sequence[IndexRange]) -> bool:
-    if not some or not others:
-        return True
-    return any(a.start < b.stop and b.start < a.stop for a in some for b in others)

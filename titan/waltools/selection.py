@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
-
-import msgpack
+from typing import Final, NamedTuple
 
 from titan import events as ev
-from titan.model import State
+from titan.model import IndexRange, State
+from titan.queries.mentions import find_mentions, tells_of
 
 
-class JobOrTask(NamedTuple):
-    """A whole job, or one task of it."""
+class JobTasks(NamedTuple):
+    """A job, or some tasks of it."""
 
     job_id: int
-    index: int | None = None  # type: ignore[assignment]  # hides tuple.index
+    indexes: tuple[IndexRange, ...] = ()
+    """Empty: the whole job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Selection:
     to_lsn: int | None = None
     since_us: int | None = None
     until_us: int | None = None
-    jobs: tuple[JobOrTask, ...] = ()
+    jobs: tuple[JobTasks, ...] = ()
     worker: str | int | None = None
     """A name, or the number that the log gave it."""
     kinds: frozenset[type[ev.Event]] = frozenset()
@@ -52,15 +52,13 @@ class Picker:
         self._jobs = selection.jobs
         self._kinds = selection.kinds
         self._worker = _WorkerEvents(selection.worker) if selection.worker is not None else None
-        # An event that speaks of a job holds its number; of array jobs and shared request ids,
-        # the event of the submit that stands in the same record does.
-        self._needles = [msgpack.packb(job_id) for job_id, _ in selection.jobs]
+        self._mentions = [find_mentions(job_id) for job_id, _ in selection.jobs]
 
     def may_hold(self, payload: bytes) -> bool:
         """Whether the record is worth decoding; False is certain. O(bytes), at memory's speed."""
-        if not self._needles or self._worker is not None:
+        if not self._mentions or self._worker is not None:
             return True
-        return any(needle in payload for needle in self._needles)
+        return any(may_tell(payload) for may_tell in self._mentions)
 
     def pick(self, lsn: int, time_us: int, events: Iterable[ev.Event]) -> Iterator[ev.Event]:
         """The events that are meant, of a record that is not too late."""
@@ -74,7 +72,7 @@ class Picker:
                 continue
             if is_early or (self._kinds and type(event) not in self._kinds):
                 continue
-            if self._jobs and not any(_concerns(event, each) for each in self._jobs):
+            if self._jobs and not any(tells_of(event, *each) for each in self._jobs):
                 continue
             yield event
 
@@ -131,18 +129,3 @@ class _WorkerEvents:
             self._numbers.add(event.worker)
         else:
             self._numbers.discard(event.worker)
-
-
-def _concerns(event: Any, wanted: JobOrTask) -> bool:
-    job_id, index = wanted
-    if isinstance(event, ev.RequestAccepted):
-        return event.first_job_id <= job_id < event.first_job_id + event.jobs
-    if isinstance(event, ev.JobsForgotten):
-        return job_id in event.job_ids
-    if getattr(event, "job_id", None) != job_id:
-        return False
-    if index is None or isinstance(event, ev.JobSubmitted):
-        return True
-    if isinstance(event, ev.CancelRequested):
-        return not event.indexes or any(index in each.indexes for each in event.indexes)
-    return bool(event.index == index)

@@ -1,0 +1,75 @@
+"""Which events tell of a job, and which records may hold some."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+import msgpack
+
+from titan import events as ev
+from titan.model import IndexRange
+
+# msgpack has integers up to it in one byte, which is in nearly every record.
+ONE_BYTE_MAX: Final = 0x7F
+
+
+def find_mentions(job_id: int) -> Callable[[bytes], object]:
+    """What tells of a record's payload that it may be about the job; true too often, never too
+    seldom."""
+    number: bytes = msgpack.packb(job_id)
+    if job_id > ONE_BYTE_MAX:
+        return lambda payload: number in payload
+    # In events about a job its number follows their code; others have it in a list.
+    codes = bytes(sorted(ev.CODE_OF_EVENT[kind] for kind in _OF_A_JOB))
+    forgotten = b"\x92" + bytes([ev.CODE_OF_EVENT[ev.JobsForgotten]])
+    pattern = b"[" + re.escape(codes) + b"]" + re.escape(number) + b"|" + re.escape(forgotten)
+    return re.compile(pattern, re.DOTALL).search
+
+
+_OF_A_JOB: Final[tuple[type[ev.Event], ...]] = (
+    ev.JobSubmitted,
+    ev.CancelRequested,
+    ev.TaskAssigned,
+    ev.RecallRequested,
+    ev.Recalled,
+    ev.TaskStarted,
+    ev.AttemptEnded,
+    ev.Adopted,
+)
+
+
+def tells_of(event: ev.Event, job_id: int, indexes: Sequence[IndexRange]) -> bool:
+    """Whether the event is about the job, or about one of these tasks of it (empty: all)."""
+    match event:
+        case ev.RequestAccepted():
+            return event.first_job_id <= job_id < event.first_job_id + event.jobs
+        case ev.JobsForgotten():
+            return job_id in event.job_ids
+        case ev.JobSubmitted():
+            return event.job_id == job_id
+        case ev.CancelRequested():
+            return event.job_id == job_id and _meet(event.indexes, indexes)
+        case (
+            ev.TaskAssigned()
+            | ev.RecallRequested()
+            | ev.Recalled()
+            | ev.TaskStarted()
+            | ev.AttemptEnded()
+            | ev.Adopted()
+        ):
+            return event.job_id == job_id and _holds(indexes, event.index)
+        case _:
+            return False
+
+
+def _holds(ranges: Iterable[IndexRange], index: int) -> bool:
+    chosen = [each.indexes for each in ranges]
+    return not chosen or any(index in each for each in chosen)
+
+
+def _meet(some: Sequence[IndexRange], others: Sequence[IndexRange]) -> bool:
+    if not some or not others:
+        return True
+    return any(a.start < b.stop and b.start < a.stop for a in some for b in others)
