@@ -53,7 +53,7 @@ def write(disk: FakeFileSystem) -> LogWriter | None:
                 made.append(self)
             super().flush()
 
-    settings = Settings(forget_over_tasks=4)
+    settings = Settings(forget_over=4)
     try:
         live(Noted(DIRECTORY, segment_bytes=SEGMENT_BYTES, file_system=disk, settings=settings))
     except SimulatedCrash:
@@ -69,7 +69,7 @@ def count_calls() -> list[str]:
             DIRECTORY,
             segment_bytes=SEGMENT_BYTES,
             file_system=disk,
-            settings=Settings(forget_over_tasks=4),
+            settings=Settings(forget_over=4),
         )
     )
     return [

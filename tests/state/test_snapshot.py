@@ -13,9 +13,10 @@ from tests.manager.kernel import story
 from tests.state.builders import T0, Story
 from tests.state.test_digest import story as something_of_everything
 from titan import events as ev
-from titan.model import State
+from titan.model import Resources, State
 from titan.state import ClusterState, check_invariants, digest
 from titan.state import snapshot as snapshot_module
+from titan.state.job_class import JobClass
 from titan.state.packed_job import export_job, import_job, pack_job
 from titan.state.replay import replay
 from titan.state.snapshot import SnapshotError, decode_state, encode_state, read_head
@@ -213,3 +214,39 @@ def test_a_golden_snapshot_of_format_1_still_reads() -> None:
     state = decode_state(blocks)
     check_invariants(state)
     assert digest(state) == digest(something_of_everything().state)
+
+
+def test_an_environment_without_jobs_that_stands_in_a_log_goes_into_a_snapshot() -> None:
+    built = Story()
+    built.apply(ev.EnvironmentStored(b"u" * 16, (), ()))
+    again = decode_state(blocks_of(built.state))
+    assert b"u" * 16 in again.environments
+    assert digest(again) == digest(built.state)
+    check_invariants(again)
+
+
+def test_no_block_grows_beyond_what_a_snapshot_takes() -> None:
+    """Whatever there is much of: long names of users and of resources, tasks on a worker."""
+    built = Story()
+    state = built.state
+    named = tuple((f"{number:03d}" * 80, 1) for number in range(64))
+    labels = tuple((f"label{number}" * 20, "x" * 200) for number in range(1000))
+    for number in range(100):
+        built.worker(worker_id=b"%016d" % number, labels=labels)
+    for number in range(1500):
+        state.add_class(JobClass(100 + number, "ada", number, Resources(1, 0, named)))
+    state.last_job_of.update({f"{number}" * 40: 1 for number in range(100_000)})
+    sizes = [len(block) for block in blocks_of(state)]
+    assert sum(sizes) > 40 << 20
+    assert max(sizes) < 2 << 20
+
+
+def test_the_head_of_a_packed_job_is_that_of_the_job() -> None:
+    state = something_of_everything().state
+    before = list(state.jobs.heads())
+    assert [head.job_id for head in before] == list(state.jobs)
+    state.jobs.pack_ended(9)
+    assert list(state.jobs.heads()) == before
+    assert {head.state for head in before} == {State.RUNNING, State.PENDING, State.CANCELLED}
+    assert before[0].user == "ada"
+    assert before[0].weight == 2, "nine tasks"

@@ -88,8 +88,8 @@ Examples:
     type=click.IntRange(min=0),
     default=250_000,
     show_default=True,
-    metavar="TASKS",
-    help="How many ended tasks stay in memory; jobs that ended first go first.",
+    metavar="JOBS",
+    help="How many ended jobs stay in memory, an array as one for 8 tasks; the oldest go first.",
 )
 @click.option(
     "--snapshot-every",
@@ -151,7 +151,7 @@ def manager(
             policy=policy,
             retain_seconds=retain,
             forget_after_seconds=forget_after,
-            forget_over_tasks=forget_over,
+            forget_over=forget_over,
             snapshot_bytes=snapshot_every,
             segment_bytes=segment_size,
             reader_lag_max_bytes=reader_lag_max,

@@ -61,7 +61,7 @@ class ManagerOptions:
     retain_seconds: float = Limits().retain_us / 1e6
     reader_lag_max_bytes: int = Limits().reader_lag_max_bytes
     forget_after_seconds: float = Settings().forget_after_us / 1e6
-    forget_over_tasks: int = Settings().forget_over_tasks
+    forget_over: int = Settings().forget_over
     log_level: str = "info"
 
 
@@ -120,7 +120,7 @@ async def _serve(
         heartbeat_interval_us=min(3_000_000, int(options.heartbeat_timeout_seconds * 1e5)),
         policy=options.policy,
         forget_after_us=int(options.forget_after_seconds * 1e6),
-        forget_over_tasks=options.forget_over_tasks,
+        forget_over=options.forget_over,
     )
     dispatcher = Dispatcher()
     shell = Shell(Kernel(state, settings), journal, dispatcher)

@@ -27,7 +27,6 @@ from titan.state.index_set import IndexSet
 from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.job_table import JobTable
-from titan.state.packed_job import pack_job, unpack_job
 from titan.state.request_table import Request, RequestTable
 from titan.state.worker import Worker
 
@@ -53,7 +52,6 @@ class ClusterState:
         self.epoch = 0
         # The version of Titan that started last on this log.
         self.version = ""
-        self.jobs = JobTable(pack_job, self._unpack_job)
         self.next_job_id = 1
         self.workers: SortedDict[int, Worker] = SortedDict()
         self.worker_numbers: dict[bytes, int] = {}
@@ -62,6 +60,7 @@ class ClusterState:
         self.round_robin = 0
         # Those of the remembered jobs, in the order of their numbers.
         self.classes: dict[int, JobClass] = {}
+        self.jobs = JobTable(self.classes)
         self._class_ids: dict[tuple[str, int, Resources], int] = {}
         self.next_class = 1
         self.environments: dict[bytes, ev.EnvironmentStored] = {}
@@ -129,6 +128,7 @@ class ClusterState:
 
     def _environment_stored(self, event: ev.EnvironmentStored) -> None:
         self.environments[event.digest] = event
+        self.environment_jobs.setdefault(event.digest, 0)
 
     def _job_submitted(self, event: ev.JobSubmitted) -> None:
         _require(event, event.job_id == self.next_job_id, "job ids count up")
@@ -144,7 +144,7 @@ class ClusterState:
         )
         self.jobs.add(job)
         job.job_class.jobs += 1
-        self.environment_jobs[job.environment] = self.environment_jobs.get(job.environment, 0) + 1
+        self.environment_jobs[job.environment] += 1
         job.job_class.pending_jobs[event.job_id] = None
         job.changed_lsn = self.lsn
         self.last_job_of[event.user] = event.job_id
@@ -405,9 +405,6 @@ class ClusterState:
         if becomes is State.FAILED and (job.lowest_failed is None or index < job.lowest_failed[0]):
             job.lowest_failed = (index, attempt)
         self._count(job, before, becomes, 1)
-
-    def _unpack_job(self, data: bytes) -> Job:
-        return unpack_job(data, self.classes)
 
     @staticmethod
     def _note_start(job: Job, start_us: int) -> None:

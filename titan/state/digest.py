@@ -40,7 +40,7 @@ def _parts(state: ClusterState) -> Any:
         state.job_counts,
         list(state.live_jobs),
         list(state.jobs.ended_ids()),
-        state.jobs.ended_tasks,
+        state.jobs.ended_weight,
         sorted(state.last_job_of.items()),
     )
     yield from (_job(job) for job in state.jobs.values())

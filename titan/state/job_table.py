@@ -7,13 +7,15 @@ and go into a snapshot and out of it as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from sortedcontainers import SortedDict, SortedList
 
-from titan.state.job import Job
+from titan.state.job import Job, weigh
+from titan.state.job_class import JobClass
+from titan.state.packed_job import JobHead, head_of, pack_job, read_head, unpack_job
 
 
 class JobTable(Mapping[int, Job]):
@@ -22,9 +24,9 @@ class JobTable(Mapping[int, Job]):
     A Job that ended may be made anew at each access: it is there to be read.
     """
 
-    def __init__(self, pack: Callable[[Job], bytes], unpack: Callable[[bytes], Job]) -> None:
-        self._pack = pack
-        self._unpack = unpack
+    def __init__(self, classes: Mapping[int, JobClass]) -> None:
+        """`classes` are those of its jobs, by number."""
+        self._classes = classes
         # All ids, in order; made when somebody first asks for the order.
         self._sorted: SortedList[int] | None = SortedList()
         # Those that have not ended, by id.
@@ -33,7 +35,8 @@ class JobTable(Mapping[int, Job]):
         self._ended: dict[int, Job | bytes] = {}
         # How many of them, from the oldest on, are packed.
         self._packed = 0
-        self.ended_tasks = 0
+        # What those take of the memory, in plain jobs.
+        self.ended_weight = 0
 
     def __len__(self) -> int:
         return len(self.live) + len(self._ended)
@@ -48,7 +51,7 @@ class JobTable(Mapping[int, Job]):
         job: Job | bytes | None = self.live.get(job_id)
         if job is None:
             job = self._ended[job_id]
-        return self._unpack(job) if isinstance(job, bytes) else job
+        return unpack_job(job, self._classes) if isinstance(job, bytes) else job
 
     def irange(
         self,
@@ -62,10 +65,26 @@ class JobTable(Mapping[int, Job]):
         found: Iterator[int] = self._ids().irange(minimum, maximum, inclusive, reverse)
         return found
 
+    def head(self, job_id: int) -> JobHead:
+        """What lists ask for of a job, without unpacking it. Raises KeyError."""
+        job: Job | bytes | None = self.live.get(job_id)
+        if job is None:
+            job = self._ended[job_id]
+        return read_head(job_id, job, self._classes) if isinstance(job, bytes) else head_of(job)
+
+    def heads(self) -> Iterator[JobHead]:
+        """Those of all, by id."""
+        return map(self.head, self._ids())
+
     @property
     def ended_count(self) -> int:
         """How many of them ended."""
         return len(self._ended)
+
+    @property
+    def last_ended(self) -> int | None:
+        """The one that ended last."""
+        return next(reversed(self._ended), None)
 
     def ended_ids(self) -> Iterator[int]:
         """Those that ended, in the order in which they did."""
@@ -74,7 +93,7 @@ class JobTable(Mapping[int, Job]):
     def ended_packed(self) -> Iterator[tuple[int, bytes]]:
         """The same as ids and bytes."""
         for job_id, job in self._ended.items():
-            yield job_id, job if isinstance(job, bytes) else self._pack(job)
+            yield job_id, job if isinstance(job, bytes) else pack_job(job)
 
     def add(self, job: Job) -> None:
         """A new one."""
@@ -86,18 +105,17 @@ class JobTable(Mapping[int, Job]):
         """It ended and will not change any more, but for what the same event still does."""
         del self.live[job.job_id]
         self._ended[job.job_id] = job
-        self.ended_tasks += job.tasks_total
+        self.ended_weight += weigh(job.tasks_total)
 
-    def forget(self, job_id: int) -> Job:
+    def forget(self, job_id: int) -> JobHead:
         """Removes one that ended. Raises KeyError."""
-        job = self._ended.pop(job_id)
+        head = self.head(job_id)
+        if isinstance(self._ended.pop(job_id), bytes):
+            self._packed -= 1
         if self._sorted is not None:
             self._sorted.remove(job_id)
-        if isinstance(job, bytes):
-            self._packed -= 1
-            job = self._unpack(job)
-        self.ended_tasks -= job.tasks_total
-        return job
+        self.ended_weight -= head.weight
+        return head
 
     def pack_ended(self, limit: int) -> int:
         """Packs so many that ended and are not packed yet; returns how many it packed.
@@ -112,16 +130,16 @@ class JobTable(Mapping[int, Job]):
         for job_id in newest[-1 : -todo - 1 : -1]:
             job = self._ended[job_id]
             if not isinstance(job, bytes):
-                self._ended[job_id] = self._pack(job)
+                self._ended[job_id] = pack_job(job)
         self._packed += todo
         return todo
 
-    def load(self, live: dict[int, Job], ended: dict[int, Any], ended_tasks: int) -> None:
+    def load(self, live: dict[int, Job], ended: dict[int, Any], ended_weight: int) -> None:
         """Fills an empty table: `ended`, as bytes in the order of the ends, is the table's now."""
         self.live = SortedDict(live)
         self._ended = ended
         self._packed = len(self._ended)
-        self.ended_tasks = ended_tasks
+        self.ended_weight = ended_weight
         self._sorted = None
 
     def _ids(self) -> SortedList[int]:

@@ -1,63 +1,129 @@
 """A job as bytes: what a snapshot holds of it, and how ended ones are kept in memory.
 
-A msgpack array of the fields in the order of `pack_job`. New fields go last, and a
-snapshot says by its format which ones there are.
+First a head of fixed places, which is read without unpacking the rest, then the rest as a
+msgpack array:
+
+    offset  size  field
+         0     8  when the manager knew that it had ended, microseconds since the epoch, or 0
+         8     8  LSN of its last change
+        16    24  its tasks by state, six times 4 bytes
+        40     4  number of its class
+        44     2  bytes of its name, n
+        46     1  bytes of its environment's digest, m
+        47     n  name, UTF-8
+      47+n     m  digest
+    47+n+m        [job_id, epoch, command, …], in the order of `pack_job`
+
+New fields of the rest go last, and a snapshot says by its format which ones there are.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgpack
 
 from titan.model import IndexRange, Resources, State
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
-from titan.state.job import Job
+from titan.state.job import Job, derive_state, weigh
 from titan.state.job_class import JobClass
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
 _STATES: Final = {int(state): state for state in State}
+_HEAD: Final = struct.Struct("<qq6IIHB")
+assert _HEAD.size == 47
+
+
+class JobHead(NamedTuple):
+    """What lists ask for of a job, without the rest of it."""
+
+    job_id: int
+    name: str
+    job_class: JobClass
+    environment: bytes
+    counts: tuple[int, ...]
+    changed_lsn: int
+    ended_us: int
+    """0: it lives."""
+    state: State
+
+    @property
+    def user(self) -> str:
+        """Who submitted it."""
+        return self.job_class.user
+
+    @property
+    def weight(self) -> int:
+        """What it takes of the memory for ended jobs."""
+        return weigh(sum(self.counts))
+
+
+def head_of(job: Job) -> JobHead:
+    """The head of a job that is not packed."""
+    return JobHead(
+        job.job_id, job.name, job.job_class, job.environment, tuple(job.counts),
+        job.changed_lsn, job.ended_us, job.state,
+    )  # fmt: skip
+
+
+def read_head(job_id: int, data: bytes, classes: Mapping[int, JobClass]) -> JobHead:
+    """The head of a packed job that ended."""
+    ended_us, changed_lsn, *counts, class_id, name_bytes, digest_bytes = _HEAD.unpack_from(data)
+    name_end = _HEAD.size + name_bytes
+    return JobHead(
+        job_id, data[_HEAD.size : name_end].decode(), classes[class_id],
+        data[name_end : name_end + digest_bytes], tuple(counts), changed_lsn, ended_us,
+        derive_state(counts),
+    )  # fmt: skip
 
 
 def pack_job(job: Job) -> bytes:
     """The job with all that its tasks did."""
     ended = job.ended
-    packed: bytes = _packer.pack(
+    name = job.name.encode()
+    head = _HEAD.pack(
+        job.ended_us, job.changed_lsn, *job.counts, job.job_class.class_id, len(name),
+        len(job.environment),
+    )  # fmt: skip
+    rest: bytes = _packer.pack(
         (
-            job.job_id, job.epoch, job.name, job.command, job.cwd, job.environment, job.array,
-            job.job_class.class_id, job.submit_us, job.submit_lsn, job.start_us, job.end_us,
-            job.ended_us, _flat(job.pending.ranges),
+            job.job_id, job.epoch, job.command, job.cwd, job.array, job.submit_us,
+            job.submit_lsn, job.start_us, job.end_us, _flat(job.pending.ranges),
             _flat(job.cancelled.ranges) if job.cancelled is not None else None,
             [_pack_attempt(each) for each in job.active.values()] if job.active else (),
             ended.data if ended is not None else None,
             [(*key, text) for key, text in ended.details.items()]
             if ended is not None and ended.details else (),
             list(job.attempts_made.items()) if job.attempts_made else (),
-            job.attempts_total, job.cancel_requested, job.lowest_failed, job.counts,
-            job.changed_lsn,
+            job.attempts_total, job.cancel_requested, job.lowest_failed,
         )
     )  # fmt: skip
-    return packed
+    return b"".join((head, name, job.environment, rest))
 
 
 def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
     """The job again; its class is one of these. Raises ValueError, KeyError, TypeError."""
-    return build_job(msgpack.unpackb(data, use_list=False), classes)
-
-
-def build_job(fields: tuple[Any, ...], classes: Mapping[int, JobClass]) -> Job:
-    """A job from its unpacked fields."""
     job = Job.__new__(Job)
-    (
-        job.job_id, job.epoch, job.name, job.command, job.cwd, job.environment, array,
-        class_id, job.submit_us, job.submit_lsn, job.start_us, job.end_us, job.ended_us,
-        pending, cancelled, active, ended, details, made, job.attempts_total,
-        job.cancel_requested, job.lowest_failed, counts, job.changed_lsn,
-    ) = fields  # fmt: skip
-    job.array = tuple(IndexRange._make(each) for each in array) if array else ()
+    try:
+        job.ended_us, job.changed_lsn, *job.counts, class_id, name_bytes, digest_bytes = (
+            _HEAD.unpack_from(data)
+        )
+    except struct.error as error:
+        raise ValueError(str(error)) from error
+    name_end = _HEAD.size + name_bytes
+    rest = name_end + digest_bytes
     job.job_class = classes[class_id]
+    job.name = data[_HEAD.size : name_end].decode()
+    job.environment = data[name_end:rest]
+    (
+        job.job_id, job.epoch, job.command, job.cwd, array, job.submit_us, job.submit_lsn,
+        job.start_us, job.end_us, pending, cancelled, active, ended, details, made,
+        job.attempts_total, job.cancel_requested, job.lowest_failed,
+    ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
+    job.array = tuple(IndexRange._make(each) for each in array) if array else ()
     job.pending = _index_set(pending)
     job.cancelled = _index_set(cancelled) if cancelled is not None else None
     job.active = {}
@@ -70,7 +136,6 @@ def build_job(fields: tuple[Any, ...], classes: Mapping[int, JobClass]) -> Job:
         if details:
             job.ended.details = {(index, attempt): text for index, attempt, text in details}
     job.attempts_made = dict(made) if made else None
-    job.counts = list(counts)
     job.known_state = job.state
     return job
 
@@ -84,12 +149,18 @@ def export_job(job: Job) -> bytes:
 def import_job(data: bytes) -> Job:
     """A job that was exported, with a class of its own. Raises ValueError, TypeError."""
     packed, user, priority, demand = msgpack.unpackb(data, use_list=False)
-    own = JobClass(0, user, priority, Resources(*demand))
-    fields = msgpack.unpackb(packed, use_list=False)
-    return build_job(fields, {fields[_CLASS_FIELD]: own})
+    return unpack_job(packed, _OneClass(user, priority, Resources(*demand)))
 
 
-_CLASS_FIELD: Final = 7
+class _OneClass(dict[int, JobClass]):
+    """Whatever its number, it is this class."""
+
+    def __init__(self, user: str, priority: int, demand: Resources) -> None:
+        super().__init__()
+        self._class = (user, priority, demand)
+
+    def __missing__(self, class_id: int) -> JobClass:
+        return JobClass(class_id, *self._class)
 
 
 def _flat(ranges: Iterable[range]) -> list[int]:

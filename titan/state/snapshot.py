@@ -3,6 +3,7 @@
 Each block is a msgpack array that begins with its kind; a kind may take several blocks:
 
     head          once, first: format, version of Titan, LSN, time and all single values
+    users         (name, number of the job submitted last)
     environments  (digest, exported, set, jobs that refer to it)
     classes       (number, user, priority, demand, run_us, samples, jobs)
     live          ids, and packed jobs beside them, which have not ended, by id
@@ -75,13 +76,12 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     yield _pack("head", (
         FORMAT, version, state.lsn, state.time_us, state.next_job_id, state.cluster_id,
         state.epoch, state.version, state.next_worker, state.next_class, state.round_robin,
-        state.task_counts, state.job_counts, list(state.last_job_of.items()),
-        state.jobs.ended_tasks,
+        state.task_counts, state.job_counts, state.jobs.ended_weight,
     ))  # fmt: skip
+    yield from _blocks("users", state.last_job_of.items())
     yield from _blocks(
         "environments",
         ((*each, state.environment_jobs[each.digest]) for each in state.environments.values()),
-        size=lambda each: sum(len(name) + len(value) for name, value in (*each[1], *each[2])),
     )
     yield from _blocks(
         "classes",
@@ -95,11 +95,7 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
         "live", ((job_id, pack_job(job)) for job_id, job in state.live_jobs.items())
     )
     yield from _job_blocks("ended", state.jobs.ended_packed())
-    yield from _blocks(
-        "workers",
-        map(_pack_worker, state.workers.values()),
-        size=lambda each: 32 * len(each[-2]),
-    )
+    yield from _blocks("workers", map(_pack_worker, state.workers.values()))
     yield from _request_blocks(state)
     yield _pack("end", (len(state.live_jobs), state.jobs.ended_count, len(state.workers)))
 
@@ -136,7 +132,7 @@ class _Loader:
         self._state = ClusterState()
         self._live: dict[int, Job] = {}
         self._ended: dict[int, bytes] = {}
-        self._ended_tasks = 0
+        self._ended_weight = 0
         self._pieces = bytearray()
         self._counts: tuple[int, ...] | None = None
 
@@ -145,10 +141,9 @@ class _Loader:
         (
             state.lsn, state.time_us, state.next_job_id, state.cluster_id, state.epoch,
             state.version, state.next_worker, state.next_class, state.round_robin,
-            task_counts, job_counts, last_job_of, self._ended_tasks,
+            task_counts, job_counts, self._ended_weight,
         ) = fields  # fmt: skip
         state.task_counts, state.job_counts = list(task_counts), list(job_counts)
-        state.last_job_of = dict(last_job_of)
 
     def load(self, kind: str, content: Any) -> None:
         if self._counts is not None:
@@ -157,7 +152,7 @@ class _Loader:
 
     def finish(self) -> ClusterState:
         state = self._state
-        state.jobs.load(self._live, self._ended, self._ended_tasks)
+        state.jobs.load(self._live, self._ended, self._ended_weight)
         found = (len(state.live_jobs), state.jobs.ended_count, len(state.workers))
         if self._counts != found:
             raise SnapshotError(f"it ends with {self._counts} and holds {found}")
@@ -168,6 +163,9 @@ class _Loader:
         for class_id, jobs in pending.items():
             state.classes[class_id].pending_jobs = SortedDict(jobs)
         return state
+
+    def _users(self, content: tuple[Any, ...]) -> None:
+        self._state.last_job_of.update(content)
 
     def _environments(self, content: tuple[Any, ...]) -> None:
         for *fields, jobs in content:
@@ -227,6 +225,7 @@ class _Loader:
 
 
 _LOADERS: Final[dict[str, Callable[[_Loader, Any], None]]] = {
+    "users": _Loader._users,
     "environments": _Loader._environments,
     "classes": _Loader._classes,
     "live": _Loader._live_jobs,
@@ -251,20 +250,24 @@ def _unpack(block: bytes) -> tuple[str, Any]:
     return kind, content
 
 
-def _blocks(
-    kind: str, items: Iterable[Any], size: Callable[[Any], int] = lambda _: 0
-) -> Iterator[bytes]:
-    """The items in blocks of bounded length; `size` guesses the bytes of a large one."""
-    some: list[Any] = []
+def _blocks(kind: str, items: Iterable[Any]) -> Iterator[bytes]:
+    """The items in blocks of bounded length, each of which holds at least one."""
+    some: list[bytes] = []
     size_bytes = 0
     for item in items:
-        some.append(item)
-        size_bytes += size(item)
-        if len(some) == _BLOCK_ITEMS or size_bytes >= _BLOCK_BYTES:
-            yield _pack(kind, some)
+        some.append(_packer.pack(item))
+        size_bytes += len(some[-1])
+        if size_bytes >= _BLOCK_BYTES:
+            yield _join(kind, some)
             some, size_bytes = [], 0
     if some:
-        yield _pack(kind, some)
+        yield _join(kind, some)
+
+
+def _join(kind: str, packed: list[bytes]) -> bytes:
+    """The same as `_pack` of the items."""
+    heads = (_packer.pack_array_header(2), _packer.pack(kind))
+    return b"".join((*heads, _packer.pack_array_header(len(packed)), *packed))
 
 
 def _job_blocks(kind: str, jobs: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:

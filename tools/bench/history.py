@@ -124,7 +124,7 @@ class History:
             record = self._kernel.take_record()
             if record is not None:
                 yield record
-            if live_jobs_after is not None and self._state.jobs.ended_tasks >= live_jobs_after:
+            if live_jobs_after is not None and self._state.jobs.ended_count >= live_jobs_after:
                 break
         while len(self._state.live_jobs) < live_jobs:
             turn += 1

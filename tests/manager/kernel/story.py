@@ -22,7 +22,7 @@ USERS = ("ada", "grace", "edsger")
 def tell() -> Rig:
     """The same at every run, whatever the interpreter's hash seed is."""
     rng = random.Random(2026)
-    rig = Rig(checks=False, settings=Settings(forget_over_tasks=200))
+    rig = Rig(checks=False, settings=Settings(forget_over=20))
     hosts = [
         FakeHost(rig, resources(cpus, memory << 30, gpu=gpu, licence=gpu), f"w{cpus}")
         for cpus, memory, gpu in ((1, 0, 0), (2, 8, 1), (4, 16, 2), (8, 64, 4))

@@ -24,16 +24,41 @@ def end_all(rig: Rig, *job_ids: int) -> None:
 
 
 def test_over_the_number_those_that_ended_first_go() -> None:
-    rig = Rig(settings=Settings(forget_over_tasks=5))
-    jobs = rig.submit(new_job(), new_job(array=[(0, 3)]), new_job(), new_job())
+    rig = Rig(settings=Settings(forget_over=4))
+    jobs = rig.submit(new_job(), new_job(array=[(0, 16)]), new_job(), new_job())
     end_all(rig, jobs[2], jobs[1])
     assert not forgotten(rig.tick(SECOND_US))
     end_all(rig, jobs[0])
-    assert not forgotten(rig.tick(SECOND_US)), "five tasks are no more than five"
+    assert not forgotten(rig.tick(SECOND_US)), "sixteen tasks count as two jobs; four are no more"
     end_all(rig, jobs[3])
     assert forgotten(rig.tick(SECOND_US)) == [jobs[2]]
     assert list(rig.state.jobs) == [jobs[0], jobs[1], jobs[3]]
-    assert rig.state.jobs.ended_tasks == 5
+    assert rig.state.jobs.ended_weight == 4
+
+
+def test_a_job_that_is_over_the_limit_by_itself_stays_until_another_ends() -> None:
+    rig = Rig(settings=Settings(forget_over=4))
+    small, large, other = rig.submit(new_job(), new_job(array=[(0, 100)]), new_job())
+    end_all(rig, small, large)
+    assert forgotten(rig.tick(SECOND_US)) == [small]
+    assert not forgotten(rig.tick(SECOND_US))
+    end_all(rig, other)
+    assert forgotten(rig.tick(SECOND_US)) == [large]
+
+
+def test_slots_are_told_though_the_job_that_left_them_is_forgotten() -> None:
+    """The notice was kept by job, and asking for its class failed once the job was gone."""
+    rig = Rig(settings=Settings(forget_over=0))
+    host = rig.worker(cpus=1)
+    (job,) = rig.submit(new_job(array=[(0, 2)]))
+    rig.schedule()
+    assert host.outbox is not None
+    # Never sent: ends while it waits in the outbox.
+    outbox = host.outbox
+    host.deregister()
+    end_all(rig, job)
+    assert forgotten(rig.tick(SECOND_US)) == [job]
+    assert outbox.next_batch(rig.state) is None
 
 
 def test_an_old_end_is_forgotten_however_few_there_are() -> None:
@@ -49,7 +74,7 @@ def test_an_old_end_is_forgotten_however_few_there_are() -> None:
 
 
 def test_without_room_nothing_is_written_about_it() -> None:
-    rig = Rig(settings=Settings(forget_over_tasks=0))
+    rig = Rig(settings=Settings(forget_over=0))
     (job,) = rig.submit(new_job())
     end_all(rig, job)
     rig.kernel.room = False
@@ -59,7 +84,7 @@ def test_without_room_nothing_is_written_about_it() -> None:
 
 
 def test_so_many_at_once_that_a_tick_stays_short() -> None:
-    rig = Rig(checks=False, settings=Settings(forget_over_tasks=0))
+    rig = Rig(checks=False, settings=Settings(forget_over=0))
     jobs = rig.submit(*[new_job()] * (FORGOTTEN_AT_ONCE_MAX + 10))
     end_all(rig, *jobs)
     assert len(forgotten(rig.tick(SECOND_US))) == FORGOTTEN_AT_ONCE_MAX
@@ -68,7 +93,7 @@ def test_so_many_at_once_that_a_tick_stays_short() -> None:
 
 
 def test_a_worker_that_comes_back_with_an_attempt_of_a_forgotten_job_is_told_to_stop_it() -> None:
-    rig = Rig(settings=Settings(forget_over_tasks=0))
+    rig = Rig(settings=Settings(forget_over=0))
     host = FakeHost(rig, resources(1), "w1")
     host.register()
     (job,) = rig.submit(new_job())

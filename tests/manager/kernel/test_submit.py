@@ -254,3 +254,10 @@ def test_jobs_of_one_class_share_it_and_others_do_not() -> None:
     classes = [rig.state.get_job(each).job_class.class_id for each in range(1, 6)]
     assert classes == [1, 1, 2, 3, 4]
     assert rig.state.classes[3].demand == resources(2)
+
+
+def test_an_environment_that_no_job_refers_to_is_not_stored() -> None:
+    """It stayed for ever, and a snapshot of it could not be taken."""
+    rig = Rig()
+    rig.submit(JOB, environments=(NO_ENVIRONMENT, (b"x" * 16, ((b"PATH", b"/bin"),), ())))
+    assert list(rig.state.environments) == [NO_ENVIRONMENT[0]]

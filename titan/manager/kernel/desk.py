@@ -33,10 +33,10 @@ class Settings:
     heartbeat_timeout_us: int = 30_000_000
     heartbeat_interval_us: int = 3_000_000
     policy: str = DEFAULT_POLICY
-    # Jobs are forgotten so long after their end, and earlier while more ended tasks than that
-    # are remembered.
+    # Jobs are forgotten so long after their end, and earlier while more ended ones than that are
+    # remembered; eight tasks of an array count as one.
     forget_after_us: int = 7 * 24 * 3600 * 1_000_000
-    forget_over_tasks: int = 250_000
+    forget_over: int = 250_000
 
 
 class Desk:
@@ -119,6 +119,7 @@ class Desk:
     ) -> None:
         """An attempt under way ends; with the numbers of the report where there is one."""
         key = key_of(self.state, attempt)
+        class_id = self.state.get_job(attempt.job_id).job_class.class_id
         outbox = self.outboxes.get(attempt.worker)
         self.emit(
             ev.AttemptEnded(
@@ -131,7 +132,7 @@ class Desk:
             )
         )  # fmt: skip
         if outbox is not None:
-            outbox.forget(attempt, key)
+            outbox.forget(attempt, key, class_id)
         self.schedule_wanted = True
 
     def lose_attempt(self, attempt: Attempt, detail: str) -> None:

@@ -96,13 +96,13 @@ class Outbox:
         """The worker has shown that it has the attempt: it need not be sent again."""
         self._starts.pop((attempt.job_id, attempt.index), None)
 
-    def forget(self, attempt: Attempt, key: AttemptKey) -> None:
-        """The attempt has left the worker."""
+    def forget(self, attempt: Attempt, key: AttemptKey, class_id: int) -> None:
+        """The attempt, of that class, has left the worker."""
         self._starts.pop((attempt.job_id, attempt.index), None)
         sent = self._sent.pop((attempt.job_id, attempt.index), None)
         if sent is None and attempt.state is State.SCHEDULED and not attempt.ahead:
             # Its slot never came to the worker: who inherits it there would wait for ever.
-            self._slots_of[attempt.job_id] = None
+            self._slots_of[class_id] = None
             self._ready[self.worker] = None
         self._stops.pop(key, None)
         if self._under_way is not None:
@@ -123,8 +123,8 @@ class Outbox:
             starts = self._take_starts(state)
             self._slots_told, self._slots_of = self._slots_of, {}
             here = state.get_worker(self.worker).classes
-            jobs = (*(each.job_id for each in starts), *self._slots_told)
-            classes = (state.get_job(each).job_class.class_id for each in jobs)
+            started = (state.get_job(each.job_id).job_class.class_id for each in starts)
+            classes = (*started, *self._slots_told)
             slots = {each: here[each].slots for each in classes if each in here}
             if not slots:
                 return None

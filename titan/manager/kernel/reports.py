@@ -152,8 +152,9 @@ def _recalled(desk: Desk, outbox: Outbox, report: Report) -> None:
             attempt, state=State.CANCELLED, reason=Reason.CANCELLED, task_state=State.CANCELLED
         )
         return
+    class_id = desk.state.get_job(key.job_id).job_class.class_id
     desk.emit(ev.Recalled(key.job_id, key.index, key.attempt))
-    outbox.forget(attempt, key)
+    outbox.forget(attempt, key, class_id)
     desk.schedule_wanted = True
 
 

@@ -50,8 +50,10 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
+    # One that no job of the request has would be kept for ever.
+    used = {command.environments[job.environment][0] for job in command.jobs}
     for digest, exported, variables in command.environments:
-        if digest not in desk.state.environments:
+        if digest in used and digest not in desk.state.environments:
             desk.emit(ev.EnvironmentStored(digest, exported, variables))
     for number, job in enumerate(command.jobs):
         demand = job.resources
