@@ -108,6 +108,10 @@ class LogWriter:
         self._log = found.log
         return found
 
+    def close(self) -> None:
+        """A clean stop."""
+        self._log.close()
+
     def journal_position(self) -> wal.Position:
         """Where the log ends."""
         self._log.close()

@@ -31,12 +31,16 @@ NICENESS: Final = 10
 
 
 def main(arguments: list[str]) -> int:
-    """Takes a snapshot of the data directory, logs from that level on, leaves so much free."""
-    directory, level, left_free_bytes = Path(arguments[0]), arguments[1], int(arguments[2])
+    """Takes a snapshot of the data directory, logs from that level on, leaves so much free.
+
+    The last argument is its parent's pid.
+    """
+    directory, level = Path(arguments[0]), arguments[1]
+    left_free_bytes, parent = int(arguments[2]), int(arguments[3])
     logs.set_up(level)
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent()
+    die_with_parent(parent)
     os.nice(NICENESS)
     # It ends soon; what it makes of a large state is no garbage before.
     gc.disable()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -78,7 +79,6 @@ class Keeper:
         self._on_failure = on_failure
         self._left_free_bytes = left_free_bytes
         self._log_level = log_level
-        self._process: asyncio.subprocess.Process | None = None
         # The last snapshot: its LSN, its size, and how much had been appended when it was begun.
         self._last_lsn = 0
         self._last_bytes = 0
@@ -95,16 +95,17 @@ class Keeper:
             self.retention.note_unusable(lsn)
 
     async def run(self) -> None:
-        """Looks again and again until it is cancelled; a snapshot under way is ended then."""
+        """Looks again and again until it is cancelled; whatever is under way has ended then."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 await self._look()
             except wal.LogFailed as error:
                 self._on_failure(error)
-            except (wal.WalError, OSError) as error:
-                # Too much is kept meanwhile, which is no reason to stop.
-                _log.warning("could not tidy up: %s", error)
+            # Too much is kept meanwhile, which is no reason to stop, nor to give up for ever.
+            except Exception as error:  # noqa: BLE001
+                is_known = isinstance(error, wal.WalError | OSError)
+                _log.warning("could not tidy up: %s", error, exc_info=not is_known)
 
     async def _look(self) -> None:
         now = time.monotonic()
@@ -117,17 +118,33 @@ class Keeper:
             self._tidied = float("-inf")
         if now - self._tidied >= TIDY_SECONDS:
             self._tidied = now
-            await asyncio.to_thread(
+            await self._tidy()
+
+    async def _tidy(self) -> None:
+        tidying = asyncio.create_task(
+            asyncio.to_thread(
                 self.retention.tidy,
                 now_us=self._now_us(),
                 end_lsn=self._journal.durable_lsn,
                 last_segment_bytes=self._journal.last_segment_bytes,
             )
+        )
+        try:
+            await asyncio.shield(tidying)
+        except asyncio.CancelledError:
+            # A thread cannot be cancelled, and must not go on when the lock is another's.
+            self.retention.stop()
+            await asyncio.wait([tidying])
+            raise
 
     async def _take_snapshot(self) -> None:
         appended = self._journal.appended_bytes
         begun = time.monotonic()
-        code = await self._run_snapshotter()
+        try:
+            code = await self._run_snapshotter()
+        except OSError as error:
+            _log.warning("no snapshotter could be started: %s", error)
+            code = None
         if code == 0:
             lsn, size_bytes = await asyncio.to_thread(self.retention.newest)
             if lsn > self._last_lsn:
@@ -151,6 +168,7 @@ class Keeper:
             # -P: nothing in the folder that the manager was started in may be taken for a module.
             sys.executable, "-P", "-m", "titan.lookback.snapshotter",
             str(self._data_directory), self._log_level, str(self._left_free_bytes),
+            str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from threading import Event
 from typing import Final, NamedTuple
 
 import wal
@@ -86,10 +87,15 @@ class Retention:
         self._times: dict[int, int | None] = {}
         # Those that were read to their ends.
         self._whole: set[int] = set()
+        self._is_stopped = Event()
 
     def note_unusable(self, lsn: int) -> None:
         """That snapshot could not be taken up: it counts for nothing."""
         self._times[lsn] = None
+
+    def stop(self) -> None:
+        """A tidying under way in another thread ends after its next step; what is left can wait."""
+        self._is_stopped.set()
 
     def tidy(self, *, now_us: int, end_lsn: int, last_segment_bytes: int) -> Plan:
         """Removes what nobody needs, and says what that was.
@@ -152,10 +158,17 @@ class Retention:
         if plan.records_before_lsn:
             # A snapshot whose maker was killed may have its name in memory only.
             sync_snapshots(self._snapshots, file_system=self._file_system)
-            removed = remove_segments_before(
-                self._log_directory, plan.records_before_lsn, file_system=self._file_system
-            )
+            segments = list_segments(self._log_directory, file_system=self._file_system)
+            for following in segments[1:]:
+                # One by one: each waits for the disk, and there may be thousands.
+                if following.first_lsn > plan.records_before_lsn or self._is_stopped.is_set():
+                    break
+                removed += remove_segments_before(
+                    self._log_directory, following.first_lsn, file_system=self._file_system
+                )
         for lsn in (*plan.snapshots, *dead):
+            if self._is_stopped.is_set():
+                return
             remove_snapshot(self._snapshots, lsn, file_system=self._file_system)
             self._times.pop(lsn, None)
             self._whole.discard(lsn)

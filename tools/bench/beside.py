@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -54,14 +55,8 @@ def _append(directory: Path, *, beside: bool) -> float:
         log.start(_ignore, _ignore, _ignore)
         snapshotter = None
         if beside:
-            command = [
-                sys.executable,
-                "-m",
-                "titan.lookback.snapshotter",
-                str(directory),
-                "error",
-                "0",
-            ]
+            arguments = (str(directory), "error", "0", str(os.getpid()))
+            command = [sys.executable, "-m", "titan.lookback.snapshotter", *arguments]
             snapshotter = subprocess.Popen(command, cwd=ROOT)
         count, start = 0, time.perf_counter()
         while snapshotter.poll() is None if snapshotter else time.perf_counter() < start + 2:
