@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import wal
-from tests.lookback.builders import History, records, states, time_of
+from tests.lookback.builders import RECORDS_PER_FRAME, History, records, states, time_of
 from titan.errors import OutOfRange
 from titan.lookback import past as past_module
 from titan.lookback.past import Past, record_time
@@ -124,7 +124,7 @@ def test_a_snapshot_nearer_than_what_is_kept_is_used(
 def test_what_is_appended_is_seen_and_now_is_the_newest_record(tmp_path: Path) -> None:
     history = History(tmp_path / "manager")
     history.append(records()[:100])
-    past = Past(history.directory)
+    past = Past(history.directory, now_us=lambda: time_of(LAST))
     assert past.newest().lsn == 100
     now_us = time_of(101) - 1
     if now_us >= time_of(100):
@@ -184,3 +184,25 @@ def test_a_damaged_snapshot_is_passed_over_with_a_warning(
     # It is not tried again.
     past.state_at(lsn=205)
     assert replayed == [0, *range(101, 206)]
+
+
+def test_a_state_whose_successors_were_removed_does_not_stand_in_the_way(
+    history: History, tmp_path: Path
+) -> None:
+    segments = [each.first_lsn for each in wal.list_segments(history.directory / "wal")]
+    end = next(first - 1 for first in segments[1:] if (first - 1) % RECORDS_PER_FRAME == 0)
+    other = History(tmp_path / "other")
+    other.append(records()[:end])
+    past = Past(other.directory, now_us=lambda: time_of(LAST))
+    # It stands at the end of the log, and of a segment.
+    assert past.newest().lsn == end
+    other.append(records()[end:])
+    other.take_snapshots(LAST - 20)
+    wal.remove_segments_before(other.directory / "wal", LAST - 20)
+    assert past.list_segments()[0] > end + 1, "what follows it is gone"
+    for lsn in range(LAST - 10, LAST, 3):
+        assert past.state_at(time_us=time_of(lsn)).time_us == time_of(lsn)
+    with pytest.raises(OutOfRange, match="before the oldest"):
+        past.state_at(time_us=time_of(end))
+    past.close()
+    other.close()

@@ -201,8 +201,12 @@ class Past:
     def _covers(self, standing: _Standing, time_us: int) -> bool:
         if standing.reader is not None and standing.state.time_us <= time_us:
             # It stood at the end of the log. Does something follow meanwhile?
-            for record in standing.reader.read(1):
-                standing.next_time_us = record_time(record.payload)
+            try:
+                for record in standing.reader.read(1):
+                    standing.next_time_us = record_time(record.payload)
+                    standing.close()
+            except wal.WalError:
+                # The reader would refuse for ever. Whether the log still tells it, the log knows.
                 standing.close()
         return standing.covers(time_us)
 
