@@ -84,6 +84,14 @@ def test_a_state_of_a_newer_manager_is_shown_all_the_same() -> None:
     assert views.job_view(job)["state"] == "UNKNOWN_99"
 
 
+def test_what_the_log_does_not_tell_of_a_run_is_null_in_stats_of_the_past() -> None:
+    view = views.stats_view(manager_pb2.GetStatsResponse(lsn=5, at_us=7))
+    names = ("start_time", "recovery_seconds", "recovered_records", "version")
+    assert [view[name] for name in names] == [None] * 4
+    fresh = views.stats_view(manager_pb2.GetStatsResponse(started_us=1_000_000))
+    assert (fresh["recovery_seconds"], fresh["recovered_records"]) == (0, 0)
+
+
 def test_stats_have_all_counts_even_of_nothing() -> None:
     view = views.stats_view(manager_pb2.GetStatsResponse(workers={"healthy": 2}))
     assert list(view["jobs"]) == list(view["tasks"]) == COUNTS

@@ -149,8 +149,9 @@ def stats_view(stats: manager_pb2.GetStatsResponse) -> View:
         "lsn": stats.lsn,
         "start_time": _time(stats.started_us),
         "time": _time(stats.now_us),
-        "recovery_seconds": stats.recovery_us / 1e6,
-        "recovered_records": stats.recovered_records,
+        # Of the past the log tells neither: they are a run's, which then has its start.
+        "recovery_seconds": stats.recovery_us / 1e6 if stats.started_us else None,
+        "recovered_records": stats.recovered_records if stats.started_us else None,
         "jobs": counts_view(stats.jobs),
         "tasks": counts_view(stats.tasks),
         "workers": {state.name.lower(): 0 for state in WorkerState}
