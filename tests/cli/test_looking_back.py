@@ -9,6 +9,7 @@ import pytest
 from tests.cli.conftest import Titan
 from tests.client.fake_manager import PAST_LSN, PAST_US, FakeManager
 from titan.cli.text import local_time
+from titan.client.connection import os_user
 from titan.rpc.v1 import manager_pb2
 
 AS_OF = f"as of {local_time(PAST_US / 1e6)} (LSN {PAST_LSN})\n"
@@ -117,3 +118,17 @@ def test_events_as_json_are_what_the_log_says(manager: FakeManager, titan: Titan
     (request, _) = manager.called("GetEvents")
     assert request.at.lsn == 9
     assert request.job.indexes[0].start == 7
+
+
+def test_the_stderr_that_follows_is_that_of_the_job_that_was_shown(
+    manager: FakeManager, titan: Titan
+) -> None:
+    job = manager.add_job(user=os_user())
+    manager.run(job)
+    manager.write(job, b"boom\n", err=True)
+    manager.end(job, exit_code=1)
+    result = titan("show", "last", "--attempts", "0", "--at", "12")
+    assert result.out.endswith("  boom\n")
+    first, second = manager.called("GetJobStatus")
+    assert first.job.last_of_user == os_user()
+    assert (second.job.job_id, second.at.lsn) == (job.job_id, 12)

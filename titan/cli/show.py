@@ -100,7 +100,7 @@ def show(
         print_job(response.job)
         print_attempts(response)
         if response.job.state == types_pb2.FAILED and isinstance(session, Session):
-            print_stderr(session, response, request.job)
+            print_stderr(session, response, request)
     return 0
 
 
@@ -222,10 +222,10 @@ def print_attempts(response: manager_pb2.GetJobStatusResponse) -> None:
 def print_stderr(
     session: Session,
     response: manager_pb2.GetJobStatusResponse,
-    selector: manager_pb2.JobSelector,
+    request: manager_pb2.GetJobStatusRequest,
 ) -> None:
     """The last lines that the first failed task wrote to stderr."""
-    failed = _find_failed(session, response, selector)
+    failed = _find_failed(session, response, request)
     if failed is None or not failed.stderr_path:
         # Nothing failed, or it could not even be started.
         return
@@ -253,12 +253,16 @@ def print_stderr(
 def _find_failed(
     session: Session,
     response: manager_pb2.GetJobStatusResponse,
-    selector: manager_pb2.JobSelector,
+    request: manager_pb2.GetJobStatusRequest,
 ) -> manager_pb2.Attempt | None:
     for attempt in response.attempts:
         if attempt.state == types_pb2.FAILED:
             return attempt
-    request = manager_pb2.GetJobStatusRequest(
-        job=selector, attempts_limit=1, attempt_states=[types_pb2.FAILED]
+    # The job that was shown: "last" may be another by now.
+    wanted = manager_pb2.GetJobStatusRequest(
+        job=manager_pb2.JobSelector(job_id=response.job.job_id, indexes=request.job.indexes),
+        attempts_limit=1,
+        attempt_states=[types_pb2.FAILED],
+        at=request.at if request.HasField("at") else None,
     )
-    return next(iter(session.status(request).attempts), None)
+    return next(iter(session.status(wanted).attempts), None)
