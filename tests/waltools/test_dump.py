@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.waltools.builders import SEGMENT_BYTES, append, decoded, history, mak
 from tests.waltools.corruptions import make_rich_directory
 from titan import events as ev
 from titan.model import IndexRange, State
+from titan.queries.mentions import tells_of
 from titan.waltools.dump import dump_events
 from titan.waltools.selection import JobTasks, Picker, Selection
 
@@ -169,6 +171,20 @@ def test_a_task_has_what_concerns_its_whole_job_too() -> None:
     )
     wanted = Selection(jobs=(JobTasks(9, (IndexRange(4, 5),)),))
     assert picked(wanted, told) == [told[0], told[1], told[2], told[4], told[6]]
+
+
+def test_a_cancel_of_some_indexes_concerns_the_tasks_that_are_among_them() -> None:
+    ranges = [
+        IndexRange(start, stop, step)
+        for start in (0, 1, 5)
+        for stop in range(start + 1, start + 16, 3)
+        for step in (1, 2, 3, 4, 6, 9)
+    ]
+    for cancelled, wanted in product(ranges, repeat=2):
+        told = tells_of(ev.CancelRequested(9, (cancelled,), 0), 9, (wanted,))
+        assert told == bool({*cancelled.indexes} & {*wanted.indexes}), (cancelled, wanted)
+    whole = IndexRange(0, 10_000_000, 2)
+    assert not tells_of(ev.CancelRequested(9, (whole,), 0), 9, (whole._replace(start=1),))
 
 
 def test_following_goes_on_with_what_is_appended(tmp_path: Path) -> None:

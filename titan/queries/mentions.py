@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from math import gcd
 from typing import Final
 
 import msgpack
@@ -72,4 +73,21 @@ def _holds(ranges: Iterable[IndexRange], index: int) -> bool:
 def _meet(some: Sequence[IndexRange], others: Sequence[IndexRange]) -> bool:
     if not some or not others:
         return True
-    return any(a.start < b.stop and b.start < a.stop for a in some for b in others)
+    return any(_share_an_index(a, b) for a in some for b in others)
+
+
+def _share_an_index(a: IndexRange, b: IndexRange) -> bool:
+    """Whether an index is in both. O(1): a range may have millions of indexes.
+
+    The common members of two arithmetic progressions are one themselves, by the Chinese
+    remainder theorem; it is looked where its first member behind both starts is.
+    """
+    common = gcd(a.step, b.step)
+    apart, remainder = divmod(b.start - a.start, common)
+    if remainder:
+        return False
+    step = b.step // common
+    first = a.start + a.step * (apart * pow(a.step // common, -1, step) % step)
+    # How many times the step of what they have in common it is to the later start, rounded up.
+    turns = max(0, -((first - b.start) // (a.step * step)))
+    return first + turns * a.step * step < min(a.stop, b.stop)
