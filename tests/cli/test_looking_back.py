@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,30 @@ def test_the_stderr_that_follows_is_that_of_the_job_that_was_shown(
     first, second = manager.called("GetJobStatus")
     assert first.job.last_of_user == os_user()
     assert (second.job.job_id, second.at.lsn) == (job.job_id, 12)
+
+
+@pytest.mark.parametrize("command", [["queue"], ["show", "1"], ["workers"], ["stats"]], ids=str)
+@pytest.mark.parametrize(
+    "option", [["--manager", "127.0.0.1:1"], ["--access", "file"], ["--retry-for", "1s"]], ids=str
+)
+def test_files_are_asked_without_options_that_say_how_to_call_a_manager(
+    titan: Titan, tmp_path: Path, command: list[str], option: list[str]
+) -> None:
+    lines = [[*command, "--data-dir", str(tmp_path), *option]]
+    if option[0] != "--retry-for":
+        lines.append([*option, *command, "--data-dir", str(tmp_path)])
+    for words in lines:
+        result = titan(*words)
+        assert result.code == 2
+        assert f"--data-dir asks no manager: leave out {option[0]}" in result.err
+
+
+def test_where_the_environment_says_how_to_call_a_manager_files_can_be_asked(
+    titan: Titan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TITAN_MANAGER", "TITAN_ACCESS", "TITAN_QUEUE_MANAGER"):
+        monkeypatch.setenv(name, "127.0.0.1:1")
+    monkeypatch.setenv("TITAN_QUEUE_RETRY_FOR", "1s")
+    result = titan("queue", "--data-dir", str(tmp_path))
+    assert result.code == 1
+    assert "is no data directory of Titan" in result.err

@@ -177,6 +177,8 @@ class Command(click.Command):
             # Commands that run servers have one of their own.
             data_directory=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
         )
+        if settings.data_directory is not None:
+            _check_no_manager_is_named(ctx)
         ctx.obj = settings
         try:
             return super().invoke(ctx)
@@ -225,6 +227,17 @@ def time_of(answer: Dated) -> float:
 def say(sentence: str) -> None:
     """A sentence for people on stderr."""
     print(f"titan: {printable(sentence)}", file=sys.stderr, flush=True)
+
+
+def _check_no_manager_is_named(ctx: click.Context) -> None:
+    """What says how to call a manager says nothing of files; the environment may say both."""
+    for name in ("manager", "access", "retry_for"):
+        if any(
+            each.get_parameter_source(name) is ParameterSource.COMMANDLINE
+            for each in (ctx, ctx.find_root())
+        ):
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--data-dir asks no manager: leave out --{option}", ctx)
 
 
 def _common(ctx: click.Context, name: str) -> Any:
