@@ -24,7 +24,7 @@ from titan.scheduler.policies import (
     RULE_BEST,
     Choice,
 )
-from titan.state.cluster import RULE_ROUND_ROBIN
+from titan.state.job_events import RULE_ROUND_ROBIN
 from titan.state.worker import Worker
 
 GPU2 = (("gpu", 2),)

@@ -140,7 +140,7 @@ def test_every_field_of_the_state_is_in_the_digest_or_follows_from_it() -> None:
     """A new field has to be put into the digest, or here with its reason."""
     derived = {
         # From the workers and from the classes.
-        ClusterState: {"worker_numbers", "_class_ids"},
+        ClusterState: {"worker_numbers", "class_ids"},
     }
     state = ClusterState()
     known = {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from titan.model import Resources
-from titan.state.cluster import RULE_ROUND_ROBIN
+from titan.state.job_events import RULE_ROUND_ROBIN
 from titan.state.worker import Worker
 
 RULE_BEST: Final = 2

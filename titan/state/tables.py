@@ -1,0 +1,82 @@
+"""What a state consists of, and how it is looked at; nothing here changes a job or a worker."""
+
+from __future__ import annotations
+
+from sortedcontainers import SortedDict
+
+from titan import events as ev
+from titan.model import Resources
+from titan.state.job import Job
+from titan.state.job_class import JobClass
+from titan.state.job_table import JobTable
+from titan.state.request_table import RequestTable
+from titan.state.worker import Worker
+
+
+class IllegalEvent(Exception):
+    """The state does not allow this event."""
+
+    def __init__(self, event: object, why: str) -> None:
+        super().__init__(f"{event}: {why}")
+        self.event = event
+
+
+class Tables:
+    """Everything that the log says."""
+
+    def __init__(self) -> None:
+        self.lsn = 0
+        self.time_us = 0
+        self.cluster_id = b""
+        self.epoch = 0
+        # The version of Titan that started last on this log.
+        self.version = ""
+        self.next_job_id = 1
+        self.workers: SortedDict[int, Worker] = SortedDict()
+        self.worker_numbers: dict[bytes, int] = {}
+        self.next_worker = 1
+        # The worker of the last round-robin assignment; 0: none yet.
+        self.round_robin = 0
+        # Those of the remembered jobs, in the order of their numbers.
+        self.classes: dict[int, JobClass] = {}
+        self.jobs = JobTable(self.classes)
+        self.class_ids: dict[tuple[str, int, Resources], int] = {}
+        self.next_class = 1
+        self.environments: dict[bytes, ev.EnvironmentStored] = {}
+        # How many remembered jobs refer to each.
+        self.environment_jobs: dict[bytes, int] = {}
+        self.requests = RequestTable()
+        self.last_job_of: dict[str, int] = {}
+        # Tasks by state over the remembered jobs, and jobs by state, in the order of the states.
+        self.task_counts = [0] * 6
+        self.job_counts = [0] * 6
+
+    @property
+    def live_jobs(self) -> SortedDict[int, Job]:
+        """Those that have not ended, by id."""
+        return self.jobs.live
+
+    def get_job(self, job_id: int) -> Job:
+        """Raises KeyError."""
+        return self.jobs[job_id]
+
+    def is_forgotten(self, job_id: int) -> bool:
+        """Whether such a job was, ended, and is remembered by the log alone."""
+        return 0 < job_id < self.next_job_id and job_id not in self.jobs
+
+    def get_worker(self, number: int) -> Worker:
+        """Raises KeyError."""
+        worker: Worker = self.workers[number]
+        return worker
+
+    def add_class(self, job_class: JobClass) -> None:
+        """A class that has its number already."""
+        self.classes[job_class.class_id] = job_class
+        key = (job_class.user, job_class.priority, job_class.demand)
+        self.class_ids[key] = job_class.class_id
+
+
+def require(event: object, holds: bool, why: str) -> None:
+    """Raises IllegalEvent unless it holds."""
+    if not holds:
+        raise IllegalEvent(event, why)

@@ -1,0 +1,54 @@
+"""What each event about workers changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from titan import events as ev
+from titan.model import WORKER_TRANSITIONS, WorkerState
+from titan.state.tables import Tables, require
+from titan.state.worker import Worker
+
+
+def worker_registered(tables: Tables, event: ev.WorkerRegistered) -> None:
+    worker = tables.workers.get(event.worker)
+    if worker is None:
+        require(event, event.worker == tables.next_worker, "worker numbers count up")
+        require(event, event.worker_id not in tables.worker_numbers, "the worker has a number")
+        tables.next_worker += 1
+        worker = tables.workers[event.worker] = Worker(event)
+        tables.worker_numbers[event.worker_id] = event.worker
+    else:
+        worker.register(event)
+        _set_state(tables, event, WorkerState.HEALTHY)
+    worker.last_heard_us = tables.time_us
+
+
+def worker_heartbeats(tables: Tables, event: ev.WorkerHeartbeats) -> None:
+    for number in event.workers:
+        tables.get_worker(number).last_heard_us = tables.time_us
+
+
+def worker_healthy(tables: Tables, event: ev.WorkerHealthy) -> None:
+    _set_state(tables, event, WorkerState.HEALTHY)
+
+
+def worker_unhealthy(tables: Tables, event: ev.WorkerUnhealthy) -> None:
+    _set_state(tables, event, WorkerState.UNHEALTHY)
+
+
+def worker_lost(tables: Tables, event: ev.WorkerLost) -> None:
+    require(event, not tables.get_worker(event.worker).attempts, "it still holds attempts")
+    _set_state(tables, event, WorkerState.DISCONNECTED)
+
+
+def worker_deregistered(tables: Tables, event: ev.WorkerDeregistered) -> None:
+    require(event, not tables.get_worker(event.worker).attempts, "it still holds attempts")
+    _set_state(tables, event, WorkerState.DEREGISTERED)
+
+
+def _set_state(tables: Tables, event: Any, state: WorkerState) -> None:
+    worker = tables.get_worker(event.worker)
+    if worker.state is not state:
+        require(event, state in WORKER_TRANSITIONS[worker.state], f"it is {worker.state.name}")
+        worker.state = state
