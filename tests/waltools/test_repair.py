@@ -28,10 +28,12 @@ from titan.model import State
 from titan.snapshots import load_newest
 from titan.state.cluster import ClusterState
 from titan.state.replay import replay
+from titan.waltools.backup import back_up
 from titan.waltools.examine import examine
 from titan.waltools.places import Places, find_places
 from titan.waltools.proposal import Proposal, describe
 from titan.waltools.repair import MARKER, Done, Repair, RepairRefused
+from titan.waltools.verify import verify
 from wal.filesystem import OS_FILE_SYSTEM
 
 NOW_US = 1_800_000_000_000_000
@@ -142,6 +144,78 @@ def test_a_log_is_found_by_its_own_name_too(tmp_path: Path) -> None:
     (directory / "wal").rename(alone)
     assert find_places(alone).log == find_places(alone).root == alone
     assert examine(find_places(alone)).state is not None
+
+
+@pytest.mark.parametrize("name", [".", "../link", "../data/wal", "wal"])
+def test_a_managers_log_is_known_under_every_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    (tmp_path / "manager" / "link").symlink_to(directory / "wal")
+    (tmp_path / "data").symlink_to(directory)
+    monkeypatch.chdir(directory if name == "wal" else directory / "wal")
+    named = Path(name) if name != "../data/wal" else tmp_path / "data" / "wal"
+    places = find_places(named)
+    for found, expected in zip(places, Places.of(directory), strict=True):
+        assert found.samefile(expected)
+    assert not places.is_log_alone
+    lock = wal.Lock(directory / "lock")
+    with pytest.raises(RepairRefused, match="stop the manager"):
+        Repair(places)
+    lock.release()
+    assert {check.kind for check in verify(places).checks} >= {"snapshot", "reader"}
+
+
+def test_a_log_that_lies_on_another_disk_is_its_managers_by_the_managers_name(
+    tmp_path: Path,
+) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    (directory / "wal").rename(tmp_path / "fast")
+    (directory / "wal").symlink_to(tmp_path / "fast")
+    assert find_places(directory) == find_places(directory / "wal") == Places.of(directory)
+
+
+@pytest.mark.parametrize("left", ["titan.json", "lock", "snapshots"])
+def test_a_log_is_its_managers_while_anything_of_that_is_beside_it(
+    tmp_path: Path, left: str
+) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    for entry in directory.iterdir():
+        if entry.name not in ("wal", left):
+            entry.rename(tmp_path / entry.name)
+    assert find_places(directory / "wal") == Places.of(directory)
+    (directory / left).rename(tmp_path / left)
+    assert find_places(directory / "wal").root == directory / "wal"
+
+
+def test_what_a_repair_put_aside_is_not_the_managers_log(tmp_path: Path) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    aside = directory / "repaired-now"
+    aside.mkdir()
+    segments(directory)[-1].rename(aside / segments(directory)[-1].name)
+    assert find_places(aside).root == find_places(aside).log == aside
+
+
+def test_a_log_alone_is_repaired_under_its_own_lock_and_stays_a_log_alone(tmp_path: Path) -> None:
+    alone = tmp_path / "wal"
+    make_directory(tmp_path / "manager")
+    (tmp_path / "manager" / "wal").rename(alone)
+    with wal.Log.open(alone, segment_bytes=SEGMENT_BYTES) as log:
+        with pytest.raises(RepairRefused, match="stop the manager"):
+            Repair(find_places(alone))
+        log.abandon()
+    places = find_places(alone)
+    with Repair(places, segment_bytes=SEGMENT_BYTES) as work:
+        assert not work.propose().is_needed
+    flip(sorted(alone.glob("*.wal"))[-1], 300)
+    repair(places)
+    assert not (alone / "titan.json").exists()
+
+
+def test_a_backup_is_not_made_a_managers_directory(tmp_path: Path) -> None:
+    target = tmp_path / "backup"
+    back_up(Places.of(make_rich_directory(tmp_path / "manager")), target, now=1)
+    assert not propose(target).is_needed
 
 
 def image_of(directory: Path) -> dict[str, bytes]:

@@ -44,12 +44,6 @@ def write_description(directory: Path, cluster_id: bytes) -> None:
         paths.write_json(path, description)
 
 
-def log_directory(directory: Path) -> Path:
-    """Where the log is: DIR/wal, or DIR itself when that is what was named."""
-    below = directory / "wal"
-    return below if below.is_dir() or not list(directory.glob("*.wal")) else directory
-
-
 def _check(directory: Path, description: dict[str, object]) -> None:
     role, version = description.get("role"), description.get("format")
     if role != ROLE:

@@ -18,14 +18,13 @@ from titan.errors import TitanError
 from titan.manager.directory import write_description
 from titan.snapshots import SnapshotUnusable, load_snapshot
 from titan.waltools.examine import Examination, Progress, examine
-from titan.waltools.places import Places
+from titan.waltools.places import DESCRIPTION, LOCK, MANIFEST, Places
 from titan.waltools.start import StartOf, append_start
 from wal import Position
 from wal.backup import CopiedFile, back_up_log, back_up_snapshot
 
-MANIFEST: Final = "backup.json"
 FORMAT: Final = 1
-_OWN_NAMES: Final = frozenset({MANIFEST, "wal", "snapshots", "lock"})
+_OWN_NAMES: Final = frozenset({MANIFEST, "wal", "snapshots", LOCK})
 
 
 class BackupFailed(TitanError):
@@ -72,7 +71,7 @@ def back_up(places: Places, target: Path, *, now: float) -> BackedUp:
     manifest = _check_target(places, target)
     target.mkdir(parents=True, exist_ok=True)
     try:
-        lock = wal.Lock(target / "lock")
+        lock = wal.Lock(target / LOCK)
     except wal.Locked as error:
         raise BackupFailed(f"{target}: process {error.pid} backs up there") from error
     try:
@@ -80,7 +79,7 @@ def back_up(places: Places, target: Path, *, now: float) -> BackedUp:
         snapshots = _copy_snapshots(places, target, log.first_lsn, log.position)
         files = [_below("wal", each) for each in log.files]
         files += [_below("snapshots", each) for each in snapshots]
-        description = paths.read_json(places.root / "titan.json") or {}
+        description = paths.read_json(places.root / DESCRIPTION) or {}
         manifest = {
             "format": FORMAT,
             "cluster_id": description.get("cluster_id"),
@@ -95,7 +94,7 @@ def back_up(places: Places, target: Path, *, now: float) -> BackedUp:
         # Last, so that what it says is there.
         paths.write_json(target / MANIFEST, manifest)
     except ValueError as error:
-        raise BackupFailed(f"{places.root}/titan.json: {error}") from error
+        raise BackupFailed(f"{places.root / DESCRIPTION}: {error}") from error
     finally:
         lock.release()
     return BackedUp(log.first_lsn, log.position.lsn, files, manifest)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import wal
 from titan import events as ev
-from titan.manager.directory import log_directory
 from titan.queries.plain import plain_event
 from titan.snapshots import SnapshotUnusable, load_snapshot
 from titan.waltools.places import Places, find_places
@@ -31,11 +30,12 @@ def dump_events(
     """
     if selection.limit == 0:
         return
+    places = find_places(directory)
     picker = Picker(selection)
     count = 0
     if selection.worker is not None:
-        _note_what_came_before(find_places(directory), picker)
-    for lsn, payload in _records(log_directory(directory), selection, wait):
+        _note_what_came_before(places, picker)
+    for lsn, payload in _records(places.log, selection, wait):
         if not picker.may_hold(payload):
             continue
         time_us, events = ev.decode_record(payload)

@@ -22,7 +22,7 @@ from titan import events as ev
 from titan.errors import TitanError
 from titan.manager.directory import write_description
 from titan.waltools.examine import Examination, Progress, examine
-from titan.waltools.places import Places
+from titan.waltools.places import DESCRIPTION, MANIFEST, Places
 from titan.waltools.proposal import Loss, Proposal
 from titan.waltools.start import StartOf, append_start
 from wal import FileSystem, Record
@@ -97,7 +97,7 @@ class Repair:
             lost=lost,
             lost_history=lost_history,
             unfinished=self._read_marker(),
-            is_undescribed=not self._has_description(),
+            is_undescribed=self._is_undescribed(),
         )
 
     def carry_out(
@@ -174,8 +174,12 @@ class Repair:
         # It is only ever a name in this directory, whoever wrote the file.
         return Path(name.strip()).name or "repaired"
 
-    def _has_description(self) -> bool:
-        return "titan.json" in self._file_system.list_directory(str(self._places.root))
+    def _is_undescribed(self) -> bool:
+        """Whether a manager's directory lacks what says so. A log alone, or a backup, is none."""
+        if self._places.is_log_alone:
+            return False
+        names = self._file_system.list_directory(str(self._places.root))
+        return not {DESCRIPTION, MANIFEST} & set(names)
 
     def _free_name(self, wanted: str) -> str:
         """The name, with a number if it is taken: files do not get mixed with another repair's."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from titan import paths
 from titan.waltools.examine import Examination, Named, Progress, examine
-from titan.waltools.places import Places
+from titan.waltools.places import DESCRIPTION, MANIFEST, Places
 from wal.report import LogReport, SegmentReport
 
 
@@ -78,16 +78,15 @@ def _advice(places: Places, found: Examination) -> str:
 
 
 def _check_description(places: Places, found: Examination) -> Check:
-    path = places.root / "titan.json"
+    path = places.root / DESCRIPTION
     try:
         description = paths.read_json(path)
     except (OSError, ValueError) as error:
         return Check("description", str(path), "", str(error))
-    if description is None and (places.root / "backup.json").exists():
-        return Check("description", str(places.root / "backup.json"), "it is a backup")
+    if description is None and (places.root / MANIFEST).exists():
+        return Check("description", str(places.root / MANIFEST), "it is a backup")
     if description is None:
-        is_log_alone = places.log == places.root
-        fault = "" if is_log_alone else "there is none: no manager starts here"
+        fault = "" if places.is_log_alone else "there is none: no manager starts here"
         return Check("description", str(path), "there is none", fault)
     cluster_id = description.get("cluster_id")
     told = f"cluster {cluster_id}"
