@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,8 @@ FORMAT: Final = 1
 SOCKET_NAME: Final = "host.sock"
 # Of a task host: another one has the directory.
 EXIT_IN_USE: Final = 3
+# What is there when a first start was killed before it had said whose directory it is.
+_LEFT_BY_A_FIRST_START: Final = re.compile(r"lock|\.titan\.json\.[0-9]+")
 
 
 class DirectoryError(Exception):
@@ -57,7 +60,8 @@ def lock(directory: Path) -> Lock:
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o755)
     entries = set(os.listdir(directory))
-    if entries - {"lock"} and "titan.json" not in entries:
+    foreign = [name for name in entries if not _LEFT_BY_A_FIRST_START.fullmatch(name)]
+    if foreign and "titan.json" not in entries:
         raise DirectoryError(
             f"{directory} is not empty and has no titan.json: it is not a worker's directory"
         )
