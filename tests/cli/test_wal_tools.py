@@ -138,7 +138,17 @@ def test_repair_shows_first_and_does_it_then(titan: Titan, directory: Path) -> N
 
 def test_a_repair_beside_a_manager_is_refused(titan: Titan, directory: Path) -> None:
     lock = wal.Lock(directory / "lock")
-    result = titan("wal", "repair", "--yes", str(directory))
+    for arguments in ([], ["--yes"]):
+        result = titan("wal", "repair", *arguments, str(directory))
+        assert (result.code, result.out) == (5, "")
+        assert "stop the manager" in result.err
     lock.release()
-    assert (result.code, result.out) == (1, "")
-    assert "stop the manager" in result.err
+
+
+def test_a_repair_that_only_shows_makes_no_file(titan: Titan, directory: Path) -> None:
+    (directory / "lock").unlink()
+    before = sorted(directory.rglob("*"))
+    assert titan("wal", "repair", str(directory)).code == 0
+    flip_in(directory, 132, 50)
+    assert titan("wal", "repair", str(directory)).code == 1
+    assert sorted(directory.rglob("*")) == before

@@ -24,6 +24,7 @@ from tests.waltools.corruptions import (
     segments,
 )
 from titan import events as ev
+from titan.errors import Refused
 from titan.model import State
 from titan.snapshots import load_newest
 from titan.state.cluster import ClusterState
@@ -32,7 +33,7 @@ from titan.waltools.backup import back_up
 from titan.waltools.examine import examine
 from titan.waltools.places import Places, find_places
 from titan.waltools.proposal import Proposal, describe
-from titan.waltools.repair import MARKER, Done, Repair, RepairRefused
+from titan.waltools.repair import MARKER, Done, NotRepairable, Repair, RepairRefused
 from titan.waltools.verify import verify
 from wal.filesystem import OS_FILE_SYSTEM
 
@@ -63,6 +64,38 @@ def test_the_lock_of_a_manager_keeps_a_repair_out(tmp_path: Path) -> None:
     lock.release()
     propose(directory)
     propose(directory)  # It let the lock go.
+
+
+def test_a_directory_in_use_is_a_refusal_and_what_cannot_be_mended_is_none(tmp_path: Path) -> None:
+    assert issubclass(RepairRefused, Refused)
+    assert not issubclass(NotRepairable, Refused)
+    directory = make_rich_directory(tmp_path / "manager")
+    with (
+        wal.Log.open(directory / "wal", segment_bytes=SEGMENT_BYTES),
+        pytest.raises(RepairRefused, match="in use by process"),
+    ):
+        Repair(Places.of(directory))  # Though that one has not taken a manager's lock.
+
+
+def test_a_look_leaves_no_lock_behind_and_is_kept_out_by_a_manager(tmp_path: Path) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    flip_in(directory, 132, 50)
+    (directory / "lock").unlink()
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    with Repair(Places.of(directory), is_look=True) as work:
+        assert work.propose().is_needed
+    assert {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()} == before
+    lock = wal.Lock(directory / "lock")
+    with pytest.raises(RepairRefused, match=rf"in use by process {os.getpid()}"):
+        Repair(Places.of(directory), is_look=True)
+    lock.release()
+
+
+@pytest.mark.parametrize("is_look", [True, False])
+def test_where_there_is_no_log_nothing_is_made(tmp_path: Path, is_look: bool) -> None:
+    with Repair(find_places(tmp_path), is_look=is_look) as work, pytest.raises(wal.NotALog):
+        work.propose()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_goes_is_told_by_records_events_and_jobs(tmp_path: Path) -> None:
@@ -105,7 +138,7 @@ def test_a_log_that_only_its_own_version_can_replay_is_left_alone(tmp_path: Path
     directory = make_directory(tmp_path / "manager")
     impossible = ev.WorkerHealthy(99)
     go_on(directory, (ev.encode_record(NOW_US, [impossible]),))
-    with pytest.raises(RepairRefused, match=r"record 151: .* as they were written"):
+    with pytest.raises(NotRepairable, match=r"record 151: .* as they were written"):
         propose(directory)
     found = examine(Places.of(directory))
     assert [fault.lsn for fault in found.replay_faults] == [151]
@@ -120,7 +153,7 @@ def test_two_snapshots_that_contradict_each_other_are_for_a_person_to_judge(
     directory = make_rich_directory(tmp_path / "manager")
     segments(directory)[0].unlink()
     lie_in_snapshot(directory, 110)
-    with pytest.raises(RepairRefused, match="snapshots at records 60 and 110 contradict"):
+    with pytest.raises(NotRepairable, match="snapshots at records 60 and 110 contradict"):
         propose(directory)
 
 

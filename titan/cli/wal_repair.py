@@ -28,8 +28,9 @@ Examples:
 def repair(ctx: click.Context, *, directory: Path, yes: bool) -> int:
     """Show what can be saved of a damaged log and what is lost; with --yes save it.
 
-    The manager must not run. Nothing is ever removed: all that goes is put into
-    DIR/repaired-TIME. Exits with 0 when nothing is left to repair, else with 1.
+    The manager must not run; beside one it exits with 5. Nothing is ever removed: all that
+    goes is put into DIR/repaired-TIME. Exits with 0 when nothing is left to repair, else
+    with 1.
     """
     # They load the log's code, every event's and the state's.
     from titan import __version__  # noqa: PLC0415
@@ -40,7 +41,11 @@ def repair(ctx: click.Context, *, directory: Path, yes: bool) -> int:
 
     done = None
     try:
-        with Progress() as progress, Repair(find_places(directory), progress=progress.show) as work:
+        places = find_places(directory)
+        with (
+            Progress() as progress,
+            Repair(places, progress=progress.show, is_look=not yes) as work,
+        ):
             proposal = work.propose()
             if yes and proposal.is_needed:
                 done = work.carry_out(

@@ -19,13 +19,14 @@ from typing import Final, Self
 
 import wal
 from titan import events as ev
-from titan.errors import TitanError
+from titan.errors import Refused, TitanError
 from titan.manager.directory import write_description
 from titan.waltools.examine import Examination, Progress, examine
-from titan.waltools.places import DESCRIPTION, MANIFEST, Places
+from titan.waltools.places import DESCRIPTION, LOCK, MANIFEST, Places
 from titan.waltools.proposal import Loss, Proposal
 from titan.waltools.start import StartOf, append_start
 from wal import FileSystem, Record
+from wal.directory import find_segments
 from wal.filesystem import OS_FILE_SYSTEM, read_all, replace_file
 from wal.inspect import inspect_log
 from wal.repair import Anchor, NoStart, Plan, execute_plan, make_plan
@@ -36,8 +37,12 @@ MARKER: Final = "repair-unfinished"
 _MARKER_BYTES_MAX: Final = 256
 
 
-class RepairRefused(TitanError):
-    """It cannot be repaired, or not now; the text says why and what to do."""
+class RepairRefused(Refused):
+    """Not now: somebody uses the directory. The text says who."""
+
+
+class NotRepairable(TitanError):
+    """Nothing that a repair could do would help; the text says why and what to do."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,7 +57,7 @@ class Done:
 
 
 class Repair:
-    """One repair of one directory, from the taking of its lock to its release."""
+    """One repair of one directory, or a look at what it would do, from lock to release."""
 
     def __init__(
         self,
@@ -61,31 +66,41 @@ class Repair:
         file_system: FileSystem = OS_FILE_SYSTEM,
         segment_bytes: int | None = None,
         progress: Progress = lambda _: None,
+        is_look: bool = False,
     ) -> None:
-        """Takes the lock of the directory. Raises RepairRefused, OSError."""
+        """Takes the lock of the directory; for a look only if there is one, and makes no file.
+
+        Raises RepairRefused, OSError.
+        """
         self._places = places
         self._file_system = file_system
         self._segment_bytes = segment_bytes or wal.SEGMENT_BYTES
         self._progress = progress
-        self._lock = self._take_lock()
+        self._lock: wal.Lock | None = None
+        self._log_lock: wal.Lock | None = None
+        try:
+            self._take_locks(is_look=is_look)
+        except BaseException:
+            self.close()
+            raise
 
     def propose(self) -> Proposal:
         """Looks at everything and says what would be done; changes nothing.
 
-        Raises RepairRefused, wal.WalError, OSError.
+        Raises NotRepairable, wal.WalError, OSError.
         """
         places = self._places
         found = examine(places, file_system=self._file_system, progress=self._progress)
         try:
             plan = make_plan(found.log, list(_anchors(found)), file_system=self._file_system)
         except NoStart as error:
-            raise RepairRefused(
+            raise NotRepairable(
                 f"{error}; nothing was changed. `titan wal restore` takes up a backup; to begin "
                 f"anew instead, move {places.root} away"
             ) from error
         for fault in found.replay_faults:
             if plan.first_lsn <= fault.lsn <= plan.last_lsn:
-                raise RepairRefused(
+                raise NotRepairable(
                     f"{fault.why}; the bytes there are as they were written, so this is nothing "
                     "that a repair can mend: use the version of Titan that wrote them, or report it"
                 )
@@ -103,10 +118,11 @@ class Repair:
     def carry_out(
         self, proposal: Proposal, *, now_us: int, aside_name: str, epoch: int, version: str
     ) -> Done:
-        """Does it, and appends the start that ends it. The lock is let go of.
+        """Does it, and appends the start that ends it. Not in a look. The lock is let go of.
 
-        Raises RepairRefused, wal.WalError, OSError.
+        Raises NotRepairable, NotStarted, wal.WalError, OSError.
         """
+        assert self._lock is not None
         file_system, places = self._file_system, self._places
         aside_name = proposal.unfinished or self._free_name(aside_name)
         marker = [f"{aside_name}\n".encode()]
@@ -116,7 +132,7 @@ class Repair:
         # What is left is judged anew, as if by somebody else, before anything is added to it.
         found = examine(places, file_system=file_system, progress=self._progress)
         if not found.is_sound or found.state is None:
-            raise RepairRefused(
+            raise NotRepairable(
                 f"{places.root} is not sound after the repair; everything that was moved is in "
                 f"{aside}. Please report this"
             )
@@ -141,10 +157,11 @@ class Repair:
         return Done(aside=aside, lsn=started.lsn, epoch=epoch, warnings=started.warnings)
 
     def close(self) -> None:
-        """Lets the lock go. Idempotent."""
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
+        """Lets the locks go. Idempotent."""
+        locks, self._lock, self._log_lock = (self._lock, self._log_lock), None, None
+        for lock in locks:
+            if lock is not None:
+                lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -152,15 +169,38 @@ class Repair:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _take_lock(self) -> wal.Lock | None:
-        root = self._places.root
+    def _take_locks(self, *, is_look: bool) -> None:
+        """The manager's, and the one that the log's writer has if it was given no other."""
+        places = self._places
+        # Where there is nothing to repair, no file is left behind either.
+        is_made = not is_look and bool(self._find_segments())
+        self._lock = self._take_lock(places.root, is_made=is_made)
+        if not places.is_log_alone:
+            self._log_lock = self._take_lock(places.log, is_made=False)
+
+    def _take_lock(self, directory: Path, *, is_made: bool) -> wal.Lock | None:
+        """A lock that is not there is held by nobody; it is made if it is to be held."""
+        if not is_made and LOCK not in self._names(directory):
+            return None
         try:
-            return wal.Lock(root / "lock", file_system=self._file_system)
+            return wal.Lock(directory / LOCK, file_system=self._file_system)
         except wal.Locked as error:
             holder = f"process {error.pid}" if error.pid else "another process"
             raise RepairRefused(
-                f"{root} is in use by {holder}; stop the manager, then repair"
+                f"{self._places.root} is in use by {holder}; stop the manager, then repair"
             ) from error
+
+    def _find_segments(self) -> list[int]:
+        try:
+            return find_segments(self._file_system, str(self._places.log))
+        except (FileNotFoundError, NotADirectoryError):
+            return []  # The inspection says so.
+
+    def _names(self, directory: Path) -> list[str]:
+        try:
+            return self._file_system.list_directory(str(directory))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
 
     def _read_marker(self) -> str:
         try:
@@ -178,22 +218,15 @@ class Repair:
         """Whether a manager's directory lacks what says so. A log alone, or a backup, is none."""
         if self._places.is_log_alone:
             return False
-        names = self._file_system.list_directory(str(self._places.root))
-        return not {DESCRIPTION, MANIFEST} & set(names)
+        return not {DESCRIPTION, MANIFEST} & {*self._names(self._places.root)}
 
     def _free_name(self, wanted: str) -> str:
         """The name, with a number if it is taken: files do not get mixed with another repair's."""
         number, name = 1, wanted
-        while self._is_there(name):
+        while self._names(self._places.root / name):
             number += 1
             name = f"{wanted}-{number}"
         return name
-
-    def _is_there(self, name: str) -> bool:
-        try:
-            return bool(self._file_system.list_directory(str(self._places.root / name)))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
 
     def _read_losses(self, found: Examination, plan: Plan) -> tuple[Loss, Loss]:
         """Reads what goes, as far as it can be read."""
