@@ -27,7 +27,7 @@ from wal.lock import Lock
 from wal.log import SEGMENT_BYTES, Log
 from wal.reader import Reader
 from wal.record import Position, Record
-from wal.retention import SegmentInfo, first_record, list_segments, remove_segments_before
+from wal.retention import SegmentInfo, list_segments, remove_segments_before
 from wal.slots import SLOT_VERSION, Slot, read_slots, remove_slot, write_slot
 from wal.snapshot import (
     BLOCK_BYTES_MAX,
@@ -73,7 +73,6 @@ __all__ = [
     "WriteFailed",
     "check_snapshot",
     "find_snapshots",
-    "first_record",
     "list_segments",
     "open_snapshot",
     "read_slots",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from wal.directory import DURABLE_NAME, StrPath, find_segments, join, segment_name
 from wal.errors import Damaged, NotALog, PositionMismatch, RecordsGone, WalError
-from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all, replace_file
+from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_chunks, replace_file
 from wal.inspect import read_durable
 from wal.layout import (
     FRAME_HEADER_BYTES,
@@ -33,7 +33,6 @@ _ATTEMPTS_MAX = 5
 """A log's owner removes old segments rarely; what is overtaken so often has another fault."""
 
 _TEMPORARY_NAME = "backup.tmp"
-_CHUNK_BYTES = 4 << 20
 
 
 class BackupRefused(WalError):
@@ -96,7 +95,7 @@ def back_up_snapshot(
             there = _size_and_head(file_system, join(str(target), name))
             if there == (snapshot.size_bytes, head):
                 return CopiedFile(name, snapshot.size_bytes, is_new=False)
-            chunks = _chunks(file_system, fd, snapshot.size_bytes)
+            chunks = read_chunks(file_system, fd, 0, snapshot.size_bytes)
             replace_file(file_system, str(target), name, _TEMPORARY_NAME, chunks)
         finally:
             file_system.close(fd)
@@ -306,10 +305,3 @@ def _size_and_head(file_system: FileSystem, path: str) -> tuple[int, bytes] | No
         return file_system.size(fd), file_system.pread(fd, SEGMENT_HEADER_BYTES, 0)
     finally:
         file_system.close(fd)
-
-
-def _chunks(file_system: FileSystem, fd: int, size: int) -> Iterator[bytes]:
-    offset = 0
-    while chunk := read_all(file_system, fd, min(_CHUNK_BYTES, size - offset), offset):
-        yield chunk
-        offset += len(chunk)

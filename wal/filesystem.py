@@ -10,7 +10,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -20,6 +20,9 @@ LOCK_POLL_SECONDS = 0.01
 UNSYNCED_BYTES_MAX = 8 << 20
 """A large file that is written beside a log is synced every so often: what is written all at once
 holds up the log's own syncs on the same disk, and they are what people wait for."""
+
+CHUNK_BYTES = 4 << 20
+"""How much of a file that is copied is in memory at a time."""
 
 
 class FileSystem(Protocol):
@@ -184,6 +187,13 @@ def read_all(file_system: FileSystem, fd: int, size: int, offset: int) -> bytes:
         parts.append(data)
         have += len(data)
     return b"".join(parts)
+
+
+def read_chunks(file_system: FileSystem, fd: int, offset: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes from `offset` to `end`, or to the end of the file, a few MiB at a time."""
+    while chunk := read_all(file_system, fd, min(CHUNK_BYTES, end - offset), offset):
+        yield chunk
+        offset += len(chunk)
 
 
 def replace_file(

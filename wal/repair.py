@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from wal.directory import DURABLE_NAME, join, segment_name
 from wal.errors import WalError
-from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all, replace_file, write_all
+from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_chunks, replace_file, write_all
 from wal.layout import (
     SEGMENT_HEADER_BYTES,
     SegmentHeader,
@@ -24,8 +24,6 @@ from wal.layout import (
 from wal.record import Position
 from wal.report import Fault, LogReport, Mark, SegmentReport
 from wal.salvage import read_on
-
-_CHUNK_BYTES = 4 << 20
 
 
 class NoStart(WalError):
@@ -336,7 +334,7 @@ def _cut(file_system: FileSystem, step: Step, offset: int, aside: str) -> None:
     name = _free_name(file_system, aside, name)
     fd = file_system.open(step.path, write=True)
     try:
-        chunks = _read_from(file_system, fd, offset, offset + step.size_bytes)
+        chunks = read_chunks(file_system, fd, offset, offset + step.size_bytes)
         replace_file(file_system, aside, name, f"{name}.tmp", chunks)
         file_system.ftruncate(fd, offset)
         if step.end:
@@ -351,7 +349,7 @@ def _make_segment(file_system: FileSystem, step: Step, offset: int) -> None:
     fd = file_system.open(step.source) if step.source else None
     try:
         chunks = (
-            _read_from(file_system, fd, offset, offset + step.size_bytes) if fd is not None else ()
+            read_chunks(file_system, fd, offset, offset + step.size_bytes) if fd is not None else ()
         )
         replace_file(file_system, directory, name, "rescued.tmp", chain([step.header], chunks))
     finally:
@@ -367,9 +365,3 @@ def _free_name(file_system: FileSystem, aside: str, name: str) -> str:
         number += 1
         free = f"{name}.{number}"
     return free
-
-
-def _read_from(file_system: FileSystem, fd: int, offset: int, end: int) -> Iterator[bytes]:
-    while chunk := read_all(file_system, fd, min(_CHUNK_BYTES, end - offset), offset):
-        yield chunk
-        offset += len(chunk)

@@ -13,9 +13,6 @@ from typing import NamedTuple
 from wal.directory import StrPath, find_segments, join, segment_name
 from wal.errors import LogFailed
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem
-from wal.layout import frame_records
-from wal.record import Record
-from wal.segment import Segment
 
 
 class SegmentInfo(NamedTuple):
@@ -42,30 +39,6 @@ def list_segments(
         finally:
             file_system.close(fd)
     return segments
-
-
-def first_record(
-    directory: StrPath, first_lsn: int, *, file_system: FileSystem = OS_FILE_SYSTEM
-) -> Record | None:
-    """Return the first record of the segment that starts with `first_lsn`; None if there is none
-    yet.
-
-    Its frame is checked. But in the last segment it may not be durable: it may be another one after
-    a power loss, and must not be acted on, only looked at (say, for its time). Raises Damaged,
-    NotALog, NewerVersion, FileNotFoundError, OSError. O(one frame).
-    """
-    path = os.fspath(directory)
-    # First this look, then the frame: a segment with a successor is complete.
-    is_last = find_segments(file_system, path)[-1:] == [first_lsn]
-    segment = Segment(file_system, path, first_lsn)
-    try:
-        for frame in segment.frames():
-            return next(frame_records(frame, segment.path))[0]
-        if segment.defect and not is_last:
-            raise segment.damaged(segment.defect)
-        return None
-    finally:
-        segment.close()
 
 
 def remove_segments_before(

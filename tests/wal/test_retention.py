@@ -33,7 +33,6 @@ from wal import (
     RecordsGone,
     check_snapshot,
     find_snapshots,
-    first_record,
     list_segments,
     open_snapshot,
     remove_segments_before,
@@ -62,34 +61,6 @@ def test_segments_are_listed_with_their_files(disk: Disk) -> None:
     for segment in segments[:-1]:
         assert 256 < segment.size_bytes < disk.segment_bytes
     assert segments[-1].size_bytes == disk.segment_bytes
-
-
-def test_the_first_record_of_each_segment_is_found(disk: Disk) -> None:
-    log = disk.open()
-    assert first_record(disk.directory, 1, file_system=disk.file_system) is None
-    written = append_frames(log, start=1, frames=20)
-    for first in find_segments(disk.file_system, disk.directory):
-        record = first_record(disk.directory, first, file_system=disk.file_system)
-        assert record == (first, written[first - 1])
-    log.close()
-    with pytest.raises(FileNotFoundError):
-        first_record(disk.directory, 2, file_system=disk.file_system)
-
-
-def test_a_first_record_that_is_damaged_is_not_taken_for_one_to_come() -> None:
-    disk, file_system = fake_disk()
-    written_log(disk, frames=20)
-    for path in disk.segments():
-        changed = bytearray(file_system.files[path])
-        changed[100] ^= 1
-        file_system.put(path, bytes(changed))
-    *others, last = find_segments(file_system, disk.directory)
-    for first in others:
-        with pytest.raises(Damaged):
-            first_record(disk.directory, first, file_system=file_system)
-    # In the last one it may be a frame that is being written.
-    assert first_record(disk.directory, last, file_system=file_system) is None
-    assert file_system.open_count == 0
 
 
 def test_segments_go_when_all_their_records_are_before_and_never_the_last(disk: Disk) -> None:

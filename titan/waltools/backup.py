@@ -22,6 +22,7 @@ from titan.waltools.places import DESCRIPTION, LOCK, MANIFEST, Places
 from titan.waltools.start import StartOf, append_start
 from wal import Position
 from wal.backup import CopiedFile, back_up_log, back_up_snapshot
+from wal.filesystem import OS_FILE_SYSTEM
 
 FORMAT: Final = 1
 _OWN_NAMES: Final = frozenset({MANIFEST, "wal", "snapshots", LOCK})
@@ -134,7 +135,7 @@ def restore(
     newest = max((each.position for each in found.snapshots if each.position), default=None)
     append_start(found, start, lock=None, after=newest, segment_bytes=segment_bytes)
     os.replace(making, directory)
-    _sync_directory(directory.absolute().parent)
+    OS_FILE_SYSTEM.fsync_directory(str(directory.absolute().parent))
     return Restored(
         directory=directory,
         first_lsn=found.log.first_lsn,
@@ -247,11 +248,3 @@ def _copy_all(source: Places, target: Places, progress: Progress) -> Examination
 
 def _below(folder: str, file: CopiedFile) -> CopiedFile:
     return file._replace(name=f"{folder}/{file.name}")
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

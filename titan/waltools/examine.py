@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import wal
 from titan.snapshots import SnapshotUnusable, load_snapshot
@@ -17,14 +17,12 @@ from titan.state.cluster import ClusterState, IllegalEvent
 from titan.state.digest import digest
 from titan.state.invariants import InvariantViolated, check_invariants
 from titan.state.replay import UnknownRecord, replay
+from titan.waltools.looks import look_again
 from titan.waltools.places import Places
 from wal import FileSystem, Position, Record
 from wal.filesystem import OS_FILE_SYSTEM
 from wal.inspect import inspect_log
 from wal.report import LogReport, SegmentReport, position_fault
-
-# A manager removes a segment a minute at most, and to look at one takes less.
-_LOOKS_MAX: Final = 5
 
 Progress = Callable[[str], None]
 
@@ -83,14 +81,7 @@ def examine(
     progress: Progress = lambda _: None,
 ) -> Examination:
     """Looks at everything. Raises wal.NotALog, wal.NewerVersion, OSError. O(bytes)."""
-    for look in range(1, _LOOKS_MAX + 1):
-        try:
-            return _Examiner(places, file_system, progress).run()
-        except wal.RecordsGone:
-            # A manager tidied up meanwhile.
-            if look == _LOOKS_MAX:
-                raise
-    raise AssertionError("the last look returns or raises")
+    return look_again(lambda: _Examiner(places, file_system, progress).run())
 
 
 def find_slots(places: Places, file_system: FileSystem = OS_FILE_SYSTEM) -> list[Named]:

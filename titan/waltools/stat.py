@@ -20,12 +20,12 @@ from titan import paths
 from titan.snapshots import SnapshotUnusable, load_snapshot
 from titan.state.snapshot import SnapshotError, read_head
 from titan.waltools.examine import Progress, find_slots
+from titan.waltools.looks import look_again
 from titan.waltools.places import Places
 from wal import Position, Record
 from wal.inspect import inspect_log
 from wal.report import LogReport, SegmentReport, position_fault
 
-_LOOKS_MAX: Final = 5
 _STARTED: Final = ev.CODE_OF_EVENT[ev.ManagerStarted]
 _CREATED: Final = ev.CODE_OF_EVENT[ev.ClusterCreated]
 
@@ -97,14 +97,7 @@ def stat(places: Places, progress: Progress = lambda _: None) -> dict[str, Any]:
 
     Times in Unix seconds. Raises wal.NotALog, wal.NewerVersion, OSError. O(bytes).
     """
-    for look in range(1, _LOOKS_MAX + 1):
-        try:
-            return _stat(places, progress)
-        except wal.RecordsGone:
-            # A manager tidied up meanwhile.
-            if look == _LOOKS_MAX:
-                raise
-    raise AssertionError("the last look returns or raises")
+    return look_again(lambda: _stat(places, progress))
 
 
 def _stat(places: Places, progress: Progress) -> dict[str, Any]:
