@@ -1,9 +1,10 @@
 """Copying a log to another directory: a prefix of it, whole and checked, also while it is written.
 
-The copy is a log like any other, up to a record that was durable when the copying began. What is
-there from the last time is not copied again: a segment that has ended does not change. Each file is
-replaced only when all of the new one was read, checked and synced, so that whatever happens to the
-source or on the way, the target holds what it held before, or more.
+The copy is a log like any other, up to a record that was durable when the copying began: one that
+`durable` covers, or, where that says nothing, one with another frame behind it. What is there from
+the last time is not copied again: a segment that has ended does not change. Each file is replaced
+only when all of the new one was read, checked and synced, so that whatever happens to the source or
+on the way, the target holds what it held before, or more.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from wal.snapshot import open_snapshot
 
 _ATTEMPTS_MAX = 5
 """A log's owner removes old segments rarely; what is overtaken so often has another fault."""
+
+_DURABLE_READS_MAX = 5
+"""Writing it takes a microsecond each flush; who meets that so often meets a file that is torn."""
 
 _TEMPORARY_NAME = "backup.tmp"
 
@@ -116,6 +120,9 @@ class _Copying:
         """The end of what was copied, or was there."""
         self._durable: Durable | None = None
         self._limit_lsn: int | None = None
+        """Up to here records count; None: `durable` says nothing."""
+        self._previous_lsn = 0
+        """Up to here they were copied before, when they were durable."""
         self._made: list[str] = []
         """The files that were not there before under any form."""
 
@@ -129,7 +136,7 @@ class _Copying:
     def run(self, previous: Position | None) -> LogCopy:
         file_system = self._file_system
         # First `durable`, then the segments: whatever it covers must then be there.
-        durable = self._durable = read_durable(self._source, file_system)
+        durable = self._durable = self._read_durable()
         try:
             firsts = find_segments(file_system, self._source)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -142,9 +149,10 @@ class _Copying:
             CopiedFile(segment_name(first), self._target_size(first), is_new=False)
             for first in older
         ]
+        self._previous_lsn = previous.lsn if previous else 0
         if durable is not None:
             # After a power loss it may be older than what was copied before that.
-            self._limit_lsn = max(durable.lsn, previous.lsn if previous else 0)
+            self._limit_lsn = max(durable.lsn, self._previous_lsn)
         limit_lsn = self._limit_lsn
         for at, first in enumerate(firsts):
             following = firsts[at + 1] if at + 1 < len(firsts) else None
@@ -155,6 +163,14 @@ class _Copying:
         assert position is not None
         self._write_durable(position)
         return LogCopy((older or firsts)[0], position, files)
+
+    def _read_durable(self) -> Durable | None:
+        """Read `durable`, again if it was being written just then."""
+        for _ in range(_DURABLE_READS_MAX):
+            durable = read_durable(self._source, self._file_system)
+            if durable is not None:
+                return durable
+        return None
 
     def _check_target(self, firsts: Sequence[int], previous: Position | None) -> list[int]:
         """Check that the target holds a part of this log; return its segments that are older."""
@@ -243,12 +259,20 @@ class _Copying:
         yield segment.read(SEGMENT_HEADER_BYTES, 0)
         header = segment.header
         self._reached = Position(header.log_id, header.first_lsn - 1, header.chain)
+        # Without `durable` the last frame may not have been synced, unless another one follows it.
+        held: Frame | None = None
         for frame in segment.frames():
             if limit_lsn is not None and segment.lsn > limit_lsn + 1:
                 return
             self._check_durable(segment, frame)
-            yield frame.raw
-            self._reached = Position(header.log_id, segment.lsn - 1, frame.chain)
+            if held is not None:
+                yield self._take_frame(segment, held)
+            held = frame
+            if limit_lsn is not None or not is_last or segment.lsn <= self._previous_lsn + 1:
+                yield self._take_frame(segment, held)
+                held = None
+        if held is not None and _is_followed(segment):
+            yield self._take_frame(segment, held)
         # Before the target's file is replaced by this one:
         if segment.defect and (not is_last or scan_rest(segment, segment.offset).later_offset):
             raise segment.damaged(segment.defect)
@@ -258,6 +282,11 @@ class _Copying:
             raise Damaged(segment.path, segment.offset, expected, found)
         if segment.ended:
             yield encode_end(segment.lsn, segment.chain, header.salt)
+
+    def _take_frame(self, segment: Segment, frame: Frame) -> bytes:
+        last_lsn = frame.first_lsn + frame.record_count - 1
+        self._reached = Position(segment.header.log_id, last_lsn, frame.chain)
+        return frame.raw
 
     def _check_durable(self, segment: Segment, frame: Frame) -> None:
         durable = self._durable
@@ -294,6 +323,12 @@ class _Copying:
     def _write_durable(self, position: Position) -> None:
         data = encode_durable(position.lsn, position.log_id, position.chain)
         replace_file(self._file_system, self._target, DURABLE_NAME, _TEMPORARY_NAME, [data])
+
+
+def _is_followed(segment: Segment) -> bool:
+    """Whether something sound is behind the last sound frame, which was synced then."""
+    defect = segment.defect
+    return segment.ended or (defect is not None and defect.header_lsn == segment.lsn)
 
 
 def _size_and_head(file_system: FileSystem, path: str) -> tuple[int, bytes] | None:

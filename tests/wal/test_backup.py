@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
@@ -96,6 +97,53 @@ def test_what_is_not_durable_yet_is_left_for_the_next_time() -> None:
     file_system.put(DURABLE, durable)
     copy = back_up(file_system)
     assert copy.position.lsn == 20
+    assert content(file_system) == written
+
+
+class TornDurable(FakeFileSystem):
+    """Whoever reads `durable` while it is written sees half of it, so many times."""
+
+    torn_reads = 0
+
+    def pread(self, fd: int, size: int, offset: int) -> bytes:
+        data = super().pread(fd, size, offset)
+        if self._handle(fd).path != DURABLE or not self.torn_reads:
+            return data
+        self.torn_reads -= 1
+        return data[:8] + bytes(16)
+
+
+@pytest.mark.parametrize("torn_reads", [1, 4])
+def test_a_durable_that_was_read_while_it_was_written_is_read_again(torn_reads: int) -> None:
+    image, written = make_image(frames=10)
+    # What came after it may not have been synced.
+    disk, later = disk_of(image)
+    written_log(disk, frames=4)
+    file_system = TornDurable(Random(1))
+    for path, data in (image_of(later) | {DURABLE: image[DURABLE]}).items():
+        file_system.put(path, data)
+    file_system.torn_reads = torn_reads
+    assert back_up(file_system).position.lsn == 20
+    assert content(file_system) == written
+
+
+@pytest.mark.parametrize("durable", [None, b"", b"?" * 24])
+def test_without_durable_only_what_has_something_behind_it_counts(durable: bytes | None) -> None:
+    image, written = make_image(frames=10)
+    del image[DURABLE]
+    _, file_system = disk_of(image | ({} if durable is None else {DURABLE: durable}))
+    assert back_up(file_system).position.lsn == 18
+    assert content(file_system) == written[:-2]
+    # What was copied before was durable then, and stays.
+    backup, copy = with_backup(make_image(frames=10)[0])
+    _, file_system = disk_of(image | backup)
+    assert back_up(file_system, copy.position).position.lsn == 20
+    assert content(file_system) == written
+    # An end frame is behind the last one, too.
+    image, written = make_image(frames=10, end=Log.close)
+    del image[DURABLE]
+    _, file_system = disk_of(image)
+    assert back_up(file_system).position.lsn == 20
     assert content(file_system) == written
 
 

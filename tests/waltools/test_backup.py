@@ -156,6 +156,13 @@ def test_a_restored_directory_is_the_state_of_then_and_a_new_epoch(tmp_path: Pat
     assert files_below(tmp_path / "new") >= {"manager/titan.json"}
 
 
+def test_a_backup_that_has_lost_durable_is_restored_to_its_end(tmp_path: Path) -> None:
+    directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
+    backed_up(directory, target)
+    (target / "wal" / "durable").unlink()
+    assert restored(target, tmp_path / "new").last_lsn == 150
+
+
 def test_a_restored_copy_is_a_history_of_its_own(tmp_path: Path) -> None:
     directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
     backed_up(directory, target)

@@ -124,7 +124,7 @@ def restore(
     if making.exists():
         raise BackupFailed(f"{making} is left of a restore that was stopped: remove it first")
     making.mkdir(parents=True)
-    found = _copy_all(Places.of(source), Places.of(making), progress)
+    found = _copy_all(Places.of(source), Places.of(making), _position_of(manifest), progress)
     if not found.is_sound or found.state is None or found.log.next_lsn <= manifest["last_lsn"]:
         raise BackupFailed(
             f"the backup in {source} is not sound: `titan wal verify {source}` tells what is "
@@ -237,9 +237,11 @@ def _check_complete(source: Path, manifest: dict[str, Any]) -> None:
             raise BackupFailed(f"{path} has {size} bytes, the backup wrote {each['bytes']}")
 
 
-def _copy_all(source: Places, target: Places, progress: Progress) -> Examination:
+def _copy_all(
+    source: Places, target: Places, position: Position | None, progress: Progress
+) -> Examination:
     """Copies a backup, each file checked on the way, and looks at all of the copy."""
-    log = back_up_log(source.log, target.log)
+    log = back_up_log(source.log, target.log, previous=position)
     for lsn in wal.find_snapshots(source.snapshots):
         if lsn <= log.position.lsn:
             back_up_snapshot(source.snapshots, target.snapshots, lsn)
