@@ -10,6 +10,7 @@ on the way, the target holds what it held before, or more.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from wal.directory import DURABLE_NAME, StrPath, find_segments, join, segment_name
@@ -28,7 +29,7 @@ from wal.layout import (
 from wal.reader import Reader
 from wal.record import Position
 from wal.segment import Segment, scan_rest
-from wal.snapshot import open_snapshot
+from wal.snapshot import check_snapshot, open_snapshot
 
 _ATTEMPTS_MAX = 5
 """A log's owner removes old segments rarely; what is overtaken so often has another fault."""
@@ -88,24 +89,23 @@ def back_up_log(
 def back_up_snapshot(
     source: StrPath, target: StrPath, lsn: int, *, file_system: FileSystem = OS_FILE_SYSTEM
 ) -> CopiedFile:
-    """Copy a snapshot, checked, unless the target has it. Raises as `open_snapshot`, OSError."""
+    """Copy a snapshot, checked, unless the target has it, whole. Raises as `open_snapshot`."""
+    check_snapshot(source, lsn, file_system=file_system)  # All of it, before any of it is copied.
     with open_snapshot(source, lsn, file_system=file_system) as snapshot:
         name = snapshot.path.rpartition("/")[2]
-        for _ in snapshot.blocks():  # All of it is checked before any of it is copied.
-            pass
         fd = file_system.open(snapshot.path)
         try:
             head = file_system.pread(fd, SEGMENT_HEADER_BYTES, 0)
             there = _size_and_head(file_system, join(str(target), name))
             if there == (snapshot.size_bytes, head):
-                return CopiedFile(name, snapshot.size_bytes, is_new=False)
+                with suppress(Damaged):
+                    check_snapshot(target, lsn, file_system=file_system)
+                    return CopiedFile(name, snapshot.size_bytes, is_new=False)
             chunks = read_chunks(file_system, fd, 0, snapshot.size_bytes)
             replace_file(file_system, str(target), name, _TEMPORARY_NAME, chunks)
         finally:
             file_system.close(fd)
-    with open_snapshot(target, lsn, file_system=file_system) as copy:
-        for _ in copy.blocks():
-            pass
+    check_snapshot(target, lsn, file_system=file_system)
     return CopiedFile(name, snapshot.size_bytes, is_new=True)
 
 

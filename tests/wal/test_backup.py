@@ -326,6 +326,9 @@ def test_a_snapshot_is_copied_once_and_only_when_it_is_sound() -> None:
         copy = back_up_snapshot("/data/snapshots", "/backup/s", 12, file_system=file_system)
         assert (copy.name, copy.is_new) == (name, is_new)
     good = bytes(file_system.files[f"/data/snapshots/{name}"])
+    file_system.put(f"/backup/s/{name}", good[:-1] + b"?")
+    copy = back_up_snapshot("/data/snapshots", "/backup/s", 12, file_system=file_system)
+    assert copy.is_new, "what has rotted there is not taken for it"
     assert file_system.files[f"/backup/s/{name}"] == good
     file_system.put(f"/data/snapshots/{name}", good[:-1] + b"?")
     with pytest.raises(Damaged):

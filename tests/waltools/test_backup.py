@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import wal
-from tests.waltools.builders import SEGMENT_BYTES, history, make_directory
+from tests.waltools.builders import SEGMENT_BYTES, append, history, make_directory
 from tests.waltools.corruptions import (
     flip,
     flip_in,
@@ -28,6 +28,7 @@ from titan.waltools.examine import examine
 from titan.waltools.places import Places
 from titan.waltools.start import StartOf
 from titan.waltools.verify import verify
+from wal.backup import CopiedFile, back_up_snapshot
 
 START = StartOf(1_900_000_000_000_000, 815, "9.9")
 
@@ -93,6 +94,107 @@ def test_a_log_without_its_beginning_is_backed_up_with_the_snapshot_that_leads_t
         backed_up(directory, tmp_path / "other")
 
 
+def snapshots_in(target: Path) -> list[int]:
+    return wal.find_snapshots(target / "snapshots")
+
+
+def start_again(directory: Path, epoch: int) -> None:
+    """A record more, and a snapshot of it."""
+    newest = wal.check_snapshot(directory / "snapshots", snapshots_in(directory)[-1])
+    with wal.Log.open(directory / "wal", after=newest, segment_bytes=SEGMENT_BYTES) as log:
+        append(log, (ev.encode_record(2 * 10**15 + epoch, [ev.ManagerStarted(epoch, "1")]),))
+        log.abandon()
+    snapshot(directory)
+
+
+@pytest.mark.parametrize("removed_before", [0, 61])
+def test_a_backup_keeps_the_newest_two_snapshots_and_the_oldest_that_a_start_needs(
+    tmp_path: Path, removed_before: int
+) -> None:
+    directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
+    wal.remove_segments_before(directory / "wal", removed_before)
+    needed = [60] if removed_before else []
+    for epoch in range(2, 7):
+        start_again(directory, epoch)
+        newest = 149 + epoch
+        listed = {each.name for each in backed_up(directory, target).files}
+        assert snapshots_in(target) == [*needed, *range(max(151, newest - 1), newest + 1)]
+        assert listed == files_below(target) - {"backup.json", "lock", "wal/durable"}
+        wal.remove_snapshot(directory / "snapshots", newest)
+        (directory / "snapshots" / f"{60:020}.snapshot").unlink(missing_ok=True)
+    restored(target, tmp_path / "new")
+
+
+def test_a_backup_that_is_stopped_before_its_end_has_all_that_the_last_one_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
+    for epoch in (2, 3):
+        start_again(directory, epoch)
+        backed_up(directory, target)
+    start_again(directory, 4)
+
+    def stop(*_: object) -> None:
+        raise OSError("no more")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("titan.waltools.backup.paths.write_json", stop)
+        with pytest.raises(OSError, match="no more"):
+            back_up(Places.of(directory), target, now=1)
+    restored(target, tmp_path / "new")
+    backed_up(directory, target)
+    assert snapshots_in(target) == [152, 153]
+
+
+def test_a_damaged_snapshot_is_neither_copied_nor_relied_on(tmp_path: Path) -> None:
+    directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
+    wal.remove_segments_before(directory / "wal", 61)
+    flip(directory / "snapshots" / f"{110:020}.snapshot", 3000)
+    backed_up(directory, target)
+    assert snapshots_in(target) == [60]
+    # What has rotted in the backup is copied again.
+    flip(target / "snapshots" / f"{60:020}.snapshot", 3000)
+    assert [each.name for each in backed_up(directory, target).files if each.is_new] == [
+        f"snapshots/{60:020}.snapshot"
+    ]
+
+
+def test_no_snapshot_is_decoded_for_a_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    directory = make_rich_directory(tmp_path / "manager")
+    wal.remove_segments_before(directory / "wal", 61)
+    with monkeypatch.context() as patched:
+        patched.setattr("titan.snapshots.decode_state", decode)
+        back_up(Places.of(directory), tmp_path / "backup", now=1)
+    assert snapshots_in(tmp_path / "backup") == [60, 110]
+
+
+@pytest.mark.parametrize("removed_before", [0, 61])
+def test_a_backup_starts_over_when_a_manager_tidies_up_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed_before: int
+) -> None:
+    directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
+    wal.remove_segments_before(directory / "wal", removed_before)
+    tidied: list[int] = []
+
+    def tidy(source: Path, to: Path, lsn: int) -> CopiedFile:
+        if not tidied:
+            tidied.append(lsn)
+            start_again(directory, 2)
+            for old in (60, 110):
+                (directory / "snapshots" / f"{old:020}.snapshot").unlink()
+        return back_up_snapshot(source, to, lsn)
+
+    monkeypatch.setattr("titan.waltools.backup.back_up_snapshot", tidy)
+    assert backed_up(directory, target).last_lsn == 151
+    assert tidied == [110]
+    assert snapshots_in(target) == [151]
+
+
 def test_a_backup_of_a_directory_in_use_is_a_moment_of_it(tmp_path: Path) -> None:
     directory, target = make_directory(tmp_path / "manager", history()[:50]), tmp_path / "backup"
     log = wal.Log.open(directory / "wal", lock_path=directory / "lock", segment_bytes=SEGMENT_BYTES)
@@ -154,6 +256,22 @@ def test_a_restored_directory_is_the_state_of_then_and_a_new_epoch(tmp_path: Pat
     assert digest(recovered.state) == digest(expected)
     assert not (tmp_path / "new" / "manager" / "access.json").exists()
     assert files_below(tmp_path / "new") >= {"manager/titan.json"}
+
+
+def test_a_snapshot_that_has_rotted_in_a_backup_holds_up_neither_backup_nor_restore(
+    tmp_path: Path,
+) -> None:
+    directory, target = make_rich_directory(tmp_path / "manager"), tmp_path / "backup"
+    backed_up(directory, target)
+    for offset in (3000, 20):
+        flip(target / "snapshots" / f"{110:020}.snapshot", offset)
+        new = tmp_path / f"new-{offset}"
+        assert restored(target, new).last_lsn == 150
+        assert snapshots_in(new) == []
+    start_again(directory, 2)
+    back_up(Places.of(directory), target, now=1)
+    assert restored(target, tmp_path / "new").last_lsn == 151
+    assert snapshots_in(tmp_path / "new") == [151]
 
 
 def test_a_backup_that_has_lost_durable_is_restored_to_its_end(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 A backup holds the log up to a durable record and the snapshots that a start from it needs.
 It holds no access token, no readers' slots and no output of tasks. It is taken from a live
-directory as well, and again into the same place, where it copies what is new.
+directory as well, and again into the same place, where it copies what is new and removes
+snapshots that newer ones stand for.
 """
 
 from __future__ import annotations
@@ -16,20 +17,25 @@ import wal
 from titan import __version__, paths
 from titan.errors import TitanError
 from titan.manager.directory import write_description
-from titan.snapshots import SnapshotUnusable, load_snapshot
 from titan.waltools.examine import Examination, Progress, examine
+from titan.waltools.looks import look_again
 from titan.waltools.places import DESCRIPTION, LOCK, MANIFEST, Places
 from titan.waltools.start import StartOf, append_start
 from wal import Position
-from wal.backup import CopiedFile, back_up_log, back_up_snapshot
+from wal.backup import CopiedFile, LogCopy, back_up_log, back_up_snapshot
 from wal.filesystem import OS_FILE_SYSTEM
 
 FORMAT: Final = 1
 _OWN_NAMES: Final = frozenset({MANIFEST, "wal", "snapshots", LOCK})
+_NEWEST_KEPT: Final = 2
 
 
 class BackupFailed(TitanError):
     """It cannot be done; the text says why and what to do."""
+
+
+class _Overtaken(Exception):
+    """A manager has newer snapshots than the log that was copied, and no older ones any more."""
 
 
 class BackedUp(NamedTuple):
@@ -76,8 +82,11 @@ def back_up(places: Places, target: Path, *, now: float) -> BackedUp:
     except wal.Locked as error:
         raise BackupFailed(f"{target}: process {error.pid} backs up there") from error
     try:
-        log = back_up_log(places.log, target / "wal", previous=_position_of(manifest))
-        snapshots = _copy_snapshots(places, target, log.first_lsn, log.position)
+        previous = _position_of(manifest)
+        log, snapshots = look_again(
+            lambda: _copy(places, Places.of(target), previous),
+            overtaken=(FileNotFoundError, wal.RecordsGone, _Overtaken),
+        )
         files = [_below("wal", each) for each in log.files]
         files += [_below("snapshots", each) for each in snapshots]
         description = paths.read_json(places.root / DESCRIPTION) or {}
@@ -92,8 +101,9 @@ def back_up(places: Places, target: Path, *, now: float) -> BackedUp:
             "version": __version__,
             "files": [{"file": each.name, "bytes": each.size_bytes} for each in files],
         }
-        # Last, so that what it says is there.
+        # Behind all that it names, and before anything goes that the last one named.
         paths.write_json(target / MANIFEST, manifest)
+        _thin_snapshots(Places.of(target), {each.name for each in snapshots})
     except ValueError as error:
         raise BackupFailed(f"{places.root / DESCRIPTION}: {error}") from error
     finally:
@@ -185,44 +195,70 @@ def _position_of(manifest: dict[str, Any] | None) -> Position | None:
     return Position(bytes.fromhex(manifest["log_id"]), manifest["last_lsn"], manifest["chain"])
 
 
-def _copy_snapshots(
-    places: Places, target: Path, first_lsn: int, position: Position
-) -> list[CopiedFile]:
-    """Copies the newest snapshot, for a quick start, and the one that the first record needs."""
-    usable = _usable_snapshots(places.root, first_lsn, position)
-    wanted = {usable[-1]} if usable else set()
-    if first_lsn > 1:
-        there = _usable_snapshots(target, first_lsn, position)
-        if not usable and not there:
+def _copy(
+    places: Places, target: Places, previous: Position | None
+) -> tuple[LogCopy, list[CopiedFile]]:
+    log = back_up_log(places.log, target.log, previous=previous)
+    return log, _copy_snapshots(places, target, log)
+
+
+def _copy_snapshots(places: Places, target: Places, log: LogCopy) -> list[CopiedFile]:
+    """Copies the newest snapshot, and the one that the first record needs; says what is to stay.
+
+    They can all be made again from the log and the oldest one. Two stay for a quick start.
+    """
+    lsns = wal.find_snapshots(places.snapshots)
+    part = range(log.first_lsn - 1, log.position.lsn + 1)
+    found = [lsn for lsn in lsns if lsn in part]
+    newest = next((lsn for lsn in reversed(found) if _is_usable(places, lsn, target.log)), None)
+    copied = {} if newest is None else {newest: _copy_snapshot(places, target, newest)}
+    there = [lsn for lsn in wal.find_snapshots(target.snapshots) if lsn in part]
+    kept = {*there[-_NEWEST_KEPT:]}
+    if log.first_lsn > 1:
+        for lsn in sorted({*there, *found}):
+            if lsn in there and _is_usable(target, lsn, target.log):
+                break
+            if lsn in found and _is_usable(places, lsn, target.log):
+                copied[lsn] = _copy_snapshot(places, target, lsn)
+                break
+        else:
+            if lsns and lsns[-1] not in part:
+                raise _Overtaken
             raise BackupFailed(
-                f"{places.root}: the log begins with record {first_lsn}, and no usable snapshot "
-                "leads there: nothing could be started from a backup of it"
+                f"{places.root}: the log begins with record {log.first_lsn}, and no usable "
+                "snapshot leads there: nothing could be started from a backup of it"
             )
-        wanted |= set(usable[:1]) if not there else set()
-    copied = [
-        back_up_snapshot(places.snapshots, target / "snapshots", lsn) for lsn in sorted(wanted)
-    ]
-    names = {each.name for each in copied}
-    return copied + [
-        CopiedFile(path.name, path.stat().st_size, is_new=False)
-        for path in sorted((target / "snapshots").glob("*.snapshot"))
-        if path.name not in names
-    ]
+        kept.add(lsn)
+    return [copied.get(lsn) or _as_it_is(target, lsn) for lsn in sorted(kept)]
 
 
-def _usable_snapshots(root: Path, first_lsn: int, position: Position) -> list[int]:
-    """Those that can be taken up within a part of the log, by LSN."""
-    usable = []
-    for lsn in wal.find_snapshots(root / "snapshots"):
-        if not first_lsn - 1 <= lsn <= position.lsn:
-            continue
-        try:
-            loaded = load_snapshot(root, lsn)
-            wal.Reader(root / "wal", position=loaded.position).close()
-        except (SnapshotUnusable, wal.PositionMismatch, wal.RecordsGone):
-            continue
-        usable.append(lsn)
-    return usable
+def _is_usable(places: Places, lsn: int, log: Path) -> bool:
+    """Whether a snapshot is whole and can be taken up within this log. O(bytes)."""
+    try:
+        position = wal.check_snapshot(places.snapshots, lsn)
+        wal.Reader(log, position=position).close()
+    except (wal.Damaged, wal.NotALog, wal.NewerVersion, wal.PositionMismatch, wal.RecordsGone):
+        return False
+    return True
+
+
+def _copy_snapshot(places: Places, target: Places, lsn: int) -> CopiedFile:
+    return back_up_snapshot(places.snapshots, target.snapshots, lsn)
+
+
+def _as_it_is(target: Places, lsn: int) -> CopiedFile:
+    path = target.snapshots / _snapshot_name(lsn)
+    return CopiedFile(path.name, path.stat().st_size, is_new=False)
+
+
+def _thin_snapshots(target: Places, kept: set[str]) -> None:
+    for lsn in wal.find_snapshots(target.snapshots):
+        if _snapshot_name(lsn) not in kept:
+            wal.remove_snapshot(target.snapshots, lsn)
+
+
+def _snapshot_name(lsn: int) -> str:
+    return f"{lsn:020d}.snapshot"
 
 
 def _check_complete(source: Path, manifest: dict[str, Any]) -> None:
@@ -241,10 +277,11 @@ def _copy_all(
     source: Places, target: Places, position: Position | None, progress: Progress
 ) -> Examination:
     """Copies a backup, each file checked on the way, and looks at all of the copy."""
-    log = back_up_log(source.log, target.log, previous=position)
+    back_up_log(source.log, target.log, previous=position)
     for lsn in wal.find_snapshots(source.snapshots):
-        if lsn <= log.position.lsn:
-            back_up_snapshot(source.snapshots, target.snapshots, lsn)
+        # What has rotted can be done without if another one leads to the log; that is looked at.
+        if _is_usable(source, lsn, target.log):
+            _copy_snapshot(source, target, lsn)
     return examine(target, progress=progress)
 
 
