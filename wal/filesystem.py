@@ -160,6 +160,16 @@ class OsFileSystem:
 OS_FILE_SYSTEM = OsFileSystem()
 
 
+def sync_name_of(file_system: FileSystem, directory: str) -> None:
+    """Make a directory's own name durable, which whoever made it may not have lived to do.
+
+    A parent that may be passed through and not opened is somebody else's, as what is in it was
+    before. Raises OSError.
+    """
+    with suppress(PermissionError):
+        file_system.fsync_directory(os.path.dirname(os.path.abspath(directory)))
+
+
 def write_all(file_system: FileSystem, fd: int, data: bytes, offset: int) -> None:
     """Write all of `data`: a short write is continued until the file system says why (write(2))."""
     written = file_system.pwrite(fd, data, offset)

@@ -28,7 +28,7 @@ from wal.errors import (
     WalError,
     WriteFailed,
 )
-from wal.filesystem import OS_FILE_SYSTEM, FileSystem
+from wal.filesystem import OS_FILE_SYSTEM, FileSystem, sync_name_of
 from wal.layout import RECORD_BYTES_MAX, frame_records
 from wal.lock import Lock
 from wal.record import Position, Record
@@ -93,6 +93,10 @@ class Log:
             if lock is None:
                 lock = Lock(lock_path or join(path, LOCK_NAME), file_system=file_system)
                 undo.callback(lock.release)
+            try:
+                sync_name_of(file_system, path)
+            except OSError as error:
+                raise LogFailed(os.path.dirname(path), "fsync", str(error)) from error
             writer = Writer(
                 file_system,
                 path,

@@ -17,7 +17,7 @@ from typing import Self
 
 from wal.directory import StrPath, join
 from wal.errors import Damaged, LogFailed
-from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all, replace_file
+from wal.filesystem import OS_FILE_SYSTEM, FileSystem, read_all, replace_file, sync_name_of
 from wal.layout import POSITION_HEADER_BYTES, decode_position_header, encode_position_header
 from wal.record import Position
 
@@ -85,11 +85,13 @@ def sync_snapshots(directory: StrPath, *, file_system: FileSystem = OS_FILE_SYST
     """Make sure that the snapshots found here survive a power loss.
 
     To be called before segments are removed because of a snapshot that another process made and
-    did not report as done: it may have ended between the renaming and the sync of the directory.
+    did not report as done: it may have ended between the renaming and the sync of the directory, or
+    one before it between the making of the directory and the sync of its name.
     Raises LogFailed: to try again would prove nothing.
     """
     path = os.fspath(directory)
     try:
+        sync_name_of(file_system, path)
         file_system.fsync_directory(path)
     except OSError as error:
         raise LogFailed(path, "fsync", str(error)) from error

@@ -1,5 +1,6 @@
 """What a log does when nothing goes wrong, on the fake file system and on the real one."""
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from wal import (
     Locked,
     Log,
     LogClosed,
+    LogFailed,
     NotALog,
     Reader,
     RecordsGone,
@@ -32,6 +34,29 @@ def test_a_new_log_is_empty_and_has_room(disk: Disk) -> None:
         assert list(log.records()) == []
         assert not log.wait_durable(1)
     assert disk.warnings == []
+
+
+def test_the_name_of_a_log_is_durable_whoever_made_the_directory() -> None:
+    """As when a process was killed that had made it and not come to the sync."""
+    disk, file_system = fake_disk()
+    file_system.make_directory(disk.directory)
+    log = disk.open()
+    calls = [call[1:] for call in file_system.calls]
+    synced = calls.index(("fsync_directory", "/data"))
+    assert synced < calls.index(("create", f"{disk.directory}/{RESERVE_NAME}"))
+    log.abandon()
+    # A failed one is the end, as of every sync.
+    file_system.fail_while(lambda call: errno.EIO if call.path == "/data" else None)
+    with pytest.raises(LogFailed):
+        disk.open()
+    assert file_system.open_count == 0
+
+
+def test_a_log_may_lie_in_a_directory_that_may_only_be_passed_through() -> None:
+    disk, file_system = fake_disk()
+    written = written_log(disk, frames=1)
+    file_system.fail_while(lambda call: errno.EACCES if call.path == "/data" else None)
+    assert disk.replay() == written
 
 
 def test_records_come_back_as_they_were_appended(disk: Disk) -> None:

@@ -313,10 +313,21 @@ def test_blocks_that_raise_leave_nothing() -> None:
     assert file_system.open_count == 0
 
 
+def test_the_name_of_the_snapshots_directory_is_synced_with_what_is_in_it() -> None:
+    """Its maker may have been killed before, and segments go because of what is in it."""
+    file_system, _ = written()
+    file_system.calls.clear()
+    sync_snapshots(DIRECTORY, file_system=file_system)
+    parent = DIRECTORY.rpartition("/")[0]
+    assert [call[1:] for call in file_system.calls] == [
+        ("fsync_directory", parent), ("fsync_directory", DIRECTORY),
+    ]  # fmt: skip
+
+
 def test_a_snapshot_of_a_writer_that_was_killed_stays_once_it_is_synced() -> None:
     for is_synced in (False, True):
         file_system, _ = written()
-        last_sync = CALLS[-1] - 2  # Then comes the removal: a sync and an unlink.
+        last_sync = CALLS[-1] - 3  # Then comes the removal: two syncs and an unlink.
         file_system.crash_at(len(file_system.calls) + last_sync, "before")
         with pytest.raises(SimulatedCrash):
             make_two(file_system)
