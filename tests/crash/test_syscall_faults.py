@@ -308,7 +308,9 @@ def check_ending(run: Run) -> str:
     if run.scene.victim == "manager" and fault.effect == "KILL":
         assert run.exit_code == -9, what
         return "killed"
+    # The data directory is synced for the log's name, and for what lies beside the log.
     is_log = any("/wal" in text or "/snapshots" in text for text in texts)
+    is_log = is_log or "CRITICAL the log failed" in run.log
     if run.scene.victim == "manager" and fault.call in strace.SYNCS and is_log:
         assert run.exit_code == EXIT_BROKEN, what
         assert "sync" in run.log.partition("CRITICAL")[2], what
