@@ -1,8 +1,7 @@
-"""The log as its owner sees it: append, wait, replay. One thread of its own writes.
+"""The log as its owner sees it: open, replay, append, wait, close.
 
-Who may touch what: the owner's thread appends and reads the properties; the writer thread (or,
-before `start`, the owner inside `flush`) is the only one who uses the Writer. They share the
-pending records, under one lock.
+Opening takes the lock and recovers; from then on what is appended goes to the flusher, whose thread
+is the only one that writes. What may be called from where is told there.
 """
 
 from __future__ import annotations
@@ -12,24 +11,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
-from threading import Condition, Thread
-from threading import Lock as Mutex
 from types import TracebackType
 from typing import Self
 
 from wal.directory import LOCK_NAME, StrPath, find_segments, join
-from wal.errors import (
-    BacklogFull,
-    LogClosed,
-    LogFailed,
-    NotFlushed,
-    RecordsGone,
-    RecordTooLarge,
-    WalError,
-    WriteFailed,
-)
+from wal.errors import LogFailed, RecordsGone
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem, sync_name_of
-from wal.layout import RECORD_BYTES_MAX, frame_records
+from wal.flusher import Flusher
+from wal.layout import frame_records
 from wal.lock import Lock
 from wal.record import Position, Record
 from wal.recovery import Recovery
@@ -39,15 +28,6 @@ from wal.writer import Writer
 SEGMENT_BYTES = 64 << 20
 SEGMENT_BYTES_MIN = 256
 """Below this there is no room for a record; tests use sizes near it."""
-
-BACKLOG_BYTES_MAX = 256 << 20
-"""Records that wait for a disk which takes none are held in memory. An owner that heeds `room`
-never comes near."""
-
-RETRY_SECONDS_MIN = 0.01
-RETRY_SECONDS_MAX = 1.0
-"""A full disk is looked at again after 10 ms, then ever more rarely, at least once a second: freed
-room is noticed at once by human measure, and a second's worth of attempts costs nothing."""
 
 
 def _warn(message: str) -> None:
@@ -135,49 +115,32 @@ class Log:
         self._directory = directory
         self._lock_file = lock
         self._writer = writer
-        self._on_warning = on_warning
-        self._room = writer.maintain()
-        self._last_lsn = self._durable_lsn = writer.position.lsn
-        self._position = writer.position
-        self._mutex = Mutex()
-        self._wake = Condition(self._mutex)
-        self._durable_changed = Condition(self._mutex)
-        self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._asleep = False
-        self._stopping = False
-        self._last_chance_taken = False
-        self._abandoned = False
-        self._refusal: WalError | None = None
-        self._thread: Thread | None = None
-        self._on_durable: Callable[[int], object] = _ignore
-        self._on_failure: Callable[[BaseException], object] = _ignore
-        self._on_room: Callable[[bool], object] = _ignore
+        self._flusher = Flusher(directory, writer, on_warning)
 
     @property
     def last_lsn(self) -> int:
         """The LSN last given out by `append`; 0 in an empty log."""
-        return self._last_lsn
+        return self._flusher.last_lsn
 
     @property
     def durable_lsn(self) -> int:
         """Everything up to this LSN survives a power loss."""
-        return self._durable_lsn
+        return self._flusher.durable_lsn
 
     @property
     def room(self) -> bool:
         """Whether the disk takes writes and the next segment is in reserve."""
-        return self._room
+        return self._flusher.room
 
     @property
     def log_id(self) -> bytes:
         """16 random bytes, the same for the life of the log."""
-        return self._position.log_id
+        return self._flusher.position.log_id
 
     @property
     def position(self) -> Position:
         """The position of the last durable record."""
-        return self._position
+        return self._flusher.position
 
     @property
     def last_segment_bytes(self) -> int:
@@ -189,7 +152,7 @@ class Log:
 
         Every byte is checked again on the way. Raises RecordsGone, Damaged.
         """
-        end_lsn = self._durable_lsn
+        end_lsn = self._flusher.durable_lsn
         return chain.from_iterable(self._batches(after_lsn, end_lsn))
 
     def _batches(self, after_lsn: int, end_lsn: int) -> Iterator[list[Record]]:
@@ -227,12 +190,7 @@ class Log:
 
         All three callbacks run in it; on_failure at most once, as the last one.
         """
-        self._check_usable()
-        if self._thread is not None:
-            raise RuntimeError("the log was started before")
-        self._on_durable, self._on_failure, self._on_room = on_durable, on_failure, on_room
-        self._thread = Thread(target=self._run, name="wal-writer", daemon=True)
-        self._thread.start()
+        self._flusher.start(on_durable, on_failure, on_room)
 
     def append(self, payload: bytes) -> int:
         """Take a record, to be made durable with the next flush, and return its LSN. Never waits
@@ -241,21 +199,7 @@ class Log:
         Called from one thread. The payload must not change afterwards. Raises RecordTooLarge,
         LogFailed, LogClosed, BacklogFull. O(1).
         """
-        size = len(payload)
-        if size > RECORD_BYTES_MAX:
-            raise RecordTooLarge(size, RECORD_BYTES_MAX)
-        with self._mutex:
-            if self._refusal is not None:
-                raise self._refusal
-            if self._pending_bytes > BACKLOG_BYTES_MAX:
-                raise BacklogFull(self._pending_bytes, BACKLOG_BYTES_MAX)
-            self._pending.append(payload)
-            self._pending_bytes += size + 4
-            self._last_lsn = lsn = self._last_lsn + 1
-            if self._asleep:
-                self._asleep = False
-                self._wake.notify()
-        return lsn
+        return self._flusher.append(payload)
 
     def wait_durable(self, lsn: int, timeout: float | None = None) -> bool:
         """Block until `lsn` is durable; False after `timeout` seconds, or if the log was closed.
@@ -263,14 +207,7 @@ class Log:
         Raises LogFailed. Without the writer thread it does not wait: nothing would happen
         meanwhile.
         """
-        with self._mutex:
-            if self._thread is not None:
-                self._durable_changed.wait_for(
-                    lambda: self._durable_lsn >= lsn or self._refusal is not None, timeout
-                )
-            if self._durable_lsn < lsn and isinstance(self._refusal, LogFailed):
-                raise self._refusal
-            return self._durable_lsn >= lsn
+        return self._flusher.wait_durable(lsn, timeout)
 
     def flush(self) -> bool:
         """Make all that was appended durable, in this thread; only before `start`.
@@ -278,33 +215,15 @@ class Log:
         Returns whether it did; False: the disk refuses for now and `room` is False; call again to
         try again. Raises LogFailed, LogClosed.
         """
-        self._check_usable()
-        if self._thread is not None:
-            raise RuntimeError("the writer thread flushes")
-        try:
-            while True:
-                done = self._flush_once()
-                if not done or not self._pending:
-                    return done
-        except LogFailed as error:
-            self._refuse(error)
-            raise
+        return self._flusher.flush()
 
     def close(self) -> None:
         """Stop cleanly: flush everything, write the end frame, let the lock go. Idempotent.
 
         Raises NotFlushed or LogFailed if the disk did not take it; the log is closed all the same.
         """
-        if self._abandoned or isinstance(self._refusal, LogClosed):
-            return
-        failed_before = self._refusal is not None
         try:
-            if self._thread is not None:
-                self._stop_thread()
-            elif not failed_before:
-                self.flush()
-            if self._refusal is None:
-                self._end()
+            self._flusher.finish()
         finally:
             self._release()
 
@@ -313,9 +232,7 @@ class Log:
 
         A flush in flight is waited for.
         """
-        self._abandoned = True
-        if self._thread is not None:
-            self._stop_thread()
+        self._flusher.abandon()
         self._release()
 
     def __enter__(self) -> Self:
@@ -329,144 +246,6 @@ class Log:
     ) -> None:
         self.close()
 
-    def _end(self) -> None:
-        """The clean stop of a log that was flushed as far as the disk took it."""
-        try:
-            if self._writer.busy or self._pending:
-                raise NotFlushed(self._directory, self._durable_lsn, self._last_lsn)
-            self._writer.end()
-        except WriteFailed as error:
-            # All records are durable; only the mark of a clean stop is missing.
-            self._on_warning(f"the end frame was not written: {error}")
-        except LogFailed as error:
-            self._refuse(error)
-            raise
-
     def _release(self) -> None:
-        with self._mutex:
-            if not isinstance(self._refusal, LogFailed):
-                self._refusal = LogClosed(self._directory)
-            self._pending.clear()
-            self._durable_changed.notify_all()
-        self._writer.close()
+        self._flusher.close()
         self._lock_file.release()
-
-    def _check_usable(self) -> None:
-        if self._refusal is not None:
-            raise self._refusal
-
-    def _stop_thread(self) -> None:
-        assert self._thread is not None
-        with self._mutex:
-            self._stopping = True
-            self._wake.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        """The writer thread: flush, and while a flush runs let the next one gather."""
-        retry_seconds = RETRY_SECONDS_MIN
-        try:
-            while self._wait_for_work(retry_seconds):
-                if self._flush_once() and self._room:
-                    retry_seconds = RETRY_SECONDS_MIN
-                else:
-                    retry_seconds = min(2 * retry_seconds, RETRY_SECONDS_MAX)
-        # Nothing may leave this thread unnoticed, our own bugs least of all.
-        except BaseException as error:  # noqa: BLE001
-            self._fail(error)
-
-    def _wait_for_work(self, retry_seconds: float) -> bool:
-        """Wait until there is something to do; False: stop. After a refused write wait out the
-        back-off first."""
-        with self._mutex:
-            if self._writer.busy and not self._stopping:
-                self._wake.wait(retry_seconds)
-            elif not self._pending and not self._stopping:
-                self._asleep = True
-                # Without room the reserve is looked at again from time to time, though nobody
-                # appends.
-                self._wake.wait(None if self._room else retry_seconds)
-                self._asleep = False
-            if self._abandoned:
-                return False
-            return not self._stopping or self._has_last_chance()
-
-    def _has_last_chance(self) -> bool:
-        """While stopping: go on as long as the disk takes what is left; a refused frame is tried
-        once more."""
-        if self._writer.busy:
-            had_it, self._last_chance_taken = self._last_chance_taken, True
-            return not had_it
-        return bool(self._pending)
-
-    def _flush_once(self) -> bool:
-        """Write one frame, if there is something to write. False: the disk refused it and it is
-        kept.
-
-        Raises LogFailed.
-        """
-        writer = self._writer
-        if not writer.busy:
-            batch = self._take_batch()
-            if batch:
-                writer.stage(batch)
-        if writer.busy:
-            try:
-                writer.push()
-            except WriteFailed as error:
-                if self._room:
-                    self._on_warning(f"no write is taken, the records are kept: {error}")
-                self._set_room(False)
-                return False
-            self._publish()
-        self._set_room(writer.maintain())
-        return True
-
-    def _take_batch(self) -> list[bytes]:
-        """Take what has gathered, as much as one frame holds."""
-        limit = self._writer.body_bytes_max
-        with self._mutex:
-            batch = self._pending
-            if self._pending_bytes <= limit:
-                self._pending, self._pending_bytes = [], 0
-                return batch
-            count, size = 0, 0
-            for payload in batch:
-                size += len(payload) + 4
-                if size > limit and count:
-                    size -= len(payload) + 4
-                    break
-                count += 1
-            self._pending = batch[count:]
-            self._pending_bytes -= size
-            return batch[:count]
-
-    def _publish(self) -> None:
-        with self._mutex:
-            self._position = self._writer.position
-            self._durable_lsn = self._position.lsn
-            self._durable_changed.notify_all()
-        self._on_durable(self._durable_lsn)
-
-    def _set_room(self, room: bool) -> None:
-        if room != self._room:
-            self._room = room
-            self._on_room(room)
-
-    def _refuse(self, error: WalError) -> None:
-        with self._mutex:
-            self._refusal = error
-            self._durable_changed.notify_all()
-
-    def _fail(self, error: BaseException) -> None:
-        if isinstance(error, LogFailed):
-            failure = error
-        else:
-            failure = LogFailed(self._directory, "the writer thread", repr(error))
-            failure.__cause__ = error
-        self._refuse(failure)
-        self._on_failure(failure)
-
-
-def _ignore(_: object) -> None:
-    """The callback of a log that was not started."""

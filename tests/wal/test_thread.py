@@ -12,8 +12,7 @@ import pytest
 
 from tests.wal.builders import Disk, fake_disk, has_room, payload, payloads
 from tests.wal.fake_fs import Call
-from wal import BacklogFull, Log, LogClosed, LogFailed, NotFlushed, Reader
-from wal import log as log_module
+from wal import BacklogFull, Log, LogClosed, LogFailed, NotFlushed, Reader, flusher
 from wal.segment import Segment
 
 DEADLINE_SECONDS = 20.0
@@ -132,7 +131,7 @@ def test_abandoning_flushes_nothing_more() -> None:
     log.append(b"two")
     ending = Thread(target=log.abandon)
     ending.start()
-    while not log._stopping:
+    while not log._flusher.is_stopping:
         assert ending.is_alive()
     gate.opened.set()
     ending.join(DEADLINE_SECONDS)
@@ -236,8 +235,8 @@ def test_a_missing_reserve_is_told_and_recovers_though_nobody_appends() -> None:
 def test_the_wait_before_a_retry_ends_with_the_log(
     end: Callable[[Log], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "RETRY_SECONDS_MIN", 1_000.0)
-    monkeypatch.setattr(log_module, "RETRY_SECONDS_MAX", 1_000.0)
+    monkeypatch.setattr(flusher, "RETRY_SECONDS_MIN", 1_000.0)
+    monkeypatch.setattr(flusher, "RETRY_SECONDS_MAX", 1_000.0)
     disk, file_system = fake_disk()
     log = disk.open()
     heard = Heard().start(log)
@@ -257,7 +256,7 @@ def test_the_wait_before_a_retry_ends_with_the_log(
 def test_a_refused_frame_has_a_last_chance_when_the_log_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_module, "RETRY_SECONDS_MIN", 1_000.0)
+    monkeypatch.setattr(flusher, "RETRY_SECONDS_MIN", 1_000.0)
     disk, file_system = fake_disk()
     log = disk.open()
     heard = Heard().start(log)
@@ -272,7 +271,7 @@ def test_a_refused_frame_has_a_last_chance_when_the_log_is_closed(
 
 
 def test_the_backlog_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_module, "BACKLOG_BYTES_MAX", 1_000)
+    monkeypatch.setattr(flusher, "BACKLOG_BYTES_MAX", 1_000)
     disk, _ = fake_disk()
     log = disk.open()
     for _ in range(10):
