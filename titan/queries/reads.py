@@ -13,7 +13,7 @@ from titan.errors import InvalidJob
 from titan.model import Resources, WorkerState
 from titan.queries import views
 from titan.queries.requests import filter_of, selector_of
-from titan.queries.selection import JobFilter, matches, select_job
+from titan.queries.selection import JobFilter, filter_jobs, select_job
 from titan.rpc.v1 import manager_pb2
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -113,13 +113,7 @@ def job_pages(state: ClusterState, jobs: list[Job]) -> Iterator[list[manager_pb2
 def _listed(
     state: ClusterState, request: manager_pb2.ListJobsRequest, wanted: JobFilter
 ) -> Iterator[Job]:
-    jobs = state.jobs if wanted.all or wanted.wants_ended else state.live_jobs
     if wanted.all:
-        before = request.before_job_id or None
-        ids = jobs.irange(maximum=before, inclusive=(True, False), reverse=True)
-    else:
-        ids = jobs.irange(minimum=request.after_job_id, inclusive=(False, True))
-    for job_id in ids:
-        job = jobs[job_id]
-        if matches(job, wanted):
-            yield job
+        before_id = request.before_job_id or None
+        return filter_jobs(state, wanted, before_id=before_id, newest_first=True)
+    return filter_jobs(state, wanted, after_id=request.after_job_id)

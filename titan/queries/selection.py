@@ -10,6 +10,7 @@ from titan.errors import InvalidJob, NotFound
 from titan.model import TASK_ENDS, IndexRange, State
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
+from titan.state.packed_job import JobHead
 
 RANGES_MAX: Final = 1_000
 
@@ -57,15 +58,33 @@ def select_job(state: ClusterState, selector: JobSelector) -> Job:
     return job
 
 
-def filter_jobs(state: ClusterState, wanted: JobFilter) -> Iterator[Job]:
-    """Those that match, oldest first; without `all` and states those that have not ended."""
-    jobs = state.jobs if wanted.all or wanted.wants_ended else state.live_jobs
-    for job in jobs.values():
-        if matches(job, wanted):
-            yield job
+def filter_jobs(
+    state: ClusterState,
+    wanted: JobFilter,
+    *,
+    after_id: int | None = None,
+    before_id: int | None = None,
+    newest_first: bool = False,
+) -> Iterator[Job]:
+    """Those that match, by number; without `all` and states those that have not ended.
+
+    Only between two numbers, both excluded, if they are given. An ended job is unpacked only if
+    it matches.
+    """
+    between, neither = (after_id, before_id), (False, False)
+    if wanted.all or wanted.wants_ended:
+        jobs = state.jobs
+        for job_id in jobs.irange(*between, neither, reverse=newest_first):
+            if matches(jobs.head(job_id), wanted):
+                yield jobs[job_id]
+    else:
+        live = state.live_jobs
+        for job_id in live.irange(*between, neither, reverse=newest_first):
+            if matches(live[job_id], wanted):
+                yield live[job_id]
 
 
-def matches(job: Job, wanted: JobFilter) -> bool:
+def matches(job: Job | JobHead, wanted: JobFilter) -> bool:
     """Whether the filter lets the job through; that it has ended is for the caller to ask."""
     return (
         (not wanted.user or job.user == wanted.user)
@@ -112,10 +131,10 @@ def _meet(span: IndexRange, wanted: IndexRange) -> bool:
 
 
 def _select_by_name(state: ClusterState, name: str) -> Job:
-    found = [job for job in state.jobs.values() if job.name == name]
+    found = [head for head in state.jobs.heads() if head.name == name]
     if not found:
         raise NotFound(f"there is no job of the name {name!r}")
     if len(found) > 1:
-        ids = ", ".join(str(job.job_id) for job in found[-3:])
+        ids = ", ".join(str(head.job_id) for head in found[-3:])
         raise InvalidJob(f"{len(found)} jobs have the name {name!r}, the latest are {ids}")
-    return found[0]
+    return state.jobs[found[0].job_id]
