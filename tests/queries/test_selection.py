@@ -107,3 +107,29 @@ def test_a_name_is_looked_for_without_unpacking(
     with pytest.raises(NotFound, match="no job of the name"):
         select_job(state, JobSelector(name="none"))
     assert len(unpacked) == 1
+
+
+def test_attempts_end_where_an_answer_is_full(
+    state: ClusterState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = max(state.jobs.values(), key=lambda each: each.attempts_total)
+    request = manager_pb2.GetJobStatusRequest(
+        job=manager_pb2.JobSelector(job_id=job.job_id), attempts_limit=1_000
+    )
+    whole = reads.get_job_status(state, request)
+    assert len(whole.attempts) > 3
+    fitting = sum(each.ByteSize() for each in whole.attempts[:3])
+    monkeypatch.setattr(reads, "ANSWER_BYTES_MAX", fitting)
+    part = reads.get_job_status(state, request)
+    assert list(part.attempts) == list(whole.attempts[:3])
+    assert part.job.attempts_total == whole.job.attempts_total
+
+
+def test_only_attempts_that_began_have_output(state: ClusterState) -> None:
+    request = manager_pb2.GetJobStatusRequest(attempts_limit=1_000)
+    for job in list(state.jobs.values())[::7]:
+        request.job.job_id = job.job_id
+        seen = reads.get_job_status(state, request).attempts
+        for index in {each.index for each in seen}:
+            begun = [number for number, _ in reads.begun_attempts(job, index)]
+            assert begun == [each.attempt for each in seen if each.index == index and each.start_us]

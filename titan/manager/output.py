@@ -12,7 +12,8 @@ from titan.errors import InvalidJob, NotFound, Refused
 from titan.manager.feed import Watcher
 from titan.manager.past import PastDesk
 from titan.manager.shell import Shell
-from titan.model import TASK_ENDS, AttemptKey, State, task_name
+from titan.model import TASK_ENDS, AttemptKey, task_name
+from titan.queries.reads import begun_attempts
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2
@@ -66,7 +67,7 @@ class OutputRelay:
             follows = request.follow and not request.attempt
             after = 0
             while True:
-                place = _find_place(_begun(job, request.index), request.attempt, after)
+                place = _find_place(begun_attempts(job, request.index), request.attempt, after)
                 if place is not None:
                     attempt, number = place
                     source = _Source(name, job.epoch, attempt, number, is_first=after == 0)
@@ -78,7 +79,7 @@ class OutputRelay:
                         raise _no_such_attempt(name, request.attempt)
                     return
                 # It may have ended, and the end not be known here yet.
-                while _find_place(_begun(job, request.index), 0, after) is None:
+                while _find_place(begun_attempts(job, request.index), 0, after) is None:
                     if job.find_task_state(request.index) in TASK_ENDS:
                         return
                     await watcher.wait_changed()
@@ -138,19 +139,6 @@ class OutputRelay:
                 f"the output of {name} is on {worker.name}, which does not answer at "
                 f"{outbox.address}: {error.details()}"
             ) from error
-
-
-def _begun(job: Job, index: int) -> list[tuple[int, int]]:
-    """(attempt, worker number) of each attempt that has begun."""
-    active = job.active.get(index)
-    begun = [
-        (record.attempt, record.worker)
-        for record in (job.ended.of_index(index) if job.ended else ())
-        if record.start_us
-    ]
-    if active is not None and active.state is State.RUNNING:
-        begun.append((active.attempt, active.worker))
-    return begun
 
 
 def _find_place(begun: list[tuple[int, int]], attempt: int, after: int) -> tuple[int, int] | None:

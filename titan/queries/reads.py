@@ -5,12 +5,12 @@ The manager asks them of what is now, lookback of what was. Nothing here changes
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final
 
 from titan.errors import InvalidJob
-from titan.model import Resources, WorkerState
+from titan.model import Resources, State, WorkerState
 from titan.queries import views
 from titan.queries.requests import filter_of, selector_of
 from titan.queries.selection import JobFilter, filter_jobs, select_job
@@ -37,9 +37,22 @@ def get_job_status(
     attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
     return manager_pb2.GetJobStatusResponse(
         job=views.job_message(state, job, {}),
-        attempts=islice(attempts, limit) if limit else (),
+        attempts=_fitting(islice(attempts, limit)) if limit else (),
         lsn=state.lsn,
     )
+
+
+def begun_attempts(job: Job, index: int) -> list[tuple[int, int]]:
+    """(attempt, worker number) of each attempt at a task that has begun, and so has output."""
+    begun = [
+        (record.attempt, record.worker)
+        for record in (job.ended.of_index(index) if job.ended else ())
+        if record.start_us
+    ]
+    active = job.active.get(index)
+    if active is not None and active.state is State.RUNNING:
+        begun.append((active.attempt, active.worker))
+    return begun
 
 
 def list_jobs(
@@ -108,6 +121,16 @@ def job_pages(state: ClusterState, jobs: list[Job]) -> Iterator[list[manager_pb2
         page.append(message)
     if page:
         yield page
+
+
+def _fitting(attempts: Iterable[manager_pb2.Attempt]) -> Iterator[manager_pb2.Attempt]:
+    """As many as an answer takes; a job's answer says how many there are."""
+    size_bytes = 0
+    for attempt in attempts:
+        size_bytes += attempt.ByteSize()
+        if size_bytes > ANSWER_BYTES_MAX:
+            return
+        yield attempt
 
 
 def _listed(
