@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from titan import errors, logs
-from titan.errors import TitanError
+from titan.errors import Refused, TitanError
 from titan.lookback.answers import Answers, handlers
 from titan.lookback.parent import die_with_parent
 from titan.lookback.past import Past
-from titan.rpc.frames import HEADER, Answer, body_bytes, decode_question, encode
+from titan.rpc.frames import HEADER, REPLY_BYTES_MAX, Answer, body_bytes, decode_question, encode
 
 _log = logging.getLogger("titan.lookback")
 
@@ -57,7 +57,13 @@ def serve(connection: socket.socket, known: dict[str, Callable[[bytes], bytes]])
 
 def _answer(known: dict[str, Callable[[bytes], bytes]], method: str, request: bytes) -> Answer:
     try:
-        return Answer("", "", known[method](request))
+        reply = known[method](request)
+        if len(reply) > REPLY_BYTES_MAX:
+            raise Refused(
+                f"the answer takes {len(reply) / (1 << 20):.1f} MiB, more than a message does: "
+                "ask for less at once"
+            )
+        return Answer("", "", reply)
     except TitanError as error:
         # The manager knows the public classes; any other is one of these.
         names = [each.__name__ for each in type(error).__mro__ if hasattr(errors, each.__name__)]

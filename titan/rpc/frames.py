@@ -17,7 +17,9 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 HEADER: Final = struct.Struct(">I")
-# An answer becomes a message to a user, which takes 16 MiB.
+# A reply becomes a message to a user, which takes 16 MiB; the manager may add a word.
+REPLY_BYTES_MAX: Final = 16 * 1024 * 1024 - 1024
+# No answer comes near; whatever is longer is no frame.
 FRAME_BYTES_MAX: Final = 32 * 1024 * 1024
 assert HEADER.size == 4
 
