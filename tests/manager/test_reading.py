@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from tests.manager.harness import Manager, fake_worker, running_manager, until
-from titan.manager import feed
+from titan.manager import feed, user_service
+from titan.manager.kernel.commands import CancelJobs
 from titan.queries import reads
+from titan.queries.selection import JobSelector
 from titan.rpc.v1 import manager_pb2
+from titan.state.packed_job import JobHead
 
 
 async def cancel(manager: Manager, job_id: int) -> manager_pb2.CancelJobResponse:
@@ -19,6 +23,11 @@ async def cancel(manager: Manager, job_id: int) -> manager_pb2.CancelJobResponse
         manager_pb2.CancelJobRequest(jobs=[manager_pb2.JobSelector(job_id=job_id)]),
         metadata=manager.metadata,
     )
+
+
+def cancel_command(job_id: int) -> CancelJobs:
+    """The same for the kernel."""
+    return CancelJobs(selectors=(JobSelector(job_id=job_id),), filter=None, grace_ms=0)
 
 
 def ids_of(answer: manager_pb2.WatchJobsResponse | manager_pb2.ListJobsResponse) -> list[int]:
@@ -157,5 +166,64 @@ def test_without_room_submits_are_refused_with_the_place_and_reads_go_on() -> No
             assert (await cancel(manager, running)).jobs[0].cancel_requested
             manager.disk.room = True
             assert list((await manager.submit()).job_ids) == [running + 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_watch_of_everything_does_not_look_back_for_what_was_forgotten_meanwhile() -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit(jobs=3)
+            watch = manager.watch()
+            assert ids_of(await anext(watch)) == [1, 2, 3]
+            shell = manager.shell
+            shell.kernel.settings = replace(shell.kernel.settings, forget_over=0)
+            # It ends and is forgotten in one turn, before the watch is told that it changed.
+            shell.execute(cancel_command(2))
+            shell.kernel.tick(shell.now_us(), shell.now_us())
+            assert 2 not in shell.kernel.state.jobs
+            seen = ids_of(await anext(watch))
+            await cancel(manager, 3)
+            while 3 not in seen:
+                seen += ids_of(await anext(watch))
+            assert 2 not in seen
+
+    asyncio.run(scenario())
+
+
+def test_what_changes_while_a_watch_looks_at_all_jobs_is_told_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(user_service, "WALK_JOBS", 2)
+
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit(jobs=5)
+            jobs = manager.shell.kernel.state.jobs
+            real = jobs.head
+            turns: list[int] = []
+
+            def head(job_id: int) -> JobHead:
+                if job_id == 4:
+                    # Job 1 was looked at before the loop turned.
+                    command = CancelJobs(
+                        selectors=(JobSelector(job_id=1),), filter=None, grace_ms=0
+                    )
+                    manager.shell.execute(command)
+                asyncio.get_running_loop().call_soon(turns.append, job_id)
+                if job_id == 5:
+                    assert turns == [1, 2, 3, 4]
+                return real(job_id)
+
+            monkeypatch.setattr(jobs, "head", head)
+            before = manager.shell.lsn
+            watch = manager.watch()
+            first = await anext(watch)
+            assert ids_of(first) == [1, 2, 3, 4, 5]
+            assert first.lsn == before
+            monkeypatch.undo()
+            second = await anext(watch)
+            assert ids_of(second) == [1]
+            assert second.lsn > before
 
     asyncio.run(scenario())

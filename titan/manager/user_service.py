@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -25,6 +27,8 @@ from titan.state.cluster import ClusterState
 
 # A user's clock may be ahead by so much and "now" not be the future.
 CLOCKS_APART_US: Final = 5_000_000
+# The loop is held up by so many jobs at once, a few milliseconds.
+WALK_JOBS: Final = 2_000
 
 Response = TypeVar("Response", bound=Message)
 # At once, or where another process has to be asked, later.
@@ -98,18 +102,21 @@ class UserService:
         watcher = Watcher(frozenset(request.job_ids))
         feed.add(watcher)
         try:
-            watched = request.job_ids or state.jobs
-            first = [each for each in watched if self._has_changed(each, request.after_lsn)]
-            seen_lsn = request.after_lsn
-            changed = first
-            if not first and request.job_ids:
-                changed = await watcher.wait_changed()
+            # What changes while it is looked for is told again.
+            lsn, seen_lsn = self._shell.lsn, request.after_lsn
+            if request.job_ids:
+                changed = [each for each in request.job_ids if self._has_changed(each, seen_lsn)]
+                if not changed:
+                    changed = await watcher.wait_changed()
+                    lsn = self._shell.lsn
+            else:
+                changed = await self._all_changed(seen_lsn)
             while not watcher.is_cut:
-                lsn = self._shell.lsn
-                async for answer in self._watch_answers(changed, seen_lsn, lsn):
+                async for answer in self._watch_answers(watcher, changed, seen_lsn, lsn):
                     yield answer
                 seen_lsn = lsn
                 changed = await watcher.wait_changed()
+                lsn = self._shell.lsn
             raise NoRoom("this watch fell too far behind; begin again after its last LSN")
         finally:
             feed.remove(watcher)
@@ -245,23 +252,40 @@ class UserService:
         # One that was forgotten ended at some time; who asks for it has not heard of it.
         return job is None or job.changed_lsn > after_lsn
 
+    async def _all_changed(self, after_lsn: int) -> list[int]:
+        """The jobs that changed after that, by number; the loop turns while it is looked for."""
+        jobs = self._shell.kernel.state.jobs
+        changed: list[int] = []
+        last_id = 0
+        while ids := list(islice(jobs.irange(last_id, inclusive=(False, True)), WALK_JOBS)):
+            changed += [each for each in ids if jobs.head(each).changed_lsn > after_lsn]
+            last_id = ids[-1]
+            await asyncio.sleep(0)
+        return changed
+
     async def _watch_answers(
-        self, job_ids: list[int], seen_lsn: int, lsn: int
+        self, watcher: Watcher, job_ids: list[int], seen_lsn: int, lsn: int
     ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
         """At least one answer; an empty one says that there is nothing before the live part.
 
         Only the last one moves the LSN on: whoever comes back before it gets all again.
         """
         state = self._shell.kernel.state
-        for job_id in [each for each in job_ids if each not in state.jobs]:
-            status = await self._forgotten_status(job_id, manager_pb2.GetJobStatusRequest())
-            yield manager_pb2.WatchJobsResponse(jobs=[status.job], lsn=seen_lsn)
-        jobs = [job for job in map(state.jobs.get, job_ids) if job is not None]
-        pages = reads.job_pages(state, jobs)
-        page = next(pages, [])
-        for following in pages:
-            yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
-            page = following
+        page: list[manager_pb2.Job] = []
+        for start in range(0, len(job_ids), reads.LIST_MAX):
+            ids = job_ids[start : start + reads.LIST_MAX]
+            # Who watches all jobs sees fewer steps when he is slow, and it may be the end that he
+            # does not see; to look for each in the log would make him slower still.
+            for job_id in ids if watcher.job_ids else ():
+                if job_id not in state.jobs:
+                    nothing_else = manager_pb2.GetJobStatusRequest()
+                    status = await self._forgotten_status(job_id, nothing_else)
+                    yield manager_pb2.WatchJobsResponse(jobs=[status.job], lsn=seen_lsn)
+            jobs = [job for job in map(state.jobs.get, ids) if job is not None]
+            for following in reads.job_pages(state, jobs):
+                if page:
+                    yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
+                page = following
         yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
 
 
