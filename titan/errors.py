@@ -42,6 +42,10 @@ class NoRoom(Refused):
     """The manager has no room for it now: its disk is full, or a limit is reached."""
 
 
+class StillReading(Refused):
+    """The log is still being read for the answer; a repeated question goes on from there."""
+
+
 class AccessDenied(Refused):
     """The call carried no token, or not the right one."""
 

@@ -18,13 +18,16 @@ import grpc
 
 from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
+from titan.errors import StillReading
 from titan.model import IndexRange
 from titan.rpc import access
 from titan.rpc.channel import SERVER_OPTIONS
+from titan.rpc.status import status_of, trailers_of
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
 
 DEADLINE_SECONDS = 20.0
 Key = tuple[int, int]
+Failure = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
 
 
 class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
@@ -42,7 +45,7 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
         self.address = "127.0.0.1:0"
         self._requests: dict[bytes, list[int]] = {}
-        self._failures: dict[str, list[tuple[grpc.StatusCode, str]]] = defaultdict(list)
+        self._failures: dict[str, list[Failure]] = defaultdict(list)
         self._changed = threading.Condition(threading.RLock())
         self._lsn = 0
         self._token = ""
@@ -88,7 +91,13 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
     def fail(self, method: str, status: grpc.StatusCode, details: str = "", count: int = 1) -> None:
         """The next calls of the method end so."""
         with self._changed:
-            self._failures[method] += [(status, details)] * count
+            self._failures[method] += [(status, details, ())] * count
+
+    def keep_reading(self, method: str, details: str, count: int = 1) -> None:
+        """The next calls of the method are told that the log is still being read for them."""
+        error = StillReading(details)
+        with self._changed:
+            self._failures[method] += [(status_of(error), details, trailers_of(error))] * count
 
     def heal(self, method: str) -> None:
         """Its calls work again."""
@@ -228,7 +237,9 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
         if not access.is_granted(context.invocation_metadata(), self._token):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "no access token")
         if failure is not None:
-            context.abort(*failure)
+            status, details, trailers = failure
+            context.set_trailing_metadata(trailers)
+            context.abort(status, details)
 
     def SubmitJob(self, request: Any, context: Any) -> manager_pb2.SubmitJobResponse:  # noqa: N802
         with self._changed:

@@ -11,6 +11,8 @@ import pytest
 
 import titan
 from tests.client.fake_manager import PAST_US, FakeManager
+from titan.cli.main import main
+from titan.client import retry
 from titan.client.moments import moment
 from titan.rpc.v1 import manager_pb2
 
@@ -84,6 +86,33 @@ def test_events_go_on_where_a_broken_stream_ended(manager: FakeManager) -> None:
         manager.fail("GetEvents", grpc.StatusCode.UNAVAILABLE)
         seen += events
     assert seen == [{"lsn": n, "time": 0.0, "event": "TaskStarted", "n": n} for n in (3, 5, 8)]
+
+
+def test_a_manager_that_is_still_reading_is_waited_for_and_said_once(
+    manager: FakeManager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manager.add_job()
+    manager.keep_reading("GetJobStatus", "job 1 is looked for", count=3)
+    assert main(["show", "1", "--retry-for", "1s"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "titan: job 1 is looked for (Ctrl-C stops waiting)\n"
+    assert len(manager.called("GetJobStatus")) == 4
+    manager.keep_reading("GetJobStatus", "job 1 is looked for", count=2)
+
+    async def scenario() -> int:
+        async with titan.AsyncClient(retry_for_seconds=0) as client:
+            return int((await client.show(1))["job_id"])
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_a_manager_that_reads_for_too_long_ends_the_call(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "STILL_READING_SECONDS_MAX", 0)
+    manager.keep_reading("GetStats", "it is still being read; ask again")
+    with titan.Client() as client, pytest.raises(titan.Refused, match="ask again"):
+        client.stats(at=5)
 
 
 def test_the_other_client_does_the_same(manager: FakeManager) -> None:

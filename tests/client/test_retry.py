@@ -4,7 +4,13 @@ import grpc
 import pytest
 
 from titan.client import retry
-from titan.errors import InvalidJob, ManagerUnreachable, NotFound, OutputUnavailable
+from titan.errors import (
+    InvalidJob,
+    ManagerUnreachable,
+    NotFound,
+    OutputUnavailable,
+    StillReading,
+)
 
 POLICY = retry.Policy("127.0.0.1:1", 30.0)
 AWAY = retry.Failure(grpc.StatusCode.UNAVAILABLE, "connection reset")
@@ -41,6 +47,21 @@ def test_a_read_that_failed_was_never_accepted() -> None:
     with pytest.raises(ManagerUnreachable) as caught:
         retry.Repeats(retry.Policy("a:1", 0), now=0.0).pause_after(AWAY, 1.0)
     assert not caught.value.maybe_accepted
+
+
+def test_a_manager_that_is_still_reading_is_asked_again_and_was_not_away() -> None:
+    reading = retry.Failure(grpc.StatusCode.UNAVAILABLE, "5 segments are left", True)
+    repeats = retry.Repeats(POLICY, now=0.0)
+    now = 0.0
+    while now < retry.STILL_READING_SECONDS_MAX:
+        assert repeats.pause_after(reading, now) <= retry.PAUSE_FIRST_SECONDS
+        assert repeats.attempt_seconds(now) == retry.ATTEMPT_SECONDS
+        assert repeats.failures == 0
+        now += 5.0
+    # One that is away then has all its time, and is away.
+    assert repeats.pause_after(AWAY, now) == retry.PAUSE_FIRST_SECONDS
+    with pytest.raises(StillReading, match="5 segments are left"):
+        repeats.pause_after(reading, now)
 
 
 def test_for_ever_never_gives_up() -> None:

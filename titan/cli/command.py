@@ -113,7 +113,10 @@ class Settings:
 
         self.check_address()
         return Session(
-            self.manager, access_file=self.access_file, retry_for_seconds=retry_for_seconds
+            self.manager,
+            access_file=self.access_file,
+            retry_for_seconds=retry_for_seconds,
+            notice=say,
         )
 
     @property

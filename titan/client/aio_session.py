@@ -250,7 +250,9 @@ class AioSession:
             await asyncio.sleep(pause)
             return
         pause = repeats.pause_after(failure, time.monotonic())
-        if self._policy.retry_for_seconds == retry.FOR_EVER:
+        if failure.is_still_reading:
+            self._outage.is_reading(failure.details)
+        elif self._policy.retry_for_seconds == retry.FOR_EVER:
             self._outage.began()
         await asyncio.sleep(pause)
         self._access.renew()

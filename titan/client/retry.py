@@ -10,7 +10,13 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from titan.errors import AccessDenied, ManagerUnreachable, OutputUnavailable, TitanError
+from titan.errors import (
+    AccessDenied,
+    ManagerUnreachable,
+    OutputUnavailable,
+    StillReading,
+    TitanError,
+)
 from titan.rpc.status import error_of
 
 RETRY_FOR_SECONDS: Final = 30.0
@@ -19,8 +25,11 @@ FOR_EVER: Final = float("inf")
 CONNECT_SECONDS: Final = 1.0
 # A call without an answer for so long is sent again; bulk submits take a second or two.
 ATTEMPT_SECONDS: Final = 10.0
-# The manager itself gives up on a question about the past after a minute.
+# To a question about the past the manager says after a minute that it is still reading.
 PAST_SECONDS: Final = 70.0
+# A manager that says that it is still reading is asked again for so long. It has waited itself
+# before it says so, and gives up on what takes longer.
+STILL_READING_SECONDS_MAX: Final = 900.0
 # Between two tries. The channel has a back-off of its own for connecting.
 PAUSE_FIRST_SECONDS: Final = 0.05
 PAUSE_MAX_SECONDS: Final = 1.0
@@ -47,6 +56,8 @@ class Failure(NamedTuple):
 
     status: grpc.StatusCode
     details: str
+    is_still_reading: bool = False
+    """The manager is there, and reads its log for the answer."""
 
 
 class Policy(NamedTuple):
@@ -74,6 +85,7 @@ class Repeats:
         self._answer_seconds = answer_seconds
         self._policy = policy
         self._repeat_hint = repeat_hint
+        self._begin = now
         self._end = now + policy.retry_for_seconds
         self._refusals = 0
         self.failures = 0
@@ -93,6 +105,12 @@ class Repeats:
 
     def pause_after(self, failure: Failure, now: float) -> float:
         """Seconds to wait before the next try. Raises the error when there is none."""
+        if failure.is_still_reading:
+            if now >= self._begin + STILL_READING_SECONDS_MAX:
+                raise StillReading(failure.details)
+            # It was an answer: what fails later is a new failure.
+            self.succeeded(now)
+            return PAUSE_FIRST_SECONDS
         if failure.status not in TRANSIENT:
             raise error_of(failure.status, failure.details)
         pause = _pause_seconds(self.failures)

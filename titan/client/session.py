@@ -16,6 +16,8 @@ import grpc
 from titan.client import retry
 from titan.client.connection import (
     Access,
+    Notice,
+    Outage,
     connect_error,
     failure_of,
     manager_address,
@@ -41,11 +43,13 @@ class Session:
         *,
         access_file: Path | None = None,
         retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
+        notice: Notice | None = None,
     ) -> None:
         """Connects at the first call. Raises ValueError for what is no address."""
         self.address = manager_address(manager)
         self._policy = retry.Policy(self.address, retry_for_seconds)
         self._access = Access(self.address, access_file)
+        self._outage = Outage(self.address, notice)
         self._channel = open_channel(self.address)
         self._stub = manager_pb2_grpc.ManagerServiceStub(self._channel)
         self._was_reached = False
@@ -233,6 +237,8 @@ class Session:
             time.sleep(pause)
             return
         pause = repeats.pause_after(failure, time.monotonic())
+        if failure.is_still_reading:
+            self._outage.is_reading(failure.details)
         time.sleep(pause)
         self._access.renew()
 

@@ -18,7 +18,7 @@ import grpc.aio
 from titan.errors import AccessDenied, NotFound, TitanError
 from titan.manager.shell import Shell
 from titan.rpc import access
-from titan.rpc.status import status_of
+from titan.rpc.status import status_of, trailers_of
 
 _log = logging.getLogger("titan.rpc")
 
@@ -52,7 +52,7 @@ class Gate:
                 reply = await answer if inspect.isawaitable(answer) else answer
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
-                await context.abort(status_of(error), str(error))
+                await context.abort(status_of(error), str(error), trailers_of(error))
             if waits:
                 await shell.wait_durable(shell.lsn)
             return reply
@@ -73,7 +73,7 @@ class Gate:
                     yield reply
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
-                await context.abort(status_of(error), str(error))
+                await context.abort(status_of(error), str(error), trailers_of(error))
 
         return call
 

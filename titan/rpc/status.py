@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any, Final
+
 import grpc
 
 from titan import errors
 
+# What the trailers of an UNAVAILABLE carry when the manager is there, and at it.
+STILL_READING: Final = ("titan-still-reading", "1")
+
 _STATUS_OF: dict[type[errors.TitanError], grpc.StatusCode] = {
+    # Before the other one of that code, which is what it means without the trailer.
+    errors.StillReading: grpc.StatusCode.UNAVAILABLE,
     errors.InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
@@ -40,3 +48,13 @@ def error_of(status: grpc.StatusCode, details: str) -> errors.TitanError:
     if kind is None:
         return errors.TitanError(f"{status.name}: {details}")
     return kind(details)
+
+
+def trailers_of(error: errors.TitanError) -> tuple[tuple[str, str], ...]:
+    """What a server says beside the code."""
+    return (STILL_READING,) if isinstance(error, errors.StillReading) else ()
+
+
+def is_still_reading(trailers: Iterable[Any] | None) -> bool:
+    """Whether the trailers say that the manager is at it."""
+    return any(key == STILL_READING[0] for key, *_ in trailers or ())
