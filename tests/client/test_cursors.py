@@ -1,11 +1,13 @@
 """Streams that break anywhere and go on: nothing twice, nothing missing."""
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import pairwise, product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.client.cursors import Ends, LineJoiner, OutputCursor, WatchCursor
+from titan.client.cursors import Ends, EventsCursor, LineJoiner, OutputCursor, WatchCursor
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 
@@ -146,3 +148,33 @@ def test_a_line_without_an_end_is_let_go_in_pieces() -> None:
     joiner = LineJoiner(b"> ")
     assert joiner.take(b"x" * LineJoiner.LINE_BYTES_MAX) != b""
     assert joiner.finish() == b""
+
+
+@pytest.mark.parametrize("broken", list(product([False, True], repeat=6)))
+def test_events_of_a_record_that_was_not_told_whole_come_once(broken: tuple[bool, ...]) -> None:
+    lsns = (3, 5, 5, 5, 8, 8)
+    breaks = iter(broken)
+    cursor = EventsCursor(manager_pb2.GetEventsRequest(limit=9))
+    seen: list[int] = []
+
+    def is_whole(number: int) -> bool:
+        return lsns[number] not in lsns[number + 1 :]
+
+    def stream(after_lsn: int) -> Iterator[manager_pb2.GetEventsResponse]:
+        """An event to an answer, from the first after the record that was asked for."""
+        for number, lsn in enumerate(lsns):
+            if lsn > after_lsn:
+                event = manager_pb2.Event(lsn=lsn, time_us=number)
+                yield manager_pb2.GetEventsResponse(
+                    lsn=lsn if is_whole(number) else lsn - 1, events=[event]
+                )
+
+    while len(seen) < len(lsns):
+        request = cursor.request()
+        assert request.limit == 9
+        for response in stream(request.after_lsn):
+            seen += [event.time_us for event in cursor.take(response).events]
+            if next(breaks, False):
+                break
+    assert seen == list(range(len(lsns)))
+    assert cursor.request().after_lsn == 8

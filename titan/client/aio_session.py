@@ -23,8 +23,8 @@ from titan.client.connection import (
     failure_of,
     manager_address,
 )
-from titan.client.cursors import OutputCursor, WatchCursor
-from titan.client.requests import next_events_request, page_request
+from titan.client.cursors import EventsCursor, OutputCursor, WatchCursor
+from titan.client.requests import page_request
 from titan.client.views import OutputChunk
 from titan.rpc.channel import open_aio_channel, split_address
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
@@ -120,14 +120,14 @@ class AioSession:
     ) -> AsyncGenerator[manager_pb2.GetEventsResponse, None]:
         """All that happened to a job, in pages."""
         await self._reach()
+        cursor = EventsCursor(request)
         repeats = retry.Repeats(self._policy, time.monotonic())
         while True:
-            stream = self._stub.GetEvents(request, metadata=self._access.metadata())
+            stream = self._stub.GetEvents(cursor.request(), metadata=self._access.metadata())
             try:
                 async for response in stream:
                     repeats.succeeded(time.monotonic())
-                    request = next_events_request(request, response)
-                    yield response
+                    yield cursor.take(response)
             except grpc.RpcError as error:
                 failure = failure_of(error)
             else:

@@ -29,6 +29,40 @@ class WatchCursor:
         return list(response.jobs)
 
 
+class EventsCursor:
+    """What happened to a job.
+
+    An answer's LSN is the last record of which all was told. What came behind it is sent again
+    when the stream is opened again, and passed over.
+    """
+
+    def __init__(self, request: manager_pb2.GetEventsRequest) -> None:
+        self._request = manager_pb2.GetEventsRequest()
+        self._request.CopyFrom(request)
+        # Of what lies behind the request's LSN: how many events were seen, how many are to come
+        # that were.
+        self._seen = 0
+        self._repeated = 0
+
+    def request(self) -> manager_pb2.GetEventsRequest:
+        """Asks for what follows the last record seen."""
+        self._repeated = self._seen
+        request = manager_pb2.GetEventsRequest()
+        request.CopyFrom(self._request)
+        return request
+
+    def take(self, response: manager_pb2.GetEventsResponse) -> manager_pb2.GetEventsResponse:
+        """The answer with what of it was not seen yet."""
+        new = response.events[self._repeated :]
+        self._repeated -= len(response.events) - len(new)
+        self._seen += len(new)
+        if response.lsn > self._request.after_lsn:
+            self._request.after_lsn = response.lsn
+            self._seen = sum(each.lsn > response.lsn for each in response.events)
+            self._repeated = 0
+        return manager_pb2.GetEventsResponse(events=new, lsn=response.lsn)
+
+
 class Ends:
     """Which of some jobs have ended."""
 

@@ -96,16 +96,6 @@ def events_request(
     return manager_pb2.GetEventsRequest(job=job_selector(job, user), at=at)
 
 
-def next_events_request(
-    request: manager_pb2.GetEventsRequest, received: manager_pb2.GetEventsResponse
-) -> manager_pb2.GetEventsRequest:
-    """Asks for what follows an answer."""
-    following = manager_pb2.GetEventsRequest()
-    following.CopyFrom(request)
-    following.after_lsn = received.lsn
-    return following
-
-
 def job_selector(job: str | int, user: str) -> manager_pb2.JobSelector:
     """As `parse_job`, with InvalidJob for what is no job."""
     try:
