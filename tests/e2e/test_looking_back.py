@@ -97,6 +97,20 @@ def test_the_events_of_a_job_are_those_that_the_log_has(cluster: Cluster) -> Non
     middle = task[-1]["lsn"] - 1
     early = cluster.json("show", f"{first}.2", "--events", "--at", str(middle))
     assert early == [event for event in task if event["lsn"] <= middle]
+    # Which job is meant, whether there is one and whether there was a then: all as without.
+    (submitted,) = {each["lsn"] for each in cluster.json("show", str(second), "--events")[:1]}
+    then = str(submitted - 1)
+    assert cluster.json("show", "last", "--at", then)["job_id"] == first
+    early = cluster.json("show", "last", "--events", "--at", then)
+    assert early == [
+        event for event in cluster.json("show", str(first), "--events") if event["lsn"] < submitted
+    ]
+    for job, at in ((str(second), then), ("1", "0"), ("1", "2001-01-01"), ("1", "999999")):
+        refused = cluster.titan("show", job, "--at", at)
+        silent = cluster.titan("show", job, "--events", "--at", at)
+        assert (silent.returncode, silent.stderr) == (refused.returncode, refused.stderr)
+        assert silent.stdout == b""
+        assert refused.returncode == {then: 4, "0": 2}.get(at, 1)
     text = cluster.titan("show", str(second), "--events")
     assert text.stderr == b"", "it is told from the beginning"
     lines = text.stdout.decode().splitlines()

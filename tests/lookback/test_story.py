@@ -8,18 +8,22 @@ from pathlib import Path
 import pytest
 
 import wal
-from tests.lookback.builders import History, records, states
+from tests.lookback.builders import History, records, states, time_of
+from tests.manager.kernel.story import USERS
 from titan import events as ev
-from titan.errors import NotFound, OutOfRange
+from titan.errors import InvalidJob, NotFound, OutOfRange, StillReading, TitanError
+from titan.lookback import answers as answers_module
+from titan.lookback import forgotten as forgotten_module
 from titan.lookback import story as story_module
 from titan.lookback.answers import Answers
-from titan.lookback.forgotten import find_forgetting, state_with_job
+from titan.lookback.forgotten import ForgottenJobs, find_forgetting
 from titan.lookback.past import Past
-from titan.lookback.story import Wanted, find_first_lsn, page_of_story
+from titan.lookback.story import find_first_lsn, page_of_story
 from titan.model import IndexRange
 from titan.queries import reads
-from titan.queries.mentions import find_mentions
+from titan.queries.mentions import find_forgetting_mentions, find_mentions
 from titan.queries.plain import plain_event
+from titan.queries.stories import Story, unpack_story
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 Told = list[tuple[int, str, str]]
@@ -44,17 +48,13 @@ def slowly(job_id: int, index: int | None = None) -> Told:
     return told
 
 
-def pages(history: History, wanted: Wanted) -> Told:
+def pages(history: History, story: Story) -> Told:
     """The story, page by page."""
     told: Told = []
-    has_more = True
-    while has_more:
-        page, has_more = page_of_story(history.directory / "wal", wanted, 0)
+    left: Story | None = story
+    while left is not None:
+        page, left = page_of_story(history.directory / "wal", left)
         told += [(each.lsn, each.event, each.fields) for each in page.events]
-        wanted = Wanted(
-            job_id=wanted.job_id, indexes=wanted.indexes, after_lsn=page.lsn,
-            last_lsn=wanted.last_lsn, last_time_us=wanted.last_time_us,
-        )  # fmt: skip
     return told
 
 
@@ -73,32 +73,116 @@ def test_the_story_of_every_job_is_all_that_was_said_of_it(history: History) -> 
     last_job = max(state.next_job_id for state in states()) - 1
     assert last_job > 200, "numbers of one, two and three bytes"
     for job_id in range(1, last_job + 1, 5):
-        assert pages(history, Wanted(job_id=job_id)) == slowly(job_id)
+        assert pages(history, Story(job_id)) == slowly(job_id)
 
 
 def test_it_comes_in_pages_of_whole_records(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(story_module, "PAGE_EVENTS", 1)
-    job_id = max(range(1, 100), key=lambda each: len(slowly(each)))
-    assert pages(history, Wanted(job_id=job_id)) == slowly(job_id)
-    page, has_more = page_of_story(history.directory / "wal", Wanted(job_id=job_id), 2)
+    job_id = longest()
+    assert pages(history, Story(job_id)) == slowly(job_id)
+    page, left = page_of_story(history.directory / "wal", Story(job_id, limit=2))
     assert [each.lsn for each in page.events] == [lsn for lsn, *_ in slowly(job_id)[:2]]
-    assert has_more or len(page.events) == 2
+    assert left is not None or len(page.events) == 2
+    for limit in (1, 2, 3, 5):
+        assert pages(history, Story(job_id, limit=limit)) == slowly(job_id)[:limit]
 
 
-def test_it_can_be_bounded_by_record_and_by_time(history: History) -> None:
+def test_a_page_ends_within_a_record_that_is_too_large_for_one(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story_module, "PAGE_BYTES", 1)
+    job_id = next(
+        each for each in range(1, 100) if len({lsn for lsn, *_ in slowly(each)}) < len(slowly(each))
+    )
+    left: Story | None = Story(job_id)
+    told: Told = []
+    while left is not None:
+        page, left = page_of_story(history.directory / "wal", left)
+        assert len(page.events) <= 1
+        for each in page.events:
+            told.append((each.lsn, each.event, each.fields))
+            # Only with the last event of a record all of it is told.
+            is_last = len(told) == sum(lsn <= each.lsn for lsn, *_ in slowly(job_id))
+            assert page.lsn == each.lsn - (not is_last)
+    assert told == slowly(job_id)
+
+
+def test_a_page_ends_after_some_seconds_and_says_how_far_it_came(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(story_module, "PAGE_SECONDS", 0)
+    monkeypatch.setattr(story_module, "READ_RECORDS", 10)
+    job_id = longest()
+    assert pages(history, Story(job_id)) == slowly(job_id)
+    # Of a number that is in no record the whole log is read.
+    left: Story | None = Story(1 << 40)
+    ends = []
+    while left is not None:
+        page, left = page_of_story(history.directory / "wal", left)
+        assert not page.events
+        ends.append(page.lsn)
+    assert len(ends) > 10
+    assert ends == sorted(ends)
+    assert ends[-1] == len(records())
+
+
+def longest() -> int:
+    """A job of which much was said."""
+    return max(range(1, 100), key=lambda each: len(slowly(each)))
+
+
+def test_it_can_be_bounded_by_record(history: History) -> None:
     told = slowly(20)
     middle = told[len(told) // 2][0]
-    time_us, _ = ev.decode_record(records()[middle - 1])
-    assert pages(history, Wanted(job_id=20, last_lsn=middle)) == [
+    assert pages(history, Story(20, last_lsn=middle)) == [
         each for each in told if each[0] <= middle
     ]
-    assert pages(history, Wanted(job_id=20, after_lsn=middle)) == [
+    assert pages(history, Story(20, after_lsn=middle)) == [
         each for each in told if each[0] > middle
     ]
-    until = [each for each in told if ev.decode_record(records()[each[0] - 1])[0] <= time_us]
-    assert pages(history, Wanted(job_id=20, last_time_us=time_us)) == until
+
+
+@pytest.mark.parametrize("which", ["last", "name", "number"])
+def test_the_story_at_a_moment_is_of_the_job_that_was_meant_then(past: Past, which: str) -> None:
+    answers = Answers(past)
+    for lsn in range(1, len(records()), len(records()) // 25):
+        at = manager_pb2.Moment(lsn=lsn)
+        selector = {
+            "last": manager_pb2.JobSelector(last_of_user=USERS[0]),
+            "name": manager_pb2.JobSelector(name="true"),
+            "number": manager_pb2.JobSelector(job_id=5),
+        }[which]
+        asked = manager_pb2.GetJobStatusRequest(job=selector, at=at)
+        told: object
+        try:
+            shown: object = answers.get_job_status(asked).job.job_id
+        except TitanError as error:
+            shown = str(error)
+        try:
+            story = answers.find_story(manager_pb2.GetEventsRequest(job=selector, at=at))
+            told = story.job_id
+            assert story.last_lsn <= lsn
+        except TitanError as error:
+            told = str(error)
+        assert told == shown
+
+
+def test_there_is_no_story_of_a_moment_that_never_was(past: Past) -> None:
+    answers = Answers(past)
+
+    def find(**moment: int) -> object:
+        at = manager_pb2.Moment(**moment)
+        job = manager_pb2.JobSelector(job_id=1)
+        return answers.find_story(manager_pb2.GetEventsRequest(job=job, at=at))
+
+    with pytest.raises(NotFound, match="there is no job 1"):
+        find(lsn=1)
+    with pytest.raises(OutOfRange, match="before the oldest moment"):
+        find(time_us=time_of(1) - 1)
+    with pytest.raises(InvalidJob, match="no LSN 0: the first is 1"):
+        find(lsn=0)
 
 
 def test_the_story_of_a_task_leaves_the_other_tasks_out(history: History) -> None:
@@ -109,7 +193,7 @@ def test_the_story_of_a_task_leaves_the_other_tasks_out(history: History) -> Non
         if isinstance(event, ev.JobSubmitted) and event.array
     ]
     for job_id in arrays[:10]:
-        told = pages(history, Wanted(job_id=job_id, indexes=(IndexRange(2, 3),)))
+        told = pages(history, Story(job_id, indexes=(IndexRange(2, 3),)))
         indexes = {json.loads(fields).get("index", 2) for _, _, fields in told}
         assert indexes == {2}
         assert [kind for _, kind, _ in told] == [
@@ -117,7 +201,12 @@ def test_the_story_of_a_task_leaves_the_other_tasks_out(history: History) -> Non
         ]
 
 
-def test_of_a_story_that_began_before_the_log_the_rest_is_told(history: History) -> None:
+@pytest.mark.parametrize("page_seconds", [60, 0])
+def test_of_a_story_that_began_before_the_log_the_rest_is_told(
+    history: History, monkeypatch: pytest.MonkeyPatch, page_seconds: int
+) -> None:
+    monkeypatch.setattr(story_module, "PAGE_SECONDS", page_seconds)
+    monkeypatch.setattr(story_module, "READ_RECORDS", 10)
     told = {job_id: slowly(job_id) for job_id in range(1, 150)}
     middle = len(records()) // 2
     wal.remove_segments_before(history.directory / "wal", middle)
@@ -127,11 +216,11 @@ def test_of_a_story_that_began_before_the_log_the_rest_is_told(history: History)
     for job_id, events in told.items():
         left = [each for each in events if each[0] >= first]
         if left:
-            assert pages(history, Wanted(job_id=job_id)) == left
+            assert pages(history, Story(job_id)) == left
         else:
             gone += 1
             with pytest.raises(OutOfRange, match=f"begins with LSN {first}"):
-                pages(history, Wanted(job_id=job_id))
+                pages(history, Story(job_id))
     assert gone
 
 
@@ -145,7 +234,16 @@ def test_a_number_is_found_however_long_it_is(job_id: int) -> None:
         ev.JobsForgotten((3, job_id)),
         ev.JobSubmitted(job_id, "u", "n", (b"true",), b"/", b"e", 1000, 0, (), 0, ()),
     ):
-        assert mentions(ev.encode_record(1_700_000_000_000_000, [event]))
+        payload = ev.encode_record(1_700_000_000_000_000, [event])
+        assert mentions(payload)
+        forgets = isinstance(event, ev.JobsForgotten)
+        assert find_forgetting_mentions(job_id)(payload) >= forgets
+
+
+def test_a_story_comes_back_from_bytes_as_it_was() -> None:
+    story = Story(300, (IndexRange(2, 3), IndexRange(5, 9)), 7, 2, 99, 5, 3, True, True)
+    assert unpack_story(story.pack()) == story
+    assert unpack_story(Story(1).pack()) == Story(1)
 
 
 def test_every_forgotten_job_is_found_as_it_was(history: History, past: Past) -> None:
@@ -164,11 +262,105 @@ def test_every_forgotten_job_is_found_as_it_was(history: History, past: Past) ->
         assert status(answers.get_job_status(request(job_id))) == before[job_id]
 
 
-def test_where_a_job_was_forgotten_is_found_from_the_end(history: History, past: Past) -> None:
+def test_where_a_job_was_forgotten_is_found(history: History) -> None:
+    directory = history.directory / "wal"
+    for job_id in forgotten_ids()[::10]:
+        lsn = next(lsn for lsn, kind, _ in slowly(job_id) if kind == "JobsForgotten")
+        assert find_forgetting(directory, job_id, 1, 0) == lsn
+        assert find_forgetting(directory, job_id, lsn, lsn + 1) == lsn
+        assert find_forgetting(directory, job_id, 1, lsn) == 0
+        assert find_forgetting(directory, job_id, lsn + 1, 0) == 0
+    assert find_forgetting(directory, 99_999, 1, 0) == 0
+
+
+def test_only_records_that_forget_are_decoded_to_find_a_job(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetting = sum(
+        any(isinstance(event, ev.JobsForgotten) for event in ev.decode_record(payload)[1])
+        for payload in records()
+    )
+    decoded = []
+
+    def decode(payload: bytes) -> tuple[int, list[ev.Event]]:
+        decoded.append(payload)
+        return real(payload)
+
+    real = ev.decode_record
+    monkeypatch.setattr(ev, "decode_record", decode)
+    for job_id in (1, 200):
+        decoded.clear()
+        find_forgetting(history.directory / "wal", job_id, 1, 0)
+        assert len(decoded) <= forgetting + 2
+
+
+@pytest.fixture
+def looked_through(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The first LSN of every segment that was looked through for a forgotten job."""
+    seen: list[int] = []
+
+    def look(directory: Path, job_id: int, from_lsn: int, before_lsn: int) -> int:
+        seen.append(from_lsn)
+        return find_forgetting(directory, job_id, from_lsn, before_lsn)
+
+    monkeypatch.setattr(forgotten_module, "find_forgetting", look)
+    return seen
+
+
+def test_a_search_that_takes_too_long_goes_on_with_the_next_question(
+    past: Past, looked_through: list[int]
+) -> None:
     job_id = forgotten_ids()[0]
-    found = find_forgetting(history.directory / "wal", past.list_segments(), job_id)
-    assert found == next(lsn for lsn, kind, _ in slowly(job_id) if kind == "JobsForgotten")
-    assert find_forgetting(history.directory / "wal", past.list_segments(), 99_999) is None
+    jobs = ForgottenJobs(past, look_seconds=0)
+    firsts = past.list_segments()
+    refusals = []
+    state = None
+    while state is None:
+        try:
+            state = jobs.state_with(job_id)
+        except StillReading as error:
+            refusals.append(str(error))
+    assert [each.split(", ")[-1] for each in refusals] == [
+        f"{len(firsts) - number} of {len(firsts)} segments are left"
+        for number in range(1, len(looked_through))
+    ]
+    assert looked_through == firsts[: -len(looked_through) - 1 : -1]
+    assert len(looked_through) > 1
+    assert state.get_job(job_id).has_ended
+    # What was found is known, whatever became of the state.
+    looked_through.clear()
+    past.close()
+    assert jobs.state_with(job_id).get_job(job_id).has_ended
+    assert looked_through == []
+
+
+def test_a_job_whose_record_is_gone_is_not_looked_for_twice(
+    history: History, past: Past, looked_through: list[int]
+) -> None:
+    history.take_snapshots(len(records()) - 20)
+    wal.remove_segments_before(history.directory / "wal", len(records()) - 20)
+    jobs = ForgottenJobs(past)
+    for segments in (len(past.list_segments()), 0):
+        with pytest.raises(OutOfRange, match="what the log told of it is gone"):
+            jobs.state_with(forgotten_ids()[0])
+        assert len(looked_through) == segments
+        looked_through.clear()
+
+
+def test_what_was_said_of_a_forgotten_job_is_said_again_without_reading(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = Answers(past)
+    first, second = forgotten_ids()[0], forgotten_ids()[-1]
+    told = [answers.get_forgotten_job(request(each)) for each in (first, second)]
+    past.close()
+    monkeypatch.setattr(forgotten_module, "find_forgetting", None)
+    assert [answers.get_forgotten_job(request(each)) for each in (first, second)] == told
+    # No more is kept than fits.
+    monkeypatch.undo()
+    monkeypatch.setattr(answers_module, "REPLIES_BYTES_MAX", told[1].ByteSize())
+    answers.get_forgotten_job(request(second))
+    assert answers.get_forgotten_job(request(first)) == told[0]
 
 
 def test_a_job_that_ended_and_was_forgotten_in_one_record_is_found(tmp_path: Path) -> None:
@@ -195,7 +387,7 @@ def test_a_job_that_ended_and_was_forgotten_in_one_record_is_found(tmp_path: Pat
     assert not past.state_at(lsn=2).get_job(1).has_ended
     with pytest.raises(NotFound, match="there is no job 2"):
         Answers(past).get_job_status(request(2))
-    assert state_with_job(past, 1).get_job(1).has_ended
+    assert ForgottenJobs(past).state_with(1).get_job(1).has_ended
     past.close()
     history.close()
 

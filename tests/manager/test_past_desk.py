@@ -15,9 +15,10 @@ import pytest
 from tests.cluster import is_alive
 from tests.lookback.builders import History, records
 from tests.manager.harness import until
-from titan.errors import OutOfRange, Refused, TitanError
+from titan.errors import OutOfRange, Refused, StillReading, TitanError
 from titan.manager import past as past_module
-from titan.manager.past import PastDesk, Story
+from titan.manager.past import DEADLINE_SECONDS, PastDesk
+from titan.queries.stories import Story
 from titan.rpc.v1 import manager_pb2
 
 LSN = 50
@@ -54,10 +55,12 @@ def pids() -> list[int]:
     return sorted(found)
 
 
-async def stats_at(desk: PastDesk, lsn: int) -> manager_pb2.GetStatsResponse:
+async def stats_at(
+    desk: PastDesk, lsn: int, seconds: float = DEADLINE_SECONDS
+) -> manager_pb2.GetStatsResponse:
     """The cluster at a moment."""
     request = manager_pb2.GetStatsRequest(at=manager_pb2.Moment(lsn=lsn))
-    reply = await desk.ask("GetStats", request.SerializeToString(), about=lsn)
+    reply = await desk.ask("GetStats", request.SerializeToString(), about=lsn, seconds=seconds)
     return manager_pb2.GetStatsResponse.FromString(reply)
 
 
@@ -134,24 +137,61 @@ def test_while_one_is_busy_another_answers_and_the_same_moment_waits_for_the_fir
     asyncio.run(scenario())
 
 
-def test_a_question_that_takes_too_long_is_given_up_and_the_answer_kept(
-    directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_question_that_takes_too_long_goes_on_and_its_answer_is_kept(directory: Path) -> None:
     async def scenario() -> None:
         async with open_desk(directory) as desk:
             await stats_at(desk, LSN)
             (first,) = pids()
             os.kill(first, signal.SIGSTOP)
-            monkeypatch.setattr(past_module, "DEADLINE_SECONDS", 0.1)
-            with pytest.raises(Refused, match="ask again"):
-                await stats_at(desk, LSN)
+            with pytest.raises(StillReading, match="still being read; ask again"):
+                await stats_at(desk, LSN, 0.1)
             # One that waited behind it is not asked at all when its caller has gone.
-            with pytest.raises(Refused, match="ask again"):
-                await stats_at(desk, LSN)
-            monkeypatch.undo()
+            with pytest.raises(StillReading, match="other questions come first; ask again"):
+                await stats_at(desk, LSN, 0.1)
             os.kill(first, signal.SIGCONT)
             assert (await stats_at(desk, LSN)).lsn == LSN
             assert pids() == [first]
+
+    asyncio.run(scenario())
+
+
+def test_a_process_that_is_stuck_is_ended_and_its_caller_told(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with open_desk(directory) as desk:
+            await stats_at(desk, LSN)
+            os.kill(pids()[0], signal.SIGSTOP)
+            monkeypatch.setattr(past_module, "ANSWER_SECONDS_MAX", 0.1)
+            with pytest.raises(Refused, match="could not be read within") as raised:
+                await stats_at(desk, LSN)
+            assert not isinstance(raised.value, StillReading)
+            assert pids() == []
+
+    asyncio.run(scenario())
+
+
+def test_a_search_that_lets_others_in_between_is_asked_on_for_as_long_as_its_caller_waits(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with open_desk(directory) as desk:
+            process = desk._processes[0]
+            answers = [StillReading("5 segments are left")] * 3
+
+            async def ask(question: object, seconds: float) -> bytes:
+                del question, seconds
+                await asyncio.sleep(0)
+                if answers:
+                    raise answers.pop()
+                return b"found"
+
+            monkeypatch.setattr(process, "ask", ask)
+            assert await desk.ask("GetForgottenJob", b"", about="it") == b"found"
+            answers += [StillReading("5 segments are left")] * 3
+            with pytest.raises(StillReading, match="5 segments"):
+                await desk.ask("GetForgottenJob", b"", about="it", seconds=0)
+            assert len(answers) == 2
 
     asyncio.run(scenario())
 
@@ -186,9 +226,9 @@ def test_closing_ends_a_question_under_way(directory: Path) -> None:
 def test_a_story_comes_in_pages(directory: Path) -> None:
     async def scenario() -> None:
         async with open_desk(directory) as desk:
-            page, has_more = await desk.page_of_story(Story(1, (), 0, 0, 0), 0)
+            page, left = await desk.page_of_story(Story(1))
             assert page.events[0].event == "JobSubmitted"
-            assert not has_more
+            assert left is None
 
     asyncio.run(scenario())
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgpack
 
 from titan.errors import NotFound
-from titan.lookback.forgotten import state_with_job
+from titan.lookback.forgotten import ForgottenJobs
 from titan.lookback.past import Past
-from titan.lookback.story import Wanted, page_of_story
-from titan.model import IndexRange, task_name
+from titan.lookback.story import page_of_story
+from titan.model import task_name
 from titan.queries import reads
-from titan.queries.requests import check_moment, selector_of
-from titan.queries.selection import JobForgotten, check_indexes, select_job
+from titan.queries.requests import check_moment
+from titan.queries.selection import JobForgotten, check_indexes
+from titan.queries.stories import Story, find_story, unpack_story
 from titan.rpc.v1 import manager_pb2
 from titan.state.cluster import ClusterState
+
+# What was said of forgotten jobs; a job with a hundred attempts takes some 20 KiB.
+REPLIES_BYTES_MAX: Final = 16 * 1024 * 1024
 
 
 class Answers:
@@ -25,8 +31,13 @@ class Answers:
     Without `at` they tell of the newest durable record.
     """
 
-    def __init__(self, past: Past) -> None:
+    def __init__(self, past: Past, *, look_seconds: float = math.inf) -> None:
+        """A forgotten job is looked for so long at once; then StillReading says to ask again."""
         self._past = past
+        self._forgotten = ForgottenJobs(past, look_seconds=look_seconds)
+        # Of forgotten jobs, by question: the one asked about last is the last.
+        self._replies: OrderedDict[bytes, bytes] = OrderedDict()
+        self._replies_bytes = 0
 
     def get_job_status(
         self, request: manager_pb2.GetJobStatusRequest
@@ -37,17 +48,32 @@ class Answers:
         try:
             response = reads.get_job_status(state, request)
         except JobForgotten as forgotten:
-            request.job.job_id = forgotten.job_id
-            response = self.get_forgotten_job(request)
+            wanted = manager_pb2.GetJobStatusRequest()
+            wanted.CopyFrom(request)
+            wanted.job.job_id = forgotten.job_id
+            wanted.ClearField("at")
+            response = self.get_forgotten_job(wanted)
         response.lsn, response.at_us = moment
         return response
 
     def get_forgotten_job(
         self, request: manager_pb2.GetJobStatusRequest
     ) -> manager_pb2.GetJobStatusResponse:
-        """The same for a job that the caller knows to be forgotten, by its number."""
-        state = state_with_job(self._past, request.job.job_id)
-        return reads.get_job_status(state, request)
+        """The same for a job that the caller knows to be forgotten, by its number.
+
+        It is what it was for ever: who had to ask again is told what was found meanwhile.
+        """
+        question = request.SerializeToString()
+        reply = self._replies.pop(question, None)
+        if reply is None:
+            state = self._forgotten.state_with(request.job.job_id)
+            reply = reads.get_job_status(state, request).SerializeToString()
+            self._replies_bytes += len(reply)
+        self._replies[question] = reply
+        while self._replies_bytes > REPLIES_BYTES_MAX and len(self._replies) > 1:
+            _, oldest = self._replies.popitem(last=False)
+            self._replies_bytes -= len(oldest)
+        return manager_pb2.GetJobStatusResponse.FromString(reply)
 
     def list_jobs(self, request: manager_pb2.ListJobsRequest) -> manager_pb2.ListJobsResponse:
         """A page of the jobs that were remembered."""
@@ -76,68 +102,30 @@ class Answers:
         self, request: manager_pb2.GetEventsRequest
     ) -> Iterator[manager_pb2.GetEventsResponse]:
         """All that happened to a job, in pages."""
-        state = self._state_of(request)
-        last_lsn = state.lsn if request.HasField("at") else 0
-        selector = selector_of(request.job)
-        after_lsn, last_of_job, job_id = request.after_lsn, 0, 0
-        try:
-            job = select_job(state, selector)
-        except JobForgotten as forgotten:
-            job_id = forgotten.job_id
-            if selector.indexes:
-                check_indexes(state_with_job(self._past, job_id).get_job(job_id), selector.indexes)
-        else:
-            job_id = job.job_id
-            after_lsn = max(after_lsn, job.submit_lsn - 1)
-            last_of_job = job.changed_lsn if job.has_ended else 0
-        ends = [lsn for lsn in (last_lsn, last_of_job) if lsn]
-        last_lsn = min(ends, default=0)
-        left = request.limit
-        while True:
-            wanted = Wanted(
-                job_id=job_id, indexes=selector.indexes, after_lsn=after_lsn, last_lsn=last_lsn
-            )
-            page, has_more = self._page(wanted, left)
-            left -= len(page.events)
+        story: Story | None = self.find_story(request)
+        while story is not None:
+            page, story = self.page_of_story(story)
             yield page
-            if not has_more:
-                return
-            after_lsn = page.lsn
 
-    def page_of_events(self, request: bytes) -> bytes:
-        """For the manager, which knows where the story may begin and end: a page of it.
+    def find_story(self, request: manager_pb2.GetEventsRequest) -> Story:
+        """Where a job's story up to that moment lies; the job is the one that was meant then."""
+        return find_story(self._state_of(request), request)
 
-        From and to a msgpack array: see `titan.manager.past`.
-        """
-        job_id, indexes, after_lsn, last_lsn, last_time_us, limit = msgpack.unpackb(request)
-        wanted = Wanted(
-            job_id=job_id,
-            indexes=tuple(IndexRange(*each) for each in indexes),
-            after_lsn=after_lsn,
-            last_lsn=last_lsn,
-            last_time_us=last_time_us,
-        )
-        page, has_more = self._page(wanted, limit)
-        packed: bytes = msgpack.packb((page.SerializeToString(), has_more))
-        return packed
+    def page_of_story(self, story: Story) -> tuple[manager_pb2.GetEventsResponse, Story | None]:
+        """The next part of it, and what is left of it."""
+        if story.are_indexes_unchecked:
+            job = self._forgotten.state_with(story.job_id).get_job(story.job_id)
+            check_indexes(job, story.indexes)
+            story = story._replace(are_indexes_unchecked=False)
+        return self._past.read(lambda: page_of_story(self._past.log_directory, story))
 
-    def find_output(self, request: bytes) -> bytes:
+    def find_output(self, job_id: int, index: int) -> tuple[int, bool, list[tuple[int, int]]]:
         """Of a task of a forgotten job, where what it wrote is: epoch, whether it is an array,
         and (attempt, worker number) of the attempts that began."""
-        job_id, index = msgpack.unpackb(request)
-        job = state_with_job(self._past, job_id).get_job(job_id)
+        job = self._forgotten.state_with(job_id).get_job(job_id)
         if job.find_task_state(index) is None:
             raise NotFound(f"there is no task {task_name(job_id, index, job.is_array)}")
-        begun = [
-            (each.attempt, each.worker)
-            for each in (job.ended.of_index(index) if job.ended else ())
-            if each.start_us
-        ]
-        packed: bytes = msgpack.packb((job.epoch, job.is_array, begun))
-        return packed
-
-    def _page(self, wanted: Wanted, limit: int) -> tuple[manager_pb2.GetEventsResponse, bool]:
-        return self._past.read(lambda: page_of_story(self._past.log_directory, wanted, limit))
+        return job.epoch, job.is_array, reads.begun_attempts(job, index)
 
     def _state_of(self, request: Any) -> ClusterState:
         if not request.HasField("at"):
@@ -147,15 +135,32 @@ class Answers:
 
 
 def handlers(answers: Answers) -> dict[str, Callable[[bytes], bytes]]:
-    """What a lookback process does, by the names that the manager calls it."""
+    """What a lookback process does, by the names that the manager calls it.
+
+    Stories and outputs are msgpack arrays: see `titan.manager.past`.
+    """
+
+    def find(request: bytes) -> bytes:
+        return answers.find_story(manager_pb2.GetEventsRequest.FromString(request)).pack()
+
+    def tell(request: bytes) -> bytes:
+        page, rest = answers.page_of_story(unpack_story(request))
+        packed: bytes = msgpack.packb((page.SerializeToString(), rest.pack() if rest else b""))
+        return packed
+
+    def find_output(request: bytes) -> bytes:
+        packed: bytes = msgpack.packb(answers.find_output(*msgpack.unpackb(request)))
+        return packed
+
     return {
         "GetJobStatus": _on_message(answers.get_job_status, manager_pb2.GetJobStatusRequest),
         "GetForgottenJob": _on_message(answers.get_forgotten_job, manager_pb2.GetJobStatusRequest),
         "ListJobs": _on_message(answers.list_jobs, manager_pb2.ListJobsRequest),
         "ListWorkers": _on_message(answers.list_workers, manager_pb2.ListWorkersRequest),
         "GetStats": _on_message(answers.get_stats, manager_pb2.GetStatsRequest),
-        "PageOfEvents": answers.page_of_events,
-        "FindOutput": answers.find_output,
+        "FindStory": find,
+        "PageOfStory": tell,
+        "FindOutput": find_output,
     }
 
 

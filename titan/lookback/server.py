@@ -27,6 +27,8 @@ from titan.rpc.frames import HEADER, REPLY_BYTES_MAX, Answer, body_bytes, decode
 _log = logging.getLogger("titan.lookback")
 
 NICENESS: Final = 10
+# Then somebody else may ask, and the manager can say that it goes on.
+LOOK_SECONDS: Final = 1.5
 
 
 def main(arguments: list[str]) -> int:
@@ -41,7 +43,7 @@ def main(arguments: list[str]) -> int:
     # Modules are never garbage, and states are large.
     gc.freeze()
     with socket.socket(fileno=descriptor) as connection:
-        serve(connection, handlers(Answers(Past(directory))))
+        serve(connection, handlers(Answers(Past(directory), look_seconds=LOOK_SECONDS)))
     return 0
 
 

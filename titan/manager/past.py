@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 import msgpack
 
 from titan import errors
-from titan.errors import Refused, TitanError
-from titan.model import IndexRange
+from titan.errors import Refused, StillReading, TitanError
+from titan.queries.stories import Story, unpack_story
 from titan.rpc import frames
 from titan.rpc.v1 import manager_pb2
 
@@ -29,23 +29,18 @@ _log = logging.getLogger("titan.past")
 # Two, so that one long question does not stop all others; each may be as large as the manager.
 PROCESSES_MAX: Final = 2
 IDLE_SECONDS: Final = 600.0
-# For a caller, the wait for those before it included. A few GiB of log are read within it.
+# For a caller, the wait for those before it included; then he is told that it goes on.
 DEADLINE_SECONDS: Final = 60.0
+# For one that asks of now, and did not expect to ask the past: sooner than he takes the manager
+# for dead (`titan.client.retry.ATTEMPT_SECONDS`).
+NOW_DEADLINE_SECONDS: Final = 4.0
 # Which process has the state of which moment: as many as both together keep, and some.
 MOMENTS_KEPT: Final = 16
 WAITING_MAX: Final = 100
 # Whatever takes longer is stuck.
 ANSWER_SECONDS_MAX: Final = 900.0
-
-
-class Story(NamedTuple):
-    """A part of a job's story; see `titan.lookback.story.Wanted`."""
-
-    job_id: int
-    indexes: tuple[IndexRange, ...]
-    after_lsn: int
-    last_lsn: int
-    last_time_us: int
+# What questions about forgotten jobs are about: one process remembers how far it looked.
+FORGOTTEN: Final = "forgotten"
 
 
 class Outputs(NamedTuple):
@@ -65,27 +60,54 @@ class PastDesk:
         self._processes = [_Lookback(data_directory) for _ in range(PROCESSES_MAX)]
         self._places: OrderedDict[Hashable, _Lookback] = OrderedDict()
 
-    async def ask(self, method: str, request: bytes, *, about: Hashable = None) -> bytes:
+    async def ask(
+        self,
+        method: str,
+        request: bytes,
+        *,
+        about: Hashable = None,
+        seconds: float = DEADLINE_SECONDS,
+    ) -> bytes:
         """The reply of a lookback process; those `about` the same moment go to the same one.
 
-        Raises TitanError: what the process refused with, or Refused when there is no answer.
+        Raises TitanError: what the process refused with, Refused when there is no answer, and
+        StillReading when there is none within so many seconds: then asking again goes on.
         """
         process = self._place(about)
-        if process.waiting >= WAITING_MAX:
-            raise Refused("too many questions about the past are waiting; ask again later")
-        return await process.ask(frames.Question(method, request))
+        question = frames.Question(method, request)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while True:
+            if process.waiting >= WAITING_MAX:
+                raise Refused("too many questions about the past are waiting; ask again later")
+            try:
+                return await process.ask(question, end - loop.time())
+            except StillReading:
+                # It lets others in between, and would go on.
+                if loop.time() >= end:
+                    raise
+
+    async def find_story(self, request: manager_pb2.GetEventsRequest) -> Story:
+        """Where the story of a job lies that is meant at a moment of the past. Raises as `ask`."""
+        about = request.at.SerializeToString()
+        return unpack_story(await self.ask("FindStory", request.SerializeToString(), about=about))
 
     async def page_of_story(
-        self, story: Story, limit: int
-    ) -> tuple[manager_pb2.GetEventsResponse, bool]:
-        """The next events of a job, and whether there may be more. Raises as `ask`."""
-        packed = await self.ask("PageOfEvents", msgpack.packb((*story, limit)))
-        message, has_more = msgpack.unpackb(packed)
-        return manager_pb2.GetEventsResponse.FromString(message), bool(has_more)
+        self, story: Story
+    ) -> tuple[manager_pb2.GetEventsResponse, Story | None]:
+        """The next events of a job, and what is left of its story. Raises as `ask`."""
+        packed = await self.ask("PageOfStory", story.pack())
+        message, rest = msgpack.unpackb(packed)
+        page = manager_pb2.GetEventsResponse.FromString(message)
+        return page, unpack_story(rest) if rest else None
 
     async def find_output(self, job_id: int, index: int) -> Outputs:
-        """Where the output of a task of a forgotten job is. Raises as `ask`."""
-        packed = await self.ask("FindOutput", msgpack.packb((job_id, index)))
+        """Where the output of a task of a forgotten job is. Raises as `ask`.
+
+        It is for a stream, which waits as long as it takes.
+        """
+        request: bytes = msgpack.packb((job_id, index))
+        packed = await self.ask("FindOutput", request, about=FORGOTTEN, seconds=ANSWER_SECONDS_MAX)
         epoch, is_array, begun = msgpack.unpackb(packed)
         return Outputs(epoch, is_array, [(attempt, worker) for attempt, worker in begun])
 
@@ -126,18 +148,16 @@ class _Lookback:
         """How many questions it has, the one under way included."""
         return len(self._asked)
 
-    async def ask(self, question: frames.Question) -> bytes:
+    async def ask(self, question: frames.Question, seconds: float) -> bytes:
         begun = asyncio.Event()
         asked = asyncio.create_task(self._ask_in_turn(question, begun))
         self._asked.add(asked)
         asked.add_done_callback(self._answered)
         try:
-            answer = await asyncio.wait_for(asyncio.shield(asked), DEADLINE_SECONDS)
+            answer = await asyncio.wait_for(asyncio.shield(asked), seconds)
         except TimeoutError as error:
-            raise Refused(
-                f"the past could not be read within {DEADLINE_SECONDS:g} s; "
-                "what was read is kept for a while: ask again"
-            ) from error
+            what = "it is still being read" if begun.is_set() else "other questions come first"
+            raise StillReading(f"the past takes a while: {what}; ask again") from error
         finally:
             # One under way goes on when its caller has gone: he may be back for the same, and
             # then the state is there.
@@ -172,6 +192,11 @@ class _Lookback:
             try:
                 async with asyncio.timeout(ANSWER_SECONDS_MAX):
                     return await self._ask_twice(question)
+            except TimeoutError as error:
+                await self._end()
+                raise Refused(
+                    f"the past could not be read within {ANSWER_SECONDS_MAX:g} s"
+                ) from error
             except BaseException:
                 # What is on the socket belongs to nobody now.
                 await self._end()

@@ -11,22 +11,21 @@ from typing import Any, Final, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from titan import __version__
-from titan.errors import InvalidJob, NoRoom, NotFound, OutOfRange
+from titan.errors import NoRoom, NotFound
 from titan.manager import translate
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Cancelled, Submitted
 from titan.manager.output import OutputRelay
-from titan.manager.past import PastDesk, Story
+from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.queries import reads
-from titan.queries.requests import check_moment, selector_of
+from titan.queries.requests import check_moment
 from titan.queries.selection import JobForgotten, JobSelector, select_job
+from titan.queries.stories import Story, find_story
 from titan.rpc.v1 import manager_pb2
 from titan.state.cluster import ClusterState
 
-# A user's clock may be ahead by so much and "now" not be the future.
-CLOCKS_APART_US: Final = 5_000_000
 # The loop is held up by so many jobs at once, a few milliseconds.
 WALK_JOBS: Final = 2_000
 
@@ -154,42 +153,18 @@ class UserService:
         self, request: manager_pb2.GetEventsRequest
     ) -> AsyncIterator[manager_pb2.GetEventsResponse]:
         """All that happened to a job."""
-        if min(request.after_lsn, request.limit) < 0:
-            raise InvalidJob("an LSN and a limit must not be negative")
-        story = await self._story_of(request)
-        left = request.limit
-        has_more = True
-        while has_more:
-            await self._shell.wait_durable(story.last_lsn)
-            page, has_more = await self._past.page_of_story(story, left)
-            left -= len(page.events)
-            story = story._replace(after_lsn=page.lsn)
-            yield page
-
-    async def _story_of(self, request: manager_pb2.GetEventsRequest) -> Story:
-        """Where in the log the job's story may lie. Raises NotFound, InvalidJob, OutOfRange."""
-        shell, at = self._shell, request.at
-        state = shell.kernel.state
+        story: Story | None
         if request.HasField("at"):
-            check_moment(at)
-        if at.lsn > state.lsn or at.time_us > shell.now_us() + CLOCKS_APART_US:
-            raise OutOfRange(f"that has not come yet: the log ends with LSN {state.lsn}")
-        last_lsn = at.lsn or state.lsn
-        selector = selector_of(request.job)
-        try:
-            job = select_job(state, selector)
-        except JobForgotten as forgotten:
-            if selector.indexes:
-                # Whether it had such tasks.
-                wanted = manager_pb2.GetJobStatusRequest(job=request.job)
-                await self._forgotten_status(forgotten.job_id, wanted)
-            return Story(
-                forgotten.job_id, selector.indexes, request.after_lsn, last_lsn, at.time_us
-            )
-        after_lsn = max(request.after_lsn, job.submit_lsn - 1)
-        if job.has_ended:
-            last_lsn = min(last_lsn, job.changed_lsn)
-        return Story(job.job_id, selector.indexes, after_lsn, last_lsn, at.time_us)
+            check_moment(request.at)
+            await self._shell.wait_durable(self._shell.lsn)
+            # Which job was meant then, and whether there was a then.
+            story = await self._past.find_story(request)
+        else:
+            story = find_story(self._shell.kernel.state, request)
+            await self._shell.wait_durable(story.last_lsn)
+        while story is not None:
+            page, story = await self._past.page_of_story(story)
+            yield page
 
     async def _cancel_with_forgotten(
         self, request: manager_pb2.CancelJobRequest, command: CancelJobs
@@ -198,6 +173,8 @@ class UserService:
         state = self._shell.kernel.state
         gone: dict[int, manager_pb2.Job] = {}
         answer: Cancelled | None = None
+        loop = asyncio.get_running_loop()
+        end = loop.time() + NOW_DEADLINE_SECONDS
         while answer is None:
             left = tuple(each for i, each in enumerate(command.selectors) if i not in gone)
             try:
@@ -211,7 +188,9 @@ class UserService:
                     if i not in gone and _is_forgotten(state, each)
                 )
                 wanted = manager_pb2.GetJobStatusRequest(job=request.jobs[place])
-                gone[place] = (await self._forgotten_status(forgotten.job_id, wanted)).job
+                seconds = max(end - loop.time(), 0)
+                status = await self._forgotten_status(forgotten.job_id, wanted, seconds)
+                gone[place] = status.job
         chosen = (
             message
             for page in reads.job_pages(state, [state.get_job(each) for each in answer.job_ids])
@@ -233,15 +212,18 @@ class UserService:
         return response_class.FromString(reply)
 
     async def _forgotten_status(
-        self, job_id: int, request: manager_pb2.GetJobStatusRequest
+        self,
+        job_id: int,
+        request: manager_pb2.GetJobStatusRequest,
+        seconds: float = NOW_DEADLINE_SECONDS,
     ) -> manager_pb2.GetJobStatusResponse:
-        """A job that ended and was forgotten: as it was, it is."""
+        """A job that ended and was forgotten: as it was, it is. Raises StillReading after that."""
         await self._shell.wait_durable(self._shell.lsn)
         wanted = manager_pb2.GetJobStatusRequest()
         wanted.CopyFrom(request)
         wanted.job.job_id = job_id
         reply = await self._past.ask(
-            "GetForgottenJob", wanted.SerializeToString(), about="forgotten"
+            "GetForgottenJob", wanted.SerializeToString(), about=FORGOTTEN, seconds=seconds
         )
         response = manager_pb2.GetJobStatusResponse.FromString(reply)
         response.lsn = self._shell.lsn
@@ -279,7 +261,7 @@ class UserService:
             for job_id in ids if watcher.job_ids else ():
                 if job_id not in state.jobs:
                     nothing_else = manager_pb2.GetJobStatusRequest()
-                    status = await self._forgotten_status(job_id, nothing_else)
+                    status = await self._forgotten_status(job_id, nothing_else, ANSWER_SECONDS_MAX)
                     yield manager_pb2.WatchJobsResponse(jobs=[status.job], lsn=seen_lsn)
             jobs = [job for job in map(state.jobs.get, ids) if job is not None]
             for following in reads.job_pages(state, jobs):

@@ -24,10 +24,21 @@ def find_mentions(job_id: int) -> Callable[[bytes], object]:
         return lambda payload: number in payload
     # In events about a job its number follows their code; others have it in a list.
     codes = bytes(sorted(ev.CODE_OF_EVENT[kind] for kind in _OF_A_JOB))
-    forgotten = b"\x92" + bytes([ev.CODE_OF_EVENT[ev.JobsForgotten]])
-    pattern = b"[" + re.escape(codes) + b"]" + re.escape(number) + b"|" + re.escape(forgotten)
+    pattern = b"[" + re.escape(codes) + b"]" + re.escape(number) + b"|" + re.escape(_FORGOTTEN)
     return re.compile(pattern, re.DOTALL).search
 
+
+def find_forgetting_mentions(job_id: int) -> Callable[[bytes], bool]:
+    """The same for the record by which the job was forgotten."""
+    number: bytes = msgpack.packb(job_id)
+    if job_id > ONE_BYTE_MAX:
+        # The first alone is in few records, and the second in those is rare.
+        return lambda payload: _FORGOTTEN in payload and number in payload
+    return lambda payload: _FORGOTTEN in payload
+
+
+# How the event begins: an array of two, of which the first is its code.
+_FORGOTTEN: Final = b"\x92" + bytes([ev.CODE_OF_EVENT[ev.JobsForgotten]])
 
 _OF_A_JOB: Final[tuple[type[ev.Event], ...]] = (
     ev.JobSubmitted,

@@ -24,8 +24,11 @@ def selector_of(message: manager_pb2.JobSelector) -> JobSelector:
 
 def check_moment(at: manager_pb2.Moment) -> None:
     """Raises InvalidJob for what names no moment."""
-    if at.WhichOneof("which") is None:
+    which = at.WhichOneof("which")
+    if which is None:
         raise InvalidJob("`at` names neither an LSN nor a time")
+    if which == "lsn" and at.lsn < 1:
+        raise InvalidJob(f"there is no LSN {at.lsn}: the first is 1")
 
 
 def filter_of(message: manager_pb2.JobFilter) -> JobFilter:
