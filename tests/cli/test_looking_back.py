@@ -160,3 +160,11 @@ def test_where_the_environment_says_how_to_call_a_manager_files_can_be_asked(
     result = titan("queue", "--data-dir", str(tmp_path))
     assert result.code == 1
     assert "is no data directory of Titan" in result.err
+
+
+def test_where_nothing_is_told_it_is_said(manager: FakeManager, titan: Titan) -> None:
+    manager.events = [manager_pb2.GetEventsResponse(lsn=7), manager_pb2.GetEventsResponse(lsn=9)]
+    result = titan("show", "1", "--events")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "titan: the log tells nothing of it\n"
+    assert json.loads(titan("show", "1", "--events", "--json").out) == []

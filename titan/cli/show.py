@@ -120,6 +120,8 @@ def print_events(reader: Reading, request: manager_pb2.GetEventsRequest, *, as_j
                 is_first = False
             moment = local_time(event.time_us / 1e6)
             print(event_line(str(event.lsn), moment, event.event, event_words(event)))
+    if is_first:
+        say("the log tells nothing of it")
 
 
 def event_line(lsn: str, moment: str, name: str, words: str) -> str:
