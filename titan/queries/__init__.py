@@ -2,5 +2,6 @@
 
 Begin with `reads.py`, a function for each question. `selection.py` says which jobs are
 meant and is pure, since commands need it too; `requests.py` reads that out of messages,
-`views.py` makes messages of the state, `plain.py` plain values of events.
+`views.py` makes messages of the state, `plain.py` plain values of events. `stories.py` says where
+in the log a job's events lie, `mentions.py` which records and events those are.
 """

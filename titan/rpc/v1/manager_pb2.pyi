@@ -1087,8 +1087,8 @@ Global___Event: _TypeAlias = Event  # noqa: Y015
 
 @_typing.final
 class GetEventsResponse(_message.Message):
-    """The events in the order in which they happened; the last answer of the stream moves lsn to
-    where it was read to.
+    """The events in the order in which they happened. All up to record lsn was told; an answer may be
+    without events, and end within a record, of which the next one tells the rest.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
