@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Awaitable
 from dataclasses import replace
 
 import grpc
 import pytest
 
 from tests.manager.harness import Manager, fake_worker, running_manager, until
+from titan.client import retry
+from titan.client.connection import failure_of
+from titan.errors import StillReading
 from titan.manager import feed, user_service
 from titan.manager.kernel.commands import CancelJobs
+from titan.manager.past import DEADLINE_SECONDS, PastDesk
 from titan.queries import reads
 from titan.queries.selection import JobSelector
 from titan.rpc.v1 import manager_pb2
@@ -225,5 +231,57 @@ def test_what_changes_while_a_watch_looks_at_all_jobs_is_told_after_it(
             second = await anext(watch)
             assert ids_of(second) == [1]
             assert second.lsn > before
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_is_told_that_the_log_is_still_being_read_before_he_gives_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, float]] = []
+
+    async def ask(
+        desk: PastDesk,
+        method: str,
+        request: bytes,
+        *,
+        about: object = None,
+        seconds: float = DEADLINE_SECONDS,
+    ) -> bytes:
+        del desk, request, about
+        asked.append((method, seconds))
+        raise StillReading("5 segments are left")
+
+    monkeypatch.setattr(PastDesk, "ask", ask)
+
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit(jobs=3)
+            shell = manager.shell
+            shell.kernel.settings = replace(shell.kernel.settings, forget_over=0)
+            for job_id in (1, 2):
+                shell.execute(cancel_command(job_id))
+            shell.kernel.tick(shell.now_us(), shell.now_us())
+            at = manager_pb2.Moment(lsn=1)
+            selector = manager_pb2.JobSelector(job_id=1)
+            status = manager_pb2.GetJobStatusRequest(job=selector)
+            story = manager_pb2.GetEventsRequest(job=selector, at=at)
+            users, metadata, now = manager.users, manager.metadata, retry.ATTEMPT_SECONDS
+            cancelled = manager_pb2.CancelJobRequest(jobs=[selector])
+            stats = manager_pb2.GetStatsRequest(at=at)
+            events = aiter(users.GetEvents(story, metadata=metadata))
+            calls: list[tuple[Awaitable[object], str, float]] = [
+                (users.GetJobStatus(status, metadata=metadata), "GetForgottenJob", now),
+                (users.CancelJob(cancelled, metadata=metadata), "GetForgottenJob", now),
+                (users.GetStats(stats, metadata=metadata), "GetStats", retry.PAST_SECONDS),
+                (anext(events), "FindStory", math.inf),
+            ]
+            for call, method, limit in calls:
+                with pytest.raises(grpc.aio.AioRpcError, match="5 segments are left") as raised:
+                    await call
+                failure = failure_of(raised.value)
+                assert failure.status is grpc.StatusCode.UNAVAILABLE
+                assert failure.is_still_reading
+                assert max(seconds for name, seconds in asked if name == method) < limit
 
     asyncio.run(scenario())

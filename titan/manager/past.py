@@ -96,7 +96,8 @@ class PastDesk:
         self, story: Story
     ) -> tuple[manager_pb2.GetEventsResponse, Story | None]:
         """The next events of a job, and what is left of its story. Raises as `ask`."""
-        packed = await self.ask("PageOfStory", story.pack())
+        about = FORGOTTEN if story.are_indexes_unchecked else None
+        packed = await self.ask("PageOfStory", story.pack(), about=about)
         message, rest = msgpack.unpackb(packed)
         page = manager_pb2.GetEventsResponse.FromString(message)
         return page, unpack_story(rest) if rest else None
