@@ -32,6 +32,7 @@ from titan.model import State
 from titan.queries import views
 from titan.snapshots import load_snapshot, snapshot_directory
 from titan.state.digest import digest
+from titan.state.job import weigh
 from wal import find_snapshots, list_segments
 
 # A longer run: TITAN_CRASHES=2000 with another TITAN_CRASH_SEED.
@@ -43,10 +44,10 @@ USERS = 4
 SMALL_CRASHES = CRASHES // 4
 SNAPSHOTTER_KILLS = SMALL_CRASHES // 3
 RETAIN_SECONDS = 1
-FORGET_OVER_TASKS = 20
+FORGET_OVER = 20
 SMALL = (
     "--segment-size", "64K", "--snapshot-every", "64K", "--retain", f"{RETAIN_SECONDS}s",
-    "--forget-over", str(FORGET_OVER_TASKS),
+    "--forget-over", str(FORGET_OVER),
 )  # fmt: skip
 # What is kept then: the log since the second newest snapshot, and two segments in advance.
 KEPT_SEGMENTS_MAX = 8
@@ -215,8 +216,8 @@ def check_story(story: Story, accepted: Accepted) -> None:
 def find_remembered(client: Client) -> dict[int, dict[str, Any]]:
     """What the manager still knows; none while it has not forgotten all that it should."""
     told = {view["job_id"]: view for view in client.queue(all=True, limit=100_000)}
-    tasks = sum(sum(view["tasks"].values()) for view in told.values())
-    return told if tasks <= FORGET_OVER_TASKS else {}
+    weight = sum(weigh(sum(view["tasks"].values())) for view in told.values())
+    return told if weight <= FORGET_OVER else {}
 
 
 def check_told(told: dict[int, dict[str, object]], story: Story) -> None:
