@@ -40,6 +40,11 @@ def _exit_code(arguments: list[str]) -> int:
         sys.stderr.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except RuntimeError as error:
+        # Up to Python 3.11 what strikes while a class gets its attributes comes wrapped.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            return INTERRUPTED
+        raise
     except BrokenPipeError:
         # What is still buffered has nowhere to go either; Python would complain at its exit.
         nowhere = os.open(os.devnull, os.O_WRONLY)
