@@ -25,9 +25,9 @@ help: ## List the targets (the default).
 demo: .venv/.stamp ## Start a small cluster on this machine and show what it does.
 	$(BIN)/python tools/demo/demo.py
 
-# A file of tests at a time on each core, unless ARGS says otherwise: -n 0 for one after the other.
+# A file at a time on each core, the long ones (crash) among the first; ARGS="-n 0": one by one.
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
-	$(RUN) pytest -n auto --dist loadfile $(ARGS)
+	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak-faults: .venv/.stamp ## Fail each system call on a manager's files once (strace; minutes).
 	TITAN_FAULTS=all $(RUN) pytest -s tests/crash/test_syscall_faults.py $(ARGS)
