@@ -49,7 +49,11 @@ class EnvironmentStored(NamedTuple):
 
 
 class JobSubmitted(NamedTuple):
-    """A job was accepted. Without ranges in `array` it is a plain job with the one task 0."""
+    """A job was accepted. Without ranges in `array` it is a plain job with the one task 0.
+
+    time_limit_ms 0: its tasks may run as long as they like. end_signal 0: none is sent
+    end_signal_before_ms before the limit.
+    """
 
     job_id: int
     user: str
@@ -62,6 +66,10 @@ class JobSubmitted(NamedTuple):
     named: tuple[tuple[str, int], ...]
     priority: int
     array: tuple[IndexRange, ...]
+    time_limit_ms: int = 0
+    grace_ms: int = 10_000
+    end_signal: int = 0
+    end_signal_before_ms: int = 0
 
 
 class RequestAccepted(NamedTuple):

@@ -17,6 +17,12 @@ INDEX_MAX: Final = (1 << 31) - 1
 CPUS_MILLI_MAX: Final = 1_000_000_000
 MEMORY_BYTES_MAX: Final = 1 << 60
 NAMED_RESOURCE_MAX: Final = 1 << 40
+# Ten years; whoever means longer means no limit.
+TIME_LIMIT_MS_MAX: Final = 10 * 365 * 86_400_000
+# A task that needs a day to end itself holds its resources for it.
+GRACE_MS_MAX: Final = 86_400_000
+# The numbers of Linux, real-time signals included.
+SIGNAL_MAX: Final = 64
 # These have a place of their own in Resources and are not among the named ones.
 OWN_RESOURCES: Final = ("cpus", "memory")
 
@@ -47,6 +53,7 @@ class Reason(IntEnum):
     LAUNCH_ERROR = 3
     WORKER_LOST = 4
     CANCELLED = 5
+    TIMEOUT = 6
 
 
 class WorkerState(IntEnum):

@@ -74,8 +74,12 @@ def new_job(
     command: tuple[bytes, ...] = (b"true",),
     cwd: bytes = b"/",
     environment: int = 0,
+    **limit: int,
 ) -> NewJob:
-    """One job of a submit; `array` as (start, stop) or (start, stop, step)."""
+    """One job of a submit; `array` as (start, stop) or (start, stop, step).
+
+    `limit` is the time limit and what belongs to it.
+    """
     return NewJob(
         name=name,
         command=command,
@@ -84,6 +88,7 @@ def new_job(
         resources=resources(cpus, memory_bytes, **(named or {})),
         priority=priority,
         array=tuple(IndexRange(*each) for each in array),
+        **limit,
     )
 
 

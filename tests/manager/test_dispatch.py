@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.manager.harness import fake_worker, running_manager, settle, until
+from tests.manager.harness import fake_worker, running_manager, settle, submit_request, until
 from titan.rpc.v1 import manager_pb2
 
 
@@ -39,6 +39,34 @@ def test_a_batch_that_did_not_get_through_is_sent_again_until_it_does() -> None:
             assert {len(request.starts) for request in worker.starts} == {2}
             await settle()
             assert len(worker.starts) == 4
+
+    asyncio.run(scenario())
+
+
+def test_a_time_limit_goes_the_whole_way_from_the_submit_to_the_worker_and_to_who_asks() -> None:
+    limit = {
+        "time_limit_ms": 5_400_000,
+        "grace_ms": 500,
+        "end_signal": 10,
+        "end_signal_before_ms": 60_000,
+    }
+    request = submit_request(1)
+    for name, value in limit.items():
+        setattr(request.jobs[0], name, value)
+
+    async def scenario() -> None:
+        async with running_manager() as manager, fake_worker() as worker:
+            await manager.register(worker)
+            submitted = await manager.users.SubmitJob(request, metadata=manager.metadata)
+            (job_id,) = submitted.job_ids
+            await until(lambda: worker.starts)
+            (spec,) = worker.starts[0].specs
+            answer = await manager.users.GetJobStatus(
+                manager_pb2.GetJobStatusRequest(job=manager_pb2.JobSelector(job_id=job_id)),
+                metadata=manager.metadata,
+            )
+            for message in (spec, answer.job):
+                assert {name: getattr(message, name) for name in limit} == limit
 
     asyncio.run(scenario())
 

@@ -37,13 +37,14 @@ class Story:
         priority: int = 0,
         memory_bytes: int = 0,
         named: tuple[tuple[str, int], ...] = (),
+        **others: int,
     ) -> int:
         """Submits one and returns its id."""
         job_id = self.state.next_job_id
         self.apply(
             ev.JobSubmitted(
                 job_id, user, "true", (b"true",), b"/", ENVIRONMENT, cpus_milli, memory_bytes,
-                named, priority, tuple(IndexRange(*each) for each in array),
+                named, priority, tuple(IndexRange(*each) for each in array), **others,
             )
         )  # fmt: skip
         return job_id

@@ -17,7 +17,10 @@ def story() -> Story:
     built = Story()
     built.worker()
     built.worker()
-    built.job((0, 9), named=(("gpu", 1),))
+    built.job(
+        (0, 9), named=(("gpu", 1),),
+        time_limit_ms=90_000, grace_ms=5_000, end_signal=10, end_signal_before_ms=60_000,
+    )  # fmt: skip
     built.job(user="grace")
     for job_id in (built.job(), built.job()):
         built.apply(ev.CancelRequested(job_id, (), 0))
@@ -87,7 +90,8 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (job, "start_us", 1), (job, "end_us", 1), (job, "cancelled", None),
             (job, "attempts_made", None), (job, "attempts_total", 99),
             (job, "cancel_requested", True), (job, "lowest_failed", None), (job, "counts", [0] * 6),
-            (job, "changed_lsn", 1),
+            (job, "changed_lsn", 1), (job, "time_limit_ms", 1), (job, "grace_ms", 1),
+            (job, "end_signal", 1), (job, "end_signal_before_ms", 1),
             (running, "worker", 2), (running, "attempt", 2), (running, "assigned_us", 1),
             (running, "state", State.SCHEDULED), (running, "start_us", 1),
             (running, "cancel_grace_ms", 1), (ahead, "ahead", False),

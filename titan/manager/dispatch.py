@@ -177,6 +177,10 @@ def _add_spec(
         ),
         class_id=job.job_class.class_id,
         array_count=job.tasks_total if job.is_array else 0,
+        time_limit_ms=job.time_limit_ms,
+        grace_ms=job.grace_ms,
+        end_signal=job.end_signal,
+        end_signal_before_ms=job.end_signal_before_ms,
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 from titan.errors import InvalidJob
 from titan.manager.kernel import commands
 from titan.model import (
+    SIGNAL_MAX,
     AttemptKey,
     Held,
     HeldAttempt,
@@ -20,7 +21,6 @@ from titan.model import (
 from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 
-_SIGNAL_MAX = 64
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300
 REPORT_BYTES_MAX = 8 * 1024 * 1024
@@ -52,6 +52,10 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
                 resources=resources_of(each.resources),
                 priority=each.priority,
                 array=ranges_of(each.array),
+                time_limit_ms=each.time_limit_ms,
+                grace_ms=each.grace_ms,
+                end_signal=each.end_signal,
+                end_signal_before_ms=each.end_signal_before_ms,
             )
             for each in request.jobs
         ),
@@ -125,7 +129,7 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
     if state is None or reason is None:
         raise InvalidJob("a report of an end in no known state or for no known reason")
     signal = message.signal if message.HasField("signal") else -1
-    if signal > _SIGNAL_MAX:
+    if signal > SIGNAL_MAX:
         raise InvalidJob("a report of an end by no known signal")
     return commands.Report(
         message.seq,

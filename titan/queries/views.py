@@ -52,6 +52,10 @@ def job_message(state: ClusterState, job: Job, explained: dict[Resources, str]) 
         attempts_total=job.attempts_total,
         worker=_worker_of(state, job),
         lsn=job.changed_lsn,
+        time_limit_ms=job.time_limit_ms,
+        grace_ms=job.grace_ms,
+        end_signal=job.end_signal,
+        end_signal_before_ms=job.end_signal_before_ms,
     )
     _add_end(message, job)
     return message

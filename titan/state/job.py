@@ -29,11 +29,14 @@ class Job:
         "command",
         "counts",
         "cwd",
+        "end_signal",
+        "end_signal_before_ms",
         "end_us",
         "ended",
         "ended_us",
         "environment",
         "epoch",
+        "grace_ms",
         "job_class",
         "job_id",
         "known_state",
@@ -43,6 +46,7 @@ class Job:
         "start_us",
         "submit_lsn",
         "submit_us",
+        "time_limit_ms",
     )
 
     def __init__(
@@ -61,6 +65,10 @@ class Job:
         self.cwd = event.cwd
         self.environment = event.environment
         self.array: tuple[IndexRange, ...] = event.array
+        self.time_limit_ms = event.time_limit_ms
+        self.grace_ms = event.grace_ms
+        self.end_signal = event.end_signal
+        self.end_signal_before_ms = event.end_signal_before_ms
         self.job_class = job_class
         self.submit_lsn = submit_lsn
         self.submit_us = submit_us

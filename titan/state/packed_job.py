@@ -99,6 +99,7 @@ def pack_job(job: Job) -> bytes:
             if ended is not None and ended.details else (),
             list(job.attempts_made.items()) if job.attempts_made else (),
             job.attempts_total, job.cancel_requested, job.lowest_failed,
+            job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
         )
     )  # fmt: skip
     return b"".join((head, name, job.environment, rest))
@@ -122,6 +123,7 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
         job.job_id, job.epoch, job.command, job.cwd, array, job.submit_us, job.submit_lsn,
         job.start_us, job.end_us, pending, cancelled, active, ended, details, made,
         job.attempts_total, job.cancel_requested, job.lowest_failed,
+        job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
     ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
     job.array = tuple(IndexRange._make(each) for each in array) if array else ()
     job.pending = _index_set(pending)

@@ -168,7 +168,7 @@ class History:
         job = cmd.NewJob(
             name=f"step-{turn % 100}",
             command=(b"/usr/bin/python3", b"step.py", b"--input", b"part-%d" % turn),
-            cwd=b"/home/user/project",
+            cwd=b"/srv/project",
             environment=0,
             resources=Resources(1000 * self._random.choice((1, 1, 1, 2, 4)), 1 << 30),
             priority=0,

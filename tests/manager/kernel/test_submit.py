@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,12 @@ def demanding(**fields: Any) -> NewJob:
         name="n", command=(b"c",), cwd=b"/", environment=0, priority=0, array=(),
         resources=Resources(**({"cpus_milli": 1} | fields)),
     )  # fmt: skip
+
+
+def limited(**fields: Any) -> NewJob:
+    """A job of at most nine seconds that is warned a second before."""
+    good = new_job(time_limit_ms=9_000, end_signal=10, end_signal_before_ms=1_000)
+    return replace(good, **fields)
 
 
 def with_environment(exported: Variables = (), variables: Variables = ()) -> SubmitJobs:
@@ -94,6 +101,17 @@ BAD: list[tuple[str, SubmitJobs, str]] = [
         submit(new_job(array=[(2 * i, 2 * i + 1) for i in range(10_001)])),
         "10000 ranges",
     ),
+    ("a negative time limit", submit(new_job(time_limit_ms=-1)), "more than 0"),
+    ("an endless time limit", submit(limited(time_limit_ms=315_360_000_001)), "ten years"),
+    ("a negative grace", submit(limited(grace_ms=-1)), "one day"),
+    ("a long grace", submit(limited(grace_ms=86_400_001)), "one day"),
+    ("a negative signal", submit(limited(end_signal=-1)), "-1 is no signal"),
+    ("a signal beyond the last", submit(limited(end_signal=65)), "they are 1 to 64"),
+    ("a signal before no end", submit(limited(time_limit_ms=0)), "needs a time limit"),
+    ("a signal at the end", submit(limited(end_signal_before_ms=0)), "due 0 ms before"),
+    ("a signal before the start", submit(limited(end_signal_before_ms=-1)), "between start"),
+    ("a signal at the start", submit(limited(end_signal_before_ms=9_000)), "between start"),
+    ("a time for no signal", submit(limited(end_signal=0)), "no signal is named"),
     ("too many jobs", submit(*[JOB] * 10_001), "use an array"),
     ("too many bytes", submit(JOB, size_bytes=12 * 1024 * 1024 + 1), "send several requests"),
     ("no user", submit(JOB, user=""), "no user"),
@@ -135,6 +153,9 @@ GOOD: list[tuple[str, NewJob]] = [
     ("the most tasks", new_job(array=[(0, 2 * ARRAY_TASKS_MAX, 2)])),
     ("a range that begins where steps ended", new_job(array=[(0, 10, 3), (10, 12)])),
     ("a range of one", new_job(array=[(7, 8, 1000)])),
+    ("the longest time limit", new_job(time_limit_ms=315_360_000_000, grace_ms=86_400_000)),
+    ("a millisecond without grace", new_job(time_limit_ms=1, grace_ms=0)),
+    ("a signal right after the start", limited(end_signal=64, end_signal_before_ms=8_999)),
 ]
 
 
@@ -145,6 +166,14 @@ def test_what_is_just_within_the_limits_is_accepted(job: NewJob) -> None:
     assert digest(rig.state) == digest(rig.twin)
     total = sum(len(each.indexes) for each in job.array) or 1
     assert rig.state.get_job(1).counts == [total, 0, 0, 0, 0, 0]
+
+
+def test_a_job_keeps_its_time_limit_and_what_belongs_to_it() -> None:
+    rig = Rig()
+    rig.submit(limited(grace_ms=500))
+    job = rig.state.get_job(1)
+    assert (job.time_limit_ms, job.grace_ms) == (9_000, 500)
+    assert (job.end_signal, job.end_signal_before_ms) == (10, 1_000)
 
 
 def test_jobs_are_numbered_from_1_without_gaps_refusals_included() -> None:

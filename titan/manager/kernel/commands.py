@@ -24,7 +24,7 @@ Variables = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """One job of a submit."""
+    """One job of a submit. The last four are as in JobSubmitted."""
 
     name: str
     command: tuple[bytes, ...]
@@ -33,6 +33,10 @@ class NewJob:
     resources: Resources
     priority: int
     array: tuple[IndexRange, ...]
+    time_limit_ms: int = 0
+    grace_ms: int = 0
+    end_signal: int = 0
+    end_signal_before_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

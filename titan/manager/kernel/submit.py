@@ -11,10 +11,13 @@ from titan.manager.kernel.desk import Desk
 from titan.model import (
     ARRAY_TASKS_MAX,
     CPUS_MILLI_MAX,
+    GRACE_MS_MAX,
     INDEX_MAX,
     MEMORY_BYTES_MAX,
     NAMED_RESOURCE_MAX,
     OWN_RESOURCES,
+    SIGNAL_MAX,
+    TIME_LIMIT_MS_MAX,
     IndexRange,
     Resources,
 )
@@ -62,6 +65,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
                 first + number, command.user, job.name, job.command, job.cwd,
                 command.environments[job.environment][0], demand.cpus_milli,
                 demand.memory_bytes, demand.named, job.priority, job.array,
+                job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
             )
         )  # fmt: skip
     if command.request_id:
@@ -137,6 +141,7 @@ def _check_job(job: NewJob, environments: int, prefix: str) -> None:
     _check(abs(job.priority) <= PRIORITY_MAX, f"{prefix}the priority is out of range")
     _check_resources(job.resources, prefix)
     _check_array(job.array, prefix)
+    _check_time_limit(job, prefix)
 
 
 def _check_resources(demand: Resources, prefix: str) -> None:
@@ -171,6 +176,29 @@ def _check_array(array: tuple[IndexRange, ...], prefix: str) -> None:
     _check(
         tasks <= ARRAY_TASKS_MAX,
         f"{prefix}the array has {tasks} tasks, over the limit of {ARRAY_TASKS_MAX}",
+    )
+
+
+def _check_time_limit(job: NewJob, prefix: str) -> None:
+    _check(job.time_limit_ms >= 0, f"{prefix}a time limit must be more than 0")
+    _check(job.time_limit_ms <= TIME_LIMIT_MS_MAX, f"{prefix}the time limit is over ten years")
+    _check(
+        0 <= job.grace_ms <= GRACE_MS_MAX, f"{prefix}the grace after a time limit is 0 to one day"
+    )
+    if not job.end_signal:
+        _check(
+            not job.end_signal_before_ms, f"{prefix}no signal is named to be sent before the end"
+        )
+        return
+    _check(
+        1 <= job.end_signal <= SIGNAL_MAX,
+        f"{prefix}{job.end_signal} is no signal: they are 1 to {SIGNAL_MAX}",
+    )
+    _check(job.time_limit_ms > 0, f"{prefix}a signal before the end needs a time limit")
+    _check(
+        0 < job.end_signal_before_ms < job.time_limit_ms,
+        f"{prefix}the signal before the end is due {job.end_signal_before_ms} ms before a time "
+        f"limit of {job.time_limit_ms} ms: it has to come between start and limit",
     )
 
 

@@ -76,11 +76,21 @@ class JobSpec(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     ARRAY_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    END_SIGNAL_FIELD_NUMBER: _builtins.int
+    END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     cwd: _builtins.bytes
     environment: _builtins.int
     """Which of the request's environments."""
     priority: _builtins.int
+    time_limit_ms: _builtins.int
+    """0: none. At its end SIGTERM, and after the grace SIGKILL."""
+    grace_ms: _builtins.int
+    end_signal: _builtins.int
+    """Sent once, that long before the time limit. 0: none."""
+    end_signal_before_ms: _builtins.int
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -99,10 +109,14 @@ class JobSpec(_message.Message):
         resources: _types_pb2.Resources | None = ...,
         priority: _builtins.int = ...,
         array: _abc.Iterable[_types_pb2.IndexRange] | None = ...,
+        time_limit_ms: _builtins.int = ...,
+        grace_ms: _builtins.int = ...,
+        end_signal: _builtins.int = ...,
+        end_signal_before_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "command", b"command", "cwd", b"cwd", "environment", b"environment", "name", b"name", "priority", b"priority", "resources", b"resources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "grace_ms", b"grace_ms", "name", b"name", "priority", b"priority", "resources", b"resources", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -259,6 +273,10 @@ class Job(_message.Message):
     ATTEMPTS_TOTAL_FIELD_NUMBER: _builtins.int
     WORKER_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    END_SIGNAL_FIELD_NUMBER: _builtins.int
+    END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
     user: _builtins.str
@@ -280,6 +298,11 @@ class Job(_message.Message):
     """Where a plain job is or was, by name; empty for arrays of several workers."""
     lsn: _builtins.int
     """The LSN of the last event that changed this job."""
+    time_limit_ms: _builtins.int
+    """As in JobSpec."""
+    grace_ms: _builtins.int
+    end_signal: _builtins.int
+    end_signal_before_ms: _builtins.int
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -313,10 +336,14 @@ class Job(_message.Message):
         attempts_total: _builtins.int = ...,
         worker: _builtins.str = ...,
         lsn: _builtins.int = ...,
+        time_limit_ms: _builtins.int = ...,
+        grace_ms: _builtins.int = ...,
+        end_signal: _builtins.int = ...,
+        end_signal_before_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "exit_code", b"exit_code", "resources", b"resources", "signal", b"signal", "tasks", b"tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_us", b"end_us", "exit_code", b"exit_code", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "priority", b"priority", "reason", b"reason", "resources", b"resources", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "tasks", b"tasks", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "priority", b"priority", "reason", b"reason", "resources", b"resources", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

@@ -61,6 +61,10 @@ class TaskSpec(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     CLASS_ID_FIELD_NUMBER: _builtins.int
     ARRAY_COUNT_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    END_SIGNAL_FIELD_NUMBER: _builtins.int
+    END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
@@ -72,6 +76,11 @@ class TaskSpec(_message.Message):
     """Tasks of one class may take each other's place."""
     array_count: _builtins.int
     """0: not an array."""
+    time_limit_ms: _builtins.int
+    """As in JobSpec. The worker counts from the start of each attempt."""
+    grace_ms: _builtins.int
+    end_signal: _builtins.int
+    end_signal_before_ms: _builtins.int
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -89,10 +98,14 @@ class TaskSpec(_message.Message):
         resources: _types_pb2.Resources | None = ...,
         class_id: _builtins.int = ...,
         array_count: _builtins.int = ...,
+        time_limit_ms: _builtins.int = ...,
+        grace_ms: _builtins.int = ...,
+        end_signal: _builtins.int = ...,
+        end_signal_before_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_count", b"array_count", "class_id", b"class_id", "command", b"command", "cwd", b"cwd", "environment", b"environment", "epoch", b"epoch", "job_id", b"job_id", "name", b"name", "resources", b"resources", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_count", b"array_count", "class_id", b"class_id", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "epoch", b"epoch", "grace_ms", b"grace_ms", "job_id", b"job_id", "name", b"name", "resources", b"resources", "time_limit_ms", b"time_limit_ms", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

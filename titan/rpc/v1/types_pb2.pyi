@@ -66,6 +66,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_LAUNCH_ERROR: _Reason.ValueType  # 3
     REASON_WORKER_LOST: _Reason.ValueType  # 4
     REASON_CANCELLED: _Reason.ValueType  # 5
+    REASON_TIMEOUT: _Reason.ValueType  # 6
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an attempt, and with it its task, ended as it did."""
@@ -76,6 +77,7 @@ REASON_SIGNAL: Reason.ValueType  # 2
 REASON_LAUNCH_ERROR: Reason.ValueType  # 3
 REASON_WORKER_LOST: Reason.ValueType  # 4
 REASON_CANCELLED: Reason.ValueType  # 5
+REASON_TIMEOUT: Reason.ValueType  # 6
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _WorkerState:
