@@ -174,7 +174,7 @@ class SimHost:
                     spawned += 1
                 case bookkeeping.Signal():
                     signals.append(action)
-                case bookkeeping.StartGraceTimer():
+                case bookkeeping.StartTimer():
                     self._start_timer(action)
                 case bookkeeping.Left():
                     self._has_left = True
@@ -196,13 +196,13 @@ class SimHost:
         self._pids[action.key] = pid
         self._do(self.book.started(action.key, pid, self._world.elapsed_us // 10_000, now_us))
 
-    def _start_timer(self, action: bookkeeping.StartGraceTimer) -> None:
+    def _start_timer(self, action: bookkeeping.StartTimer) -> None:
         def ring() -> None:
             if self.is_alive:
-                self._do(self.book.grace_over(action.key))
+                self._do(self.book.timer_over(action.key, action.purpose))
                 self._turn()
 
-        self._world.after(action.grace_ms * 1000, ring)
+        self._world.after(action.after_ms * 1000, ring)
 
     # Its end ----------------------------------------------------------------------------------
 

@@ -22,8 +22,9 @@ def launch(
     cwd: bytes = b"/",
     array_count: int = 0,
     cpus_milli: int = 1000,
+    **limit: int,
 ) -> Launch:
-    """What the tasks of a job share."""
+    """What the tasks of a job share; `limit` is the time limit and what belongs to it."""
     words = tuple(word.encode() if isinstance(word, str) else word for word in command)
     return Launch(
         EPOCH,
@@ -36,6 +37,7 @@ def launch(
         0,
         class_id,
         array_count,
+        **limit,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.worker.builders import batch, key, launch
 from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
 from titan.worker.bookkeeping import (
@@ -10,9 +12,10 @@ from titan.worker.bookkeeping import (
     Emit,
     Journal,
     Left,
+    Purpose,
     Signal,
     Spawn,
-    StartGraceTimer,
+    StartTimer,
 )
 from titan.worker.messages import Exit, Report
 from titan.worker.records import (
@@ -38,10 +41,10 @@ def emitted(actions: list[Action]) -> list[Report]:
     return [action.report for action in actions if isinstance(action, Emit)]
 
 
-def running(count: int = 1, slots: int = 1_000) -> Bookkeeping:
+def running(count: int = 1, slots: int = 1_000, **limit: Any) -> Bookkeeping:
     """A host on which indexes 0 … count-1 of job 1 run as processes 100, 101, …"""
     book = Bookkeeping()
-    book.start(batch(launch(), indexes=range(count), slots=slots))
+    book.start(batch(launch(**limit), indexes=range(count), slots=slots))
     for index in range(count):
         book.started(key(index=index), 100 + index, 7, 1_000)
     return book
@@ -211,11 +214,11 @@ def test_cancelling_what_waits_drops_it() -> None:
 def test_cancelling_what_runs_asks_first_and_kills_after_the_grace() -> None:
     book = running()
     assert book.stop(cancel(), 2_000) == [
-        StartGraceTimer(key(), 500),
+        StartTimer(key(), 500, Purpose.GRACE),
         Signal(key(), SIGTERM),
     ]
     assert book.is_stopping(key())
-    assert book.grace_over(key()) == [Signal(key(), SIGKILL)]
+    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
     (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
     assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
     assert (report.signal, report.detail) == (9, "killed by SIGKILL (signal 9)")
@@ -228,10 +231,10 @@ def test_cancelling_without_grace_kills_at_once() -> None:
 def test_cancelling_again_only_may_shorten_the_grace() -> None:
     book = running()
     book.stop(cancel(), 2_000)
-    assert book.stop(cancel(grace_ms=100), 2_000) == [StartGraceTimer(key(), 100)]
+    assert book.stop(cancel(grace_ms=100), 2_000) == [StartTimer(key(), 100, Purpose.GRACE)]
     assert book.stop(cancel(grace_ms=0), 2_000) == [Signal(key(), SIGKILL)]
     assert book.stop(cancel(), 2_000) == []
-    assert book.grace_over(key()) == []
+    assert book.timer_over(key(), Purpose.GRACE) == []
 
 
 def test_cancelling_between_spawn_and_its_answer_takes_effect_then() -> None:
@@ -245,7 +248,7 @@ def test_a_grace_that_ends_after_the_attempt_does_nothing() -> None:
     book = running()
     book.stop(cancel(), 2_000)
     book.exited(key(), Exit(None, 15), 2_500)
-    assert book.grace_over(key()) == []
+    assert book.timer_over(key(), Purpose.GRACE) == []
 
 
 def test_cancelling_what_is_not_known_says_that_it_never_started() -> None:
@@ -276,13 +279,111 @@ def test_a_recalled_attempt_is_not_started_by_a_start_that_comes_late() -> None:
     assert book.start(batch(launch())) == []
 
 
+# Time limits ------------------------------------------------------------------------------------
+
+
+def test_a_time_limit_counts_from_the_start_of_the_process() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(time_limit_ms=9_000, end_signal=10, end_signal_before_ms=2_000)))
+    assert book.started(key(), 100, 7, 1_000)[2:] == [
+        StartTimer(key(), 7_000, Purpose.WARNING),
+        StartTimer(key(), 9_000, Purpose.LIMIT),
+    ]
+
+
+def test_without_a_time_limit_there_is_no_timer() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(grace_ms=10_000)))
+    assert [type(each) for each in book.started(key(), 100, 7, 1_000)] == [Journal, Emit]
+
+
+def test_what_runs_into_its_limit_is_asked_to_end_killed_after_the_grace_and_has_timed_out() -> (
+    None
+):
+    book = running(time_limit_ms=5_400_000, grace_ms=700)
+    assert book.timer_over(key(), Purpose.LIMIT) == [
+        StartTimer(key(), 700, Purpose.GRACE),
+        Signal(key(), SIGTERM),
+    ]
+    assert book.is_stopping(key())
+    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
+    assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
+    assert (report.signal, report.detail) == (9, "ran into its time limit of 1h30m")
+
+
+def test_it_has_timed_out_however_it_exits() -> None:
+    for how in (OK, Exit(3, None), Exit(None, 15)):
+        book = running(time_limit_ms=250, grace_ms=700)
+        book.timer_over(key(), Purpose.LIMIT)
+        (report,) = emitted(book.exited(key(), how, 3_000))
+        assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
+        assert (report.exit_code, report.signal) == how[:2]
+        assert report.detail == "ran into its time limit of 0.25s"
+
+
+def test_without_a_grace_a_limit_kills_at_once() -> None:
+    book = running(time_limit_ms=1)
+    assert book.timer_over(key(), Purpose.LIMIT) == [Signal(key(), SIGKILL)]
+
+
+def test_a_limit_that_comes_after_the_end_changes_nothing() -> None:
+    book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
+    (report,) = emitted(book.exited(key(), OK, 2_000))
+    assert report.state is State.COMPLETED
+    assert book.timer_over(key(), Purpose.WARNING) == []
+    assert book.timer_over(key(), Purpose.LIMIT) == []
+    assert list(book.reports)[1:] == [report]
+
+
+def test_what_was_cancelled_before_its_limit_ends_cancelled_and_no_later_than_by_the_limit() -> (
+    None
+):
+    book = running(time_limit_ms=100, grace_ms=50)
+    book.stop(cancel(grace_ms=10_000), 2_000)
+    assert book.timer_over(key(), Purpose.LIMIT) == [StartTimer(key(), 50, Purpose.GRACE)]
+    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
+    assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
+    assert report.detail == "killed by SIGKILL (signal 9)"
+
+
+def test_what_is_cancelled_after_its_limit_has_timed_out_all_the_same() -> None:
+    book = running(time_limit_ms=100, grace_ms=5_000)
+    book.timer_over(key(), Purpose.LIMIT)
+    assert book.stop(cancel(grace_ms=0), 2_000) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
+    assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
+
+
+def test_the_signal_before_the_end_is_sent_and_is_no_end() -> None:
+    book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
+    assert book.timer_over(key(), Purpose.WARNING) == [Signal(key(), 10)]
+    assert not book.is_stopping(key())
+    (report,) = emitted(book.exited(key(), Exit(None, 10), 3_000))
+    assert (report.state, report.reason) == (State.FAILED, Reason.SIGNAL)
+
+
+def test_what_was_told_to_end_is_not_warned_of_the_end() -> None:
+    book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
+    book.stop(cancel(), 2_000)
+    assert book.timer_over(key(), Purpose.WARNING) == []
+
+
+def test_a_limit_while_leaving_is_handed_back_as_everything_else() -> None:
+    book = running(time_limit_ms=100, grace_ms=5)
+    book.leave(500)
+    assert book.timer_over(key(), Purpose.LIMIT) == [StartTimer(key(), 5, Purpose.GRACE)]
+    assert book.exited(key(), Exit(None, 9), 3_000) == [Journal(ForgottenRecord(key())), Left()]
+
+
 # Leaving ----------------------------------------------------------------------------------------
 
 
 def test_leaving_drops_what_waits_and_stops_what_runs_without_a_report() -> None:
     book = running(1, slots=1)
     book.start(batch(launch(), indexes=[1], slots=1))
-    assert book.leave(500) == [StartGraceTimer(key(), 500), Signal(key(), SIGTERM)]
+    assert book.leave(500) == [StartTimer(key(), 500, Purpose.GRACE), Signal(key(), SIGTERM)]
     assert [held.key.index for held in book.live()] == [0]
     assert book.start(batch(launch(), indexes=[2])) == []
     assert book.stop(cancel(7), 2_000) == []

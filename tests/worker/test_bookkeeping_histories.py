@@ -7,8 +7,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.worker.builders import batch, key, launch
-from titan.model import AttemptKey, ReportKind, Stop, StopMode
-from titan.worker.bookkeeping import Action, Bookkeeping, Emit, Journal, Left, Signal, Spawn
+from titan.model import AttemptKey, Reason, ReportKind, State, Stop, StopMode
+from titan.worker.bookkeeping import (
+    Action,
+    Bookkeeping,
+    Emit,
+    Journal,
+    Left,
+    Purpose,
+    Signal,
+    Spawn,
+    StartTimer,
+)
 from titan.worker.messages import Exit, Report
 from titan.worker.records import Record, recover
 from titan.worker.signals import SIGKILL
@@ -35,6 +45,9 @@ class HostMachine(RuleBasedStateMachine):
         self.to_spawn: list[AttemptKey] = []
         self.processes: dict[AttemptKey, int] = {}
         self.killed: set[AttemptKey] = set()
+        self.timers: list[tuple[AttemptKey, Purpose]] = []
+        # Which of the two came first to a running attempt.
+        self.told_to_end: dict[AttemptKey, Reason] = {}
         self.acknowledged = 0
         self.now_us = 1_000
         self.has_left = False
@@ -71,6 +84,9 @@ class HostMachine(RuleBasedStateMachine):
                     assert action.key in self.processes
                     if action.signal == SIGKILL:
                         self.killed.add(action.key)
+                case StartTimer():
+                    assert self.is_started(action.key)
+                    self.timers.append((action.key, action.purpose))
                 case Left():
                     self.has_left = True
                     assert not self.processes
@@ -82,13 +98,20 @@ class HostMachine(RuleBasedStateMachine):
             assert report.key not in self.over, "ended twice"
             assert report.start_us <= report.end_us
             self.over[report.key] = report
+            if report.key in self.told_to_end:
+                assert report.reason == self.told_to_end[report.key]
+                is_cancelled = report.reason == Reason.CANCELLED
+                assert report.state is (State.CANCELLED if is_cancelled else State.FAILED)
 
     @rule(job=jobs, chosen=st.lists(indexes, max_size=4), slots=counts)
     def start(self, job: int, chosen: list[int], slots: int) -> None:
         # The manager does not send again what it knows to be over.
         fresh = [index for index in chosen if not self.is_forgotten(key(job, index))]
         class_id = class_of(key(job))
-        todo = batch(launch(job_id=job, class_id=class_id), indexes=fresh, slots=slots)
+        shared = launch(job_id=job, class_id=class_id)
+        if job == 2:
+            shared = shared._replace(time_limit_ms=90, end_signal=10, end_signal_before_ms=30)
+        todo = batch(shared, indexes=fresh, slots=slots)
         self.do(self.book.start(todo), {class_id: slots})
 
     def is_forgotten(self, attempt: AttemptKey) -> bool:
@@ -116,14 +139,27 @@ class HostMachine(RuleBasedStateMachine):
 
     @rule(job=jobs, index=indexes, mode=st.sampled_from(StopMode), grace=st.integers(0, 1))
     def stop(self, job: int, index: int, mode: StopMode, grace: int) -> None:
-        if not self.is_forgotten(key(job, index)):
-            self.do(self.book.stop([Stop(key(job, index), mode, grace)], self.now_us))
+        attempt = key(job, index)
+        if not self.is_forgotten(attempt):
+            if mode is StopMode.CANCEL and self.is_started(attempt):
+                self.told_to_end.setdefault(attempt, Reason.CANCELLED)
+            self.do(self.book.stop([Stop(attempt, mode, grace)], self.now_us))
 
-    @rule(job=jobs, index=indexes)
-    def grace_over(self, job: int, index: int) -> None:
-        if self.book.is_stopping(key(job, index)) and key(job, index) not in self.to_spawn:
-            self.do(self.book.grace_over(key(job, index)))
-            assert key(job, index) in self.killed
+    def is_started(self, attempt: AttemptKey) -> bool:
+        return attempt in self.processes or attempt in self.to_spawn
+
+    @rule(number=st.integers(0, 9))
+    def ring(self, number: int) -> None:
+        if not self.timers:
+            return
+        attempt, purpose = self.timers.pop(number % len(self.timers))
+        if purpose is Purpose.LIMIT and attempt in self.processes:
+            self.told_to_end.setdefault(attempt, Reason.TIMEOUT)
+        self.do(self.book.timer_over(attempt, purpose))
+        if purpose is Purpose.GRACE and attempt in self.processes:
+            assert attempt in self.killed
+        if purpose is Purpose.LIMIT and attempt in self.processes:
+            assert self.book.is_stopping(attempt)
 
     @rule(back=st.integers(0, 5))
     def acknowledge(self, back: int) -> None:

@@ -20,7 +20,12 @@ MESSAGES: list[protocol.Message] = [
     protocol.Hello(1, 0, "w1", "127.0.0.1:50051,[::1]:50051", 600_000),
     protocol.Cluster(b"\xff\x00"),
     protocol.StartTasks(
-        batch(launch(b"\xff", "a b", cwd=b"/\xfe"), indexes=[0, 9], chosen={b"A": b"\x80"})
+        batch(
+            launch(b"\xff", "a b", cwd=b"/\xfe"),
+            launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6),
+            indexes=[0, 9],
+            chosen={b"A": b"\x80"},
+        )
     ),
     protocol.StopTasks((Stop(key(), StopMode.RECALL, 0), Stop(key(2), StopMode.CANCEL, 10))),
     protocol.Acknowledge(2**40),
@@ -73,6 +78,18 @@ def test_what_only_a_newer_version_knows_is_passed_over() -> None:
     assert list(protocol.Decoder().feed(newer)) == [protocol.Acknowledge(41)]
 
 
+def test_a_launch_of_an_older_or_newer_agent_is_read_as_far_as_it_is_known() -> None:
+    known = launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6)
+    for fields, expected in [
+        (known[:10], launch()),
+        ((*known, "a new last field"), known),
+    ]:
+        older_or_newer = framed([3, [[[[], []]], [fields], [[0, 0, 1]], [[1, 1]]]])
+        (message,) = protocol.Decoder().feed(older_or_newer)
+        assert isinstance(message, protocol.StartTasks)
+        assert message.batch.launches == (expected,)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -83,6 +100,7 @@ def test_what_only_a_newer_version_knows_is_passed_over() -> None:
         framed([]),
         framed([5]),
         framed([3, 1]),
+        framed([3, [[[[], []]], [launch()[:9]], [[0, 0, 1]], [[1, 1]]]]),
         framed([18, [[1, 99, [1, 1, 1, 1], None, 0, None, None, 0, 0, 0, 0, 0, ""]]]),
         framed([18, [[1, 1, [1, 1]]]]),
     ],

@@ -9,8 +9,8 @@ shell's duties:
 * `Journal(record)` is on file before any later action is performed. After a crash,
   `records.recover` reads them back.
 * `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`.
-* `StartGraceTimer` is answered by `grace_over` after that time; an attempt that has
-  ended in between does not mind.
+* `StartTimer` is answered by `timer_over` after that time, by a clock that is never set; an
+  attempt that has ended in between does not mind.
 
 Who may run is `slots.py`.
 """
@@ -20,8 +20,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from enum import IntEnum
+from typing import NamedTuple, TypeAlias, assert_never
 
+from titan import units
 from titan.model import (
     AttemptKey,
     HeldAttempt,
@@ -65,11 +67,23 @@ class Signal(NamedTuple):
     signal: int
 
 
-class StartGraceTimer(NamedTuple):
-    """Call `grace_over` after that time."""
+class Purpose(IntEnum):
+    """What a timer of an attempt is for."""
+
+    GRACE = 1
+    """It was asked to end, and should have by then."""
+    LIMIT = 2
+    """It may run no longer."""
+    WARNING = 3
+    """Its time limit is near, and it wants to be told by a signal."""
+
+
+class StartTimer(NamedTuple):
+    """Call `timer_over` with that purpose after that time."""
 
     key: AttemptKey
-    grace_ms: int
+    after_ms: int
+    purpose: Purpose
 
 
 class Journal(NamedTuple):
@@ -90,7 +104,7 @@ class Left(NamedTuple):
     """After `leave`: nothing runs any more."""
 
 
-Action: TypeAlias = Spawn | Signal | StartGraceTimer | Journal | Emit | Left
+Action: TypeAlias = Spawn | Signal | StartTimer | Journal | Emit | Left
 
 
 @dataclass(slots=True)
@@ -106,6 +120,8 @@ class Attempt:
     """None until the shell has answered."""
     start_us: int = 0
     is_cancelled: bool = False
+    has_timed_out: bool = False
+    """Its time limit was the first that ended it: never true of one that was cancelled before."""
     stop_signal: int = 0
     """The last signal it was sent, or will be sent as soon as it has a process."""
 
@@ -153,6 +169,10 @@ class Bookkeeping:
     def has_waiting(self) -> bool:
         """Whether attempts wait for others to end. O(classes)."""
         return self._slots.has_waiting
+
+    def is_live(self, key: AttemptKey) -> bool:
+        """Whether it waits or runs."""
+        return key in self._attempts
 
     def is_stopping(self, key: AttemptKey) -> bool:
         """Whether it was told to end."""
@@ -226,7 +246,7 @@ class Bookkeeping:
                 self._end_unstarted(stop, now_us, "cancelled before it started", actions)
                 self._start_waiting(attempt.launch.class_id, actions)
             elif stop.mode == StopMode.CANCEL:
-                attempt.is_cancelled = True
+                attempt.is_cancelled = not attempt.has_timed_out
                 self._terminate(attempt, stop.grace_ms, actions)
         return actions
 
@@ -273,6 +293,12 @@ class Bookkeeping:
             actions.append(Emit(report))
         if attempt.stop_signal:
             actions.append(Signal(key, attempt.stop_signal))
+        limit_ms = attempt.launch.time_limit_ms
+        if limit_ms:
+            if attempt.launch.end_signal:
+                warn_ms = max(0, limit_ms - attempt.launch.end_signal_before_ms)
+                actions.append(StartTimer(key, warn_ms, Purpose.WARNING))
+            actions.append(StartTimer(key, limit_ms, Purpose.LIMIT))
         return actions
 
     def not_launched(self, key: AttemptKey, detail: str, now_us: int) -> list[Action]:
@@ -295,13 +321,13 @@ class Bookkeeping:
         """Its main process has ended, and the rest of its group was killed."""
         attempt = self._attempts[key]
         assert attempt.process is not None, f"{key} is not running"
-        state, reason, detail = _judge(how)
+        state, reason, detail = _judge(attempt, how)
         report = Report(
             self._next_seq(),
             ReportKind.ENDED,
             key,
-            State.CANCELLED if attempt.is_cancelled else state,
-            Reason.CANCELLED if attempt.is_cancelled else reason,
+            state,
+            reason,
             how.exit_code,
             how.signal,
             attempt.start_us,
@@ -314,13 +340,24 @@ class Bookkeeping:
         )
         return self._ended_with(attempt, report)
 
-    def grace_over(self, key: AttemptKey) -> list[Action]:
-        """The time that it had to end by itself has passed."""
+    def timer_over(self, key: AttemptKey, purpose: Purpose) -> list[Action]:
+        """The time of a `StartTimer` has passed."""
         attempt = self._attempts.get(key)
-        if attempt is None or attempt.stop_signal == SIGKILL:
+        if attempt is None:
             return []
         actions: list[Action] = []
-        self._terminate(attempt, 0, actions)
+        match purpose:
+            case Purpose.GRACE:
+                self._terminate(attempt, 0, actions)
+            case Purpose.LIMIT:
+                attempt.has_timed_out = not attempt.is_cancelled
+                self._terminate(attempt, attempt.launch.grace_ms, actions)
+            case Purpose.WARNING:
+                # One that was told to end need not be told that it will have to.
+                if not attempt.stop_signal:
+                    actions.append(Signal(key, attempt.launch.end_signal))
+            case _:
+                assert_never(purpose)
         return actions
 
     # Helpers ------------------------------------------------------------------------------------
@@ -364,7 +401,7 @@ class Bookkeeping:
         if attempt.stop_signal == SIGKILL:
             return
         if grace_ms > 0:
-            actions.append(StartGraceTimer(attempt.key, grace_ms))
+            actions.append(StartTimer(attempt.key, grace_ms, Purpose.GRACE))
             if attempt.stop_signal:
                 return
         attempt.stop_signal = SIGTERM if grace_ms > 0 else SIGKILL
@@ -415,12 +452,19 @@ class Bookkeeping:
         assert over == set(self._ended)
 
 
-def _judge(how: Exit) -> tuple[State, Reason, str]:
+def _judge(attempt: Attempt, how: Exit) -> tuple[State, Reason, str]:
+    """How it ended: what ended it counts more than how it took that."""
+    if attempt.has_timed_out:
+        limit = units.format_duration(attempt.launch.time_limit_ms / 1000)
+        return State.FAILED, Reason.TIMEOUT, f"ran into its time limit of {limit}"
+    state, reason, detail = State.FAILED, Reason.EXIT, f"exit code {how.exit_code}"
     if how.signal is not None:
-        return State.FAILED, Reason.SIGNAL, f"killed by {signals.describe(how.signal)}"
-    if how.exit_code == 0:
-        return State.COMPLETED, Reason.EXIT, ""
-    return State.FAILED, Reason.EXIT, f"exit code {how.exit_code}"
+        reason, detail = Reason.SIGNAL, f"killed by {signals.describe(how.signal)}"
+    elif how.exit_code == 0:
+        state, detail = State.COMPLETED, ""
+    if attempt.is_cancelled:
+        state, reason = State.CANCELLED, Reason.CANCELLED
+    return state, reason, detail
 
 
 def _is_spawn(action: Action) -> bool:

@@ -49,22 +49,27 @@ class Children:
     def signal(self, wanted: Sequence[tuple[AttemptKey, int]]) -> None:
         """To the groups, and to what left them but still carries its attempt's environment.
 
-        One walk over /proc for all. An attempt that has ended is passed over.
+        One walk over /proc for all. An attempt that has ended is passed over; one that is
+        named several times gets all these signals, in that order.
         """
-        numbers: dict[AttemptKey, int] = {}
+        numbers: dict[AttemptKey, list[int]] = {}
         marks: list[processes.Mark] = []
         for key, number in wanted:
             process = self._processes.get(key)
-            if process is not None:
+            if process is None:
+                continue
+            if key not in numbers:
                 marks.append(self._mark(process))
-                numbers[key] = number
+            numbers.setdefault(key, []).append(number)
         strays = processes.find(marks, os.getpid())
         for mark in marks:
             # The leader is not reaped yet, so the number is still its group's.
-            kill_group(mark.pid, numbers[mark.key])
+            for number in numbers[mark.key]:
+                kill_group(mark.pid, number)
         for stray in strays:
             if stray.group not in self._keys:
-                processes.send(stray, numbers[stray.key])
+                for number in numbers[stray.key]:
+                    processes.send(stray, number)
 
     def reap(self, is_stopping: Callable[[AttemptKey], bool]) -> list[tuple[AttemptKey, Exit]]:
         """Take note of all that ended: tasks, which are returned, and orphans of tasks.

@@ -11,7 +11,6 @@ is nothing to be kept, or without an agent for too long.
 from __future__ import annotations
 
 import gc
-import heapq
 import logging
 import math
 import os
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from titan import logs
-from titan.model import AttemptKey, ReportKind
+from titan.model import ReportKind
 from titan.worker import bookkeeping, directory, host_journal, processes, protocol
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.children import Children
@@ -33,6 +32,7 @@ from titan.worker.host_link import HostLink
 from titan.worker.host_recovery import take_over
 from titan.worker.messages import Environment, Report
 from titan.worker.spawn import LaunchError
+from titan.worker.timers import Timers
 
 # With nothing to keep, the host waits so long for an agent that is being restarted.
 IDLE_SECONDS: Final = 10.0
@@ -49,6 +49,8 @@ START_WAITS_SECONDS: Final = 0.003
 BUSY_WAITS_SECONDS: Final = 0.02
 # Shorter than this the loop can't wait.
 WAITS_SECONDS_MIN: Final = 0.001
+# epoll(7) counts milliseconds in 31 bits, which are 24 days, and a time limit may be years.
+WAIT_SECONDS_MAX: Final = 86_400.0
 
 _log = logging.getLogger("titan.worker.host")
 
@@ -77,8 +79,8 @@ class Host:
         self._reports: list[Report] = []
         self._reports_due = math.inf
         self._environments: dict[Environment, Environment] = {}
-        # (when, which) on the monotonic clock.
-        self._timers: list[tuple[float, AttemptKey]] = []
+        # On the monotonic clock.
+        self._timers = Timers(self._book.is_live)
         self._detach_seconds = IDLE_SECONDS
         self._alone_since: float | None = time.monotonic()
         # Only who asked for it waits for what is left to be reported.
@@ -180,9 +182,9 @@ class Host:
                     spawned += 1
                 case bookkeeping.Signal():
                     signals.append(action)
-                case bookkeeping.StartGraceTimer():
-                    when = time.monotonic() + action.grace_ms / 1000
-                    heapq.heappush(self._timers, (when, action.key))
+                case bookkeeping.StartTimer():
+                    due = time.monotonic() + action.after_ms / 1000
+                    self._timers.start(due, action.key, action.purpose)
                 case bookkeeping.Left():
                     self._has_left = True
                     self._send_reports()
@@ -232,9 +234,8 @@ class Host:
     def _ring(self) -> None:
         """What is due by now."""
         now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            _, key = heapq.heappop(self._timers)
-            self._do(self._book.grace_over(key))
+        for key, purpose in self._timers.take_due(now):
+            self._do(self._book.timer_over(key, purpose))
         if self._link.is_connected:
             self._alone_since = None
         elif self._alone_since is None:
@@ -248,9 +249,7 @@ class Host:
         """How long the loop may wait for something to happen, None: for ever."""
         if self._actions:
             return 0.0
-        due = [when for when, _ in self._timers[:1]]
-        if self._reports:
-            due.append(self._reports_due)
+        due = [self._timers.next_due, self._reports_due]
         if self._alone_since is not None:
             if self._book.is_idle:
                 due.append(self._alone_since + IDLE_SECONDS)
@@ -258,9 +257,9 @@ class Host:
                 due.append(self._alone_since + self._detach_seconds)
         elif not self._link.is_connected:
             return 0.0
-        if not due:
+        if min(due) == math.inf:
             return None
-        return max(0.0, min(due) - time.monotonic())
+        return min(max(0.0, min(due) - time.monotonic()), WAIT_SECONDS_MAX)
 
     def _is_over(self) -> bool:
         if self._actions:

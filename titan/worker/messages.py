@@ -40,6 +40,12 @@ class Launch(NamedTuple):
     """Tasks of one class may take each other's place."""
     array_count: int
     """0: not an array."""
+    time_limit_ms: int = 0
+    """From the start of each attempt: then SIGTERM, and after the grace SIGKILL. 0: none."""
+    grace_ms: int = 0
+    end_signal: int = 0
+    """Sent that long before the limit, once. 0: none."""
+    end_signal_before_ms: int = 0
 
 
 class Start(NamedTuple):

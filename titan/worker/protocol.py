@@ -7,8 +7,8 @@ A frame is a length and a msgpack array, the message's code and then its fields:
     +----------------+---------------------------+
 
 The agent speaks first, with `Hello`; the host answers with `Welcome`, or with `Refused`
-and closes. The major version must be equal. Within one, messages may get new last fields
-and new codes may come: what the other side does not know it ignores. `Hello`, `Welcome`
+and closes. The major version must be equal. Within one, messages and launches may get new
+last fields and new codes may come: what the other side does not know it ignores. `Hello`, `Welcome`
 and `Refused` keep their first fields for ever. Bytes stay bytes: arguments, environment
 and paths need not be text.
 """
@@ -34,7 +34,7 @@ from titan.model import (
 from titan.worker.messages import Environment, Launch, Report, Start, StartBatch
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 0
+VERSION_MINOR: Final = 1
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -235,11 +235,16 @@ def _read_start_tasks(batch: tuple[Any, ...]) -> tuple[Any, ...]:
     return (
         StartBatch(
             tuple(map(Environment._make, environments)),
-            tuple(map(Launch._make, launches)),
+            tuple(map(_launch_of, launches)),
             tuple(map(Start._make, starts)),
             slots,
         ),
     )
+
+
+def _launch_of(fields: tuple[Any, ...]) -> Launch:
+    """From an older agent with fewer fields, from a newer one with more."""
+    return Launch(*fields[: len(Launch._fields)])
 
 
 def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -127,6 +127,10 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         spec.resources.memory_bytes,
         spec.class_id,
         spec.array_count,
+        spec.time_limit_ms,
+        spec.grace_ms,
+        spec.end_signal,
+        spec.end_signal_before_ms,
     )
 
 
