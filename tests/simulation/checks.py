@@ -12,13 +12,16 @@ processes really ran where. The numbers are those of the invariants:
 5  replay gives the state that the manager had, at every LSN;
 6  after a pass nothing waits that could start;
 7  whatever is received was durable when it left.
+
+And a time limit is kept to the moment, while its host lives and whoever else is gone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from tests.simulation.plan import USERS, Plan
+from tests.simulation.plan import USERS, JobPlan, Plan
 from tests.simulation.world import World, check
 from titan import events as ev
 from titan.manager.kernel import Kernel
@@ -29,12 +32,18 @@ from titan.state.invariants import check_capacity, check_invariants
 from titan.state.job import Job
 from titan.worker.records import EndRecord, Record
 
+# A host's turn, and what a task takes to end itself; time limits are kept to within that.
+TURN_US: Final = 50_000
+
 
 @dataclass(slots=True)
 class Execution:
     """A process that really ran."""
 
     worker: str
+    start_us: int
+    end_us: int = 0
+    is_warned: bool = False
     is_alive: bool = True
     exit_code: int | None = None
     signal: int | None = None
@@ -210,14 +219,25 @@ class Witness:
                     f"{key} is spawned while {other} runs on {execution.worker} (3)",
                 )
                 self._world.count("two attempts at once")
-        self._executions[key] = Execution(worker)
+        self._executions[key] = Execution(worker, self._world.now_us)
         self._check_room(worker)
 
     def exited(self, key: AttemptKey, exit_code: int | None, signal: int | None) -> None:
         """A process has ended."""
         execution = self._executions[key]
         execution.is_alive = False
+        execution.end_us = self._world.now_us
         execution.exit_code, execution.signal = exit_code, signal
+
+    def warned(self, key: AttemptKey) -> None:
+        """A process was told that its time limit is near."""
+        execution = self._executions[key]
+        check(not execution.is_warned, f"{key} is warned twice")
+        execution.is_warned = True
+        job = self._plan_of(self._state.get_job(key.job_id))
+        due_us = (job.time_limit_ms - job.warn_before_ms) * 1000
+        late_us = self._world.now_us - execution.start_us - due_us
+        check(0 <= late_us < TURN_US, f"{key} is warned {late_us} us late")
 
     def vanished(self, key: AttemptKey) -> None:
         """A process went with its machine."""
@@ -317,20 +337,39 @@ class Witness:
             check(execution is None or not execution.is_alive, f"{key} ended and runs (8)")
         if attempt is None:
             self._world.count("end of a lost attempt counted")
-        if state is State.COMPLETED:
-            right = execution is not None and execution.exit_code == 0
-            check(right, f"{key} COMPLETED: {execution} (2)")
-        elif state is State.FAILED and event.reason == Reason.LAUNCH_ERROR:
-            check(execution is None, f"{key} was not launched, but {execution}")
-        elif state is State.FAILED:
-            code = execution.exit_code if execution else None
-            check(code not in (None, 0) and code == event.exit_code, f"{key} FAILED: {execution}")
+        if state in (State.COMPLETED, State.FAILED):
+            self._examine_exit(key, event, execution, self._plan_of(job))
         wished = attempt is not None and attempt.cancel_requested
         check((becomes is State.CANCELLED) == wished, f"{key} becomes {becomes.name} (2)")
         if becomes in TASK_ENDS:
             self._end_task(lsn, key, becomes)
         elif state is State.CANCELLED:
             self._world.count("stopped attempt put its task back")
+
+    def _examine_exit(
+        self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None, plan: JobPlan
+    ) -> None:
+        """Of an attempt that nobody cancelled: it ended by itself, or by its time limit."""
+        if event.reason == Reason.LAUNCH_ERROR:
+            check(execution is None, f"{key} was not launched, but {execution}")
+            return
+        check(execution is not None, f"{key} ended and never ran (2)")
+        assert execution is not None
+        code = execution.exit_code
+        ran_us, limit_us = execution.end_us - execution.start_us, plan.time_limit_ms * 1000
+        if event.reason == Reason.TIMEOUT:
+            self._world.count("task timed out")
+            check(event.state == State.FAILED, f"{key} timed out and is {event.state}")
+            check(0 < limit_us <= ran_us, f"{key} timed out after {ran_us} us: {plan}")
+            most_us = limit_us + plan.grace_ms * 1000 + TURN_US
+            check(ran_us < most_us, f"{key} timed out after {ran_us} us, not {most_us}")
+            return
+        check(code is not None and code == event.exit_code, f"{key} ended: {execution} (2)")
+        check((code == 0) == (event.state == State.COMPLETED), f"{key}: {execution}, {event} (2)")
+        check(not limit_us or ran_us < limit_us + TURN_US, f"{key} ran for {ran_us} us: {plan}")
+
+    def _plan_of(self, job: Job) -> JobPlan:
+        return self._plan.jobs[int(job.name.removeprefix("job"))]
 
     def _examine_loss(self, key: AttemptKey, worker: str, execution: Execution | None) -> None:
         """A loss is right only in silence, or when the attempt is really gone."""
@@ -366,11 +405,11 @@ class Witness:
     def check_ends(self) -> None:
         """When all is over: each task ended as its plan has it, or was cancelled."""
         for job in self._state.jobs.values():
-            plan = self._plan.jobs[int(job.name.removeprefix("job"))]
+            plan = self._plan_of(job)
             for index in range(plan.tasks or 1):
                 end = self._ends[job.job_id, index]
-                right = State.FAILED if plan.exit_code(index) else State.COMPLETED
-                wanted = right if plan.is_launched else State.FAILED
+                is_bad = plan.exit_code(index) or plan.is_too_long(index) or not plan.is_launched
+                wanted = State.FAILED if is_bad else State.COMPLETED
                 is_right = end.state in (wanted, State.CANCELLED)
                 check(is_right, f"{job.job_id}.{index} is {end}, should be {wanted.name}")
         check(len(self._submits) == len(self._plan.jobs), "every request made one job")

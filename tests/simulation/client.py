@@ -15,6 +15,7 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 MANAGER: Final = "manager"
 NODE: Final = "client"
 DEADLINE_US: Final = 5_000_000
+SIGUSR1: Final = 10
 _PASSING: Final = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -51,6 +52,10 @@ class Client:
                     ),
                     priority=job.priority,
                     array=array,
+                    time_limit_ms=job.time_limit_ms,
+                    grace_ms=job.grace_ms,
+                    end_signal=SIGUSR1 if job.warn_before_ms else 0,
+                    end_signal_before_ms=job.warn_before_ms,
                 )
             ],
         )

@@ -14,7 +14,7 @@ from tests.simulation.world import World
 from titan.model import AttemptKey
 from titan.worker.messages import Exit, Launch
 from titan.worker.records import Record
-from titan.worker.signals import SIGKILL
+from titan.worker.signals import SIGKILL, SIGTERM
 
 
 @dataclass(eq=False)
@@ -92,6 +92,9 @@ class Machine:
         if number == SIGKILL:
             self.world.count("killed")
             self.world.after(10, partial(self._end, process, None, number))
+        elif number != SIGTERM:
+            self.world.count("warned of its time limit")
+            self.witness.warned(process.key)
         elif not process.job.ignores_sigterm:
             self.world.count("terminated")
             delay_us = self.world.random.randint(10, 20_000)

@@ -71,7 +71,10 @@ class CancelPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class JobPlan:
-    """A job. `run_ms` and `exit_codes` go round over the indexes; `tasks` 0: no array."""
+    """A job. `run_ms` and `exit_codes` go round over the indexes; `tasks` 0: no array.
+
+    `time_limit_ms` 0: none; no task runs for nearly as long as its limit.
+    """
 
     submit_ms: int
     tasks: int
@@ -83,6 +86,13 @@ class JobPlan:
     ignores_sigterm: bool = False
     is_launched: bool = True
     cancel: CancelPlan | None = None
+    time_limit_ms: int = 0
+    grace_ms: int = 0
+    warn_before_ms: int = 0
+
+    def is_too_long(self, index: int) -> bool:
+        """Whether that task runs into its time limit if it is let."""
+        return 0 < self.time_limit_ms * 1000 < self.run_us(index)
 
     def run_us(self, index: int) -> int:
         """How long that task runs if it is let."""
@@ -122,6 +132,9 @@ LONG_RUNS_MS = (
     (150_000, 300, 2_000, 300, 8_000, 300),
     (200, 12_000),
 )
+# Far enough from every run above.
+TIME_LIMITS_MS = (100, 700, 5_000, 20_000)
+GRACES_MS = (0, 200, 10_000)
 FAULT_LENGTHS_MS = (20, 300, 2_000, 7_000, 13_000, 20_000)
 EXIT_CODES = ((0,), (0,), (0, 0, 0, 3), (1,))
 
@@ -163,10 +176,11 @@ def random_plan(seed: int) -> Plan:
         for _ in range(random.choice((0, 2, 5, 9)))
     ]
     jobs = [_random_job(random, short_percent) for _ in range(random.randint(2, 9))]
+    limits = Random(f"limits of {seed}")
     return Plan(
         seed=seed,
         workers=workers,
-        jobs=tuple(_fitted(each, workers) for each in jobs),
+        jobs=tuple(_limited(_fitted(each, workers), limits) for each in jobs),
         faults=tuple(faults),
         lost_percent=random.choice((0, 0, 1, 5, 15)),
         doubled_percent=random.choice((0, 2, 10)),
@@ -180,6 +194,19 @@ def _fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:
     best = max(workers, key=lambda each: (each.gpus >= job.gpus, each.cpus_milli))
     return replace(
         job, cpus_milli=min(job.cpus_milli, best.cpus_milli), gpus=min(job.gpus, best.gpus)
+    )
+
+
+def _limited(job: JobPlan, random: Random) -> JobPlan:
+    """The job, perhaps with a time limit."""
+    if random.random() < 0.75:
+        return job
+    limit_ms = random.choice(TIME_LIMITS_MS)
+    return replace(
+        job,
+        time_limit_ms=limit_ms,
+        grace_ms=random.choice(GRACES_MS),
+        warn_before_ms=random.choice((0, limit_ms // 2, limit_ms - 1)),
     )
 
 
@@ -231,6 +258,8 @@ def plans() -> st.SearchStrategy[Plan]:
         ignores_sigterm=st.booleans(),
         is_launched=st.sampled_from((True, True, True, False)),
         cancel=st.none() | cancels,
+        time_limit_ms=st.sampled_from((0, 0, *TIME_LIMITS_MS)),
+        grace_ms=st.sampled_from(GRACES_MS),
     )
     faults = st.builds(
         FaultPlan,

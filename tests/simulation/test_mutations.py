@@ -17,7 +17,8 @@ from tests.wal.fake_fs import FakeFileSystem
 from titan.manager.kernel import desk, reports, submit, workers
 from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, State
-from titan.worker.bookkeeping import Bookkeeping
+from titan.worker import bookkeeping
+from titan.worker.bookkeeping import Bookkeeping, Purpose
 from titan.worker.core import Core, HostState
 
 # After the named scenarios; the rarest shows in one seed of ten.
@@ -49,6 +50,8 @@ host_connected = Core.host_connected
 recover_book = Bookkeeping.__init__
 admit = Core._admit
 reports_taken = Core.reports_taken
+timer_over = Bookkeeping.timer_over
+judge = bookkeeping._judge
 
 
 def connect_without_ends(core: Core, host: HostState) -> Any:
@@ -77,6 +80,15 @@ def lose_forgetting_the_cancel(desk: Any, attempt: Any, detail: str) -> None:
         task_state=State.PENDING,
         detail=detail,
     )
+
+
+def ring_grace_only(book: Bookkeeping, key: Any, purpose: Purpose) -> Any:
+    return timer_over(book, key, purpose) if purpose is Purpose.GRACE else []
+
+
+def judge_by_the_exit(attempt: Any, how: Any) -> Any:
+    attempt.has_timed_out = False
+    return judge(attempt, how)
 
 
 def nothing(*_: Any) -> None:
@@ -109,6 +121,10 @@ MISTAKES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
         (desk.Desk, "lose_attempt", lose_forgetting_the_cancel),
     ),
     "what a new instance does not list is still waited for": ((workers, "_lose_absent", nothing),),
+    "a time limit is not kept": ((Bookkeeping, "timer_over", ring_grace_only),),
+    "what ran into its time limit is judged by how it exits": (
+        (bookkeeping, "_judge", judge_by_the_exit),
+    ),
     "what runs and does not count is let run": ((desk.Desk, "stop_stray", nothing),),
 }
 

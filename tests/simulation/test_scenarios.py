@@ -20,6 +20,11 @@ def job(
     )  # fmt: skip
 
 
+def limited(run_ms: int, **limit: int) -> JobPlan:
+    """A job of one task with a time limit, which does not listen to SIGTERM."""
+    return replace(job(run_ms), ignores_sigterm=True, **limit)  # type: ignore[arg-type]
+
+
 def fault(kind: Fault, at_ms: int, for_ms: int, detail: int = 0) -> FaultPlan:
     """A fault that strikes the first worker, if it strikes one."""
     return FaultPlan(at_ms=at_ms, fault=kind, worker=0, for_ms=for_ms, detail=detail)
@@ -62,6 +67,10 @@ SCENARIOS: dict[str, Plan] = {
     ),
     "the manager is away for longer than a worker may be": plan(
         [job(30_000)], [fault(Fault.MANAGER_KILLED, 5_000, 20_000)]
+    ),
+    "a task runs into its time limit while nobody is there but its host": plan(
+        [limited(150_000, time_limit_ms=8_000, grace_ms=500, warn_before_ms=3_000)],
+        [fault(Fault.MANAGER_KILLED, 4_000, 30_000), fault(Fault.AGENT_KILLED, 4_500, 20_000)],
     ),
     "power fails while records are flushed": plan(
         [job(10, tasks=40)],
@@ -122,6 +131,12 @@ def test_what_a_dead_host_left_running_is_ended_before_it_runs_again() -> None:
 
 def test_a_cancelled_task_whose_worker_is_given_up_ends_as_cancelled() -> None:
     assert counts("a cancel meets a worker that is away")["task CANCELLED"] == 1
+
+
+def test_a_time_limit_is_kept_and_its_end_told_to_those_who_come_back() -> None:
+    found = counts("a task runs into its time limit while nobody is there but its host")
+    assert (found["warned of its time limit"], found["killed"]) == (1, 1)
+    assert (found["task timed out"], found["assigned"]) == (1, 1)
 
 
 def test_after_a_restart_every_worker_has_the_whole_timeout_to_call_in() -> None:

@@ -65,12 +65,14 @@ KINDS = (
     "task CANCELLED",
     "task COMPLETED",
     "task FAILED",
+    "task timed out",
     "terminated",
     "torn tail",
     "two attempts at once",
     "verdict leaving",
     "verdict registering",
     "verdict unknown session",
+    "warned of its time limit",
 )
 
 
