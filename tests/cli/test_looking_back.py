@@ -111,6 +111,18 @@ def test_events_are_a_line_each(titan: Titan) -> None:
     ]
 
 
+def test_a_time_limit_is_told_in_durations_and_its_grace_only_with_it(
+    manager: FakeManager, titan: Titan
+) -> None:
+    limited = {"time_limit_ms": 90_000, "grace_ms": 10_000, "end_signal_before_ms": 500}
+    for fields in ({"time_limit_ms": 0, "grace_ms": 10_000}, limited):
+        event = manager_pb2.Event(lsn=2, event="JobSubmitted", fields=json.dumps(fields))
+        manager.events.append(manager_pb2.GetEventsResponse(lsn=2, events=[event]))
+    _, plain, told = titan("show", "1", "--events").out.splitlines()
+    assert plain.endswith("JobSubmitted")
+    assert told.endswith("JobSubmitted     time_limit=1m30s grace=10s end_signal_before=0.5s")
+
+
 @pytest.mark.usefixtures("story")
 def test_events_as_json_are_what_the_log_says(manager: FakeManager, titan: Titan) -> None:
     events = json.loads(titan("--json", "show", "1.7", "--events", "--at", "9").out)

@@ -47,6 +47,46 @@ def test_a_failed_job_ends_with_the_last_lines_of_its_stderr(
     assert last[1:] == ["  line 1", "  \\x1b[31mboom\ufffd"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        ({"time_limit_ms": 5_400_000}, "1h30m, by SIGKILL"),
+        ({"time_limit_ms": 250, "grace_ms": 10_000}, "0.25s, SIGKILL 10s later"),
+        (
+            {"time_limit_ms": 90_000, "end_signal": 10, "end_signal_before_ms": 60_000},
+            "1m30s, by SIGKILL, SIGUSR1 1m before",
+        ),
+        (
+            {"time_limit_ms": 90_000, "end_signal": 40, "end_signal_before_ms": 60_000},
+            "1m30s, by SIGKILL, signal 40 1m before",
+        ),
+    ],
+)
+def test_a_time_limit_is_shown_with_what_comes_before_and_after_it(
+    manager: FakeManager, titan: Titan, limit: dict[str, int], text: str
+) -> None:
+    manager.add_job(**limit)
+    assert f"time limit   {text}\n" in titan("show", "1").out
+    seconds = json.loads(titan("show", "--json", "1").out)["time_limit_seconds"]
+    assert seconds == limit["time_limit_ms"] / 1000
+
+
+def test_what_ran_into_its_limit_says_so_once_wherever_it_is_shown(
+    manager: FakeManager, titan: Titan
+) -> None:
+    job = manager.add_job(time_limit_ms=5_400_000)
+    detail = "ran into its time limit of 1h30m"
+    manager.run(job)
+    manager.end(job, signal=15, reason=types_pb2.REASON_TIMEOUT, detail=detail)
+    shown = titan("show", "1").out
+    assert f"state        FAILED: TIMEOUT, {detail}\n" in shown
+    assert not re.search("^detail", shown, re.MULTILINE)
+    assert re.search(rf"^1 +1 +w1 +FAILED .* TIMEOUT, {detail}$", shown, re.MULTILINE)
+    assert titan("queue", "--all").out.endswith(f"TIMEOUT, {detail}\n")
+    assert json.loads(titan("show", "--json", "1").out)["reason"] == "TIMEOUT"
+    assert titan("wait", "1").code == 124
+
+
 def test_stderr_that_cannot_be_read_does_not_hide_the_job(
     failed: manager_pb2.Job, manager: FakeManager, titan: Titan
 ) -> None:

@@ -28,6 +28,7 @@ def test_everything_that_is_asked_for_is_sent(
         *("submit", "--name", "train", "--cpus", "0.5", "--memory", "1.5G"),
         *("--resource", "gpu=2", "--resource", "disk=1", "--priority", "-4"),
         *("--array", "0-9", "--env", "A=1=2", "--env", "B=", "--export", "HERE"),
+        *("--time-limit", "1h30m", "--grace", "500ms", "--signal-before-end", "sigusr1@1:00:00"),
         *("--request-id", "ff" * 16, "python", "t.py", "--epochs", "3"),
     )
     assert result.code == 0
@@ -42,6 +43,8 @@ def test_everything_that_is_asked_for_is_sent(
     assert dict(spec.resources.named) == {"gpu": 2, "disk": 1}
     assert spec.priority == -4
     assert (spec.array[0].start, spec.array[0].stop) == (0, 10)
+    assert (spec.time_limit_ms, spec.grace_ms) == (5_400_000, 500)
+    assert (spec.end_signal, spec.end_signal_before_ms) == (10, 3_600_000)
     (environment,) = request.environments
     assert [(v.name, v.value) for v in environment.exported] == [(b"HERE", b"yes")]
     assert [(v.name, v.value) for v in environment.set] == [(b"A", b"1=2"), (b"B", b"")]
@@ -103,7 +106,29 @@ def test_options_come_from_the_environment_too(
         (["--request-id", "x" * 65, "true"], "1 to 64 characters"),
         (["--retry-for", "5", "true"], "add a unit"),
         (["--bogus", "true"], "--bogus"),
-        (["--time-limit", "1h", "true"], "--time-limit"),
+        (["--time-limit", "90", "true"], "add a unit"),
+        (["--time-limit", "0", "true"], "give 1ms to 3650d"),
+        (["--time-limit", "3651d", "true"], "give 1ms to 3650d"),
+        (["--time-limit", "-1h", "true"], "no duration"),
+        (["--grace", "5s", "true"], "a grace needs a time limit"),
+        (["--time-limit", "1h", "--grace", "5", "true"], "add a unit"),
+        (["--time-limit", "1h", "--grace", "25h", "true"], "at most a day"),
+        (["--signal-before-end", "USR1@5s", "true"], "needs a time limit"),
+        *(
+            (["--time-limit", "60s", "--signal-before-end", given, "true"], why)
+            for given, why in [
+                ("USR1", "write it as USR1@60s"),
+                ("@5s", "write it as USR1@60s"),
+                ("USR1@", "write it as USR1@60s"),
+                ("USR1@5", "add a unit"),
+                ("USR1@60s", "has to come between the start and the time limit of 1m"),
+                ("USR1@0", "more than 0"),
+                ("NOPE@5s", "'NOPE' is no signal"),
+                ("0@5s", "'0' is no signal"),
+                ("65@5s", "1 to 64"),
+                ("KILL@5s", "no task can act on"),
+            ]
+        ),
     ],
 )
 def test_what_is_wrong_is_a_usage_error_and_nothing_is_sent(

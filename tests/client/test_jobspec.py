@@ -20,6 +20,7 @@ def test_a_job_of_words_only_has_the_defaults() -> None:
     assert not message.resources.named
     assert message.priority == 0
     assert not message.array
+    assert (message.time_limit_ms, message.grace_ms, message.end_signal) == (0, 0, 0)
 
 
 def test_everything_that_is_asked_for_is_in_the_message() -> None:
@@ -33,6 +34,8 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             priority=-3,
             array="0-9",
             cwd="/tmp/x/..",
+            time_limit="2m",
+            signal_before_end="12@1.5s",
         )
     )
     assert message.name == "train"
@@ -42,6 +45,8 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert message.priority == -3
     assert [(part.start, part.stop, part.step) for part in message.array] == [(0, 10, 1)]
     assert message.cwd == b"/tmp"
+    assert (message.time_limit_ms, message.grace_ms) == (120_000, 10_000)
+    assert (message.end_signal, message.end_signal_before_ms) == (12, 1_500)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +82,12 @@ def test_a_command_without_a_basename_still_has_a_name(command: Any) -> None:
         ({"command": "sleep 10"}, "list of words"),
         ({"command": ["a\0b"]}, "zero bytes"),
         ({"cpus": 0}, "more than 0"),
+        ({"time_limit": 0}, "1ms to 3650d"),
+        ({"time_limit": 0.0001}, "1ms to 3650d"),
+        ({"time_limit": -1}, "no duration"),
+        ({"time_limit": "90"}, "add a unit"),
+        ({"time_limit": 5, "grace": -1}, "no duration"),
+        ({"grace": 5}, "needs a time limit"),
         ({"cpus": -1}, "more than 0"),
         ({"cpus": 10**9}, "more than 0"),
         ({"cpus": "0"}, "0 cpus"),

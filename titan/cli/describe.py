@@ -12,6 +12,7 @@ from titan.model import Reason, State, task_name
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 SIGNALLED = 128
+TIMED_OUT = 124
 LAUNCH_FAILED = 127
 CANCELLED = 130
 
@@ -22,6 +23,8 @@ def job_exit_code(job: manager_pb2.Job) -> int:
         return 0
     if job.state == types_pb2.CANCELLED:
         return CANCELLED
+    if job.reason == types_pb2.REASON_TIMEOUT:
+        return TIMED_OUT
     if job.reason == types_pb2.REASON_LAUNCH_ERROR:
         return LAUNCH_FAILED
     if job.reason == types_pb2.REASON_WORKER_LOST:
@@ -64,10 +67,13 @@ def why_ended(job: manager_pb2.Job) -> str:
 
 def end_text(end: manager_pb2.Job | manager_pb2.Attempt) -> str:
     """`exit code 1`, `signal 9 (SIGKILL)`, or the detail where that says more."""
+    if end.reason == types_pb2.REASON_TIMEOUT:
+        return f"TIMEOUT, {end.detail}" if end.detail else "TIMEOUT"
     if end.reason == types_pb2.REASON_EXIT or (end.HasField("exit_code") and not end.detail):
         return f"exit code {end.exit_code}"
     if end.HasField("signal") and end.signal:
-        return f"signal {end.signal}{_signal_name(end.signal)}"
+        name = _signal_name(end.signal)
+        return f"signal {end.signal}" + (f" ({name})" if name else "")
     return end.detail or (enum_name(Reason, end.reason) or "").lower().replace("_", " ")
 
 
@@ -95,6 +101,22 @@ def span_text(start_us: int, end_us: int) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else units.format_age(seconds)
 
 
+def time_limit_text(job: manager_pb2.Job) -> str:
+    """`1h30m, SIGKILL 10s later, SIGUSR1 1m before`; empty without a limit."""
+    if not job.time_limit_ms:
+        return ""
+    limit, grace, before = (
+        units.format_duration(ms / 1000)
+        for ms in (job.time_limit_ms, job.grace_ms, job.end_signal_before_ms)
+    )
+    name = _signal_name(job.end_signal) or f"signal {job.end_signal}"
+    return (
+        limit
+        + (f", SIGKILL {grace} later" if job.grace_ms else ", by SIGKILL")
+        + (f", {name} {before} before" if job.end_signal else "")
+    )
+
+
 def task_text(job: manager_pb2.Job, index: int) -> str:
     """`42.7`, or `42` for a plain job."""
     return task_name(job.job_id, index, is_array=bool(job.array))
@@ -102,6 +124,6 @@ def task_text(job: manager_pb2.Job, index: int) -> str:
 
 def _signal_name(number: int) -> str:
     try:
-        return f" ({signal.Signals(number).name})"
+        return signal.Signals(number).name
     except ValueError:
         return ""

@@ -45,6 +45,7 @@ Examples:
   titan run make test
   titan run --cpus 4 -- python train.py --epochs 10
   titan run --array 0-9 --shell 'echo $TITAN_TASK_INDEX'
+  titan run --time-limit 10m make test
 """,
 )
 @spec_options

@@ -19,7 +19,14 @@ from titan.cli.command import (
     say_as_of,
     time_of,
 )
-from titan.cli.describe import end_text, span_text, state_text, task_text, why_ended
+from titan.cli.describe import (
+    end_text,
+    span_text,
+    state_text,
+    task_text,
+    time_limit_text,
+    why_ended,
+)
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.client import requests
@@ -131,9 +138,13 @@ def event_line(lsn: str, moment: str, name: str, words: str) -> str:
 
 def event_words(event: manager_pb2.Event) -> str:
     """What it says beside its name: without the job's number, digests, and what is nothing."""
+    fields: dict[str, Any] = json.loads(event.fields)
+    if fields.get("time_limit_ms") == 0:
+        # It has its default, which is of no use.
+        del fields["grace_ms"]
     return " ".join(
         _field_words(name, value)
-        for name, value in json.loads(event.fields).items()
+        for name, value in fields.items()
         if name == "index" or (name not in _NOT_FOR_PEOPLE and value not in _NOTHING)
     )
 
@@ -149,6 +160,8 @@ def _field_words(name: str, value: Any) -> str:
             return f"{name.removesuffix('_us')}={local_time(value / 1e6)[11:]}"
         case "cpu_user_us" | "cpu_system_us":
             return f"{name.removesuffix('_us')}={value / 1e6:.3f}s"
+        case "time_limit_ms" | "grace_ms" | "end_signal_before_ms":
+            return f"{name.removesuffix('_ms')}={units.format_duration(value / 1000)}"
         case "cpus_milli":
             return f"cpus={units.format_cpus(value)}"
         case "memory_bytes" | "max_rss_bytes":
@@ -173,11 +186,12 @@ def print_job(job: manager_pb2.Job) -> None:
         ("name", job.name),
         ("user", job.user),
         ("state", state_text(job) + (f": {why}" if why else "")),
-        ("detail", job.detail if job.detail != why else ""),
+        ("detail", job.detail if job.detail not in why else ""),
         ("waiting for", job.waiting_for),
         ("command", shlex.join(to_text(word) for word in job.command)),
         ("cwd", to_text(job.cwd)),
         ("asks for", f"{cpus} cpu{'s' if cpus != '1' else ''}{memory}{named}"),
+        ("time limit", time_limit_text(job)),
         ("priority", str(job.priority)),
         ("array", array_view(job.array) or ""),
         ("tasks", ", ".join(counts) if job.array else ""),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from titan.cli.params import COUNT, CPUS, PAIR, SIZE
+from titan.cli.params import COUNT, CPUS, DURATION, PAIR, SIZE
 from titan.client import submission
 from titan.client.arrays import parse_array
 from titan.client.connection import os_user
@@ -47,6 +47,23 @@ _OPTIONS = [
         show_default=True,
         metavar="N",
         help="Higher ones start first.",
+    ),
+    click.option(
+        "--time-limit",
+        type=DURATION,
+        metavar="TIME",
+        help="End each task that runs so long, as 90s or 1h30m: SIGTERM, then SIGKILL [no limit].",
+    ),
+    click.option(
+        "--grace",
+        type=DURATION,
+        metavar="TIME",
+        help="Between SIGTERM and SIGKILL at the time limit [10s].",
+    ),
+    click.option(
+        "--signal-before-end",
+        metavar="SIG@TIME",
+        help="Send a signal once, so long before the time limit: USR1@60s.",
     ),
     click.option(
         "--array",

@@ -20,6 +20,7 @@ Examples:
   titan submit python train.py --epochs 10
   titan submit --cpus 4 --memory 8G --name prepare ./prepare.sh
   titan submit --array 0-99 --shell 'process input.$TITAN_TASK_INDEX'
+  titan submit --time-limit 2h --signal-before-end USR1@5m ./simulate
   JOB=$(titan submit -q make) && titan wait $JOB
 """,
 )

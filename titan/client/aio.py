@@ -76,6 +76,9 @@ class AsyncClient:
         export: Iterable[str] | str = DEFAULT_EXPORT,
         cwd: Word | None = None,
         shell: bool = False,
+        time_limit: float | str | None = None,
+        grace: float | str | None = None,
+        signal_before_end: str | None = None,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -94,6 +97,9 @@ class AsyncClient:
             export=export,
             cwd=cwd,
             shell=shell,
+            time_limit=time_limit,
+            grace=grace,
+            signal_before_end=signal_before_end,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]
 

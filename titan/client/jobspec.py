@@ -15,6 +15,7 @@ from typing import Final
 from titan import units
 from titan.client.arrays import parse_array, parse_indexes
 from titan.client.names import to_wire
+from titan.client.time_limit import time_limit_of
 from titan.errors import InvalidJob
 from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, NAMED_RESOURCE_MAX, IndexRange
 from titan.rpc.v1 import manager_pb2, types_pb2
@@ -39,6 +40,9 @@ class JobSpec:
     env: variables set for the job; they win over exported ones.
     export: names taken from this process's environment, "ALL" or "NONE".
     cwd: where it runs; None: here.
+    time_limit: how long each attempt may run, in seconds or as text ("1h30m"); then it gets
+        SIGTERM, and after `grace` (10 s) SIGKILL, and has FAILED with the reason TIMEOUT.
+    signal_before_end: "USR1@60s" sends that signal once, that long before the time limit.
     """
 
     command: Sequence[Word] | str
@@ -52,6 +56,9 @@ class JobSpec:
     export: Iterable[str] | str = DEFAULT_EXPORT
     cwd: Word | None = None
     shell: bool = False
+    time_limit: float | str | None = None
+    grace: float | str | None = None
+    signal_before_end: str | None = None
 
 
 def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
@@ -65,6 +72,7 @@ def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
             resources=_resources(spec),
             priority=_priority(spec.priority),
             array=to_wire(_ranges(spec.array)),
+            **time_limit_of(spec.time_limit, spec.grace, spec.signal_before_end)._asdict(),
         )
     except ValueError as error:
         raise InvalidJob(str(error)) from error

@@ -73,7 +73,7 @@ def job_view(job: manager_pb2.Job) -> View:
         "resources": _sorted(job.resources.named),
         "priority": job.priority,
         "retries": 0,
-        "time_limit_seconds": None,
+        "time_limit_seconds": job.time_limit_ms / 1000 if job.time_limit_ms else None,
         "array": array_view(job.array),
         "submit_time": _time(job.submit_us),
         "start_time": _time(job.start_us),
