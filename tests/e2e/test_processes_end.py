@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -76,6 +77,10 @@ def test_tasks_of_a_worker_that_lost_power_run_again_elsewhere_after_the_timeout
         (1, 1, "w1", "LOST", "WORKER_LOST"),
         (1, 2, "w2", "FAILED", "EXIT"),
     ]
+    refused = cluster.titan("logs", "--attempt", "1", f"{job.id}.0")
+    assert refused.returncode == 1
+    where = rb"output of 1\.0 is on w1, DISCONNECTED since \d{4}-\d\d-\d\d \d\d:\d\d\n"
+    assert re.search(where, refused.stderr), refused.stderr
 
     events = cluster.dump()
     (lost,) = [event for event in events if event["event"] == "WorkerLost"]

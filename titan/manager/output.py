@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -12,12 +13,13 @@ from titan.errors import InvalidJob, NotFound, Refused
 from titan.manager.feed import Watcher
 from titan.manager.past import PastDesk
 from titan.manager.shell import Shell
-from titan.model import TASK_ENDS, AttemptKey, task_name
+from titan.model import TASK_ENDS, AttemptKey, WorkerState, task_name
 from titan.queries.reads import begun_attempts
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2
 from titan.state.job import Job
+from titan.state.worker import Worker
 
 
 class _Source(NamedTuple):
@@ -110,10 +112,7 @@ class OutputRelay:
         worker = self._shell.kernel.state.get_worker(worker_number)
         outbox = self._shell.kernel.outboxes.get(worker_number)
         if outbox is None:
-            raise Refused(
-                f"the output of {name} is on {worker.name}, which is {worker.state.name} "
-                "or has not called in since the manager started"
-            )
+            raise Refused(f"the output of {name} is on {worker.name}, {_how_long(worker)}")
         key = AttemptKey(epoch, request.job_id, request.index, attempt)
         wanted = task_pb2.ReadOutputRequest(
             key=types_pb2.AttemptKey(**key._asdict()),
@@ -149,3 +148,10 @@ def _find_place(begun: list[tuple[int, int]], attempt: int, after: int) -> tuple
 
 def _no_such_attempt(name: str, attempt: int) -> NotFound:
     return NotFound(f"task {name} has no attempt {attempt} that began")
+
+
+def _how_long(worker: Worker) -> str:
+    """`DISCONNECTED since 2026-11-20 14:02`: for a worker that has no session."""
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(worker.last_heard_us / 1e6))
+    is_gone = worker.state in (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED)
+    return f"{worker.state.name if is_gone else 'not heard'} since {since}"
