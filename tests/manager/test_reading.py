@@ -6,17 +6,26 @@ import asyncio
 import math
 from collections.abc import Awaitable
 from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import pytest
 
-from tests.manager.harness import Manager, fake_worker, running_manager, until
+from tests.manager.harness import (
+    Manager,
+    fake_worker,
+    running_manager,
+    submit_request,
+    until,
+)
 from titan.client import retry
 from titan.client.connection import failure_of
 from titan.errors import StillReading
-from titan.manager import feed, user_service
+from titan.manager import feed, translate, user_service
 from titan.manager.kernel.commands import CancelJobs
 from titan.manager.past import DEADLINE_SECONDS, PastDesk
+from titan.manager.roster import Roster
+from titan.manager.user_service import UserService
 from titan.queries import reads
 from titan.queries.selection import JobSelector
 from titan.rpc.v1 import manager_pb2
@@ -283,5 +292,25 @@ def test_a_caller_is_told_that_the_log_is_still_being_read_before_he_gives_up(
                 assert failure.status is grpc.StatusCode.UNAVAILABLE
                 assert failure.is_still_reading
                 assert max(seconds for name, seconds in asked if name == method) < limit
+
+    asyncio.run(scenario())
+
+
+def test_a_watch_does_not_say_that_it_has_seen_what_is_still_being_decided() -> None:
+    """Whoever came back with that LSN never heard of what the same record changed later."""
+
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            await manager.submit()
+            shell = manager.shell
+            service = UserService(shell, Roster(shell), PastDesk(Path("/nowhere")))
+            told_lsn = shell.lsn
+            # Decided and not written yet: the turn goes on when this one waits.
+            shell.execute(translate.submit_command(submit_request(1)))
+            assert shell.lsn == told_lsn + 1
+            answer = await anext(service.WatchJobs(manager_pb2.WatchJobsRequest()))
+            assert ids_of(answer) == [1, 2]
+            assert answer.lsn == told_lsn
+            await until(lambda: shell.feed.lsn == told_lsn + 1)
 
     asyncio.run(scenario())

@@ -42,7 +42,10 @@ class Watcher:
 class Feed:
     """All watchers. A change costs by those that it concerns."""
 
-    def __init__(self) -> None:
+    def __init__(self, lsn: int) -> None:
+        # All changes up to this record were told. The state may be further on: what a turn has
+        # decided so far is in it, and more of the same record may follow.
+        self.lsn = lsn
         self._of_all: dict[Watcher, None] = {}
         self._of_job: dict[int, dict[Watcher, None]] = {}
 
@@ -62,8 +65,9 @@ class Feed:
             if not watchers:
                 self._of_job.pop(job_id, None)
 
-    def changed(self, job_ids: list[int]) -> None:
-        """These jobs changed."""
+    def changed(self, job_ids: list[int], lsn: int) -> None:
+        """These jobs changed, by records up to that one."""
+        self.lsn = lsn
         if not job_ids:
             return
         for watcher in self._of_all:

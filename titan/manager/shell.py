@@ -46,7 +46,7 @@ class Shell:
     def __init__(self, kernel: Kernel, journal: Journal, dispatching: Dispatching) -> None:
         self.kernel = kernel
         self.journal = journal
-        self.feed = Feed()
+        self.feed = Feed(kernel.state.lsn)
         self._dispatching = dispatching
         self._clock = Clock(not_before_us=kernel.state.time_us)
         self._turn_clock = TurnClock()
@@ -171,7 +171,7 @@ class Shell:
             return
         if lsn != self.kernel.state.lsn:
             stop_at_once(f"the log is at {lsn}, the state at {self.kernel.state.lsn}")
-        self.feed.changed(self.kernel.take_changed_jobs())
+        self.feed.changed(self.kernel.take_changed_jobs(), lsn)
 
 
 def stop_at_once(why: str) -> NoReturn:

@@ -102,12 +102,13 @@ class UserService:
         feed.add(watcher)
         try:
             # What changes while it is looked for is told again.
-            lsn, seen_lsn = self._shell.lsn, request.after_lsn
+            # Not the state's LSN: of its record more may change, and not be told yet.
+            lsn, seen_lsn = feed.lsn, request.after_lsn
             if request.job_ids:
                 changed = [each for each in request.job_ids if self._has_changed(each, seen_lsn)]
                 if not changed:
                     changed = await watcher.wait_changed()
-                    lsn = self._shell.lsn
+                    lsn = feed.lsn
             else:
                 changed = await self._all_changed(seen_lsn)
             while not watcher.is_cut:
@@ -115,7 +116,7 @@ class UserService:
                     yield answer
                 seen_lsn = lsn
                 changed = await watcher.wait_changed()
-                lsn = self._shell.lsn
+                lsn = feed.lsn
             raise NoRoom("this watch fell too far behind; begin again after its last LSN")
         finally:
             feed.remove(watcher)
