@@ -34,7 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _exit_code(arguments: list[str]) -> int:
     try:
         if _PARENT_VARIABLE in os.environ:
-            _die_with_parent(int(os.environ.pop(_PARENT_VARIABLE)))
+            import signal  # noqa: PLC0415 - only under `titan dev`
+
+            from titan.parent import die_with_parent  # noqa: PLC0415 - loads ctypes
+
+            die_with_parent(int(os.environ.pop(_PARENT_VARIABLE)), signal.SIGTERM)
         code = _run(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
@@ -89,15 +93,3 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
-
-
-def _die_with_parent(parent: int) -> None:
-    """Asks Linux for a SIGTERM when the parent is gone, however it ended: prctl(2)."""
-    import ctypes  # noqa: PLC0415 - only under `titan dev`
-    import signal  # noqa: PLC0415
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-    # It may have gone before that.
-    if os.getppid() != parent:
-        sys.exit(1)

@@ -18,10 +18,10 @@ from typing import Final, NamedTuple, TypeVar
 import wal
 from titan import events as ev
 from titan.errors import OutOfRange, TitanError
-from titan.snapshots import SnapshotUnusable, load_snapshot, snapshot_directory
+from titan.snapshots import SnapshotUnusable, load_head, load_snapshot, snapshot_directory
 from titan.state.cluster import ClusterState, IllegalEvent
 from titan.state.replay import UnknownRecord, replay
-from titan.state.snapshot import SnapshotError, SnapshotHead, read_head
+from titan.state.snapshot import SnapshotHead
 
 _log = logging.getLogger("titan.lookback")
 
@@ -286,10 +286,9 @@ class Past:
         """What a snapshot says of itself; None for one that is not usable."""
         if lsn not in self._heads:
             try:
-                with wal.open_snapshot(self._snapshots, lsn) as snapshot:
-                    self._heads[lsn] = read_head(next(iter(snapshot.blocks()), b""))
-            except (SnapshotError, wal.WalError, OSError) as error:
-                _log.warning("the snapshot at LSN %d is passed over: %s", lsn, error)
+                self._heads[lsn] = load_head(self._data_directory, lsn)
+            except SnapshotUnusable as error:
+                _log.warning("a snapshot is passed over: %s", error)
                 self._heads[lsn] = None
         return self._heads[lsn]
 

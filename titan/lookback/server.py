@@ -20,8 +20,8 @@ from typing import Final
 from titan import errors, logs
 from titan.errors import Refused, TitanError
 from titan.lookback.answers import Answers, handlers
-from titan.lookback.parent import die_with_parent
 from titan.lookback.past import Past
+from titan.parent import die_with_parent
 from titan.rpc.frames import HEADER, REPLY_BYTES_MAX, Answer, body_bytes, decode_question, encode
 
 _log = logging.getLogger("titan.lookback")

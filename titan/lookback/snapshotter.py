@@ -20,7 +20,7 @@ from typing import Final
 import wal
 from titan import logs
 from titan.errors import TitanError
-from titan.lookback.parent import die_with_parent
+from titan.parent import die_with_parent
 from titan.snapshots import snapshot_directory, take_snapshot
 from titan.state.cluster import IllegalEvent
 from titan.state.replay import UnknownRecord

@@ -1,4 +1,4 @@
-"""Helpers of a manager end with it, however it ends."""
+"""Processes that end with the one that started them, however that ends."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Final
 _SET_PARENT_DEATH_SIGNAL: Final = 1
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """From now on this process is killed when its parent dies. Raises OSError.
+def die_with_parent(parent: int | None = None, number: int = signal.SIGKILL) -> None:
+    """From now on this process gets that signal when its parent dies. Raises OSError.
 
     `parent` is who that should be; without it one that died before this call goes unnoticed.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(signal.SIGKILL), 0, 0, 0) != 0:
+    if libc.prctl(_SET_PARENT_DEATH_SIGNAL, int(number), 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     # It may have died before it could be asked for, and this one have another parent by now.
     if parent is not None and os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
