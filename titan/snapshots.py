@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -20,8 +21,10 @@ from titan.state.snapshot import (
     FORMAT,
     NewerSnapshot,
     SnapshotError,
+    SnapshotHead,
     decode_state,
     encode_state,
+    read_head,
 )
 from wal import FileSystem, find_snapshots, open_snapshot, write_snapshot
 from wal.filesystem import OS_FILE_SYSTEM
@@ -71,15 +74,30 @@ def load_snapshot(
     data_directory: Path, lsn: int, *, file_system: FileSystem = OS_FILE_SYSTEM
 ) -> Loaded:
     """The state of one snapshot. Raises SnapshotUnusable."""
+    with _opened(data_directory, lsn, file_system) as snapshot:
+        state = decode_state(snapshot.blocks())
+        if state.lsn != lsn:
+            raise SnapshotError(f"its state is that of LSN {state.lsn}")
+        return Loaded(state, snapshot.position, snapshot.size_bytes)
+
+
+def load_head(
+    data_directory: Path, lsn: int, *, file_system: FileSystem = OS_FILE_SYSTEM
+) -> SnapshotHead:
+    """What a snapshot tells of itself; the rest of it is not read. Raises SnapshotUnusable."""
+    with _opened(data_directory, lsn, file_system) as snapshot:
+        return read_head(next(iter(snapshot.blocks()), b""))
+
+
+@contextmanager
+def _opened(data_directory: Path, lsn: int, file_system: FileSystem) -> Iterator[wal.Snapshot]:
+    """Whatever goes wrong with it comes out as SnapshotUnusable, with its cause."""
     directory = snapshot_directory(data_directory)
     try:
         with open_snapshot(directory, lsn, file_system=file_system) as snapshot:
-            state = decode_state(snapshot.blocks())
-            if state.lsn != lsn:
-                raise SnapshotError(f"its state is that of LSN {state.lsn}")
-            return Loaded(state, snapshot.position, snapshot.size_bytes)
+            yield snapshot
     except NewerSnapshot as error:
-        path = str(directory / f"{lsn:020d}.snapshot")
+        path = str(directory / wal.snapshot_name(lsn))
         newer = wal.NewerVersion(path, error.format, FORMAT)
         raise SnapshotUnusable(lsn, newer) from newer
     except (SnapshotError, wal.WalError, OSError) as error:

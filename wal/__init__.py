@@ -37,6 +37,7 @@ from wal.snapshot import (
     find_snapshots,
     open_snapshot,
     remove_snapshot,
+    snapshot_name,
     sync_snapshots,
     write_snapshot,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "remove_segments_before",
     "remove_slot",
     "remove_snapshot",
+    "snapshot_name",
     "sync_snapshots",
     "write_slot",
     "write_snapshot",

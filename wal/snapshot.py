@@ -77,7 +77,7 @@ def write_snapshot(
     the blocks raise.
     """
     chunks = _encode(position, blocks)
-    name = _snapshot_name(position.lsn)
+    name = snapshot_name(position.lsn)
     return replace_file(file_system, os.fspath(directory), name, _TEMPORARY_NAME, chunks)
 
 
@@ -104,7 +104,7 @@ def open_snapshot(
 
     Raises NotALog (it is something else), NewerVersion, Damaged, FileNotFoundError, OSError.
     """
-    return Snapshot(file_system, join(os.fspath(directory), _snapshot_name(lsn)), lsn)
+    return Snapshot(file_system, join(os.fspath(directory), snapshot_name(lsn)), lsn)
 
 
 def check_snapshot(
@@ -124,7 +124,7 @@ def remove_snapshot(
     lost with it. It may come back after a power loss. Raises LogFailed (the sync failed), OSError.
     """
     sync_snapshots(directory, file_system=file_system)
-    file_system.unlink(join(os.fspath(directory), _snapshot_name(lsn)))
+    file_system.unlink(join(os.fspath(directory), snapshot_name(lsn)))
 
 
 class Snapshot:
@@ -207,8 +207,8 @@ class Snapshot:
         return data
 
 
-def _snapshot_name(lsn: int) -> str:
-    """Names sort as LSNs do."""
+def snapshot_name(lsn: int) -> str:
+    """Return the file name of the snapshot at an LSN; names sort as LSNs do."""
     return f"{lsn:020d}.snapshot"
 
 

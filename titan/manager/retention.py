@@ -21,8 +21,7 @@ from threading import Event
 from typing import Final, NamedTuple
 
 import wal
-from titan.snapshots import snapshot_directory
-from titan.state.snapshot import SnapshotError, read_head
+from titan.snapshots import SnapshotUnusable, load_head, snapshot_directory
 from wal import (
     FileSystem,
     Slot,
@@ -79,6 +78,7 @@ class Retention:
         self, data_directory: Path, limits: Limits, *, file_system: FileSystem = OS_FILE_SYSTEM
     ) -> None:
         self._file_system = file_system
+        self._data_directory = data_directory
         self._log_directory = data_directory / "wal"
         self._snapshots = snapshot_directory(data_directory)
         self._readers = data_directory / "readers"
@@ -190,11 +190,10 @@ class Retention:
     def _time_of(self, lsn: int) -> int | None:
         if lsn not in self._times:
             try:
-                with open_snapshot(self._snapshots, lsn, file_system=self._file_system) as snapshot:
-                    head = read_head(next(iter(snapshot.blocks()), b""))
+                head = load_head(self._data_directory, lsn, file_system=self._file_system)
                 self._times[lsn] = head.time_us
-            except (SnapshotError, wal.WalError, OSError) as error:
-                _log.warning("the snapshot at LSN %d cannot be used: %s", lsn, error)
+            except SnapshotUnusable as error:
+                _log.warning("%s", error)
                 self._times[lsn] = None
         return self._times[lsn]
 

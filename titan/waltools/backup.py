@@ -247,18 +247,14 @@ def _copy_snapshot(places: Places, target: Places, lsn: int) -> CopiedFile:
 
 
 def _as_it_is(target: Places, lsn: int) -> CopiedFile:
-    path = target.snapshots / _snapshot_name(lsn)
+    path = target.snapshots / wal.snapshot_name(lsn)
     return CopiedFile(path.name, path.stat().st_size, is_new=False)
 
 
 def _thin_snapshots(target: Places, kept: set[str]) -> None:
     for lsn in wal.find_snapshots(target.snapshots):
-        if _snapshot_name(lsn) not in kept:
+        if wal.snapshot_name(lsn) not in kept:
             wal.remove_snapshot(target.snapshots, lsn)
-
-
-def _snapshot_name(lsn: int) -> str:
-    return f"{lsn:020d}.snapshot"
 
 
 def _check_complete(source: Path, manifest: dict[str, Any]) -> None:

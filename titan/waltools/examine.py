@@ -289,7 +289,7 @@ class _Replayer:
             self.faults.append(ReplayFault(state.lsn, f"the state at record {state.lsn}: {error}"))
 
     def _load(self, lsn: int, note: str) -> ClusterState | None:
-        path = self._root / "snapshots" / f"{lsn:020d}.snapshot"
+        path = self._root / "snapshots" / wal.snapshot_name(lsn)
         try:
             loaded = load_snapshot(self._root, lsn, file_system=self._file_system)
         except SnapshotUnusable as error:

@@ -198,7 +198,7 @@ def _kinds(contents: _Contents) -> list[dict[str, Any]]:
 def _snapshots(places: Places, log: LogReport, lsns: list[int]) -> Iterator[dict[str, Any]]:
     for lsn in lsns:
         told: dict[str, Any] = {
-            "file": f"{lsn:020d}.snapshot",
+            "file": wal.snapshot_name(lsn),
             "lsn": lsn,
             "time": None,
             "bytes": None,
