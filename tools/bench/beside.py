@@ -13,8 +13,8 @@ import wal
 from titan import events as ev
 from titan.snapshots import snapshot_directory
 from tools.bench.history import History, write_lives
-from tools.bench.opening import ENDED, ENDED_QUICK, seconds_of
-from tools.bench.processes import ROOT, BenchError
+from tools.bench.opening import ENDED, ENDED_QUICK
+from tools.bench.processes import ROOT, BenchError, seconds_of
 from tools.bench.result import Result, alternate
 
 # What a turn of a busy manager appends before anybody waits for it.

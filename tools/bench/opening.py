@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from titan.manager.recovery import recover
 from titan.snapshots import snapshot_directory, take_snapshot
 from titan.state.cluster import ClusterState
 from tools.bench.history import History, write_lives
-from tools.bench.processes import ROOT, BenchError
+from tools.bench.processes import BenchError, seconds_of
 from tools.bench.result import Result, alternate
 
 TASKS: Final = 1_000_000
@@ -80,12 +79,6 @@ def measure_snapshot(directory: Path, *, rounds: int, quick: bool) -> list[Resul
             details={"snapshot MB": _size(snapshot_directory(directory)) / 1e6},
         )
     ]
-
-
-def seconds_of(module: str, what: str, directory: Path) -> float:
-    """The seconds that a process of that module prints."""
-    command = [sys.executable, "-m", f"tools.bench.{module}", what, str(directory)]
-    return float(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def _write_ended_and_live(directory: Path, ended: int, live: int) -> ClusterState:

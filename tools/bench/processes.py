@@ -72,6 +72,12 @@ def output_of(role: str, *arguments: str) -> float:
     return float(done.stdout)
 
 
+def seconds_of(module: str, what: str, directory: Path) -> float:
+    """The number, mostly seconds, that a process of that module of the benchmarks prints."""
+    command = [sys.executable, "-m", f"tools.bench.{module}", what, str(directory)]
+    return float(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+
+
 @contextlib.contextmanager
 def empty_server(directory: Path) -> Iterator[str]:
     """A server that answers with nothing; its address."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ import wal
 from titan.state.cluster import ClusterState
 from titan.state.replay import replay
 from tools.bench.history import write_history
-from tools.bench.processes import ROOT
+from tools.bench.processes import seconds_of
 from tools.bench.result import Result, alternate
 
 EVENTS: Final = 1_000_000
@@ -27,7 +26,9 @@ def measure(directory: Path, *, rounds: int, events: int) -> list[Result]:
     log = directory / "wal"
     written = write_history(log, events)
     values, floors, ratios = alternate(
-        rounds, lambda: written / _seconds("replay", log), lambda: written / _seconds("scan", log)
+        rounds,
+        lambda: written / seconds_of("replay", "replay", log),
+        lambda: written / seconds_of("replay", "scan", log),
     )
     size = sum(path.stat().st_size for path in log.glob("*.wal"))
     return [
@@ -55,11 +56,6 @@ def scan(log: wal.Log) -> None:
 def replay_all(log: wal.Log) -> None:
     """The measure."""
     replay(log.records(), ClusterState())
-
-
-def _seconds(what: str, directory: Path) -> float:
-    command = [sys.executable, "-m", "tools.bench.replay", what, str(directory)]
-    return float(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
 
 
 def main(what: str, directory: str) -> int:
