@@ -231,9 +231,9 @@ class UserService:
         return response
 
     def _has_changed(self, job_id: int, after_lsn: int) -> bool:
-        job = self._shell.kernel.state.jobs.get(job_id)
+        jobs = self._shell.kernel.state.jobs
         # One that was forgotten ended at some time; who asks for it has not heard of it.
-        return job is None or job.changed_lsn > after_lsn
+        return job_id not in jobs or jobs.head(job_id).changed_lsn > after_lsn
 
     async def _all_changed(self, after_lsn: int) -> list[int]:
         """The jobs that changed after that, by number; the loop turns while it is looked for."""
