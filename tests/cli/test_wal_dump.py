@@ -90,8 +90,9 @@ def test_following_ends_quietly_when_nobody_reads_any_more(
 ) -> None:
     process = spawn("wal", "dump", "-f", str(directory), "--event", "clustercreated")
     process.read_line()
-    process.process.stdout.close()  # type: ignore[union-attr]
+    assert process.process.stdout is not None
     assert process.process.stderr is not None
+    process.process.stdout.close()
     assert process.process.stderr.read() == b""
     assert process.process.wait(20) == 141
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -191,7 +192,7 @@ def test_a_first_start_on_a_full_disk_says_so_and_is_no_hindrance_later(
         for blocks in range(1, 5):
             give_back(disk, 1)
             manager = cluster.spawn_manager(*SMALL)
-            wait_until(lambda started=manager: has_answered(started), f"{blocks} blocks")  # type: ignore[misc]
+            wait_until(partial(has_answered, manager), f"{blocks} blocks")
             manager.process.terminate()
             manager.process.wait(20)
             assert "Traceback" not in manager.log

@@ -22,6 +22,7 @@ def job(
 
 def limited(run_ms: int, **limit: int) -> JobPlan:
     """A job of one task with a time limit, which does not listen to SIGTERM."""
+    # mypy takes the numbers for every field of a plan.
     return replace(job(run_ms), ignores_sigterm=True, **limit)  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from tests.wal.builders import (
     payloads,
     written_log,
 )
-from tests.wal.fake_fs import FakeFileSystem, SimulatedCrash
+from tests.wal.fake_fs import FakeFileSystem, Moment, SimulatedCrash
 from tests.wal.test_damage import (
     CORRUPTIONS,
     DURABLE,
@@ -380,7 +380,7 @@ STOPPED: list[tuple[str, Callable[[Image], Image], tuple[int, ...]]] = [
     ("corrupt", "snapshots"), [each[1:] for each in STOPPED], ids=[each[0] for each in STOPPED]
 )
 def test_a_repair_that_is_stopped_at_any_call_can_be_done_again_and_loses_no_more(
-    corrupt: Callable[[Image], Image], snapshots: tuple[int, ...], moment: str, loss: int
+    corrupt: Callable[[Image], Image], snapshots: tuple[int, ...], moment: Moment, loss: int
 ) -> None:
     image, written = make_image(frames=14)
     image = corrupt(with_snapshots(image, *snapshots))
@@ -390,7 +390,7 @@ def test_a_repair_that_is_stopped_at_any_call_can_be_done_again_and_loses_no_mor
     assert calls > 2
     for number in range(1, calls + 1):
         disk, file_system = disk_of(image)
-        file_system.crash_at(number, moment)  # type: ignore[arg-type]
+        file_system.crash_at(number, moment)
         if not stopped(file_system):
             continue
         if loss == len(LOSSES):
