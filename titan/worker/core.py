@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import Final
 
 from titan.model import AttemptKey, Held, HeldAttempt, HeldState, ReportKind, Stop
@@ -31,15 +31,14 @@ from titan.worker.actions import (
     Level,
     PassAcknowledged,
     PassCluster,
-    PassLeave,
     PassStart,
     PassStop,
-    Quit,
     Register,
     Say,
     SendHeartbeat,
     SendReports,
 )
+from titan.worker.departure import Departure
 from titan.worker.messages import Report, Start, StartBatch
 from titan.worker.report_queue import ReportQueue
 
@@ -86,17 +85,6 @@ class HostState:
     """Of the last report it made."""
 
 
-class _LeaveStep(IntEnum):
-    """How far the handing back has come."""
-
-    NOT_LEAVING = 0
-    STOPPING = 1
-    HANDING_BACK = 2
-    """The host runs nothing any more; the last reports are on their way."""
-    DEREGISTERING = 3
-    DONE = 4
-
-
 class Core:
     """One agent. `host_connected` comes first; then anything in any order."""
 
@@ -124,7 +112,7 @@ class Core:
         self._report_failures = 0
         self._is_lost = False
         self._was_registered = False
-        self._leave_step = _LeaveStep.NOT_LEAVING
+        self._departure = Departure()
 
     # Reading ------------------------------------------------------------------------------------
 
@@ -177,9 +165,7 @@ class Core:
         self._host = None
         self.session = b""
         self._register_call = self._report_call = self._heartbeat_call = 0
-        if self._leave_step != _LeaveStep.NOT_LEAVING:
-            return self._quit()
-        return []
+        return self._departure.host_lost()
 
     def host_reported(self, reports: Sequence[Report]) -> list[Action]:
         """The host made reports, in order; those that it told before are passed over."""
@@ -190,9 +176,8 @@ class Core:
 
     def host_left(self) -> list[Action]:
         """After `PassLeave`: the host runs nothing any more."""
-        if self._leave_step == _LeaveStep.STOPPING:
-            self._leave_step = _LeaveStep.HANDING_BACK
-        return self._hand_back()
+        self._departure.host_stopped()
+        return self._say_good_bye()
 
     # The manager's calls ------------------------------------------------------------------------
 
@@ -257,7 +242,7 @@ class Core:
             actions.append(PassCluster(cluster_id))
         actions.append(BeatEvery(heartbeat_interval_ms))
         actions += self._send_reports()
-        return actions + self._hand_back()
+        return actions + self._say_good_bye()
 
     def heartbeat_due(self) -> list[Action]:
         """The interval of `BeatEvery` has passed."""
@@ -293,11 +278,11 @@ class Core:
                 if dispatch_seq > self._dispatch_seq:
                     self._over[report.key] = dispatch_seq
         actions.append(PassAcknowledged(self._reports.acknowledged_seq))
-        return actions + self._send_reports() + self._hand_back()
+        return actions + self._send_reports() + self._say_good_bye()
 
     def deregistered(self, call: int) -> list[Action]:
         """The answer to `Deregister`."""
-        return self._quit() if call == self._deregister_call else []
+        return self._departure.quit() if call == self._deregister_call else []
 
     def failed(self, call: int, failure: Failure, sentence: str) -> list[Action]:
         """A call failed. `sentence` is the manager's, or says what went wrong on the way."""
@@ -313,7 +298,7 @@ class Core:
             self._heartbeat_call = 0
             return self._lost(failure, sentence) + self._session_failed(failure)
         if call == self._deregister_call:
-            return self._quit()
+            return self._departure.quit()
         return []
 
     # Leaving ------------------------------------------------------------------------------------
@@ -323,15 +308,11 @@ class Core:
 
         Ends from before are reported first. A second call with another grace is passed on.
         """
-        if self._leave_step == _LeaveStep.NOT_LEAVING:
-            self._leave_step = _LeaveStep.STOPPING
-        if self._host is None:
-            return self._quit()
-        return [PassLeave(grace_ms)] if self._leave_step == _LeaveStep.STOPPING else []
+        return self._departure.begin(grace_ms, has_host=self._host is not None)
 
     def give_up(self) -> list[Action]:
         """The manager does not answer: leave without telling it."""
-        return self._quit()
+        return self._departure.quit()
 
     # Helpers ------------------------------------------------------------------------------------
 
@@ -354,7 +335,7 @@ class Core:
             return Verdict.REGISTERING if waiting else Verdict.UNKNOWN_SESSION
         if dispatch_seq <= self._dispatch_seq:
             return Verdict.ACCEPTED
-        if self._leave_step != _LeaveStep.NOT_LEAVING:
+        if self._departure.has_begun:
             return Verdict.LEAVING
         self._dispatch_seq = dispatch_seq
         if self._over:
@@ -442,21 +423,12 @@ class Core:
         what = "is back" if self._was_registered else "answers"
         return [Say(Level.INFO, f"the manager {what}")]
 
-    def _hand_back(self) -> list[Action]:
-        """When nothing runs and all is reported, tell the manager good-bye."""
-        if self._leave_step != _LeaveStep.HANDING_BACK:
+    def _say_good_bye(self) -> list[Action]:
+        """When nothing runs and all is reported, tell the manager."""
+        if not self.session or not self._reports.is_empty or not self._departure.take_good_bye():
             return []
-        if not self.session or not self._reports.is_empty:
-            return []
-        self._leave_step = _LeaveStep.DEREGISTERING
         self._deregister_call = self._next_call()
         return [Deregister(self._deregister_call, self.session)]
-
-    def _quit(self) -> list[Action]:
-        if self._leave_step == _LeaveStep.DONE:
-            return []
-        self._leave_step = _LeaveStep.DONE
-        return [Quit()]
 
 
 def _retry_delay(failures: int) -> int:
