@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titan import events as ev
-from titan.model import IndexRange
+from titan.model import Execution, IndexRange
 
 GOLDEN = Path(__file__).parent / "golden" / "events-1.txt"
 TIME_US = 1_800_000_000_123_456
@@ -22,7 +22,7 @@ TIME_US = 1_800_000_000_123_456
 SUBMITTED = ev.JobSubmitted(
     42, "ada", "Grüße", (b"echo", b"\xff\0", b""), b"/tmp", b"e" * 16, 1500, 1 << 40,
     (("gpu", 2), ("licence", 1)), -7, (IndexRange(0, 10, 3), IndexRange(11, 12, 1)),
-    5_400_000, 500, 10, 60_000,
+    5_400_000, 500, 10, 60_000, Execution(umask=0o27),
 )  # fmt: skip
 
 EXAMPLES: list[ev.Event] = [
@@ -54,7 +54,13 @@ EXAMPLES: list[ev.Event] = [
 EARLIER: list[tuple[list[Any], ev.Event]] = [
     (
         [3, *SUBMITTED[:11]],
-        SUBMITTED._replace(time_limit_ms=0, grace_ms=10_000, end_signal=0, end_signal_before_ms=0),
+        SUBMITTED._replace(
+            time_limit_ms=0,
+            grace_ms=10_000,
+            end_signal=0,
+            end_signal_before_ms=0,
+            execution=Execution(),
+        ),
     ),
 ]
 

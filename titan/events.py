@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import IndexRange
+from titan.model import PLAIN, Execution, IndexRange
 
 
 class EventError(Exception):
@@ -70,6 +70,7 @@ class JobSubmitted(NamedTuple):
     grace_ms: int = 10_000
     end_signal: int = 0
     end_signal_before_ms: int = 0
+    execution: Execution = PLAIN
 
 
 class RequestAccepted(NamedTuple):
@@ -316,7 +317,9 @@ def _decode_event(item: list[Any]) -> Event:
             f"{kind.__name__} has {len(item) - 1} fields, this version knows {items - 1}"
         )
     for position, build in nested:
-        item[position] = build(item[position])
+        # The last ones may not have been there when it was written.
+        if position < len(item):
+            item[position] = build(item[position])
     is_whole = len(item) == items
     del item[0]
     # With all fields there the class has no defaults to fill in, which halves the cost.
@@ -340,12 +343,24 @@ def _ranges(value: list[Any]) -> tuple[IndexRange, ...]:
     return tuple(IndexRange(*item) for item in value)
 
 
+def _execution(value: list[Any]) -> Execution:
+    known = len(Execution._fields)
+    if len(value) > known:
+        raise NewerEvent(f"a way to run tasks has {len(value)} fields, this version knows {known}")
+    return Execution(*value)
+
+
 # Where lists stand in the items (the code is item 0) and what they become.
 _NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = {
     CODE_OF_EVENT[kind]: tuple((_fields(kind).index(name) + 1, build) for name, build in fields)
     for kind, fields in {
         EnvironmentStored: (("exported", _pairs), ("set", _pairs)),
-        JobSubmitted: (("command", _scalars), ("named", _pairs), ("array", _ranges)),
+        JobSubmitted: (
+            ("command", _scalars),
+            ("named", _pairs),
+            ("array", _ranges),
+            ("execution", _execution),
+        ),
         CancelRequested: (("indexes", _ranges),),
         WorkerRegistered: (("named", _pairs), ("labels", _pairs)),
         WorkerHeartbeats: (("workers", _scalars),),

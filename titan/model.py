@@ -20,6 +20,7 @@ NAMED_RESOURCE_MAX: Final = 1 << 40
 # Ten years; whoever means longer means no limit.
 TIME_LIMIT_MS_MAX: Final = 10 * 365 * 86_400_000
 # A task that needs a day to end itself holds its resources for it.
+UMASK_MAX: Final = 0o777
 GRACE_MS_MAX: Final = 86_400_000
 # The numbers of Linux, real-time signals included.
 SIGNAL_MAX: Final = 64
@@ -54,6 +55,10 @@ class Reason(IntEnum):
     WORKER_LOST = 4
     CANCELLED = 5
     TIMEOUT = 6
+    OOM = 7
+    """It used more memory than it asked for."""
+    OUTPUT_LIMIT = 8
+    """It wrote more than the worker keeps, where no part of that can be let go."""
 
 
 class WorkerState(IntEnum):
@@ -232,6 +237,20 @@ class IndexRange(NamedTuple):
     def indexes(self) -> range:
         """The same as a `range`."""
         return range(self.start, self.stop, self.step)
+
+
+class Execution(NamedTuple):
+    """How a task is run, as the user asked: the worker's business alone, nothing decides by it.
+
+    New fields go last and have a default, here, on the wire and in the log alike.
+    """
+
+    umask: int = -1
+    """-1: that of the task host."""
+
+
+PLAIN: Final = Execution()
+"""Nothing was asked for."""
 
 
 def task_name(job_id: int, index: int, is_array: bool) -> str:

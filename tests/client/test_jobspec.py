@@ -36,6 +36,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             cwd="/tmp/x/..",
             time_limit="2m",
             signal_before_end="12@1.5s",
+            umask="027",
         )
     )
     assert message.name == "train"
@@ -47,6 +48,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert message.cwd == b"/tmp"
     assert (message.time_limit_ms, message.grace_ms) == (120_000, 10_000)
     assert (message.end_signal, message.end_signal_before_ms) == (12, 1_500)
+    assert message.execution.umask == 0o27
 
 
 @pytest.mark.parametrize(

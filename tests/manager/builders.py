@@ -74,11 +74,11 @@ def new_job(
     command: tuple[bytes, ...] = (b"true",),
     cwd: bytes = b"/",
     environment: int = 0,
-    **limit: int,
+    **options: Any,
 ) -> NewJob:
     """One job of a submit; `array` as (start, stop) or (start, stop, step).
 
-    `limit` is the time limit and what belongs to it.
+    `options` are other fields of NewJob.
     """
     return NewJob(
         name=name,
@@ -88,7 +88,7 @@ def new_job(
         resources=resources(cpus, memory_bytes, **(named or {})),
         priority=priority,
         array=tuple(IndexRange(*each) for each in array),
-        **limit,
+        **options,
     )
 
 

@@ -43,7 +43,9 @@ def test_a_batch_that_did_not_get_through_is_sent_again_until_it_does() -> None:
     asyncio.run(scenario())
 
 
-def test_a_time_limit_goes_the_whole_way_from_the_submit_to_the_worker_and_to_who_asks() -> None:
+def test_how_a_task_is_run_goes_the_whole_way_from_the_submit_to_the_worker_and_to_who_asks() -> (
+    None
+):
     limit = {
         "time_limit_ms": 5_400_000,
         "grace_ms": 500,
@@ -53,6 +55,7 @@ def test_a_time_limit_goes_the_whole_way_from_the_submit_to_the_worker_and_to_wh
     request = submit_request(1)
     for name, value in limit.items():
         setattr(request.jobs[0], name, value)
+    request.jobs[0].execution.umask = 0o27
 
     async def scenario() -> None:
         async with running_manager() as manager, fake_worker() as worker:
@@ -66,6 +69,7 @@ def test_a_time_limit_goes_the_whole_way_from_the_submit_to_the_worker_and_to_wh
                 metadata=manager.metadata,
             )
             for message in (spec, answer.job):
+                assert message.execution.umask == 0o27
                 assert {name: getattr(message, name) for name in limit} == limit
 
     asyncio.run(scenario())

@@ -37,7 +37,7 @@ class Story:
         priority: int = 0,
         memory_bytes: int = 0,
         named: tuple[tuple[str, int], ...] = (),
-        **others: int,
+        **others: Any,
     ) -> int:
         """Submits one and returns its id."""
         job_id = self.state.next_job_id

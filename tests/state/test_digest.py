@@ -7,7 +7,7 @@ import pytest
 
 from tests.state.builders import T0, Story
 from titan import events as ev
-from titan.model import IndexRange, Resources, State, WorkerState
+from titan.model import Execution, IndexRange, Resources, State, WorkerState
 from titan.state import ClusterState, digest
 from titan.state.request_table import Request
 
@@ -91,6 +91,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (job, "attempts_made", None), (job, "attempts_total", 99),
             (job, "cancel_requested", True), (job, "lowest_failed", None), (job, "counts", [0] * 6),
             (job, "changed_lsn", 1), (job, "time_limit_ms", 1), (job, "grace_ms", 1),
+            (job, "execution", Execution(umask=1)),
             (job, "end_signal", 1), (job, "end_signal_before_ms", 1),
             (running, "worker", 2), (running, "attempt", 2), (running, "assigned_us", 1),
             (running, "state", State.SCHEDULED), (running, "start_us", 1),

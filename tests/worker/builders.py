@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from titan.model import AttemptKey
 from titan.worker.messages import Environment, Launch, Start, StartBatch
@@ -22,9 +23,9 @@ def launch(
     cwd: bytes = b"/",
     array_count: int = 0,
     cpus_milli: int = 1000,
-    **limit: int,
+    **options: Any,
 ) -> Launch:
-    """What the tasks of a job share; `limit` is the time limit and what belongs to it."""
+    """What the tasks of a job share; `options` are those of Launch."""
     words = tuple(word.encode() if isinstance(word, str) else word for word in command)
     return Launch(
         EPOCH,
@@ -37,7 +38,7 @@ def launch(
         0,
         class_id,
         array_count,
-        **limit,
+        **options,
     )
 
 

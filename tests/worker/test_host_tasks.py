@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.worker import builders
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
-from titan.model import Reason, ReportKind, State, StopMode
+from titan.model import Execution, Reason, ReportKind, State, StopMode
 
 # Prints its arguments, one a line, as Python writes bytes.
 SHOW_ARGUMENTS = "import os, sys; print(*map(os.fsencode, sys.argv[1:]), sep='\\n')"
@@ -366,3 +366,19 @@ def test_a_thousand_tasks_end_once_each_and_no_more_run_at_once_than_may(
         most = max(most, running)
     assert most == 4
     assert builders.key(1, ended[-1]) == host.reports[-1].key
+
+
+def test_a_task_makes_files_with_its_own_umask_and_its_output_stays_readable(
+    host: HostDriver, tmp_path: Path
+) -> None:
+    own = launch("touch", str(tmp_path / "own"), execution=Execution(umask=0o777))
+    plain = launch("sh", "-c", "umask", job_id=2)
+    assert host.wait_end(host.run_launch(own)).state is State.COMPLETED
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0
+    out = Path(os.fsdecode(host.output_path(key())))
+    assert out.stat().st_mode & 0o777 == 0o644
+    after = host.run_launch(plain)
+    host.wait_end(after)
+    mine = os.umask(0o22)
+    os.umask(mine)
+    assert int(host.output(after), 8) == mine

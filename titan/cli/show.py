@@ -32,6 +32,7 @@ from titan.cli.text import local_time, print_json, printable
 from titan.client import requests
 from titan.client.connection import os_user
 from titan.client.cursors import OutputCursor
+from titan.client.execution import execution_words
 from titan.client.session import Session
 from titan.client.views import array_view, counts_view, enum_name, event_view, show_view, to_text
 from titan.errors import TitanError
@@ -151,7 +152,7 @@ def event_words(event: manager_pb2.Event) -> str:
 
 _BEGINNINGS: Final = ("JobSubmitted", "RequestAccepted")
 _NOT_FOR_PEOPLE: Final = ("job_id", "environment", "request_id", "content", "policy_version")
-_NOTHING: Final[tuple[Any, ...]] = (0, -1, "", None, [], False)
+_NOTHING: Final[tuple[Any, ...]] = (0, -1, "", None, [], {}, False)
 
 
 def _field_words(name: str, value: Any) -> str:
@@ -192,6 +193,7 @@ def print_job(job: manager_pb2.Job) -> None:
         ("cwd", to_text(job.cwd)),
         ("asks for", f"{cpus} cpu{'s' if cpus != '1' else ''}{memory}{named}"),
         ("time limit", time_limit_text(job)),
+        ("runs with", execution_words(job.execution)),
         ("priority", str(job.priority)),
         ("array", array_view(job.array) or ""),
         ("tasks", ", ".join(counts) if job.array else ""),

@@ -79,6 +79,7 @@ class AsyncClient:
         time_limit: float | str | None = None,
         grace: float | str | None = None,
         signal_before_end: str | None = None,
+        umask: int | str | None = None,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -100,6 +101,7 @@ class AsyncClient:
             time_limit=time_limit,
             grace=grace,
             signal_before_end=signal_before_end,
+            umask=umask,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]
 

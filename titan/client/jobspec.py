@@ -14,10 +14,12 @@ from typing import Final
 
 from titan import units
 from titan.client.arrays import parse_array, parse_indexes
+from titan.client.execution import umask_of
 from titan.client.names import to_wire
 from titan.client.time_limit import time_limit_of
 from titan.errors import InvalidJob
-from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, NAMED_RESOURCE_MAX, IndexRange
+from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, NAMED_RESOURCE_MAX, Execution, IndexRange
+from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 Text = str | bytes
@@ -43,6 +45,7 @@ class JobSpec:
     time_limit: how long each attempt may run, in seconds or as text ("1h30m"); then it gets
         SIGTERM, and after `grace` (10 s) SIGKILL, and has FAILED with the reason TIMEOUT.
     signal_before_end: "USR1@60s" sends that signal once, that long before the time limit.
+    umask: of the files that it makes, a number or octal digits ("027"); None: the worker's.
     """
 
     command: Sequence[Word] | str
@@ -59,6 +62,7 @@ class JobSpec:
     time_limit: float | str | None = None
     grace: float | str | None = None
     signal_before_end: str | None = None
+    umask: int | str | None = None
 
 
 def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
@@ -73,6 +77,7 @@ def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
             priority=_priority(spec.priority),
             array=to_wire(_ranges(spec.array)),
             **time_limit_of(spec.time_limit, spec.grace, spec.signal_before_end)._asdict(),
+            execution=execution_message(Execution(umask=umask_of(spec.umask))),
         )
     except ValueError as error:
         raise InvalidJob(str(error)) from error

@@ -78,6 +78,7 @@ class Client:
         time_limit: float | str | None = None,
         grace: float | str | None = None,
         signal_before_end: str | None = None,
+        umask: int | str | None = None,
         request_id: str | bytes | None = None,
     ) -> Job:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -99,6 +100,7 @@ class Client:
             time_limit=time_limit,
             grace=grace,
             signal_before_end=signal_before_end,
+            umask=umask,
         )
         return self.submit_many([spec], request_id=request_id)[0]
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from titan.client.arrays import format_array
+from titan.client.execution import execution_view
 from titan.model import IndexRange, Reason, State, WorkerState
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -74,6 +75,7 @@ def job_view(job: manager_pb2.Job) -> View:
         "priority": job.priority,
         "retries": 0,
         "time_limit_seconds": job.time_limit_ms / 1000 if job.time_limit_ms else None,
+        **execution_view(job.execution),
         "array": array_view(job.array),
         "submit_time": _time(job.submit_us),
         "start_time": _time(job.start_us),

@@ -18,6 +18,7 @@ from titan.manager.shell import Shell
 from titan.model import StopMode
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel
+from titan.rpc.execution import execution_message
 from titan.rpc.v1 import task_pb2, task_pb2_grpc, types_pb2
 from titan.state.cluster import ClusterState
 
@@ -181,6 +182,7 @@ def _add_spec(
         grace_ms=job.grace_ms,
         end_signal=job.end_signal,
         end_signal_before_ms=job.end_signal_before_ms,
+        execution=execution_message(job.execution),
     )
 
 

@@ -19,6 +19,7 @@ from titan.model import (
     named_resources,
 )
 from titan.queries.requests import filter_of, ranges_of, selector_of
+from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 
 # A sentence for people; the log keeps it for ever.
@@ -56,6 +57,7 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
                 grace_ms=each.grace_ms,
                 end_signal=each.end_signal,
                 end_signal_before_ms=each.end_signal_before_ms,
+                execution=execution_of_message(each.execution),
             )
             for each in request.jobs
         ),

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from titan.events import Event
-from titan.model import Reason, State
+from titan.model import PLAIN, Execution, Reason, State
 from titan.scheduler.policies import POLICIES
 
 # Fields whose numbers have names.
@@ -31,6 +31,10 @@ def _plain(name: str, value: Any) -> object:
         return _POLICY_NAMES.get(value, value)
     if isinstance(value, bytes):
         return value.hex() if name in _BINARY else value.decode("utf-8", "replace")
+    if isinstance(value, Execution):
+        # Only what was asked for.
+        asked = zip(value._fields, value, PLAIN, strict=True)
+        return {each: _plain(each, given) for each, given, default in asked if given != default}
     if isinstance(value, tuple):
         return [_plain("", each) for each in value]
     return value

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from titan.model import Reason, Resources, State, WorkerState
+from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduler.explain import explain_waiting
 from titan.state.attempts import Attempt, EndedAttempt
@@ -56,6 +57,7 @@ def job_message(state: ClusterState, job: Job, explained: dict[Resources, str]) 
         grace_ms=job.grace_ms,
         end_signal=job.end_signal,
         end_signal_before_ms=job.end_signal_before_ms,
+        execution=execution_message(job.execution),
     )
     _add_end(message, job)
     return message

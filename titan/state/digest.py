@@ -67,6 +67,7 @@ def _job(job: Job) -> Any:
         sorted((job.attempts_made or {}).items()), job.attempts_total, job.cancel_requested,
         job.lowest_failed, job.counts, job.changed_lsn,
         job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
+        job.execution,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Job:
         "ended_us",
         "environment",
         "epoch",
+        "execution",
         "grace_ms",
         "job_class",
         "job_id",
@@ -69,6 +70,7 @@ class Job:
         self.grace_ms = event.grace_ms
         self.end_signal = event.end_signal
         self.end_signal_before_ms = event.end_signal_before_ms
+        self.execution = event.execution
         self.job_class = job_class
         self.submit_lsn = submit_lsn
         self.submit_us = submit_us

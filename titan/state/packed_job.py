@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import IndexRange, Resources, State
+from titan.model import Execution, IndexRange, Resources, State
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job import Job, derive_state, weigh
@@ -100,6 +100,7 @@ def pack_job(job: Job) -> bytes:
             list(job.attempts_made.items()) if job.attempts_made else (),
             job.attempts_total, job.cancel_requested, job.lowest_failed,
             job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
+            job.execution,
         )
     )  # fmt: skip
     return b"".join((head, name, job.environment, rest))
@@ -124,8 +125,10 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
         job.start_us, job.end_us, pending, cancelled, active, ended, details, made,
         job.attempts_total, job.cancel_requested, job.lowest_failed,
         job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
+        execution,
     ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
     job.array = tuple(IndexRange._make(each) for each in array) if array else ()
+    job.execution = Execution(*execution)
     job.pending = _index_set(pending)
     job.cancelled = _index_set(cancelled) if cancelled is not None else None
     job.active = {}

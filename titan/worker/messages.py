@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from titan.model import AttemptKey, Reason, ReportKind, State
+from titan.model import PLAIN, AttemptKey, Execution, Reason, ReportKind, State
 
 Variables: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Environment variables as (name, value), the last of a name wins."""
@@ -46,6 +46,7 @@ class Launch(NamedTuple):
     end_signal: int = 0
     """Sent that long before the limit, once. 0: none."""
     end_signal_before_ms: int = 0
+    execution: Execution = PLAIN
 
 
 class Start(NamedTuple):

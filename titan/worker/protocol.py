@@ -23,6 +23,7 @@ import msgpack
 
 from titan.model import (
     AttemptKey,
+    Execution,
     HeldAttempt,
     HeldState,
     Reason,
@@ -244,7 +245,9 @@ def _read_start_tasks(batch: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _launch_of(fields: tuple[Any, ...]) -> Launch:
     """From an older agent with fewer fields, from a newer one with more."""
-    return Launch(*fields[: len(Launch._fields)])
+    launch = Launch(*fields[: len(Launch._fields)])
+    execution = launch.execution[: len(Execution._fields)]
+    return launch._replace(execution=Execution(*execution))
 
 
 def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from titan.model import AttemptKey
+from titan.worker.inherited import inherited
 from titan.worker.messages import Launch
 
 # An attempt starts once, so an older file of that name is another cluster's.
@@ -64,10 +65,15 @@ class Spawner:
             raise LaunchError("the command is empty")
         self._enter(launch.cwd)
         folder = self._make_output_directory(key)
+        execution = launch.execution
+        if execution.umask >= 0:
+            # Under the task's own it might be made so that nobody can read it.
+            self._touch_output(key)
         error: OSError | None = None
         for path in _candidates(launch.command[0], variables):
             try:
-                return self._spawn(path, key, launch, variables)
+                with inherited(execution):
+                    return self._spawn(path, key, launch, variables)
             except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
                 error = error or failure
             except OSError as failure:
@@ -131,15 +137,23 @@ class Spawner:
         self._directories[folder] = None
         return folder
 
-    def _explain(self, key: AttemptKey, launch: Launch, error: OSError | None) -> str:
-        """A sentence for why nothing could be run. `error` is None when nothing was found."""
-        where = self._worker_name
+    def _touch_output(self, key: AttemptKey) -> None:
+        """Make the files, if they are not there. Raises LaunchError."""
         for suffix in (b"out", b"err"):
             path = output_path(self._output_directory, key, suffix)
             try:
                 os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _OUTPUT_MODE))
             except OSError as failure:
-                return f"cannot write the output on {where}: {_reason(failure)}"
+                sentence = f"cannot write the output on {self._worker_name}: {_reason(failure)}"
+                raise LaunchError(sentence) from failure
+
+    def _explain(self, key: AttemptKey, launch: Launch, error: OSError | None) -> str:
+        """A sentence for why nothing could be run. `error` is None when nothing was found."""
+        where = self._worker_name
+        try:
+            self._touch_output(key)
+        except LaunchError as failure:
+            return str(failure)
         program = _shown(launch.command[0])
         is_missing = error is None or error.errno in (errno.ENOENT, errno.ENOTDIR)
         if is_missing and len(launch.command) == 1 and b" " in launch.command[0]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, cast
 
 from titan.model import AttemptKey, Held, Stop, StopMode
+from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.worker import actions
 from titan.worker.messages import Environment, Launch, Report, Start, StartBatch, Variables
@@ -131,6 +132,7 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         spec.grace_ms,
         spec.end_signal,
         spec.end_signal_before_ms,
+        execution_of_message(spec.execution),
     )
 
 

@@ -20,7 +20,7 @@ from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel import submit as limits
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Variables
-from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Resources
+from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources
 from titan.state import digest
 from titan.state.request_table import KEPT_US, SLACK_US
 
@@ -112,6 +112,7 @@ BAD: list[tuple[str, SubmitJobs, str]] = [
     ("a signal before the start", submit(limited(end_signal_before_ms=-1)), "between start"),
     ("a signal at the start", submit(limited(end_signal_before_ms=9_000)), "between start"),
     ("a time for no signal", submit(limited(end_signal=0)), "no signal is named"),
+    ("a umask beyond the last", submit(new_job(execution=Execution(umask=0o1000))), "1000 is no"),
     ("too many jobs", submit(*[JOB] * 10_001), "use an array"),
     ("too many bytes", submit(JOB, size_bytes=12 * 1024 * 1024 + 1), "send several requests"),
     ("no user", submit(JOB, user=""), "no user"),

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from titan.model import (
+    PLAIN,
     AttemptKey,
+    Execution,
     Held,
     IndexRange,
     Reason,
@@ -24,7 +26,7 @@ Variables = tuple[tuple[bytes, bytes], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """One job of a submit. The last four are as in JobSubmitted."""
+    """One job of a submit. The last five are as in JobSubmitted."""
 
     name: str
     command: tuple[bytes, ...]
@@ -37,6 +39,7 @@ class NewJob:
     grace_ms: int = 0
     end_signal: int = 0
     end_signal_before_ms: int = 0
+    execution: Execution = PLAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted, Variables
 from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.execution import check_execution
 from titan.model import (
     ARRAY_TASKS_MAX,
     CPUS_MILLI_MAX,
@@ -66,6 +67,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
                 command.environments[job.environment][0], demand.cpus_milli,
                 demand.memory_bytes, demand.named, job.priority, job.array,
                 job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
+                job.execution,
             )
         )  # fmt: skip
     if command.request_id:
@@ -142,6 +144,7 @@ def _check_job(job: NewJob, environments: int, prefix: str) -> None:
     _check_resources(job.resources, prefix)
     _check_array(job.array, prefix)
     _check_time_limit(job, prefix)
+    check_execution(job.execution, prefix)
 
 
 def _check_resources(demand: Resources, prefix: str) -> None:

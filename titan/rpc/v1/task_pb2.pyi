@@ -65,6 +65,7 @@ class TaskSpec(_message.Message):
     GRACE_MS_FIELD_NUMBER: _builtins.int
     END_SIGNAL_FIELD_NUMBER: _builtins.int
     END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
+    EXECUTION_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
@@ -85,6 +86,8 @@ class TaskSpec(_message.Message):
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
     def resources(self) -> _types_pb2.Resources: ...
+    @_builtins.property
+    def execution(self) -> _types_pb2.Execution: ...
     def __init__(
         self,
         *,
@@ -102,10 +105,11 @@ class TaskSpec(_message.Message):
         grace_ms: _builtins.int = ...,
         end_signal: _builtins.int = ...,
         end_signal_before_ms: _builtins.int = ...,
+        execution: _types_pb2.Execution | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_count", b"array_count", "class_id", b"class_id", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "epoch", b"epoch", "grace_ms", b"grace_ms", "job_id", b"job_id", "name", b"name", "resources", b"resources", "time_limit_ms", b"time_limit_ms", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_count", b"array_count", "class_id", b"class_id", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "epoch", b"epoch", "execution", b"execution", "grace_ms", b"grace_ms", "job_id", b"job_id", "name", b"name", "resources", b"resources", "time_limit_ms", b"time_limit_ms", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -67,6 +67,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_WORKER_LOST: _Reason.ValueType  # 4
     REASON_CANCELLED: _Reason.ValueType  # 5
     REASON_TIMEOUT: _Reason.ValueType  # 6
+    REASON_OOM: _Reason.ValueType  # 7
+    REASON_OUTPUT_LIMIT: _Reason.ValueType  # 8
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an attempt, and with it its task, ended as it did."""
@@ -78,6 +80,8 @@ REASON_LAUNCH_ERROR: Reason.ValueType  # 3
 REASON_WORKER_LOST: Reason.ValueType  # 4
 REASON_CANCELLED: Reason.ValueType  # 5
 REASON_TIMEOUT: Reason.ValueType  # 6
+REASON_OOM: Reason.ValueType  # 7
+REASON_OUTPUT_LIMIT: Reason.ValueType  # 8
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _WorkerState:
@@ -221,6 +225,30 @@ class Environment(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Environment: _TypeAlias = Environment  # noqa: Y015
+
+@_typing.final
+class Execution(_message.Message):
+    """How a task is run: the worker's business alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UMASK_FIELD_NUMBER: _builtins.int
+    umask: _builtins.int
+    """Absent: that of the task host."""
+    def __init__(
+        self,
+        *,
+        umask: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
+    _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__umask) -> _WhichOneofReturnType__umask | None: ...
+
+Global___Execution: _TypeAlias = Execution  # noqa: Y015
 
 @_typing.final
 class AttemptKey(_message.Message):

@@ -1,0 +1,36 @@
+"""How tasks are run, as people ask for it, to the message. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from titan.errors import InvalidJob
+from titan.model import UMASK_MAX
+from titan.rpc.v1 import types_pb2
+
+_OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,4})")
+
+
+def umask_of(umask: int | str | None) -> int:
+    """A number, or its octal digits as text; -1 for None. Raises InvalidJob."""
+    if umask is None:
+        return -1
+    if isinstance(umask, str):
+        match = _OCTAL.fullmatch(umask)
+        number = int(match[1], 8) if match else -1
+    else:
+        number = umask
+    if not 0 <= number <= UMASK_MAX:
+        raise InvalidJob(f"{umask!r} is no umask: write it in octal, such as 027")
+    return number
+
+
+def execution_view(message: types_pb2.Execution) -> dict[str, str | None]:
+    """The fields of `show`; None where nothing was asked for."""
+    return {"umask": f"{message.umask:04o}" if message.HasField("umask") else None}
+
+
+def execution_words(message: types_pb2.Execution) -> str:
+    """`umask 0027`; empty when nothing was asked for."""
+    return f"umask {message.umask:04o}" if message.HasField("umask") else ""
