@@ -18,8 +18,8 @@ from titan.client.connection import os_user
 JOB_FIELDS = {
     "job_id", "name", "user", "state", "reason", "detail", "cancel_requested", "waiting_for",
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
-    "time_limit_seconds", "umask", "array", "submit_time", "start_time", "end_time", "exit_code", "signal",
-    "tasks", "attempts_total",
+    "time_limit_seconds", "umask", "array", "submit_time", "start_time", "end_time",
+    "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip
 ATTEMPT_FIELDS = {
     "index", "attempt", "worker", "state", "reason", "detail", "exit_code", "signal", "start_time",

@@ -11,9 +11,11 @@ import pytest
 import wal
 from tests.waltools.builders import SEGMENT_BYTES, history, make_directory
 from titan.snapshots import take_snapshot
+from titan.waltools.examine import find_slots
 from titan.waltools.places import Places
 from titan.waltools.stat import stat
 from titan.waltools.verify import verify
+from wal.filesystem import OsFileSystem
 
 
 @pytest.fixture
@@ -60,3 +62,21 @@ def test_stat_counts_a_log_that_is_being_written(live: tuple[Path, threading.Thr
         assert found["damage"] == []
         reached.append(found["last_lsn"])
     assert reached == sorted(reached)
+
+
+def test_a_reader_that_comes_while_the_slots_are_looked_at_is_no_damage(tmp_path: Path) -> None:
+    directory = make_directory(tmp_path / "manager", history()[:30])
+
+    class Growing(OsFileSystem):
+        """After each look at the directory there is one slot more."""
+
+        def list_directory(self, path: str) -> list[str]:
+            names = super().list_directory(path)
+            with wal.Reader(directory / "wal", from_lsn=1) as reader:
+                reader.read(1)
+                wal.write_slot(directory / "readers", f"r{len(names)}", reader.position)
+            return names
+
+    (directory / "readers").mkdir(exist_ok=True)
+    found = find_slots(Places.of(directory), Growing())
+    assert [each.fault for each in found if each.fault] == []

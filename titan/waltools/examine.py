@@ -86,19 +86,25 @@ def examine(
 
 def find_slots(places: Places, file_system: FileSystem = OS_FILE_SYSTEM) -> list[Named]:
     """The readers' slots, also those that cannot be read. Raises OSError."""
+    before = _slot_names(places, file_system)
     found = [
         Named(places.readers / f"{slot.name}.slot", slot.position, "")
         for slot in wal.read_slots(
             places.readers, on_warning=lambda _: None, file_system=file_system
         )
     ]
+    read = {each.path.name for each in found}
+    # Readers come and go meanwhile: only what was there all the time should have been read.
+    bad = sorted((before & _slot_names(places, file_system)) - read)
+    return [*found, *(Named(places.readers / name, None, "it cannot be read") for name in bad)]
+
+
+def _slot_names(places: Places, file_system: FileSystem) -> set[str]:
     try:
         names = file_system.list_directory(str(places.readers))
     except FileNotFoundError:
-        return found
-    read = {each.path.name for each in found}
-    bad = sorted(name for name in names if name.endswith(".slot") and name not in read)
-    return [*found, *(Named(places.readers / name, None, "it cannot be read") for name in bad)]
+        return set()
+    return {name for name in names if name.endswith(".slot")}
 
 
 class _Examiner:
