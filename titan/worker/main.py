@@ -20,6 +20,7 @@ from titan.worker import directory, node, processes, protocol
 from titan.worker.agent import Agent, Identity
 from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
+from titan.worker.output_stream import OutputStreams
 from titan.worker.task_service import TaskService
 
 _log = logging.getLogger("titan.worker")
@@ -115,7 +116,8 @@ async def _run(
         HostProcess(path, hello),
     )
     _log.info("worker %s listens on %s, data in %s", options.name, identity.address, path)
-    await _serve(server, TaskService(agent, identity.token, path / "output"))
+    outputs = OutputStreams(path / "output", agent)
+    await _serve(server, TaskService(agent, identity.token, outputs))
     try:
         return await agent.run()
     finally:

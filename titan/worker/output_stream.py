@@ -1,0 +1,95 @@
+"""What an attempt wrote, as a stream of chunks: to its end so far, or on until it has ended.
+
+Whoever asked gets the same, whether he called the worker or the worker calls him.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from titan.model import AttemptKey, HeldAttempt, HeldState
+from titan.rpc.v1 import manager_pb2, task_pb2
+from titan.worker import translate
+from titan.worker.output import OutputFile
+
+# How often a followed file is looked at: what is written is seen within it.
+FOLLOW_SECONDS: Final = 0.05
+
+_SUFFIXES: Final = {manager_pb2.STDOUT: b"out", manager_pb2.STDERR: b"err"}
+
+
+class Holder(Protocol):
+    """Whoever knows which attempts are held."""
+
+    def find_held(self, key: AttemptKey) -> HeldAttempt | None:
+        """The attempt, if it is held."""
+        ...
+
+
+class NoOutput(Exception):
+    """Nothing of that attempt is here; the text is a sentence for people."""
+
+
+class OutputStreams:
+    """The output below one worker's directory."""
+
+    def __init__(self, directory: Path, holder: Holder) -> None:
+        self._directory = os.fsencode(directory)
+        self._holder = holder
+
+    async def read(
+        self, request: task_pb2.ReadOutputRequest
+    ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
+        """The chunks that were asked for. Raises NoOutput before the first, OSError."""
+        key = translate.key_of(request.key)
+        offsets = {
+            manager_pb2.STDOUT: request.stdout_offset,
+            manager_pb2.STDERR: request.stderr_offset,
+        }
+        files = {
+            stream: OutputFile(self._directory, key, suffix, offsets[stream])
+            for stream, suffix in _SUFFIXES.items()
+            if not request.streams or stream in request.streams
+        }
+        try:
+            is_there = any(file.open() for file in files.values())
+            if not is_there and self._holder.find_held(key) is None:
+                raise NoOutput(
+                    f"no output of attempt {key.attempt} of task {key.job_id}.{key.index} here"
+                )
+            if request.tail_lines > 0:
+                for file in files.values():
+                    await asyncio.to_thread(file.seek_tail, request.tail_lines)
+            async for response in self._read(request, key, files):
+                yield response
+        finally:
+            for file in files.values():
+                file.close()
+
+    async def _read(
+        self,
+        request: task_pb2.ReadOutputRequest,
+        key: AttemptKey,
+        files: dict[manager_pb2.OutputStream.ValueType, OutputFile],
+    ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
+        while True:
+            # Asked before reading: what an ended attempt wrote is all there.
+            held = self._holder.find_held(key)
+            is_over = held is None or held.state == HeldState.ENDED
+            while True:
+                grown = [(stream, file) for stream, file in files.items() if file.has_more()]
+                for stream, file in grown:
+                    offset = file.offset
+                    data = await asyncio.to_thread(file.read)
+                    yield manager_pb2.StreamOutputResponse(
+                        stream=stream, offset=offset, data=data, attempt=key.attempt
+                    )
+                if not grown:
+                    break
+            if is_over or not request.follow:
+                return
+            await asyncio.sleep(FOLLOW_SECONDS)
