@@ -14,7 +14,7 @@ from typing import Final
 from tests.simulation.link import Link
 from tests.simulation.machine import Machine, Process
 from titan.model import AttemptKey
-from titan.worker import bookkeeping, protocol
+from titan.worker import host_actions, protocol
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.messages import Exit, Report
 from titan.worker.records import Record, Recovered, recover
@@ -42,7 +42,7 @@ class SimHost:
         self.book = Bookkeeping(self._recover())
         self._written: list[Record] = []
         self._rewrite_journal()
-        self._actions: deque[bookkeeping.Action] = deque()
+        self._actions: deque[host_actions.Action] = deque()
         self._reports: list[Report] = []
         self._pids: dict[AttemptKey, int] = {}
         self._detach_us = IDLE_US
@@ -126,7 +126,7 @@ class SimHost:
 
     # A turn -----------------------------------------------------------------------------------
 
-    def _do(self, actions: Iterable[bookkeeping.Action]) -> None:
+    def _do(self, actions: Iterable[host_actions.Action]) -> None:
         self._actions.extend(actions)
 
     def _turn_with(self, part: object) -> None:
@@ -158,25 +158,25 @@ class SimHost:
 
     def _perform(self) -> None:
         spawned = 0
-        signals: list[bookkeeping.Signal] = []
+        signals: list[host_actions.Signal] = []
         while self._actions and spawned < SPAWNS_PER_TURN:
             if self.dies_after == 0:
                 raise HostDied
             self.dies_after -= self.dies_after > 0
             action = self._actions.popleft()
             match action:
-                case bookkeeping.Journal():
+                case host_actions.Journal():
                     self._written.append(action.record)
-                case bookkeeping.Emit():
+                case host_actions.Emit():
                     self._reports.append(action.report)
-                case bookkeeping.Spawn():
+                case host_actions.Spawn():
                     self._spawn(action)
                     spawned += 1
-                case bookkeeping.Signal():
+                case host_actions.Signal():
                     signals.append(action)
-                case bookkeeping.StartTimer():
+                case host_actions.StartTimer():
                     self._start_timer(action)
-                case bookkeeping.Left():
+                case host_actions.Left():
                     self._has_left = True
                     if self.link is not None:
                         self.link.to_agent(protocol.LeftAll())
@@ -185,7 +185,7 @@ class SimHost:
             if pid is not None:
                 self._machine.signal(pid, each.signal)
 
-    def _spawn(self, action: bookkeeping.Spawn) -> None:
+    def _spawn(self, action: host_actions.Spawn) -> None:
         self._flush_journal()
         now_us = self._machine.wall_us()
         pid = self._machine.spawn(action.key, action.launch, self)
@@ -196,7 +196,7 @@ class SimHost:
         self._pids[action.key] = pid
         self._do(self.book.started(action.key, pid, self._world.elapsed_us // 10_000, now_us))
 
-    def _start_timer(self, action: bookkeeping.StartTimer) -> None:
+    def _start_timer(self, action: host_actions.StartTimer) -> None:
         def ring() -> None:
             if self.is_alive:
                 self._do(self.book.timer_over(action.key, action.purpose))

@@ -18,8 +18,10 @@ from titan.manager.kernel import desk, reports, submit, workers
 from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, State
 from titan.worker import bookkeeping
-from titan.worker.bookkeeping import Bookkeeping, Purpose
+from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.core import Core, HostState
+from titan.worker.host_actions import Purpose
+from titan.worker.verdict import judge
 
 # After the named scenarios; the rarest shows in one seed of ten.
 SEEDS_MAX = 60
@@ -51,7 +53,6 @@ recover_book = Bookkeeping.__init__
 admit = Core._admit
 reports_taken = Core.reports_taken
 timer_over = Bookkeeping.timer_over
-judge = bookkeeping._judge
 
 
 def connect_without_ends(core: Core, host: HostState) -> Any:
@@ -86,9 +87,8 @@ def ring_grace_only(book: Bookkeeping, key: Any, purpose: Purpose) -> Any:
     return timer_over(book, key, purpose) if purpose is Purpose.GRACE else []
 
 
-def judge_by_the_exit(attempt: Any, how: Any) -> Any:
-    attempt.has_timed_out = False
-    return judge(attempt, how)
+def judge_by_the_exit(how: Any, _doom: Any, *, is_cancelled: bool) -> Any:
+    return judge(how, None, is_cancelled=is_cancelled)
 
 
 def nothing(*_: Any) -> None:
@@ -123,7 +123,7 @@ MISTAKES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "what a new instance does not list is still waited for": ((workers, "_lose_absent", nothing),),
     "a time limit is not kept": ((Bookkeeping, "timer_over", ring_grace_only),),
     "what ran into its time limit is judged by how it exits": (
-        (bookkeeping, "_judge", judge_by_the_exit),
+        (bookkeeping, "judge", judge_by_the_exit),
     ),
     "what runs and does not count is let run": ((desk.Desk, "stop_stray", nothing),),
 }

@@ -6,9 +6,9 @@ from typing import Any
 
 from tests.worker.builders import batch, key, launch
 from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
-from titan.worker.bookkeeping import (
+from titan.worker.bookkeeping import Bookkeeping
+from titan.worker.host_actions import (
     Action,
-    Bookkeeping,
     Emit,
     Journal,
     Left,
@@ -28,6 +28,7 @@ from titan.worker.records import (
     recover,
 )
 from titan.worker.signals import SIGKILL, SIGTERM
+from titan.worker.verdict import Doom
 
 OK = Exit(0, None)
 
@@ -465,3 +466,47 @@ def test_what_could_not_be_launched_is_told_at_once() -> None:
     book.start(batch(launch(), indexes=range(9), slots=2))
     emits = [each for each in book.not_launched(key(), "no", 5_000) if isinstance(each, Emit)]
     assert [each.wait_us for each in emits] == [0]
+
+
+def test_what_broke_a_limit_is_killed_at_once_and_failed_for_it_however_it_exits() -> None:
+    for how in (OK, Exit(3, None), Exit(None, 9)):
+        book = running()
+        assert book.condemn(key(), Doom(Reason.OOM, "too much")) == [Signal(key(), SIGKILL)]
+        assert book.condemn(key(), Doom(Reason.OUTPUT_LIMIT, "later")) == []
+        (report,) = emitted(book.exited(key(), how, 3_000))
+        assert (report.state, report.reason) == (State.FAILED, Reason.OOM)
+        assert (report.exit_code, report.signal) == (how.exit_code, how.signal)
+        assert report.detail == "too much"
+
+
+def test_what_broke_a_limit_after_it_was_cancelled_is_cancelled_and_killed() -> None:
+    book = running()
+    book.stop(cancel(grace_ms=10_000), 2_000)
+    assert book.condemn(key(), Doom(Reason.OOM, "too much")) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9, oom="told by the kernel"), 3_000))
+    assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
+
+
+def test_what_broke_a_limit_and_is_cancelled_then_has_failed() -> None:
+    book = running()
+    book.condemn(key(), Doom(Reason.OUTPUT_LIMIT, "too much"))
+    assert book.stop(cancel(grace_ms=10_000), 2_000) == []
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
+    assert (report.state, report.reason) == (State.FAILED, Reason.OUTPUT_LIMIT)
+
+
+def test_what_is_not_here_cannot_break_a_limit() -> None:
+    assert Bookkeeping().condemn(key(), Doom(Reason.OOM, "too much")) == []
+
+
+def test_what_the_kernel_killed_something_of_ran_out_of_memory_even_if_it_exits_with_0() -> None:
+    (report,) = emitted(running().exited(key(), Exit(0, None, oom="over 16M"), 3_000))
+    assert (report.state, report.reason) == (State.FAILED, Reason.OOM)
+    assert report.detail == "over 16M"
+
+
+def test_a_note_explains_a_failure_and_nothing_else() -> None:
+    (report,) = emitted(running().exited(key(), Exit(2, None, note="no more processes"), 3_000))
+    assert report.detail == "exit code 2; no more processes"
+    (report,) = emitted(running().exited(key(), Exit(0, None, note="no more processes"), 3_000))
+    assert (report.state, report.detail) == (State.COMPLETED, "")

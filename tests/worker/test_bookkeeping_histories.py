@@ -8,9 +8,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.worker.builders import batch, key, launch
 from titan.model import AttemptKey, Reason, ReportKind, State, Stop, StopMode
-from titan.worker.bookkeeping import (
+from titan.worker.bookkeeping import Bookkeeping
+from titan.worker.host_actions import (
     Action,
-    Bookkeeping,
     Emit,
     Journal,
     Left,

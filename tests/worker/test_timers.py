@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from tests.worker.builders import key
-from titan.worker.bookkeeping import Purpose
+from titan.worker.host_actions import Purpose
 from titan.worker.timers import Timers
 
 

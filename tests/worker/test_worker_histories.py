@@ -17,7 +17,7 @@ import pytest
 
 from tests.worker.builders import batch, key, launch
 from titan.model import AttemptKey, Held, ReportKind, Stop, StopMode
-from titan.worker import actions, bookkeeping
+from titan.worker import actions, host_actions
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.core import Core, Failure, HostState, Verdict
 from titan.worker.messages import Exit, Report
@@ -66,7 +66,7 @@ class Cluster:
         self.instances += 1
         # What ran is killed before anything is said.
         self.processes.clear()
-        self.host_queue: deque[bookkeeping.Action] = deque()
+        self.host_queue: deque[host_actions.Action] = deque()
         self.book = Bookkeeping(recover(self.journal))
         self.journal = list(self.book.records())
 
@@ -100,7 +100,7 @@ class Cluster:
                 case actions.Register() | actions.SendReports() | actions.SendHeartbeat():
                     self.calls.append((self.core, action))
 
-    def host_do(self, todo: list[bookkeeping.Action]) -> None:
+    def host_do(self, todo: list[host_actions.Action]) -> None:
         self.host_queue.extend(todo)
         if len(self.host_queue) > len(todo):
             # The loop below is running: what follows from an action comes after those before.
@@ -108,16 +108,16 @@ class Cluster:
         while self.host_queue:
             action = self.host_queue[0]
             match action:
-                case bookkeeping.Journal():
+                case host_actions.Journal():
                     self.journal.append(action.record)
-                case bookkeeping.Emit():
+                case host_actions.Emit():
                     self.to_agent.append(action.report)
-                case bookkeeping.Spawn():
+                case host_actions.Spawn():
                     assert action.key not in self.spawned, "an attempt was started twice"
                     self.spawned.add(action.key)
                     self.processes[action.key] = None
                     self.host_do(self.book.started(action.key, 100, 7, 1_000))
-                case bookkeeping.Signal():
+                case host_actions.Signal():
                     self.exit(action.key, Exit(None, action.signal))
             self.host_queue.popleft()
 

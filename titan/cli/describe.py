@@ -13,8 +13,12 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 SIGNALLED = 128
 TIMED_OUT = 124
+OUT_OF_MEMORY = 137
 LAUNCH_FAILED = 127
 CANCELLED = 130
+
+# What ended it is told by name; how it took that says little.
+_LIMITS = (types_pb2.REASON_TIMEOUT, types_pb2.REASON_OOM, types_pb2.REASON_OUTPUT_LIMIT)
 
 
 def job_exit_code(job: manager_pb2.Job) -> int:
@@ -25,6 +29,8 @@ def job_exit_code(job: manager_pb2.Job) -> int:
         return CANCELLED
     if job.reason == types_pb2.REASON_TIMEOUT:
         return TIMED_OUT
+    if job.reason == types_pb2.REASON_OOM:
+        return OUT_OF_MEMORY
     if job.reason == types_pb2.REASON_LAUNCH_ERROR:
         return LAUNCH_FAILED
     if job.reason == types_pb2.REASON_WORKER_LOST:
@@ -67,8 +73,9 @@ def why_ended(job: manager_pb2.Job) -> str:
 
 def end_text(end: manager_pb2.Job | manager_pb2.Attempt) -> str:
     """`exit code 1`, `signal 9 (SIGKILL)`, or the detail where that says more."""
-    if end.reason == types_pb2.REASON_TIMEOUT:
-        return f"TIMEOUT, {end.detail}" if end.detail else "TIMEOUT"
+    if end.reason in _LIMITS:
+        name = enum_name(Reason, end.reason) or ""
+        return f"{name}, {end.detail}" if end.detail else name
     if end.reason == types_pb2.REASON_EXIT or (end.HasField("exit_code") and not end.detail):
         return f"exit code {end.exit_code}"
     if end.HasField("signal") and end.signal:

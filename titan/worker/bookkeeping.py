@@ -1,16 +1,7 @@
 """What the task host decides: who runs, who waits, what is reported, what is written down.
 
 Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
-performed by a shell: `host.py` with real processes, the simulation with invented ones. The
-shell's duties:
-
-* Actions are performed in order, as from one queue: those that come of an action go behind
-  all that were there. Else reports would leave in another order than they are numbered.
-* `Journal(record)` is on file before any later action is performed. After a crash,
-  `records.recover` reads them back.
-* `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`.
-* `StartTimer` is answered by `timer_over` after that time, by a clock that is never set; an
-  attempt that has ended in between does not mind.
+performed by a shell, whose duties stand in `host_actions.py`.
 
 Who may run is `slots.py`.
 """
@@ -20,8 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import NamedTuple, TypeAlias, assert_never
+from typing import assert_never
 
 from titan import units
 from titan.model import (
@@ -34,7 +24,16 @@ from titan.model import (
     Stop,
     StopMode,
 )
-from titan.worker import signals
+from titan.worker.host_actions import (
+    Action,
+    Emit,
+    Journal,
+    Left,
+    Purpose,
+    Signal,
+    Spawn,
+    StartTimer,
+)
 from titan.worker.messages import Environment, Exit, Launch, Report, StartBatch
 from titan.worker.records import (
     AcknowledgedRecord,
@@ -48,63 +47,7 @@ from titan.worker.records import (
 )
 from titan.worker.signals import SIGKILL, SIGTERM
 from titan.worker.slots import Slots
-
-# What the shell is to do. ----------------------------------------------------------------------
-
-
-class Spawn(NamedTuple):
-    """Start the attempt's process; answer with `started` or `not_launched`."""
-
-    key: AttemptKey
-    launch: Launch
-    environment: Environment
-
-
-class Signal(NamedTuple):
-    """Send the signal to all processes of a running attempt."""
-
-    key: AttemptKey
-    signal: int
-
-
-class Purpose(IntEnum):
-    """What a timer of an attempt is for."""
-
-    GRACE = 1
-    """It was asked to end, and should have by then."""
-    LIMIT = 2
-    """It may run no longer."""
-    WARNING = 3
-    """Its time limit is near, and it wants to be told by a signal."""
-
-
-class StartTimer(NamedTuple):
-    """Call `timer_over` with that purpose after that time."""
-
-    key: AttemptKey
-    after_ms: int
-    purpose: Purpose
-
-
-class Journal(NamedTuple):
-    """Write the record down before anything that follows."""
-
-    record: Record
-
-
-class Emit(NamedTuple):
-    """Pass the report to the agent, if there is one: a new one gets it with `reports`."""
-
-    report: Report
-    wait_us: int = 0
-    """Of an end: for so long it may go untold, and no slot stands still for want of new tasks."""
-
-
-class Left(NamedTuple):
-    """After `leave`: nothing runs any more."""
-
-
-Action: TypeAlias = Spawn | Signal | StartTimer | Journal | Emit | Left
+from titan.worker.verdict import Doom, judge
 
 
 @dataclass(slots=True)
@@ -120,8 +63,8 @@ class Attempt:
     """None until the shell has answered."""
     start_us: int = 0
     is_cancelled: bool = False
-    has_timed_out: bool = False
-    """Its time limit was the first that ended it: never true of one that was cancelled before."""
+    doom: Doom | None = None
+    """What ended it, where that was not a cancel: the first of them, and what came first counts."""
     stop_signal: int = 0
     """The last signal it was sent, or will be sent as soon as it has a process."""
 
@@ -246,7 +189,7 @@ class Bookkeeping:
                 self._end_unstarted(stop, now_us, "cancelled before it started", actions)
                 self._start_waiting(attempt.launch.class_id, actions)
             elif stop.mode == StopMode.CANCEL:
-                attempt.is_cancelled = not attempt.has_timed_out
+                attempt.is_cancelled = attempt.doom is None
                 self._terminate(attempt, stop.grace_ms, actions)
         return actions
 
@@ -321,7 +264,7 @@ class Bookkeeping:
         """Its main process has ended, and the rest of its group was killed."""
         attempt = self._attempts[key]
         assert attempt.process is not None, f"{key} is not running"
-        state, reason, detail = _judge(attempt, how)
+        state, reason, detail = judge(how, attempt.doom, is_cancelled=attempt.is_cancelled)
         report = Report(
             self._next_seq(),
             ReportKind.ENDED,
@@ -350,7 +293,8 @@ class Bookkeeping:
             case Purpose.GRACE:
                 self._terminate(attempt, 0, actions)
             case Purpose.LIMIT:
-                attempt.has_timed_out = not attempt.is_cancelled
+                limit = units.format_duration(attempt.launch.time_limit_ms / 1000)
+                _condemn(attempt, Doom(Reason.TIMEOUT, f"ran into its time limit of {limit}"))
                 self._terminate(attempt, attempt.launch.grace_ms, actions)
             case Purpose.WARNING:
                 # One that was told to end need not be told that it will have to.
@@ -358,6 +302,16 @@ class Bookkeeping:
                     actions.append(Signal(key, attempt.launch.end_signal))
             case _:
                 assert_never(purpose)
+        return actions
+
+    def condemn(self, key: AttemptKey, doom: Doom) -> list[Action]:
+        """It broke a limit that is no timer: it is killed, and has FAILED for that reason."""
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            return []
+        actions: list[Action] = []
+        _condemn(attempt, doom)
+        self._terminate(attempt, 0, actions)
         return actions
 
     # Helpers ------------------------------------------------------------------------------------
@@ -452,19 +406,9 @@ class Bookkeeping:
         assert over == set(self._ended)
 
 
-def _judge(attempt: Attempt, how: Exit) -> tuple[State, Reason, str]:
-    """How it ended: what ended it counts more than how it took that."""
-    if attempt.has_timed_out:
-        limit = units.format_duration(attempt.launch.time_limit_ms / 1000)
-        return State.FAILED, Reason.TIMEOUT, f"ran into its time limit of {limit}"
-    state, reason, detail = State.FAILED, Reason.EXIT, f"exit code {how.exit_code}"
-    if how.signal is not None:
-        reason, detail = Reason.SIGNAL, f"killed by {signals.describe(how.signal)}"
-    elif how.exit_code == 0:
-        state, detail = State.COMPLETED, ""
-    if attempt.is_cancelled:
-        state, reason = State.CANCELLED, Reason.CANCELLED
-    return state, reason, detail
+def _condemn(attempt: Attempt, doom: Doom) -> None:
+    if attempt.doom is None and not attempt.is_cancelled:
+        attempt.doom = doom
 
 
 def _is_spawn(action: Action) -> bool:

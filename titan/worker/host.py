@@ -25,7 +25,7 @@ from typing import Final, assert_never
 
 from titan import logs
 from titan.model import ReportKind
-from titan.worker import bookkeeping, directory, host_journal, processes, protocol
+from titan.worker import directory, host_actions, host_journal, processes, protocol
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.children import Children
 from titan.worker.host_link import HostLink
@@ -74,7 +74,7 @@ class Host:
         self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output))
         self._rewrite_journal()
         self._children = Children(output)
-        self._actions: deque[bookkeeping.Action] = deque()
+        self._actions: deque[host_actions.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
         self._reports: list[Report] = []
         self._reports_due = math.inf
@@ -162,30 +162,30 @@ class Host:
 
     # Processes --------------------------------------------------------------------------------
 
-    def _do(self, actions: Iterable[bookkeeping.Action]) -> None:
+    def _do(self, actions: Iterable[host_actions.Action]) -> None:
         self._actions.extend(actions)
 
     def _perform(self) -> None:
         """Perform actions in order, those that follow from them included, up to so many spawns."""
         spawned = 0
-        signals: list[bookkeeping.Signal] = []
+        signals: list[host_actions.Signal] = []
         ticks = processes.now_ticks()
         while self._actions and spawned < SPAWNS_PER_TURN:
             action = self._actions.popleft()
             match action:
-                case bookkeeping.Journal():
+                case host_actions.Journal():
                     self._journal.append(action.record, ticks)
-                case bookkeeping.Emit():
+                case host_actions.Emit():
                     self._report(action)
-                case bookkeeping.Spawn():
+                case host_actions.Spawn():
                     self._spawn(action)
                     spawned += 1
-                case bookkeeping.Signal():
+                case host_actions.Signal():
                     signals.append(action)
-                case bookkeeping.StartTimer():
+                case host_actions.StartTimer():
                     due = time.monotonic() + action.after_ms / 1000
                     self._timers.start(due, action.key, action.purpose)
-                case bookkeeping.Left():
+                case host_actions.Left():
                     self._has_left = True
                     self._send_reports()
                     self._link.send(protocol.LeftAll())
@@ -196,7 +196,7 @@ class Host:
         if signals:
             self._children.signal([(action.key, action.signal) for action in signals])
 
-    def _report(self, action: bookkeeping.Emit) -> None:
+    def _report(self, action: host_actions.Emit) -> None:
         wait_seconds = min(action.wait_us / 1e6, BUSY_WAITS_SECONDS)
         if wait_seconds < WAITS_SECONDS_MIN:
             wait_seconds = 0.0
@@ -212,7 +212,7 @@ class Host:
         self._reports.clear()
         self._reports_due = math.inf
 
-    def _spawn(self, action: bookkeeping.Spawn) -> None:
+    def _spawn(self, action: host_actions.Spawn) -> None:
         # Its intent, at the latest, is on file before there is a process.
         self._flush_journal()
         now_us = _now_us()

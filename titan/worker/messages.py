@@ -99,3 +99,7 @@ class Exit(NamedTuple):
     cpu_user_us: int = 0
     cpu_system_us: int = 0
     max_rss_bytes: int = 0
+    oom: str = ""
+    """A sentence when the kernel killed something of it for its memory limit."""
+    note: str = ""
+    """What may explain a failure."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from titan.model import AttemptKey
-from titan.worker.bookkeeping import Purpose
+from titan.worker.host_actions import Purpose
 
 # So many may be left over from attempts that have ended before they are looked through.
 _LEFT_OVER_MIN: Final = 1_000
