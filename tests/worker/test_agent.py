@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -19,64 +19,12 @@ from grpc_health.v1 import health_pb2
 from tests.worker.builders import key
 from tests.worker.fake_manager import FakeManager, wait_for, wire_key
 from tests.worker.host_driver import is_running
+from tests.worker.scenes import Play, run_sleeper, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
 from titan.model import AttemptKey
 from titan.rpc import channel
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.worker import processes
-
-Scene = Callable[[FakeManager, WorkerProcess], Awaitable[None]]
-
-
-@pytest.fixture
-def play(tmp_path: Path) -> Iterator[Callable[[Scene], None]]:
-    """Runs a scene with a manager and a worker that has registered with it."""
-    workers: list[WorkerProcess] = []
-
-    async def run(scene: Scene) -> None:
-        manager = FakeManager(tmp_path)
-        await manager.start()
-        worker = WorkerProcess(tmp_path / "worker", manager.address, manager.access_file)
-        workers.append(worker)
-        try:
-            worker.start()
-            await manager.wait_registrations(1)
-            await scene(manager, worker)
-        finally:
-            await manager.stop()
-
-    yield lambda scene: asyncio.run(run(scene))
-    for worker in workers:
-        worker.close()
-
-
-async def wait_exit(worker: WorkerProcess) -> int:
-    """The agent's exit code."""
-    process = worker.process
-    assert process is not None
-    await wait_for(lambda: process.poll() is not None, "the agent to end")
-    assert process.returncode is not None
-    return process.returncode
-
-
-async def status_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
-    """How a call that must fail failed."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        return error.code(), error.details() or ""
-    raise AssertionError("the call was answered")
-
-
-async def run_sleeper(manager: FakeManager, worker: WorkerProcess, job_id: int = 1) -> int:
-    """A task that runs for a long time; its pid."""
-    await manager.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
-    output = worker.path / "output" / str(job_id) / "0" / "0.1.out"
-    await wait_for(lambda: output.exists() and output.read_text().endswith("\n"), "its pid")
-    return int(output.read_text())
-
-
-Play = Callable[[Scene], None]
 
 
 def test_a_worker_says_what_it_is_and_keeps_the_id_it_is_given(play: Play) -> None:

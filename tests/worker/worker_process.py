@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ class WorkerProcess:
 
     def __init__(self, path: Path, manager: str, access_file: Path) -> None:
         self.path = path
+        # Where its user keeps what is found by address.
+        self.state = path.with_name("state")
         self._manager = manager
         self._access_file = access_file
         self.process: subprocess.Popen[bytes] | None = None
@@ -42,6 +45,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, "XDG_STATE_HOME": str(self.state)},
             )
 
     def log(self) -> str:

@@ -26,10 +26,7 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Context = grpc.aio.ServicerContext[Any, Any]
 
-_NO_TOKEN = (
-    "the call carries no access token of this manager; it lies in access.json in the manager's "
-    "data directory and is found by users who may read it, or name it with --access FILE"
-)
+_NO_TOKEN = f"{access.no_token_text('manager')}, or name it with --access FILE"
 
 
 class Gate:

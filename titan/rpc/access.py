@@ -1,9 +1,13 @@
-"""The access token: who can read the manager's file may call it.
+"""The access token: who can read a server's file may call it.
 
 The manager draws a token at its first start and leaves it in `access.json` in its data
 directory and, by its address, below the user's state directory, both readable by
 that user only. Clients and workers of the same user find it by the address they
 call. Loopback is no protection by itself: login nodes are shared.
+
+A worker does the same with a token of its own, which it also tells its manager. Its port
+may be another at each start, so it takes its files away when it ends, and at its next start
+what a kill has left.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import hmac
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from titan import paths
 
@@ -38,6 +43,14 @@ def is_granted(call_metadata: Iterable[tuple[str, str | bytes]] | None, token: s
     return False
 
 
+def no_token_text(role: str) -> str:
+    """The sentence for a call without the token of that manager or worker."""
+    return (
+        f"the call carries no access token of this {role}; it lies in access.json in the {role}'s "
+        "data directory and is found by users who may read it"
+    )
+
+
 def file_by_address(address: str) -> Path:
     """Where a client looks for the token of the manager at HOST:PORT."""
     name = address.replace("/", "_").replace("[", "").replace("]", "")
@@ -46,27 +59,51 @@ def file_by_address(address: str) -> Path:
 
 def keep_or_draw_token(data_directory: Path) -> str:
     """The token that is there, so that a restart locks nobody out; else a new one."""
-    try:
-        content = paths.read_json(data_directory / "access.json") or {}
-    except (OSError, ValueError):
-        content = {}
-    token = content.get("token")
+    token = _read_or_nothing(data_directory / "access.json").get("token")
     return token if isinstance(token, str) and token else new_token()
 
 
-def write_token(data_directory: Path, address: str, token: str) -> None:
+def write_token(
+    data_directory: Path, address: str, token: str, *, is_passing: bool = False
+) -> None:
     """Leaves the token where clients of this user find it.
 
-    Both places are tried and files that are right are not touched. Raises OSError.
+    Both places are tried and files that are right are not touched. `is_passing`: they say
+    whose they are, for `remove_token`. Raises OSError.
     """
     failure = None
+    content = {"address": address, "token": token}
+    if is_passing:
+        content["directory"] = str(data_directory)
     for path in (data_directory / "access.json", file_by_address(address)):
         try:
-            _write_if_other(path, {"address": address, "token": token})
+            _write_if_other(path, content)
         except OSError as error:
             failure = error
     if failure is not None:
         raise failure
+
+
+def remove_token(data_directory: Path) -> None:
+    """Takes away what `write_token` left, passing, for this directory. Raises OSError.
+
+    The file by address only if it is this directory's: the directory may be a copy of
+    another's, and another server may have the port by now.
+    """
+    path = data_directory / "access.json"
+    address = _read_or_nothing(path).get("address")
+    if isinstance(address, str):
+        by_address = file_by_address(address)
+        if _read_or_nothing(by_address).get("directory") == str(data_directory):
+            by_address.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _read_or_nothing(path: Path) -> dict[str, Any]:
+    try:
+        return paths.read_json(path) or {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _write_if_other(path: Path, content: dict[str, str]) -> None:

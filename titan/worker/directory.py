@@ -1,6 +1,7 @@
 """The worker's directory: what is where, locks, identity, and the socket in it.
 
 titan.json     {"role": "worker", "format": 1, "worker_id": hex or null}
+access.json    where and with which token the agent is called, while it runs
 lock           held by the agent        host.lock     held by the task host
 host.sock      where the host listens   host.journal  what the host must not forget
 host.log       the host's log           output/       what the tasks write

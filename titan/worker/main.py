@@ -87,10 +87,10 @@ async def _run(
     except RuntimeError as error:
         raise OSError(f"cannot listen on {options.listen}: {error}") from error
     host_name, _ = channel.split_address(options.listen)
-    shown = f"[{host_name}]" if ":" in host_name else host_name
+    address = f"[{host_name}]:{port}" if ":" in host_name else f"{host_name}:{port}"
     identity = Identity(
         options.name,
-        options.advertise or f"{shown}:{port}",
+        options.advertise or address,
         access.new_token(),
         processes.boot_id(),
         _version(),
@@ -115,13 +115,31 @@ async def _run(
         ManagerLink(addresses, options.access_file),
         HostProcess(path, hello),
     )
-    _log.info("worker %s listens on %s, data in %s", options.name, identity.address, path)
+    _log.info("worker %s listens on %s, data in %s", options.name, address, path)
     outputs = OutputStreams(path / "output", agent)
     await _serve(server, TaskService(agent, identity.token, outputs))
+    _leave_token(path, address, identity.token)
     try:
         return await agent.run()
     finally:
+        _take_token(path)
         await server.stop(0.2)
+
+
+def _leave_token(path: Path, address: str, token: str) -> None:
+    """So that this user may call the worker; a full disk is no reason not to run tasks."""
+    try:
+        access.remove_token(path)
+        access.write_token(path, address, token, is_passing=True)
+    except OSError as error:
+        _log.warning("the access token was not written, only the manager can call: %s", error)
+
+
+def _take_token(path: Path) -> None:
+    try:
+        access.remove_token(path)
+    except OSError as error:
+        _log.warning("the access token was not removed: %s", error)
 
 
 async def _serve(server: grpc.aio.Server, service: TaskService) -> None:

@@ -30,7 +30,7 @@ class TaskKeeper(Protocol):
 
 
 class TaskService(task_pb2_grpc.TaskServiceServicer):
-    """The servicer. Every call must carry the token that the manager got at registration."""
+    """The servicer. Every call must carry the token of the worker's access file."""
 
     def __init__(self, keeper: TaskKeeper, token: str, outputs: OutputStreams) -> None:
         self._keeper = keeper
@@ -82,7 +82,8 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
     async def _check_token(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if not access.is_granted(context.invocation_metadata(), self._token):
             await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "only the manager of this worker may call it"
+                grpc.StatusCode.UNAUTHENTICATED,
+                f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
             )
 
 

@@ -1,0 +1,39 @@
+"""Scenes: a real worker and a manager in this process, and what they often do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import grpc
+
+from tests.worker.fake_manager import FakeManager, wait_for
+from tests.worker.worker_process import WorkerProcess
+
+Scene = Callable[[FakeManager, WorkerProcess], Awaitable[None]]
+Play = Callable[[Scene], None]
+
+
+async def wait_exit(worker: WorkerProcess) -> int:
+    """The agent's exit code."""
+    process = worker.process
+    assert process is not None
+    await wait_for(lambda: process.poll() is not None, "the agent to end")
+    assert process.returncode is not None
+    return process.returncode
+
+
+async def status_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
+    """How a call that must fail failed."""
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        return error.code(), error.details() or ""
+    raise AssertionError("the call was answered")
+
+
+async def run_sleeper(manager: FakeManager, worker: WorkerProcess, job_id: int = 1) -> int:
+    """A task that runs for a long time; its pid."""
+    await manager.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
+    output = worker.path / "output" / str(job_id) / "0" / "0.1.out"
+    await wait_for(lambda: output.exists() and output.read_text().endswith("\n"), "its pid")
+    return int(output.read_text())
