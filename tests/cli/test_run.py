@@ -57,9 +57,22 @@ def test_output_passes_unchanged_and_the_exit_code_is_the_jobs(
             "job 1 FAILED: TIMEOUT, ran into its time limit of 0.4s on w1 after 0.4 s",
         ),
         (
-            {"exit_code": 0, "reason": types_pb2.REASON_OOM, "detail": "over its 1G"},
+            {
+                "state": types_pb2.FAILED,
+                "reason": types_pb2.REASON_OOM,
+                "detail": "over its 1G",
+            },
             137,
             "job 1 FAILED: OOM, over its 1G on w1 after 0.4 s",
+        ),
+        (
+            {
+                "state": types_pb2.FAILED,
+                "reason": types_pb2.REASON_OUTPUT_LIMIT,
+                "detail": "over 1G",
+            },
+            1,
+            "job 1 FAILED: OUTPUT_LIMIT, over 1G on w1 after 0.4 s",
         ),
         (
             {"state": types_pb2.FAILED, "reason": types_pb2.REASON_WORKER_LOST},
@@ -72,7 +85,16 @@ def test_output_passes_unchanged_and_the_exit_code_is_the_jobs(
             "job 1 CANCELLED on w1 after 0.4 s",
         ),
     ],
-    ids=["completed", "killed", "not launched", "timed out", "out of memory", "lost", "cancelled"],
+    ids=[
+        "completed",
+        "killed",
+        "not launched",
+        "timed out",
+        "out of memory",
+        "wrote too much",
+        "lost",
+        "cancelled",
+    ],
 )
 def test_every_end_has_its_exit_code_and_its_sentence(
     manager: FakeManager, titan: Titan, end: dict[str, int], code: int, sentence: str

@@ -99,7 +99,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         *("--manager", "127.0.0.1:6", "worker", "--name", "w9", "--listen", "127.0.0.1:7"),
         *("--advertise", "127.0.0.1:8", "--cpus", "2.5", "--memory", "1G", "--access", "/a"),
         *("--resource", "gpu=2", "--resource", "disk=1", "--label", "zone=a=b"),
-        *("--detach-limit", "60s", "--log-level", "error"),
+        *("--detach-limit", "60s", "--log-level", "error", "--output-max", "1M"),
     )
     (options,) = workers
     assert (options.name, options.manager, options.access_file) == ("w9", "127.0.0.1:6", Path("/a"))
@@ -108,6 +108,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
     assert options.named == (("disk", 1), ("gpu", 2))
     assert options.labels == (("zone", "a=b"),)
     assert (options.detach_limit_seconds, options.log_level) == (60.0, "error")
+    assert options.output_max_bytes == 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         ["manager", "--listen", "nonsense"],
         ["worker", "--label", "zone"],
         ["worker", "--cpus", "0"],
+        ["worker", "--output-max", "63K"],
         ["worker", "--listen", "127.0.0.1:99999"],
         ["worker", "--manager", "8.8.8.8:1"],
         ["dev", "--listen", "0.0.0.0:1"],

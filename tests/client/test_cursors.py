@@ -57,6 +57,34 @@ def test_what_comes_twice_is_passed_over() -> None:
     assert (chunk.offset, chunk.data) == (5, b" world")
 
 
+def hole(size: int, offset: int) -> manager_pb2.StreamOutputResponse:
+    return manager_pb2.StreamOutputResponse(
+        stream=manager_pb2.STDOUT, offset=offset, hole_bytes=size, attempt=1
+    )
+
+
+def test_what_was_left_out_is_told_once_and_gone_on_behind() -> None:
+    cursor = OutputCursor(42, 0)
+    cursor.take(piece(b"head"))
+    chunk = cursor.take(hole(100, offset=4))
+    assert chunk is not None
+    assert (chunk.offset, chunk.data, chunk.hole_bytes) == (4, b"", 100)
+    assert cursor.request().stdout_offset == 104
+    assert cursor.take(hole(100, offset=4)) is None
+    tail = cursor.take(piece(b"tail", offset=104))
+    assert tail is not None
+    assert (tail.offset, tail.data, tail.hole_bytes) == (104, b"tail", 0)
+
+
+def test_of_what_was_left_out_meanwhile_only_what_was_not_seen_is_told() -> None:
+    cursor = OutputCursor(42, 0)
+    cursor.take(piece(b"seen before"))
+    chunk = cursor.take(hole(100, offset=5))
+    assert chunk is not None
+    assert (chunk.offset, chunk.hole_bytes) == (11, 94)
+    assert repr(chunk).endswith("offset=11, data=b'', hole_bytes=94)")
+
+
 def test_a_hole_in_the_output_is_passed_over() -> None:
     cursor = OutputCursor(42, 0)
     cursor.take(piece(b"a"))

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,11 +53,13 @@ class HostDriver:
         self._connection: socket.socket | None = None
         self._decoder = protocol.Decoder()
 
-    def start(self, environment: dict[str, str] | None = None) -> None:
-        """Start the process."""
+    def start(
+        self, environment: dict[str, str] | None = None, *, under: Sequence[str] = ()
+    ) -> None:
+        """Start the process, `under` a command that runs it."""
         with (self.path / "host.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "titan.worker.host", str(self.path)],
+                [*under, sys.executable, "-m", "titan.worker.host", str(self.path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -65,14 +67,20 @@ class HostDriver:
                 env={**os.environ, **(environment or {})},
             )
 
-    def connect(self, name: str = "w1", detach_limit_seconds: float = 600) -> protocol.Welcome:
+    def connect(
+        self, name: str = "w1", detach_limit_seconds: float = 600, output_max_bytes: int = 0
+    ) -> protocol.Welcome:
         """Connect as a new agent; the welcome."""
-        answer = self.greet(name, detach_limit_seconds)
+        answer = self.greet(name, detach_limit_seconds, output_max_bytes=output_max_bytes)
         assert isinstance(answer, protocol.Welcome), answer
         return answer
 
     def greet(
-        self, name: str = "w1", detach_limit_seconds: float = 600, major: int = 1
+        self,
+        name: str = "w1",
+        detach_limit_seconds: float = 600,
+        major: int = 1,
+        output_max_bytes: int = 0,
     ) -> protocol.Message:
         """Connect as a new agent; the host's first message."""
         self.disconnect()
@@ -80,7 +88,8 @@ class HostDriver:
         self._decoder = protocol.Decoder()
         self.reports.clear()
         limit_ms = int(detach_limit_seconds * 1000)
-        self.send(protocol.Hello(major, 0, name, "127.0.0.1:50051", limit_ms))
+        manager = "127.0.0.1:50051"
+        self.send(protocol.Hello(major, 0, name, manager, limit_ms, output_max_bytes))
         return self._receive()
 
     def _try_connect(self) -> socket.socket | None:

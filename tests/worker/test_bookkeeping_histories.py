@@ -22,6 +22,7 @@ from titan.worker.host_actions import (
 from titan.worker.messages import Exit, Report
 from titan.worker.records import Record, recover
 from titan.worker.signals import SIGKILL
+from titan.worker.verdict import Doom
 
 indexes = st.integers(0, 5)
 jobs = st.integers(1, 3)
@@ -160,6 +161,14 @@ class HostMachine(RuleBasedStateMachine):
             assert attempt in self.killed
         if purpose is Purpose.LIMIT and attempt in self.processes:
             assert self.book.is_stopping(attempt)
+
+    @rule(job=jobs, index=indexes)
+    def write_too_much(self, job: int, index: int) -> None:
+        attempt = key(job, index)
+        if attempt in self.processes:
+            self.told_to_end.setdefault(attempt, Reason.OUTPUT_LIMIT)
+            self.do(self.book.condemn(attempt, Doom(Reason.OUTPUT_LIMIT, "too much")))
+            assert attempt in self.killed
 
     @rule(back=st.integers(0, 5))
     def acknowledge(self, back: int) -> None:

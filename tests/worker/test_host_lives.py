@@ -89,7 +89,7 @@ def test_the_newest_agent_wins(host: HostDriver) -> None:
 def test_an_agent_of_another_major_version_is_refused_with_a_sentence(host: HostDriver) -> None:
     answer = host.greet(major=2)
     assert isinstance(answer, protocol.Refused)
-    assert "speaks version 1.1, this agent 2.0" in answer.sentence
+    assert f"speaks version 1.{protocol.VERSION_MINOR}, this agent 2.0" in answer.sentence
     assert not answer.is_passing
 
 

@@ -14,6 +14,8 @@ _POLICIES = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spre
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
 _SEGMENT_BYTES_MIN = 4 << 10
 _SEGMENT_BYTES_MAX = 4 << 30
+# A smaller one would leave nothing worth reading on either side of what is left out.
+_OUTPUT_MAX_BYTES_MIN = 64 << 10
 _LEVELS = ("debug", "info", "warning", "error")
 
 _log_level = click.option(
@@ -214,6 +216,15 @@ Examples:
     metavar="TIME",
     help="Tasks left alone for so long, because the worker was killed, are stopped.",
 )
+@click.option(
+    "--output-max",
+    type=SIZE,
+    default="1GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="How much is kept of what a task writes to stdout, and to stderr; of more its middle "
+    "is left out. 0: all.",
+)
 @_log_level
 @click.pass_obj
 def worker(
@@ -228,6 +239,7 @@ def worker(
     resource: tuple[tuple[str, int], ...],
     label: tuple[tuple[str, str], ...],
     detach_limit: float,
+    output_max: int,
     log_level: str,
 ) -> int:
     """Run a worker, in the foreground.
@@ -236,6 +248,8 @@ def worker(
     SIGTERM ends the worker and lets its tasks run on; the next start takes them up.
     """
     settings.check_address()
+    if 0 < output_max < _OUTPUT_MAX_BYTES_MIN:
+        raise click.BadParameter("it must be 64K or more, or 0", param_hint="--output-max")
     # These load gRPC.
     from titan.client.connection import manager_address  # noqa: PLC0415
     from titan.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
@@ -253,6 +267,7 @@ def worker(
             named=tuple(sorted(dict(resource).items())),
             labels=tuple(sorted(dict(label).items())),
             detach_limit_seconds=detach_limit,
+            output_max_bytes=output_max,
             log_level=log_level,
         )
     )

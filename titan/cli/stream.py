@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, aclosing, nullcontext
 from itertools import chain
 from typing import BinaryIO, Final
 
+from titan import units
 from titan.cli.command import say
 from titan.client.aio_session import AioSession
 from titan.client.cursors import LineJoiner, OutputCursor
@@ -43,6 +44,11 @@ class Printer:
             out.flush()
         self.written_bytes += len(data)
 
+    def tell(self, sentence: str) -> None:
+        """A sentence about the output, on stderr."""
+        with self._hide():
+            say(sentence)
+
 
 class TaskPrinter:
     """Prints one task's output; with a prefix in whole lines."""
@@ -54,12 +60,27 @@ class TaskPrinter:
 
     def take(self, chunk: OutputChunk) -> None:
         """A piece."""
+        if chunk.hole_bytes:
+            self._tell_hole(chunk)
+            return
         data = chunk.data
         if self._prefix:
             joiner = self._joiners.setdefault(chunk.stream, LineJoiner(self._prefix))
             data = joiner.take(data)
         if data:
             self._printer.write(chunk.stream, data)
+
+    def _tell_hole(self, chunk: OutputChunk) -> None:
+        """What is missing, between the line that it cuts off and the rest of another."""
+        joiner = self._joiners.get(chunk.stream)
+        if joiner is not None and (rest := joiner.finish()):
+            self._printer.write(chunk.stream, rest)
+        whose = f"{self._prefix.decode()[:-2]}: " if self._prefix else ""
+        size = units.format_size(chunk.hole_bytes)
+        self._printer.tell(
+            f"{whose}{size} in the middle of its {chunk.stream} were left out "
+            "(over the worker's --output-max)"
+        )
 
     def finish(self) -> None:
         """Last lines without an end."""

@@ -290,6 +290,8 @@ class AsyncJob:
     async def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
         """All that a task has written so far to "stdout" or "stderr", whole in memory.
 
+        Of more than its worker keeps (its --output-max, 1 GiB) the middle is missing;
+        `stream_output` tells where, by chunks with `hole_bytes`.
         Raises NotFound if it never started, OutputUnavailable if its worker is away.
         """
         chunks = self._client.stream_output(

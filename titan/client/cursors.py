@@ -148,11 +148,13 @@ class OutputCursor:
         self._attempt = response.attempt
         seen = self._offsets.get(stream, 0)
         data = response.data[max(0, seen - response.offset) :]
-        self._offsets[stream] = max(seen, response.offset + len(response.data))
-        if not data:
+        end = response.offset + len(response.data) + response.hole_bytes
+        self._offsets[stream] = max(seen, end)
+        hole_bytes = end - max(seen, response.offset) if response.hole_bytes else 0
+        if not data and hole_bytes <= 0:
             return None
-        offset = self._offsets[stream] - len(data)
-        return OutputChunk(self.index, response.attempt, stream, offset, data)
+        offset = end - hole_bytes - len(data)
+        return OutputChunk(self.index, response.attempt, stream, offset, data, hole_bytes)
 
     def is_over(self, response: manager_pb2.StreamOutputResponse) -> bool:
         """Whether it belongs to an attempt after the one that was asked for."""

@@ -31,6 +31,7 @@ from titan.worker.children import Children
 from titan.worker.host_link import HostLink
 from titan.worker.host_recovery import take_over
 from titan.worker.messages import Environment, Report
+from titan.worker.output_watch import OutputWatch
 from titan.worker.spawn import LaunchError
 from titan.worker.timers import Timers
 
@@ -74,6 +75,7 @@ class Host:
         self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output))
         self._rewrite_journal()
         self._children = Children(output)
+        self._outputs = OutputWatch(output)
         self._actions: deque[host_actions.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
         self._reports: list[Report] = []
@@ -139,6 +141,7 @@ class Host:
             return
         self._children.meet(hello.worker_name, hello.manager)
         self._detach_seconds = hello.detach_limit_ms / 1000
+        self._outputs.set_cap(hello.output_max_bytes, time.monotonic())
         # It holds reports that are still to be emitted, too: the agent passes over repeats.
         self._link.greet(
             protocol.Welcome(
@@ -221,12 +224,16 @@ class Host:
         except LaunchError as error:
             self._do(self._book.not_launched(action.key, str(error), now_us))
         else:
+            self._outputs.add(action.key, time.monotonic())
             self._do(self._book.started(*process, now_us))
 
     def _reap(self) -> None:
         ended = self._children.reap(self._book.is_stopping)
         now_us = _now_us()
+        now = time.monotonic()
         for key, how in ended:
+            if doom := self._outputs.finish(key, now):
+                self._do(self._book.condemn(key, doom))
             self._do(self._book.exited(key, how, now_us))
 
     # Time --------------------------------------------------------------------------------------
@@ -236,6 +243,8 @@ class Host:
         now = time.monotonic()
         for key, purpose in self._timers.take_due(now):
             self._do(self._book.timer_over(key, purpose))
+        for key, doom in self._outputs.look(now):
+            self._do(self._book.condemn(key, doom))
         if self._link.is_connected:
             self._alone_since = None
         elif self._alone_since is None:
@@ -249,7 +258,7 @@ class Host:
         """How long the loop may wait for something to happen, None: for ever."""
         if self._actions:
             return 0.0
-        due = [self._timers.next_due, self._reports_due]
+        due = [self._timers.next_due, self._reports_due, self._outputs.next_due]
         if self._alone_since is not None:
             if self._book.is_idle:
                 due.append(self._alone_since + IDLE_SECONDS)

@@ -48,6 +48,8 @@ class WorkerOptions:
     labels: tuple[tuple[str, str], ...] = ()
     detach_limit_seconds: float = 600
     """Without an agent for so long the task host stops the tasks and ends."""
+    output_max_bytes: int = 1 << 30
+    """How much of each output file may be on the disk; 0: all."""
     log_level: str = "info"
 
 
@@ -107,6 +109,7 @@ async def _run(
         options.name,
         options.manager,
         int(options.detach_limit_seconds * 1000),
+        options.output_max_bytes,
     )
     agent = Agent(
         path,

@@ -1,18 +1,29 @@
 """Reading what tasks have written: from an offset, the last lines, or as it grows.
 
 The files are written by the tasks themselves and only ever grow, so a byte's offset
-never changes. Only integers go into their paths.
+never changes. What was left out of the middle of one (`output_hole.py`) is told as such,
+and never read as zeros. Only integers go into their paths.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import Final, NamedTuple
 
 from titan.model import AttemptKey
+from titan.worker import output_hole
+from titan.worker.output_hole import Hole
 from titan.worker.spawn import output_path
 
 CHUNK_BYTES_MAX: Final = 256 << 10
+
+
+class Piece(NamedTuple):
+    """What comes next in a file: data, or how much was left out."""
+
+    offset: int
+    data: bytes
+    hole_bytes: int = 0
 
 
 class OutputFile:
@@ -37,24 +48,40 @@ class OutputFile:
         """Whether there is something at the offset."""
         return self.open() and os.fstat(self._descriptor).st_size > self.offset
 
-    def read(self) -> bytes:
-        """The next chunk, empty at the end of what there is; moves the offset. May block."""
-        data = os.pread(self._descriptor, CHUNK_BYTES_MAX, self.offset)
-        self.offset += len(data)
-        return data
+    def read(self) -> Piece:
+        """The next piece, empty at the end of what there is; moves the offset. May block."""
+        offset = self.offset
+        note = output_hole.read_note(self._path)
+        if note.begin <= offset < note.end:
+            self.offset = output_hole.next_data(self._descriptor, offset, note)
+            if self.offset > offset:
+                return Piece(offset, b"", self.offset - offset)
+        data = os.pread(self._descriptor, CHUNK_BYTES_MAX, offset)
+        # It may have been left out while it was read; the note is there before that.
+        note = output_hole.read_note(self._path)
+        if data and note.begin < offset + len(data) and offset < note.end:
+            data = data[: self._whole_until(offset, note) - offset]
+            if not data:
+                return self.read()
+        self.offset = offset + len(data)
+        return Piece(offset, data)
 
     def seek_tail(self, lines: int) -> None:
         """Move the offset to where the last `lines` lines begin. May block.
 
-        A last line without a newline counts. O(bytes of these lines).
+        A last line without a newline counts. Where so many would begin before what was left
+        out, the offset is where that begins: it is told, and then all behind it. O(bytes of
+        these lines).
         """
         if not self.open():
             return
         end = os.fstat(self._descriptor).st_size
+        note = output_hole.read_note(self._path)
+        floor = self._end_of_hole(note, end)
         position = end
         left = lines
-        while position > 0:
-            begin = max(0, position - CHUNK_BYTES_MAX)
+        while position > floor:
+            begin = max(floor, position - CHUNK_BYTES_MAX)
             chunk = os.pread(self._descriptor, position - begin, begin)
             # The newline at the very end closes the last line and begins none.
             search_end = len(chunk) - 1 if position == end and chunk.endswith(b"\n") else len(chunk)
@@ -65,10 +92,23 @@ class OutputFile:
                     return
                 search_end = found
             position = begin
-        self.offset = 0
+        self.offset = min(note.begin, floor)
 
     def close(self) -> None:
         """Close the file, if it is open."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _whole_until(self, offset: int, note: Hole) -> int:
+        """Up to where nothing was left out, from `offset` on."""
+        return max(offset, output_hole.next_hole(self._descriptor, offset, note))
+
+    def _end_of_hole(self, note: Hole, end: int) -> int:
+        """Where what is there behind all that was left out begins; 0: nothing was."""
+        floor = 0
+        position = note.begin
+        while position < min(note.end, end):
+            floor = output_hole.next_data(self._descriptor, position, note)
+            position = max(output_hole.next_hole(self._descriptor, floor, note), floor + 1)
+        return floor

@@ -83,10 +83,9 @@ class OutputStreams:
             while True:
                 grown = [(stream, file) for stream, file in files.items() if file.has_more()]
                 for stream, file in grown:
-                    offset = file.offset
-                    data = await asyncio.to_thread(file.read)
+                    piece = await asyncio.to_thread(file.read)
                     yield manager_pb2.StreamOutputResponse(
-                        stream=stream, offset=offset, data=data, attempt=key.attempt
+                        stream=stream, attempt=key.attempt, **piece._asdict()
                     )
                 if not grown:
                     break

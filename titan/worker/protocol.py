@@ -35,7 +35,7 @@ from titan.model import (
 from titan.worker.messages import Environment, Launch, Report, Start, StartBatch
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 1
+VERSION_MINOR: Final = 2
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -59,6 +59,8 @@ class Hello(NamedTuple):
     """TITAN_MANAGER of the tasks that start from now on."""
     detach_limit_ms: int
     """Without an agent for so long the host stops its tasks and ends."""
+    output_max_bytes: int = 0
+    """How much of each output file may be on the disk. 0, as from an older agent: all."""
 
 
 class Cluster(NamedTuple):

@@ -768,10 +768,15 @@ class StreamOutputResponse(_message.Message):
     OFFSET_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    HOLE_BYTES_FIELD_NUMBER: _builtins.int
     stream: Global___OutputStream.ValueType
     offset: _builtins.int
     data: _builtins.bytes
     attempt: _builtins.int
+    hole_bytes: _builtins.int
+    """Not 0: so many bytes at the offset were left out, because the task wrote more than its
+    worker keeps. There is no data then.
+    """
     def __init__(
         self,
         *,
@@ -779,10 +784,11 @@ class StreamOutputResponse(_message.Message):
         offset: _builtins.int = ...,
         data: _builtins.bytes = ...,
         attempt: _builtins.int = ...,
+        hole_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "offset", b"offset", "stream", b"stream"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "data", b"data", "hole_bytes", b"hole_bytes", "offset", b"offset", "stream", b"stream"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
