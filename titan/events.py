@@ -111,7 +111,7 @@ class TaskAssigned(NamedTuple):
 
 
 class RecallRequested(NamedTuple):
-    """The manager would like an attempt back that waits ahead. A wish, no more."""
+    """The manager would like an attempt back that has not started. A wish, no more."""
 
     job_id: int
     index: int  # type: ignore[assignment]  # hides tuple.index
@@ -208,6 +208,27 @@ class WorkerLost(NamedTuple):
     worker: int
 
 
+class WorkerDraining(NamedTuple):
+    """A worker gets no new tasks from now on; what runs there runs on.
+
+    An administrator (`user`) drains it until that is lifted. `stopping`: the worker asked for it
+    itself, since it ends once nothing is left there. The one does not touch the other.
+    """
+
+    worker: int
+    reason: str
+    user: str
+    stopping: bool
+
+
+class WorkerUndrained(NamedTuple):
+    """A worker's drain was lifted, or it came back from the stop that it had drained for."""
+
+    worker: int
+    user: str
+    stopping: bool
+
+
 class WorkerDeregistered(NamedTuple):
     """A worker took its leave. The ends of its attempts stand in the same record, before it."""
 
@@ -238,6 +259,8 @@ Event = (
     | WorkerHealthy
     | WorkerUnhealthy
     | WorkerLost
+    | WorkerDraining
+    | WorkerUndrained
     | WorkerDeregistered
     | JobsForgotten
 )
@@ -259,6 +282,8 @@ EVENT_OF_CODE: Final[dict[int, type[Event]]] = {
     13: WorkerHealthy,
     14: WorkerUnhealthy,
     15: WorkerLost,
+    16: WorkerDraining,
+    17: WorkerUndrained,
     18: WorkerDeregistered,
     19: JobsForgotten,
     20: EnvironmentStored,

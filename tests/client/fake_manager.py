@@ -406,6 +406,17 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
         response = manager_pb2.ListWorkersResponse(workers=self.workers, lsn=self._lsn)
         return dated(request, response)
 
+    def DrainWorker(self, request: Any, context: Any) -> manager_pb2.DrainWorkerResponse:  # noqa: N802
+        self._check("DrainWorker", request, context)
+        with self._changed:
+            chosen = [each for each in self.workers if each.name in request.workers]
+            if len(chosen) < len(request.workers):
+                context.abort(grpc.StatusCode.NOT_FOUND, f"there is no worker {request.workers}")
+            for each in chosen:
+                each.draining = not request.undrain
+                each.reason = request.reason
+            return manager_pb2.DrainWorkerResponse(workers=chosen, lsn=self._lsn)
+
     def GetStats(self, request: Any, context: Any) -> manager_pb2.GetStatsResponse:  # noqa: N802
         self._check("GetStats", request, context)
         with self._changed:

@@ -16,7 +16,7 @@ ATTEMPT_FIELDS = """
 """.split()  # noqa: SIM905
 WORKER_FIELDS = """
     worker_id name address state reason cpus cpus_free memory_bytes memory_free_bytes resources
-    resources_free labels running queued last_heartbeat_time version
+    resources_free labels running queued last_heartbeat_time version draining
 """.split()  # noqa: SIM905
 COUNTS = ["pending", "scheduled", "running", "completed", "failed", "cancelled"]
 

@@ -29,7 +29,7 @@ ATTEMPT_FIELDS = {
 WORKER_FIELDS = {
     "worker_id", "name", "address", "state", "reason", "cpus", "cpus_free", "memory_bytes",
     "memory_free_bytes", "resources", "resources_free", "labels", "running", "queued",
-    "last_heartbeat_time", "version",
+    "last_heartbeat_time", "version", "draining",
 }  # fmt: skip
 COUNTS = {"pending", "scheduled", "running", "completed", "failed", "cancelled"}
 

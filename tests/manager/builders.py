@@ -344,6 +344,7 @@ class FakeHost:
         self.name = name or f"w{rig.drawn}"
         self.session = b""
         self.outbox: Outbox | None = None
+        self.is_stopping = False
         self.clear()
 
     def clear(self) -> None:
@@ -408,6 +409,7 @@ class FakeHost:
             "acknowledged_seq": self.acknowledged_seq,
             "new_worker_id": self.rig.draw(),
             "session": self.rig.draw(),
+            "is_stopping": self.is_stopping,
         }
         return RegisterWorker(**(arguments | fields))
 
@@ -429,7 +431,13 @@ class FakeHost:
 
     def heartbeat(self, held: Held | None = None) -> None:
         """Says that it lives."""
-        self.rig.do(Heartbeat(session=self.session, held=held or self.list_held()))
+        self.rig.do(
+            Heartbeat(
+                session=self.session,
+                held=held or self.list_held(),
+                is_stopping=self.is_stopping,
+            )
+        )
 
     def send_reports(self, count: int = 1 << 30, *, answer_arrives: bool = True) -> None:
         """Sends the oldest reports in one batch."""
@@ -574,6 +582,8 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
             continue
         for number, worker in state.workers.items():
             if worker.state is not WorkerState.HEALTHY or number not in rig.kernel.outboxes:
+                continue
+            if worker.drain is not None or worker.is_stopping:
                 continue
             used = Resources()
             for (job_id, _), attempt in worker.attempts.items():

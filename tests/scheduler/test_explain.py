@@ -1,11 +1,16 @@
 """Why a task waits: never is told from not now."""
 
-from tests.manager.builders import GIB, TIMEOUT_US, Rig, new_job
+from tests.manager.builders import GIB, TIMEOUT_US, FakeHost, Rig, new_job
+from titan.manager.kernel.commands import DrainWorkers
 from titan.scheduler.explain import explain_waiting
 
 
 def why(rig: Rig, job_id: int = 1) -> str:
     return explain_waiting(rig.state, rig.state.get_job(job_id), {})
+
+
+def drain(rig: Rig, host: FakeHost, reason: str = "") -> None:
+    rig.do(DrainWorkers(workers=(host.name,), drains=True, reason=reason, user="root"))
 
 
 def test_a_job_with_nothing_pending_waits_for_nothing() -> None:
@@ -52,6 +57,49 @@ def test_a_job_that_could_run_when_others_have_ended_is_told_not_now() -> None:
     rig.schedule()
     assert why(rig, 2).startswith("room: 0 of 1 ")
     assert "large enough" not in why(rig, 2)
+
+
+def test_workers_that_drain_are_the_reason_when_no_other_could_take_it() -> None:
+    rig = Rig()
+    one = rig.worker(8)
+    rig.submit(new_job(cpus=8))
+    drain(rig, one, "new kernel")
+    assert why(rig) == "worker w1, which could take it, is draining for root: new kernel"
+    two = rig.worker(8)
+    drain(rig, two)
+    assert why(rig) == "the 2 workers that could take it are draining"
+    rig.tick(TIMEOUT_US // 2)
+    one.heartbeat()
+    assert why(rig) == (
+        "of the 2 workers that could take it 1 is draining, the others are not healthy"
+    )
+    rig.worker(4)
+    assert "1 is draining" in why(rig)
+    rig.worker(8)
+    assert "next to be placed" in why(rig)
+
+
+def test_a_worker_about_to_end_says_so() -> None:
+    rig = Rig()
+    host = rig.worker(8)
+    rig.submit(new_job())
+    host.is_stopping = True
+    host.heartbeat()
+    assert why(rig) == (
+        "worker w1, which could take it, is draining: it stops once nothing is left there"
+    )
+
+
+def test_room_that_is_only_on_draining_workers_is_told() -> None:
+    rig = Rig()
+    rig.worker(1)
+    drain(rig, rig.worker(1))
+    rig.submit(new_job(array=[(0, 2)]))
+    rig.schedule()
+    assert why(rig) == "room: 0 of 2 workers can take it now; w4 with room is draining"
+    drain(rig, rig.worker(1))
+    drain(rig, rig.worker(1))
+    assert why(rig).endswith("; 3 with room are draining")
 
 
 def test_workers_that_are_silent_are_the_reason_when_no_other_could_take_it() -> None:

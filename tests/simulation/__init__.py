@@ -25,6 +25,7 @@ The fault model
   machine may be rebooted: its processes are gone, its journal ends anywhere or is gone. An
   agent may be told to hand all back. Wall clocks of workers are wrong and may be set.
 * Tasks fail, cannot be spawned, ignore SIGTERM, run for 5 ms or for a minute.
+* Administrators drain workers and lift that again.
 * Clients send a request again, under the same id, until they are answered, and at times
   once more after that.
 

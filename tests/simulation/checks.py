@@ -82,6 +82,8 @@ class Witness:
         self._assigned: dict[AttemptKey, int] = {}
         self._submitted: dict[int, int] = {}
         self._cancelled: dict[int, int] = {}
+        # By worker: whether an administrator's, whether for its stop.
+        self._drains: dict[int, set[bool]] = {}
         self._lost_in_silence: set[AttemptKey] = set()
         self._executions: dict[AttemptKey, Execution] = {}
         self._heard_us: dict[str, int] = {}
@@ -130,6 +132,13 @@ class Witness:
         self._state = ClusterState()
         for number, payload in enumerate(self._payloads, start=1):
             self._state.apply_record(number, *ev.decode_record(payload))
+        self._drains = {
+            number: {False} if worker.drain is not None else set()
+            for number, worker in self._state.workers.items()
+        }
+        for number, worker in self._state.workers.items():
+            if worker.is_stopping:
+                self._drains[number].add(True)
 
     def appended(self, lsn: int, payload: bytes, kernel: Kernel) -> None:
         """The manager has appended a record."""
@@ -160,6 +169,7 @@ class Witness:
             for worker in state.workers.values():
                 could_start = (
                     worker.state is WorkerState.HEALTHY
+                    and not self._drains.get(worker.number)
                     and worker.number in kernel.outboxes
                     and worker.has_room(job_class.demand)
                 )
@@ -293,7 +303,13 @@ class Witness:
                 check(event.job_id in self._cancels_sent, f"nobody cancelled {event.job_id}")
                 self._cancelled.setdefault(event.job_id, lsn)
                 self._cancel_pending(lsn, event)
+            case ev.WorkerDraining() | ev.WorkerUndrained():
+                drains = self._drains.setdefault(event.worker, set())
+                drains ^= {event.stopping}
             case ev.TaskAssigned():
+                check(
+                    not self._drains.get(event.worker), f"{event} goes to a worker that is draining"
+                )
                 self._assigned[self._key(event.job_id, event.index, event.attempt)] = lsn
                 self._world.count("assigned ahead" if event.ahead else "assigned")
             case ev.RecallRequested():

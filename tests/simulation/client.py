@@ -16,7 +16,7 @@ MANAGER: Final = "manager"
 NODE: Final = "client"
 DEADLINE_US: Final = 5_000_000
 SIGUSR1: Final = 10
-_PASSING: Final = (
+PASSING: Final = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -73,7 +73,7 @@ class Client:
 
     def _submitted(self, answer: Answer) -> None:
         if not answer.is_ok:
-            check(answer.status in _PASSING, f"a submit is refused: {answer}")
+            check(answer.status in PASSING, f"a submit is refused: {answer}")
             self._world.count("submit sent again")
             self._again(self._submit)
             return
@@ -108,7 +108,7 @@ class Client:
 
     def _cancelled(self, answer: Answer) -> None:
         if not answer.is_ok:
-            check(answer.status in _PASSING, f"a cancel is refused: {answer}")
+            check(answer.status in PASSING, f"a cancel is refused: {answer}")
             self._again(self._cancel)
             return
         if not answer.message.already_ended:

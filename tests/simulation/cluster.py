@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from tests.simulation.administrator import Administrator
 from tests.simulation.checks import Witness
 from tests.simulation.client import Client
 from tests.simulation.faults import strike
@@ -77,6 +78,10 @@ class Cluster:
         self.clients = [
             Client(i, job, world, self.network, self.witness) for i, job in enumerate(plan.jobs)
         ]
+        self.administrators = [
+            Administrator(each, f"worker{each.worker % len(self.workers)}", world, self.network)
+            for each in plan.drains
+        ]
         self._stale_since_us: dict[object, int] = {}
 
     def run(self) -> None:
@@ -125,6 +130,11 @@ class Cluster:
             return ["the manager is down"]
         kernel = process.kernel
         left = [f"client {i}" for i, each in enumerate(self.clients) if not each.is_done]
+        left += [f"drain {i}" for i, each in enumerate(self.administrators) if not each.is_done]
+        drained = [each for each in kernel.state.workers.values() if each.drain is not None]
+        if drained:
+            self.administrators[0].lift_what_came_late([each.worker_id for each in drained])
+            left.append(f"drained: {[each.name for each in drained]}")
         left += [f"job {job_id}" for job_id in kernel.state.live_jobs]
         for worker in self.workers:
             if worker.machine.processes:

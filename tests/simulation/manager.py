@@ -29,10 +29,11 @@ from titan import events as ev
 from titan.errors import TitanError
 from titan.manager import clock, translate
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.kernel.commands import DeregisterWorker, Heartbeat
+from titan.manager.kernel.commands import DeregisterWorker
 from titan.manager.recovery import recover
 from titan.manager.retention import Limits, Retention
 from titan.manager.shell import TICK_SECONDS
+from titan.queries import views
 from titan.rpc.status import status_of
 from titan.rpc.v1 import manager_pb2, worker_pb2
 from titan.snapshots import take_snapshot
@@ -379,7 +380,7 @@ class ManagerProcess:
         return worker_pb2.DeregisterWorkerResponse(lsn=self.lsn)
 
     def heartbeat(self, request: worker_pb2.HeartbeatRequest) -> Any:
-        self._execute(Heartbeat(session=request.session, held=translate.held_of(request.held)))
+        self._execute(translate.heartbeat_command(request))
         self._note_heard(request.session)
         return worker_pb2.HeartbeatResponse()
 
@@ -403,6 +404,14 @@ class ManagerProcess:
         answer = self._execute(translate.cancel_command(request))
         return manager_pb2.CancelJobResponse(already_ended=answer.already_ended, lsn=self.lsn)
 
+    def drain(self, request: manager_pb2.DrainWorkerRequest) -> Any:
+        numbers = self._execute(translate.drain_command(request))
+        workers = [self.kernel.state.get_worker(each) for each in numbers]
+        return manager_pb2.DrainWorkerResponse(
+            workers=[views.worker_message(each, last_heard_us=0, reason="") for each in workers],
+            lsn=self.lsn,
+        )
+
     def _note_heard(self, session: bytes) -> None:
         number = self.kernel.sessions[session].worker
         self.witness.heard(self.kernel.state.get_worker(number).name)
@@ -419,4 +428,5 @@ _HANDLERS: Final[dict[str, Callable[[ManagerProcess, Any], Any]]] = {
     "ReportTaskStatus": ManagerProcess.report,
     "SubmitJob": ManagerProcess.submit,
     "CancelJob": ManagerProcess.cancel,
+    "DrainWorker": ManagerProcess.drain,
 }

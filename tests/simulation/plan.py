@@ -104,6 +104,15 @@ class JobPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrainPlan:
+    """An administrator drains a worker (modulo their number), and lifts it so much later."""
+
+    at_ms: int
+    worker: int
+    for_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """A run."""
 
@@ -111,6 +120,7 @@ class Plan:
     workers: tuple[WorkerPlan, ...]
     jobs: tuple[JobPlan, ...]
     faults: tuple[FaultPlan, ...]
+    drains: tuple[DrainPlan, ...] = ()
     lost_percent: int = 0
     doubled_percent: int = 0
     late_percent: int = 0
@@ -177,11 +187,13 @@ def random_plan(seed: int) -> Plan:
     ]
     jobs = [_random_job(random, short_percent) for _ in range(random.randint(2, 9))]
     limits = Random(f"limits of {seed}")
+    drains = Random(f"drains of {seed}")
     return Plan(
         seed=seed,
         workers=workers,
         jobs=tuple(_limited(_fitted(each, workers), limits) for each in jobs),
         faults=tuple(faults),
+        drains=tuple(_random_drain(drains) for _ in range(drains.choice((0, 0, 0, 1, 3)))),
         lost_percent=random.choice((0, 0, 1, 5, 15)),
         doubled_percent=random.choice((0, 2, 10)),
         late_percent=random.choice((0, 1, 5)),
@@ -207,6 +219,14 @@ def _limited(job: JobPlan, random: Random) -> JobPlan:
         time_limit_ms=limit_ms,
         grace_ms=random.choice(GRACES_MS),
         warn_before_ms=random.choice((0, limit_ms // 2, limit_ms - 1)),
+    )
+
+
+def _random_drain(random: Random) -> DrainPlan:
+    return DrainPlan(
+        at_ms=random.randint(0, FAULTS_END_MS),
+        worker=random.randint(0, 2),
+        for_ms=random.choice((0, 20, 2_000, 15_000)),
     )
 
 
@@ -269,6 +289,12 @@ def plans() -> st.SearchStrategy[Plan]:
         for_ms=st.integers(1, 20_000),
         detail=st.integers(0, 40),
     )
+    drains = st.builds(
+        DrainPlan,
+        at_ms=st.integers(0, FAULTS_END_MS),
+        worker=st.integers(0, 2),
+        for_ms=st.integers(0, 20_000),
+    )
     workers = st.builds(
         WorkerPlan, cpus_milli=st.sampled_from((1_000, 2_000, 4_000)), gpus=st.sampled_from((0, 2))
     )
@@ -278,6 +304,7 @@ def plans() -> st.SearchStrategy[Plan]:
         workers=st.lists(workers, min_size=1, max_size=3).map(tuple),
         jobs=st.lists(jobs, min_size=1, max_size=6).map(tuple),
         faults=st.lists(faults, max_size=6).map(tuple),
+        drains=st.lists(drains, max_size=3).map(tuple),
         lost_percent=st.sampled_from((0, 1, 5, 15)),
         doubled_percent=st.sampled_from((0, 2, 10)),
         late_percent=st.sampled_from((0, 1, 5)),

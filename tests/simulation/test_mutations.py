@@ -14,7 +14,7 @@ from tests.simulation.manager import ManagerProcess
 from tests.simulation.plan import random_plan
 from tests.simulation.test_scenarios import SCENARIOS
 from tests.wal.fake_fs import FakeFileSystem
-from titan.manager.kernel import desk, reports, submit, workers
+from titan.manager.kernel import desk, drain, reports, submit, workers
 from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, State
 from titan.worker import bookkeeping
@@ -125,6 +125,7 @@ MISTAKES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "what ran into its time limit is judged by how it exits": (
         (bookkeeping, "judge", judge_by_the_exit),
     ),
+    "what waits on a draining worker is left there": ((drain, "recall_waiting", nothing),),
     "what runs and does not count is let run": ((desk.Desk, "stop_stray", nothing),),
 }
 

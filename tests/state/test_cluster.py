@@ -103,6 +103,8 @@ def test_a_cancel_of_a_task_that_ended_changes_no_count(how: State) -> None:
 JOB_2 = ev.JobSubmitted(2, "ada", "true", (b"true",), b"/", ENVIRONMENT, 1, 0, (), 0, ())
 WORKER_2 = ev.WorkerRegistered(2, b"w", b"i", "", "w2", "", 1, 0, (), (), "", b"")
 ILLEGAL: list[tuple[str, ev.Event]] = [
+    ("a drain lifted that is none", ev.WorkerUndrained(1, "ada", False)),
+    ("a stop over that is none", ev.WorkerUndrained(1, "", True)),
     ("a second cluster", ev.ClusterCreated(b"other")),
     ("a job out of turn", JOB_2._replace(job_id=9)),
     ("no environment", JOB_2._replace(environment=b"?")),
@@ -527,12 +529,6 @@ def test_an_ahead_attempt_that_is_recalled_frees_nothing() -> None:
     assert story.state.get_worker(1).free_cpus_milli == 0
 
 
-def test_a_slot_attempt_cannot_be_wished_back() -> None:
-    story = ahead_story()
-    with pytest.raises(IllegalEvent, match="ahead"):
-        story.apply(ev.RecallRequested(1, 0, 1))
-
-
 def test_slots_do_not_pass_to_another_class() -> None:
     story = ahead_story()
     story.job(user="grace")
@@ -624,3 +620,29 @@ def test_the_check_of_invariants_finds(damage: Callable[[ClusterState], object])
     damage(story.state)
     with pytest.raises(InvariantViolated):
         check_invariants(story.state)
+
+
+def test_a_draining_worker_gets_no_assignment() -> None:
+    story = Story()
+    story.worker()
+    story.job((0, 3))
+    for draining in (
+        ev.WorkerDraining(1, "new kernel", "ada", False),
+        ev.WorkerDraining(1, "", "", True),
+    ):
+        story.apply(draining)
+        for ahead in (False, True):
+            with pytest.raises(IllegalEvent, match="draining"):
+                story.assign(1, 0, ahead=ahead)
+        # What was refused leaves its record begun.
+        story.apply(ev.WorkerUndrained(1, "", draining.stopping))
+    story.assign(1, 0)
+    assert story.task_state(1, 0) is State.SCHEDULED
+
+
+def test_only_what_has_not_started_can_be_recalled() -> None:
+    story = ahead_story()
+    story.apply(ev.RecallRequested(1, 0, 1))
+    story.start(1, 0)
+    with pytest.raises(IllegalEvent, match="not started"):
+        story.apply(ev.RecallRequested(1, 0, 1))

@@ -10,6 +10,7 @@ from titan import events as ev
 from titan.model import Execution, IndexRange, Resources, State, WorkerState
 from titan.state import ClusterState, digest
 from titan.state.request_table import Request
+from titan.state.worker import Drain
 
 
 def story() -> Story:
@@ -33,6 +34,8 @@ def story() -> Story:
     built.assign(1, 3, ahead=True)
     built.apply(ev.CancelRequested(1, (IndexRange(8, 9),), 5))
     built.apply(ev.RequestAccepted("ada", b"r" * 16, b"c", 1, 1))
+    built.apply(ev.WorkerDraining(2, "new disk", "ada", False))
+    built.apply(ev.WorkerDraining(2, "", "", True))
     return built
 
 
@@ -101,6 +104,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (worker, "worker_id", b"x"), (worker, "instance", b"x"), (worker, "boot_id", "x"),
             (worker, "name", "x"), (worker, "address", "x"), (worker, "labels", (("a", "b"),)),
             (worker, "version", "x"), (worker, "output_directory", b"x"),
+            (worker, "drain", Drain("disk", "ada")), (worker, "is_stopping", True),
             (worker, "capacity", Resources(1)), (worker, "free_cpus_milli", 1),
             (worker, "free_memory_bytes", 1), (worker, "free_named", {}),
             (here, "slots", 9), (job_class, "run_us", 9), (job_class, "samples", 9),

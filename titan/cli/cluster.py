@@ -6,10 +6,10 @@ import click
 
 from titan import units
 from titan.cli.command import READING, Command, Settings, retry_option, say_as_of, time_of
+from titan.cli.describe import worker_state_text
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
-from titan.client.views import View, enum_name, stats_view, worker_view
-from titan.model import WorkerState
+from titan.client.views import View, stats_view, worker_view
 from titan.rpc.v1 import manager_pb2
 
 
@@ -52,7 +52,7 @@ def _worker_row(worker: manager_pb2.Worker, now: float) -> tuple[str, ...]:
     heard = now - worker.last_heartbeat_us / 1e6
     return (
         worker.name,
-        enum_name(WorkerState, worker.state) or "UNKNOWN",
+        worker_state_text(worker),
         str(worker.running),
         str(worker.queued),
         _free_of(units.format_cpus(free.cpus_milli), units.format_cpus(capacity.cpus_milli)),

@@ -1,4 +1,4 @@
-"""Jobs in words, and as exit codes. Pure."""
+"""Jobs and workers in words, and as exit codes. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from titan import units
 from titan.client.cursors import has_ended
 from titan.client.views import enum_name
-from titan.model import Reason, State, task_name
+from titan.model import Reason, State, WorkerState, task_name
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 SIGNALLED = 128
@@ -127,6 +127,36 @@ def time_limit_text(job: manager_pb2.Job) -> str:
 def task_text(job: manager_pb2.Job, index: int) -> str:
     """`42.7`, or `42` for a plain job."""
     return task_name(job.job_id, index, is_array=bool(job.array))
+
+
+def worker_state_text(worker: manager_pb2.Worker) -> str:
+    """`HEALTHY (draining)`, `HEALTHY (drained)` once nothing is left there."""
+    state = enum_name(WorkerState, worker.state) or "UNKNOWN"
+    if not worker.draining:
+        return state
+    return f"{state} ({'drained' if is_drained(worker) else 'draining'})"
+
+
+def is_drained(worker: manager_pb2.Worker) -> bool:
+    """Whether it gets no tasks and has none."""
+    return worker.draining and not worker.running and not worker.queued
+
+
+def held_text(worker: manager_pb2.Worker) -> str:
+    """`3 running, 1 queued`; `nothing` when that is so."""
+    counts = ((worker.running, "running"), (worker.queued, "queued"))
+    return ", ".join(f"{count} {name}" for count, name in counts if count) or "nothing"
+
+
+def drain_sentence(worker: manager_pb2.Worker) -> str:
+    """What became of a drain, or of lifting it."""
+    if not worker.draining:
+        return f"{worker.name} takes tasks"
+    return (
+        f"{worker.name} is drained"
+        if is_drained(worker)
+        else f"{worker.name} is draining: {held_text(worker)}"
+    )
 
 
 def _signal_name(number: int) -> str:

@@ -30,6 +30,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Cluster": {
         "workers": Entry("cluster", "workers", "List workers."),
+        "drain": Entry("drain", "drain", "Give workers no new tasks."),
+        "undrain": Entry("drain", "undrain", "Give drained workers tasks again."),
         "stats": Entry("cluster", "stats", "Show the cluster in numbers."),
     },
     "Servers": {

@@ -245,6 +245,22 @@ class AsyncClient:
         listed = await self._session.workers(moment(at))
         return [views.worker_view(worker) for worker in listed.workers]
 
+    async def drain(self, *workers: str, reason: str = "") -> list[View]:
+        """Gives those workers, by name or id, no new tasks until `undrain`. Says how each is.
+
+        What runs there runs on; what waits there goes elsewhere. Raises NotFound, and Refused
+        for a name that several have.
+        """
+        request = requests.drain_request(workers, user=self._user, reason=reason)
+        answer = await self._session.drain(request)
+        return [views.worker_view(worker) for worker in answer.workers]
+
+    async def undrain(self, *workers: str) -> list[View]:
+        """Gives those workers tasks again. Says how each is."""
+        request = requests.drain_request(workers, user=self._user, undrain=True)
+        answer = await self._session.drain(request)
+        return [views.worker_view(worker) for worker in answer.workers]
+
     async def stats(self, *, at: Moment | None = None) -> View:
         """The cluster in numbers."""
         return views.stats_view(await self._session.stats(moment(at)))

@@ -103,6 +103,12 @@ class AioSession:
         """Cancels; repeating it changes nothing."""
         return await self._call(self._stub.CancelJob, request, "it is safe to repeat")
 
+    async def drain(
+        self, request: manager_pb2.DrainWorkerRequest
+    ) -> manager_pb2.DrainWorkerResponse:
+        """Drains workers or lifts their drains; repeating it changes nothing."""
+        return await self._call(self._stub.DrainWorker, request, "it is safe to repeat")
+
     async def workers(
         self, at: manager_pb2.Moment | None = None
     ) -> manager_pb2.ListWorkersResponse:

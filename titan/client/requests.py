@@ -72,6 +72,17 @@ def cancel_request(
     )
 
 
+def drain_request(
+    workers: Sequence[str], *, user: str, reason: str = "", undrain: bool = False
+) -> manager_pb2.DrainWorkerRequest:
+    """Drains those workers, or lifts their drains. Raises InvalidJob."""
+    if not workers or not all(workers):
+        raise InvalidJob("name the workers that are meant")
+    return manager_pb2.DrainWorkerRequest(
+        workers=workers, undrain=undrain, reason=reason, user=user
+    )
+
+
 def page_request(
     wanted: manager_pb2.JobFilter,
     *,

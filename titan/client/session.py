@@ -96,6 +96,10 @@ class Session:
         """Cancels; repeating it changes nothing."""
         return self._call(self._stub.CancelJob, request, "it is safe to repeat")
 
+    def drain(self, request: manager_pb2.DrainWorkerRequest) -> manager_pb2.DrainWorkerResponse:
+        """Drains workers or lifts their drains; repeating it changes nothing."""
+        return self._call(self._stub.DrainWorker, request, "it is safe to repeat")
+
     def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
         """All workers."""
         request = manager_pb2.ListWorkersRequest(at=at)

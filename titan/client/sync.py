@@ -235,6 +235,22 @@ class Client:
         listed = self._session.workers(moment(at))
         return [views.worker_view(worker) for worker in listed.workers]
 
+    def drain(self, *workers: str, reason: str = "") -> list[View]:
+        """Gives those workers, by name or id, no new tasks until `undrain`. Says how each is.
+
+        What runs there runs on; what waits there goes elsewhere. Raises NotFound, and Refused
+        for a name that several have.
+        """
+        request = requests.drain_request(workers, user=self._user, reason=reason)
+        answer = self._session.drain(request)
+        return [views.worker_view(worker) for worker in answer.workers]
+
+    def undrain(self, *workers: str) -> list[View]:
+        """Gives those workers tasks again. Says how each is."""
+        request = requests.drain_request(workers, user=self._user, undrain=True)
+        answer = self._session.drain(request)
+        return [views.worker_view(worker) for worker in answer.workers]
+
     def stats(self, *, at: Moment | None = None) -> View:
         """The cluster in numbers."""
         return views.stats_view(self._session.stats(moment(at)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from titan.manager.shell import Shell
-from titan.model import WorkerState
 from titan.queries import views
 from titan.rpc.v1 import manager_pb2
 from titan.state.worker import Worker
@@ -28,17 +27,22 @@ class Roster:
         """All workers that have not taken their leave."""
         return [self._message(each) for each in views.listed_workers(self._shell.kernel.state)]
 
+    def message(self, number: int) -> manager_pb2.Worker:
+        """One of them. Raises KeyError."""
+        return self._message(self._shell.kernel.state.get_worker(number))
+
     def _message(self, worker: Worker) -> manager_pb2.Worker:
         heard_us = max(self._heard_us.get(worker.number, 0), worker.last_heard_us)
         message = views.worker_message(
-            worker, last_heard_us=heard_us, reason=self._reason(worker, heard_us)
+            worker,
+            last_heard_us=heard_us,
+            reason=views.reason_text(
+                worker,
+                self._shell.now_us(),
+                heard_us,
+                has_called_in=worker.number in self._shell.kernel.outboxes,
+            ),
         )
         if worker.number in self._statistics:
             message.statistics.CopyFrom(self._statistics[worker.number])
         return message
-
-    def _reason(self, worker: Worker, heard_us: int) -> str:
-        if worker.state is WorkerState.HEALTHY:
-            called_in = worker.number in self._shell.kernel.outboxes
-            return "" if called_in else "not heard since the manager started"
-        return views.silence_text(worker, self._shell.now_us(), heard_us)

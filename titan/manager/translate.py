@@ -73,6 +73,16 @@ def cancel_command(request: manager_pb2.CancelJobRequest) -> commands.CancelJobs
     )
 
 
+def drain_command(request: manager_pb2.DrainWorkerRequest) -> commands.DrainWorkers:
+    """A drain, or its end."""
+    return commands.DrainWorkers(
+        workers=tuple(request.workers),
+        drains=not request.undrain,
+        reason=request.reason,
+        user=request.user,
+    )
+
+
 def register_command(
     request: worker_pb2.RegisterWorkerRequest, *, new_worker_id: bytes, session: bytes
 ) -> commands.RegisterWorker:
@@ -93,6 +103,7 @@ def register_command(
         acknowledged_seq=request.acknowledged_seq,
         new_worker_id=new_worker_id,
         session=session,
+        is_stopping=request.stopping,
     )
 
 
@@ -106,6 +117,13 @@ def held_of(message: worker_pb2.Held) -> Held:
     except ValueError as error:
         raise InvalidJob(f"an attempt is held in no known state: {error}") from error
     return Held(attempts, message.dispatch_seq, message.report_seq)
+
+
+def heartbeat_command(request: worker_pb2.HeartbeatRequest) -> commands.Heartbeat:
+    """A heartbeat. Raises InvalidJob."""
+    return commands.Heartbeat(
+        session=request.session, held=held_of(request.held), is_stopping=request.stopping
+    )
 
 
 def report_command(request: worker_pb2.ReportTaskStatusRequest) -> commands.ReportTasks:

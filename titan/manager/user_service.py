@@ -135,6 +135,15 @@ class UserService:
             return self._ask("ListWorkers", request, manager_pb2.ListWorkersResponse)
         return manager_pb2.ListWorkersResponse(workers=self._roster.list(), lsn=self._shell.lsn)
 
+    def DrainWorker(  # noqa: N802
+        self, request: manager_pb2.DrainWorkerRequest
+    ) -> manager_pb2.DrainWorkerResponse:
+        """Drains workers, or lifts their drains."""
+        numbers: list[int] = self._shell.execute(translate.drain_command(request))
+        return manager_pb2.DrainWorkerResponse(
+            workers=map(self._roster.message, numbers), lsn=self._shell.lsn
+        )
+
     def GetStats(  # noqa: N802
         self, request: manager_pb2.GetStatsRequest
     ) -> Answered[manager_pb2.GetStatsResponse]:

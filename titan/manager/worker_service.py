@@ -7,7 +7,7 @@ import secrets
 import uuid
 
 from titan.manager import translate
-from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered
+from titan.manager.kernel.commands import DeregisterWorker, Registered
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.rpc.v1 import worker_pb2
@@ -62,8 +62,7 @@ class WorkerService:
         self, request: worker_pb2.HeartbeatRequest
     ) -> worker_pb2.HeartbeatResponse:
         """A worker is alive. The answer carries nothing, so it waits for nothing."""
-        command = Heartbeat(session=request.session, held=translate.held_of(request.held))
-        self._shell.execute(command)
+        self._shell.execute(translate.heartbeat_command(request))
         self._roster.note(request.session, request.statistics)
         return worker_pb2.HeartbeatResponse()
 

@@ -25,7 +25,8 @@ def plain_event(event: Event) -> dict[str, object]:
 
 
 def _plain(name: str, value: Any) -> object:
-    if name in _NAMED:
+    # A reason may be a sentence, too.
+    if name in _NAMED and isinstance(value, int):
         return _NAMED[name](value).name
     if name == "policy":
         return _POLICY_NAMES.get(value, value)

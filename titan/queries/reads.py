@@ -75,7 +75,7 @@ def list_workers(state: ClusterState) -> manager_pb2.ListWorkersResponse:
             views.worker_message(
                 each,
                 last_heard_us=each.last_heard_us,
-                reason=views.silence_text(each, state.time_us, each.last_heard_us),
+                reason=views.reason_text(each, state.time_us, each.last_heard_us),
             )
             for each in views.listed_workers(state)
         ],

@@ -9,7 +9,7 @@ from typing import Final
 from titan.model import Reason, Resources, State, WorkerState
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
-from titan.scheduler.explain import explain_waiting
+from titan.scheduler.explain import drain_text, explain_waiting
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -114,14 +114,16 @@ def worker_message(worker: Worker, *, last_heard_us: int, reason: str) -> manage
         queued=queued,
         last_heartbeat_us=last_heard_us,
         version=worker.version,
+        draining=worker.is_draining,
     )
 
 
-def silence_text(worker: Worker, now_us: int, heard_us: int) -> str:
-    """Why a worker gets no tasks; empty for a healthy one."""
-    if worker.state is WorkerState.HEALTHY:
-        return ""
-    return f"not heard for {(now_us - heard_us) // 1_000_000} s"
+def reason_text(worker: Worker, now_us: int, heard_us: int, *, has_called_in: bool = True) -> str:
+    """Why a worker gets no tasks; empty for one that does."""
+    silence = "" if has_called_in else "not heard since the manager started"
+    if worker.state is not WorkerState.HEALTHY:
+        silence = f"not heard for {(now_us - heard_us) // 1_000_000} s"
+    return "; ".join(part for part in (silence, drain_text(worker)) if part)
 
 
 def listed_workers(state: ClusterState) -> list[Worker]:

@@ -33,17 +33,48 @@ def _explain(state: ClusterState, demand: Resources) -> str:
     if not large_enough:
         lacks = "; ".join(_lacks(workers, demand)) or "none has all that it asks for at once"
         return f"no worker is large enough for it, even when empty: {lacks}"
-    healthy = [worker for worker in large_enough if worker.state is WorkerState.HEALTHY]
-    if not healthy:
-        which = (
-            f"worker {large_enough[0].name}, which could take it, is"
-            if len(large_enough) == 1
-            else f"the {len(large_enough)} workers that could take it are"
-        )
-        return f"{which} not healthy"
-    if any(worker.has_room(demand) for worker in healthy):
+    taking = [worker for worker in large_enough if worker.takes_tasks]
+    if not taking:
+        return _nobody_takes(large_enough)
+    if any(worker.has_room(demand) for worker in taking):
         return "it is next to be placed"
-    return f"room: 0 of {len(workers)} workers can take it now"
+    drained = [
+        worker.name for worker in large_enough if _only_drains(worker) and worker.has_room(demand)
+    ]
+    return f"room: 0 of {len(workers)} workers can take it now" + (
+        f"; {' and '.join(drained) if len(drained) < 3 else len(drained)} with room "
+        f"{'is' if len(drained) == 1 else 'are'} draining"
+        if drained
+        else ""
+    )
+
+
+def drain_text(worker: Worker) -> str:
+    """That a worker is draining, for whom and why; empty when it is not."""
+    if worker.drain is not None:
+        whom = f" for {worker.drain.user}" if worker.drain.user else ""
+        return f"draining{whom}" + (f": {worker.drain.reason}" if worker.drain.reason else "")
+    return "draining: it stops once nothing is left there" if worker.is_stopping else ""
+
+
+def _nobody_takes(workers: list[Worker]) -> str:
+    """Why none of the workers that are large enough gets tasks."""
+    drained = [worker for worker in workers if _only_drains(worker)]
+    if len(workers) == 1:
+        why = drain_text(workers[0]) if drained else "not healthy"
+        return f"worker {workers[0].name}, which could take it, is {why}"
+    if not drained:
+        return f"the {len(workers)} workers that could take it are not healthy"
+    if len(drained) == len(workers):
+        return f"the {len(workers)} workers that could take it are draining"
+    return (
+        f"of the {len(workers)} workers that could take it {len(drained)} "
+        f"{'is' if len(drained) == 1 else 'are'} draining, the others are not healthy"
+    )
+
+
+def _only_drains(worker: Worker) -> bool:
+    return worker.state is WorkerState.HEALTHY and worker.is_draining
 
 
 def _lacks(workers: list[Worker], demand: Resources) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Placement policies: which of the workers that could take a task gets it.
 
 All arithmetic is on integers and fractions are compared by cross-multiplication, so
-the choice is the same on every machine. F below are the feasible workers: healthy, and
-large enough for the task when empty. C are those of F with room for it now.
+the choice is the same on every machine. F below are the feasible workers: healthy and
+not draining, and large enough for the task when empty. C are those of F with room for it now.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from titan.model import WorkerState
 from titan.scheduler.policies import Policy
 from titan.state.cluster import ClusterState
 from titan.state.job_class import JobClass
@@ -41,9 +40,7 @@ def propose(state: ClusterState, policy: Policy, called_in: Container[int]) -> I
     The caller applies each to the state before it asks for the next.
     """
     healthy = [
-        each
-        for each in state.workers.values()
-        if each.state is WorkerState.HEALTHY and each.number in called_in
+        each for each in state.workers.values() if each.takes_tasks and each.number in called_in
     ]
     if not healthy:
         return

@@ -80,6 +80,8 @@ _APPLY: Final[dict[type[ev.Event], Callable[[Any, Any], None]]] = {
     ev.WorkerHealthy: worker_events.worker_healthy,
     ev.WorkerUnhealthy: worker_events.worker_unhealthy,
     ev.WorkerLost: worker_events.worker_lost,
+    ev.WorkerDraining: worker_events.worker_draining,
+    ev.WorkerUndrained: worker_events.worker_undrained,
     ev.WorkerDeregistered: worker_events.worker_deregistered,
     ev.JobsForgotten: job_events.jobs_forgotten,
 }

@@ -101,6 +101,10 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
         if not attempt.ahead:
             used = used.plus(job.demand)
             slots[class_id] = slots.get(class_id, 0) + 1
+    if worker.is_draining:
+        waits = [each for each in worker.attempts.values() if each.state is State.SCHEDULED]
+        left = [each for each in waits if not (each.recall_requested or each.cancel_requested)]
+        _check(not left, f"{name} is draining, and what waits there is to come back")
     listed = {class_id: here.slots for class_id, here in worker.classes.items()}
     _check(slots == listed, f"{name}: slots are counted, and nobody waits behind none")
     _check(used == worker.used, f"{name}: what is promised adds up")

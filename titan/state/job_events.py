@@ -88,6 +88,8 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
     made = job.attempts_made
     if number != (1 if made is None else job.next_attempt(index)):
         raise IllegalEvent(event, "attempts count up")
+    if worker.is_stopping or worker.drain is not None:
+        raise IllegalEvent(event, "its worker is draining")
     try:
         job.pending.remove(index)
     except KeyError:
@@ -106,7 +108,7 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
 
 def recall_requested(tables: Tables, event: ev.RecallRequested) -> None:
     _, attempt = _active(tables, event)
-    require(event, attempt.ahead, "only what waits ahead can be recalled")
+    require(event, attempt.state is _SCHEDULED, "only what has not started can be recalled")
     attempt.recall_requested = True
 
 

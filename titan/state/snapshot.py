@@ -10,7 +10,7 @@ Each block is a msgpack array that begins with its kind; a kind may take several
     ended         the same of those that ended, in the order of their ends
     piece         a part of the next packed job that is too large for a block; it stands
                   as b"" in its place
-    workers       (what it registered, state, what it holds), by number
+    workers       (what it registered, drain, state, what it holds), by number
     requests      keys, and values beside them, as RequestTable packs them; oldest first
     end           once, last: how many live jobs, ended jobs and workers there were
 
@@ -33,7 +33,7 @@ from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.packed_job import pack_job, unpack_job
-from titan.state.worker import ClassOnWorker, Worker
+from titan.state.worker import ClassOnWorker, Drain, Worker
 
 FORMAT: Final = 1
 _BLOCK_BYTES: Final = 1 << 20
@@ -199,8 +199,10 @@ class _Loader:
 
     def _workers(self, content: tuple[Any, ...]) -> None:
         jobs = self._live
-        for *fields, last_heard_us, state, free, keys, classes in content:
+        for *fields, drain, is_stopping, last_heard_us, state, free, keys, classes in content:
             worker = Worker(ev.WorkerRegistered(*fields))
+            worker.drain = Drain(*drain) if drain is not None else None
+            worker.is_stopping = is_stopping
             worker.last_heard_us = last_heard_us
             worker.state = _WORKER_STATES[state]
             worker.free_cpus_milli, worker.free_memory_bytes, free_named = free
@@ -303,8 +305,8 @@ def _pack_worker(worker: Worker) -> tuple[Any, ...]:
     return (
         worker.number, worker.worker_id, worker.instance, worker.boot_id, worker.name,
         worker.address, capacity.cpus_milli, capacity.memory_bytes, capacity.named,
-        worker.labels, worker.version, worker.output_directory, worker.last_heard_us,
-        int(worker.state),
+        worker.labels, worker.version, worker.output_directory, worker.drain,
+        worker.is_stopping, worker.last_heard_us, int(worker.state),
         (worker.free_cpus_milli, worker.free_memory_bytes, list(worker.free_named.items())),
         list(worker.attempts),
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 from titan.events import WorkerRegistered
 from titan.model import Resources, State, WorkerState
@@ -13,6 +13,7 @@ from titan.state.job_class import JobClass
 TaskKey = tuple[int, int]
 
 _SCHEDULED: Final = State.SCHEDULED
+_HEALTHY: Final = WorkerState.HEALTHY
 
 
 class ClassOnWorker:
@@ -30,6 +31,13 @@ class ClassOnWorker:
         self.ahead: OrderedDict[TaskKey, Attempt] = OrderedDict()
 
 
+class Drain(NamedTuple):
+    """Why a worker gets no new tasks, and by whose word."""
+
+    reason: str
+    user: str
+
+
 class Worker:
     """One worker. Changed by the state's apply alone."""
 
@@ -39,10 +47,12 @@ class Worker:
         "boot_id",
         "capacity",
         "classes",
+        "drain",
         "free_cpus_milli",
         "free_memory_bytes",
         "free_named",
         "instance",
+        "is_stopping",
         "labels",
         "last_heard_us",
         "name",
@@ -58,6 +68,10 @@ class Worker:
         self.worker_id = event.worker_id
         self.state = WorkerState.HEALTHY
         self.last_heard_us = 0
+        # An administrator's; it outlives restarts, and even a leave.
+        self.drain: Drain | None = None
+        # Whether the worker itself takes no new tasks, to end once nothing is left.
+        self.is_stopping = False
         # By task, in the order of assignment.
         self.attempts: dict[TaskKey, Attempt] = {}
         self.classes: dict[int, ClassOnWorker] = {}
@@ -95,6 +109,16 @@ class Worker:
     def used(self) -> Resources:
         """What slot attempts were promised."""
         return self.capacity.minus(self.free)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it gets no new tasks."""
+        return self.is_stopping or self.drain is not None
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether tasks may be assigned to it, as far as they fit."""
+        return self.state is _HEALTHY and not self.is_stopping and self.drain is None
 
     def has_room(self, demand: Resources) -> bool:
         """Whether a slot for it is free now."""

@@ -7,7 +7,7 @@ from typing import Any
 from titan import events as ev
 from titan.model import WORKER_TRANSITIONS, WorkerState
 from titan.state.tables import Tables, require
-from titan.state.worker import Worker
+from titan.state.worker import Drain, Worker
 
 
 def worker_registered(tables: Tables, event: ev.WorkerRegistered) -> None:
@@ -40,6 +40,24 @@ def worker_unhealthy(tables: Tables, event: ev.WorkerUnhealthy) -> None:
 def worker_lost(tables: Tables, event: ev.WorkerLost) -> None:
     require(event, not tables.get_worker(event.worker).attempts, "it still holds attempts")
     _set_state(tables, event, WorkerState.DISCONNECTED)
+
+
+def worker_draining(tables: Tables, event: ev.WorkerDraining) -> None:
+    worker = tables.get_worker(event.worker)
+    if event.stopping:
+        worker.is_stopping = True
+    else:
+        worker.drain = Drain(event.reason, event.user)
+
+
+def worker_undrained(tables: Tables, event: ev.WorkerUndrained) -> None:
+    worker = tables.get_worker(event.worker)
+    drains = worker.is_stopping if event.stopping else worker.drain is not None
+    require(event, drains, "it does not drain")
+    if event.stopping:
+        worker.is_stopping = False
+    else:
+        worker.drain = None
 
 
 def worker_deregistered(tables: Tables, event: ev.WorkerDeregistered) -> None:

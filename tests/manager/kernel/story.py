@@ -11,7 +11,7 @@ import random
 from tests.manager.builders import SECOND_US, TIMEOUT_US, FakeHost, Rig, new_job, resources
 from titan.errors import Refused, TitanError
 from titan.manager.kernel import Settings
-from titan.manager.kernel.commands import Variables
+from titan.manager.kernel.commands import DrainWorkers, Variables
 from titan.model import State
 from titan.queries.selection import JobFilter
 from titan.state import digest
@@ -40,6 +40,12 @@ def tell() -> Rig:
         rig.tick(TIMEOUT_US // 3 if is_cut else rng.choice([1000, 1000, 250_000, SECOND_US]))
         if turn % 40 == 39:
             rig.restart()
+        if turn % 20 in (5, 11):
+            name = hosts[turn // 20 % 2].name
+            command = DrainWorkers(
+                workers=(name,), drains=turn % 20 == 5, reason="disk", user="root"
+            )
+            rig.do(command)
         if turn % 17 == 3:
             rig.cancel(filter=JobFilter(user=rng.choice(USERS), states=(State.RUNNING,)))
     hosts[1].register()

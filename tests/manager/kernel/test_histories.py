@@ -29,6 +29,7 @@ from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import (
     CancelJobs,
+    DrainWorkers,
     NewJob,
     Report,
     ReportTasks,
@@ -290,6 +291,28 @@ class Histories(RuleBasedStateMachine):
         if which < len(host.running):
             self.end(host, host.running[which], how)
 
+    @rule(at=WORKERS, drains=st.booleans(), reason=st.sampled_from(["", "disk"]))
+    def is_drained(self, at: int, drains: bool, reason: str) -> None:
+        command = DrainWorkers(
+            workers=(self.hosts[at].name,), drains=drains, reason=reason, user="root"
+        )
+        try:
+            (number,) = self.rig.do(command)
+        except NotFound:
+            number = self.hosts[at].number
+            workers = self.rig.state.workers
+            assert not number or workers[number].state is WorkerState.DEREGISTERED
+        else:
+            assert (self.rig.state.get_worker(number).drain is not None) == drains
+
+    @rule(at=WORKERS, is_stopping=st.booleans())
+    def is_told_to_end_when_drained(self, at: int, is_stopping: bool) -> None:
+        host = self.hosts[at]
+        host.is_stopping = is_stopping
+        self.beat(host, host.list_held())
+        if not self.is_cut_off(host):
+            assert self.rig.state.get_worker(host.number).is_stopping == is_stopping
+
     # Time ----------------------------------------------------------------------------------
 
     @rule(after_us=st.sampled_from(DELAYS), stalled=st.booleans())
@@ -338,7 +361,10 @@ class Histories(RuleBasedStateMachine):
         rig = self.rig
         rig.kernel.room = True
         for host, capacity in zip(self.hosts, CAPACITIES, strict=True):
+            host.is_stopping = False
             self.resize(host, capacity)
+        names = tuple(host.name for host in self.hosts)
+        rig.do(DrainWorkers(workers=names, drains=False, reason="", user="root"))
         for _ in range(400):
             rig.tick(250_000)
             for host in self.hosts:

@@ -81,8 +81,21 @@ class Cancelled(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainWorkers:
+    """Drain these workers, each a name or an id; without `drains` lift their drains."""
+
+    workers: tuple[str, ...]
+    drains: bool
+    reason: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegisterWorker:
-    """A worker calls in. `new_worker_id` and `session` are the shell's random choices."""
+    """A worker calls in. `new_worker_id` and `session` are the shell's random choices.
+
+    The last is as in Heartbeat.
+    """
 
     worker_id: bytes
     instance: bytes
@@ -99,6 +112,7 @@ class RegisterWorker:
     acknowledged_seq: int
     new_worker_id: bytes
     session: bytes
+    is_stopping: bool = False
 
 
 class Registered(NamedTuple):
@@ -111,10 +125,11 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A worker is alive and holds these."""
+    """A worker is alive and holds these. `is_stopping`: it ends once nothing is left there."""
 
     session: bytes
     held: Held
+    is_stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,4 +168,12 @@ class ReportTasks:
     size_bytes: int = 0
 
 
-Command = SubmitJobs | CancelJobs | RegisterWorker | Heartbeat | DeregisterWorker | ReportTasks
+Command = (
+    SubmitJobs
+    | CancelJobs
+    | DrainWorkers
+    | RegisterWorker
+    | Heartbeat
+    | DeregisterWorker
+    | ReportTasks
+)

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from titan import events as ev
-from titan.manager.kernel import cancel, forgetting, reports, submit, workers
+from titan.manager.kernel import cancel, drain, forgetting, reports, submit, workers
 from titan.manager.kernel.commands import (
     CancelJobs,
     Command,
     DeregisterWorker,
+    DrainWorkers,
     Heartbeat,
     RegisterWorker,
     ReportTasks,
@@ -86,6 +87,7 @@ class Kernel(Desk):
 _DECIDE: Final[dict[type[Any], Callable[[Desk, Any], Any]]] = {
     SubmitJobs: submit.submit_jobs,
     CancelJobs: cancel.cancel_jobs,
+    DrainWorkers: drain.drain_workers,
     RegisterWorker: workers.register_worker,
     Heartbeat: workers.hear_heartbeat,
     DeregisterWorker: workers.deregister_worker,

@@ -8,6 +8,7 @@ from titan import events as ev
 from titan.errors import InvalidJob, Refused
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered, RegisterWorker
 from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.drain import heed_stop, recall_waiting
 from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
 from titan.manager.kernel.reports import adopt, find_attempt, has_ended, may_be_adopted
 from titan.model import (
@@ -55,6 +56,11 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
             command.labels, command.version, command.output_directory,
         )
     )  # fmt: skip
+    worker = desk.state.get_worker(number)
+    heed_stop(desk, worker, is_stopping=command.is_stopping)
+    if worker.is_draining:
+        # A drain is written down whole or in parts; a crash may have come between these.
+        recall_waiting(desk, worker)
     outbox = Outbox(
         worker=number, session=command.session, instance=command.instance,
         address=command.address, token=command.token, applied_seq=applied_seq,
@@ -82,6 +88,7 @@ def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
     if worker.state is WorkerState.UNHEALTHY and desk.room:
         desk.emit(ev.WorkerHealthy(number))
         desk.schedule_wanted = True
+    heed_stop(desk, worker, is_stopping=command.is_stopping)
     _settle_held(desk, outbox, command.held)
     listed = {each.key for each in command.held.attempts}
     for attempt in list(worker.attempts.values()):
@@ -146,7 +153,7 @@ def recall_from_ahead(desk: Desk) -> None:
     # Only to those that have called in can a task go.
     numbers = sorted(desk.outboxes)
     workers = [desk.state.get_worker(number) for number in numbers]
-    healthy = [each for each in workers if each.state is WorkerState.HEALTHY]
+    healthy = [each for each in workers if each.takes_tasks]
     for worker in healthy:
         for class_id, here in list(worker.classes.items()):
             if not here.ahead:

@@ -69,6 +69,11 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.DrainWorker = channel.unary_unary(
+                '/titan.v1.ManagerService/DrainWorker',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.DrainWorkerRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.DrainWorkerResponse.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/titan.v1.ManagerService/GetStats',
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetStatsRequest.SerializeToString,
@@ -126,6 +131,12 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainWorker(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -175,6 +186,11 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListWorkersRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'DrainWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainWorker,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.DrainWorkerRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.DrainWorkerResponse.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -376,6 +392,33 @@ class ManagerService:
             '/titan.v1.ManagerService/ListWorkers',
             titan_dot_rpc_dot_v1_dot_manager__pb2.ListWorkersRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_manager__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/DrainWorker',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.DrainWorkerRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.DrainWorkerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,7 @@ class ManagerServiceStub:
     WatchJobs: _grpc.UnaryStreamMultiCallable[_manager_pb2.WatchJobsRequest, _manager_pb2.WatchJobsResponse]
     StreamOutput: _grpc.UnaryStreamMultiCallable[_manager_pb2.StreamOutputRequest, _manager_pb2.StreamOutputResponse]
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_manager_pb2.ListWorkersRequest, _manager_pb2.ListWorkersResponse]
+    DrainWorker: _grpc.UnaryUnaryMultiCallable[_manager_pb2.DrainWorkerRequest, _manager_pb2.DrainWorkerResponse]
     GetStats: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetStatsRequest, _manager_pb2.GetStatsResponse]
     GetEvents: _grpc.UnaryStreamMultiCallable[_manager_pb2.GetEventsRequest, _manager_pb2.GetEventsResponse]
 
@@ -53,6 +54,7 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     WatchJobs: _aio.UnaryStreamMultiCallable[_manager_pb2.WatchJobsRequest, _manager_pb2.WatchJobsResponse]  # type: ignore[assignment]
     StreamOutput: _aio.UnaryStreamMultiCallable[_manager_pb2.StreamOutputRequest, _manager_pb2.StreamOutputResponse]  # type: ignore[assignment]
     ListWorkers: _aio.UnaryUnaryMultiCallable[_manager_pb2.ListWorkersRequest, _manager_pb2.ListWorkersResponse]  # type: ignore[assignment]
+    DrainWorker: _aio.UnaryUnaryMultiCallable[_manager_pb2.DrainWorkerRequest, _manager_pb2.DrainWorkerResponse]  # type: ignore[assignment]
     GetStats: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetStatsRequest, _manager_pb2.GetStatsResponse]  # type: ignore[assignment]
     GetEvents: _aio.UnaryStreamMultiCallable[_manager_pb2.GetEventsRequest, _manager_pb2.GetEventsResponse]  # type: ignore[assignment]
 
@@ -105,6 +107,13 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _manager_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_manager_pb2.ListWorkersResponse, _abc.Awaitable[_manager_pb2.ListWorkersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DrainWorker(
+        self,
+        request: _manager_pb2.DrainWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.DrainWorkerResponse, _abc.Awaitable[_manager_pb2.DrainWorkerResponse]]: ...
 
     @_abc_1.abstractmethod
     def GetStats(
