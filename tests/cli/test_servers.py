@@ -9,6 +9,7 @@ from titan.manager import main as manager_main
 from titan.manager.main import ManagerOptions
 from titan.scheduler.policies import POLICIES
 from titan.worker import main as worker_main
+from titan.worker.agent import OnStop
 from titan.worker.main import WorkerOptions
 
 
@@ -92,6 +93,7 @@ def test_a_worker_has_the_defaults(
     assert not options.named
     assert not options.labels
     assert options.detach_limit_seconds == 600.0
+    assert options.on_stop is OnStop.KEEP
 
 
 def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptions]) -> None:
@@ -100,6 +102,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         *("--advertise", "127.0.0.1:8", "--cpus", "2.5", "--memory", "1G", "--access", "/a"),
         *("--resource", "gpu=2", "--resource", "disk=1", "--label", "zone=a=b"),
         *("--detach-limit", "60s", "--log-level", "error", "--output-max", "1M"),
+        *("--on-stop", "drain"),
     )
     (options,) = workers
     assert (options.name, options.manager, options.access_file) == ("w9", "127.0.0.1:6", Path("/a"))
@@ -109,6 +112,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
     assert options.labels == (("zone", "a=b"),)
     assert (options.detach_limit_seconds, options.log_level) == (60.0, "error")
     assert options.output_max_bytes == 1 << 20
+    assert options.on_stop is OnStop.DRAIN
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         ["manager", "--heartbeat-timeout", "0"],
         ["manager", "--listen", "nonsense"],
         ["worker", "--label", "zone"],
+        ["worker", "--on-stop", "never"],
         ["worker", "--cpus", "0"],
         ["worker", "--output-max", "63K"],
         ["worker", "--listen", "127.0.0.1:99999"],

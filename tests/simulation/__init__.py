@@ -23,7 +23,8 @@ The fault model
   may be killed between any two of its actions; its tasks run on without it. Both may be
   killed and stay away for longer than the manager waits. A host's journal survives that. A
   machine may be rebooted: its processes are gone, its journal ends anywhere or is gone. An
-  agent may be told to hand all back. Wall clocks of workers are wrong and may be set.
+  agent may be told to hand all back, at once or when what it has has run out. Wall clocks of
+  workers are wrong and may be set.
 * Tasks fail, cannot be spawned, ignore SIGTERM, run for 5 ms or for a minute.
 * Administrators drain workers and lift that again.
 * Clients send a request again, under the same id, until they are answered, and at times

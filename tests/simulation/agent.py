@@ -60,6 +60,7 @@ class SimAgent:
         # The manager's calls that wait for a registration's answer.
         self._parked: list[Callable[[], None]] = []
         self._beats = 0
+        self._was_to_drain = False
         machine.network.servers[self.address] = self
         self._later(self._world.random.randint(20_000, 300_000), self._connect)
 
@@ -86,6 +87,11 @@ class SimAgent:
             LEAVE_GRACE_MS * 1000 + int(LEAVE_CALLS_SECONDS * 1e6),
             lambda: self._perform(self._core.give_up()),
         )
+
+    def drain(self) -> None:
+        """SIGTERM with --on-stop drain."""
+        self._perform(self._core.drain())
+        self._was_to_drain = self._core.is_draining
 
     # The host -----------------------------------------------------------------------------------
 
@@ -216,6 +222,8 @@ class SimAgent:
                 case actions.Say():
                     self._world.note(f"{self.address}: {action.message}")
                 case actions.Quit():
+                    if self._was_to_drain:
+                        self._world.count("ended drained")
                     self.die()
 
     def _pass(self, action: _PassAction) -> None:
@@ -292,6 +300,7 @@ class SimAgent:
                     cluster_id=action.cluster_id,
                     held=translate.held(action.held),
                     acknowledged_seq=action.acknowledged_seq,
+                    stopping=action.is_stopping,
                 )
 
     def _answered(self, action: _CallAction, answer: Answer) -> None:

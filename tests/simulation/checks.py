@@ -306,6 +306,8 @@ class Witness:
             case ev.WorkerDraining() | ev.WorkerUndrained():
                 drains = self._drains.setdefault(event.worker, set())
                 drains ^= {event.stopping}
+                whose = " for a stop" if event.stopping else ""
+                self._world.count(f"{type(event).__name__}{whose}")
             case ev.TaskAssigned():
                 check(
                     not self._drains.get(event.worker), f"{event} goes to a worker that is draining"

@@ -104,6 +104,9 @@ class Cluster:
             while world.elapsed_us < until_us:
                 self._step()
             self._check_stale()
+            for worker in self.workers:
+                # One that was to drain has ended only now.
+                worker.start_agent()
             if world.elapsed_us >= calm_us + self.plan.work_us + CALM_US_MAX:
                 raise Violation(f"it does not end: {self._what_is_left()}")
         self.witness.check_ends()

@@ -39,6 +39,11 @@ def _leave(worker: Worker, _: FaultPlan) -> None:
         worker.agent.leave()
 
 
+def _drain(worker: Worker, _: FaultPlan) -> None:
+    if worker.agent is not None and worker.agent.is_alive:
+        worker.agent.drain()
+
+
 def _kill_host(worker: Worker, fault: FaultPlan) -> None:
     if worker.host is not None:
         worker.host.dies_after = fault.detail
@@ -68,6 +73,7 @@ _OF_MANAGER: Final[dict[Fault, Callable[[SimManager, FaultPlan], None]]] = {
 _OF_WORKER: Final[dict[Fault, Callable[[Worker, FaultPlan], None]]] = {
     Fault.AGENT_KILLED: lambda worker, fault: worker.kill_agent(),
     Fault.AGENT_LEAVES: _leave,
+    Fault.AGENT_DRAINS: _drain,
     Fault.HOST_KILLED: _kill_host,
     Fault.WORKER_KILLED: _kill_worker,
     Fault.REBOOT: lambda worker, fault: worker.reboot(),

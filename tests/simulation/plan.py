@@ -28,6 +28,7 @@ class Fault(Enum):
     SYNC_FAILS = "a sync fails"
     AGENT_KILLED = "agent killed"
     AGENT_LEAVES = "agent hands back"
+    AGENT_DRAINS = "agent runs out"
     HOST_KILLED = "host killed"
     WORKER_KILLED = "agent and host killed"
     REBOOT = "machine rebooted"

@@ -86,7 +86,7 @@ def registered() -> Core:
 def test_a_new_worker_registers_with_nothing_and_keeps_the_id_it_is_given() -> None:
     core = Core(b"")
     assert core.host_connected(host_state()) == [
-        Register(1, 0, b"", b"I", b"", Held((), 0, 0), 0),
+        Register(1, 0, b"", b"I", b"", Held((), 0, 0), 0, False),
     ]
     assert register(core, 1) == [KeepIdentity(b"W"), PassCluster(b"C"), BeatEvery(3_000)]
     assert (core.session, core.worker_id) == (b"S1", b"W")
@@ -410,3 +410,104 @@ def test_leaving_ends_even_if_the_manager_or_the_host_does_not_answer(how: str) 
 
 def test_without_a_host_there_is_nothing_to_hand_back() -> None:
     assert Core(b"W").leave(10_000) == [Quit()]
+
+
+# Draining ---------------------------------------------------------------------------------------
+
+
+def holding() -> Core:
+    """An agent with one task that has started, which the manager knows."""
+    core = registered()
+    core.start(b"S1", 1, batch(launch()))
+    call = the(SendReports, core.host_reported([started(1)]))
+    core.reports_taken(call.call, 1)
+    return core
+
+
+def test_a_drain_tells_the_manager_at_once_and_leaves_when_nothing_is_held() -> None:
+    core = holding()
+    beat = the(SendHeartbeat, core.drain())
+    assert beat.is_stopping
+    assert core.heartbeat_taken(beat.call) == []
+    assert core.drain() == [], "once is enough"
+    sent = the(SendReports, core.host_reported([ended(2)]))
+    assert the(PassLeave, core.reports_taken(sent.call, 2)) == PassLeave(0)
+    call = the(Deregister, core.host_left())
+    assert core.deregistered(call.call) == [Quit()]
+
+
+def test_what_comes_before_the_manager_knows_is_run() -> None:
+    core = registered()
+    beat = the(SendHeartbeat, core.drain())
+    verdict, _ = core.start(b"S1", 1, batch(launch()))
+    assert verdict == Verdict.ACCEPTED
+    assert core.heartbeat_taken(beat.call) == []
+    recalled = Report(1, ReportKind.RECALLED, key())
+    sent = the(SendReports, core.host_reported([recalled]))
+    assert the(PassLeave, core.reports_taken(sent.call, 1)) == PassLeave(0)
+    assert core.start(b"S1", 2, batch(launch(job_id=2))) == (Verdict.LEAVING, [])
+
+
+def test_a_heartbeat_that_was_on_its_way_does_not_count_as_told() -> None:
+    core = registered()
+    earlier = the(SendHeartbeat, core.heartbeat_due())
+    assert [each for each in core.drain() if not isinstance(each, Say)] == []
+    told = the(SendHeartbeat, core.heartbeat_taken(earlier.call))
+    assert (earlier.is_stopping, told.is_stopping) == (False, True)
+    assert the(PassLeave, core.heartbeat_taken(told.call))
+
+
+def test_a_registration_tells_it_too() -> None:
+    core = Core(b"W")
+    core.host_connected(host_state())
+    core.drain()
+    failed = core.failed(1, Failure.UNREACHABLE, "refused")
+    assert "ends once" in the(Say, failed).message
+    again = the(Register, failed)
+    assert again.is_stopping
+    assert the(PassLeave, register(core, again.call)) == PassLeave(0)
+
+
+def test_a_drain_waits_for_a_manager_that_is_away() -> None:
+    core = holding()
+    core.heartbeat_taken(the(SendHeartbeat, core.drain()).call)
+    sent = the(SendReports, core.host_reported([ended(2)]))
+    lost = core.failed(sent.call, Failure.UNREACHABLE, "gone")
+    assert "this worker ends once the manager knows" in the(Say, lost).message
+    again = the(SendReports, lost)
+    assert core.failed(again.call, Failure.UNREGISTERED, "") != []
+    call = core.awaits(again.call + 1)
+    assert call, "it registers, and tells it again"
+
+
+def test_an_empty_worker_does_not_go_while_the_manager_is_away() -> None:
+    core = registered()
+    beat = the(SendHeartbeat, core.drain())
+    core.failed(beat.call, Failure.UNREACHABLE, "gone")
+    beat = the(SendHeartbeat, core.heartbeat_due())
+    assert the(PassLeave, core.heartbeat_taken(beat.call)) == PassLeave(0)
+
+
+def test_a_leave_cuts_a_drain_short() -> None:
+    core = holding()
+    core.drain()
+    assert core.leave(10_000) == [PassLeave(10_000)]
+    assert not core.is_draining
+    beat = core.heartbeat_due()
+    assert beat == [], "one is on its way"
+    assert core.host_left() != []
+
+
+def test_whoever_leaves_says_so_in_its_heartbeats() -> None:
+    core = holding()
+    core.leave(10_000)
+    assert the(SendHeartbeat, core.heartbeat_due()).is_stopping
+
+
+def test_a_drain_goes_on_with_another_host() -> None:
+    core = holding()
+    core.drain()
+    assert core.host_lost() == []
+    call = the(Register, core.host_connected(host_state()))
+    assert call.is_stopping
+    assert the(PassLeave, register(core, call.call, b"S2")) == PassLeave(0)

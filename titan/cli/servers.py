@@ -225,6 +225,14 @@ Examples:
     help="How much is kept of what a task writes to stdout, and to stderr; of more its middle "
     "is left out. 0: all.",
 )
+@click.option(
+    "--on-stop",
+    type=click.Choice(("keep", "leave", "drain")),
+    default="keep",
+    show_default=True,
+    help="What SIGTERM does: keep lets the tasks run on without the worker, leave hands them back, "
+    "drain takes no new ones and ends once the last has ended.",
+)
 @_log_level
 @click.pass_obj
 def worker(
@@ -240,18 +248,21 @@ def worker(
     label: tuple[tuple[str, str], ...],
     detach_limit: float,
     output_max: int,
+    on_stop: str,
     log_level: str,
 ) -> int:
     """Run a worker, in the foreground.
 
     Ctrl-C leaves: tasks are stopped and handed back, a second one leaves at once.
-    SIGTERM ends the worker and lets its tasks run on; the next start takes them up.
+    SIGTERM ends the worker and lets its tasks run on, or as --on-stop says; the next
+    start takes up what runs on. While it drains, Ctrl-C or SIGTERM leaves.
     """
     settings.check_address()
     if 0 < output_max < _OUTPUT_MAX_BYTES_MIN:
         raise click.BadParameter("it must be 64K or more, or 0", param_hint="--output-max")
     # These load gRPC.
     from titan.client.connection import manager_address  # noqa: PLC0415
+    from titan.worker.agent import OnStop  # noqa: PLC0415
     from titan.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
 
     return run_worker(
@@ -268,6 +279,7 @@ def worker(
             labels=tuple(sorted(dict(label).items())),
             detach_limit_seconds=detach_limit,
             output_max_bytes=output_max,
+            on_stop=OnStop(on_stop),
             log_level=log_level,
         )
     )

@@ -32,6 +32,8 @@ class Register(NamedTuple):
     held: Held
     acknowledged_seq: int
     """Reports up to it were acknowledged, by whichever manager."""
+    is_stopping: bool
+    """The agent leaves once nothing is held: it wants no new tasks."""
 
 
 class SendReports(NamedTuple):
@@ -51,6 +53,8 @@ class SendHeartbeat(NamedTuple):
     call: int
     session: bytes
     held: Held
+    is_stopping: bool
+    """As in Register."""
 
 
 class Deregister(NamedTuple):

@@ -13,6 +13,7 @@ import logging
 import random
 import signal
 from collections.abc import Coroutine, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never
 
@@ -33,6 +34,17 @@ REGISTERING_SECONDS: Final = 2.0
 HOST_RETRY_SECONDS: Final = 2.0
 
 _log = logging.getLogger("titan.worker")
+
+
+class OnStop(Enum):
+    """What a worker does at SIGTERM."""
+
+    KEEP = "keep"
+    """End; the tasks run on under their host."""
+    LEAVE = "leave"
+    """Stop the tasks, hand them back and end."""
+    DRAIN = "drain"
+    """Take nothing new, and leave once nothing is left."""
 
 
 class Identity(NamedTuple):
@@ -59,8 +71,11 @@ class Agent:
         worker_id: bytes,
         manager: ManagerLink,
         host: HostProcess,
+        on_stop: OnStop = OnStop.KEEP,
     ) -> None:
+        """`on_stop`: what SIGTERM asks for."""
         self._path = path
+        self._on_stop = on_stop
         self._identity = identity
         self._manager = manager
         self._host_process = host
@@ -75,9 +90,10 @@ class Agent:
         self._beating: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
-        """Serve until SIGTERM (tasks stay) or SIGINT (tasks are handed back)."""
+        """Serve until SIGTERM (as was chosen) or SIGINT (tasks are handed back)."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._done.set)
+        on_stop = {OnStop.KEEP: self._done.set, OnStop.LEAVE: self.leave, OnStop.DRAIN: self.drain}
+        loop.add_signal_handler(signal.SIGTERM, on_stop[self._on_stop])
         loop.add_signal_handler(signal.SIGINT, self.leave)
         self._spawn(self._keep_host())
         try:
@@ -92,8 +108,18 @@ class Agent:
         self._has_left = True
         _log.info("leaving: handing the tasks back" if is_first else "leaving at once")
         grace_ms = LEAVE_GRACE_MS if is_first else 0
-        self._perform(self._core.leave(grace_ms))
-        self._spawn(self._give_up(grace_ms / 1000 + LEAVE_CALLS_SECONDS))
+        todo = self._core.leave(grace_ms)
+        self._perform(todo)
+        if not todo:
+            # The host has stopped all; only the manager is still waited for.
+            self._spawn(self._give_up(LEAVE_CALLS_SECONDS))
+
+    def drain(self) -> None:
+        """Take nothing new, and end once nothing is left; the second time leave."""
+        if self._core.is_draining or self._core.is_leaving:
+            self.leave()
+        else:
+            self._perform(self._core.drain())
 
     # The manager's calls ------------------------------------------------------------------
 
@@ -142,9 +168,11 @@ class Agent:
                     | actions.PassStart()
                     | actions.PassStop()
                     | actions.PassAcknowledged()
-                    | actions.PassLeave()
                 ):
                     self._pass(action)
+                case actions.PassLeave():
+                    self._pass(action)
+                    self._spawn(self._give_up(action.grace_ms / 1000 + LEAVE_CALLS_SECONDS))
                 case actions.KeepIdentity():
                     directory.store_identity(self._path, action.worker_id)
                     _log.info("this worker is %s", action.worker_id.hex())
@@ -239,6 +267,7 @@ class Agent:
             cluster_id=action.cluster_id,
             held=translate.held(action.held),
             acknowledged_seq=action.acknowledged_seq,
+            stopping=action.is_stopping,
         )
         answer = await self._manager.register(request)
         _log.info("registered with the manager at %s", self._manager.address)
@@ -346,6 +375,6 @@ class Agent:
         await self._manager.close()
         if host is not None:
             await host.close()
-            if self._has_left:
+            if self._core.is_leaving:
                 # It ends as soon as the agent is gone and its tasks are.
                 await self._host_process.wait_gone(host.welcome.pid, LEAVE_CALLS_SECONDS)

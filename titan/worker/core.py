@@ -38,6 +38,7 @@ from titan.worker.actions import (
     SendHeartbeat,
     SendReports,
 )
+from titan.worker.contact import Contact
 from titan.worker.departure import Departure
 from titan.worker.messages import Report, Start, StartBatch
 from titan.worker.report_queue import ReportQueue
@@ -110,8 +111,7 @@ class Core:
         # In a row, for the delay of the next.
         self._register_failures = 0
         self._report_failures = 0
-        self._is_lost = False
-        self._was_registered = False
+        self._contact = Contact()
         self._departure = Departure()
 
     # Reading ------------------------------------------------------------------------------------
@@ -129,6 +129,16 @@ class Core:
             self._heartbeat_call,
             self._deregister_call,
         )
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether what is held runs out, and the agent leaves then."""
+        return self._departure.is_draining
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether everything is being handed back, and nothing started any more."""
+        return self._departure.has_begun
 
     @property
     def unacknowledged_count(self) -> int:
@@ -177,7 +187,7 @@ class Core:
     def host_left(self) -> list[Action]:
         """After `PassLeave`: the host runs nothing any more."""
         self._departure.host_stopped()
-        return self._say_good_bye()
+        return self._go_on_leaving()
 
     # The manager's calls ------------------------------------------------------------------------
 
@@ -226,7 +236,7 @@ class Core:
             return []
         self._register_call = 0
         self._register_failures = 0
-        actions = self._back()
+        actions = self._contact.back()
         if worker_id != self.worker_id:
             if self.worker_id:
                 old, new = self.worker_id.hex(), worker_id.hex()
@@ -234,7 +244,8 @@ class Core:
             self.worker_id = worker_id
             actions.append(KeepIdentity(worker_id))
         self.session = session
-        self._was_registered = True
+        self._departure.was_heard()
+        self._contact.was_registered = True
         self._dispatch_seq = 0
         self._over.clear()
         if cluster_id != self._cluster_id:
@@ -242,21 +253,23 @@ class Core:
             actions.append(PassCluster(cluster_id))
         actions.append(BeatEvery(heartbeat_interval_ms))
         actions += self._send_reports()
-        return actions + self._say_good_bye()
+        return actions + self._go_on_leaving()
 
     def heartbeat_due(self) -> list[Action]:
         """The interval of `BeatEvery` has passed."""
         if not self.session or self._heartbeat_call:
             return []
         self._heartbeat_call = self._next_call()
-        return [SendHeartbeat(self._heartbeat_call, self.session, self.held())]
+        is_stopping = self._departure.tell()
+        return [SendHeartbeat(self._heartbeat_call, self.session, self.held(), is_stopping)]
 
     def heartbeat_taken(self, call: int) -> list[Action]:
         """The answer to `SendHeartbeat`."""
         if call != self._heartbeat_call:
             return []
         self._heartbeat_call = 0
-        return self._back()
+        self._departure.was_heard()
+        return self._contact.back() + self._go_on_leaving()
 
     def reports_taken(self, call: int, report_seq: int, dispatch_seq: int = 0) -> list[Action]:
         """The answer to `SendReports`: everything up to `report_seq` is durable.
@@ -266,7 +279,7 @@ class Core:
         if call != self._report_call:
             return []
         self._report_call = 0
-        actions = self._back()
+        actions = self._contact.back()
         taken = self._reports.acknowledge(report_seq)
         if taken is None:
             # It took nothing of the batch: the same again, but not in a tight loop.
@@ -278,7 +291,7 @@ class Core:
                 if dispatch_seq > self._dispatch_seq:
                     self._over[report.key] = dispatch_seq
         actions.append(PassAcknowledged(self._reports.acknowledged_seq))
-        return actions + self._send_reports() + self._say_good_bye()
+        return actions + self._send_reports() + self._go_on_leaving()
 
     def deregistered(self, call: int) -> list[Action]:
         """The answer to `Deregister`."""
@@ -309,6 +322,15 @@ class Core:
         Ends from before are reported first. A second call with another grace is passed on.
         """
         return self._departure.begin(grace_ms, has_host=self._host is not None)
+
+    def drain(self) -> list[Action]:
+        """Take nothing new, let what is held run out, then leave. `leave` cuts it short."""
+        if not self._departure.drain():
+            return []
+        return [
+            Say(Level.INFO, f"draining: {len(self._mirror)} tasks are left here"),
+            *self._go_on_leaving(),
+        ]
 
     def give_up(self) -> list[Action]:
         """The manager does not answer: leave without telling it."""
@@ -359,6 +381,7 @@ class Core:
                 self._cluster_id if held.attempts else b"",
                 held,
                 self._reports.acknowledged_seq,
+                self._departure.tell(),
             )
         ]
 
@@ -369,7 +392,7 @@ class Core:
             delay_us = _retry_delay(self._register_failures)
         else:
             message = f"the manager refuses this worker: {sentence}; tasks run on, asking again"
-            actions += [*self._back(), Say(Level.ERROR, message)]
+            actions += [*self._contact.back(), Say(Level.ERROR, message)]
             delay_us = RETRY_REFUSED_US
         self._register_failures += 1
         return actions + self._register(delay_us)
@@ -409,23 +432,26 @@ class Core:
 
     def _lost(self, failure: Failure, sentence: str) -> list[Action]:
         if failure != Failure.UNREACHABLE:
-            return self._back()
-        if self._is_lost:
-            return []
-        self._is_lost = True
-        what = "lost" if self._was_registered else "cannot reach"
-        return [Say(Level.WARNING, f"{what} the manager: {sentence}; tasks run on, trying again")]
+            return self._contact.back()
+        then = "tasks run on, trying again"
+        if self._departure.is_draining:
+            then += "; this worker ends once the manager knows how they ended"
+        return self._contact.lost(sentence, then)
 
-    def _back(self) -> list[Action]:
-        if not self._is_lost:
+    def _go_on_leaving(self) -> list[Action]:
+        """Whatever is next of a leave, once there is nothing to wait for."""
+        if not self.session:
             return []
-        self._is_lost = False
-        what = "is back" if self._was_registered else "answers"
-        return [Say(Level.INFO, f"the manager {what}")]
-
-    def _say_good_bye(self) -> list[Action]:
-        """When nothing runs and all is reported, tell the manager."""
-        if not self.session or not self._reports.is_empty or not self._departure.take_good_bye():
+        if self._departure.is_unknown:
+            return self.heartbeat_due()
+        if not self._reports.is_empty:
+            return []
+        if self._departure.is_draining:
+            # Nobody leaves quietly: a manager that is away is waited for.
+            if self._mirror or self._contact.is_lost:
+                return []
+            return [Say(Level.INFO, "drained: nothing is left here"), *self.leave(0)]
+        if not self._departure.take_good_bye():
             return []
         self._deregister_call = self._next_call()
         return [Deregister(self._deregister_call, self.session)]

@@ -17,7 +17,7 @@ from titan.model import Resources, named_resources
 from titan.rpc import access, channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 from titan.worker import directory, node, processes, protocol
-from titan.worker.agent import Agent, Identity
+from titan.worker.agent import Agent, Identity, OnStop
 from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
 from titan.worker.output_stream import OutputStreams
@@ -50,11 +50,13 @@ class WorkerOptions:
     """Without an agent for so long the task host stops the tasks and ends."""
     output_max_bytes: int = 1 << 30
     """How much of each output file may be on the disk; 0: all."""
+    on_stop: OnStop = OnStop.KEEP
+    """What SIGTERM asks for."""
     log_level: str = "info"
 
 
 def run_worker(options: WorkerOptions) -> int:
-    """Run a worker until SIGTERM (tasks stay) or SIGINT (tasks are handed back).
+    """Run a worker until SIGTERM (`options.on_stop`) or SIGINT (tasks are handed back).
 
     Returns the exit code; what was wrong is on stderr. Must be called in the main thread.
     """
@@ -117,6 +119,7 @@ async def _run(
         worker_id,
         ManagerLink(addresses, options.access_file),
         HostProcess(path, hello),
+        options.on_stop,
     )
     _log.info("worker %s listens on %s, data in %s", options.name, address, path)
     outputs = OutputStreams(path / "output", agent)

@@ -69,6 +69,7 @@ def heartbeat_request(
         session=action.session,
         held=held(action.held),
         statistics=manager_pb2.NodeStatistics(**statistics._asdict()),
+        stopping=action.is_stopping,
     )
 
 
