@@ -207,6 +207,9 @@ class FakeWorker(task_pb2_grpc.TaskServiceServicer):
     def StreamOutput(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise AssertionError("nobody asked for output")
 
+    async def GetTaskStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise AssertionError("nobody asked what runs")
+
     async def _answer(self, context: Any) -> None:
         self.tokens += [str(v) for k, v in context.invocation_metadata() or () if "token" in k]
         self.calls_now += 1

@@ -9,6 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.worker.builders import batch, key, launch
 from titan.model import AttemptKey, Reason, ReportKind, State, Stop, StopMode
 from titan.worker.bookkeeping import Bookkeeping
+from titan.worker.describing import describe
+from titan.worker.direct_book import is_direct
 from titan.worker.host_actions import (
     Action,
     Emit,
@@ -18,6 +20,7 @@ from titan.worker.host_actions import (
     Signal,
     Spawn,
     StartTimer,
+    TellDirectEnd,
 )
 from titan.worker.messages import Exit, Report
 from titan.worker.records import Record, recover
@@ -47,6 +50,8 @@ class HostMachine(RuleBasedStateMachine):
         self.processes: dict[AttemptKey, int] = {}
         self.killed: set[AttemptKey] = set()
         self.timers: list[tuple[AttemptKey, Purpose]] = []
+        # What clients started, by key, and how that ended.
+        self.direct: dict[AttemptKey, Report | None] = {}
         # Which of the two came first to a running attempt.
         self.told_to_end: dict[AttemptKey, Reason] = {}
         self.acknowledged = 0
@@ -63,11 +68,14 @@ class HostMachine(RuleBasedStateMachine):
             wanted = (slots or {}).get(class_id, self.allowed[class_id])
             self.allowed[class_id] = min(wanted, live)
             running = sum(
-                class_of(attempt) == class_id for attempt in [*self.processes, *self.to_spawn]
+                class_of(attempt) == class_id
+                for attempt in [*self.processes, *self.to_spawn]
+                if not is_direct(attempt)
             )
             if not self.book.is_leaving:
                 assert running >= self.allowed[class_id], "one that may run waits"
-            if any(isinstance(each, Spawn) and class_of(each.key) == class_id for each in actions):
+            spawned = [each.key for each in actions if isinstance(each, Spawn)]
+            if any(class_of(each) == class_id for each in spawned if not is_direct(each)):
                 assert running <= self.allowed[class_id], "one was started that may not run"
 
     def perform(self, actions: list[Action]) -> None:
@@ -77,6 +85,10 @@ class HostMachine(RuleBasedStateMachine):
                     self.journal.append(action.record)
                 case Emit():
                     self.note(action.report)
+                case TellDirectEnd():
+                    assert self.direct[action.key] is None, "ended twice"
+                    self.direct[action.key] = self.book.find_end(action.key)
+                    assert self.direct[action.key] is not None
                 case Spawn():
                     assert action.key not in self.processes
                     assert action.key not in self.over
@@ -93,6 +105,7 @@ class HostMachine(RuleBasedStateMachine):
                     assert not self.processes
 
     def note(self, report: Report) -> None:
+        assert not is_direct(report.key)
         assert report.seq == (self.reports[-1].seq + 1 if self.reports else 1)
         self.reports.append(report)
         if report.kind != ReportKind.STARTED:
@@ -114,6 +127,23 @@ class HostMachine(RuleBasedStateMachine):
             shared = shared._replace(time_limit_ms=90, end_signal=10, end_signal_before_ms=30)
         todo = batch(shared, indexes=fresh, slots=slots)
         self.do(self.book.start(todo), {class_id: slots})
+
+    @rule(count=st.integers(1, 2))
+    def start_direct(self, count: int) -> None:
+        keys, actions = self.book.start_direct([launch()] * count, batch(launch()).environments)
+        assert len(keys) == (0 if self.book.is_leaving else count)
+        assert not any(each in self.direct for each in keys)
+        self.direct.update(dict.fromkeys(keys))
+        self.do(actions)
+        # Whatever else runs or waits.
+        assert set(keys) <= set(self.to_spawn)
+
+    @rule(number=st.integers(0, 9), grace=st.integers(0, 1))
+    def stop_direct(self, number: int, grace: int) -> None:
+        attempt = AttemptKey(0, -1 - number, 0, 1)
+        if self.is_started(attempt):
+            self.told_to_end.setdefault(attempt, Reason.CANCELLED)
+        self.do(self.book.stop([Stop(attempt, StopMode.CANCEL, grace)], self.now_us))
 
     def is_forgotten(self, attempt: AttemptKey) -> bool:
         return attempt in self.over and self.over[attempt].seq <= self.acknowledged
@@ -187,6 +217,16 @@ class HostMachine(RuleBasedStateMachine):
         self.book.check_invariants()
 
     @invariant()
+    def what_clients_started_is_known_and_is_not_the_managers(self) -> None:
+        live = [each for each, end in self.direct.items() if end is None]
+        assert sorted(self.book.direct.live()) == sorted(live)
+        assert not any(is_direct(held.key) for held in self.book.live())
+        for attempt in self.direct:
+            found = describe(self.book, attempt)
+            assert found is not None
+            assert found.end == self.direct[attempt]
+
+    @invariant()
     def nothing_is_forgotten_before_it_is_acknowledged(self) -> None:
         expected = [report for report in self.reports if report.seq > self.acknowledged]
         assert list(self.book.reports) == expected
@@ -198,6 +238,7 @@ class HostMachine(RuleBasedStateMachine):
         for records in (self.journal, list(self.book.records())):
             recovered = recover(records)
             assert list(recovered.ends) == [r for r in ends if r.seq > self.acknowledged]
+            assert {each.record.key: each.end for each in recovered.direct} == self.direct
             unfinished = {each.key: each.process for each in recovered.unfinished}
             assert set(unfinished) == {*self.processes, *self.to_spawn}
             for attempt, pid in self.processes.items():
@@ -209,7 +250,7 @@ class HostMachine(RuleBasedStateMachine):
     def what_is_over_holds_nothing(self) -> None:
         live = {held.key for held in self.book.live()}
         assert not live & set(self.over)
-        assert {*self.processes, *self.to_spawn} <= live
+        assert {*self.processes, *self.to_spawn} <= {*live, *self.book.direct.live()}
 
 
 TestHostHistories = HostMachine.TestCase

@@ -14,6 +14,7 @@ from titan.worker.messages import Report
 from titan.worker.records import (
     AcknowledgedRecord,
     ClusterRecord,
+    DirectRecord,
     EndRecord,
     ForgottenRecord,
     IntentRecord,
@@ -35,6 +36,7 @@ RECORDS: list[Record] = [
     EndRecord(Report(3, ReportKind.RECALLED, key(index=1), end_us=5)),
     ForgottenRecord(key(index=2)),
     AcknowledgedRecord(2),
+    DirectRecord(key(-1), (b"a", b"\xff"), b"/\xfe"),
 ]
 GOLDEN = Path(__file__).parent / "golden" / "host.journal.1"
 
@@ -55,7 +57,7 @@ def write(path: Path) -> list[int]:
 def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "host.journal"
     write(path)
-    ticks = [10, *range(20, 26)]
+    ticks = [10, *range(20, 27)]
     assert read(path) == (HEADER, list(map(Entry, ticks, RECORDS)))
 
 
@@ -117,7 +119,7 @@ def test_a_rewrite_replaces_all_and_drops_what_was_not_flushed(tmp_path: Path) -
 
 def test_the_format_is_the_one_of_version_1() -> None:
     """The golden file was written once: what it holds must be read for ever."""
-    ticks = [10, *range(20, 26)]
+    ticks = [10, *range(20, 27)]
     assert read(GOLDEN) == (HEADER, list(map(Entry, ticks, RECORDS)))
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.worker.builders import batch, key, launch
 from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
 from titan.worker import protocol
-from titan.worker.messages import Report
+from titan.worker.messages import Description, Report
 
 REPORT = Report(
     *(7, ReportKind.ENDED, key(index=3), State.FAILED, Reason.SIGNAL, None, 11),
@@ -35,14 +35,32 @@ MESSAGES: list[protocol.Message] = [
         (HeldAttempt(key(), HeldState.RUNNING, 5),),
         (REPORT, Report(8, ReportKind.STARTED, key(), start_us=5)),
         8,
+        (key(-3),),
     ),
     protocol.Refused(2, 1, 123, "no", True),
     protocol.Reports((REPORT,)),
     protocol.LeftAll(),
+    protocol.StartDirect(3, batch(launch()).environments, (launch("a", cwd=b"/\xfe"),)),
+    protocol.Describe(4, (key(), key(2)), None, 10),
+    protocol.Describe(5, (), key(-3), 10),
+    protocol.DirectStarted(3, (key(-3), key(-4)), "", False),
+    protocol.Described(
+        4,
+        (
+            Description(key(), HeldState.RUNNING, (b"a", b"\xff"), b"/", 7, 8, 9),
+            Description(key(2), HeldState.ENDED, (), b"", end=REPORT),
+        ),
+        True,
+    ),
+    protocol.DirectEnded(key(-3)),
 ]
 
 
-@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize(
+    "message",
+    MESSAGES,
+    ids=[f"{number}-{type(each).__name__}" for number, each in enumerate(MESSAGES)],
+)
 def test_a_message_arrives_as_it_was_sent(message: protocol.Message) -> None:
     (arrived,) = protocol.Decoder().feed(protocol.encode(message))
     assert arrived == message
@@ -88,6 +106,12 @@ def test_a_launch_of_an_older_or_newer_agent_is_read_as_far_as_it_is_known() -> 
         (message,) = protocol.Decoder().feed(older_or_newer)
         assert isinstance(message, protocol.StartTasks)
         assert message.batch.launches == (expected,)
+
+
+def test_a_welcome_of_a_host_that_starts_nothing_for_clients_is_read() -> None:
+    older = framed([16, 1, 0, 123, b"I" * 16, b"C" * 16, [], [], 8])
+    (message,) = protocol.Decoder().feed(older)
+    assert message == protocol.Welcome(1, 0, 123, b"I" * 16, b"C" * 16, (), (), 8, ())
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from titan.worker import actions, directory, node, protocol, translate
 from titan.worker.actions import Action
 from titan.worker.core import Core, Failure, HostState, Verdict
 from titan.worker.host_process import HostConnection, HostError, HostProcess, WrongVersion
+from titan.worker.host_questions import HostQuestions
 from titan.worker.manager_link import CallFailed, ManagerLink
 from titan.worker.messages import StartBatch
 
@@ -81,6 +82,7 @@ class Agent:
         self._host_process = host
         self._host: HostConnection | None = None
         self._core = Core(worker_id)
+        self.questions = HostQuestions()
         self._registered = asyncio.Event()
         self._done = asyncio.Event()
         self._exit_code = 0
@@ -139,7 +141,7 @@ class Agent:
 
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
-        return self._core.find_held(key)
+        return self._core.find_held(key) or self.questions.find_held(key)
 
     async def _wait_registered(self, session: bytes) -> None:
         """Wait while the answer that may bring this session is on its way."""
@@ -319,6 +321,7 @@ class Agent:
             self._host = connection
             await self._listen(connection)
             self._host = None
+            self.questions.lost()
             self._perform(self._core.host_lost())
             if not self._done.is_set():
                 _log.warning("the task host is gone; starting another")
@@ -337,6 +340,7 @@ class Agent:
             reports=welcome.reports,
             report_seq=welcome.report_seq,
         )
+        self.questions.connected(connection)
         self._perform(self._core.host_connected(host))
         try:
             while (messages := await connection.receive()) is not None:
@@ -345,6 +349,8 @@ class Agent:
                         self._perform(self._core.host_reported(message.reports))
                     elif isinstance(message, protocol.LeftAll):
                         self._perform(self._core.host_left())
+                    else:
+                        self.questions.take(message)
         except protocol.ProtocolError as error:
             _log.error("the task host sends what cannot be read: %s", error)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import assert_never
 
 from titan import units
@@ -24,6 +25,7 @@ from titan.model import (
     Stop,
     StopMode,
 )
+from titan.worker.direct_book import LIVE_MAX, DirectBook, is_direct
 from titan.worker.host_actions import (
     Action,
     Emit,
@@ -33,6 +35,7 @@ from titan.worker.host_actions import (
     Signal,
     Spawn,
     StartTimer,
+    TellDirectEnd,
 )
 from titan.worker.messages import Environment, Exit, Launch, Report, StartBatch
 from titan.worker.records import (
@@ -86,6 +89,8 @@ class Bookkeeping:
         # Unacknowledged, by number. Those that end an attempt are also found by its key.
         self._reports: deque[Report] = deque()
         self._ended: dict[AttemptKey, Report] = {}
+        # What clients started by themselves.
+        self.direct = DirectBook(recovered.direct if recovered else ())
         if recovered is not None:
             self.cluster_id = recovered.cluster_id
             for report in recovered.ends:
@@ -123,15 +128,31 @@ class Bookkeeping:
         return attempt is not None and attempt.stop_signal != 0
 
     def live(self) -> Iterator[HeldAttempt]:
-        """The attempts that wait or run. Those that ended unacknowledged are in `reports`."""
+        """The manager's attempts that wait or run; those that ended unacknowledged: `reports`."""
         for attempt in self._attempts.values():
+            if is_direct(attempt.key):
+                continue
             state = HeldState.RUNNING if attempt.start_us else HeldState.QUEUED
             yield HeldAttempt(attempt.key, state, attempt.start_us)
+
+    def known_keys(self) -> Iterable[AttemptKey]:
+        """Of all that waits, runs, or has ended and is remembered; in no order. O(all)."""
+        managers = (key for key in self._attempts if not is_direct(key))
+        return chain(managers, self._ended, self.direct.keys())
+
+    def find(self, key: AttemptKey) -> Attempt | None:
+        """The attempt, if it waits or runs."""
+        return self._attempts.get(key)
+
+    def find_end(self, key: AttemptKey) -> Report | None:
+        """How it ended, as long as that is remembered."""
+        return self._ended.get(key) or self.direct.find_end(key)
 
     def records(self) -> Iterator[Record]:
         """What a fresh journal must hold in place of all that was written so far."""
         if self.cluster_id:
             yield ClusterRecord(self.cluster_id)
+        yield from self.direct.records()
         for report in self._ended.values():
             yield EndRecord(report)
         for attempt in self._attempts.values():
@@ -176,13 +197,37 @@ class Bookkeeping:
         actions.sort(key=_is_spawn)
         return actions
 
+    def start_direct(
+        self, launches: Sequence[Launch], environments: Sequence[Environment]
+    ) -> tuple[list[AttemptKey], list[Action]]:
+        """Start programs now, whatever else runs; the manager is not told of them.
+
+        Returns their keys: none when it is leaving, or when there would be too many.
+        """
+        if self.is_leaving or self.direct.live_count + len(launches) > LIVE_MAX:
+            return [], []
+        keys: list[AttemptKey] = []
+        actions: list[Action] = []
+        for given in launches:
+            key, launch = self.direct.add(given)
+            keys.append(key)
+            record = self.direct.find(key)
+            assert record is not None, key
+            actions.append(Journal(record))
+            self._attempts[key] = Attempt(key, launch, environments[launch.environment])
+            self._slots.add(launch.class_id, key)
+            self._slots.allow(launch.class_id, 1)
+            self._start_waiting(launch.class_id, actions)
+        actions.sort(key=_is_spawn)
+        return keys, actions
+
     def stop(self, stops: Iterable[Stop], now_us: int) -> list[Action]:
         """Cancel or recall attempts, whether they wait, run, ended or were never here."""
         actions: list[Action] = []
         for stop in stops:
             attempt = self._attempts.get(stop.key)
             if attempt is None:
-                if stop.key not in self._ended:
+                if stop.key not in self._ended and not is_direct(stop.key):
                     self._end_unstarted(stop, now_us, "never started here", actions)
             elif not attempt.is_started:
                 self._remove(attempt)
@@ -213,6 +258,8 @@ class Bookkeeping:
         actions: list[Action] = []
         for attempt in list(self._attempts.values()):
             if attempt.is_started:
+                # How a client's own program ended is known afterwards.
+                attempt.is_cancelled |= is_direct(attempt.key) and attempt.doom is None
                 self._terminate(attempt, grace_ms, actions)
             else:
                 self._remove(attempt)
@@ -230,7 +277,7 @@ class Bookkeeping:
         attempt.process = ProcessRecord(key, pid, start_ticks)
         attempt.start_us = now_us
         actions: list[Action] = [Journal(attempt.process)]
-        if not self.is_leaving:
+        if not (self.is_leaving or is_direct(key)):
             report = Report(self._next_seq(), ReportKind.STARTED, key, start_us=now_us)
             self._add_report(report)
             actions.append(Emit(report))
@@ -318,11 +365,14 @@ class Bookkeeping:
 
     def _ended_with(self, attempt: Attempt, report: Report) -> list[Action]:
         self._remove(attempt)
+        actions: list[Action]
+        if is_direct(attempt.key):
+            kept = self.direct.end(report)
+            actions = [Journal(EndRecord(kept)), TellDirectEnd(attempt.key)]
+            return [*actions, Left()] if self.is_leaving and not self._attempts else actions
         if self.is_leaving:
-            actions: list[Action] = [Journal(ForgottenRecord(attempt.key))]
-            if not self._attempts:
-                actions.append(Left())
-            return actions
+            actions = [Journal(ForgottenRecord(attempt.key))]
+            return actions if self._attempts else [*actions, Left()]
         self._add_report(report)
         following: list[Action] = []
         class_id = attempt.launch.class_id

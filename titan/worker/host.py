@@ -28,6 +28,8 @@ from titan.model import ReportKind
 from titan.worker import directory, host_actions, host_journal, processes, protocol
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.children import Children
+from titan.worker.describing import described
+from titan.worker.direct_book import TOO_MANY
 from titan.worker.host_link import HostLink
 from titan.worker.host_recovery import take_over
 from titan.worker.messages import Environment, Report
@@ -124,6 +126,10 @@ class Host:
             case protocol.Leave():
                 self._leaves_with_agent = True
                 self._do(self._book.leave(message.grace_ms))
+            case protocol.StartDirect():
+                self._start_direct(message)
+            case protocol.Describe():
+                self._link.send(described(self._book, message))
             case _:
                 _log.warning("ignored %s, which a host does not get", type(message).__name__)
 
@@ -151,8 +157,19 @@ class Host:
                 tuple(self._book.live()),
                 tuple(self._book.reports),
                 self._book.last_report_seq,
+                tuple(self._book.direct.live()),
             )
         )
+
+    def _start_direct(self, message: protocol.StartDirect) -> None:
+        environments = tuple(map(self._intern, message.environments))
+        keys, actions = self._book.start_direct(message.launches, environments)
+        is_full = not keys and not self._book.is_leaving
+        what = TOO_MANY if is_full else "this worker is leaving"
+        sentence = "" if keys else f"{what}; nothing was started"
+        answer = protocol.DirectStarted(message.number, tuple(keys), sentence, is_full)
+        self._link.send(answer)
+        self._do(actions)
 
     def _intern(self, environment: Environment) -> Environment:
         """The equal one that is there already: a job comes in many batches."""
@@ -188,6 +205,8 @@ class Host:
                 case host_actions.StartTimer():
                     due = time.monotonic() + action.after_ms / 1000
                     self._timers.start(due, action.key, action.purpose)
+                case host_actions.TellDirectEnd():
+                    self._link.send(protocol.DirectEnded(action.key))
                 case host_actions.Left():
                     self._has_left = True
                     self._send_reports()

@@ -69,8 +69,14 @@ class Emit(NamedTuple):
     """Of an end: for so long it may go untold, and no slot stands still for want of new tasks."""
 
 
+class TellDirectEnd(NamedTuple):
+    """Tell the agent, if there is one, that a program which a client started has ended."""
+
+    key: AttemptKey
+
+
 class Left(NamedTuple):
     """After `leave`: nothing runs any more."""
 
 
-Action: TypeAlias = Spawn | Signal | StartTimer | Journal | Emit | Left
+Action: TypeAlias = Spawn | Signal | StartTimer | Journal | Emit | TellDirectEnd | Left

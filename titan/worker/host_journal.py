@@ -27,6 +27,7 @@ from titan.worker.protocol import report_of
 from titan.worker.records import (
     AcknowledgedRecord,
     ClusterRecord,
+    DirectRecord,
     EndRecord,
     ForgottenRecord,
     IntentRecord,
@@ -49,6 +50,7 @@ _CODES: Final[dict[type[Record], int]] = {
     EndRecord: 4,
     ForgottenRecord: 5,
     AcknowledgedRecord: 6,
+    DirectRecord: 7,
 }
 
 
@@ -172,7 +174,7 @@ def _record(code: int, fields: list[Any]) -> Record:
     kind = _KINDS[code]
     if kind is EndRecord:
         return EndRecord(report_of(fields[0]))
-    if kind in (IntentRecord, ProcessRecord, ForgottenRecord):
+    if kind in (IntentRecord, ProcessRecord, ForgottenRecord, DirectRecord):
         fields[0] = AttemptKey._make(fields[0])
     return kind(*fields)
 

@@ -22,6 +22,7 @@ from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
 from titan.worker.output_stream import OutputStreams
 from titan.worker.task_service import TaskService
+from titan.worker.task_status import TaskStatuses
 
 _log = logging.getLogger("titan.worker")
 
@@ -122,8 +123,15 @@ async def _run(
         options.on_stop,
     )
     _log.info("worker %s listens on %s, data in %s", options.name, address, path)
-    outputs = OutputStreams(path / "output", agent)
-    await _serve(server, TaskService(agent, identity.token, outputs))
+    output = path / "output"
+    service = TaskService(
+        agent,
+        agent.questions,
+        identity.token,
+        OutputStreams(output, agent),
+        TaskStatuses(output, agent.questions),
+    )
+    await _serve(server, service)
     _leave_token(path, address, identity.token)
     try:
         return await agent.run()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from titan.model import PLAIN, AttemptKey, Execution, Reason, ReportKind, State
+from titan.model import PLAIN, AttemptKey, Execution, HeldState, Reason, ReportKind, State
 
 Variables: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Environment variables as (name, value), the last of a name wins."""
@@ -103,3 +103,24 @@ class Exit(NamedTuple):
     """A sentence when the kernel killed something of it for its memory limit."""
     note: str = ""
     """What may explain a failure."""
+
+
+class Description(NamedTuple):
+    """An attempt that the host knows, for whoever wants to know what is here."""
+
+    key: AttemptKey
+    state: HeldState
+    command: tuple[bytes, ...]
+    """Empty of a manager's that has ended."""
+    cwd: bytes
+    pid: int = 0
+    """Of its main process, which began at `start_ticks`; 0 when it does not run."""
+    start_ticks: int = 0
+    start_us: int = 0
+    end: Report | None = None
+    """How it ended."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in a message."""
+        return 200 + sum(map(len, self.command)) + len(self.cwd)

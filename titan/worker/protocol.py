@@ -32,10 +32,12 @@ from titan.model import (
     Stop,
     StopMode,
 )
-from titan.worker.messages import Environment, Launch, Report, Start, StartBatch
+from titan.worker.messages import Description, Environment, Launch, Report, Start, StartBatch
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 2
+VERSION_MINOR: Final = 3
+# From which on a host starts programs for clients and describes what it has.
+MINOR_DIRECT: Final = 3
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -93,6 +95,25 @@ class Leave(NamedTuple):
     grace_ms: int
 
 
+class StartDirect(NamedTuple):
+    """Agent to host: start these for a client; answered by `DirectStarted` of that number."""
+
+    number: int
+    environments: tuple[Environment, ...]
+    launches: tuple[Launch, ...]
+
+
+class Describe(NamedTuple):
+    """Agent to host: what is known of these; answered by `Described` of that number."""
+
+    number: int
+    keys: tuple[AttemptKey, ...]
+    """Empty: of all, in the order of their keys."""
+    after: AttemptKey | None
+    """Of all: only what comes after it."""
+    limit: int
+
+
 class Welcome(NamedTuple):
     """Host to agent, answer to `Hello`."""
 
@@ -104,6 +125,8 @@ class Welcome(NamedTuple):
     live: tuple[HeldAttempt, ...]
     reports: tuple[Report, ...]
     report_seq: int
+    direct: tuple[AttemptKey, ...] = ()
+    """What clients started by themselves and has not ended."""
 
 
 class Refused(NamedTuple):
@@ -126,6 +149,31 @@ class LeftAll(NamedTuple):
     """Host to agent: nothing runs any more."""
 
 
+class DirectStarted(NamedTuple):
+    """Host to agent: the keys of what was started, in order, or a sentence why nothing was."""
+
+    number: int
+    keys: tuple[AttemptKey, ...]
+    sentence: str
+    is_full: bool
+    """Nothing was started since too many run."""
+
+
+class Described(NamedTuple):
+    """Host to agent: what is known; nothing of keys that are not."""
+
+    number: int
+    descriptions: tuple[Description, ...]
+    is_cut: bool
+    """There is more than a message takes, or than was asked for."""
+
+
+class DirectEnded(NamedTuple):
+    """Host to agent: a program that a client started is over."""
+
+    key: AttemptKey
+
+
 Message: TypeAlias = (
     Hello
     | Cluster
@@ -137,6 +185,11 @@ Message: TypeAlias = (
     | Refused
     | Reports
     | LeftAll
+    | StartDirect
+    | Describe
+    | DirectStarted
+    | Described
+    | DirectEnded
 )
 
 # A code's meaning never changes.
@@ -147,10 +200,15 @@ _CODES: Final[dict[type[Message], int]] = {
     StopTasks: 4,
     Acknowledge: 5,
     Leave: 6,
+    StartDirect: 7,
+    Describe: 8,
     Welcome: 16,
     Refused: 17,
     Reports: 18,
     LeftAll: 19,
+    DirectStarted: 20,
+    Described: 21,
+    DirectEnded: 22,
 }
 _KINDS: Final = {code: kind for kind, code in _CODES.items()}
 
@@ -257,17 +315,60 @@ def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _read_welcome(*fields: Any) -> tuple[Any, ...]:
-    major, minor, pid, instance, cluster_id, live, reports, report_seq = fields
+    major, minor, pid, instance, cluster_id, live, reports, report_seq, *rest = fields
     return (
         *(major, minor, pid, instance, cluster_id),
         tuple(map(_held_of, live)),
         tuple(map(report_of, reports)),
         report_seq,
+        *map(_keys_of, rest),
     )
 
 
 def _read_reports(reports: tuple[Any, ...]) -> tuple[Any, ...]:
     return (tuple(map(report_of, reports)),)
+
+
+def _keys_of(keys: tuple[Any, ...]) -> tuple[AttemptKey, ...]:
+    return tuple(map(AttemptKey._make, keys))
+
+
+def _read_start_direct(*fields: Any) -> tuple[Any, ...]:
+    number, environments, launches = fields
+    return (
+        number,
+        tuple(map(Environment._make, environments)),
+        tuple(map(_launch_of, launches)),
+    )
+
+
+def _read_describe(*fields: Any) -> tuple[Any, ...]:
+    number, keys, after, limit = fields
+    return number, _keys_of(keys), after and AttemptKey._make(after), limit
+
+
+def _read_direct_started(*fields: Any) -> tuple[Any, ...]:
+    number, keys, sentence, is_full = fields
+    return number, _keys_of(keys), sentence, is_full
+
+
+def _read_described(*fields: Any) -> tuple[Any, ...]:
+    number, descriptions, is_cut = fields
+    return number, tuple(map(_description_of, descriptions)), is_cut
+
+
+def _description_of(fields: tuple[Any, ...]) -> Description:
+    """From an older host with fewer fields, from a newer one with more."""
+    given = Description(*fields[: len(Description._fields)])
+    return given._replace(
+        key=AttemptKey._make(given.key),
+        state=HeldState(given.state),
+        end=given.end and report_of(given.end),
+    )
+
+
+def _read_direct_ended(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (AttemptKey._make(key),)
 
 
 # Messages whose fields are more than plain values.
@@ -276,4 +377,9 @@ _READERS: Final[dict[type[Message], Any]] = {
     StopTasks: _read_stop_tasks,
     Welcome: _read_welcome,
     Reports: _read_reports,
+    StartDirect: _read_start_direct,
+    Describe: _read_describe,
+    DirectStarted: _read_direct_started,
+    Described: _read_described,
+    DirectEnded: _read_direct_ended,
 }

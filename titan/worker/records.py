@@ -1,7 +1,8 @@
 """What the task host writes down in `host.journal`, and what a new host reads out of it.
 
 Pure: `host_journal.py` has the file. The records of an attempt that runs come in this
-order: intent, process, end; then, for all ends up to a number, acknowledged.
+order: intent, process, end; then, for all ends up to a number, acknowledged. Those of a
+program that a client started begin with what it is, and its end has no number.
 """
 
 from __future__ import annotations
@@ -53,8 +54,27 @@ class AcknowledgedRecord(NamedTuple):
     report_seq: int
 
 
+class DirectRecord(NamedTuple):
+    """A client started it on this worker by itself."""
+
+    key: AttemptKey
+    command: tuple[bytes, ...]
+    cwd: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what is kept of it."""
+        return sum(map(len, self.command)) + len(self.cwd)
+
+
 Record: TypeAlias = (
-    ClusterRecord | IntentRecord | ProcessRecord | EndRecord | ForgottenRecord | AcknowledgedRecord
+    ClusterRecord
+    | IntentRecord
+    | ProcessRecord
+    | EndRecord
+    | ForgottenRecord
+    | AcknowledgedRecord
+    | DirectRecord
 )
 
 
@@ -68,6 +88,14 @@ class Unfinished(NamedTuple):
     """None: the host died before it knew; there may be a process all the same."""
 
 
+class DirectRun(NamedTuple):
+    """A program that a client started, and how it ended."""
+
+    record: DirectRecord
+    end: Report | None
+    """None: it may still run, and is unfinished."""
+
+
 class Recovered(NamedTuple):
     """What the journal of a dead host tells."""
 
@@ -75,6 +103,8 @@ class Recovered(NamedTuple):
     ends: tuple[Report, ...]
     """Unacknowledged, in order, with the numbers of the dead instance."""
     unfinished: tuple[Unfinished, ...]
+    direct: tuple[DirectRun, ...] = ()
+    """In the order of their ends; those that may still run last."""
 
 
 def recover(records: Iterable[Record]) -> Recovered:
@@ -82,6 +112,8 @@ def recover(records: Iterable[Record]) -> Recovered:
     cluster_id = b""
     ends: deque[Report] = deque()
     unfinished: dict[AttemptKey, Unfinished] = {}
+    direct: dict[AttemptKey, DirectRecord] = {}
+    over: list[DirectRun] = []
     for number, record in enumerate(records):
         match record:
             case ClusterRecord():
@@ -90,12 +122,19 @@ def recover(records: Iterable[Record]) -> Recovered:
                 unfinished[record.key] = Unfinished(record.key, number, None)
             case ProcessRecord():
                 unfinished[record.key] = unfinished[record.key]._replace(process=record)
+            case DirectRecord():
+                direct[record.key] = record
             case EndRecord():
                 unfinished.pop(record.report.key, None)
-                ends.append(record.report)
+                run = direct.pop(record.report.key, None)
+                if run is None:
+                    ends.append(record.report)
+                else:
+                    over.append(DirectRun(run, record.report))
             case ForgottenRecord():
                 unfinished.pop(record.key, None)
             case AcknowledgedRecord():
                 while ends and ends[0].seq <= record.report_seq:
                     ends.popleft()
-    return Recovered(cluster_id, tuple(ends), tuple(unfinished.values()))
+    over += [DirectRun(run, None) for run in direct.values()]
+    return Recovered(cluster_id, tuple(ends), tuple(unfinished.values()), tuple(over))

@@ -1,4 +1,4 @@
-"""What the worker serves to its manager. Translates and asks the agent; decides nothing."""
+"""What the worker serves to its manager and its user. Translates and asks; decides nothing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from titan.rpc import access
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker import translate
 from titan.worker.core import Verdict
+from titan.worker.host_questions import HostQuestions, NotNow, TooMany
 from titan.worker.messages import StartBatch
 from titan.worker.output_stream import NoOutput, OutputStreams
+from titan.worker.task_status import TaskStatuses
+
+
+class NoSuchTask(Exception):
+    """Nothing of that key is here; the text is a sentence for people."""
 
 
 class TaskKeeper(Protocol):
@@ -30,12 +36,25 @@ class TaskKeeper(Protocol):
 
 
 class TaskService(task_pb2_grpc.TaskServiceServicer):
-    """The servicer. Every call must carry the token of the worker's access file."""
+    """The servicer. Every call must carry the token of the worker's access file.
 
-    def __init__(self, keeper: TaskKeeper, token: str, outputs: OutputStreams) -> None:
+    Calls with a session are the manager's and go to the agent; those without one are a
+    user's own and go to the task host.
+    """
+
+    def __init__(
+        self,
+        keeper: TaskKeeper,
+        questions: HostQuestions,
+        token: str,
+        outputs: OutputStreams,
+        statuses: TaskStatuses,
+    ) -> None:
         self._keeper = keeper
+        self._questions = questions
         self._token = token
         self._outputs = outputs
+        self._statuses = statuses
 
     async def StartTask(  # noqa: N802 - the wire's name
         self,
@@ -44,9 +63,11 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
     ) -> task_pb2.StartTaskResponse:
         await self._check_token(context)
         try:
+            if not request.session:
+                return await self._start_direct(request)
             batch = translate.start_batch_of(request)
-        except translate.BadMessage as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (translate.BadMessage, NotNow) as error:
+            await context.abort(_status_of(error), str(error))
         verdict = await self._keeper.start(request.session, request.dispatch_seq, batch)
         await _check(verdict, context)
         return task_pb2.StartTaskResponse()
@@ -58,12 +79,30 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
     ) -> task_pb2.StopTaskResponse:
         await self._check_token(context)
         try:
+            if not request.session:
+                return await self._stop_direct(request)
             stops = translate.stops_of(request)
-        except translate.BadMessage as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except (translate.BadMessage, NotNow) as error:
+            await context.abort(_status_of(error), str(error))
+        except NoSuchTask as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         verdict = await self._keeper.stop(request.session, request.dispatch_seq, stops)
         await _check(verdict, context)
         return task_pb2.StopTaskResponse()
+
+    async def GetTaskStatus(  # noqa: N802 - the wire's name
+        self,
+        request: task_pb2.GetTaskStatusRequest,
+        context: grpc.aio.ServicerContext[
+            task_pb2.GetTaskStatusRequest, task_pb2.GetTaskStatusResponse
+        ],
+    ) -> task_pb2.GetTaskStatusResponse:
+        await self._check_token(context)
+        try:
+            return await self._statuses.get(request)
+        except (translate.BadMessage, NotNow) as error:
+            await context.abort(_status_of(error), str(error))
+            raise AssertionError from error
 
     async def StreamOutput(  # noqa: N802 - the wire's name
         self,
@@ -79,12 +118,37 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         except NoOutput as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
 
+    async def _start_direct(self, request: task_pb2.StartTaskRequest) -> task_pb2.StartTaskResponse:
+        environments, launches = translate.direct_launches_of(request)
+        keys = await self._questions.start(environments, launches)
+        return task_pb2.StartTaskResponse(keys=map(translate.key_message, keys))
+
+    async def _stop_direct(self, request: task_pb2.StopTaskRequest) -> task_pb2.StopTaskResponse:
+        stops = translate.direct_stops_of(request)
+        if stops:
+            keys = [stop.key for stop in stops]
+            found = await self._questions.describe(keys, None, len(keys))
+            known = {each.key for each in found.descriptions}
+            unknown = [str(key.job_id) for key in keys if key not in known]
+            if unknown and not found.is_cut:
+                raise NoSuchTask(f"no program {', '.join(unknown)} was started here")
+            self._questions.stop(stops)
+        return task_pb2.StopTaskResponse()
+
     async def _check_token(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if not access.is_granted(context.invocation_metadata(), self._token):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
                 f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
             )
+
+
+def _status_of(error: translate.BadMessage | NotNow) -> grpc.StatusCode:
+    if isinstance(error, TooMany):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED
+    if isinstance(error, NotNow):
+        return grpc.StatusCode.UNAVAILABLE
+    return grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def _check(verdict: Verdict, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Final, cast
 
-from titan.model import AttemptKey, Held, Stop, StopMode
+from titan.checks import (
+    NAME_LENGTH_MAX,
+    check_command,
+    check_directory,
+    check_execution,
+    check_resources,
+    check_time_limit,
+    check_variables,
+)
+from titan.errors import InvalidJob
+from titan.model import (
+    GRACE_MS_MAX,
+    AttemptKey,
+    Held,
+    HeldState,
+    Resources,
+    State,
+    Stop,
+    StopMode,
+)
 from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.worker import actions
-from titan.worker.messages import Environment, Launch, Report, Start, StartBatch, Variables
+from titan.worker.direct_book import LIVE_MAX, is_direct
+from titan.worker.messages import (
+    Description,
+    Environment,
+    Launch,
+    Report,
+    Start,
+    StartBatch,
+    Variables,
+)
 from titan.worker.node import Statistics
+from titan.worker.usage import Usage
 
 
 class BadMessage(Exception):
-    """The manager sent what makes no sense; the text says what."""
+    """What was sent makes no sense; the text says what."""
 
 
 def start_batch_of(request: task_pb2.StartTaskRequest) -> StartBatch:
@@ -44,6 +74,104 @@ def stops_of(request: task_pb2.StopTaskRequest) -> tuple[Stop, ...]:
         )
     except ValueError as error:
         raise BadMessage(str(error)) from error
+
+
+def direct_launches_of(
+    request: task_pb2.StartTaskRequest,
+) -> tuple[tuple[Environment, ...], tuple[Launch, ...]]:
+    """What a StartTask without a session wants started. Raises BadMessage."""
+    if request.starts or request.slots or request.dispatch_seq:
+        raise BadMessage("without a session there are no starts, slots and dispatch_seq")
+    if not 0 < len(request.specs) <= LIVE_MAX:
+        raise BadMessage(f"without a session there are 1 to {LIVE_MAX} specs")
+    environments = [
+        Environment(_variables_of(each.exported), _variables_of(each.set))
+        for each in request.environments
+    ]
+    environments = environments or [Environment((), ())]
+    try:
+        for environment in environments:
+            check_variables((*environment.exported, *environment.chosen))
+        launches = tuple(map(_direct_launch_of, request.specs))
+    except InvalidJob as error:
+        raise BadMessage(str(error)) from error
+    if any(launch.environment >= len(environments) for launch in launches):
+        raise BadMessage("a spec names an environment that is not in the request")
+    return tuple(environments), launches
+
+
+def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
+    if spec.epoch or spec.job_id or spec.class_id or spec.array_count:
+        raise BadMessage("epoch, job_id, class_id and array_count are the worker's to give")
+    launch = _launch_of(spec)
+    check_command(launch.command, "")
+    check_directory(launch.cwd or b"/", "")
+    check_time_limit(
+        *(launch.time_limit_ms, launch.grace_ms, launch.end_signal, launch.end_signal_before_ms),
+        "",
+    )
+    check_execution(launch.execution, "")
+    # A program need not say what it uses; what it says must be possible.
+    asked = Resources(spec.resources.cpus_milli or 1, spec.resources.memory_bytes)
+    check_resources(asked, "")
+    name = spec.name or os.path.basename(launch.command[0]).decode(errors="replace")
+    return launch._replace(job_name=name[:NAME_LENGTH_MAX])
+
+
+def direct_stops_of(request: task_pb2.StopTaskRequest) -> tuple[Stop, ...]:
+    """What a StopTask without a session wants stopped. Raises BadMessage."""
+    if request.dispatch_seq:
+        raise BadMessage("without a session there is no dispatch_seq")
+    stops = stops_of(request)
+    for stop in stops:
+        if stop.mode is not StopMode.CANCEL:
+            raise BadMessage("without a session only STOP_CANCEL can be asked for")
+        if not 0 <= stop.grace_ms <= GRACE_MS_MAX:
+            raise BadMessage("a grace is 0 to one day")
+        if not is_direct(stop.key):
+            raise BadMessage(
+                f"task {stop.key.job_id}.{stop.key.index} is its manager's to stop: use "
+                "`titan cancel`"
+            )
+    return stops
+
+
+def status_message(
+    found: Description, paths: tuple[bytes, bytes], usage: Usage | None
+) -> task_pb2.TaskStatus:
+    """What is told of an attempt; `usage` is what its processes use, while it runs."""
+    end = found.end
+    message = task_pb2.TaskStatus(
+        key=key_message(found.key),
+        command=found.command,
+        cwd=found.cwd,
+        stdout_path=paths[0],
+        stderr_path=paths[1],
+        state=types_pb2.RUNNING if found.state is HeldState.RUNNING else types_pb2.SCHEDULED,
+        pid=found.pid,
+        start_us=found.start_us,
+    )
+    if usage is not None:
+        message.cpu_user_us, message.cpu_system_us = usage.cpu_user_us, usage.cpu_system_us
+        message.rss_bytes, message.max_rss_bytes = usage.rss_bytes, usage.max_rss_bytes
+        message.processes = usage.processes
+    if end is not None:
+        message.state = _state_of_end(end)
+        message.reason = cast("types_pb2.Reason.ValueType", int(end.reason))
+        message.detail = end.detail
+        message.end_us = end.end_us
+        message.cpu_user_us, message.cpu_system_us = end.cpu_user_us, end.cpu_system_us
+        message.max_rss_bytes = end.max_rss_bytes
+        if end.exit_code is not None:
+            message.exit_code = end.exit_code
+        if end.signal is not None:
+            message.signal = end.signal
+    return message
+
+
+def _state_of_end(end: Report) -> types_pb2.State.ValueType:
+    state = State.RECALLED if end.state is None else end.state
+    return cast("types_pb2.State.ValueType", int(state))
 
 
 def key_of(key: types_pb2.AttemptKey) -> AttemptKey:
@@ -78,7 +206,7 @@ def held(value: Held) -> worker_pb2.Held:
     return worker_pb2.Held(
         attempts=[
             worker_pb2.HeldAttempt(
-                key=_key(attempt.key),
+                key=key_message(attempt.key),
                 state=cast("worker_pb2.HeldState.ValueType", int(attempt.state)),
                 start_us=attempt.start_us,
             )
@@ -89,7 +217,8 @@ def held(value: Held) -> worker_pb2.Held:
     )
 
 
-def _key(key: AttemptKey) -> types_pb2.AttemptKey:
+def key_message(key: AttemptKey) -> types_pb2.AttemptKey:
+    """The key on the wire."""
     epoch, job_id, index, attempt = key
     return types_pb2.AttemptKey(epoch=epoch, job_id=job_id, index=index, attempt=attempt)
 
@@ -100,7 +229,7 @@ _NO_STATE: Final = types_pb2.STATE_UNSPECIFIED
 def _report(report: Report) -> worker_pb2.TaskReport:
     return worker_pb2.TaskReport(
         seq=report.seq,
-        key=_key(report.key),
+        key=key_message(report.key),
         kind=cast("worker_pb2.ReportKind.ValueType", int(report.kind)),
         state=_NO_STATE
         if report.state is None

@@ -26,15 +26,15 @@ from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
 from titan.rpc.v1 import types_pb2 as titan_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17titan/rpc/v1/task.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"\xca\x02\n\x08TaskSpec\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x06 \x01(\x0c\x12\x13\n\x0b\x65nvironment\x18\x07 \x01(\r\x12&\n\tresources\x18\x08 \x01(\x0b\x32\x13.titan.v1.Resources\x12\x10\n\x08\x63lass_id\x18\t \x01(\x03\x12\x13\n\x0b\x61rray_count\x18\n \x01(\x03\x12\x15\n\rtime_limit_ms\x18\x0b \x01(\x03\x12\x10\n\x08grace_ms\x18\x0c \x01(\x03\x12\x12\n\nend_signal\x18\r \x01(\x05\x12\x1c\n\x14\x65nd_signal_before_ms\x18\x0e \x01(\x03\x12&\n\texecution\x18\x0f \x01(\x0b\x32\x13.titan.v1.Execution\"9\n\tTaskStart\x12\x0c\n\x04spec\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"-\n\nClassSlots\x12\x10\n\x08\x63lass_id\x18\x01 \x01(\x03\x12\r\n\x05slots\x18\x02 \x01(\x03\"\xd3\x01\n\x10StartTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12+\n\x0c\x65nvironments\x18\x03 \x03(\x0b\x32\x15.titan.v1.Environment\x12!\n\x05specs\x18\x04 \x03(\x0b\x32\x12.titan.v1.TaskSpec\x12#\n\x06starts\x18\x05 \x03(\x0b\x32\x13.titan.v1.TaskStart\x12#\n\x05slots\x18\x06 \x03(\x0b\x32\x14.titan.v1.ClassSlots\"\x13\n\x11StartTaskResponse\"a\n\x08TaskStop\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.titan.v1.StopMode\x12\x10\n\x08grace_ms\x18\x03 \x01(\x03\"[\n\x0fStopTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12!\n\x05stops\x18\x03 \x03(\x0b\x32\x12.titan.v1.TaskStop\"\x12\n\x10StopTaskResponse\"\xb1\x01\n\x11ReadOutputRequest\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\'\n\x07streams\x18\x02 \x03(\x0e\x32\x16.titan.v1.OutputStream\x12\x15\n\rstdout_offset\x18\x03 \x01(\x03\x12\x15\n\rstderr_offset\x18\x04 \x01(\x03\x12\x12\n\ntail_lines\x18\x05 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08*G\n\x08StopMode\x12\x19\n\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTOP_CANCEL\x10\x01\x12\x0f\n\x0bSTOP_RECALL\x10\x02\x32\xe5\x01\n\x0bTaskService\x12\x44\n\tStartTask\x12\x1a.titan.v1.StartTaskRequest\x1a\x1b.titan.v1.StartTaskResponse\x12\x41\n\x08StopTask\x12\x19.titan.v1.StopTaskRequest\x1a\x1a.titan.v1.StopTaskResponse\x12M\n\x0cStreamOutput\x12\x1b.titan.v1.ReadOutputRequest\x1a\x1e.titan.v1.StreamOutputResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17titan/rpc/v1/task.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"\xca\x02\n\x08TaskSpec\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x06 \x01(\x0c\x12\x13\n\x0b\x65nvironment\x18\x07 \x01(\r\x12&\n\tresources\x18\x08 \x01(\x0b\x32\x13.titan.v1.Resources\x12\x10\n\x08\x63lass_id\x18\t \x01(\x03\x12\x13\n\x0b\x61rray_count\x18\n \x01(\x03\x12\x15\n\rtime_limit_ms\x18\x0b \x01(\x03\x12\x10\n\x08grace_ms\x18\x0c \x01(\x03\x12\x12\n\nend_signal\x18\r \x01(\x05\x12\x1c\n\x14\x65nd_signal_before_ms\x18\x0e \x01(\x03\x12&\n\texecution\x18\x0f \x01(\x0b\x32\x13.titan.v1.Execution\"9\n\tTaskStart\x12\x0c\n\x04spec\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"-\n\nClassSlots\x12\x10\n\x08\x63lass_id\x18\x01 \x01(\x03\x12\r\n\x05slots\x18\x02 \x01(\x03\"\xd3\x01\n\x10StartTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12+\n\x0c\x65nvironments\x18\x03 \x03(\x0b\x32\x15.titan.v1.Environment\x12!\n\x05specs\x18\x04 \x03(\x0b\x32\x12.titan.v1.TaskSpec\x12#\n\x06starts\x18\x05 \x03(\x0b\x32\x13.titan.v1.TaskStart\x12#\n\x05slots\x18\x06 \x03(\x0b\x32\x14.titan.v1.ClassSlots\"7\n\x11StartTaskResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.titan.v1.AttemptKey\"a\n\x08TaskStop\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.titan.v1.StopMode\x12\x10\n\x08grace_ms\x18\x03 \x01(\x03\"[\n\x0fStopTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12!\n\x05stops\x18\x03 \x03(\x0b\x32\x12.titan.v1.TaskStop\"\x12\n\x10StopTaskResponse\"\xb1\x01\n\x11ReadOutputRequest\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\'\n\x07streams\x18\x02 \x03(\x0e\x32\x16.titan.v1.OutputStream\x12\x15\n\rstdout_offset\x18\x03 \x01(\x03\x12\x15\n\rstderr_offset\x18\x04 \x01(\x03\x12\x12\n\ntail_lines\x18\x05 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\"n\n\x14GetTaskStatusRequest\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.titan.v1.AttemptKey\x12#\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\r\n\x05limit\x18\x03 \x01(\x03\"\xba\x03\n\nTaskStatus\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x03 \x01(\x0c\x12\x13\n\x0bstdout_path\x18\x04 \x01(\x0c\x12\x13\n\x0bstderr_path\x18\x05 \x01(\x0c\x12\x1e\n\x05state\x18\x06 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x07 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x10\n\x08start_us\x18\x0c \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\r \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\x0e \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0f \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x10 \x01(\x03\x12\x16\n\trss_bytes\x18\x11 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\tprocesses\x18\x12 \x01(\x05\x42\x0c\n\n_exit_codeB\t\n\x07_signalB\x0c\n\n_rss_bytes\"J\n\x15GetTaskStatusResponse\x12#\n\x05tasks\x18\x01 \x03(\x0b\x32\x14.titan.v1.TaskStatus\x12\x0c\n\x04more\x18\x02 \x01(\x08*G\n\x08StopMode\x12\x19\n\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTOP_CANCEL\x10\x01\x12\x0f\n\x0bSTOP_RECALL\x10\x02\x32\xb7\x02\n\x0bTaskService\x12\x44\n\tStartTask\x12\x1a.titan.v1.StartTaskRequest\x1a\x1b.titan.v1.StartTaskResponse\x12\x41\n\x08StopTask\x12\x19.titan.v1.StopTaskRequest\x1a\x1a.titan.v1.StopTaskResponse\x12P\n\rGetTaskStatus\x12\x1e.titan.v1.GetTaskStatusRequest\x1a\x1f.titan.v1.GetTaskStatusResponse\x12M\n\x0cStreamOutput\x12\x1b.titan.v1.ReadOutputRequest\x1a\x1e.titan.v1.StreamOutputResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'titan.rpc.v1.task_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STOPMODE']._serialized_start=1157
-  _globals['_STOPMODE']._serialized_end=1228
+  _globals['_STOPMODE']._serialized_start=1826
+  _globals['_STOPMODE']._serialized_end=1897
   _globals['_TASKSPEC']._serialized_start=92
   _globals['_TASKSPEC']._serialized_end=422
   _globals['_TASKSTART']._serialized_start=424
@@ -44,15 +44,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTTASKREQUEST']._serialized_start=531
   _globals['_STARTTASKREQUEST']._serialized_end=742
   _globals['_STARTTASKRESPONSE']._serialized_start=744
-  _globals['_STARTTASKRESPONSE']._serialized_end=763
-  _globals['_TASKSTOP']._serialized_start=765
-  _globals['_TASKSTOP']._serialized_end=862
-  _globals['_STOPTASKREQUEST']._serialized_start=864
-  _globals['_STOPTASKREQUEST']._serialized_end=955
-  _globals['_STOPTASKRESPONSE']._serialized_start=957
-  _globals['_STOPTASKRESPONSE']._serialized_end=975
-  _globals['_READOUTPUTREQUEST']._serialized_start=978
-  _globals['_READOUTPUTREQUEST']._serialized_end=1155
-  _globals['_TASKSERVICE']._serialized_start=1231
-  _globals['_TASKSERVICE']._serialized_end=1460
+  _globals['_STARTTASKRESPONSE']._serialized_end=799
+  _globals['_TASKSTOP']._serialized_start=801
+  _globals['_TASKSTOP']._serialized_end=898
+  _globals['_STOPTASKREQUEST']._serialized_start=900
+  _globals['_STOPTASKREQUEST']._serialized_end=991
+  _globals['_STOPTASKRESPONSE']._serialized_start=993
+  _globals['_STOPTASKRESPONSE']._serialized_end=1011
+  _globals['_READOUTPUTREQUEST']._serialized_start=1014
+  _globals['_READOUTPUTREQUEST']._serialized_end=1191
+  _globals['_GETTASKSTATUSREQUEST']._serialized_start=1193
+  _globals['_GETTASKSTATUSREQUEST']._serialized_end=1303
+  _globals['_TASKSTATUS']._serialized_start=1306
+  _globals['_TASKSTATUS']._serialized_end=1748
+  _globals['_GETTASKSTATUSRESPONSE']._serialized_start=1750
+  _globals['_GETTASKSTATUSRESPONSE']._serialized_end=1824
+  _globals['_TASKSERVICE']._serialized_start=1900
+  _globals['_TASKSERVICE']._serialized_end=2211
 # @@protoc_insertion_point(module_scope)

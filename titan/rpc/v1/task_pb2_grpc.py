@@ -45,6 +45,11 @@ class TaskServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.StopTaskRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.StopTaskResponse.FromString,
                 _registered_method=True)
+        self.GetTaskStatus = channel.unary_unary(
+                '/titan.v1.TaskService/GetTaskStatus',
+                request_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusResponse.FromString,
+                _registered_method=True)
         self.StreamOutput = channel.unary_stream(
                 '/titan.v1.TaskService/StreamOutput',
                 request_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.ReadOutputRequest.SerializeToString,
@@ -62,6 +67,12 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StopTask(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTaskStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +96,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.StopTask,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.StopTaskRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.StopTaskResponse.SerializeToString,
+            ),
+            'GetTaskStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTaskStatus,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusResponse.SerializeToString,
             ),
             'StreamOutput': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamOutput,
@@ -146,6 +162,33 @@ class TaskService:
             '/titan.v1.TaskService/StopTask',
             titan_dot_rpc_dot_v1_dot_task__pb2.StopTaskRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_task__pb2.StopTaskResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTaskStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.TaskService/GetTaskStatus',
+            titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
