@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titan import events as ev
-from titan.model import Execution, IndexRange
+from titan.model import Execution, IndexRange, ScriptSource
 
 GOLDEN = Path(__file__).parent / "golden" / "events-1.txt"
 TIME_US = 1_800_000_000_123_456
@@ -22,8 +22,13 @@ TIME_US = 1_800_000_000_123_456
 SUBMITTED = ev.JobSubmitted(
     42, "ada", "Grüße", (b"echo", b"\xff\0", b""), b"/tmp", b"e" * 16, 1500, 1 << 40,
     (("gpu", 2), ("licence", 1)), -7, (IndexRange(0, 10, 3), IndexRange(11, 12, 1)),
-    5_400_000, 500, 10, 60_000, Execution(umask=0o27),
+    5_400_000, 500, 10, 60_000,
+    Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff")),
 )  # fmt: skip
+
+STORED = ev.EnvironmentStored(
+    b"e" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"), (b"B", b"")), b"#!/bin/sh\necho \xff\n"
+)
 
 EXAMPLES: list[ev.Event] = [
     ev.ClusterCreated(bytes(range(16))),
@@ -47,7 +52,7 @@ EXAMPLES: list[ev.Event] = [
     ev.WorkerDraining(3, "new kernel", "ada", False),
     ev.WorkerUndrained(3, "", True),
     ev.WorkerDeregistered(3),
-    ev.EnvironmentStored(b"e" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"), (b"B", b""))),
+    STORED,
     ev.RequestAccepted("ada", b"r" * 16, b"c" * 16, 42, 3),
     ev.JobsForgotten((1, 42, 70_000)),
 ]  # fmt: skip
@@ -64,6 +69,8 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
             execution=Execution(),
         ),
     ),
+    ([3, *SUBMITTED[:15], [0o27]], SUBMITTED._replace(execution=Execution(umask=0o27))),
+    ([20, *STORED[:3]], STORED._replace(script=b"")),
 ]
 
 

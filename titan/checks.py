@@ -6,7 +6,7 @@ Pure. Each raises InvalidJob with a sentence that begins with the `prefix` it is
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from titan.errors import InvalidJob
 from titan.model import (
@@ -15,11 +15,13 @@ from titan.model import (
     MEMORY_BYTES_MAX,
     NAMED_RESOURCE_MAX,
     OWN_RESOURCES,
+    SCRIPT_BYTES_MAX,
     SIGNAL_MAX,
     TIME_LIMIT_MS_MAX,
     UMASK_MAX,
     Execution,
     Resources,
+    ScriptSource,
 )
 
 # The kernel's limit for one argument is 128 KiB (MAX_ARG_STRLEN in execve(2)).
@@ -29,6 +31,9 @@ COMMAND_BYTES_MAX: Final = 1024 * 1024
 PATH_BYTES_MAX: Final = 4095
 NAME_LENGTH_MAX: Final = 255
 NAMED_RESOURCES_MAX: Final = 64
+# An interpreter and its options.
+INTERPRETER_BYTES_MAX: Final = 4096
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def check_command(command: Sequence[bytes], prefix: str) -> None:
@@ -109,6 +114,75 @@ def check_execution(execution: Execution, prefix: str) -> None:
         -1 <= execution.umask <= UMASK_MAX,
         f"{prefix}{execution.umask:o} is no umask: they are 0 to {UMASK_MAX:o}, octal",
     )
+
+
+def check_script(execution: Execution, command: Sequence[bytes], text: bytes, prefix: str) -> None:
+    """The script that is run, if one is: that a worker's kernel, or an interpreter, can run it.
+
+    `text` came with it, and counts if the script is to be that.
+    """
+    interpreter = execution.interpreter
+    match execution.script_source:
+        case ScriptSource.NONE:
+            fault = "an interpreter is named, but no script" if interpreter else ""
+        case ScriptSource.SENT:
+            fault = _fault_of_text(_text(command[0]), text, has_interpreter=bool(interpreter))
+        case ScriptSource.ON_WORKER:
+            fault = _fault_of_path(command[0])
+        case _:
+            assert_never(execution.script_source)
+    if len(text) > SCRIPT_BYTES_MAX:
+        fault = (
+            f"a script of {len(text)} bytes is over the limit of {SCRIPT_BYTES_MAX}: "
+            "keep data in files of its own"
+        )
+    fault = fault or _fault_of_interpreter(interpreter)
+    _check(not fault, prefix + fault)
+
+
+def _fault_of_text(name: str, script: bytes, *, has_interpreter: bool) -> str:
+    if not script:
+        return f"the script {name} is empty"
+    if has_interpreter:
+        return ""
+    first, _, _ = script.partition(b"\n")
+    if first.startswith(_BYTE_ORDER_MARK):
+        return f"{name} begins with a byte order mark, which hides its first line: save it without"
+    if not first.startswith(b"#!"):
+        return (
+            f"{name} does not begin with a #! line that says what runs it: add one, such as "
+            "#!/bin/sh, or name an interpreter, as --interpreter bash"
+        )
+    if first.endswith(b"\r"):
+        return (
+            f"the lines of {name} end as on Windows (CR LF), and no program is called "
+            rf"{_text(first[2:].strip())!r}\r: convert it, as by "
+            r"sed -i 's/\r$//'"
+        )
+    if b"\0" in first:
+        return f"the first line of {name} holds a zero byte: it is no script"
+    if not first[2:].strip():
+        return f"the #! line of {name} names no program: write it as #!/bin/sh"
+    return ""
+
+
+def _fault_of_path(path: bytes) -> str:
+    if path.startswith(b"/") or b".." in path.split(b"/"):
+        return (
+            f"the worker's script {_text(path)!r} has to be a path below the "
+            "worker's folder of scripts: without a / at the beginning, and without .."
+        )
+    return ""
+
+
+def _fault_of_interpreter(interpreter: tuple[bytes, ...]) -> str:
+    if interpreter and not interpreter[0]:
+        return "the interpreter has an empty name"
+    if any(b"\0" in word for word in interpreter):
+        return "the interpreter holds a zero byte"
+    if sum(map(len, interpreter)) > INTERPRETER_BYTES_MAX:
+        return f"the interpreter is over the limit of {INTERPRETER_BYTES_MAX} bytes"
+    return ""
 
 
 def _check(holds: bool, otherwise: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import PLAIN, Execution, IndexRange
+from titan.model import PLAIN, Execution, IndexRange, execution_of
 
 
 class EventError(Exception):
@@ -41,11 +41,15 @@ class ManagerStarted(NamedTuple):
 
 
 class EnvironmentStored(NamedTuple):
-    """An environment that jobs refer to by its digest; stored once however many share it."""
+    """An environment that jobs refer to by its digest; stored once however many share it.
+
+    With it comes the script that these jobs run, if they run one that was sent.
+    """
 
     digest: bytes
     exported: tuple[tuple[bytes, bytes], ...]
     set: tuple[tuple[bytes, bytes], ...]
+    script: bytes = b""
 
 
 class JobSubmitted(NamedTuple):
@@ -372,7 +376,7 @@ def _execution(value: list[Any]) -> Execution:
     known = len(Execution._fields)
     if len(value) > known:
         raise NewerEvent(f"a way to run tasks has {len(value)} fields, this version knows {known}")
-    return Execution(*value)
+    return execution_of(value)
 
 
 # Where lists stand in the items (the code is item 0) and what they become.

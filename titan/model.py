@@ -7,9 +7,9 @@ meaning never changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 ARRAY_TASKS_MAX: Final = 10_000_000
 # An index fits in 31 bits, which keeps what is remembered of an ended task small.
@@ -22,6 +22,8 @@ TIME_LIMIT_MS_MAX: Final = 10 * 365 * 86_400_000
 # A task that needs a day to end itself holds its resources for it.
 UMASK_MAX: Final = 0o777
 GRACE_MS_MAX: Final = 86_400_000
+# It goes with every batch of tasks that run it: data belongs into files.
+SCRIPT_BYTES_MAX: Final = 1 << 20
 # The numbers of Linux, real-time signals included.
 SIGNAL_MAX: Final = 64
 # These have a place of their own in Resources and are not among the named ones.
@@ -239,6 +241,17 @@ class IndexRange(NamedTuple):
         return range(self.start, self.stop, self.step)
 
 
+class ScriptSource(IntEnum):
+    """Where the script is that a task runs, if it runs one."""
+
+    NONE = 0
+    """It runs a command."""
+    SENT = 1
+    """Its text came with the job, beside the environment; the first word is what it is called."""
+    ON_WORKER = 2
+    """The first word is its path below the worker's folder of scripts."""
+
+
 class Execution(NamedTuple):
     """How a task is run, as the user asked: the worker's business alone, nothing decides by it.
 
@@ -247,10 +260,32 @@ class Execution(NamedTuple):
 
     umask: int = -1
     """-1: that of the task host."""
+    script_source: ScriptSource = ScriptSource.NONE
+    interpreter: tuple[bytes, ...] = ()
+    """Of a script: the words before its path. Empty: its #! line says."""
 
 
 PLAIN: Final = Execution()
 """Nothing was asked for."""
+
+
+# As msgpack gives it: with lists, or with tuples.
+_PLAIN_FORMS: Final = (
+    [list(each) if isinstance(each, tuple) else each for each in PLAIN],
+    tuple(PLAIN),
+)
+
+
+def execution_of(fields: Sequence[Any]) -> Execution:
+    """From plain values, of which the last ones may be missing. Raises ValueError, TypeError."""
+    if fields in _PLAIN_FORMS:
+        # As nearly all are.
+        return PLAIN
+    execution = Execution(*fields)
+    return execution._replace(
+        script_source=ScriptSource(execution.script_source),
+        interpreter=tuple(execution.interpreter),
+    )
 
 
 def task_name(job_id: int, index: int, is_array: bool) -> str:

@@ -21,6 +21,7 @@ from titan.manager.kernel.commands import (
     Command,
     DeregisterWorker,
     Heartbeat,
+    NewEnvironment,
     NewJob,
     Registered,
     RegisterWorker,
@@ -28,7 +29,6 @@ from titan.manager.kernel.commands import (
     ReportTasks,
     SubmitJobs,
     Submitted,
-    Variables,
 )
 from titan.manager.kernel.outbox import Batch, Outbox, key_of
 from titan.model import (
@@ -55,7 +55,7 @@ START_US = 1_800_000_000_000_000
 SECOND_US = 1_000_000
 TIMEOUT_US = Settings().heartbeat_timeout_us
 GIB = 1 << 30
-NO_ENVIRONMENT: tuple[bytes, Variables, Variables] = (b"\0" * 16, (), ())
+NO_ENVIRONMENT = NewEnvironment(b"\0" * 16, (), ())
 
 
 def resources(cpus: float = 1, memory_bytes: int = 0, **named: int) -> Resources:
@@ -98,7 +98,7 @@ def submit(
     request_id: bytes = b"",
     content: bytes = b"",
     size_bytes: int = 100,
-    environments: tuple[tuple[bytes, Variables, Variables], ...] = (NO_ENVIRONMENT,),
+    environments: tuple[tuple[Any, ...], ...] = (NO_ENVIRONMENT,),
 ) -> SubmitJobs:
     """A submit of these jobs."""
     return SubmitJobs(
@@ -106,7 +106,7 @@ def submit(
         request_id=request_id,
         content=content,
         size_bytes=size_bytes,
-        environments=environments,
+        environments=tuple(NewEnvironment(*each) for each in environments),
         jobs=jobs,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.manager.harness import fake_worker, running_manager, settle, submit_request, until
-from titan.rpc.v1 import manager_pb2
+from titan.rpc.v1 import manager_pb2, types_pb2
 
 
 def test_what_gathers_during_a_call_goes_in_the_next_one_and_never_two_at_once() -> None:
@@ -55,7 +55,11 @@ def test_how_a_task_is_run_goes_the_whole_way_from_the_submit_to_the_worker_and_
     request = submit_request(1)
     for name, value in limit.items():
         setattr(request.jobs[0], name, value)
-    request.jobs[0].execution.umask = 0o27
+    execution = types_pb2.Execution(
+        umask=0o27, script_source=types_pb2.SCRIPT_SENT, interpreter=[b"sh", b"-\xff"]
+    )
+    request.jobs[0].execution.CopyFrom(execution)
+    request.environments[0].script = b"echo \xff"
 
     async def scenario() -> None:
         async with running_manager() as manager, fake_worker() as worker:
@@ -64,12 +68,15 @@ def test_how_a_task_is_run_goes_the_whole_way_from_the_submit_to_the_worker_and_
             (job_id,) = submitted.job_ids
             await until(lambda: worker.starts)
             (spec,) = worker.starts[0].specs
-            answer = await manager.users.GetJobStatus(
-                manager_pb2.GetJobStatusRequest(job=manager_pb2.JobSelector(job_id=job_id)),
-                metadata=manager.metadata,
-            )
+            wanted = manager_pb2.GetJobStatusRequest(job=manager_pb2.JobSelector(job_id=job_id))
+            answer = await manager.users.GetJobStatus(wanted, metadata=manager.metadata)
+            assert not answer.script
+            wanted.script = True
+            with_script = await manager.users.GetJobStatus(wanted, metadata=manager.metadata)
+            (environment,) = worker.starts[0].environments
+            assert environment.script == with_script.script == b"echo \xff"
             for message in (spec, answer.job):
-                assert message.execution.umask == 0o27
+                assert message.execution == execution
                 assert {name: getattr(message, name) for name in limit} == limit
 
     asyncio.run(scenario())

@@ -121,6 +121,9 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
     ("a live job", lambda state: state.jobs.end(state.get_job(2))),
     ("a request", lambda state: state.requests.add("ada", b"s" * 16, Request(b"", 1, 1, T0))),
     ("an environment", lambda state: state.environments.clear()),
+    ("a script", lambda state: state.environments.update(
+        {key: each._replace(script=b"x") for key, each in state.environments.items()}
+    )),
     ("a job", lambda state: state.jobs.forget(3)),
     ("the order of the ends", lambda state: state.jobs.load(
         dict(state.live_jobs), dict(reversed(list(state.jobs.ended_packed()))), 2)),

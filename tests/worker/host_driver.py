@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tests.worker import builders
 from titan.model import AttemptKey, ReportKind, Stop, StopMode
@@ -68,10 +68,10 @@ class HostDriver:
             )
 
     def connect(
-        self, name: str = "w1", detach_limit_seconds: float = 600, output_max_bytes: int = 0
+        self, name: str = "w1", detach_limit_seconds: float = 600, **fields: Any
     ) -> protocol.Welcome:
-        """Connect as a new agent; the welcome."""
-        answer = self.greet(name, detach_limit_seconds, output_max_bytes=output_max_bytes)
+        """Connect as a new agent, with these last fields of Hello; the welcome."""
+        answer = self.greet(name, detach_limit_seconds, **fields)
         assert isinstance(answer, protocol.Welcome), answer
         return answer
 
@@ -80,7 +80,7 @@ class HostDriver:
         name: str = "w1",
         detach_limit_seconds: float = 600,
         major: int = 1,
-        output_max_bytes: int = 0,
+        **fields: Any,
     ) -> protocol.Message:
         """Connect as a new agent; the host's first message."""
         self.disconnect()
@@ -89,7 +89,7 @@ class HostDriver:
         self.reports.clear()
         limit_ms = int(detach_limit_seconds * 1000)
         manager = "127.0.0.1:50051"
-        self.send(protocol.Hello(major, 0, name, manager, limit_ms, output_max_bytes))
+        self.send(protocol.Hello(major, 0, name, manager, limit_ms, **fields))
         return self._receive()
 
     def _try_connect(self) -> socket.socket | None:

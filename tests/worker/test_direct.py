@@ -298,6 +298,23 @@ def test_a_time_limit_and_an_environment_hold_for_a_program(play: Play) -> None:
     play(scene)
 
 
+def test_a_program_may_be_a_script_that_is_sent_with_it(play: Play) -> None:
+    async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
+        async with user_of(worker) as user:
+            request = request_of(
+                spec(b"job.sh", b"x", execution=SENT),
+                environments=[types_pb2.Environment(script=b'#!/bin/sh\necho "$1"\n')],
+            )
+            (key,) = (await user.send(request)).keys
+            assert (await user.wait_end(key)).state == types_pb2.COMPLETED
+            assert await user.output(key) == b"x\n"
+
+    play(scene)
+
+
+SENT = types_pb2.Execution(script_source=types_pb2.SCRIPT_SENT)
+
+
 def request_of(*specs: task_pb2.TaskSpec, **fields: Any) -> task_pb2.StartTaskRequest:
     return task_pb2.StartTaskRequest(specs=specs, **fields)
 
@@ -316,6 +333,8 @@ WRONG = [
     (request_of(spec(b"a", environment=1)), "an environment that is not in the request"),
     (request_of(spec(b"a", time_limit_ms=9, end_signal=99)), "99 is no signal"),
     (request_of(spec(b"a"), starts=[task_pb2.TaskStart()]), "no starts, slots and dispatch_seq"),
+    (request_of(spec(b"job.sh", execution=SENT)), "the script job.sh is empty"),
+    (request_of(spec(b"a", execution=types_pb2.Execution(script_source=9))), "no known way"),  # type: ignore[arg-type]
     (request_of(spec(b"a"), dispatch_seq=1), "no starts, slots and dispatch_seq"),
 ]
 

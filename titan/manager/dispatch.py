@@ -163,6 +163,7 @@ def _add_spec(
             message.exported.add(name=name, value=value)
         for name, value in stored.set:
             message.set.add(name=name, value=value)
+        message.script = stored.script
     request.specs.add(
         epoch=job.epoch,
         job_id=job_id,

@@ -9,6 +9,7 @@ from titan.manager.kernel import commands
 from titan.model import (
     SIGNAL_MAX,
     AttemptKey,
+    Execution,
     Held,
     HeldAttempt,
     HeldState,
@@ -57,7 +58,7 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
                 grace_ms=each.grace_ms,
                 end_signal=each.end_signal,
                 end_signal_before_ms=each.end_signal_before_ms,
-                execution=execution_of_message(each.execution),
+                execution=_execution(each.execution),
             )
             for each in request.jobs
         ),
@@ -177,7 +178,14 @@ def _key(message: types_pb2.AttemptKey) -> AttemptKey:
     return AttemptKey(message.epoch, message.job_id, message.index, message.attempt)
 
 
-def _environment(message: types_pb2.Environment) -> _Environment:
+def _execution(message: types_pb2.Execution) -> Execution:
+    try:
+        return execution_of_message(message)
+    except ValueError as error:
+        raise InvalidJob(f"a job is run in no known way: {error}") from error
+
+
+def _environment(message: types_pb2.Environment) -> commands.NewEnvironment:
     """Its digest and its variables; whoever submits many jobs sends the same with each."""
     content = message.SerializeToString()
     known = _environments.get(content)
@@ -190,19 +198,19 @@ def _environment(message: types_pb2.Environment) -> _Environment:
     return known
 
 
-_Environment = tuple[bytes, commands.Variables, commands.Variables]
-
 # Some of the last ones, by their bytes: at most a few MiB.
-_environments: dict[bytes, _Environment] = {}
+_environments: dict[bytes, commands.NewEnvironment] = {}
 _ENVIRONMENTS_KEPT = 64
 _ENVIRONMENT_KEPT_BYTES_MAX = 32 * 1024
 
 
-def _read_environment(message: types_pb2.Environment) -> _Environment:
+def _read_environment(message: types_pb2.Environment) -> commands.NewEnvironment:
     exported = tuple((each.name, each.value) for each in message.exported)
     variables = tuple((each.name, each.value) for each in message.set)
-    digest = hashlib.blake2b(repr((exported, variables)).encode(), digest_size=16).digest()
-    return digest, exported, variables
+    hasher = hashlib.blake2b(repr((exported, variables)).encode(), digest_size=16)
+    # The end of the one cannot be taken for the beginning of the other: brackets close it.
+    hasher.update(message.script)
+    return commands.NewEnvironment(hasher.digest(), exported, variables, message.script)
 
 
 def _content(request: manager_pb2.SubmitJobRequest) -> bytes:

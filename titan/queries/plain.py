@@ -6,11 +6,16 @@ from enum import IntEnum
 from typing import Any, Final
 
 from titan.events import Event
-from titan.model import PLAIN, Execution, Reason, State
+from titan.model import PLAIN, Execution, Reason, ScriptSource, State
 from titan.scheduler.policies import POLICIES
 
 # Fields whose numbers have names.
-_NAMED: Final[dict[str, type[IntEnum]]] = {"state": State, "task_state": State, "reason": Reason}
+_NAMED: Final[dict[str, type[IntEnum]]] = {
+    "state": State,
+    "task_state": State,
+    "reason": Reason,
+    "script_source": ScriptSource,
+}
 _POLICY_NAMES: Final = {policy.code: policy.name for policy in POLICIES.values()}
 # Ids and digests are binary, all else that is bytes is meant for people.
 _BINARY: Final = frozenset(

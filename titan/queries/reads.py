@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Final
 
 from titan.errors import InvalidJob
-from titan.model import Resources, State, WorkerState
+from titan.model import Resources, ScriptSource, State, WorkerState
 from titan.queries import views
 from titan.queries.requests import filter_of, selector_of
 from titan.queries.selection import JobFilter, filter_jobs, select_job
@@ -35,10 +35,12 @@ def get_job_status(
     limit = min(request.attempts_limit, ATTEMPTS_MAX)
     wanted = [each.indexes for each in selector.indexes]
     attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
+    is_sent = job.execution.script_source is ScriptSource.SENT
     return manager_pb2.GetJobStatusResponse(
         job=views.job_message(state, job, {}),
         attempts=_fitting(islice(attempts, limit)) if limit else (),
         lsn=state.lsn,
+        script=state.environments[job.environment].script if request.script and is_sent else b"",
     )
 
 

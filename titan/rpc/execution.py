@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from titan.model import Execution
+from typing import cast
+
+from titan.model import Execution, ScriptSource
 from titan.rpc.v1 import types_pb2
 
 
 def execution_message(execution: Execution) -> types_pb2.Execution:
     """On the wire; what is not asked for is absent."""
-    message = types_pb2.Execution()
+    message = types_pb2.Execution(
+        script_source=cast("types_pb2.ScriptSource.ValueType", int(execution.script_source)),
+        interpreter=execution.interpreter,
+    )
     if execution.umask >= 0:
         message.umask = execution.umask
     return message
 
 
 def execution_of_message(message: types_pb2.Execution) -> Execution:
-    """Of the wire, unchecked."""
-    return Execution(message.umask if message.HasField("umask") else -1)
+    """Of the wire, unchecked. Raises ValueError for what only a newer version knows."""
+    return Execution(
+        message.umask if message.HasField("umask") else -1,
+        ScriptSource(message.script_source),
+        tuple(message.interpreter),
+    )

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import Execution, IndexRange, Resources, State
+from titan.model import IndexRange, Resources, State, execution_of
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job import Job, derive_state, weigh
@@ -128,7 +128,7 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
         execution,
     ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
     job.array = tuple(IndexRange._make(each) for each in array) if array else ()
-    job.execution = Execution(*execution)
+    job.execution = execution_of(execution)
     job.pending = _index_set(pending)
     job.cancelled = _index_set(cancelled) if cancelled is not None else None
     job.active = {}

@@ -4,7 +4,7 @@ Each block is a msgpack array that begins with its kind; a kind may take several
 
     head          once, first: format, version of Titan, LSN, time and all single values
     users         (name, number of the job submitted last)
-    environments  (digest, exported, set, jobs that refer to it)
+    environments  (digest, exported, set, script, jobs that refer to it)
     classes       (number, user, priority, demand, run_us, samples, jobs)
     live          ids, and packed jobs beside them, which have not ended, by id
     ended         the same of those that ended, in the order of their ends

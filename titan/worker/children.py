@@ -7,12 +7,13 @@ import os
 import signal
 from collections.abc import Callable, Sequence
 
-from titan.model import AttemptKey
+from titan.model import AttemptKey, ScriptSource
 from titan.worker import processes
 from titan.worker.environment import TaskEnvironments, account_variables
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.records import ProcessRecord
-from titan.worker.spawn import Spawner, output_path
+from titan.worker.scripts import SentScripts, find_worker_script
+from titan.worker.spawn import LaunchError, Spawner, output_path
 
 _log = logging.getLogger(__name__)
 
@@ -20,27 +21,61 @@ _log = logging.getLogger(__name__)
 class Children:
     """The running tasks by key and by pid."""
 
-    def __init__(self, output_directory: bytes) -> None:
-        """The directory is an absolute path. `meet` comes before the first `spawn`."""
+    def __init__(self, output_directory: bytes, sent_directory: bytes) -> None:
+        """Absolute paths, of what tasks write and of scripts that come with jobs.
+
+        `meet` comes before the first `spawn`. Raises OSError.
+        """
         self._output_directory = output_directory
+        self._sent_scripts = SentScripts(sent_directory)
         self._account = account_variables(os.environb)
         self._keys: dict[int, AttemptKey] = {}
         self._processes: dict[AttemptKey, ProcessRecord] = {}
         self.meet("", "")
 
-    def meet(self, worker_name: str, manager: str) -> None:
-        """Under which name and for which manager tasks run from now on."""
+    def meet(self, worker_name: str, manager: str, script_directory: bytes = b"") -> None:
+        """Under which name and for which manager tasks run from now on.
+
+        Where scripts live that tasks may name; empty: nowhere.
+        """
         self._spawner = Spawner(self._output_directory, worker_name)
         self._environments = TaskEnvironments(self._account, worker_name, manager)
+        self._worker_name = worker_name
+        self._script_directory = script_directory
 
     def spawn(self, key: AttemptKey, launch: Launch, environment: Environment) -> ProcessRecord:
         """Start the process. Raises LaunchError. `rest` is due afterwards."""
-        variables = self._environments.build(key, launch, environment)
+        # What is kept of it for the next task need not hold a script.
+        bare = environment._replace(script=b"") if environment.script else environment
+        variables = self._environments.build(key, launch, bare)
+        runs = self._with_script(key, launch, environment)
         ticks = processes.now_ticks()
-        pid = self._spawner.spawn(key, launch, variables)
+        try:
+            pid = self._spawner.spawn(key, runs, variables)
+        except LaunchError as error:
+            path = self._sent_scripts.release(key)
+            # Its user knows a script by the name that he gave it.
+            sentence = str(error).replace(_shown(path), _shown(launch.command[0])) if path else ""
+            raise LaunchError(sentence or str(error)) from error
         self._keys[pid] = key
         self._processes[key] = process = ProcessRecord(key, pid, ticks)
         return process
+
+    def _with_script(self, key: AttemptKey, launch: Launch, environment: Environment) -> Launch:
+        """What runs it in place of the first word, if that names a script. Raises LaunchError."""
+        execution = launch.execution
+        if execution.script_source is ScriptSource.NONE or not launch.command:
+            return launch
+        if execution.script_source is ScriptSource.SENT:
+            try:
+                path = self._sent_scripts.hold(key, environment.script)
+            except OSError as error:
+                raise LaunchError(
+                    f"cannot write the script on {self._worker_name}: {error.strerror}"
+                ) from error
+        else:
+            path = find_worker_script(self._script_directory, launch.command[0], self._worker_name)
+        return launch._replace(command=(*execution.interpreter, path, *launch.command[1:]))
 
     def rest(self) -> None:
         """Leave the directory of the task that was spawned last."""
@@ -106,6 +141,7 @@ class Children:
             self._kill_strays([key for key, _ in ended if is_stopping(key)])
             for key, _ in ended:
                 del self._processes[key]
+                self._sent_scripts.release(key)
         return ended
 
     def _mark(self, process: ProcessRecord) -> processes.Mark:
@@ -118,6 +154,10 @@ class Children:
             marks = [self._mark(self._processes[key])._replace(pid=0) for key in keys]
             for stray in processes.find(marks, os.getpid()):
                 processes.send(stray, signal.SIGKILL)
+
+
+def _shown(value: bytes) -> str:
+    return value.decode(errors="replace")
 
 
 def kill_group(pid: int, number: int) -> None:

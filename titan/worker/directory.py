@@ -5,6 +5,7 @@ access.json    where and with which token the agent is called, while it runs
 lock           held by the agent        host.lock     held by the task host
 host.sock      where the host listens   host.journal  what the host must not forget
 host.log       the host's log           output/       what the tasks write
+scripts/       the scripts that came with jobs, while they are run
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from titan import paths
 
 FORMAT: Final = 1
 SOCKET_NAME: Final = "host.sock"
+SCRIPTS_NAME: Final = "scripts"
 # Of a task host: another one has the directory.
 EXIT_IN_USE: Final = 3
 # What is there when a first start was killed before it had said whose directory it is.

@@ -43,7 +43,9 @@ IDLE_SECONDS: Final = 10.0
 GRACE_MS: Final = 10_000
 # A spawn takes about half a millisecond: so many, then the agent and the ends get their turn.
 SPAWNS_PER_TURN: Final = 16
+# Those that are known again when another batch brings them, with the scripts in them.
 _ENVIRONMENTS_MAX: Final = 256
+_SCRIPT_BYTES_MAX: Final = 16 << 20
 # A message, a call and a flush of the manager's log cost far more than the report in them, so
 # reports wait for each other where nobody waits for them. An end that leaves a slot empty goes at
 # once, a start waits for an end that may be near, which makes one report of both ...
@@ -76,13 +78,15 @@ class Host:
         output = os.fsencode(path / "output")
         self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output))
         self._rewrite_journal()
-        self._children = Children(output)
+        # The tasks of the host before this one, which had files there, have ended.
+        self._children = Children(output, os.fsencode(path / directory.SCRIPTS_NAME))
         self._outputs = OutputWatch(output)
         self._actions: deque[host_actions.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
         self._reports: list[Report] = []
         self._reports_due = math.inf
         self._environments: dict[Environment, Environment] = {}
+        self._script_bytes = 0
         # On the monotonic clock.
         self._timers = Timers(self._book.is_live)
         self._detach_seconds = IDLE_SECONDS
@@ -145,7 +149,7 @@ class Host:
                 )
             self._link.greet(protocol.Refused(*version, sentence, self._book.is_leaving))
             return
-        self._children.meet(hello.worker_name, hello.manager)
+        self._children.meet(hello.worker_name, hello.manager, hello.script_directory)
         self._detach_seconds = hello.detach_limit_ms / 1000
         self._outputs.set_cap(hello.output_max_bytes, time.monotonic())
         # It holds reports that are still to be emitted, too: the agent passes over repeats.
@@ -175,9 +179,15 @@ class Host:
         """The equal one that is there already: a job comes in many batches."""
         known = self._environments.get(environment)
         if known is None:
-            if len(self._environments) >= _ENVIRONMENTS_MAX:
-                del self._environments[next(iter(self._environments))]
             self._environments[environment] = known = environment
+            self._script_bytes += len(known.script)
+            while (
+                len(self._environments) > _ENVIRONMENTS_MAX
+                or self._script_bytes > _SCRIPT_BYTES_MAX
+            ):
+                oldest = next(iter(self._environments))
+                del self._environments[oldest]
+                self._script_bytes -= len(oldest.script)
         return known
 
     # Processes --------------------------------------------------------------------------------

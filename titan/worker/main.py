@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,8 @@ class WorkerOptions:
     """How much of each output file may be on the disk; 0: all."""
     on_stop: OnStop = OnStop.KEEP
     """What SIGTERM asks for."""
+    script_directory: Path | None = None
+    """Where scripts live that jobs may name; an absolute path."""
     log_level: str = "info"
 
 
@@ -113,6 +116,7 @@ async def _run(
         options.manager,
         int(options.detach_limit_seconds * 1000),
         options.output_max_bytes,
+        os.fsencode(options.script_directory) if options.script_directory else b"",
     )
     agent = Agent(
         path,

@@ -22,6 +22,8 @@ class Environment(NamedTuple):
     exported: Variables
     chosen: Variables
     """Asked for by name; wins over everything but TITAN_*."""
+    script: bytes = b""
+    """The text that tasks with ScriptSource.SENT run."""
 
 
 class Launch(NamedTuple):

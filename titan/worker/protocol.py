@@ -7,10 +7,10 @@ A frame is a length and a msgpack array, the message's code and then its fields:
     +----------------+---------------------------+
 
 The agent speaks first, with `Hello`; the host answers with `Welcome`, or with `Refused`
-and closes. The major version must be equal. Within one, messages and launches may get new
-last fields and new codes may come: what the other side does not know it ignores. `Hello`, `Welcome`
-and `Refused` keep their first fields for ever. Bytes stay bytes: arguments, environment
-and paths need not be text.
+and closes. The major version must be equal. Within one, messages, environments and
+launches may get new last fields and new codes may come: what the other side does not know it
+ignores. `Hello`, `Welcome` and `Refused` keep their first fields for ever. Bytes stay bytes:
+arguments, environment and paths need not be text.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from titan.model import (
     State,
     Stop,
     StopMode,
+    execution_of,
 )
 from titan.worker.messages import Description, Environment, Launch, Report, Start, StartBatch
 
@@ -63,6 +64,8 @@ class Hello(NamedTuple):
     """Without an agent for so long the host stops its tasks and ends."""
     output_max_bytes: int = 0
     """How much of each output file may be on the disk. 0, as from an older agent: all."""
+    script_directory: bytes = b""
+    """Where scripts live that tasks may name; empty: nowhere."""
 
 
 class Cluster(NamedTuple):
@@ -295,7 +298,7 @@ def _read_start_tasks(batch: tuple[Any, ...]) -> tuple[Any, ...]:
     environments, launches, starts, slots = batch
     return (
         StartBatch(
-            tuple(map(Environment._make, environments)),
+            tuple(map(_environment_of, environments)),
             tuple(map(_launch_of, launches)),
             tuple(map(Start._make, starts)),
             slots,
@@ -307,7 +310,11 @@ def _launch_of(fields: tuple[Any, ...]) -> Launch:
     """From an older agent with fewer fields, from a newer one with more."""
     launch = Launch(*fields[: len(Launch._fields)])
     execution = launch.execution[: len(Execution._fields)]
-    return launch._replace(execution=Execution(*execution))
+    return launch._replace(execution=execution_of(execution))
+
+
+def _environment_of(fields: tuple[Any, ...]) -> Environment:
+    return Environment(*fields[: len(Environment._fields)])
 
 
 def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -337,7 +344,7 @@ def _read_start_direct(*fields: Any) -> tuple[Any, ...]:
     number, environments, launches = fields
     return (
         number,
-        tuple(map(Environment._make, environments)),
+        tuple(map(_environment_of, environments)),
         tuple(map(_launch_of, launches)),
     )
 

@@ -165,7 +165,10 @@ class Spawner:
         if error.errno == errno.ENOEXEC:
             return f"cannot run {program} on {where}: no program and no #! line"
         if error.errno == errno.EACCES and os.path.isfile(launch.command[0]):
-            return f"cannot run {program} on {where}: {_reason(error)}; is it executable?"
+            hint = "is it executable?"
+            if os.stat(launch.command[0]).st_mode & 0o100:
+                hint = "is the program in its #! line executable, its file system mounted noexec?"
+            return f"cannot run {program} on {where}: {_reason(error)}; {hint}"
         return f"cannot run {program} on {where}: {_reason(error)}"
 
 

@@ -12,6 +12,7 @@ from titan.checks import (
     check_directory,
     check_execution,
     check_resources,
+    check_script,
     check_time_limit,
     check_variables,
 )
@@ -50,11 +51,8 @@ class BadMessage(Exception):
 def start_batch_of(request: task_pb2.StartTaskRequest) -> StartBatch:
     """The batch of a StartTask. Raises BadMessage."""
     batch = StartBatch(
-        tuple(
-            Environment(_variables_of(each.exported), _variables_of(each.set))
-            for each in request.environments
-        ),
-        tuple(map(_launch_of, request.specs)),
+        tuple(map(_environment_of, request.environments)),
+        _launches_of(request.specs),
         tuple(Start(each.spec, each.index, each.attempt) for each in request.starts),
         tuple((each.class_id, each.slots) for each in request.slots),
     )
@@ -84,26 +82,25 @@ def direct_launches_of(
         raise BadMessage("without a session there are no starts, slots and dispatch_seq")
     if not 0 < len(request.specs) <= LIVE_MAX:
         raise BadMessage(f"without a session there are 1 to {LIVE_MAX} specs")
-    environments = [
-        Environment(_variables_of(each.exported), _variables_of(each.set))
-        for each in request.environments
-    ]
-    environments = environments or [Environment((), ())]
+    environments = tuple(map(_environment_of, request.environments)) or (Environment((), ()),)
     try:
         for environment in environments:
             check_variables((*environment.exported, *environment.chosen))
         launches = tuple(map(_direct_launch_of, request.specs))
+        if any(launch.environment >= len(environments) for launch in launches):
+            raise BadMessage("a spec names an environment that is not in the request")
+        for launch in launches:
+            script = environments[launch.environment].script
+            check_script(launch.execution, launch.command, script, "")
     except InvalidJob as error:
         raise BadMessage(str(error)) from error
-    if any(launch.environment >= len(environments) for launch in launches):
-        raise BadMessage("a spec names an environment that is not in the request")
-    return tuple(environments), launches
+    return environments, launches
 
 
 def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
     if spec.epoch or spec.job_id or spec.class_id or spec.array_count:
         raise BadMessage("epoch, job_id, class_id and array_count are the worker's to give")
-    launch = _launch_of(spec)
+    (launch,) = _launches_of([spec])
     check_command(launch.command, "")
     check_directory(launch.cwd or b"/", "")
     check_time_limit(
@@ -246,6 +243,13 @@ def _report(report: Report) -> worker_pb2.TaskReport:
     )
 
 
+def _launches_of(specs: Iterable[task_pb2.TaskSpec]) -> tuple[Launch, ...]:
+    try:
+        return tuple(map(_launch_of, specs))
+    except ValueError as error:
+        raise BadMessage(f"a spec is run in no known way: {error}") from error
+
+
 def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
     return Launch(
         spec.epoch,
@@ -264,6 +268,10 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         spec.end_signal_before_ms,
         execution_of_message(spec.execution),
     )
+
+
+def _environment_of(message: types_pb2.Environment) -> Environment:
+    return Environment(_variables_of(message.exported), _variables_of(message.set), message.script)
 
 
 def _variables_of(variables: Iterable[types_pb2.Variable]) -> Variables:

@@ -86,7 +86,7 @@ class History:
         self._now_us = start_us
         self._sessions = [b"session %d" % number for number in range(WORKERS)]
         self._report_seqs = [0] * WORKERS
-        self._environment = (b"environment 0001", _VARIABLES, ())
+        self._environment = cmd.NewEnvironment(b"environment 0001", _VARIABLES, ())
 
     @property
     def state(self) -> ClusterState:

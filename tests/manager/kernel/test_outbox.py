@@ -259,6 +259,17 @@ def test_a_job_over_the_limit_of_bytes_goes_alone(monkeypatch: pytest.MonkeyPatc
     assert [len(each.starts) for each in host.receive_all()] == [1, 1]
 
 
+def test_a_script_that_jobs_of_a_batch_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BATCH_BYTES_MAX", 1_000)
+    rig = Rig()
+    host = rig.worker(4)
+    one, other = ((bytes([n]) * 16, (), (), b"#!" + b"a" * 600) for n in range(2))
+    jobs = [new_job(environment=n) for n in (0, 0, 0, 1)]
+    rig.submit(*jobs, environments=(one, other))
+    rig.schedule()
+    assert [len(each.starts) for each in host.receive_all()] == [3, 1]
+
+
 def test_a_batch_says_of_each_class_in_it_how_many_may_run_there() -> None:
     rig = Rig()
     host = rig.worker(5)

@@ -20,7 +20,7 @@ from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel import submit as limits
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Variables
-from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources
+from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource
 from titan.state import digest
 from titan.state.request_table import KEPT_US, SLACK_US
 
@@ -42,6 +42,19 @@ def limited(**fields: Any) -> NewJob:
 
 def with_environment(exported: Variables = (), variables: Variables = ()) -> SubmitJobs:
     return submit(JOB, environments=((b"d" * 16, exported, variables),))
+
+
+def with_script(text: bytes, *interpreter: bytes) -> SubmitJobs:
+    execution = Execution(script_source=ScriptSource.SENT, interpreter=interpreter)
+    job = new_job(command=(b"job.sh", b"1"), execution=execution)
+    return submit(job, environments=((b"d" * 16, (), (), text),))
+
+
+def on_worker(
+    path: bytes, source: ScriptSource = ScriptSource.ON_WORKER, *interpreter: bytes
+) -> SubmitJobs:
+    execution = Execution(script_source=source, interpreter=interpreter)
+    return submit(new_job(command=(path,), execution=execution))
 
 
 # (what, the command, a word that the sentence has to hold)
@@ -113,6 +126,19 @@ BAD: list[tuple[str, SubmitJobs, str]] = [
     ("a signal at the start", submit(limited(end_signal_before_ms=9_000)), "between start"),
     ("a time for no signal", submit(limited(end_signal=0)), "no signal is named"),
     ("a umask beyond the last", submit(new_job(execution=Execution(umask=0o1000))), "1000 is no"),
+    ("no script", with_script(b""), "the script job.sh is empty"),
+    ("a script without a first line", with_script(b"echo x\n"), "--interpreter bash"),
+    ("a script from Windows", with_script(b"#!/bin/sh\r\necho\r\n"), "'/bin/sh'\\r"),
+    ("a script with a mark", with_script(b"\xef\xbb\xbf#!/bin/sh\n"), "byte order mark"),
+    ("a program as a script", with_script(b"#!/bin\0\n"), "zero byte"),
+    ("a script that no program runs", with_script(b"#! \necho\n"), "names no program"),
+    ("a script too large", with_script(b"#!/bin/sh\n" + b"#" * (1 << 20)), "1048576"),
+    ("no name of an interpreter", with_script(b"x", b"", b"-e"), "empty name"),
+    ("a zero byte in the interpreter", with_script(b"x", b"a", b"\0"), "holds a zero byte"),
+    ("a long interpreter", with_script(b"x", b"a" * 4097), "4096 bytes"),
+    ("an interpreter of no script", on_worker(b"a", ScriptSource.NONE, b"sh"), "but no script"),
+    ("a script outside", on_worker(b"/bin/ls"), "without a / at the beginning"),
+    ("a script above", on_worker(b"a/../../b"), "'a/../../b'"),
     ("too many jobs", submit(*[JOB] * 10_001), "use an array"),
     ("too many bytes", submit(JOB, size_bytes=12 * 1024 * 1024 + 1), "send several requests"),
     ("no user", submit(JOB, user=""), "no user"),
@@ -268,6 +294,36 @@ def test_an_environment_is_stored_once_however_many_jobs_share_it() -> None:
     assert stored[1].exported == ((b"PATH", b"/bin"),)
     assert stored[1].set == ((b"A", b"\xff"),)
     assert rig.state.get_job(3).environment == rig.state.get_job(4).environment == b"x" * 16
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        with_script(b"#!/bin/sh\necho \0\r\n"),
+        with_script(b"#! /usr/bin/env -S python3 -u"),
+        with_script(b"print(1)\r\n", b"python3"),
+        with_script(b"#" * (1 << 20), b"cat"),
+        on_worker(b"some/where"),
+        on_worker(b"..a/b.."),
+    ],
+)
+def test_a_script_that_something_can_run_is_accepted(command: SubmitJobs) -> None:
+    rig = Rig()
+    rig.do(command)
+    job = rig.state.get_job(1)
+    assert job.execution == command.jobs[0].execution
+    assert rig.state.environments[job.environment].script == command.environments[0].script
+
+
+def test_a_script_is_stored_once_however_many_jobs_run_it() -> None:
+    rig = Rig()
+    command = with_script(b"#!/bin/sh\n")
+    rig.do(command)
+    rig.do(command)
+    rig.submit(JOB)
+    events = [each for payload in rig.records for each in ev.decode_record(payload)[1]]
+    assert [bool(each.script) for each in only(events, ev.EnvironmentStored)] == [True, False]
+    assert rig.state.environment_jobs[b"d" * 16] == 2
 
 
 def test_an_environment_that_comes_twice_in_one_request_is_stored_once() -> None:

@@ -24,6 +24,15 @@ from titan.queries.selection import JobFilter, JobSelector
 Variables = tuple[tuple[bytes, bytes], ...]
 
 
+class NewEnvironment(NamedTuple):
+    """An environment of a submit, with a digest of all of it; as in EnvironmentStored."""
+
+    digest: bytes
+    exported: Variables
+    variables: Variables
+    script: bytes = b""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """One job of a submit. The last five are as in JobSubmitted."""
@@ -47,14 +56,14 @@ class SubmitJobs:
     """Accept all of these jobs, or none.
 
     `content` is a hash of everything that was asked for, `size_bytes` what it takes on
-    the wire. An environment is (digest, exported, set).
+    the wire.
     """
 
     user: str
     request_id: bytes
     content: bytes
     size_bytes: int
-    environments: tuple[tuple[bytes, Variables, Variables], ...]
+    environments: tuple[NewEnvironment, ...]
     jobs: tuple[NewJob, ...]
 
 

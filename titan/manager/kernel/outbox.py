@@ -174,12 +174,16 @@ class Outbox:
     def _take_starts(self, state: ClusterState) -> list[Attempt]:
         taken: list[Attempt] = []
         jobs: set[int] = set()
+        environments: set[bytes] = set()
         size = 0
         for key, attempt in list(islice(self._starts.items(), BATCH_TASKS_MAX)):
             if attempt.job_id not in jobs:
                 job = state.get_job(attempt.job_id)
                 size += sum(map(len, job.command)) + len(job.cwd)
-                size += _environment_size(state, job.environment)
+                if job.environment not in environments:
+                    # It is in the batch once, which with a script of 1 MiB makes a difference.
+                    size += _environment_size(state, job.environment)
+                    environments.add(job.environment)
                 jobs.add(attempt.job_id)
             if taken and size > BATCH_BYTES_MAX:
                 break
@@ -209,4 +213,5 @@ def key_of(state: ClusterState, attempt: Attempt) -> AttemptKey:
 
 def _environment_size(state: ClusterState, digest: bytes) -> int:
     stored = state.environments[digest]
-    return sum(len(name) + len(value) for name, value in (*stored.exported, *stored.set))
+    variables = (*stored.exported, *stored.set)
+    return len(stored.script) + sum(len(name) + len(value) for name, value in variables)

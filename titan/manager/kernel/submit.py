@@ -11,6 +11,7 @@ from titan.checks import (
     check_directory,
     check_execution,
     check_resources,
+    check_script,
     check_time_limit,
     check_variables,
 )
@@ -37,27 +38,29 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     if known is not None:
         return known
     _check_request(command)
-    for digest, exported, variables in command.environments:
+    for environment in command.environments:
         # One that is stored has been looked at before.
-        if digest not in desk.state.environments:
-            check_variables((*exported, *variables))
+        if environment.digest not in desk.state.environments:
+            check_variables((*environment.exported, *environment.variables))
     for number, job in enumerate(command.jobs):
         prefix = f"job {number + 1} of {len(command.jobs)}: " if len(command.jobs) > 1 else ""
         _check_job(job, len(command.environments), prefix)
+        script = command.environments[job.environment].script
+        check_script(job.execution, job.command, script, prefix)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
     # One that no job of the request has would be kept for ever.
-    used = {command.environments[job.environment][0] for job in command.jobs}
-    for digest, exported, variables in command.environments:
-        if digest in used and digest not in desk.state.environments:
-            desk.emit(ev.EnvironmentStored(digest, exported, variables))
+    used = {command.environments[job.environment].digest for job in command.jobs}
+    for environment in command.environments:
+        if environment.digest in used and environment.digest not in desk.state.environments:
+            desk.emit(ev.EnvironmentStored(*environment))
     for number, job in enumerate(command.jobs):
         demand = job.resources
         desk.emit(
             ev.JobSubmitted(
                 first + number, command.user, job.name, job.command, job.cwd,
-                command.environments[job.environment][0], demand.cpus_milli,
+                command.environments[job.environment].digest, demand.cpus_milli,
                 demand.memory_bytes, demand.named, job.priority, job.array,
                 job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
                 job.execution,

@@ -441,9 +441,12 @@ class GetJobStatusRequest(_message.Message):
     ATTEMPT_STATES_FIELD_NUMBER: _builtins.int
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    SCRIPT_FIELD_NUMBER: _builtins.int
     attempts_limit: _builtins.int
     """At most so many attempts; 0: none."""
     at_least_lsn: _builtins.int
+    script: _builtins.bool
+    """The text of the job's script too."""
     @_builtins.property
     def job(self) -> Global___JobSelector: ...
     @_builtins.property
@@ -462,10 +465,11 @@ class GetJobStatusRequest(_message.Message):
         attempt_states: _abc.Iterable[_types_pb2.State.ValueType] | None = ...,
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
+        script: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,9 +483,12 @@ class GetJobStatusResponse(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
     AT_US_FIELD_NUMBER: _builtins.int
+    SCRIPT_FIELD_NUMBER: _builtins.int
     lsn: _builtins.int
     at_us: _builtins.int
     """Of an answer from the past the time of record lsn; 0: it tells of now."""
+    script: _builtins.bytes
+    """If it was asked for; empty: it came without one."""
     @_builtins.property
     def job(self) -> Global___Job: ...
     @_builtins.property
@@ -493,10 +500,11 @@ class GetJobStatusResponse(_message.Message):
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         lsn: _builtins.int = ...,
         at_us: _builtins.int = ...,
+        script: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "attempts", b"attempts", "job", b"job", "lsn", b"lsn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "attempts", b"attempts", "job", b"job", "lsn", b"lsn", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -103,6 +103,29 @@ UNHEALTHY: WorkerState.ValueType  # 2
 DISCONNECTED: WorkerState.ValueType  # 3
 Global___WorkerState: _TypeAlias = WorkerState  # noqa: Y015
 
+class _ScriptSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ScriptSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ScriptSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SCRIPT_SOURCE_UNSPECIFIED: _ScriptSource.ValueType  # 0
+    """The task runs a command."""
+    SCRIPT_SENT: _ScriptSource.ValueType  # 1
+    """Its text is with the environment; the command's first word is what it is called."""
+    SCRIPT_ON_WORKER: _ScriptSource.ValueType  # 2
+    """The command's first word is its path below the worker's folder of scripts."""
+
+class ScriptSource(_ScriptSource, metaclass=_ScriptSourceEnumTypeWrapper): ...
+
+SCRIPT_SOURCE_UNSPECIFIED: ScriptSource.ValueType  # 0
+"""The task runs a command."""
+SCRIPT_SENT: ScriptSource.ValueType  # 1
+"""Its text is with the environment; the command's first word is what it is called."""
+SCRIPT_ON_WORKER: ScriptSource.ValueType  # 2
+"""The command's first word is its path below the worker's folder of scripts."""
+Global___ScriptSource: _TypeAlias = ScriptSource  # noqa: Y015
+
 @_typing.final
 class Resources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -204,6 +227,9 @@ class Environment(_message.Message):
 
     EXPORTED_FIELD_NUMBER: _builtins.int
     SET_FIELD_NUMBER: _builtins.int
+    SCRIPT_FIELD_NUMBER: _builtins.int
+    script: _builtins.bytes
+    """The text of a script, for the jobs whose execution says SENT. At most 1 MiB."""
     @_builtins.property
     def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variable]:
         """Taken from the submitter; the worker appends its own PATH to this PATH."""
@@ -217,10 +243,11 @@ class Environment(_message.Message):
         *,
         exported: _abc.Iterable[Global___Variable] | None = ...,
         set: _abc.Iterable[Global___Variable] | None = ...,
+        script: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exported", b"exported", "set", b"set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exported", b"exported", "script", b"script", "set", b"set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -233,16 +260,25 @@ class Execution(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     UMASK_FIELD_NUMBER: _builtins.int
+    SCRIPT_SOURCE_FIELD_NUMBER: _builtins.int
+    INTERPRETER_FIELD_NUMBER: _builtins.int
     umask: _builtins.int
     """Absent: that of the task host."""
+    script_source: Global___ScriptSource.ValueType
+    @_builtins.property
+    def interpreter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of a script: the words before its path. Empty: its #! line says."""
+
     def __init__(
         self,
         *,
         umask: _builtins.int | None = ...,
+        script_source: Global___ScriptSource.ValueType = ...,
+        interpreter: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "interpreter", b"interpreter", "script_source", b"script_source", "umask", b"umask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
     _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015
