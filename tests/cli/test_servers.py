@@ -94,6 +94,17 @@ def test_a_worker_has_the_defaults(
     assert not options.labels
     assert options.detach_limit_seconds == 600.0
     assert options.on_stop is OnStop.KEEP
+    assert options.script_directory is None
+
+
+def test_a_worker_gets_its_folder_of_scripts_as_an_absolute_path(
+    titan: Titan, workers: list[WorkerOptions], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scripts").mkdir()
+    assert titan("worker", "--scripts-dir", "scripts").code == 0
+    assert workers[0].script_directory == tmp_path / "scripts"
+    assert titan("worker", "--scripts-dir", "none").code == 2
 
 
 def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptions]) -> None:

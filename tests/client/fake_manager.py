@@ -38,6 +38,8 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
         self.jobs: dict[int, manager_pb2.Job] = {}
         self.attempts: dict[int, list[manager_pb2.Attempt]] = defaultdict(list)
         self.output: dict[Key, list[tuple[int, int, bytes]]] = defaultdict(list)
+        # By job, as far as they were submitted with one.
+        self.scripts: dict[int, bytes] = {}
         self.workers: list[manager_pb2.Worker] = []
         # A page of a job's story each.
         self.events: list[manager_pb2.GetEventsResponse] = []
@@ -255,7 +257,9 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
                         resources=spec.resources,
                         priority=spec.priority,
                         array=spec.array,
+                        execution=spec.execution,
                     )
+                    self.scripts[job.job_id] = request.environments[spec.environment].script
                     job_ids.append(job.job_id)
                     self.on_submit(job)
                 self._requests[request.request_id] = job_ids
@@ -275,7 +279,10 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
                 if not wanted or any(attempt.index in part for part in wanted)
             ]
             response = manager_pb2.GetJobStatusResponse(
-                job=job, attempts=attempts[: request.attempts_limit], lsn=self._lsn
+                job=job,
+                attempts=attempts[: request.attempts_limit],
+                lsn=self._lsn,
+                script=self.scripts.get(job.job_id, b"") if request.script else b"",
             )
             return dated(request, response)
 

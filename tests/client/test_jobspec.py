@@ -8,6 +8,7 @@ import pytest
 
 from titan.client.jobspec import JobSpec, environment_of, to_message
 from titan.errors import InvalidJob
+from titan.rpc.v1 import types_pb2
 
 
 def test_a_job_of_words_only_has_the_defaults() -> None:
@@ -101,6 +102,21 @@ def test_a_command_without_a_basename_still_has_a_name(command: Any) -> None:
         ({"priority": 2**31}, "priority"),
         ({"array": "x"}, "no array"),
         ({"array": []}, "no tasks"),
+        ({"script": b"x", "worker_script": "x"}, "runs one script"),
+        ({"script": b"x", "shell": True}, "leave out --shell"),
+        ({"script": b"x", "command": "a b"}, "list of words"),
+        ({"script": b"x", "command": ["a\0"]}, "zero bytes"),
+        ({"script": "/no/such/file"}, "cannot read the script /no/such/file: No such file"),
+        ({"script": "/tmp"}, "cannot read the script /tmp: Is a directory"),
+        ({"script": "/dev/null"}, "the script /dev/null is empty"),
+        ({"script": "/dev/zero"}, "the script /dev/zero is larger than 1M"),
+        ({"script": b"x", "interpreter": "'bash"}, "has no end: No closing quotation"),
+        ({"script": b"x", "interpreter": " "}, "without a name"),
+        ({"script": b"x", "interpreter": []}, "without a name"),
+        ({"interpreter": "bash"}, "an interpreter runs a script"),
+        ({"worker_script": "/x"}, "without a / at the beginning"),
+        ({"worker_script": "a/../../x"}, "without .."),
+        ({"worker_script": ""}, "below its folder of scripts"),
     ],
 )
 def test_what_is_wrong_in_a_job_is_said(fields: dict[str, Any], why: str) -> None:
@@ -136,3 +152,30 @@ def test_variables_that_are_set_are_kept_apart_from_exported_ones() -> None:
 def test_a_variable_that_no_process_can_have_is_refused(env: dict[str, str]) -> None:
     with pytest.raises(InvalidJob, match="name of a variable"):
         environment_of(JobSpec(command=["x"], env=env), {})
+
+
+def test_a_script_is_a_file_or_a_text_and_the_words_are_its_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "job.sh"
+    path.write_bytes(b"#!/bin/sh\n\xff")
+    for given, name, text in (
+        (path, b"job.sh", b"#!/bin/sh\n\xff"),
+        (str(path), b"job.sh", b"#!/bin/sh\n\xff"),
+        (os.fsencode("#!/bin/sh"), b"script", b"#!/bin/sh"),
+        ("#!/bin/sh\nü\n", b"script", "#!/bin/sh\nü\n".encode()),
+    ):
+        spec = JobSpec(script=given, command=["a", "b c"], interpreter="bash -e")
+        message = to_message(spec)
+        assert list(message.command) == [name, b"a", b"b c"]
+        assert message.name == name.decode()
+        assert message.execution.script_source == types_pb2.SCRIPT_SENT
+        assert list(message.execution.interpreter) == [b"bash", b"-e"]
+        assert environment_of(spec, {}).script == text
+
+
+def test_a_script_of_the_worker_is_named_and_not_read() -> None:
+    message = to_message(JobSpec(worker_script="deep/x.py", interpreter=["python3", "-c x"]))
+    assert list(message.command) == [b"deep/x.py"]
+    assert message.name == "x.py"
+    assert message.execution.script_source == types_pb2.SCRIPT_ON_WORKER
+    assert list(message.execution.interpreter) == [b"python3", b"-c x"]
+    assert not environment_of(JobSpec(worker_script="deep/x.py"), {}).script

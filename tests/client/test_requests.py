@@ -1,5 +1,7 @@
 """Requests: their ids, and how a flood of jobs is cut."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from titan.model import State
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 
-def cut(specs: list[JobSpec], environ: dict[bytes, bytes] | None = None) -> list[Any]:
+def cut(specs: Iterable[JobSpec], environ: dict[bytes, bytes] | None = None) -> list[Any]:
     return list(
         submission.submit_requests(specs, user="alice", request_id=bytes(16), environ=environ or {})
     )
@@ -72,6 +74,23 @@ def test_equal_environments_are_sent_once() -> None:
     (chunk,) = cut(specs, {b"PATH": b"/bin"})
     assert len(chunk.environments) == 2
     assert [job.environment for job in chunk.jobs] == [0, 1, 0]
+
+
+def test_equal_scripts_are_sent_once_and_each_file_is_read_once_for_its_job(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "job.sh"
+    path.write_text("one")
+
+    def specs() -> Iterator[JobSpec]:
+        yield JobSpec(script=path)
+        yield JobSpec(script=path, command=["x"])
+        path.write_text("two")
+        yield JobSpec(script=path)
+
+    (chunk,) = cut(specs())
+    assert [each.script for each in chunk.environments] == [b"one", b"two"]
+    assert [job.environment for job in chunk.jobs] == [0, 0, 1]
 
 
 def test_no_jobs_are_no_request() -> None:

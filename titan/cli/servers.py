@@ -217,6 +217,12 @@ Examples:
     help="Tasks left alone for so long, because the worker was killed, are stopped.",
 )
 @click.option(
+    "--scripts-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="Scripts that jobs may name, with `titan submit --worker-script PATH`.",
+)
+@click.option(
     "--output-max",
     type=SIZE,
     default="1GiB",
@@ -247,6 +253,7 @@ def worker(
     resource: tuple[tuple[str, int], ...],
     label: tuple[tuple[str, str], ...],
     detach_limit: float,
+    scripts_dir: Path | None,
     output_max: int,
     on_stop: str,
     log_level: str,
@@ -278,6 +285,7 @@ def worker(
             named=tuple(sorted(dict(resource).items())),
             labels=tuple(sorted(dict(label).items())),
             detach_limit_seconds=detach_limit,
+            script_directory=scripts_dir.absolute() if scripts_dir else None,
             output_max_bytes=output_max,
             on_stop=OnStop(on_stop),
             log_level=log_level,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from typing import Any, Final
 
 import click
@@ -35,7 +36,7 @@ from titan.client.cursors import OutputCursor
 from titan.client.execution import execution_words
 from titan.client.session import Session
 from titan.client.views import array_view, counts_view, enum_name, event_view, show_view, to_text
-from titan.errors import TitanError
+from titan.errors import NotFound, TitanError
 from titan.model import State
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -57,6 +58,7 @@ Examples:
   titan show 42 --json
   titan show 42 --at 1h\\ ago
   titan show 42.7 --events
+  titan show 42 --script
 """,
 )
 @click.argument("job", metavar="JOB")
@@ -73,6 +75,7 @@ Examples:
     help="Show only attempts in that state. May be repeated.",
 )
 @click.option("--events", is_flag=True, help="Show all that happened to it, from the log.")
+@click.option("--script", is_flag=True, help="Print the script that it was submitted with.")
 @retry_option
 @click.pass_obj
 def show(
@@ -82,6 +85,7 @@ def show(
     attempts: int | None,
     state: tuple[str, ...],
     events: bool,
+    script: bool,
     retry_for: float,
 ) -> int:
     """Show all about a job: what it asks for, how it went, its attempts.
@@ -89,6 +93,8 @@ def show(
     JOB is a number (42), a task of an array (42.7, 42.0-9), last, or name:NAME. For a
     failed job the last lines of its stderr follow.
     """
+    if script and (events or attempts is not None or state):
+        raise click.UsageError("--script prints the script alone: leave out the other options")
     if events:
         if attempts is not None or state:
             raise click.UsageError("--events shows all: leave out --attempts and --state")
@@ -97,6 +103,11 @@ def show(
             print_events(reader, wanted, as_json=settings.json)
         return 0
     request = requests.status_request(job, user=os_user(), attempts=0, states=state, at=settings.at)
+    if script:
+        request.script = True
+        with settings.reader(retry_for) as session:
+            print_script(session.status(request), as_json=settings.json)
+        return 0
     default = _TASK_ATTEMPTS if request.job.indexes else _ATTEMPTS
     request.attempts_limit = default if attempts is None else attempts
     with settings.reader(retry_for) as session:
@@ -110,6 +121,24 @@ def show(
         if response.job.state == types_pb2.FAILED and isinstance(session, Session):
             print_stderr(session, response, request)
     return 0
+
+
+def print_script(response: manager_pb2.GetJobStatusResponse, *, as_json: bool) -> None:
+    """The script's bytes as they are. Raises NotFound when the job was submitted without one."""
+    job = response.job
+    if not response.script:
+        words = shlex.join(to_text(word) for word in job.command)
+        what = f"job {job.job_id} was submitted without a script: it runs {words}"
+        if job.execution.script_source == types_pb2.SCRIPT_ON_WORKER:
+            what += ", which lives on its worker"
+        raise NotFound(what)
+    if as_json:
+        print_json({"job_id": job.job_id, "script": to_text(response.script)})
+        return
+    say_as_of(response)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(response.script)
+    sys.stdout.buffer.flush()
 
 
 def print_events(reader: Reading, request: manager_pb2.GetEventsRequest, *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from titan.cli.params import COUNT, CPUS, DURATION, PAIR, SIZE
+from titan.cli.script_options import read_script, with_directives
 from titan.client import submission
 from titan.client.arrays import parse_array
 from titan.client.connection import os_user
@@ -88,6 +89,22 @@ _OPTIONS = [
     click.option("--umask", metavar="MODE", help="Of the files it makes, as 027 [the worker's]."),
     click.option("--shell", is_flag=True, help="COMMAND is a line for /bin/sh: pipes, $VARIABLES."),
     click.option(
+        "--script",
+        metavar="FILE",
+        help="Send this file (- is stdin) and run it by its #! line; #TITAN lines in it are "
+        "options. What follows the options are its arguments.",
+    ),
+    click.option(
+        "--worker-script",
+        metavar="PATH",
+        help="Run a script of the worker, below its --scripts-dir.",
+    ),
+    click.option(
+        "--interpreter",
+        metavar="WORDS",
+        help="What runs the script, as 'bash -e' [its #! line].",
+    ),
+    click.option(
         "--request-id",
         metavar="ID",
         help="Repeat with the same ID, and the same job is answered, not another one made.",
@@ -107,21 +124,34 @@ def submit_request(
     ctx: click.Context,
     *,
     command: tuple[str, ...],
+    script: str | None,
+    request_id: str | None,
+    **given: Any,
+) -> manager_pb2.SubmitJobRequest:
+    """The request for one job. What is wrong with the options is a usage error."""
+    if script is not None:
+        text = read_script(ctx, script)
+        given = with_directives(ctx, script, text.text, given)
+        return _request(ctx, request_id, command=command, script=text, **given)
+    if not command and given["worker_script"] is None:
+        raise click.UsageError(f"say what to run, such as: {ctx.command_path} sleep 10", ctx)
+    return _request(ctx, request_id, command=command, **given)
+
+
+def _request(
+    ctx: click.Context,
+    request_id: str | None,
+    *,
     cpus: int,
     resource: tuple[tuple[str, int], ...],
     env: tuple[tuple[str, str], ...],
     array: str | None,
-    request_id: str | None,
     **others: Any,
 ) -> manager_pb2.SubmitJobRequest:
-    """The request for one job. What is wrong with the options is a usage error."""
-    if not command:
-        raise click.UsageError(f"say what to run, such as: {ctx.command_path} sleep 10", ctx)
     try:
         if array is not None:
             parse_array(array)
         spec = JobSpec(
-            command=command,
             cpus=cpus / 1000,
             resources=dict(resource),
             env=dict(env),

@@ -64,7 +64,7 @@ class AsyncClient:
 
     async def submit(
         self,
-        command: Sequence[Word] | str,
+        command: Sequence[Word] | str = (),
         *,
         name: str | None = None,
         cpus: float | str = 1,
@@ -80,6 +80,9 @@ class AsyncClient:
         grace: float | str | None = None,
         signal_before_end: str | None = None,
         umask: int | str | None = None,
+        script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        worker_script: str | os.PathLike[str] | None = None,
+        interpreter: str | Sequence[str | bytes] | None = None,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -102,6 +105,9 @@ class AsyncClient:
             grace=grace,
             signal_before_end=signal_before_end,
             umask=umask,
+            script=script,
+            worker_script=worker_script,
+            interpreter=interpreter,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+import shlex
+from typing import Any, Final
 
 from titan.errors import InvalidJob
-from titan.model import UMASK_MAX
+from titan.model import UMASK_MAX, ScriptSource
 from titan.rpc.v1 import types_pb2
 
+# Where a job's script is: with the job, or on its worker.
+_SOURCES: Final = {int(ScriptSource.SENT): "job", int(ScriptSource.ON_WORKER): "worker"}
 _OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,4})")
 
 
@@ -26,11 +29,24 @@ def umask_of(umask: int | str | None) -> int:
     return number
 
 
-def execution_view(message: types_pb2.Execution) -> dict[str, str | None]:
+def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
     """The fields of `show`; None where nothing was asked for."""
-    return {"umask": f"{message.umask:04o}" if message.HasField("umask") else None}
+    words = [word.decode("utf-8", "replace") for word in message.interpreter]
+    return {
+        "umask": f"{message.umask:04o}" if message.HasField("umask") else None,
+        "script": _SOURCES.get(message.script_source),
+        "interpreter": words or None,
+    }
 
 
 def execution_words(message: types_pb2.Execution) -> str:
-    """`umask 0027`; empty when nothing was asked for."""
-    return f"umask {message.umask:04o}" if message.HasField("umask") else ""
+    """`umask 0027, bash -e`; empty when nothing was asked for."""
+    view = execution_view(message)
+    words = []
+    if view["umask"]:
+        words.append(f"umask {view['umask']}")
+    if view["script"]:
+        words.append("a script of the worker" if view["script"] == "worker" else "a script")
+    if view["interpreter"]:
+        words.append(f"the interpreter {shlex.join(view['interpreter'])}")
+    return ", ".join(words)

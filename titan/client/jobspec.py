@@ -16,9 +16,17 @@ from titan import units
 from titan.client.arrays import parse_array, parse_indexes
 from titan.client.execution import umask_of
 from titan.client.names import to_wire
+from titan.client.scripts import Script, interpreter_words, script_of, worker_script_word
 from titan.client.time_limit import time_limit_of
 from titan.errors import InvalidJob
-from titan.model import CPUS_MILLI_MAX, MEMORY_BYTES_MAX, NAMED_RESOURCE_MAX, Execution, IndexRange
+from titan.model import (
+    CPUS_MILLI_MAX,
+    MEMORY_BYTES_MAX,
+    NAMED_RESOURCE_MAX,
+    Execution,
+    IndexRange,
+    ScriptSource,
+)
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -46,9 +54,14 @@ class JobSpec:
         SIGTERM, and after `grace` (10 s) SIGKILL, and has FAILED with the reason TIMEOUT.
     signal_before_end: "USR1@60s" sends that signal once, that long before the time limit.
     umask: of the files that it makes, a number or octal digits ("027"); None: the worker's.
+    script: a file here, or a text (bytes, or with a line break), that goes with the job and is
+        run with the words of `command` as its arguments. #TITAN lines in it are for the CLI.
+    worker_script: the same with a script that lives on the worker, by its path below the folder
+        given to `titan worker --scripts-dir`.
+    interpreter: what runs the script, as "bash -e" or words; None: its #! line says.
     """
 
-    command: Sequence[Word] | str
+    command: Sequence[Word] | str = ()
     name: str | None = None
     cpus: float | str = 1
     memory: int | str = 0
@@ -63,6 +76,9 @@ class JobSpec:
     grace: float | str | None = None
     signal_before_end: str | None = None
     umask: int | str | None = None
+    script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Script | None = None
+    worker_script: str | os.PathLike[str] | None = None
+    interpreter: str | Sequence[str | bytes] | None = None
 
 
 def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
@@ -77,7 +93,7 @@ def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
             priority=_priority(spec.priority),
             array=to_wire(_ranges(spec.array)),
             **time_limit_of(spec.time_limit, spec.grace, spec.signal_before_end)._asdict(),
-            execution=execution_message(Execution(umask=umask_of(spec.umask))),
+            execution=execution_message(_execution(spec)),
         )
     except ValueError as error:
         raise InvalidJob(str(error)) from error
@@ -86,7 +102,9 @@ def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
 
 
 def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.Environment:
-    """What of `environ` the job takes along, and what is set for it. Raises InvalidJob.
+    """What of `environ` the job takes along, what is set for it, and its script.
+
+    Raises InvalidJob.
 
     Names that are not in `environ` are left out.
     """
@@ -101,9 +119,11 @@ def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.E
     for name, value in set_here.items():
         if not name or b"=" in name or b"\0" in name + value:
             raise InvalidJob(f"{os.fsdecode(name)!r} can't be the name of a variable")
+    script = script_of(spec.script) if spec.script is not None else None
     return types_pb2.Environment(
         exported=[types_pb2.Variable(name=name, value=environ[name]) for name in exported],
         set=[types_pb2.Variable(name=name, value=set_here[name]) for name in sorted(set_here)],
+        script=script.text if script else b"",
     )
 
 
@@ -117,7 +137,47 @@ def default_name(words: Sequence[bytes], *, shell: bool) -> str:
     return PurePath(os.fsdecode(first)).name.encode("utf-8", "replace").decode() or "job"
 
 
+def _execution(spec: JobSpec) -> Execution:
+    source = ScriptSource.NONE
+    if spec.script is not None:
+        source = ScriptSource.SENT
+    elif spec.worker_script is not None:
+        source = ScriptSource.ON_WORKER
+    elif spec.interpreter is not None:
+        raise ValueError("an interpreter runs a script: name one with --script or --worker-script")
+    return Execution(
+        umask=umask_of(spec.umask),
+        script_source=source,
+        interpreter=tuple(interpreter_words(spec.interpreter)),
+    )
+
+
 def _words(spec: JobSpec) -> list[bytes]:
+    if spec.script is None and spec.worker_script is None:
+        words = _command_words(spec)
+    else:
+        words = _script_words(spec)
+    if any(b"\0" in word for word in words):
+        raise ValueError("a command can't hold zero bytes")
+    return words
+
+
+def _script_words(spec: JobSpec) -> list[bytes]:
+    if spec.script is not None and spec.worker_script is not None:
+        raise ValueError("a job runs one script: leave out --script or --worker-script")
+    if spec.shell:
+        raise ValueError("a script is no line of shell: leave out --shell")
+    if isinstance(spec.command, str):
+        raise ValueError("the arguments of a script are a list of words, such as ['--fast', '3']")
+    if spec.script is not None:
+        first = script_of(spec.script).name
+    else:
+        assert spec.worker_script is not None
+        first = worker_script_word(spec.worker_script)
+    return [first, *map(os.fsencode, spec.command)]
+
+
+def _command_words(spec: JobSpec) -> list[bytes]:
     if isinstance(spec.command, str):
         if not spec.shell:
             raise ValueError(
@@ -131,8 +191,6 @@ def _words(spec: JobSpec) -> list[bytes]:
         words = [b"/bin/sh", b"-c", b" ".join(words)] if b"".join(words).strip() else []
     if not words or not words[0]:
         raise ValueError("no command: say what to run")
-    if any(b"\0" in word for word in words):
-        raise ValueError("a command can't hold zero bytes")
     return words
 
 

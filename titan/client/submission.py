@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from titan import units
 from titan.client.jobspec import JobSpec, environment_of, to_message
+from titan.client.scripts import script_of
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -49,7 +51,11 @@ def submit_requests(
     them. Equal environments are sent once a request. Raises InvalidJob.
     """
     chunk = _Chunk(user, request_id, 0)
-    for spec in specs:
+    for each in specs:
+        spec = each
+        if spec.script is not None:
+            # A file is read once, or the name could be that of one and the text that of another.
+            spec = replace(spec, script=script_of(spec.script))
         job, environment = to_message(spec), environment_of(spec, environ)
         if chunk.jobs and not chunk.has_room(job, environment):
             yield chunk.request()

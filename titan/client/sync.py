@@ -63,7 +63,7 @@ class Client:
 
     def submit(
         self,
-        command: Sequence[Word] | str,
+        command: Sequence[Word] | str = (),
         *,
         name: str | None = None,
         cpus: float | str = 1,
@@ -79,6 +79,9 @@ class Client:
         grace: float | str | None = None,
         signal_before_end: str | None = None,
         umask: int | str | None = None,
+        script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
+        worker_script: str | os.PathLike[str] | None = None,
+        interpreter: str | Sequence[str | bytes] | None = None,
         request_id: str | bytes | None = None,
     ) -> Job:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -101,6 +104,9 @@ class Client:
             grace=grace,
             signal_before_end=signal_before_end,
             umask=umask,
+            script=script,
+            worker_script=worker_script,
+            interpreter=interpreter,
         )
         return self.submit_many([spec], request_id=request_id)[0]
 
