@@ -47,7 +47,7 @@ EXAMPLES: list[ev.Event] = [
     ),
     ev.WorkerHeartbeats((1, 2, 300)),
     ev.WorkerHealthy(3),
-    ev.WorkerUnhealthy(3),
+    ev.WorkerUnhealthy(3, "its disk is nearly full"),
     ev.WorkerLost(3),
     ev.WorkerDraining(3, "new kernel", "ada", False),
     ev.WorkerUndrained(3, "", True),
@@ -71,6 +71,7 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
     ),
     ([3, *SUBMITTED[:15], [0o27]], SUBMITTED._replace(execution=Execution(umask=0o27))),
     ([20, *STORED[:3]], STORED._replace(script=b"")),
+    ([14, 3], ev.WorkerUnhealthy(3, "")),
 ]
 
 

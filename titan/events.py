@@ -195,15 +195,16 @@ class WorkerHeartbeats(NamedTuple):
 
 
 class WorkerHealthy(NamedTuple):
-    """A worker that was UNHEALTHY is heard again."""
+    """A worker that was UNHEALTHY is heard again, and gives no reason to be."""
 
     worker: int
 
 
 class WorkerUnhealthy(NamedTuple):
-    """Silent for half the timeout: it gets no new tasks."""
+    """It gets no new tasks: silent for half the timeout, or for the reason that it gives itself."""
 
     worker: int
+    reason: str = ""
 
 
 class WorkerLost(NamedTuple):

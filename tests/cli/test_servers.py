@@ -10,6 +10,7 @@ from titan.manager.main import ManagerOptions
 from titan.scheduler.policies import POLICIES
 from titan.worker import main as worker_main
 from titan.worker.agent import OnStop
+from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum
 from titan.worker.main import WorkerOptions
 
 
@@ -94,6 +95,7 @@ def test_a_worker_has_the_defaults(
     assert not options.labels
     assert options.detach_limit_seconds == 600.0
     assert options.on_stop is OnStop.KEEP
+    assert options.disk_free_min == DEFAULT_MINIMUM
     assert options.script_directory is None
 
 
@@ -113,7 +115,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         *("--advertise", "127.0.0.1:8", "--cpus", "2.5", "--memory", "1G", "--access", "/a"),
         *("--resource", "gpu=2", "--resource", "disk=1", "--label", "zone=a=b"),
         *("--detach-limit", "60s", "--log-level", "error", "--output-max", "1M"),
-        *("--on-stop", "drain"),
+        *("--on-stop", "drain", "--disk-free-min", "2.5%"),
     )
     (options,) = workers
     assert (options.name, options.manager, options.access_file) == ("w9", "127.0.0.1:6", Path("/a"))
@@ -124,6 +126,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
     assert (options.detach_limit_seconds, options.log_level) == (60.0, "error")
     assert options.output_max_bytes == 1 << 20
     assert options.on_stop is OnStop.DRAIN
+    assert options.disk_free_min == DiskMinimum(per_mille=25)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +139,8 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         ["manager", "--listen", "nonsense"],
         ["worker", "--label", "zone"],
         ["worker", "--on-stop", "never"],
+        ["worker", "--disk-free-min", "120%"],
+        ["worker", "--disk-free-min", "5"],
         ["worker", "--cpus", "0"],
         ["worker", "--output-max", "63K"],
         ["worker", "--listen", "127.0.0.1:99999"],

@@ -3,75 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from tests.cluster import Cluster, Server, wait_until
+from tests.crash.small_disk import fill, give_back
 from tests.e2e.tasks import Gate
 from titan import Client, JobSpec, NoRoom
 
-DISK_BYTES = 4 << 20
-BLOCK_BYTES = 4096
 SMALL = ("--segment-size", "256K", "--snapshot-every", "64K")
 LARGE_COMMAND = ["true", "x" * 10_000]
-UNSHARE = ("unshare", "--map-root-user", "--mount")
-
-
-@pytest.fixture
-def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A small disk of its own, which only root may have, be it of a user namespace only."""
-    if os.geteuid() != 0:
-        run_again_as_root(request.node.nodeid, tmp_path)
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "titan-test", str(place)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        skip_unless_ci(f"this root may not mount: {mounted.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def run_again_as_root(test: str, directory: Path) -> None:
-    """Runs that test alone in a user namespace, where this user is root."""
-    has_unshare = shutil.which("unshare") is not None
-    if not has_unshare or subprocess.run([*UNSHARE, "true"], check=False).returncode:
-        skip_unless_ci("only root can mount a small disk, and user namespaces are not allowed")
-    options = ["-q", "-p", "no:cacheprovider", "--basetemp", str(directory / "again")]
-    command = [*UNSHARE, sys.executable, "-m", "pytest", *options, test]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout
-    pytest.skip("passed as root of a user namespace")
-
-
-def skip_unless_ci(why: str) -> None:
-    """CI skips nothing."""
-    assert not os.environ.get("TITAN_CI"), why
-    pytest.skip(why)
-
-
-def fill(disk: Path) -> None:
-    """A file takes all the room that there is, to the last block."""
-    with (disk / "filler").open("ab", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(BLOCK_BYTES))
-    assert os.statvfs(disk).f_bavail == 0
-
-
-def give_back(disk: Path, blocks: int) -> None:
-    """The file becomes smaller by so much."""
-    path = disk / "filler"
-    os.truncate(path, path.stat().st_size - blocks * BLOCK_BYTES)
 
 
 def submit_until_refused(client: Client) -> NoRoom:

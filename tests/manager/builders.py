@@ -345,6 +345,7 @@ class FakeHost:
         self.session = b""
         self.outbox: Outbox | None = None
         self.is_stopping = False
+        self.fault = ""
         self.clear()
 
     def clear(self) -> None:
@@ -410,6 +411,7 @@ class FakeHost:
             "new_worker_id": self.rig.draw(),
             "session": self.rig.draw(),
             "is_stopping": self.is_stopping,
+            "fault": self.fault,
         }
         return RegisterWorker(**(arguments | fields))
 
@@ -436,6 +438,7 @@ class FakeHost:
                 session=self.session,
                 held=held or self.list_held(),
                 is_stopping=self.is_stopping,
+                fault=self.fault,
             )
         )
 

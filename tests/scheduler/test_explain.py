@@ -96,10 +96,37 @@ def test_room_that_is_only_on_draining_workers_is_told() -> None:
     drain(rig, rig.worker(1))
     rig.submit(new_job(array=[(0, 2)]))
     rig.schedule()
-    assert why(rig) == "room: 0 of 2 workers can take it now; w4 with room is draining"
+    assert why(rig) == "room: 0 of 2 workers can take it now; w4 with room is draining for root"
     drain(rig, rig.worker(1))
     drain(rig, rig.worker(1))
-    assert why(rig).endswith("; 3 with room are draining")
+    assert why(rig).endswith("; 3 with room are draining or not healthy")
+
+
+def test_what_a_worker_says_of_itself_is_told() -> None:
+    rig = Rig()
+    one = rig.worker(8)
+    one.fault = "its disk is nearly full"
+    one.heartbeat()
+    rig.submit(new_job(cpus=8), new_job(cpus=1))
+    sentence = "worker w1, which could take it, is not healthy: its disk is nearly full"
+    assert why(rig) == sentence
+    two = rig.worker(8)
+    two.fault = "its disk is broken"
+    two.heartbeat()
+    assert why(rig) == (
+        "the 2 workers that could take it are not healthy; w1: its disk is nearly full; "
+        "w4: its disk is broken"
+    )
+    rig.worker(1)
+    rig.schedule()
+    drain(rig, one)
+    two.fault = ""
+    two.heartbeat()
+    rig.schedule()
+    rig.submit(new_job(cpus=8))
+    assert why(rig, 3) == (
+        "room: 0 of 3 workers can take it now; w1 with room is not healthy: its disk is nearly full"
+    )
 
 
 def test_workers_that_are_silent_are_the_reason_when_no_other_could_take_it() -> None:

@@ -24,7 +24,7 @@ The fault model
   killed and stay away for longer than the manager waits. A host's journal survives that. A
   machine may be rebooted: its processes are gone, its journal ends anywhere or is gone. An
   agent may be told to hand all back, at once or when what it has has run out. Wall clocks of
-  workers are wrong and may be set.
+  workers are wrong and may be set. Its disk may be nearly full, when it takes no new tasks.
 * Tasks fail, cannot be spawned, ignore SIGTERM, run for 5 ms or for a minute.
 * Administrators drain workers and lift that again.
 * Clients send a request again, under the same id, until they are answered, and at times

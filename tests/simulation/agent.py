@@ -54,6 +54,7 @@ class SimAgent:
         self._have_host = have_host
         self.address = f"{machine.name}:{machine.agents_started}"
         self._core = Core(machine.worker_id)
+        self._core.note_fault(machine.fault)
         self._link: Link | None = None
         self._is_welcome = False
         self._calls: list[Call] = []
@@ -245,6 +246,7 @@ class SimAgent:
 
     def _beat(self, number: int, interval_us: int) -> None:
         if number == self._beats:
+            self._perform(self._core.note_fault(self._machine.fault))
             self._perform(self._core.heartbeat_due())
             self._later(interval_us, partial(self._beat, number, interval_us))
 
@@ -301,6 +303,7 @@ class SimAgent:
                     held=translate.held(action.held),
                     acknowledged_seq=action.acknowledged_seq,
                     stopping=action.is_stopping,
+                    fault=action.fault,
                 )
 
     def _answered(self, action: _CallAction, answer: Answer) -> None:

@@ -312,6 +312,8 @@ class Witness:
                 check(
                     not self._drains.get(event.worker), f"{event} goes to a worker that is draining"
                 )
+                state = self._state.get_worker(event.worker).state
+                check(state is WorkerState.HEALTHY, f"{event} goes to a worker that is {state}")
                 self._assigned[self._key(event.job_id, event.index, event.attempt)] = lsn
                 self._world.count("assigned ahead" if event.ahead else "assigned")
             case ev.RecallRequested():
@@ -329,7 +331,8 @@ class Witness:
                 check(key in self._executions, f"{key} is adopted and never ran")
                 self._world.count("adopted")
             case ev.WorkerLost() | ev.WorkerUnhealthy() | ev.WorkerHealthy():
-                self._world.count(type(event).__name__)
+                by_itself = isinstance(event, ev.WorkerUnhealthy) and event.reason
+                self._world.count(type(event).__name__ + (" by itself" if by_itself else ""))
             case _:
                 pass
 

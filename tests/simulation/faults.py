@@ -59,6 +59,16 @@ def _set_clock(worker: Worker, _: FaultPlan) -> None:
     machine.wall_offset_us = machine.world.random.randint(-100_000_000, 10_000_000)
 
 
+def _fill_disk(worker: Worker, fault: FaultPlan) -> None:
+    machine = worker.machine
+    machine.fault = "its disk is nearly full"
+
+    def empty() -> None:
+        machine.fault = ""
+
+    machine.world.after(fault.for_ms * 1000, empty)
+
+
 _OF_MANAGER: Final[dict[Fault, Callable[[SimManager, FaultPlan], None]]] = {
     Fault.MANAGER_KILLED: lambda manager, fault: manager.kill(fault.for_ms * 1000),
     Fault.MANAGER_POWER_LOST: lambda manager, fault: manager.lose_power(fault.for_ms * 1000),
@@ -78,4 +88,5 @@ _OF_WORKER: Final[dict[Fault, Callable[[Worker, FaultPlan], None]]] = {
     Fault.WORKER_KILLED: _kill_worker,
     Fault.REBOOT: lambda worker, fault: worker.reboot(),
     Fault.CLOCK_SET: _set_clock,
+    Fault.WORKER_DISK_FULL: _fill_disk,
 }

@@ -60,6 +60,8 @@ class Machine:
         self.worker_id = b""
         self.boot = 1
         self.wall_offset_us = world.random.randint(-2_000_000, 2_000_000)
+        # What keeps the worker from taking tasks.
+        self.fault = ""
         # host.journal, and under which boot it was written.
         self.journal: list[Record] = []
         self.journal_boot = 0

@@ -36,6 +36,7 @@ class Fault(Enum):
     CUT_TO_WORKER = "network cut towards the worker"
     CUT_TO_MANAGER = "network cut towards the manager"
     CLOCK_SET = "wall clock set"
+    WORKER_DISK_FULL = "worker's disk nearly full"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ KINDS = (
     "WorkerLost",
     "WorkerUndrained for a stop",
     "WorkerUnhealthy",
+    "WorkerUnhealthy by itself",
     "adopted",
     "assigned ahead",
     "attempts found at the host",

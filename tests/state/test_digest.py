@@ -36,6 +36,7 @@ def story() -> Story:
     built.apply(ev.RequestAccepted("ada", b"r" * 16, b"c", 1, 1))
     built.apply(ev.WorkerDraining(2, "new disk", "ada", False))
     built.apply(ev.WorkerDraining(2, "", "", True))
+    built.apply(ev.WorkerUnhealthy(2, "its disk is nearly full"))
     return built
 
 
@@ -105,6 +106,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (worker, "name", "x"), (worker, "address", "x"), (worker, "labels", (("a", "b"),)),
             (worker, "version", "x"), (worker, "output_directory", b"x"),
             (worker, "drain", Drain("disk", "ada")), (worker, "is_stopping", True),
+            (worker, "fault", "x"),
             (worker, "capacity", Resources(1)), (worker, "free_cpus_milli", 1),
             (worker, "free_memory_bytes", 1), (worker, "free_named", {}),
             (here, "slots", 9), (job_class, "run_us", 9), (job_class, "samples", 9),

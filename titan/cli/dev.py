@@ -40,6 +40,8 @@ _REST_SECONDS: Final = 3.0
 # Tasks that run on when `titan dev` is killed wait so long for the next one.
 _DETACH_LIMIT: Final = "60s"
 _POLL_SECONDS: Final = 0.05
+# A disk does not fill up in less.
+_FAULTS_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +216,7 @@ class Dev:
             try:
                 lsn = await self._wait_healthy(session)
                 self._greet()
+                watching.append(asyncio.create_task(tell_faults(session)))
                 await tell_jobs(session, lsn)
             finally:
                 for task in watching:
@@ -239,11 +242,12 @@ class Dev:
         end = time.monotonic() + _READY_SECONDS
         while True:
             listed = await session.workers()
-            healthy = {w.name for w in listed.workers if w.state == types_pb2.HEALTHY}
-            if names <= healthy:
+            # One that says itself what is wrong has come up, too; it is told to the user.
+            up = {w.name for w in listed.workers if w.state == types_pb2.HEALTHY or w.fault}
+            if names <= up:
                 return listed.lsn
             if time.monotonic() > end:
-                missing = ", ".join(sorted(names - healthy))
+                missing = ", ".join(sorted(names - up))
                 say(f"not ready after {_READY_SECONDS:g} s: {missing}; see their logs")
                 return listed.lsn
             await asyncio.sleep(_POLL_SECONDS)
@@ -340,6 +344,21 @@ async def _wait_all(children: list[Child]) -> None:
 
 async def _wait_set(event: asyncio.Event) -> None:
     await event.wait()
+
+
+async def tell_faults(session: AioSession) -> None:
+    """A line when a worker finds itself unable to take tasks, and when that is over, for ever."""
+    told: dict[str, str] = {}
+    while True:
+        for worker in (await session.workers()).workers:
+            if worker.fault != told.get(worker.name, ""):
+                told[worker.name] = worker.fault
+                state = "UNHEALTHY" if worker.fault else "HEALTHY"
+                what = f"it takes no tasks: {worker.fault}" if worker.fault else "it takes tasks"
+                if "--disk-free-min" in worker.fault:
+                    what += "; TITAN_WORKER_DISK_FREE_MIN in the environment sets another minimum"
+                _print_line(f"worker {worker.name} is {state}: {what}", state)
+        await asyncio.sleep(_FAULTS_SECONDS)
 
 
 async def tell_jobs(session: AioSession, lsn: int) -> None:

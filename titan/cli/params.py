@@ -55,7 +55,14 @@ def _parse_at(text: str) -> int | float:
     return parse_at(text, time.time())
 
 
+def _parse_disk_minimum(text: str) -> Any:
+    from titan.worker.disk_room import parse_minimum  # noqa: PLC0415 - only for workers
+
+    return parse_minimum(text)
+
+
 AT: Final = Unit("moment", _parse_at)
+DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
 SIZE: Final = Unit("size", units.parse_size)
 DURATION: Final = Unit("duration", units.parse_duration)
 CPUS: Final = Unit("cpus", units.parse_cpus)

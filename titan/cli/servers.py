@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from titan import paths
 from titan.cli.command import Command, Settings
-from titan.cli.params import ADDRESS, COUNT, CPUS, DURATION, PAIR, SIZE
+from titan.cli.params import ADDRESS, COUNT, CPUS, DISK_MINIMUM, DURATION, PAIR, SIZE
 
 _POLICIES = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
@@ -232,6 +233,13 @@ Examples:
     "is left out. 0: all.",
 )
 @click.option(
+    "--disk-free-min",
+    type=DISK_MINIMUM,
+    metavar="SIZE|N%",
+    help="With less free where output is kept it takes no new tasks; nor with under 1% of the "
+    "inodes. 0: it always does [5%, at most 10GiB].",
+)
+@click.option(
     "--on-stop",
     type=click.Choice(("keep", "leave", "drain")),
     default="keep",
@@ -255,6 +263,7 @@ def worker(
     detach_limit: float,
     scripts_dir: Path | None,
     output_max: int,
+    disk_free_min: Any,
     on_stop: str,
     log_level: str,
 ) -> int:
@@ -270,6 +279,7 @@ def worker(
     # These load gRPC.
     from titan.client.connection import manager_address  # noqa: PLC0415
     from titan.worker.agent import OnStop  # noqa: PLC0415
+    from titan.worker.disk_room import DEFAULT_MINIMUM  # noqa: PLC0415
     from titan.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
 
     return run_worker(
@@ -287,6 +297,7 @@ def worker(
             detach_limit_seconds=detach_limit,
             script_directory=scripts_dir.absolute() if scripts_dir else None,
             output_max_bytes=output_max,
+            disk_free_min=DEFAULT_MINIMUM if disk_free_min is None else disk_free_min,
             on_stop=OnStop(on_stop),
             log_level=log_level,
         )

@@ -105,6 +105,7 @@ def register_command(
         new_worker_id=new_worker_id,
         session=session,
         is_stopping=request.stopping,
+        fault=request.fault[:DETAIL_LENGTH_MAX],
     )
 
 
@@ -123,7 +124,10 @@ def held_of(message: worker_pb2.Held) -> Held:
 def heartbeat_command(request: worker_pb2.HeartbeatRequest) -> commands.Heartbeat:
     """A heartbeat. Raises InvalidJob."""
     return commands.Heartbeat(
-        session=request.session, held=held_of(request.held), is_stopping=request.stopping
+        session=request.session,
+        held=held_of(request.held),
+        is_stopping=request.stopping,
+        fault=request.fault[:DETAIL_LENGTH_MAX],
     )
 
 

@@ -115,15 +115,18 @@ def worker_message(worker: Worker, *, last_heard_us: int, reason: str) -> manage
         last_heartbeat_us=last_heard_us,
         version=worker.version,
         draining=worker.is_draining,
+        fault=worker.fault,
     )
 
 
 def reason_text(worker: Worker, now_us: int, heard_us: int, *, has_called_in: bool = True) -> str:
     """Why a worker gets no tasks; empty for one that does."""
-    silence = "" if has_called_in else "not heard since the manager started"
-    if worker.state is not WorkerState.HEALTHY:
-        silence = f"not heard for {(now_us - heard_us) // 1_000_000} s"
-    return "; ".join(part for part in (silence, drain_text(worker)) if part)
+    why = "" if has_called_in else "not heard since the manager started"
+    if worker.fault:
+        why = worker.fault
+    elif worker.state is not WorkerState.HEALTHY:
+        why = f"not heard for {(now_us - heard_us) // 1_000_000} s"
+    return "; ".join(part for part in (why, drain_text(worker)) if part)
 
 
 def listed_workers(state: ClusterState) -> list[Worker]:

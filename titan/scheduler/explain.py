@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from titan.model import Resources, WorkerState
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.worker import Worker
+
+# So many workers' own words are told of one job.
+FAULTS_MAX: Final = 2
 
 
 def explain_waiting(state: ClusterState, job: Job, known: dict[Resources, str]) -> str:
@@ -38,15 +42,16 @@ def _explain(state: ClusterState, demand: Resources) -> str:
         return _nobody_takes(large_enough)
     if any(worker.has_room(demand) for worker in taking):
         return "it is next to be placed"
-    drained = [
-        worker.name for worker in large_enough if _only_drains(worker) and worker.has_room(demand)
+    sentence = f"room: 0 of {len(workers)} workers can take it now"
+    # The silent ones may be gone for good, and what they had free with them.
+    kept = [
+        worker
+        for worker in large_enough
+        if worker.has_room(demand) and (worker.fault or _only_drains(worker))
     ]
-    return f"room: 0 of {len(workers)} workers can take it now" + (
-        f"; {' and '.join(drained) if len(drained) < 3 else len(drained)} with room "
-        f"{'is' if len(drained) == 1 else 'are'} draining"
-        if drained
-        else ""
-    )
+    if len(kept) == 1:
+        return f"{sentence}; {kept[0].name} with room is {_why_not(kept[0])}"
+    return f"{sentence}; {len(kept)} with room are draining or not healthy" if kept else sentence
 
 
 def drain_text(worker: Worker) -> str:
@@ -61,16 +66,25 @@ def _nobody_takes(workers: list[Worker]) -> str:
     """Why none of the workers that are large enough gets tasks."""
     drained = [worker for worker in workers if _only_drains(worker)]
     if len(workers) == 1:
-        why = drain_text(workers[0]) if drained else "not healthy"
-        return f"worker {workers[0].name}, which could take it, is {why}"
+        return f"worker {workers[0].name}, which could take it, is {_why_not(workers[0])}"
     if not drained:
-        return f"the {len(workers)} workers that could take it are not healthy"
+        faults = [f"; {worker.name}: {worker.fault}" for worker in workers if worker.fault]
+        return f"the {len(workers)} workers that could take it are not healthy" + "".join(
+            faults[:FAULTS_MAX]
+        )
     if len(drained) == len(workers):
         return f"the {len(workers)} workers that could take it are draining"
     return (
         f"of the {len(workers)} workers that could take it {len(drained)} "
         f"{'is' if len(drained) == 1 else 'are'} draining, the others are not healthy"
     )
+
+
+def _why_not(worker: Worker) -> str:
+    """What a worker is that gets no tasks."""
+    if _only_drains(worker):
+        return drain_text(worker)
+    return f"not healthy: {worker.fault}" if worker.fault else "not healthy"
 
 
 def _only_drains(worker: Worker) -> bool:

@@ -82,7 +82,8 @@ def _worker(worker: Worker) -> Any:
     return (
         worker.number, worker.worker_id, worker.state, worker.last_heard_us, worker.instance,
         worker.boot_id, worker.name, worker.address, worker.labels, worker.version,
-        worker.output_directory, worker.drain, worker.is_stopping, worker.capacity,
+        worker.output_directory, worker.drain, worker.is_stopping, worker.fault,
+        worker.capacity,
         worker.free, list(worker.attempts),
         [(class_id, _class_here(here)) for class_id, here in sorted(worker.classes.items())],
     )  # fmt: skip

@@ -199,11 +199,12 @@ class _Loader:
 
     def _workers(self, content: tuple[Any, ...]) -> None:
         jobs = self._live
-        for *fields, drain, is_stopping, last_heard_us, state, free, keys, classes in content:
+        for *fields, drain, is_stopping, fault, heard_us, state, free, keys, classes in content:
             worker = Worker(ev.WorkerRegistered(*fields))
             worker.drain = Drain(*drain) if drain is not None else None
             worker.is_stopping = is_stopping
-            worker.last_heard_us = last_heard_us
+            worker.fault = fault
+            worker.last_heard_us = heard_us
             worker.state = _WORKER_STATES[state]
             worker.free_cpus_milli, worker.free_memory_bytes, free_named = free
             worker.free_named = dict(free_named)
@@ -306,7 +307,7 @@ def _pack_worker(worker: Worker) -> tuple[Any, ...]:
         worker.number, worker.worker_id, worker.instance, worker.boot_id, worker.name,
         worker.address, capacity.cpus_milli, capacity.memory_bytes, capacity.named,
         worker.labels, worker.version, worker.output_directory, worker.drain,
-        worker.is_stopping, worker.last_heard_us, int(worker.state),
+        worker.is_stopping, worker.fault, worker.last_heard_us, int(worker.state),
         (worker.free_cpus_milli, worker.free_memory_bytes, list(worker.free_named.items())),
         list(worker.attempts),
         [

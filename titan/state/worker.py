@@ -48,6 +48,7 @@ class Worker:
         "capacity",
         "classes",
         "drain",
+        "fault",
         "free_cpus_milli",
         "free_memory_bytes",
         "free_named",
@@ -72,6 +73,8 @@ class Worker:
         self.drain: Drain | None = None
         # Whether the worker itself takes no new tasks, to end once nothing is left.
         self.is_stopping = False
+        # What it says itself that keeps it from taking tasks, while it is UNHEALTHY for that.
+        self.fault = ""
         # By task, in the order of assignment.
         self.attempts: dict[TaskKey, Attempt] = {}
         self.classes: dict[int, ClassOnWorker] = {}

@@ -35,6 +35,7 @@ def worker_healthy(tables: Tables, event: ev.WorkerHealthy) -> None:
 
 def worker_unhealthy(tables: Tables, event: ev.WorkerUnhealthy) -> None:
     _set_state(tables, event, WorkerState.UNHEALTHY)
+    tables.get_worker(event.worker).fault = event.reason
 
 
 def worker_lost(tables: Tables, event: ev.WorkerLost) -> None:
@@ -70,3 +71,4 @@ def _set_state(tables: Tables, event: Any, state: WorkerState) -> None:
     if worker.state is not state:
         require(event, state in WORKER_TRANSITIONS[worker.state], f"it is {worker.state.name}")
         worker.state = state
+        worker.fault = ""

@@ -34,6 +34,8 @@ class Register(NamedTuple):
     """Reports up to it were acknowledged, by whichever manager."""
     is_stopping: bool
     """The agent leaves once nothing is held: it wants no new tasks."""
+    fault: str
+    """What keeps this worker from taking tasks; empty: nothing."""
 
 
 class SendReports(NamedTuple):
@@ -54,7 +56,8 @@ class SendHeartbeat(NamedTuple):
     session: bytes
     held: Held
     is_stopping: bool
-    """As in Register."""
+    fault: str
+    """Both as in Register."""
 
 
 class Deregister(NamedTuple):

@@ -22,6 +22,7 @@ from titan.rpc.v1 import types_pb2, worker_pb2
 from titan.worker import actions, directory, node, protocol, translate
 from titan.worker.actions import Action
 from titan.worker.core import Core, Failure, HostState, Verdict
+from titan.worker.disk_room import DiskRoom
 from titan.worker.host_process import HostConnection, HostError, HostProcess, WrongVersion
 from titan.worker.host_questions import HostQuestions
 from titan.worker.manager_link import CallFailed, ManagerLink
@@ -72,10 +73,13 @@ class Agent:
         worker_id: bytes,
         manager: ManagerLink,
         host: HostProcess,
+        *,
+        disk_room: DiskRoom,
         on_stop: OnStop = OnStop.KEEP,
     ) -> None:
-        """`on_stop`: what SIGTERM asks for."""
+        """`disk_room` judges the disk under `path`. `on_stop`: what SIGTERM asks for."""
         self._path = path
+        self._disk_room = disk_room
         self._on_stop = on_stop
         self._identity = identity
         self._manager = manager
@@ -97,6 +101,7 @@ class Agent:
         on_stop = {OnStop.KEEP: self._done.set, OnStop.LEAVE: self.leave, OnStop.DRAIN: self.drain}
         loop.add_signal_handler(signal.SIGTERM, on_stop[self._on_stop])
         loop.add_signal_handler(signal.SIGINT, self.leave)
+        self._look_at_disk()
         self._spawn(self._keep_host())
         try:
             await self._done.wait()
@@ -270,6 +275,7 @@ class Agent:
             held=translate.held(action.held),
             acknowledged_seq=action.acknowledged_seq,
             stopping=action.is_stopping,
+            fault=action.fault,
         )
         answer = await self._manager.register(request)
         _log.info("registered with the manager at %s", self._manager.address)
@@ -295,7 +301,17 @@ class Agent:
             # By the clock, so that the time a beat takes adds nothing; a late one is not made up.
             due = max(due + seconds, loop.time())
             await asyncio.sleep(due - loop.time())
+            self._look_at_disk()
             self._perform(self._core.heartbeat_due())
+
+    def _look_at_disk(self) -> None:
+        try:
+            use = node.disk_use(self._path)
+        except OSError as error:
+            fault = f"its data directory cannot be looked at: {error}"
+        else:
+            fault = self._disk_room.judge(use)
+        self._perform(self._core.note_fault(fault))
 
     async def _give_up(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -113,6 +113,8 @@ class Core:
         self._report_failures = 0
         self._contact = Contact()
         self._departure = Departure()
+        # What keeps this worker from taking tasks, for the manager to know.
+        self._fault = ""
 
     # Reading ------------------------------------------------------------------------------------
 
@@ -255,13 +257,23 @@ class Core:
         actions += self._send_reports()
         return actions + self._go_on_leaving()
 
+    def note_fault(self, fault: str) -> list[Action]:
+        """What keeps this worker from taking tasks, empty for nothing: the next heartbeat says."""
+        if fault == self._fault:
+            return []
+        self._fault = fault
+        if not fault:
+            return [Say(Level.INFO, "this worker can take tasks again")]
+        return [Say(Level.WARNING, f"this worker takes no new tasks: {fault}")]
+
     def heartbeat_due(self) -> list[Action]:
         """The interval of `BeatEvery` has passed."""
         if not self.session or self._heartbeat_call:
             return []
         self._heartbeat_call = self._next_call()
         is_stopping = self._departure.tell()
-        return [SendHeartbeat(self._heartbeat_call, self.session, self.held(), is_stopping)]
+        held = self.held()
+        return [SendHeartbeat(self._heartbeat_call, self.session, held, is_stopping, self._fault)]
 
     def heartbeat_taken(self, call: int) -> list[Action]:
         """The answer to `SendHeartbeat`."""
@@ -382,6 +394,7 @@ class Core:
                 held,
                 self._reports.acknowledged_seq,
                 self._departure.tell(),
+                self._fault,
             )
         ]
 

@@ -19,6 +19,7 @@ from titan.rpc import access, channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 from titan.worker import directory, node, processes, protocol
 from titan.worker.agent import Agent, Identity, OnStop
+from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
 from titan.worker.output_stream import OutputStreams
@@ -52,6 +53,8 @@ class WorkerOptions:
     """Without an agent for so long the task host stops the tasks and ends."""
     output_max_bytes: int = 1 << 30
     """How much of each output file may be on the disk; 0: all."""
+    disk_free_min: DiskMinimum = DEFAULT_MINIMUM
+    """With less on the disk of the data directory it takes no tasks."""
     on_stop: OnStop = OnStop.KEEP
     """What SIGTERM asks for."""
     script_directory: Path | None = None
@@ -124,7 +127,8 @@ async def _run(
         worker_id,
         ManagerLink(addresses, options.access_file),
         HostProcess(path, hello),
-        options.on_stop,
+        disk_room=DiskRoom(options.disk_free_min, str(path)),
+        on_stop=options.on_stop,
     )
     _log.info("worker %s listens on %s, data in %s", options.name, address, path)
     output = path / "output"

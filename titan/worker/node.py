@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 import psutil
 
+from titan.worker.disk_room import DiskUse
+
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_CGROUP: Final = Path("/proc/self/cgroup")
 
@@ -35,6 +37,17 @@ def measure(directory: Path) -> Statistics:
         memory.total,
         os.getloadavg()[0],
         disk.f_bavail * disk.f_frsize,
+    )
+
+
+def disk_use(directory: Path) -> DiskUse:
+    """The file system there. Raises OSError."""
+    disk = os.statvfs(directory)
+    return DiskUse(
+        disk.f_blocks * disk.f_frsize,
+        disk.f_bavail * disk.f_frsize,
+        disk.f_files,
+        disk.f_favail,
     )
 
 

@@ -195,6 +195,7 @@ def heartbeat_request(
         held=held(action.held),
         statistics=manager_pb2.NodeStatistics(**statistics._asdict()),
         stopping=action.is_stopping,
+        fault=action.fault,
     )
 
 

@@ -46,6 +46,8 @@ def tell() -> Rig:
                 workers=(name,), drains=turn % 20 == 5, reason="disk", user="root"
             )
             rig.do(command)
+        if turn % 20 in (7, 9):
+            hosts[3].fault = "its disk is nearly full" if turn % 20 == 7 else ""
         if turn % 17 == 3:
             rig.cancel(filter=JobFilter(user=rng.choice(USERS), states=(State.RUNNING,)))
     hosts[1].register()

@@ -313,6 +313,11 @@ class Histories(RuleBasedStateMachine):
         if not self.is_cut_off(host):
             assert self.rig.state.get_worker(host.number).is_stopping == is_stopping
 
+    @rule(at=WORKERS, fault=st.sampled_from(["", "", "its disk is nearly full", "rain"]))
+    def says_what_is_wrong(self, at: int, fault: str) -> None:
+        self.hosts[at].fault = fault
+        self.beats(at)
+
     # Time ----------------------------------------------------------------------------------
 
     @rule(after_us=st.sampled_from(DELAYS), stalled=st.booleans())
@@ -361,7 +366,7 @@ class Histories(RuleBasedStateMachine):
         rig = self.rig
         rig.kernel.room = True
         for host, capacity in zip(self.hosts, CAPACITIES, strict=True):
-            host.is_stopping = False
+            host.is_stopping, host.fault = False, ""
             self.resize(host, capacity)
         names = tuple(host.name for host in self.hosts)
         rig.do(DrainWorkers(workers=names, drains=False, reason="", user="root"))
@@ -413,7 +418,8 @@ class Histories(RuleBasedStateMachine):
         else:
             worker = self.rig.state.get_worker(host.number)
             if self.rig.kernel.room:
-                assert worker.state is WorkerState.HEALTHY
+                said = WorkerState.UNHEALTHY if host.fault else WorkerState.HEALTHY
+                assert (worker.state, worker.fault) == (said, host.fault)
 
     def end(self, host: FakeHost, key: AttemptKey, how: int) -> None:
         if how == 0:

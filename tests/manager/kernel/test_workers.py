@@ -660,3 +660,74 @@ def test_a_recall_is_told_again_to_whom_reconnects() -> None:
     assert next_stops(host) == [Stop(key, StopMode.RECALL, 0)]
     host.register()
     assert next_stops(host) == [Stop(key, StopMode.RECALL, 0)]
+
+
+# What a worker says of itself --------------------------------------------------------------
+
+
+def fault_of(host: FakeHost) -> tuple[WorkerState, str]:
+    worker = host.rig.state.get_worker(host.number)
+    return worker.state, worker.fault
+
+
+def say(host: FakeHost, fault: str) -> list[ev.Event]:
+    """What its next heartbeat, which says that, leads to."""
+    host.fault = fault
+    before = len(host.rig.records)
+    host.heartbeat()
+    return [each for r in host.rig.records[before:] for each in ev.decode_record(r)[1]]
+
+
+def test_a_worker_with_a_fault_gets_nothing_new_until_it_says_that_it_is_over() -> None:
+    rig = Rig()
+    host = rig.worker(2)
+    job_id = running(rig, host)
+    assert say(host, "disk") == [ev.WorkerUnhealthy(1, "disk")]
+    assert say(host, "disk") == []
+    (waiting,) = rig.submit(new_job())
+    assert rig.schedule() == []
+    host.end(host.key_of(job_id))
+    host.send_reports()
+    assert rig.task_state(job_id) is State.COMPLETED, "what runs there runs on"
+    assert rig.schedule() == []
+    assert say(host, "rain") == [ev.WorkerUnhealthy(1, "rain")]
+    assert fault_of(host) == (WorkerState.UNHEALTHY, "rain")
+    assert say(host, "") == [ev.WorkerHealthy(1)]
+    assert fault_of(host) == (WorkerState.HEALTHY, "")
+    assert [each.job_id for each in only(rig.schedule(), ev.TaskAssigned)] == [waiting]
+
+
+def test_a_fault_and_silence_are_two_things() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.tick(TIMEOUT_US // 2)
+    assert fault_of(host) == (WorkerState.UNHEALTHY, "")
+    assert say(host, "disk") == [ev.WorkerUnhealthy(1, "disk")]
+    assert only(rig.tick(TIMEOUT_US // 2), ev.WorkerUnhealthy) == []
+    assert fault_of(host) == (WorkerState.UNHEALTHY, "disk"), "which it was already"
+    assert rig.tick(TIMEOUT_US // 2)[-1] == ev.WorkerLost(1)
+    assert fault_of(host) == (WorkerState.DISCONNECTED, "")
+
+
+def test_a_registration_with_a_fault_brings_no_task() -> None:
+    rig = Rig()
+    host = FakeHost(rig, resources(1))
+    host.fault = "disk"
+    rig.submit(new_job())
+    host.register()
+    assert fault_of(host) == (WorkerState.UNHEALTHY, "disk")
+    assert rig.schedule() == []
+    rig.restart()
+    host.fault = ""
+    host.register()
+    assert fault_of(host) == (WorkerState.HEALTHY, "")
+    assert only(rig.schedule(), ev.TaskAssigned) != []
+
+
+def test_a_fault_without_room_on_the_managers_disk_is_heard_when_there_is_some_again() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.kernel.room = False
+    assert say(host, "disk") == []
+    rig.kernel.room = True
+    assert say(host, "disk") == [ev.WorkerUnhealthy(1, "disk")]

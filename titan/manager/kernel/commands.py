@@ -103,7 +103,7 @@ class DrainWorkers:
 class RegisterWorker:
     """A worker calls in. `new_worker_id` and `session` are the shell's random choices.
 
-    The last is as in Heartbeat.
+    The last two are as in Heartbeat.
     """
 
     worker_id: bytes
@@ -122,6 +122,7 @@ class RegisterWorker:
     new_worker_id: bytes
     session: bytes
     is_stopping: bool = False
+    fault: str = ""
 
 
 class Registered(NamedTuple):
@@ -134,11 +135,16 @@ class Registered(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A worker is alive and holds these. `is_stopping`: it ends once nothing is left there."""
+    """A worker is alive and holds these.
+
+    `is_stopping`: it ends once nothing is left there. `fault` is what keeps it from taking
+    tasks, in its own words.
+    """
 
     session: bytes
     held: Held
     is_stopping: bool = False
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

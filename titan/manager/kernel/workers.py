@@ -57,6 +57,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         )
     )  # fmt: skip
     worker = desk.state.get_worker(number)
+    _heed_fault(desk, worker, command.fault)
     heed_stop(desk, worker, is_stopping=command.is_stopping)
     if worker.is_draining:
         # A drain is written down whole or in parts; a crash may have come between these.
@@ -85,9 +86,8 @@ def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
     worker = desk.state.get_worker(number)
     desk.heard_us[number] = desk.turned_us
     desk.heard_now[number] = None
-    if worker.state is WorkerState.UNHEALTHY and desk.room:
-        desk.emit(ev.WorkerHealthy(number))
-        desk.schedule_wanted = True
+    if desk.room:
+        _heed_fault(desk, worker, command.fault)
     heed_stop(desk, worker, is_stopping=command.is_stopping)
     _settle_held(desk, outbox, command.held)
     listed = {each.key for each in command.held.attempts}
@@ -168,6 +168,15 @@ def recall_from_ahead(desk: Desk) -> None:
                 if not (attempt.recall_requested or attempt.cancel_requested):
                     desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
                     desk.stop_attempt(attempt)
+
+
+def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
+    """A worker that is heard says what keeps it from taking tasks, or that nothing does."""
+    if fault and (worker.state is WorkerState.HEALTHY or worker.fault != fault):
+        desk.emit(ev.WorkerUnhealthy(worker.number, fault))
+    elif not fault and worker.state is WorkerState.UNHEALTHY:
+        desk.emit(ev.WorkerHealthy(worker.number))
+        desk.schedule_wanted = True
 
 
 def _check_registration(desk: Desk, command: RegisterWorker) -> None:

@@ -161,6 +161,7 @@ class RegisterWorkerRequest(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_SEQ_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.bytes
     """Empty at the first time: the manager gives one."""
     instance: _builtins.bytes
@@ -179,6 +180,8 @@ class RegisterWorkerRequest(_message.Message):
     acknowledged_seq: _builtins.int
     """The last event of this instance that a manager acknowledged."""
     stopping: _builtins.bool
+    """As in HeartbeatRequest."""
+    fault: _builtins.str
     """As in HeartbeatRequest."""
     @_builtins.property
     def capacity(self) -> _types_pb2.Resources: ...
@@ -203,10 +206,11 @@ class RegisterWorkerRequest(_message.Message):
         held: Global___Held | None = ...,
         acknowledged_seq: _builtins.int = ...,
         stopping: _builtins.bool = ...,
+        fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "held", b"held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "held", b"held", "instance", b"instance", "labels", b"labels", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "instance", b"instance", "labels", b"labels", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -291,9 +295,12 @@ class HeartbeatRequest(_message.Message):
     HELD_FIELD_NUMBER: _builtins.int
     STATISTICS_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
     session: _builtins.bytes
     stopping: _builtins.bool
     """It takes no new tasks and ends once nothing is left there."""
+    fault: _builtins.str
+    """A sentence: what keeps it from taking tasks. While it is there it is UNHEALTHY."""
     @_builtins.property
     def held(self) -> Global___Held: ...
     @_builtins.property
@@ -305,10 +312,11 @@ class HeartbeatRequest(_message.Message):
         held: Global___Held | None = ...,
         statistics: _manager_pb2.NodeStatistics | None = ...,
         stopping: _builtins.bool = ...,
+        fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "session", b"session", "statistics", b"statistics", "stopping", b"stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "held", b"held", "session", b"session", "statistics", b"statistics", "stopping", b"stopping"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
