@@ -20,7 +20,7 @@ from tests.worker.scenes import Play, run_sleeper, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
 from titan import paths
 from titan.rpc import access, channel
-from titan.rpc.v1 import task_pb2, task_pb2_grpc, types_pb2, worker_pb2
+from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2, worker_pb2
 
 
 class User:
@@ -47,7 +47,9 @@ class User:
         request = task_pb2.StopTaskRequest(stops=stops)
         await self.stub.StopTask(request, metadata=self._metadata)
 
-    async def statuses(self, *keys: types_pb2.AttemptKey, **page: Any) -> Any:
+    async def statuses(
+        self, *keys: types_pb2.AttemptKey, **page: Any
+    ) -> task_pb2.GetTaskStatusResponse:
         request = task_pb2.GetTaskStatusRequest(keys=keys, **page)
         return await self.stub.GetTaskStatus(request, metadata=self._metadata)
 
@@ -192,7 +194,9 @@ def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(play: Play) ->
             chunks = user.stub.StreamOutput(
                 task_pb2.ReadOutputRequest(key=started, follow=True), metadata=user._metadata
             )
-            pid = int((await chunks.read()).data)  # type: ignore[union-attr]
+            chunk = await chunks.read()
+            assert isinstance(chunk, manager_pb2.StreamOutputResponse)
+            pid = int(chunk.data)
             await user.stop(started, grace_ms=100)
             # The follower is told that it is over.
             assert await chunks.read() == grpc.aio.EOF
@@ -372,8 +376,9 @@ def test_the_service_describes_itself(play: Play) -> None:
 
         address = manager.registrations[0].address
         async with channel.open_aio_channel(address) as open_channel:
-            # Its stubs are not typed.
-            stub: Any = reflection_pb2_grpc.ServerReflectionStub(open_channel)
+            # Its stubs know nothing of asyncio.
+            untyped: Any = open_channel
+            stub: Any = reflection_pb2_grpc.ServerReflectionStub(untyped)
             ask = reflection_pb2.ServerReflectionRequest(list_services="")
             answers = stub.ServerReflectionInfo(iter([ask]))
             listed = (await answers.read()).list_services_response.service
