@@ -86,6 +86,17 @@ def check_resources(demand: Resources, prefix: str) -> None:
         )
 
 
+def check_capacity(capacity: Resources) -> None:
+    """What a worker has."""
+    cpus = capacity.cpus_milli
+    _check(0 < cpus <= CPUS_MILLI_MAX, f"a worker cannot have {cpus / 1000:g} cpus")
+    memory = capacity.memory_bytes
+    _check(0 <= memory <= MEMORY_BYTES_MAX, f"a worker cannot have {memory} bytes of memory")
+    for name, count in capacity.named:
+        holds = name and name not in OWN_RESOURCES and 0 < count <= NAMED_RESOURCE_MAX
+        _check(bool(holds), f"a worker cannot have {name}={count}")
+
+
 def check_time_limit(
     time_limit_ms: int, grace_ms: int, end_signal: int, end_signal_before_ms: int, prefix: str
 ) -> None:

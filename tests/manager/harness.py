@@ -207,6 +207,9 @@ class FakeWorker(task_pb2_grpc.TaskServiceServicer):
     def StreamOutput(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise AssertionError("nobody asked for output")
 
+    async def UpdateWorker(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise AssertionError("nobody changes what it has")
+
     async def GetTaskStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise AssertionError("nobody asked what runs")
 

@@ -190,6 +190,13 @@ class Command(click.Command):
             return exit_code_of(error) if settings.failure_code is None else settings.failure_code
 
 
+class CommandGroup(Command, click.Group):
+    """A command that has others below it; without one of them it is run itself."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, invoke_without_command=True, **settings)
+
+
 def retry_option(function: Any) -> Any:
     """Adds --retry-for, which the command gets as `retry_for`, in seconds."""
     return click.option(

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from titan import paths
-from titan.cli.command import Command, Settings
+from titan.cli.command import Command, CommandGroup, Settings
 from titan.cli.params import ADDRESS, COUNT, CPUS, DISK_MINIMUM, DURATION, PAIR, SIZE
+from titan.cli.worker_update import update
 
 _POLICIES = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
@@ -163,13 +165,14 @@ def manager(
     )
 
 
-@click.command(
-    cls=Command,
+@click.group(
+    cls=CommandGroup,
     takes=("manager", "access"),
     epilog="""\b
 Examples:
   titan worker
   titan worker --name gpu1 --cpus 8 --memory 64G --resource gpu=2 --label zone=a
+  titan worker update --cpus 4
 """,
 )
 @click.option(
@@ -248,9 +251,9 @@ Examples:
     "drain takes no new ones and ends once the last has ended.",
 )
 @_log_level
-@click.pass_obj
+@click.pass_context
 def worker(
-    settings: Settings,
+    ctx: click.Context,
     *,
     data_dir: Path | None,
     name: str | None,
@@ -273,6 +276,10 @@ def worker(
     SIGTERM ends the worker and lets its tasks run on, or as --on-stop says; the next
     start takes up what runs on. While it drains, Ctrl-C or SIGTERM leaves.
     """
+    if ctx.invoked_subcommand is not None:
+        _check_options_are_behind(ctx)
+        return 0
+    settings: Settings = ctx.obj
     settings.check_address()
     if 0 < output_max < _OUTPUT_MAX_BYTES_MIN:
         raise click.BadParameter("it must be 64K or more, or 0", param_hint="--output-max")
@@ -302,6 +309,20 @@ def worker(
             log_level=log_level,
         )
     )
+
+
+worker.add_command(update)
+
+
+def _check_options_are_behind(ctx: click.Context) -> None:
+    """Options before the name of a command below are those of a start."""
+    for name in ctx.params:
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name != "data_dir":
+            option = name.replace("_", "-")
+            raise click.UsageError(
+                f"--{option} stands before {ctx.invoked_subcommand}: put it behind", ctx
+            )
 
 
 def _host_name() -> str:

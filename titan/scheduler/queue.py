@@ -64,8 +64,11 @@ def propose(state: ClusterState, policy: Policy, called_in: Container[int]) -> I
                 break
             yield _placement(state, job_class, choice.worker, ahead=False, rule=choice.rule)
         if job_class.pending_jobs and not has_room:
-            free_of_others = [each for each in feasible if each.number not in awaited]
-            yield from _propose_ahead(state, job_class, free_of_others)
+            # One that came back smaller is to get less: a slot must not be passed on there.
+            hosts = [
+                each for each in feasible if each.number not in awaited and not each.is_overfull
+            ]
+            yield from _propose_ahead(state, job_class, hosts)
             if job_class.pending_jobs:
                 awaited.update(each.number for each in feasible)
 

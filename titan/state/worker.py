@@ -123,6 +123,15 @@ class Worker:
         """Whether tasks may be assigned to it, as far as they fit."""
         return self.state is _HEALTHY and not self.is_stopping and self.drain is None
 
+    @property
+    def is_overfull(self) -> bool:
+        """Whether more is promised here than there is: it came back smaller."""
+        return (
+            self.free_cpus_milli < 0
+            or self.free_memory_bytes < 0
+            or any(count < 0 for count in self.free_named.values())
+        )
+
     def has_room(self, demand: Resources) -> bool:
         """Whether a slot for it is free now."""
         if demand.cpus_milli > self.free_cpus_milli or demand.memory_bytes > self.free_memory_bytes:

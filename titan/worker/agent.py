@@ -17,14 +17,15 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never
 
-from titan.model import AttemptKey, HeldAttempt, Resources, Stop
-from titan.rpc.v1 import types_pb2, worker_pb2
+from titan.model import AttemptKey, HeldAttempt, Stop
+from titan.rpc.v1 import worker_pb2
 from titan.worker import actions, directory, node, protocol, translate
 from titan.worker.actions import Action
+from titan.worker.capacity import Offer
 from titan.worker.core import Core, Failure, HostState, Verdict
 from titan.worker.disk_room import DiskRoom
 from titan.worker.host_process import HostConnection, HostError, HostProcess, WrongVersion
-from titan.worker.host_questions import HostQuestions
+from titan.worker.host_questions import HostQuestions, NotNow
 from titan.worker.manager_link import CallFailed, ManagerLink
 from titan.worker.messages import StartBatch
 
@@ -59,8 +60,7 @@ class Identity(NamedTuple):
     """What calls to it must carry."""
     boot_id: str
     version: str
-    capacity: Resources
-    labels: tuple[tuple[str, str], ...]
+    offer: Offer
 
 
 class Agent:
@@ -143,6 +143,26 @@ class Agent:
         verdict, todo = self._core.stop(session, dispatch_seq, stops)
         self._perform(todo)
         return verdict
+
+    @property
+    def offer(self) -> Offer:
+        """What the worker offers now."""
+        return self._identity.offer
+
+    async def change_offer(self, offer: Offer) -> bool:
+        """From now on it offers this. Whether the manager knows it already.
+
+        Raises NotNow when it leaves.
+        """
+        if self._core.is_leaving:
+            raise NotNow("this worker is leaving")
+        if offer != self._identity.offer:
+            _log.info("what this worker offers changes to %s", offer)
+            self._identity = self._identity._replace(offer=offer)
+            self._perform(self._core.offer_changed())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._registered.wait(), REGISTERING_SECONDS)
+        return self._core.is_registered
 
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
@@ -256,6 +276,7 @@ class Agent:
 
     async def _register(self, action: actions.Register) -> list[Action]:
         identity = self._identity
+        capacity, labels = identity.offer
         request = worker_pb2.RegisterWorkerRequest(
             worker_id=action.worker_id,
             instance=action.instance,
@@ -263,12 +284,8 @@ class Agent:
             name=identity.name,
             address=identity.address,
             token=identity.token,
-            capacity=types_pb2.Resources(
-                cpus_milli=identity.capacity.cpus_milli,
-                memory_bytes=identity.capacity.memory_bytes,
-                named=dict(identity.capacity.named),
-            ),
-            labels=dict(identity.labels),
+            capacity=translate.resources_message(capacity),
+            labels=dict(labels),
             version=identity.version,
             output_directory=str(self._path / "output").encode(errors="surrogateescape"),
             cluster_id=action.cluster_id,

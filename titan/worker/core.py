@@ -49,6 +49,10 @@ RETRY_MAX_US: Final = 2_000_000
 RETRY_REFUSED_US: Final = 10_000_000
 
 
+# Nothing of the manager's is left then; what clients started by themselves is asked to end.
+DRAINED_GRACE_MS: Final = 10_000
+
+
 class Failure(Enum):
     """Why a call to the manager failed."""
 
@@ -221,6 +225,10 @@ class Core:
         if verdict is not None:
             return verdict, []
         return Verdict.ACCEPTED, [PassStop(stops)]
+
+    def offer_changed(self) -> list[Action]:
+        """The worker has more or less than it registered with: it registers again, as it is."""
+        return [] if self.is_leaving else self._register()
 
     # Answers to calls ---------------------------------------------------------------------------
 
@@ -463,7 +471,7 @@ class Core:
             # Nobody leaves quietly: a manager that is away is waited for.
             if self._mirror or self._contact.is_lost:
                 return []
-            return [Say(Level.INFO, "drained: nothing is left here"), *self.leave(0)]
+            return [Say(Level.INFO, "drained: nothing is left here"), *self.leave(DRAINED_GRACE_MS)]
         if not self._departure.take_good_bye():
             return []
         self._deregister_call = self._next_call()

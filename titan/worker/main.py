@@ -19,6 +19,7 @@ from titan.rpc import access, channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 from titan.worker import directory, node, processes, protocol
 from titan.worker.agent import Agent, Identity, OnStop
+from titan.worker.capacity import Offer
 from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
@@ -105,12 +106,14 @@ async def _run(
         access.new_token(),
         processes.boot_id(),
         _version(),
-        Resources(
-            node.cpus_milli() if options.cpus_milli is None else options.cpus_milli,
-            node.memory_bytes() if options.memory_bytes is None else options.memory_bytes,
-            named_resources(options.named),
+        Offer(
+            Resources(
+                node.cpus_milli() if options.cpus_milli is None else options.cpus_milli,
+                node.memory_bytes() if options.memory_bytes is None else options.memory_bytes,
+                named_resources(options.named),
+            ),
+            options.labels,
         ),
-        options.labels,
     )
     hello = protocol.Hello(
         protocol.VERSION_MAJOR,

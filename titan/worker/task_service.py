@@ -8,10 +8,12 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 
+from titan.errors import InvalidJob
 from titan.model import Stop
 from titan.rpc import access
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker import translate
+from titan.worker.capacity import Offer, is_empty
 from titan.worker.core import Verdict
 from titan.worker.host_questions import HostQuestions, NotNow, TooMany
 from titan.worker.messages import StartBatch
@@ -32,6 +34,15 @@ class TaskKeeper(Protocol):
 
     async def stop(self, session: bytes, dispatch_seq: int, stops: tuple[Stop, ...]) -> Verdict:
         """Stop attempts, once per batch."""
+        ...
+
+    @property
+    def offer(self) -> Offer:
+        """What the worker offers now."""
+        ...
+
+    async def change_offer(self, offer: Offer) -> bool:
+        """From now on it offers this. Whether the manager knows it already. Raises NotNow."""
         ...
 
 
@@ -103,6 +114,29 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         except (translate.BadMessage, NotNow) as error:
             await context.abort(_status_of(error), str(error))
             raise AssertionError from error
+
+    async def UpdateWorker(  # noqa: N802 - the wire's name
+        self,
+        request: task_pb2.UpdateWorkerRequest,
+        context: grpc.aio.ServicerContext[
+            task_pb2.UpdateWorkerRequest, task_pb2.UpdateWorkerResponse
+        ],
+    ) -> task_pb2.UpdateWorkerResponse:
+        await self._check_token(context)
+        if is_empty(request):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is nothing to change")
+        try:
+            offer = self._keeper.offer.changed(request)
+            is_registered = await self._keeper.change_offer(offer)
+        except InvalidJob as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except NotNow as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        return task_pb2.UpdateWorkerResponse(
+            capacity=translate.resources_message(offer.capacity),
+            labels=dict(offer.labels),
+            registered=is_registered,
+        )
 
     async def StreamOutput(  # noqa: N802 - the wire's name
         self,

@@ -176,6 +176,15 @@ def key_of(key: types_pb2.AttemptKey) -> AttemptKey:
     return AttemptKey(key.epoch, key.job_id, key.index, key.attempt)
 
 
+def resources_message(resources: Resources) -> types_pb2.Resources:
+    """Resources on the wire."""
+    return types_pb2.Resources(
+        cpus_milli=resources.cpus_milli,
+        memory_bytes=resources.memory_bytes,
+        named=dict(resources.named),
+    )
+
+
 def report_request(action: actions.SendReports) -> worker_pb2.ReportTaskStatusRequest:
     """The call that the action asks for."""
     return worker_pb2.ReportTaskStatusRequest(

@@ -7,7 +7,7 @@ import pytest
 from tests.manager.builders import START_US, FakeHost, Rig, new_job, only, prove_short
 from titan import events as ev
 from titan.manager.kernel.outbox import key_of
-from titan.model import State, Stop, StopMode
+from titan.model import Resources, State, Stop, StopMode
 from titan.scheduler.queue import AHEAD_TASKS_MAX, ahead_depth
 
 WAIT_US = 200_000
@@ -241,3 +241,29 @@ def test_a_slot_that_never_reached_the_worker_is_not_lost_for_those_ahead(how: s
     assert len(host.running) == 2, "and runs beside the first"
     host.send_reports()
     assert rig.task_state(array, 1) is State.RUNNING
+
+
+def test_nothing_goes_ahead_to_a_worker_that_came_back_smaller() -> None:
+    rig = Rig()
+    host = rig.worker(2)
+    prove_short(rig, host)
+    (array,) = rig.submit(new_job(array=[(0, 200)]))
+    rig.start_here(host, array)
+    host.capacity = Resources(1000)
+    rig.capacity_holds = False
+    host.register()
+    rig.schedule()
+    for _ in range(200):
+        rig.now_us += 1000
+        host.end(host.running[0])
+        host.send_reports()
+        rig.schedule()
+        host.receive_all()
+        if rig.state.get_worker(1).free_cpus_milli >= 0:
+            break
+    # The slots passed on within what had been sent, and then one of them was given up.
+    assert rig.state.get_worker(1).free_cpus_milli == 0
+    assert rig.state.get_job(array).counts[0] > 0, "it was not only that nothing was left"
+    rig.schedule()
+    host.receive_all()
+    assert len(host.running) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from titan import events as ev
+from titan.checks import check_capacity
 from titan.errors import InvalidJob, Refused
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered, RegisterWorker
 from titan.manager.kernel.desk import Desk
@@ -12,10 +13,6 @@ from titan.manager.kernel.drain import heed_stop, recall_waiting
 from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
 from titan.manager.kernel.reports import adopt, find_attempt, has_ended, may_be_adopted
 from titan.model import (
-    CPUS_MILLI_MAX,
-    MEMORY_BYTES_MAX,
-    NAMED_RESOURCE_MAX,
-    OWN_RESOURCES,
     Held,
     HeldState,
     Resources,
@@ -180,14 +177,7 @@ def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
 
 
 def _check_registration(desk: Desk, command: RegisterWorker) -> None:
-    capacity = command.capacity
-    if not (0 < capacity.cpus_milli <= CPUS_MILLI_MAX):
-        raise InvalidJob(f"a worker cannot have {capacity.cpus_milli / 1000:g} cpus")
-    if not (0 <= capacity.memory_bytes <= MEMORY_BYTES_MAX):
-        raise InvalidJob(f"a worker cannot have {capacity.memory_bytes} bytes of memory")
-    for name, count in capacity.named:
-        if not name or name in OWN_RESOURCES or not 0 < count <= NAMED_RESOURCE_MAX:
-            raise InvalidJob(f"a worker cannot have {name}={count}")
+    check_capacity(command.capacity)
     if not command.name or len(command.name) > 255 or not command.instance:
         raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
     foreign = command.cluster_id not in (b"", desk.state.cluster_id)

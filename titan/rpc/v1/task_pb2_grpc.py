@@ -50,6 +50,11 @@ class TaskServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusResponse.FromString,
                 _registered_method=True)
+        self.UpdateWorker = channel.unary_unary(
+                '/titan.v1.TaskService/UpdateWorker',
+                request_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.UpdateWorkerRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.UpdateWorkerResponse.FromString,
+                _registered_method=True)
         self.StreamOutput = channel.unary_stream(
                 '/titan.v1.TaskService/StreamOutput',
                 request_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.ReadOutputRequest.SerializeToString,
@@ -78,6 +83,12 @@ class TaskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateWorker(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamOutput(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -101,6 +112,11 @@ def add_TaskServiceServicer_to_server(servicer, server):
                     servicer.GetTaskStatus,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusResponse.SerializeToString,
+            ),
+            'UpdateWorker': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateWorker,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_task__pb2.UpdateWorkerRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_task__pb2.UpdateWorkerResponse.SerializeToString,
             ),
             'StreamOutput': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamOutput,
@@ -189,6 +205,33 @@ class TaskService:
             '/titan.v1.TaskService/GetTaskStatus',
             titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_task__pb2.GetTaskStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateWorker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.TaskService/UpdateWorker',
+            titan_dot_rpc_dot_v1_dot_task__pb2.UpdateWorkerRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_task__pb2.UpdateWorkerResponse.FromString,
             options,
             channel_credentials,
             insecure,

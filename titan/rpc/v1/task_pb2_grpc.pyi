@@ -39,6 +39,7 @@ class TaskServiceStub:
     StartTask: _grpc.UnaryUnaryMultiCallable[_task_pb2.StartTaskRequest, _task_pb2.StartTaskResponse]
     StopTask: _grpc.UnaryUnaryMultiCallable[_task_pb2.StopTaskRequest, _task_pb2.StopTaskResponse]
     GetTaskStatus: _grpc.UnaryUnaryMultiCallable[_task_pb2.GetTaskStatusRequest, _task_pb2.GetTaskStatusResponse]
+    UpdateWorker: _grpc.UnaryUnaryMultiCallable[_task_pb2.UpdateWorkerRequest, _task_pb2.UpdateWorkerResponse]
     StreamOutput: _grpc.UnaryStreamMultiCallable[_task_pb2.ReadOutputRequest, _manager_pb2.StreamOutputResponse]
 
 @_typing.type_check_only
@@ -47,6 +48,7 @@ class TaskServiceAsyncStub(TaskServiceStub):
     StartTask: _aio.UnaryUnaryMultiCallable[_task_pb2.StartTaskRequest, _task_pb2.StartTaskResponse]  # type: ignore[assignment]
     StopTask: _aio.UnaryUnaryMultiCallable[_task_pb2.StopTaskRequest, _task_pb2.StopTaskResponse]  # type: ignore[assignment]
     GetTaskStatus: _aio.UnaryUnaryMultiCallable[_task_pb2.GetTaskStatusRequest, _task_pb2.GetTaskStatusResponse]  # type: ignore[assignment]
+    UpdateWorker: _aio.UnaryUnaryMultiCallable[_task_pb2.UpdateWorkerRequest, _task_pb2.UpdateWorkerResponse]  # type: ignore[assignment]
     StreamOutput: _aio.UnaryStreamMultiCallable[_task_pb2.ReadOutputRequest, _manager_pb2.StreamOutputResponse]  # type: ignore[assignment]
 
 class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -70,6 +72,13 @@ class TaskServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _task_pb2.GetTaskStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_task_pb2.GetTaskStatusResponse, _abc.Awaitable[_task_pb2.GetTaskStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateWorker(
+        self,
+        request: _task_pb2.UpdateWorkerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_task_pb2.UpdateWorkerResponse, _abc.Awaitable[_task_pb2.UpdateWorkerResponse]]: ...
 
     @_abc_1.abstractmethod
     def StreamOutput(
