@@ -2,10 +2,21 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.model import IndexRange, Resources, named_resources, task_name
+from titan.model import (
+    PLAIN,
+    Execution,
+    IndexRange,
+    Resources,
+    ScriptSource,
+    execution_fields,
+    execution_of,
+    named_resources,
+    task_name,
+)
 
 amounts = st.integers(0, 5)
 resources = st.builds(
@@ -56,3 +67,22 @@ def test_an_index_range_is_a_range() -> None:
 def test_a_task_is_named_by_its_index_only_in_an_array() -> None:
     assert task_name(42, 7, is_array=True) == "42.7"
     assert task_name(42, 0, is_array=False) == "42"
+
+
+@pytest.mark.parametrize(
+    ("execution", "fields"),
+    [
+        (PLAIN, ()),
+        (Execution(umask=0), (0,)),
+        (Execution(interpreter=(b"sh",)), (-1, 0, (b"sh",))),
+        (Execution(script_source=ScriptSource.ON_WORKER), (-1, 2)),
+    ],
+)
+def test_what_was_not_asked_for_of_an_execution_takes_no_room(
+    execution: Execution, fields: tuple[object, ...]
+) -> None:
+    assert execution_fields(execution) == fields
+    read = execution_of([list(each) if isinstance(each, tuple) else each for each in fields])
+    assert read == execution
+    assert type(read.script_source) is ScriptSource
+    assert type(read.interpreter) is tuple

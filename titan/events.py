@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import PLAIN, Execution, IndexRange, execution_of
+from titan.model import PLAIN, Execution, IndexRange, execution_fields, execution_of
 
 
 class EventError(Exception):
@@ -298,14 +298,25 @@ CODE_OF_EVENT: Final[dict[type[Event], int]] = {kind: code for code, kind in EVE
 
 Record = tuple[int, Sequence[Event]]
 
+_EXECUTION_AT: Final = JobSubmitted._fields.index("execution")
 _packer = msgpack.Packer(use_bin_type=True)
 
 
 def encode_record(time_us: int, events: Sequence[Event]) -> bytes:
     """The bytes of a record."""
     codes = CODE_OF_EVENT
-    packed: bytes = _packer.pack((time_us, [(codes[type(event)], *event) for event in events]))
+    items = [
+        (codes[type(event)], *(event if type(event) is not JobSubmitted else _submitted(event)))
+        for event in events
+    ]
+    packed: bytes = _packer.pack((time_us, items))
     return packed
+
+
+def _submitted(event: JobSubmitted) -> list[Any]:
+    fields: list[Any] = [*event]
+    fields[_EXECUTION_AT] = execution_fields(event.execution)
+    return fields
 
 
 def decode_record(payload: bytes) -> tuple[int, list[Event]]:

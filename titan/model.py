@@ -269,17 +269,17 @@ PLAIN: Final = Execution()
 """Nothing was asked for."""
 
 
-# As msgpack gives it: with lists, or with tuples.
-_PLAIN_FORMS: Final = (
-    [list(each) if isinstance(each, tuple) else each for each in PLAIN],
-    tuple(PLAIN),
-)
+def execution_fields(execution: Execution) -> tuple[Any, ...]:
+    """Plain values for `execution_of`: what was not asked for takes no room, now or ever."""
+    if execution == PLAIN:
+        return ()
+    asked = [given != default for given, default in zip(execution, PLAIN, strict=True)]
+    return tuple(execution[: len(asked) - asked[::-1].index(True)])
 
 
 def execution_of(fields: Sequence[Any]) -> Execution:
     """From plain values, of which the last ones may be missing. Raises ValueError, TypeError."""
-    if fields in _PLAIN_FORMS:
-        # As nearly all are.
+    if not fields:
         return PLAIN
     execution = Execution(*fields)
     return execution._replace(

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import IndexRange, Resources, State, execution_of
+from titan.model import IndexRange, Resources, State, execution_fields, execution_of
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job import Job, derive_state, weigh
@@ -100,7 +100,7 @@ def pack_job(job: Job) -> bytes:
             list(job.attempts_made.items()) if job.attempts_made else (),
             job.attempts_total, job.cancel_requested, job.lowest_failed,
             job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-            job.execution,
+            execution_fields(job.execution),
         )
     )  # fmt: skip
     return b"".join((head, name, job.environment, rest))
