@@ -23,7 +23,8 @@ SUBMITTED = ev.JobSubmitted(
     42, "ada", "Grüße", (b"echo", b"\xff\0", b""), b"/tmp", b"e" * 16, 1500, 1 << 40,
     (("gpu", 2), ("licence", 1)), -7, (IndexRange(0, 10, 3), IndexRange(11, 12, 1)),
     5_400_000, 500, 10, 60_000,
-    Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff")),
+    Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff"),
+              stdin=b"\xff/%i"),
 )  # fmt: skip
 
 STORED = ev.EnvironmentStored(

@@ -5,6 +5,7 @@ Pure. Each raises InvalidJob with a sentence that begins with the `prefix` it is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
@@ -33,6 +34,8 @@ NAME_LENGTH_MAX: Final = 255
 NAMED_RESOURCES_MAX: Final = 64
 # An interpreter and its options.
 INTERPRETER_BYTES_MAX: Final = 4096
+_PATTERN: Final = re.compile(rb"%(.?)", re.DOTALL)
+_SIGNS: Final = (b"j", b"i", b"n", b"a", b"%")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
@@ -125,6 +128,19 @@ def check_execution(execution: Execution, prefix: str) -> None:
         -1 <= execution.umask <= UMASK_MAX,
         f"{prefix}{execution.umask:o} is no umask: they are 0 to {UMASK_MAX:o}, octal",
     )
+    check_pattern(execution.stdin, f"{prefix}the name of stdin")
+
+
+def check_pattern(name: bytes, what: str) -> None:
+    """A file name that is another one for each task; the sentence begins with `what`."""
+    _check(b"\0" not in name, f"{what} holds a zero byte")
+    _check(len(name) <= PATH_BYTES_MAX, f"{what} is over the limit of {PATH_BYTES_MAX} bytes")
+    for sign in _PATTERN.findall(name):
+        _check(
+            sign in _SIGNS,
+            f"{what} holds %{_text(sign)}, which stands for nothing: there are %j (job), %i "
+            "(index), %n (name), %a (attempt), and %% for a %",
+        )
 
 
 def check_script(execution: Execution, command: Sequence[bytes], text: bytes, prefix: str) -> None:

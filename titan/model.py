@@ -263,6 +263,8 @@ class Execution(NamedTuple):
     script_source: ScriptSource = ScriptSource.NONE
     interpreter: tuple[bytes, ...] = ()
     """Of a script: the words before its path. Empty: its #! line says."""
+    stdin: bytes = b""
+    """A file on the worker, from the task's directory; with %j, %i, %n and %a. Empty: /dev/null."""
 
 
 PLAIN: Final = Execution()

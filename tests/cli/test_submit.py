@@ -29,7 +29,18 @@ def test_everything_that_is_asked_for_is_sent(
         *("--resource", "gpu=2", "--resource", "disk=1", "--priority", "-4"),
         *("--array", "0-9", "--env", "A=1=2", "--env", "B=", "--export", "HERE"),
         *("--time-limit", "1h30m", "--grace", "500ms", "--signal-before-end", "sigusr1@1:00:00"),
-        *("--umask", "027", "--request-id", "ff" * 16, "python", "t.py", "--epochs", "3"),
+        *(
+            "--stdin",
+            "in.%i",
+            "--umask",
+            "027",
+            "--request-id",
+            "ff" * 16,
+            "python",
+            "t.py",
+            "--epochs",
+            "3",
+        ),
     )
     assert result.code == 0
     (request,) = manager.called("SubmitJob")
@@ -45,7 +56,7 @@ def test_everything_that_is_asked_for_is_sent(
     assert (spec.array[0].start, spec.array[0].stop) == (0, 10)
     assert (spec.time_limit_ms, spec.grace_ms) == (5_400_000, 500)
     assert (spec.end_signal, spec.end_signal_before_ms) == (10, 3_600_000)
-    assert spec.execution.umask == 0o27
+    assert (spec.execution.umask, spec.execution.stdin) == (0o27, b"in.%i")
     (environment,) = request.environments
     assert [(v.name, v.value) for v in environment.exported] == [(b"HERE", b"yes")]
     assert [(v.name, v.value) for v in environment.set] == [(b"A", b"1=2"), (b"B", b"")]

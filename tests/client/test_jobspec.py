@@ -38,6 +38,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             time_limit="2m",
             signal_before_end="12@1.5s",
             umask="027",
+            stdin=Path("in/%i"),
         )
     )
     assert message.name == "train"
@@ -49,7 +50,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert message.cwd == b"/tmp"
     assert (message.time_limit_ms, message.grace_ms) == (120_000, 10_000)
     assert (message.end_signal, message.end_signal_before_ms) == (12, 1_500)
-    assert message.execution.umask == 0o27
+    assert (message.execution.umask, message.execution.stdin) == (0o27, b"in/%i")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,8 @@ def test_a_command_without_a_basename_still_has_a_name(command: Any) -> None:
         ({"script": b"x", "interpreter": " "}, "without a name"),
         ({"script": b"x", "interpreter": []}, "without a name"),
         ({"interpreter": "bash"}, "an interpreter runs a script"),
+        ({"stdin": ""}, "stdin has an empty name"),
+        ({"stdin": "%x"}, "holds %x, which stands for nothing"),
         ({"worker_script": "/x"}, "without a / at the beginning"),
         ({"worker_script": "a/../../x"}, "without .."),
         ({"worker_script": ""}, "below its folder of scripts"),

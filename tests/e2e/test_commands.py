@@ -18,7 +18,7 @@ from titan.client.connection import os_user
 JOB_FIELDS = {
     "job_id", "name", "user", "state", "reason", "detail", "cancel_requested", "waiting_for",
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
-    "time_limit_seconds", "umask", "script", "interpreter", "array",
+    "time_limit_seconds", "umask", "script", "interpreter", "stdin", "array",
     "submit_time", "start_time", "end_time",
     "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip
@@ -121,7 +121,7 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "detail": None, "cancel_requested": False, "command": ["echo", "a b", "--json"],
         "cwd": "/tmp", "cpus": 99, "memory_bytes": 1 << 30, "resources": {"gpu": 1},
         "priority": -5, "retries": 0, "time_limit_seconds": None, "umask": None, "array": None,
-        "script": None, "interpreter": None,
+        "script": None, "interpreter": None, "stdin": None,
         "start_time": None, "end_time": None, "exit_code": None, "signal": None, "attempts": [],
         "attempts_total": 0, "tasks": dict.fromkeys(COUNTS, 0) | {"pending": 1},
     }  # fmt: skip

@@ -56,7 +56,10 @@ def test_how_a_task_is_run_goes_the_whole_way_from_the_submit_to_the_worker_and_
     for name, value in limit.items():
         setattr(request.jobs[0], name, value)
     execution = types_pb2.Execution(
-        umask=0o27, script_source=types_pb2.SCRIPT_SENT, interpreter=[b"sh", b"-\xff"]
+        umask=0o27,
+        script_source=types_pb2.SCRIPT_SENT,
+        interpreter=[b"sh", b"-\xff"],
+        stdin=b"\xff",
     )
     request.jobs[0].execution.CopyFrom(execution)
     request.environments[0].script = b"echo \xff"

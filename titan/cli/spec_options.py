@@ -89,6 +89,12 @@ _OPTIONS = [
     click.option("--umask", metavar="MODE", help="Of the files it makes, as 027 [the worker's]."),
     click.option("--shell", is_flag=True, help="COMMAND is a line for /bin/sh: pipes, $VARIABLES."),
     click.option(
+        "--stdin",
+        metavar="FILE",
+        help="What it reads, a file on the worker; %j, %i, %n, %a in it are job, index, name, "
+        "attempt [/dev/null].",
+    ),
+    click.option(
         "--script",
         metavar="FILE",
         help="Send this file (- is stdin) and run it by its #! line; #TITAN lines in it are "

@@ -83,6 +83,7 @@ class AsyncClient:
         script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
         worker_script: str | os.PathLike[str] | None = None,
         interpreter: str | Sequence[str | bytes] | None = None,
+        stdin: Word | None = None,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -108,6 +109,7 @@ class AsyncClient:
             script=script,
             worker_script=worker_script,
             interpreter=interpreter,
+            stdin=stdin,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]
 

@@ -36,6 +36,7 @@ def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
         "umask": f"{message.umask:04o}" if message.HasField("umask") else None,
         "script": _SOURCES.get(message.script_source),
         "interpreter": words or None,
+        "stdin": message.stdin.decode("utf-8", "replace") or None,
     }
 
 
@@ -49,4 +50,6 @@ def execution_words(message: types_pb2.Execution) -> str:
         words.append("a script of the worker" if view["script"] == "worker" else "a script")
     if view["interpreter"]:
         words.append(f"the interpreter {shlex.join(view['interpreter'])}")
+    if view["stdin"]:
+        words.append(f"stdin from {view['stdin']}")
     return ", ".join(words)

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Final
 
 from titan import units
+from titan.checks import check_pattern
 from titan.client.arrays import parse_array, parse_indexes
 from titan.client.execution import umask_of
 from titan.client.names import to_wire
@@ -59,6 +60,8 @@ class JobSpec:
     worker_script: the same with a script that lives on the worker, by its path below the folder
         given to `titan worker --scripts-dir`.
     interpreter: what runs the script, as "bash -e" or words; None: its #! line says.
+    stdin: a file on the worker, relative to cwd, that the job reads; %j, %i, %n and %a in it are
+        the job's number, the task's index, the job's name, the attempt. None: /dev/null.
     """
 
     command: Sequence[Word] | str = ()
@@ -79,6 +82,7 @@ class JobSpec:
     script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Script | None = None
     worker_script: str | os.PathLike[str] | None = None
     interpreter: str | Sequence[str | bytes] | None = None
+    stdin: Word | None = None
 
 
 def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
@@ -149,7 +153,18 @@ def _execution(spec: JobSpec) -> Execution:
         umask=umask_of(spec.umask),
         script_source=source,
         interpreter=tuple(interpreter_words(spec.interpreter)),
+        stdin=_stdin(spec.stdin),
     )
+
+
+def _stdin(given: Word | None) -> bytes:
+    if given is None:
+        return b""
+    name = os.fsencode(given)
+    if not name:
+        raise ValueError("stdin has an empty name: leave it out for /dev/null")
+    check_pattern(name, "the name of stdin")
+    return name
 
 
 def _words(spec: JobSpec) -> list[bytes]:

@@ -82,6 +82,7 @@ class Client:
         script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | None = None,
         worker_script: str | os.PathLike[str] | None = None,
         interpreter: str | Sequence[str | bytes] | None = None,
+        stdin: Word | None = None,
         request_id: str | bytes | None = None,
     ) -> Job:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -107,6 +108,7 @@ class Client:
             script=script,
             worker_script=worker_script,
             interpreter=interpreter,
+            stdin=stdin,
         )
         return self.submit_many([spec], request_id=request_id)[0]
 

@@ -13,6 +13,7 @@ def execution_message(execution: Execution) -> types_pb2.Execution:
     message = types_pb2.Execution(
         script_source=cast("types_pb2.ScriptSource.ValueType", int(execution.script_source)),
         interpreter=execution.interpreter,
+        stdin=execution.stdin,
     )
     if execution.umask >= 0:
         message.umask = execution.umask
@@ -25,4 +26,5 @@ def execution_of_message(message: types_pb2.Execution) -> Execution:
         message.umask if message.HasField("umask") else -1,
         ScriptSource(message.script_source),
         tuple(message.interpreter),
+        message.stdin,
     )

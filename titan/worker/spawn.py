@@ -5,26 +5,34 @@ reset signals, costs a tenth of Popen's Python, and leaves no descriptor in betw
 it has no action for, the working directory, is set by entering the directory first: the
 host is one thread and has no use of its own for one.
 
-Nothing leaks into a task: all the host's descriptors are close-on-exec, and stdin, stdout
-and stderr are opened in the child. So they must not have O_CLOEXEC themselves.
+Nothing leaks into a task: all the host's descriptors are close-on-exec. stdout and stderr
+are opened in the child, as is /dev/null, and so must not have O_CLOEXEC themselves; another
+stdin is opened here and given to the child as its own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+import stat
 from collections.abc import Iterator
-from typing import Final
+from contextlib import AbstractContextManager
+from typing import Final, TypeAlias
 
 from titan.model import AttemptKey
 from titan.worker.inherited import inherited
 from titan.worker.messages import Launch
+from titan.worker.patterns import expand
 
 # An attempt starts once, so an older file of that name is another cluster's.
 _OUTPUT_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOCTTY
 _OUTPUT_MODE: Final = 0o644
-_STDIN: Final = (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
+_Action: TypeAlias = tuple[int, int, bytes, int, int] | tuple[int, int, int]
+_NO_STDIN: Final = contextlib.nullcontext[_Action](
+    (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
+)
 
 # A directory is known to be there as long as it is among the last so many.
 _DIRECTORIES_MAX: Final = 1_000
@@ -70,17 +78,18 @@ class Spawner:
             # Under the task's own it might be made so that nobody can read it.
             self._touch_output(key)
         error: OSError | None = None
-        for path in _candidates(launch.command[0], variables):
-            try:
-                with inherited(execution):
-                    return self._spawn(path, key, launch, variables)
-            except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
-                error = error or failure
-            except OSError as failure:
-                error = failure
-                break
-            except ValueError as failure:
-                raise LaunchError(f"cannot run it: {failure}") from failure
+        with self._stdin(key, launch) as stdin:
+            for path in _candidates(launch.command[0], variables):
+                try:
+                    with inherited(execution):
+                        return self._spawn(path, key, launch, variables, stdin)
+                except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
+                    error = error or failure
+                except OSError as failure:
+                    error = failure
+                    break
+                except ValueError as failure:
+                    raise LaunchError(f"cannot run it: {failure}") from failure
         if not os.path.isdir(folder):
             # Somebody has cleared the output away since it was made.
             self._directories.clear()
@@ -92,7 +101,12 @@ class Spawner:
         os.chdir(b"/")
 
     def _spawn(
-        self, path: bytes, key: AttemptKey, launch: Launch, variables: dict[bytes, bytes]
+        self,
+        path: bytes,
+        key: AttemptKey,
+        launch: Launch,
+        variables: dict[bytes, bytes],
+        stdin: _Action,
     ) -> int:
         stdout = output_path(self._output_directory, key, b"out")
         stderr = output_path(self._output_directory, key, b"err")
@@ -101,7 +115,7 @@ class Spawner:
             launch.command,
             variables,
             file_actions=(
-                _STDIN,
+                stdin,
                 (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, _OUTPUT_MODE),
                 (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, _OUTPUT_MODE),
             ),
@@ -109,6 +123,20 @@ class Spawner:
             setsigmask=(),
             setsigdef=self._ignored,
         )
+
+    def _stdin(self, key: AttemptKey, launch: Launch) -> AbstractContextManager[_Action]:
+        """What makes the child's stdin, as long as the context lasts. Raises LaunchError."""
+        pattern = launch.execution.stdin
+        if not pattern:
+            return _NO_STDIN
+        path = expand(pattern, key, launch.job_name)
+        try:
+            descriptor = _open_file(path)
+        except (OSError, ValueError) as error:
+            raise LaunchError(
+                f"cannot read stdin from {_shown(path)} on {self._worker_name}: {_reason(error)}"
+            ) from error
+        return _closing(descriptor)
 
     def _enter(self, directory: bytes) -> None:
         try:
@@ -170,6 +198,30 @@ class Spawner:
                 hint = "is the program in its #! line executable, its file system mounted noexec?"
             return f"cannot run {program} on {where}: {_reason(error)}; {hint}"
         return f"cannot run {program} on {where}: {_reason(error)}"
+
+
+def _open_file(path: bytes) -> int:
+    """A descriptor of a file or a device. Raises OSError, ValueError.
+
+    Opened here and not by the child: a pipe without a writer would hold up the child in open(2),
+    and the host with it until the child has come to its exec.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        os.set_blocking(descriptor, True)
+        return descriptor
+    os.close(descriptor)
+    raise ValueError("it is a directory" if stat.S_ISDIR(mode) else "it is a pipe, and no file")
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[_Action]:
+    try:
+        yield (os.POSIX_SPAWN_DUP2, descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _candidates(program: bytes, variables: dict[bytes, bytes]) -> Iterator[bytes]:

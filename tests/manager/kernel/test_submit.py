@@ -57,6 +57,10 @@ def on_worker(
     return submit(new_job(command=(path,), execution=execution))
 
 
+def reading(stdin: bytes) -> SubmitJobs:
+    return submit(new_job(execution=Execution(stdin=stdin)))
+
+
 # (what, the command, a word that the sentence has to hold)
 BAD: list[tuple[str, SubmitJobs, str]] = [
     ("no job", submit(), "no job"),
@@ -126,6 +130,10 @@ BAD: list[tuple[str, SubmitJobs, str]] = [
     ("a signal at the start", submit(limited(end_signal_before_ms=9_000)), "between start"),
     ("a time for no signal", submit(limited(end_signal=0)), "no signal is named"),
     ("a umask beyond the last", submit(new_job(execution=Execution(umask=0o1000))), "1000 is no"),
+    ("a zero byte in stdin", reading(b"a\0"), "the name of stdin holds a zero byte"),
+    ("a long stdin", reading(b"a" * 4096), "the name of stdin is over the limit"),
+    ("a stdin for nothing", reading(b"%i.%x"), "the name of stdin holds %x, which stands"),
+    ("half a sign", reading(b"%%%"), "the name of stdin holds %, which stands"),
     ("no script", with_script(b""), "the script job.sh is empty"),
     ("a script without a first line", with_script(b"echo x\n"), "--interpreter bash"),
     ("a script from Windows", with_script(b"#!/bin/sh\r\necho\r\n"), "'/bin/sh'\\r"),

@@ -262,9 +262,14 @@ class Execution(_message.Message):
     UMASK_FIELD_NUMBER: _builtins.int
     SCRIPT_SOURCE_FIELD_NUMBER: _builtins.int
     INTERPRETER_FIELD_NUMBER: _builtins.int
+    STDIN_FIELD_NUMBER: _builtins.int
     umask: _builtins.int
     """Absent: that of the task host."""
     script_source: Global___ScriptSource.ValueType
+    stdin: _builtins.bytes
+    """A file on the worker, relative to cwd. %j is the job, %i the index, %n the job's name,
+    %a the attempt, %% a %. Empty: /dev/null.
+    """
     @_builtins.property
     def interpreter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Of a script: the words before its path. Empty: its #! line says."""
@@ -275,10 +280,11 @@ class Execution(_message.Message):
         umask: _builtins.int | None = ...,
         script_source: Global___ScriptSource.ValueType = ...,
         interpreter: _abc.Iterable[_builtins.bytes] | None = ...,
+        stdin: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "interpreter", b"interpreter", "script_source", b"script_source", "umask", b"umask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "interpreter", b"interpreter", "script_source", b"script_source", "stdin", b"stdin", "umask", b"umask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
     _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015
