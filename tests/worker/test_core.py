@@ -25,7 +25,7 @@ from titan.worker.actions import (
     SendHeartbeat,
     SendReports,
 )
-from titan.worker.core import (
+from titan.worker.core import DRAINED_GRACE_MS, (
     RETRY_MAX_US,
     RETRY_REFUSED_US,
     Core,
@@ -431,7 +431,7 @@ def test_a_drain_tells_the_manager_at_once_and_leaves_when_nothing_is_held() -> 
     assert core.heartbeat_taken(beat.call) == []
     assert core.drain() == [], "once is enough"
     sent = the(SendReports, core.host_reported([ended(2)]))
-    assert the(PassLeave, core.reports_taken(sent.call, 2)) == PassLeave(0)
+    assert the(PassLeave, core.reports_taken(sent.call, 2)) == PassLeave(DRAINED_GRACE_MS)
     call = the(Deregister, core.host_left())
     assert core.deregistered(call.call) == [Quit()]
 
@@ -444,7 +444,7 @@ def test_what_comes_before_the_manager_knows_is_run() -> None:
     assert core.heartbeat_taken(beat.call) == []
     recalled = Report(1, ReportKind.RECALLED, key())
     sent = the(SendReports, core.host_reported([recalled]))
-    assert the(PassLeave, core.reports_taken(sent.call, 1)) == PassLeave(0)
+    assert the(PassLeave, core.reports_taken(sent.call, 1)) == PassLeave(DRAINED_GRACE_MS)
     assert core.start(b"S1", 2, batch(launch(job_id=2))) == (Verdict.LEAVING, [])
 
 
@@ -465,7 +465,7 @@ def test_a_registration_tells_it_too() -> None:
     assert "ends once" in the(Say, failed).message
     again = the(Register, failed)
     assert again.is_stopping
-    assert the(PassLeave, register(core, again.call)) == PassLeave(0)
+    assert the(PassLeave, register(core, again.call)) == PassLeave(DRAINED_GRACE_MS)
 
 
 def test_a_drain_waits_for_a_manager_that_is_away() -> None:
@@ -485,7 +485,7 @@ def test_an_empty_worker_does_not_go_while_the_manager_is_away() -> None:
     beat = the(SendHeartbeat, core.drain())
     core.failed(beat.call, Failure.UNREACHABLE, "gone")
     beat = the(SendHeartbeat, core.heartbeat_due())
-    assert the(PassLeave, core.heartbeat_taken(beat.call)) == PassLeave(0)
+    assert the(PassLeave, core.heartbeat_taken(beat.call)) == PassLeave(DRAINED_GRACE_MS)
 
 
 def test_a_leave_cuts_a_drain_short() -> None:
@@ -510,4 +510,4 @@ def test_a_drain_goes_on_with_another_host() -> None:
     assert core.host_lost() == []
     call = the(Register, core.host_connected(host_state()))
     assert call.is_stopping
-    assert the(PassLeave, register(core, call.call, b"S2")) == PassLeave(0)
+    assert the(PassLeave, register(core, call.call, b"S2")) == PassLeave(DRAINED_GRACE_MS)

@@ -29,6 +29,7 @@ async def update(manager: FakeManager, **change: Any) -> task_pb2.UpdateWorkerRe
 def test_it_registers_again_with_what_it_has_now_and_its_tasks_run_on(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
         pid = await run_sleeper(manager, worker)
+        await manager.wait_report(key(), worker_pb2.REPORT_STARTED)
         memory_bytes = manager.registrations[0].capacity.memory_bytes
         answer = await update(
             manager, cpus_milli=1500, named={"gpu": 1, "disk": 3}, labels={"zone": "b"}
