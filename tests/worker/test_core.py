@@ -25,7 +25,8 @@ from titan.worker.actions import (
     SendHeartbeat,
     SendReports,
 )
-from titan.worker.core import DRAINED_GRACE_MS, (
+from titan.worker.core import (
+    DRAINED_GRACE_MS,
     RETRY_MAX_US,
     RETRY_REFUSED_US,
     Core,
