@@ -25,6 +25,7 @@ SUBMITTED = ev.JobSubmitted(
     5_400_000, 500, 10, 60_000,
     Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff"),
               stdin=b"\xff/%i"),
+    "w1",
 )  # fmt: skip
 
 STORED = ev.EnvironmentStored(
@@ -68,9 +69,11 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
             end_signal=0,
             end_signal_before_ms=0,
             execution=Execution(),
+            on="",
         ),
     ),
-    ([3, *SUBMITTED[:15], [0o27]], SUBMITTED._replace(execution=Execution(umask=0o27))),
+    ([3, *SUBMITTED[:16]], SUBMITTED._replace(on="")),
+    ([3, *SUBMITTED[:15], [0o27]], SUBMITTED._replace(execution=Execution(umask=0o27), on="")),
     ([20, *STORED[:3]], STORED._replace(script=b"")),
     ([14, 3], ev.WorkerUnhealthy(3, "")),
 ]

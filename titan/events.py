@@ -56,7 +56,8 @@ class JobSubmitted(NamedTuple):
     """A job was accepted. Without ranges in `array` it is a plain job with the one task 0.
 
     time_limit_ms 0: its tasks may run as long as they like. end_signal 0: none is sent
-    end_signal_before_ms before the limit.
+    end_signal_before_ms before the limit. `on`: only the worker of that name, or of that id
+    in hexadecimal; empty: any.
     """
 
     job_id: int
@@ -75,6 +76,7 @@ class JobSubmitted(NamedTuple):
     end_signal: int = 0
     end_signal_before_ms: int = 0
     execution: Execution = PLAIN
+    on: str = ""
 
 
 class RequestAccepted(NamedTuple):

@@ -34,6 +34,8 @@ def test_everything_that_is_asked_for_is_sent(
             "in.%i",
             "--umask",
             "027",
+            "--on",
+            "w1",
             "--request-id",
             "ff" * 16,
             "python",
@@ -57,6 +59,7 @@ def test_everything_that_is_asked_for_is_sent(
     assert (spec.time_limit_ms, spec.grace_ms) == (5_400_000, 500)
     assert (spec.end_signal, spec.end_signal_before_ms) == (10, 3_600_000)
     assert (spec.execution.umask, spec.execution.stdin) == (0o27, b"in.%i")
+    assert spec.on == "w1"
     (environment,) = request.environments
     assert [(v.name, v.value) for v in environment.exported] == [(b"HERE", b"yes")]
     assert [(v.name, v.value) for v in environment.set] == [(b"A", b"1=2"), (b"B", b"")]

@@ -39,6 +39,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             signal_before_end="12@1.5s",
             umask="027",
             stdin=Path("in/%i"),
+            on="w1",
         )
     )
     assert message.name == "train"
@@ -51,6 +52,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert (message.time_limit_ms, message.grace_ms) == (120_000, 10_000)
     assert (message.end_signal, message.end_signal_before_ms) == (12, 1_500)
     assert (message.execution.umask, message.execution.stdin) == (0o27, b"in/%i")
+    assert message.on == "w1"
 
 
 @pytest.mark.parametrize(

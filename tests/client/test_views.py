@@ -7,7 +7,8 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 JOB_FIELDS = """
     job_id name user state reason detail cancel_requested waiting_for command cwd cpus
-    memory_bytes resources priority retries time_limit_seconds umask script interpreter stdin array
+    memory_bytes resources priority retries time_limit_seconds on umask script interpreter stdin
+    array
     submit_time start_time end_time exit_code signal tasks
 """.split()  # noqa: SIM905 - as a table
 ATTEMPT_FIELDS = """
@@ -40,7 +41,7 @@ def test_what_is_not_known_yet_is_none() -> None:
     view = views.job_view(manager_pb2.Job(job_id=1, state=types_pb2.PENDING, submit_us=1))
     unknown = {key for key, value in view.items() if value is None}
     assert unknown == {
-        *("reason", "detail", "waiting_for", "cwd", "time_limit_seconds", "umask", "array"),
+        *("reason", "detail", "waiting_for", "cwd", "time_limit_seconds", "on", "umask", "array"),
         *("script", "interpreter", "stdin"),
         *("start_time", "end_time", "exit_code", "signal"),
     }

@@ -18,7 +18,7 @@ from titan.client.connection import os_user
 JOB_FIELDS = {
     "job_id", "name", "user", "state", "reason", "detail", "cancel_requested", "waiting_for",
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
-    "time_limit_seconds", "umask", "script", "interpreter", "stdin", "array",
+    "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin", "array",
     "submit_time", "start_time", "end_time",
     "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip

@@ -592,6 +592,8 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
             for (job_id, _), attempt in worker.attempts.items():
                 if not attempt.ahead:
                     used = used.plus(state.get_job(job_id).demand)
+            if job.on and job.on not in (worker.name, worker.worker_id.hex()):
+                continue
             if used.plus(job.demand).fits_in(worker.capacity):
                 found.append((job.job_id, number))
     return found

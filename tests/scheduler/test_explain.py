@@ -2,7 +2,7 @@
 
 from tests.manager.builders import GIB, TIMEOUT_US, FakeHost, Rig, new_job
 from titan.manager.kernel.commands import DrainWorkers
-from titan.scheduler.explain import explain_waiting
+from titan.scheduler.explain import Explained, explain_waiting
 
 
 def why(rig: Rig, job_id: int = 1) -> str:
@@ -139,3 +139,39 @@ def test_workers_that_are_silent_are_the_reason_when_no_other_could_take_it() ->
     assert "not healthy" in why(rig)
     rig.worker(1)
     assert "not healthy" in why(rig)
+
+
+def test_a_job_for_one_worker_is_told_about_that_worker_alone() -> None:
+    rig = Rig()
+    one = rig.worker(2)
+    rig.worker(64)
+    rig.submit(new_job(cpus=8, on=one.name), new_job(cpus=8), new_job(on=one.name))
+    assert why(rig, 1) == (
+        "only on w1: no worker is large enough for it, even when empty: "
+        "it needs 8 cpus, the largest has 2"
+    )
+    assert why(rig, 2) == why(rig, 3).removeprefix("only on w1: ") == "it is next to be placed"
+    drain(rig, one, "new disk")
+    rig.schedule()
+    assert why(rig, 3) == (
+        "only on w1: worker w1, which could take it, is draining for root: new disk"
+    )
+    rig.tick(TIMEOUT_US)
+    assert why(rig, 3) == (
+        "only on w1: worker w1, which could take it, is not healthy: it is DISCONNECTED"
+    )
+    one.register()
+    one.deregister()
+    assert why(rig, 3) == "only on w1: that worker took its leave; it waits until it is back"
+    one.register(name="another")
+    assert why(rig, 3) == "only on w1: no worker has that name any more"
+
+
+def test_one_look_serves_jobs_that_ask_for_the_same_of_the_same_worker() -> None:
+    rig = Rig()
+    host = rig.worker(1)
+    rig.submit(new_job(cpus=8), new_job(cpus=8, on=host.name), new_job(cpus=8))
+    known: Explained = {}
+    told = [explain_waiting(rig.state, rig.state.get_job(each), known) for each in (1, 2, 3)]
+    assert told[0] == told[2] != told[1]
+    assert len(known) == 2

@@ -6,9 +6,19 @@ import random
 
 import pytest
 
-from tests.manager.builders import FakeHost, Rig, could_start, new_job, only, resources
+from tests.manager.builders import (
+    SECOND_US,
+    FakeHost,
+    Rig,
+    could_start,
+    new_job,
+    only,
+    prove_short,
+    resources,
+)
 from titan import events as ev
 from titan.manager.kernel import Settings
+from titan.manager.kernel.commands import DrainWorkers
 from titan.manager.kernel.kernel import ASSIGNMENTS_PER_RECORD_MAX
 from titan.model import State, WorkerState
 from titan.scheduler.policies import POLICIES
@@ -159,13 +169,64 @@ def test_best_fit_does_not_move_the_round_robin_pointer() -> None:
     assert rig.state.round_robin == 1
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_job_for_one_worker_goes_there_or_waits_and_others_go_past_it(policy: str) -> None:
+    rig = Rig(settings=Settings(policy=policy))
+    one, two = rig.worker(2), rig.worker(2)
+    rig.submit(
+        new_job(array=[(0, 3)], on=two.name),
+        new_job(array=[(0, 3)], on=one.worker_id.hex().upper()),
+        new_job(),
+    )
+    placed = [(e.job_id, e.worker) for e in only(rig.schedule(), ev.TaskAssigned)]
+    assert placed == [(1, 2), (1, 2), (2, 1), (2, 1)]
+    assert could_start(rig) == []
+    rig.worker(1)
+    assert assigned(rig.schedule()) == [3], "a new worker is no help to the others"
+
+
+def test_jobs_for_one_worker_are_a_class_of_their_own() -> None:
+    rig = Rig()
+    one, two = rig.worker(1), rig.worker(1)
+    rig.submit(*[new_job(on=name) for name in ("", one.name, two.name, one.name)])
+    assert [each.on for each in rig.state.classes.values()] == ["", one.name, two.name]
+
+
+def test_a_name_that_two_workers_came_to_have_means_both() -> None:
+    rig = Rig()
+    one = rig.worker(1)
+    rig.submit(new_job(array=[(0, 3)], on=one.name))
+    FakeHost(rig, resources(1), one.name).register()
+    placed = only(rig.schedule(), ev.TaskAssigned)
+    assert [each.worker for each in placed] == [1, 2]
+
+
+def test_what_is_meant_for_one_worker_is_not_sent_ahead_to_another() -> None:
+    rig = Rig()
+    one, two = rig.worker(1), rig.worker(1)
+    prove_short(rig, one, on=one.name)
+    prove_short(rig, two, on=two.name)
+    rig.submit(new_job(array=[(0, 30)], on=one.name))
+    placed = only(rig.schedule(), ev.TaskAssigned)
+    assert {each.worker for each in placed} == {one.number}
+    assert sum(each.ahead for each in placed) > 5
+    one.receive_all()
+    recalls = only(rig.tick(SECOND_US), ev.RecallRequested)
+    assert recalls == [], "the room of the other worker is none for them"
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_a_pass_places_as_a_walk_over_single_tasks_would(seed: int) -> None:
     """Classes are a shortcut: task by task in the same order gives the same placements."""
     rng = random.Random(seed)
     rig = Rig(settings=Settings(policy=rng.choice(list(POLICIES))))
-    for _ in range(4):
+    hosts = [
         rig.worker(rng.randint(1, 8), rng.choice([0, 1 << 33]), gpu=rng.randint(0, 2))
+        for _ in range(4)
+    ]
+    names = [hosts[0].name, hosts[1].worker_id.hex()]
+    if seed % 2:
+        rig.do(DrainWorkers(workers=(hosts[2].name,), drains=True, reason="", user="root"))
     for _ in range(25):
         rig.submit(
             new_job(
@@ -174,6 +235,7 @@ def test_a_pass_places_as_a_walk_over_single_tasks_would(seed: int) -> None:
                 named={"gpu": rng.choice([0, 0, 1])},
                 priority=rng.choice([-1, 0, 0, 7]),
                 array=rng.choice([[], [(0, 3)]]),
+                on=rng.choice(["", "", "", *names]),
             ),
             user=rng.choice(["ada", "grace"]),
         )
@@ -203,7 +265,10 @@ def walk(rig: Rig) -> list[tuple[int, int, int]]:
         feasible = [
             each
             for each in state.workers.values()
-            if each.state is WorkerState.HEALTHY and job.demand.fits_in(each.capacity)
+            if each.state is WorkerState.HEALTHY
+            and each.drain is None
+            and job.on in ("", each.name, each.worker_id.hex())
+            and job.demand.fits_in(each.capacity)
         ]
         choice = policy.choose(feasible, job.demand, state.round_robin)
         if choice is not None:

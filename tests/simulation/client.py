@@ -56,6 +56,7 @@ class Client:
                     grace_ms=job.grace_ms,
                     end_signal=SIGUSR1 if job.warn_before_ms else 0,
                     end_signal_before_ms=job.warn_before_ms,
+                    on="" if job.on is None else f"worker{job.on}",
                 )
             ],
         )
@@ -72,6 +73,8 @@ class Client:
         self._network.call(NODE, MANAGER, "SubmitJob", self._request, DEADLINE_US, self._submitted)
 
     def _submitted(self, answer: Answer) -> None:
+        if not answer.is_ok and self._is_refused_for_its_worker(answer):
+            return
         if not answer.is_ok:
             check(answer.status in PASSING, f"a submit is refused: {answer}")
             self._world.count("submit sent again")
@@ -90,6 +93,18 @@ class Client:
             self.is_done = True
         else:
             self._world.after(self._job.cancel.after_ms * 1000, self._cancel)
+
+    def _is_refused_for_its_worker(self, answer: Answer) -> bool:
+        """It has not registered yet, or left; or it lost its id, and its old self is listed."""
+        if self._job.on is None or answer.status is not grpc.StatusCode.INVALID_ARGUMENT:
+            return False
+        self._world.count("submit refused for its worker")
+        if "have the name" in answer.details:
+            self._witness.given_up()
+            self.is_done = True
+        else:
+            self._again(self._submit)
+        return True
 
     def _cancel(self) -> None:
         cancel = self._job.cancel

@@ -91,6 +91,8 @@ class JobPlan:
     time_limit_ms: int = 0
     grace_ms: int = 0
     warn_before_ms: int = 0
+    on: int | None = None
+    """The one worker where it may run."""
 
     def is_too_long(self, index: int) -> bool:
         """Whether that task runs into its time limit if it is let."""
@@ -189,11 +191,14 @@ def random_plan(seed: int) -> Plan:
     ]
     jobs = [_random_job(random, short_percent) for _ in range(random.randint(2, 9))]
     limits = Random(f"limits of {seed}")
+    places = Random(f"places of {seed}")
     drains = Random(f"drains of {seed}")
     return Plan(
         seed=seed,
         workers=workers,
-        jobs=tuple(_limited(_fitted(each, workers), limits) for each in jobs),
+        jobs=tuple(
+            _limited(_fitted(_placed(each, places, len(workers)), workers), limits) for each in jobs
+        ),
         faults=tuple(faults),
         drains=tuple(_random_drain(drains) for _ in range(drains.choice((0, 0, 0, 1, 3)))),
         lost_percent=random.choice((0, 0, 1, 5, 15)),
@@ -205,10 +210,18 @@ def random_plan(seed: int) -> Plan:
 
 def _fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:
     """The job with demands that some worker can meet: one that waits for ever ends no run."""
-    best = max(workers, key=lambda each: (each.gpus >= job.gpus, each.cpus_milli))
+    if job.on is None:
+        best = max(workers, key=lambda each: (each.gpus >= job.gpus, each.cpus_milli))
+    else:
+        best = workers[job.on]
     return replace(
         job, cpus_milli=min(job.cpus_milli, best.cpus_milli), gpus=min(job.gpus, best.gpus)
     )
+
+
+def _placed(job: JobPlan, random: Random, workers: int) -> JobPlan:
+    """The job, perhaps for a certain worker."""
+    return replace(job, on=random.choice((None, None, None, random.randrange(workers))))
 
 
 def _limited(job: JobPlan, random: Random) -> JobPlan:
@@ -282,6 +295,7 @@ def plans() -> st.SearchStrategy[Plan]:
         cancel=st.none() | cancels,
         time_limit_ms=st.sampled_from((0, 0, *TIME_LIMITS_MS)),
         grace_ms=st.sampled_from(GRACES_MS),
+        on=st.sampled_from((None, None, 0, 1, 2)),
     )
     faults = st.builds(
         FaultPlan,
@@ -315,4 +329,7 @@ def plans() -> st.SearchStrategy[Plan]:
 
 
 def _with_fitted_jobs(plan: Plan) -> Plan:
-    return replace(plan, jobs=tuple(_fitted(job, plan.workers) for job in plan.jobs))
+    jobs = (
+        job if job.on is None else replace(job, on=job.on % len(plan.workers)) for job in plan.jobs
+    )
+    return replace(plan, jobs=tuple(_fitted(job, plan.workers) for job in jobs))

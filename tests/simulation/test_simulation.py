@@ -65,6 +65,7 @@ KINDS = (
     "snapshot failed",
     "snapshot taken",
     "started from a snapshot",
+    "submit refused for its worker",
     "submit sent again",
     "swapped",
     "sync failed",

@@ -646,3 +646,18 @@ def test_only_what_has_not_started_can_be_recalled() -> None:
     story.start(1, 0)
     with pytest.raises(IllegalEvent, match="not started"):
         story.apply(ev.RecallRequested(1, 0, 1))
+
+
+@pytest.mark.parametrize("on", ["w1", (b"%016d" % 1).hex()])
+def test_an_assignment_elsewhere_than_the_job_asks_for_is_illegal(on: str) -> None:
+    story = Story()
+    story.worker()
+    story.worker()
+    story.job(on=on)
+    with pytest.raises(IllegalEvent, match=f"it is to run on {on}"):
+        story.assign(1, worker=2)
+    story = Story()
+    story.worker()
+    story.job(on=on)
+    story.assign(1)
+    assert story.task_state(1) is S

@@ -22,7 +22,7 @@ def story() -> Story:
         (0, 9), named=(("gpu", 1),),
         time_limit_ms=90_000, grace_ms=5_000, end_signal=10, end_signal_before_ms=60_000,
     )  # fmt: skip
-    built.job(user="grace")
+    built.job(user="grace", on="w2")
     for job_id in (built.job(), built.job()):
         built.apply(ev.CancelRequested(job_id, (), 0))
     for index in (0, 1, 2):
@@ -110,7 +110,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (worker, "capacity", Resources(1)), (worker, "free_cpus_milli", 1),
             (worker, "free_memory_bytes", 1), (worker, "free_named", {}),
             (here, "slots", 9), (job_class, "run_us", 9), (job_class, "samples", 9),
-            (job_class, "jobs", 9),
+            (job_class, "jobs", 9), (job_class, "on", "w9"),
         ]
     ),
     ("a pending task", lambda state: job(state).pending.remove(5)),

@@ -221,6 +221,7 @@ def print_job(job: manager_pb2.Job) -> None:
         ("command", shlex.join(to_text(word) for word in job.command)),
         ("cwd", to_text(job.cwd)),
         ("asks for", f"{cpus} cpu{'s' if cpus != '1' else ''}{memory}{named}"),
+        ("only on", job.on),
         ("time limit", time_limit_text(job)),
         ("runs with", execution_words(job.execution)),
         ("priority", str(job.priority)),

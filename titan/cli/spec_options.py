@@ -86,6 +86,7 @@ _OPTIONS = [
         help="Variables that the job takes from here.",
     ),
     click.option("--cwd", metavar="DIR", help="Where the job runs [this directory]."),
+    click.option("--on", metavar="WORKER", help="Only on that worker, by name or id [any]."),
     click.option("--umask", metavar="MODE", help="Of the files it makes, as 027 [the worker's]."),
     click.option("--shell", is_flag=True, help="COMMAND is a line for /bin/sh: pipes, $VARIABLES."),
     click.option(

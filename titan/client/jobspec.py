@@ -54,6 +54,7 @@ class JobSpec:
     time_limit: how long each attempt may run, in seconds or as text ("1h30m"); then it gets
         SIGTERM, and after `grace` (10 s) SIGKILL, and has FAILED with the reason TIMEOUT.
     signal_before_end: "USR1@60s" sends that signal once, that long before the time limit.
+    on: the one worker where it may run, by name or id; None: any.
     umask: of the files that it makes, a number or octal digits ("027"); None: the worker's.
     script: a file here, or a text (bytes, or with a line break), that goes with the job and is
         run with the words of `command` as its arguments. #TITAN lines in it are for the CLI.
@@ -78,6 +79,7 @@ class JobSpec:
     time_limit: float | str | None = None
     grace: float | str | None = None
     signal_before_end: str | None = None
+    on: str | None = None
     umask: int | str | None = None
     script: str | bytes | os.PathLike[str] | os.PathLike[bytes] | Script | None = None
     worker_script: str | os.PathLike[str] | None = None
@@ -98,6 +100,7 @@ def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
             array=to_wire(_ranges(spec.array)),
             **time_limit_of(spec.time_limit, spec.grace, spec.signal_before_end)._asdict(),
             execution=execution_message(_execution(spec)),
+            on=_on(spec),
         )
     except ValueError as error:
         raise InvalidJob(str(error)) from error
@@ -139,6 +142,12 @@ def default_name(words: Sequence[bytes], *, shell: bool) -> str:
         first = line[0] if line else b"sh"
     # PurePath("/") has no name.
     return PurePath(os.fsdecode(first)).name.encode("utf-8", "replace").decode() or "job"
+
+
+def _on(spec: JobSpec) -> str:
+    if spec.on == "":
+        raise ValueError("on names no worker; `titan workers` lists them")
+    return spec.on or ""
 
 
 def _execution(spec: JobSpec) -> Execution:

@@ -89,6 +89,7 @@ def job_view(job: manager_pb2.Job) -> View:
         "priority": job.priority,
         "retries": 0,
         "time_limit_seconds": job.time_limit_ms / 1000 if job.time_limit_ms else None,
+        "on": job.on or None,
         **execution_view(job.execution),
         "array": array_view(job.array),
         "submit_time": _time(job.submit_us),

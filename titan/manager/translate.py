@@ -59,6 +59,7 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
                 end_signal=each.end_signal,
                 end_signal_before_ms=each.end_signal_before_ms,
                 execution=_execution(each.execution),
+                on=each.on,
             )
             for each in request.jobs
         ),

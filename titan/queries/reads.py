@@ -15,6 +15,7 @@ from titan.queries import views
 from titan.queries.requests import filter_of, selector_of
 from titan.queries.selection import JobFilter, filter_jobs, select_job
 from titan.rpc.v1 import manager_pb2
+from titan.scheduler.explain import Explained
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 
@@ -111,7 +112,7 @@ def job_pages(state: ClusterState, jobs: list[Job]) -> Iterator[list[manager_pb2
     """The jobs as messages, as many together as an answer takes; none for no jobs."""
     page: list[manager_pb2.Job] = []
     size_bytes = 0
-    explained: dict[Resources, str] = {}
+    explained: Explained = {}
     for job in jobs:
         message = views.job_message(state, job, explained)
         size_bytes += message.ByteSize()

@@ -9,7 +9,7 @@ from typing import Final
 from titan.model import Reason, Resources, State, WorkerState
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
-from titan.scheduler.explain import drain_text, explain_waiting
+from titan.scheduler.explain import Explained, drain_text, explain_waiting
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -29,7 +29,7 @@ def resources_message(resources: Resources) -> types_pb2.Resources:
     )
 
 
-def job_message(state: ClusterState, job: Job, explained: dict[Resources, str]) -> manager_pb2.Job:
+def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_pb2.Job:
     """A job as it is. Costs the same whatever the size of its array.
 
     `explained` is shared by the messages that are made of the same state at once.
@@ -58,6 +58,7 @@ def job_message(state: ClusterState, job: Job, explained: dict[Resources, str]) 
         end_signal=job.end_signal,
         end_signal_before_ms=job.end_signal_before_ms,
         execution=execution_message(job.execution),
+        on=job.on,
     )
     _add_end(message, job)
     return message

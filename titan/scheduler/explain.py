@@ -14,23 +14,40 @@ from titan.state.worker import Worker
 FAULTS_MAX: Final = 2
 
 
-def explain_waiting(state: ClusterState, job: Job, known: dict[Resources, str]) -> str:
+Explained = dict[tuple[Resources, str], str]
+"""What was found for a demand, and for the worker that was asked for with it."""
+
+
+def explain_waiting(state: ClusterState, job: Job, known: Explained) -> str:
     """What a job with pending tasks waits for; empty when it has none. Costs a look at each worker.
 
-    `known` holds what was found for a demand in the same state, so that a page of jobs
-    that ask for the same costs one look.
+    `known` holds what was found in the same state, so that a page of jobs that ask for the
+    same costs one look.
     """
     if not len(job.pending):
         return ""
-    if job.demand not in known:
-        known[job.demand] = _explain(state, job.demand)
-    return known[job.demand]
+    key = (job.demand, job.on)
+    if key not in known:
+        workers = [
+            worker
+            for worker in state.workers.values()
+            if worker.state is not WorkerState.DEREGISTERED and worker.may_run(job.job_class)
+        ]
+        known[key] = _explain_on(state, job, workers) if job.on else _explain(workers, job.demand)
+    return known[key]
 
 
-def _explain(state: ClusterState, demand: Resources) -> str:
-    workers = [
-        worker for worker in state.workers.values() if worker.state is not WorkerState.DEREGISTERED
-    ]
+def _explain_on(state: ClusterState, job: Job, workers: list[Worker]) -> str:
+    """The same as in a cluster of that worker alone."""
+    if workers:
+        return f"only on {workers[0].name}: {_explain(workers, job.demand)}"
+    gone = [worker.name for worker in state.workers.values() if worker.may_run(job.job_class)]
+    if gone:
+        return f"only on {gone[0]}: that worker took its leave; it waits until it is back"
+    return f"only on {job.on}: no worker has that name any more"
+
+
+def _explain(workers: list[Worker], demand: Resources) -> str:
     if not workers:
         return "there is no worker; start one with `titan worker`"
     large_enough = [worker for worker in workers if demand.fits_in(worker.capacity)]
@@ -84,6 +101,8 @@ def _why_not(worker: Worker) -> str:
     """What a worker is that gets no tasks."""
     if _only_drains(worker):
         return drain_text(worker)
+    if worker.state is WorkerState.DISCONNECTED:
+        return "not healthy: it is DISCONNECTED"
     return f"not healthy: {worker.fault}" if worker.fault else "not healthy"
 
 

@@ -44,6 +44,7 @@ def propose(state: ClusterState, policy: Policy, called_in: Container[int]) -> I
     ]
     if not healthy:
         return
+    named = _Named(healthy)
     heads = [_head(each) for each in state.classes.values() if each.pending_jobs]
     heapq.heapify(heads)
     # Workers for which an earlier class waits: nothing is sent ahead there, or its
@@ -52,7 +53,8 @@ def propose(state: ClusterState, policy: Policy, called_in: Container[int]) -> I
     while heads:
         _, _, class_id = heapq.heappop(heads)
         job_class = state.classes[class_id]
-        feasible = [each for each in healthy if job_class.demand.fits_in(each.capacity)]
+        candidates = named.get(job_class.on) if job_class.on else healthy
+        feasible = [each for each in candidates if job_class.demand.fits_in(each.capacity)]
         has_room = bool(feasible)
         while has_room and job_class.pending_jobs:
             if heads and heads[0] < _head(job_class):
@@ -71,6 +73,22 @@ def propose(state: ClusterState, policy: Policy, called_in: Container[int]) -> I
             yield from _propose_ahead(state, job_class, hosts)
             if job_class.pending_jobs:
                 awaited.update(each.number for each in feasible)
+
+
+class _Named:
+    """Workers by name and by id; made when the first class asks for a certain one."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = workers
+        self._found: dict[str, list[Worker]] = {}
+
+    def get(self, on: str) -> Sequence[Worker]:
+        """Those that it means, in rising number; a name may be that of several."""
+        if not self._found:
+            for each in self._workers:
+                for name in {each.name: None, each.worker_id.hex(): None}:
+                    self._found.setdefault(name, []).append(each)
+        return self._found.get(on, ())
 
 
 def ahead_depth(job_class: JobClass) -> int:

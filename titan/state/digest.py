@@ -47,8 +47,7 @@ def _parts(state: ClusterState) -> Any:
     yield from (_worker(worker) for worker in state.workers.values())
     for each in state.classes.values():
         yield (
-            each.class_id, each.user, each.priority, each.demand, each.run_us, each.samples,
-            each.jobs, list(each.pending_jobs),
+            each.class_id, *each.key, each.run_us, each.samples, each.jobs, list(each.pending_jobs),
         )  # fmt: skip
     yield from state.requests.entries()
     yield sorted(state.environment_jobs.items())

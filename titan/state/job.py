@@ -111,6 +111,11 @@ class Job:
         return self.job_class.demand
 
     @property
+    def on(self) -> str:
+        """The one worker where its tasks may run, by name or id; empty: any."""
+        return self.job_class.on
+
+    @property
     def is_array(self) -> bool:
         """Whether its tasks have names of their own."""
         return bool(self.array)

@@ -9,7 +9,7 @@ from titan.model import ATTEMPT_TRANSITIONS, TASK_ENDS, TASK_TRANSITIONS, Resour
 from titan.state.attempts import Attempt, AttemptLog, pack_ended
 from titan.state.index_set import IndexSet
 from titan.state.job import Job
-from titan.state.job_class import JobClass
+from titan.state.job_class import ClassKey, JobClass
 from titan.state.request_table import Request
 from titan.state.tables import IllegalEvent, Tables, require
 
@@ -40,7 +40,7 @@ def job_submitted(tables: Tables, event: ev.JobSubmitted) -> None:
         epoch=tables.epoch,
         submit_lsn=tables.lsn,
         submit_us=tables.time_us,
-        job_class=_class_of(tables, event.user, event.priority, demand),
+        job_class=_class_of(tables, (event.user, event.priority, demand, event.on)),
     )
     tables.jobs.add(job)
     job.job_class.jobs += 1
@@ -90,6 +90,8 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
         raise IllegalEvent(event, "attempts count up")
     if worker.is_stopping or worker.drain is not None:
         raise IllegalEvent(event, "its worker is draining")
+    if job.job_class.on and not worker.may_run(job.job_class):
+        raise IllegalEvent(event, f"it is to run on {job.job_class.on}")
     try:
         job.pending.remove(index)
     except KeyError:
@@ -204,7 +206,7 @@ def jobs_forgotten(tables: Tables, event: ev.JobsForgotten) -> None:
         job_class.jobs -= 1
         if not job_class.jobs:
             del tables.classes[job_class.class_id]
-            del tables.class_ids[job_class.user, job_class.priority, job_class.demand]
+            del tables.class_ids[job_class.key]
 
 
 def _live_job(tables: Tables, event: Any) -> Job:
@@ -313,11 +315,10 @@ def _pending_changed(tables: Tables, job: Job) -> None:
         del pending_jobs[job.job_id]
 
 
-def _class_of(tables: Tables, user: str, priority: int, demand: Resources) -> JobClass:
-    key = (user, priority, demand)
+def _class_of(tables: Tables, key: ClassKey) -> JobClass:
     class_id = tables.class_ids.get(key)
     if class_id is None:
         class_id = tables.next_class
         tables.next_class += 1
-        tables.add_class(JobClass(class_id, user, priority, demand))
+        tables.add_class(JobClass(class_id, *key))
     return tables.classes[class_id]

@@ -29,7 +29,7 @@ from titan.model import IndexRange, Resources, State, execution_fields, executio
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job import Job, derive_state, weigh
-from titan.state.job_class import JobClass
+from titan.state.job_class import ClassKey, JobClass
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
 _STATES: Final = {int(state): state for state in State}
@@ -147,25 +147,25 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
 
 def export_job(job: Job) -> bytes:
     """An ended job for somebody whose state may not have its class any more."""
-    exported: bytes = _packer.pack((pack_job(job), job.user, job.priority, job.demand))
+    exported: bytes = _packer.pack((pack_job(job), job.job_class.key))
     return exported
 
 
 def import_job(data: bytes) -> Job:
     """A job that was exported, with a class of its own. Raises ValueError, TypeError."""
-    packed, user, priority, demand = msgpack.unpackb(data, use_list=False)
-    return unpack_job(packed, _OneClass(user, priority, Resources(*demand)))
+    packed, (user, priority, demand, on) = msgpack.unpackb(data, use_list=False)
+    return unpack_job(packed, _OneClass((user, priority, Resources(*demand), on)))
 
 
 class _OneClass(dict[int, JobClass]):
     """Whatever its number, it is this class."""
 
-    def __init__(self, user: str, priority: int, demand: Resources) -> None:
+    def __init__(self, key: ClassKey) -> None:
         super().__init__()
-        self._class = (user, priority, demand)
+        self._key = key
 
     def __missing__(self, class_id: int) -> JobClass:
-        return JobClass(class_id, *self._class)
+        return JobClass(class_id, *self._key)
 
 
 def _flat(ranges: Iterable[range]) -> list[int]:

@@ -5,7 +5,7 @@ Each block is a msgpack array that begins with its kind; a kind may take several
     head          once, first: format, version of Titan, LSN, time and all single values
     users         (name, number of the job submitted last)
     environments  (digest, exported, set, script, jobs that refer to it)
-    classes       (number, user, priority, demand, run_us, samples, jobs)
+    classes       (number, user, priority, demand, worker, run_us, samples, jobs)
     live          ids, and packed jobs beside them, which have not ended, by id
     ended         the same of those that ended, in the order of their ends
     piece         a part of the next packed job that is too large for a block; it stands
@@ -86,8 +86,7 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     yield from _blocks(
         "classes",
         (
-            (each.class_id, each.user, each.priority, each.demand, each.run_us, each.samples,
-             each.jobs)
+            (each.class_id, *each.key, each.run_us, each.samples, each.jobs)
             for each in state.classes.values()
         ),
     )  # fmt: skip
@@ -174,8 +173,8 @@ class _Loader:
             self._state.environment_jobs[stored.digest] = jobs
 
     def _classes(self, content: tuple[Any, ...]) -> None:
-        for class_id, user, priority, demand, run_us, samples, jobs in content:
-            each = JobClass(class_id, user, priority, Resources(*demand))
+        for class_id, user, priority, demand, on, run_us, samples, jobs in content:
+            each = JobClass(class_id, user, priority, Resources(*demand), on)
             each.run_us, each.samples, each.jobs = run_us, samples, jobs
             self._state.add_class(each)
 

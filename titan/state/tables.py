@@ -5,9 +5,8 @@ from __future__ import annotations
 from sortedcontainers import SortedDict
 
 from titan import events as ev
-from titan.model import Resources
 from titan.state.job import Job
-from titan.state.job_class import JobClass
+from titan.state.job_class import ClassKey, JobClass
 from titan.state.job_table import JobTable
 from titan.state.request_table import RequestTable
 from titan.state.worker import Worker
@@ -40,7 +39,7 @@ class Tables:
         # Those of the remembered jobs, in the order of their numbers.
         self.classes: dict[int, JobClass] = {}
         self.jobs = JobTable(self.classes)
-        self.class_ids: dict[tuple[str, int, Resources], int] = {}
+        self.class_ids: dict[ClassKey, int] = {}
         self.next_class = 1
         self.environments: dict[bytes, ev.EnvironmentStored] = {}
         # How many remembered jobs refer to each.
@@ -72,8 +71,7 @@ class Tables:
     def add_class(self, job_class: JobClass) -> None:
         """A class that has its number already."""
         self.classes[job_class.class_id] = job_class
-        key = (job_class.user, job_class.priority, job_class.demand)
-        self.class_ids[key] = job_class.class_id
+        self.class_ids[job_class.key] = job_class.class_id
 
 
 def require(event: object, holds: bool, why: str) -> None:

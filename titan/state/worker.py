@@ -132,6 +132,11 @@ class Worker:
             or any(count < 0 for count in self.free_named.values())
         )
 
+    def may_run(self, job_class: JobClass) -> bool:
+        """Whether it is the worker that the class asks for, if it asks for one."""
+        on = job_class.on
+        return not on or on in (self.name, self.worker_id.hex())
+
     def has_room(self, demand: Resources) -> bool:
         """Whether a slot for it is free now."""
         if demand.cpus_milli > self.free_cpus_milli or demand.memory_bytes > self.free_memory_bytes:

@@ -71,6 +71,7 @@ def _submit(rig: Rig, rng: random.Random, turn: int) -> None:
             named=rng.choice([{}, {"gpu": 1}, {"licence": 1, "gpu": 2}]),
             array=rng.choice([[], [(0, 6)], [(0, 9, 4), (9, 10)]]),
             priority=rng.choice([0, 0, 3]),
+            on="w4" if turn % 10 == 2 else "",
         )
         for _ in range(rng.randint(1, 3))
     ]

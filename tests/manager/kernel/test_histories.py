@@ -65,10 +65,11 @@ USERS = ["ada", "grace"]
 DELAYS = [0, 1, 1000, 10_000, 250_000, SECOND_US, 3 * SECOND_US, TIMEOUT_US // 2, TIMEOUT_US]
 
 jobs = st.builds(
-    lambda demand, array, priority: new_job(**demand, array=array, priority=priority),
+    lambda demand, array, priority, on: new_job(**demand, array=array, priority=priority, on=on),
     st.sampled_from(DEMANDS),
     st.sampled_from(ARRAYS),
     st.sampled_from([0, 0, 5, -5]),
+    st.sampled_from(["", "", "", "w1", "w3"]),
 )
 
 
@@ -92,7 +93,7 @@ class Histories(RuleBasedStateMachine):
     def begins(self, wanted: list[NewJob], present: set[int]) -> None:
         for at in sorted(present):
             self.hosts[at].register()
-        self.rig.submit(*wanted)
+        self.submits(wanted, "ada")
 
     # What goes well ------------------------------------------------------------------------
 
@@ -139,6 +140,10 @@ class Histories(RuleBasedStateMachine):
             self.rig.submit(*wanted, user=user)
         except NoRoom:
             assert not self.rig.kernel.room
+        except InvalidJob:
+            assert any(self.is_unknown(job) for job in wanted)
+        else:
+            assert not any(self.is_unknown(job) for job in wanted)
 
     @rule(wanted=jobs, request=st.integers(1, 3), content=st.binary(max_size=1))
     def submits_with_a_request_id(self, wanted: NewJob, request: int, content: bytes) -> None:
@@ -152,8 +157,10 @@ class Histories(RuleBasedStateMachine):
             assert known is None
             assert not self.rig.kernel.room
         except InvalidJob:
-            assert known is not None
-            assert known.content != content
+            if known is None:
+                assert self.is_unknown(wanted)
+            else:
+                assert known.content != content
         else:
             assert (self.rig.state.lsn == lsn) == (known is not None)
             if known is not None:
@@ -397,9 +404,21 @@ class Histories(RuleBasedStateMachine):
         fits = [
             job
             for job in self.rig.state.live_jobs.values()
-            if any(job.demand.fits_in(each) for each in CAPACITIES)
+            if any(
+                job.demand.fits_in(capacity) and job.on in ("", host.name)
+                for host, capacity in zip(self.hosts, CAPACITIES, strict=True)
+            )
         ]
         return not fits and not any(host.held for host in self.hosts)
+
+    def is_unknown(self, job: NewJob) -> bool:
+        """Whether it is to run on a worker that has not registered, or took its leave."""
+        names = [
+            each.name
+            for each in self.rig.state.workers.values()
+            if each.state is not WorkerState.DEREGISTERED
+        ]
+        return job.on not in ("", *names)
 
     # Helpers -------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.manager.builders import (
     NO_ENVIRONMENT,
+    TIMEOUT_US,
+    FakeHost,
     Rig,
     check_refused,
     new_job,
@@ -20,7 +22,7 @@ from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel import submit as limits
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Variables
-from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource
+from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource, State
 from titan.state import digest
 from titan.state.request_table import KEPT_US, SLACK_US
 
@@ -355,3 +357,66 @@ def test_an_environment_that_no_job_refers_to_is_not_stored() -> None:
     rig = Rig()
     rig.submit(JOB, environments=(NO_ENVIRONMENT, (b"x" * 16, ((b"PATH", b"/bin"),), ())))
     assert list(rig.state.environments) == [NO_ENVIRONMENT[0]]
+
+
+# On one worker -----------------------------------------------------------------------------
+
+
+def test_a_job_for_one_worker_remembers_its_name_or_the_id_that_was_given() -> None:
+    rig = Rig()
+    host = rig.worker()
+    dashed = f"{host.worker_id.hex()[:8]}-{host.worker_id.hex()[8:]}"
+    ids = rig.submit(new_job(on=host.name), new_job(on=dashed.upper()), new_job())
+    on = [rig.state.get_job(each).on for each in ids]
+    assert on == [host.name, host.worker_id.hex(), ""]
+
+
+def test_an_unknown_worker_is_refused_with_those_there_are() -> None:
+    rig = Rig()
+    check_refused(rig, submit(new_job(on="w9")), InvalidJob, match="no worker has registered")
+    host = rig.worker()
+    command = submit(new_job(), new_job(on="w9"))
+    check_refused(rig, command, InvalidJob, match=f"no worker 'w9'; there are {host.name}$")
+    check_refused(rig, submit(new_job(on="w" * 256)), InvalidJob, match="too long")
+    host.deregister()
+    check_refused(rig, submit(new_job(on=host.name)), InvalidJob, match="no worker")
+
+
+def test_a_worker_that_shares_its_name_is_to_be_named_by_its_id() -> None:
+    rig = Rig()
+    one, two = FakeHost(rig, resources(), "twin"), FakeHost(rig, resources(), "twin")
+    one.register()
+    two.register()
+    check_refused(rig, submit(new_job(on="twin")), InvalidJob, match="give the id of one")
+    rig.submit(new_job(on=two.worker_id.hex()))
+    assert [each.worker for each in only(rig.schedule(), ev.TaskAssigned)] == [two.number]
+
+
+def test_a_job_waits_for_its_worker_wherever_that_is() -> None:
+    rig = Rig()
+    one, _ = rig.worker(), rig.worker()
+    rig.tick(TIMEOUT_US - 1)
+    (job_id,) = rig.submit(new_job(on=one.name))
+    rig.tick(1)
+    assert only(rig.schedule(), ev.TaskAssigned) == []
+    one.register()
+    rig.start_here(one, job_id)
+    one.restart_host()
+    one.register()
+    one.deregister()
+    assert only(rig.schedule(), ev.TaskAssigned) == []
+    rig.restart()
+    one.register()
+    key = rig.start_here(one, job_id)
+    one.end(key)
+    one.send_reports()
+    assert rig.task_state(job_id) is State.COMPLETED
+
+
+def test_the_same_request_is_answered_though_its_worker_is_gone() -> None:
+    rig = Rig()
+    host = rig.worker()
+    command = submit(new_job(on=host.name), request_id=b"r" * 16)
+    first = rig.do(command)
+    host.deregister()
+    assert rig.do(command) == first

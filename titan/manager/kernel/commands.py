@@ -49,6 +49,7 @@ class NewJob:
     end_signal: int = 0
     end_signal_before_ms: int = 0
     execution: Execution = PLAIN
+    on: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

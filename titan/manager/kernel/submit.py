@@ -15,7 +15,7 @@ from titan.checks import (
     check_time_limit,
     check_variables,
 )
-from titan.errors import InvalidJob, NoRoom
+from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted
 from titan.manager.kernel.desk import Desk
 from titan.model import (
@@ -23,6 +23,7 @@ from titan.model import (
     INDEX_MAX,
     IndexRange,
 )
+from titan.queries.worker_selection import select_worker
 
 # One request is one record, and a record takes at most 16 MiB.
 JOBS_PER_REQUEST_MAX: Final = 10_000
@@ -47,6 +48,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         _check_job(job, len(command.environments), prefix)
         script = command.environments[job.environment].script
         check_script(job.execution, job.command, script, prefix)
+    on = _find_workers(desk, command)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
@@ -63,7 +65,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
                 command.environments[job.environment].digest, demand.cpus_milli,
                 demand.memory_bytes, demand.named, job.priority, job.array,
                 job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-                job.execution,
+                job.execution, on[job.on],
             )
         )  # fmt: skip
     if command.request_id:
@@ -90,6 +92,20 @@ def _find_earlier(desk: Desk, command: SubmitJobs) -> Submitted | None:
             "take another one"
         )
     return Submitted(range(known.first_job_id, known.first_job_id + known.jobs))
+
+
+def _find_workers(desk: Desk, command: SubmitJobs) -> dict[str, str]:
+    """The workers that jobs ask for, each as the log is to name it. Raises InvalidJob."""
+    found = {"": ""}
+    for text in {job.on: None for job in command.jobs if job.on}:
+        _check(len(text) <= NAME_LENGTH_MAX, "the name of the worker to run on is too long")
+        try:
+            worker = select_worker(desk.state, text)
+        except (NotFound, Refused) as error:
+            raise InvalidJob(str(error)) from error
+        # Whoever gives an id means that very worker, whatever it is called.
+        found[text] = text if text == worker.name else worker.worker_id.hex()
+    return found
 
 
 def _check_request(command: SubmitJobs) -> None:

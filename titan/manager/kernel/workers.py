@@ -155,8 +155,12 @@ def recall_from_ahead(desk: Desk) -> None:
         for class_id, here in list(worker.classes.items()):
             if not here.ahead:
                 continue
-            demand = desk.state.classes[class_id].demand
-            room = sum(_slots_free(each, demand) for each in healthy if each is not worker)
+            job_class = desk.state.classes[class_id]
+            room = sum(
+                _slots_free(each, job_class.demand)
+                for each in healthy
+                if each is not worker and each.may_run(job_class)
+            )
             for attempt in list(here.ahead.values()):
                 waited = desk.now_us - attempt.assigned_us
                 if room <= 0 or waited < AHEAD_WAIT_MAX_US:

@@ -81,6 +81,7 @@ class JobSpec(_message.Message):
     END_SIGNAL_FIELD_NUMBER: _builtins.int
     END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     cwd: _builtins.bytes
     environment: _builtins.int
@@ -92,6 +93,8 @@ class JobSpec(_message.Message):
     end_signal: _builtins.int
     """Sent once, that long before the time limit. 0: none."""
     end_signal_before_ms: _builtins.int
+    on: _builtins.str
+    """Only the worker of that name, or of that id in hexadecimal. Empty: any."""
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -117,10 +120,11 @@ class JobSpec(_message.Message):
         end_signal: _builtins.int = ...,
         end_signal_before_ms: _builtins.int = ...,
         execution: _types_pb2.Execution | None = ...,
+        on: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "execution", b"execution", "grace_ms", b"grace_ms", "name", b"name", "priority", b"priority", "resources", b"resources", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "execution", b"execution", "grace_ms", b"grace_ms", "name", b"name", "on", b"on", "priority", b"priority", "resources", b"resources", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,6 +286,7 @@ class Job(_message.Message):
     END_SIGNAL_FIELD_NUMBER: _builtins.int
     END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
     user: _builtins.str
@@ -308,6 +313,7 @@ class Job(_message.Message):
     grace_ms: _builtins.int
     end_signal: _builtins.int
     end_signal_before_ms: _builtins.int
+    on: _builtins.str
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -348,10 +354,11 @@ class Job(_message.Message):
         end_signal: _builtins.int = ...,
         end_signal_before_ms: _builtins.int = ...,
         execution: _types_pb2.Execution | None = ...,
+        on: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "execution", b"execution", "exit_code", b"exit_code", "resources", b"resources", "signal", b"signal", "tasks", b"tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "execution", b"execution", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "priority", b"priority", "reason", b"reason", "resources", b"resources", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "execution", b"execution", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "on", b"on", "priority", b"priority", "reason", b"reason", "resources", b"resources", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
