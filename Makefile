@@ -16,7 +16,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-faults check bench proto format clean
+.PHONY: help demo test soak-faults soak-worker check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -31,6 +31,9 @@ test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 
 soak-faults: .venv/.stamp ## Fail each system call on a manager's files once (strace; minutes).
 	TITAN_FAULTS=all $(RUN) pytest -s tests/crash/test_syscall_faults.py $(ARGS)
+
+soak-worker: .venv/.stamp ## Run 100,000 short tasks through one worker and see that nothing of it grows (minutes).
+	TITAN_SOAK_TASKS=100000 $(RUN) pytest -n 0 -s tests/worker/test_soak.py $(ARGS)
 
 # make -k check goes on past the first that fails.
 check: check-format check-lint check-types check-layers check-stubs ## Check format, lint, types, layering and generated stubs (no tests).

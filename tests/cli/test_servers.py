@@ -115,6 +115,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         *("--advertise", "127.0.0.1:8", "--cpus", "2.5", "--memory", "1G", "--access", "/a"),
         *("--resource", "gpu=2", "--resource", "disk=1", "--label", "zone=a=b"),
         *("--detach-limit", "60s", "--log-level", "error", "--output-max", "1M"),
+        *("--output-retain", "1d", "--output-retain-bytes", "5%", "--output-retain-files", "0"),
         *("--on-stop", "drain", "--disk-free-min", "2.5%"),
     )
     (options,) = workers
@@ -125,6 +126,9 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
     assert options.labels == (("zone", "a=b"),)
     assert (options.detach_limit_seconds, options.log_level) == (60.0, "error")
     assert options.output_max_bytes == 1 << 20
+    assert options.output_retain_seconds == 86_400
+    assert options.output_retain_bytes.of(1_000) == 50
+    assert options.output_retain_files == 0
     assert options.on_stop is OnStop.DRAIN
     assert options.disk_free_min == DiskMinimum(per_mille=25)
 

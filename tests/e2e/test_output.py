@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, wait_until
 from titan import Client
 
 CAP = 64 << 10
@@ -91,3 +94,36 @@ def test_show_ends_with_the_last_lines_of_a_long_stderr(small: Cluster) -> None:
     shown = small.ok("show", str(number)).decode()
     assert shown.splitlines()[-1] == "  0099999"
     assert "0000000" not in shown
+
+
+def test_output_that_was_removed_is_told_as_such_and_that_of_what_runs_stays(
+    tmp_path: Path,
+) -> None:
+    with Cluster(tmp_path / "cluster") as own:
+        own.start_manager()
+        worker = own.start_worker("w1", "--output-retain", "1s")
+        output = worker.directory / "output"
+        running = own.submit("--shell", "echo quiet; sleep 300")
+        failed = own.submit("--shell", "echo gone >&2; exit 3")
+        array = own.submit("--array", "0-2", "echo", "gone")
+        own.titan("wait", str(failed), str(array))
+        kept = output / str(running) / "0" / "0.1.out"
+        wait_until(lambda: kept.exists() and kept.read_bytes() == b"quiet\n", "it writes")
+        wait_until(lambda: os.listdir(output) == [str(running)], "the rest to go")
+        when = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}"
+        why = rf"it was removed on {when} by --output-retain"
+        result = own.titan("logs", str(failed))
+        told = result.stderr.decode()
+        assert re.fullmatch(rf"titan: w1 has no output of {failed}: {why}\n", told), told
+        told = own.titan("logs", str(array)).stderr.decode()
+        sentence = rf"titan: w1 has no output of {array}\.0: {why} \(as of 2 more tasks\)\n"
+        assert re.fullmatch(sentence, told), told
+        shown = own.ok("show", str(failed)).decode()
+        assert re.search(why, shown), shown
+        assert own.ok("logs", str(running)) == b"quiet\n"
+        # It is known to the next agent, too.
+        worker.end()
+        own.start_worker("w1", "--output-retain", "1s")
+        assert re.search(why, own.titan("logs", str(failed)).stderr.decode())
+        assert own.ok("logs", str(running)) == b"quiet\n"
+        own.ok("cancel", "--grace", "0", str(running))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -12,13 +13,14 @@ from pathlib import Path
 from tests.worker.host_driver import HostDriver
 
 _CODE = """
-import sys
+import json, sys
 from pathlib import Path
 from titan.worker.main import WorkerOptions, run_worker
-directory, manager, access_file, name, listen = sys.argv[1:]
+directory, manager, access_file, name, listen, options = sys.argv[1:]
 sys.exit(run_worker(WorkerOptions(
     data_directory=Path(directory), name=name, manager=manager, access_file=Path(access_file),
     listen=listen, named=(("gpu", 2),), labels=(("rack", "r1"),), cpus_milli=4000,
+    **json.loads(options),
 )))
 """
 
@@ -34,13 +36,13 @@ class WorkerProcess:
         self._access_file = access_file
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, name: str = "w1", listen: str = "127.0.0.1:0") -> None:
+    def start(self, name: str = "w1", listen: str = "127.0.0.1:0", **options: float) -> None:
         """Start an agent; its log goes to agent.log beside the directory."""
         with self.path.with_name("agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-c", _CODE, self.path, self._manager, self._access_file),
-                    *(name, listen),
+                    *(name, listen, json.dumps(options)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -97,14 +97,20 @@ class Logs:
         self._indexes = list(selector.indexes) or list(job.array)
         self._is_one = sum(1 for _, __ in zip(range(2), self._all(), strict=False)) == 1
         self._printer = Printer()
+        # Of an array: of how many tasks there is nothing, and why of the first.
+        self._missing = 0
+        self._why_missing = ""
 
     async def print_all(self) -> None:
         """Task by task, or when following side by side."""
         if self._wanted.follow and not self._is_one:
             await print_side_by_side(self._all(), self._print)
-            return
-        for index in self._all():
-            await self._print(index)
+        else:
+            for index in self._all():
+                await self._print(index)
+        if self._missing:
+            more = f" (as of {self._missing - 1:,} more tasks)" if self._missing > 1 else ""
+            say(f"{self._why_missing}{more}")
 
     def _all(self) -> Iterator[int]:
         return task_indexes(self._indexes)
@@ -126,6 +132,9 @@ class Logs:
         try:
             await print_task(self._session, cursor, printer, patience_seconds=patience)
         except NotFound as error:
-            # The job is there; of many tasks those that never started are passed over.
+            # The job is there; of many tasks those without output are told of together.
             if self._is_one:
                 say(str(error) or f"job {task_text(self._job, index)} has written nothing yet")
+            else:
+                self._missing += 1
+                self._why_missing = self._why_missing or str(error)

@@ -236,6 +236,30 @@ Examples:
     "is left out. 0: all.",
 )
 @click.option(
+    "--output-retain",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long output is kept after its task has ended. 0: for ever.",
+)
+@click.option(
+    "--output-retain-bytes",
+    type=DISK_MINIMUM,
+    default="10%",
+    show_default=True,
+    metavar="SIZE|N%",
+    help="How much output of ended tasks is kept; the oldest goes first. 0: all.",
+)
+@click.option(
+    "--output-retain-files",
+    type=click.IntRange(min=0),
+    default=200_000,
+    show_default=True,
+    metavar="N",
+    help="How many files of it are kept; a task has two. 0: all.",
+)
+@click.option(
     "--disk-free-min",
     type=DISK_MINIMUM,
     metavar="SIZE|N%",
@@ -266,6 +290,9 @@ def worker(
     detach_limit: float,
     scripts_dir: Path | None,
     output_max: int,
+    output_retain: float,
+    output_retain_bytes: Any,
+    output_retain_files: int,
     disk_free_min: Any,
     on_stop: str,
     log_level: str,
@@ -304,6 +331,9 @@ def worker(
             detach_limit_seconds=detach_limit,
             script_directory=scripts_dir.absolute() if scripts_dir else None,
             output_max_bytes=output_max,
+            output_retain_seconds=output_retain,
+            output_retain_bytes=output_retain_bytes,
+            output_retain_files=output_retain_files,
             disk_free_min=DEFAULT_MINIMUM if disk_free_min is None else disk_free_min,
             on_stop=OnStop(on_stop),
             log_level=log_level,

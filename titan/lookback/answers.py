@@ -119,9 +119,9 @@ class Answers:
             story = story._replace(are_indexes_unchecked=False)
         return self._past.read(lambda: page_of_story(self._past.log_directory, story))
 
-    def find_output(self, job_id: int, index: int) -> tuple[int, bool, list[tuple[int, int]]]:
+    def find_output(self, job_id: int, index: int) -> tuple[int, bool, list[reads.Begun]]:
         """Of a task of a forgotten job, where what it wrote is: epoch, whether it is an array,
-        and (attempt, worker number) of the attempts that began."""
+        and the attempts that began."""
         job = self._forgotten.state_with(job_id).get_job(job_id)
         if job.find_task_state(index) is None:
             raise NotFound(f"there is no task {task_name(job_id, index, job.is_array)}")

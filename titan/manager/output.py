@@ -14,7 +14,7 @@ from titan.manager.feed import Watcher
 from titan.manager.past import PastDesk
 from titan.manager.shell import Shell
 from titan.model import TASK_ENDS, AttemptKey, WorkerState, task_name
-from titan.queries.reads import begun_attempts
+from titan.queries.reads import Begun, begun_attempts
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2
@@ -27,8 +27,7 @@ class _Source(NamedTuple):
 
     task_name: str
     epoch: int
-    attempt: int
-    worker_number: int
+    begun: Begun
     is_first: bool
     """Of those read for one request: where to begin in it was said of this one."""
 
@@ -71,11 +70,10 @@ class OutputRelay:
             while True:
                 place = _find_place(begun_attempts(job, request.index), request.attempt, after)
                 if place is not None:
-                    attempt, number = place
-                    source = _Source(name, job.epoch, attempt, number, is_first=after == 0)
+                    source = _Source(name, job.epoch, place, is_first=after == 0)
                     async for chunk in self._read(request, source):
                         yield chunk
-                    after = attempt
+                    after = place.attempt
                 if not follows:
                     if place is None and request.attempt:
                         raise _no_such_attempt(name, request.attempt)
@@ -100,15 +98,14 @@ class OutputRelay:
             if request.attempt:
                 raise _no_such_attempt(name, request.attempt)
             return
-        attempt, number = place
-        source = _Source(name, outputs.epoch, attempt, number, is_first=True)
+        source = _Source(name, outputs.epoch, place, is_first=True)
         async for chunk in self._read(request, source):
             yield chunk
 
     async def _read(
         self, request: manager_pb2.StreamOutputRequest, source: _Source
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
-        name, epoch, attempt, worker_number, is_first = source
+        name, epoch, (attempt, worker_number, end_us), is_first = source
         worker = self._shell.kernel.state.get_worker(worker_number)
         outbox = self._shell.kernel.outboxes.get(worker_number)
         if outbox is None:
@@ -121,6 +118,7 @@ class OutputRelay:
             stderr_offset=request.stderr_offset if is_first else 0,
             tail_lines=request.tail_lines if is_first else 0,
             follow=request.follow,
+            end_us=end_us,
         )
         try:
             async with open_aio_channel(outbox.address) as channel:
@@ -140,9 +138,9 @@ class OutputRelay:
             ) from error
 
 
-def _find_place(begun: list[tuple[int, int]], attempt: int, after: int) -> tuple[int, int] | None:
+def _find_place(begun: list[Begun], attempt: int, after: int) -> Begun | None:
     """Of attempts that have begun one later than `after`: that, or with 0 the latest."""
-    chosen = [each for each in begun if each[0] > after and attempt in (0, each[0])]
+    chosen = [each for each in begun if each.attempt > after and attempt in (0, each.attempt)]
     return max(chosen, default=None)
 
 

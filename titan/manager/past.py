@@ -20,6 +20,7 @@ import msgpack
 
 from titan import errors
 from titan.errors import Refused, StillReading, TitanError
+from titan.queries.reads import Begun
 from titan.queries.stories import Story, unpack_story
 from titan.rpc import frames
 from titan.rpc.v1 import manager_pb2
@@ -48,8 +49,7 @@ class Outputs(NamedTuple):
 
     epoch: int
     is_array: bool
-    begun: list[tuple[int, int]]
-    """(attempt, worker number) of each attempt that began."""
+    begun: list[Begun]
 
 
 class PastDesk:
@@ -110,7 +110,7 @@ class PastDesk:
         request: bytes = msgpack.packb((job_id, index))
         packed = await self.ask("FindOutput", request, about=FORGOTTEN, seconds=ANSWER_SECONDS_MAX)
         epoch, is_array, begun = msgpack.unpackb(packed)
-        return Outputs(epoch, is_array, [(attempt, worker) for attempt, worker in begun])
+        return Outputs(epoch, is_array, [Begun(*each) for each in begun])
 
     async def close(self) -> None:
         """Ends the processes."""

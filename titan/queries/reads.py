@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from titan.errors import InvalidJob
 from titan.model import Resources, ScriptSource, State, WorkerState
@@ -45,16 +45,26 @@ def get_job_status(
     )
 
 
-def begun_attempts(job: Job, index: int) -> list[tuple[int, int]]:
-    """(attempt, worker number) of each attempt at a task that has begun, and so has output."""
+class Begun(NamedTuple):
+    """An attempt that has begun, and so has output."""
+
+    attempt: int
+    worker: int
+    """Its number."""
+    end_us: int
+    """0: it runs."""
+
+
+def begun_attempts(job: Job, index: int) -> list[Begun]:
+    """All of a task that have begun."""
     begun = [
-        (record.attempt, record.worker)
+        Begun(record.attempt, record.worker, record.end_us)
         for record in (job.ended.of_index(index) if job.ended else ())
         if record.start_us
     ]
     active = job.active.get(index)
     if active is not None and active.state is State.RUNNING:
-        begun.append((active.attempt, active.worker))
+        begun.append(Begun(active.attempt, active.worker, 0))
     return begun
 
 

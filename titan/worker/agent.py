@@ -13,11 +13,13 @@ import logging
 import random
 import signal
 from collections.abc import Coroutine, Sequence
+from collections.abc import Set as AbstractSet
 from enum import Enum
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never
 
-from titan.model import AttemptKey, HeldAttempt, Stop
+from titan.model import AttemptKey, HeldAttempt, ReportKind, Stop
 from titan.rpc.v1 import worker_pb2
 from titan.worker import actions, directory, node, protocol, translate
 from titan.worker.actions import Action
@@ -27,7 +29,9 @@ from titan.worker.disk_room import DiskRoom
 from titan.worker.host_process import HostConnection, HostError, HostProcess, WrongVersion
 from titan.worker.host_questions import HostQuestions, NotNow
 from titan.worker.manager_link import CallFailed, ManagerLink
-from titan.worker.messages import StartBatch
+from titan.worker.messages import Report, StartBatch
+from titan.worker.output_retention import OutputRetention
+from titan.worker.output_shelf import Limits, Name
 
 LEAVE_GRACE_MS: Final = 10_000
 # After the tasks are gone: for the last reports and the good-bye.
@@ -75,6 +79,7 @@ class Agent:
         host: HostProcess,
         *,
         disk_room: DiskRoom,
+        output_limits: Limits,
         on_stop: OnStop = OnStop.KEEP,
     ) -> None:
         """`disk_room` judges the disk under `path`. `on_stop`: what SIGTERM asks for."""
@@ -87,6 +92,7 @@ class Agent:
         self._host: HostConnection | None = None
         self._core = Core(worker_id)
         self.questions = HostQuestions()
+        self.retention = OutputRetention(path / "output", output_limits, self)
         self._registered = asyncio.Event()
         self._done = asyncio.Event()
         self._exit_code = 0
@@ -103,6 +109,7 @@ class Agent:
         loop.add_signal_handler(signal.SIGINT, self.leave)
         self._look_at_disk()
         self._spawn(self._keep_host())
+        self._spawn(self.retention.run())
         try:
             await self._done.wait()
         finally:
@@ -167,6 +174,16 @@ class Agent:
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
         return self._core.find_held(key) or self.questions.find_held(key)
+
+    def why_gone(self, key: AttemptKey, end_us: int) -> str:
+        """What became of the output of an attempt that ended then; empty: nothing known."""
+        return self.retention.find_sentence(key, end_us)
+
+    def held_names(self) -> AbstractSet[Name] | None:
+        """Job, index and attempt of all that is held; None: without a host that is not known."""
+        if self._host is None:
+            return None
+        return {key[1:] for key in chain(self._core.held_keys(), self.questions.live)}
 
     async def _wait_registered(self, session: bytes) -> None:
         """Wait while the answer that may bring this session is on its way."""
@@ -264,7 +281,9 @@ class Agent:
                 return await self._register(action)
             case actions.SendReports():
                 taken = await self._manager.report(translate.report_request(action))
-                return self._core.reports_taken(action.call, taken.report_seq, taken.dispatch_seq)
+                todo = self._core.reports_taken(action.call, taken.report_seq, taken.dispatch_seq)
+                self._retain(action.reports)
+                return todo
             case actions.SendHeartbeat():
                 statistics = node.measure(self._path)
                 await self._manager.heartbeat(translate.heartbeat_request(action, statistics))
@@ -273,6 +292,13 @@ class Agent:
                 await self._manager.deregister(action.session)
                 _log.info("deregistered")
                 return self._core.deregistered(action.call)
+
+    def _retain(self, reports: Sequence[Report]) -> None:
+        """What the manager knows to have ended is kept no longer than the worker's limits say."""
+        for report in reports:
+            is_over = report.kind == ReportKind.ENDED and self._core.find_held(report.key) is None
+            if is_over:
+                self.retention.ended(report.key, report.end_us)
 
     async def _register(self, action: actions.Register) -> list[Action]:
         identity = self._identity
@@ -374,6 +400,7 @@ class Agent:
             report_seq=welcome.report_seq,
         )
         self.questions.connected(connection)
+        self.retention.look_again()
         self._perform(self._core.host_connected(host))
         try:
             while (messages := await connection.receive()) is not None:
@@ -384,6 +411,8 @@ class Agent:
                         self._perform(self._core.host_left())
                     else:
                         self.questions.take(message)
+                        if isinstance(message, protocol.DirectEnded):
+                            self.retention.ended(message.key, 0)
         except protocol.ProtocolError as error:
             _log.error("the task host sends what cannot be read: %s", error)
 

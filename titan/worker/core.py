@@ -17,7 +17,7 @@ heartbeat can say what is held without asking the host.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -154,6 +154,10 @@ class Core:
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
         return self._mirror.get(key)
+
+    def held_keys(self) -> Collection[AttemptKey]:
+        """The keys of all attempts held."""
+        return self._mirror.keys()
 
     def held(self) -> Held:
         """All attempts held."""

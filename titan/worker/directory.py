@@ -5,6 +5,7 @@ access.json    where and with which token the agent is called, while it runs
 lock           held by the agent        host.lock     held by the task host
 host.sock      where the host listens   host.journal  what the host must not forget
 host.log       the host's log           output/       what the tasks write
+removals       what of it was removed
 scripts/       the scripts that came with jobs, while they are run
 """
 

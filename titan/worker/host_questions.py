@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from titan.model import AttemptKey, HeldAttempt, HeldState, Stop
@@ -44,6 +44,11 @@ class HostQuestions:
     def host_pid(self) -> int:
         """The parent of all tasks; 0: there is none now."""
         return self._connection.welcome.pid if self._connection else 0
+
+    @property
+    def live(self) -> Collection[AttemptKey]:
+        """The programs that clients started and that have not ended."""
+        return self._live
 
     def connected(self, connection: HostConnection) -> None:
         """A host was taken up."""

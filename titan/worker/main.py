@@ -8,6 +8,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -23,9 +24,13 @@ from titan.worker.capacity import Offer
 from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
+from titan.worker.output_shelf import Limits
 from titan.worker.output_stream import OutputStreams
 from titan.worker.task_service import TaskService
 from titan.worker.task_status import TaskStatuses
+
+# Of the disk.
+DEFAULT_RETAINED: Final = DiskMinimum(per_mille=100)
 
 _log = logging.getLogger("titan.worker")
 
@@ -54,6 +59,12 @@ class WorkerOptions:
     """Without an agent for so long the task host stops the tasks and ends."""
     output_max_bytes: int = 1 << 30
     """How much of each output file may be on the disk; 0: all."""
+    output_retain_seconds: float = 7 * 86_400
+    """How long the output of a task that has ended is kept; 0, here and below: without limit."""
+    output_retain_bytes: DiskMinimum = DEFAULT_RETAINED
+    """How much of it, of all such tasks."""
+    output_retain_files: int = 200_000
+    """In how many files."""
     disk_free_min: DiskMinimum = DEFAULT_MINIMUM
     """With less on the disk of the data directory it takes no tasks."""
     on_stop: OnStop = OnStop.KEEP
@@ -131,6 +142,11 @@ async def _run(
         ManagerLink(addresses, options.access_file),
         HostProcess(path, hello),
         disk_room=DiskRoom(options.disk_free_min, str(path)),
+        output_limits=Limits(
+            options.output_retain_seconds,
+            options.output_retain_bytes.of(node.disk_use(path).total_bytes),
+            options.output_retain_files,
+        ),
         on_stop=options.on_stop,
     )
     _log.info("worker %s listens on %s, data in %s", options.name, address, path)

@@ -29,6 +29,10 @@ class Holder(Protocol):
         """The attempt, if it is held."""
         ...
 
+    def why_gone(self, key: AttemptKey, end_us: int) -> str:
+        """What became of the output of an attempt that ended then; empty: nothing known."""
+        ...
+
 
 class NoOutput(Exception):
     """Nothing of that attempt is here; the text is a sentence for people."""
@@ -59,7 +63,8 @@ class OutputStreams:
             is_there = any(file.open() for file in files.values())
             if not is_there and self._holder.find_held(key) is None:
                 raise NoOutput(
-                    f"no output of attempt {key.attempt} of task {key.job_id}.{key.index} here"
+                    self._holder.why_gone(key, request.end_us)
+                    or f"no output of attempt {key.attempt} of task {key.job_id}.{key.index} here"
                 )
             if request.tail_lines > 0:
                 for file in files.values():

@@ -44,8 +44,12 @@ class LaunchError(Exception):
 
 def output_path(directory: bytes, key: AttemptKey, suffix: bytes) -> bytes:
     """Where an attempt's output is; `suffix` is out or err. Only integers go into it."""
-    folder = b"%s/%d/%d" % (directory, key.job_id, key.index // 1000)
-    return b"%s/%d.%d.%s" % (folder, key.index, key.attempt, suffix)
+    return attempt_path(directory, key.job_id, key.index, key.attempt) + suffix
+
+
+def attempt_path(directory: bytes, job_id: int, index: int, attempt: int) -> bytes:
+    """How the paths of an attempt's output begin, up to the dot before the suffix."""
+    return b"%s/%d/%d/%d.%d." % (directory, job_id, index // 1000, index, attempt)
 
 
 class Spawner:

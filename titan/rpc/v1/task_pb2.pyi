@@ -316,11 +316,16 @@ class ReadOutputRequest(_message.Message):
     STDERR_OFFSET_FIELD_NUMBER: _builtins.int
     TAIL_LINES_FIELD_NUMBER: _builtins.int
     FOLLOW_FIELD_NUMBER: _builtins.int
+    END_US_FIELD_NUMBER: _builtins.int
     stdout_offset: _builtins.int
     stderr_offset: _builtins.int
     tail_lines: _builtins.int
     follow: _builtins.bool
     """Go on until the attempt has ended."""
+    end_us: _builtins.int
+    """When it ended as far as the manager knows, 0: it has not. Tells what became of output that is
+    not there any more.
+    """
     @_builtins.property
     def key(self) -> _types_pb2.AttemptKey: ...
     @_builtins.property
@@ -334,10 +339,11 @@ class ReadOutputRequest(_message.Message):
         stderr_offset: _builtins.int = ...,
         tail_lines: _builtins.int = ...,
         follow: _builtins.bool = ...,
+        end_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "key", b"key", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset", "streams", b"streams", "tail_lines", b"tail_lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_us", b"end_us", "follow", b"follow", "key", b"key", "stderr_offset", b"stderr_offset", "stdout_offset", b"stdout_offset", "streams", b"streams", "tail_lines", b"tail_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
