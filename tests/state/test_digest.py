@@ -153,8 +153,8 @@ def test_two_states_of_the_same_events_have_one_digest() -> None:
 def test_every_field_of_the_state_is_in_the_digest_or_follows_from_it() -> None:
     """A new field has to be put into the digest, or here with its reason."""
     derived = {
-        # From the workers and from the classes.
-        ClusterState: {"worker_numbers", "class_ids"},
+        # From the workers, from the classes and from the environments.
+        ClusterState: {"worker_numbers", "class_ids", "script_bytes"},
     }
     state = ClusterState()
     known = {

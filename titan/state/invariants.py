@@ -55,6 +55,8 @@ def check_invariants(state: ClusterState) -> None:
     _check(
         state.environments.keys() == state.environment_jobs.keys(), "every environment is counted"
     )
+    scripts = sum(len(each.script) for each in state.environments.values())
+    _check(scripts == state.script_bytes, "the bytes of scripts are counted")
 
 
 def _check_job(state: ClusterState, job: Job) -> None:

@@ -26,8 +26,8 @@ _COMPLETED: Final = State.COMPLETED
 
 
 def environment_stored(tables: Tables, event: ev.EnvironmentStored) -> None:
-    tables.environments[event.digest] = event
-    tables.environment_jobs.setdefault(event.digest, 0)
+    if event.digest not in tables.environments:
+        tables.add_environment(event, 0)
 
 
 def job_submitted(tables: Tables, event: ev.JobSubmitted) -> None:
@@ -201,7 +201,7 @@ def jobs_forgotten(tables: Tables, event: ev.JobsForgotten) -> None:
         tables.environment_jobs[job.environment] = left
         if not left:
             del tables.environment_jobs[job.environment]
-            del tables.environments[job.environment]
+            tables.script_bytes -= len(tables.environments.pop(job.environment).script)
         job_class = job.job_class
         job_class.jobs -= 1
         if not job_class.jobs:

@@ -168,9 +168,7 @@ class _Loader:
 
     def _environments(self, content: tuple[Any, ...]) -> None:
         for *fields, jobs in content:
-            stored = ev.EnvironmentStored(*fields)
-            self._state.environments[stored.digest] = stored
-            self._state.environment_jobs[stored.digest] = jobs
+            self._state.add_environment(ev.EnvironmentStored(*fields), jobs)
 
     def _classes(self, content: tuple[Any, ...]) -> None:
         for class_id, user, priority, demand, on, run_us, samples, jobs in content:

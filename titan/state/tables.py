@@ -44,6 +44,8 @@ class Tables:
         self.environments: dict[bytes, ev.EnvironmentStored] = {}
         # How many remembered jobs refer to each.
         self.environment_jobs: dict[bytes, int] = {}
+        # Of the scripts in them.
+        self.script_bytes = 0
         self.requests = RequestTable()
         self.last_job_of: dict[str, int] = {}
         # Tasks by state over the remembered jobs, and jobs by state, in the order of the states.
@@ -67,6 +69,12 @@ class Tables:
         """Raises KeyError."""
         worker: Worker = self.workers[number]
         return worker
+
+    def add_environment(self, stored: ev.EnvironmentStored, jobs: int) -> None:
+        """One that is new, and how many jobs refer to it."""
+        self.environments[stored.digest] = stored
+        self.environment_jobs[stored.digest] = jobs
+        self.script_bytes += len(stored.script)
 
     def add_class(self, job_class: JobClass) -> None:
         """A class that has its number already."""

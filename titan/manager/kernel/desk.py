@@ -37,6 +37,8 @@ class Settings:
     # remembered; eight tasks of an array count as one.
     forget_after_us: int = 7 * 24 * 3600 * 1_000_000
     forget_over: int = 250_000
+    # And earlier while their scripts, of which each may be a job's own, take more than that.
+    forget_over_script_bytes: int = 256 << 20
 
 
 class Desk:
