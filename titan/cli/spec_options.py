@@ -97,6 +97,8 @@ _OPTIONS = [
     ),
     click.option(
         "--script",
+        # For the shell's completion; whether it is there is seen when it is read.
+        type=click.Path(allow_dash=True),
         metavar="FILE",
         help="Send this file (- is stdin) and run it by its #! line; #TITAN lines in it are "
         "options. What follows the options are its arguments.",
