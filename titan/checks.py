@@ -14,11 +14,14 @@ from titan.model import (
     CPUS_MILLI_MAX,
     GRACE_MS_MAX,
     MEMORY_BYTES_MAX,
+    MEMORY_LIMIT_BYTES_MIN,
     NAMED_RESOURCE_MAX,
     OWN_RESOURCES,
+    PIDS_MAX,
     SCRIPT_BYTES_MAX,
     SIGNAL_MAX,
     TIME_LIMIT_MS_MAX,
+    ULIMITS,
     UMASK_MAX,
     Execution,
     Resources,
@@ -27,6 +30,7 @@ from titan.model import (
 
 # The kernel's limit for one argument is 128 KiB (MAX_ARG_STRLEN in execve(2)).
 ARGUMENT_BYTES_MAX: Final = 128 * 1024 - 1
+_ULIMIT_MAX: Final = (1 << 63) - 1
 COMMAND_BYTES_MAX: Final = 1024 * 1024
 # PATH_MAX in limits.h counts the final zero.
 PATH_BYTES_MAX: Final = 4095
@@ -79,6 +83,11 @@ def check_resources(demand: Resources, prefix: str) -> None:
     )
     _check(demand.memory_bytes >= 0, f"{prefix}memory must not be negative")
     _check(demand.memory_bytes <= MEMORY_BYTES_MAX, f"{prefix}so much memory is absurd")
+    _check(
+        not 0 < demand.memory_bytes < MEMORY_LIMIT_BYTES_MIN,
+        f"{prefix}{demand.memory_bytes} bytes of memory are less than a program's start takes: "
+        f"ask for at least {MEMORY_LIMIT_BYTES_MIN >> 20}M, or for 0, which is no limit",
+    )
     _check(len(demand.named) <= NAMED_RESOURCES_MAX, f"{prefix}too many kinds of resources")
     for name, count in demand.named:
         _check(0 < len(name) <= NAME_LENGTH_MAX, f"{prefix}a resource has no name or a long one")
@@ -122,13 +131,37 @@ def check_time_limit(
     )
 
 
-def check_execution(execution: Execution, prefix: str) -> None:
+def check_execution(execution: Execution, demand: Resources, prefix: str) -> None:
     """How it is to be run; what that means is the worker's business."""
     _check(
         -1 <= execution.umask <= UMASK_MAX,
         f"{prefix}{execution.umask:o} is no umask: they are 0 to {UMASK_MAX:o}, octal",
     )
     check_pattern(execution.stdin, f"{prefix}the name of stdin")
+    _check(
+        0 <= execution.pids_max <= PIDS_MAX,
+        f"{prefix}a limit of {execution.pids_max} processes is out of range",
+    )
+    _check(
+        not execution.pin or demand.cpus_milli % 1000 == 0,
+        f"{prefix}{demand.cpus_milli / 1000:g} cpus cannot be pinned: ask for whole ones",
+    )
+    before = ""
+    for name, soft, hard in execution.ulimits:
+        _check(
+            name in ULIMITS,
+            f"{prefix}{name!r} is no resource limit; there are: {', '.join(ULIMITS)}",
+        )
+        _check(name > before, f"{prefix}resource limits are sorted and each is there once")
+        _check(
+            -1 <= soft <= _ULIMIT_MAX and -1 <= hard <= _ULIMIT_MAX,
+            f"{prefix}the limit {name} is out of range",
+        )
+        _check(
+            hard == -1 or 0 <= soft <= hard,
+            f"{prefix}the limit {name} must not be above its hard limit",
+        )
+        before = name
 
 
 def check_pattern(name: bytes, what: str) -> None:

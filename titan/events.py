@@ -188,6 +188,7 @@ class WorkerRegistered(NamedTuple):
     labels: tuple[tuple[str, str], ...]
     version: str
     output_directory: bytes
+    limits: str = ""
 
 
 class WorkerHeartbeats(NamedTuple):

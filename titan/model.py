@@ -19,8 +19,16 @@ MEMORY_BYTES_MAX: Final = 1 << 60
 NAMED_RESOURCE_MAX: Final = 1 << 40
 # Ten years; whoever means longer means no limit.
 TIME_LIMIT_MS_MAX: Final = 10 * 365 * 86_400_000
-# A task that needs a day to end itself holds its resources for it.
+# A program's start takes some of it; what asks for less could only fail.
+MEMORY_LIMIT_BYTES_MIN: Final = 16 << 20
+PIDS_MAX: Final = 1 << 22
+# Those of getrlimit(2).
+ULIMITS: Final = (
+    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
+    "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+)  # fmt: skip
 UMASK_MAX: Final = 0o777
+# A task that needs a day to end itself holds its resources for it.
 GRACE_MS_MAX: Final = 86_400_000
 # It goes with every batch of tasks that run it: data belongs into files.
 SCRIPT_BYTES_MAX: Final = 1 << 20
@@ -265,6 +273,14 @@ class Execution(NamedTuple):
     """Of a script: the words before its path. Empty: its #! line says."""
     stdin: bytes = b""
     """A file on the worker, from the task's directory; with %j, %i, %n and %a. Empty: /dev/null."""
+    ulimits: tuple[tuple[str, int, int], ...] = ()
+    """(name, soft, hard) as setrlimit(2) has them, sorted by name; -1: unlimited."""
+    pids_max: int = 0
+    """How many processes and threads it may have at once; 0: not limited."""
+    cpu_limit: bool = False
+    """Whether it may use no more cpu time than its cpus give."""
+    pin: bool = False
+    """Whether it runs on that many cpus of its own, which are whole ones then."""
 
 
 PLAIN: Final = Execution()
@@ -287,6 +303,7 @@ def execution_of(fields: Sequence[Any]) -> Execution:
     return execution._replace(
         script_source=ScriptSource(execution.script_source),
         interpreter=tuple(execution.interpreter),
+        ulimits=tuple((name, soft, hard) for name, soft, hard in execution.ulimits),
     )
 
 

@@ -189,12 +189,14 @@ def test_workers_are_a_table_or_json(manager: FakeManager, titan: Titan) -> None
             free=types_pb2.Resources(cpus_milli=500, memory_bytes=2**33, named={"gpu": 1}),
             labels={"zone": "a"},
             running=3,
+            limits="memory: cgroup v2, pids: cgroup v2, cpu: none",
         )
     )
     heading, line = titan("workers").out.splitlines()
     assert heading.split()[:6] == ["WORKER", "STATE", "RUNNING", "QUEUED", "CPUS", "MEMORY"]
     assert line.split() == [
-        *("w1", "HEALTHY", "3", "0", "0.5/8", "8G/16G", "gpu=1/2", "zone=a", "-", "127.0.0.1:7"),
+        *("w1", "HEALTHY", "3", "0", "0.5/8", "8G/16G", "gpu=1/2", "zone=a"),
+        *("cgroup", "v2", "-", "127.0.0.1:7"),
     ]
     (view,) = json.loads(titan("workers", "--json").out)
     assert view["labels"] == {"zone": "a"}

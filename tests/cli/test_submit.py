@@ -32,6 +32,8 @@ def test_everything_that_is_asked_for_is_sent(
         *(
             "--stdin",
             "in.%i",
+            *("--ulimit", "nofile=64:128", "--ulimit", "core=0", "--pids-limit", "9"),
+            "--cpu-limit",
             "--umask",
             "027",
             "--on",
@@ -58,6 +60,11 @@ def test_everything_that_is_asked_for_is_sent(
     assert (spec.array[0].start, spec.array[0].stop) == (0, 10)
     assert (spec.time_limit_ms, spec.grace_ms) == (5_400_000, 500)
     assert (spec.end_signal, spec.end_signal_before_ms) == (10, 3_600_000)
+    assert [(each.name, each.soft, each.hard) for each in spec.execution.ulimits] == [
+        ("core", 0, 0),
+        ("nofile", 64, 128),
+    ]
+    assert (spec.execution.pids_max, spec.execution.cpu_limit) == (9, True)
     assert (spec.execution.umask, spec.execution.stdin) == (0o27, b"in.%i")
     assert spec.on == "w1"
     (environment,) = request.environments

@@ -29,7 +29,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
         JobSpec(
             command=["t"],
             name="train",
-            cpus=2.5,
+            cpus=2,
             memory="4GiB",
             resources={"gpu": 1, "none": 0},
             priority=-3,
@@ -40,10 +40,14 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             umask="027",
             stdin=Path("in/%i"),
             on="w1",
+            ulimits={"nofile": (1024, "4096"), "core": 0, "as": "8G", "cpu": ("1m", "unlimited")},
+            pids_limit=50,
+            cpu_limit=True,
+            pin=True,
         )
     )
     assert message.name == "train"
-    assert message.resources.cpus_milli == 2500
+    assert message.resources.cpus_milli == 2000
     assert message.resources.memory_bytes == 4 * 1024**3
     assert dict(message.resources.named) == {"gpu": 1}
     assert message.priority == -3
@@ -53,6 +57,15 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert (message.end_signal, message.end_signal_before_ms) == (12, 1_500)
     assert (message.execution.umask, message.execution.stdin) == (0o27, b"in/%i")
     assert message.on == "w1"
+    assert [(each.name, each.soft, each.hard) for each in message.execution.ulimits] == [
+        ("as", 8 << 30, 8 << 30),
+        ("core", 0, 0),
+        ("cpu", 60, -1),
+        ("nofile", 1024, 4096),
+    ]
+    assert message.execution.pids_max == 50
+    assert message.execution.cpu_limit
+    assert message.execution.pin
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from titan.client.connection import os_user
 JOB_FIELDS = {
     "job_id", "name", "user", "state", "reason", "detail", "cancel_requested", "waiting_for",
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
-    "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin", "array",
+    "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
+    "ulimits", "pids_limit", "cpu_limit", "pin", "array",
     "submit_time", "start_time", "end_time",
     "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip
@@ -30,7 +31,7 @@ ATTEMPT_FIELDS = {
 WORKER_FIELDS = {
     "worker_id", "name", "address", "state", "reason", "cpus", "cpus_free", "memory_bytes",
     "memory_free_bytes", "resources", "resources_free", "labels", "running", "queued",
-    "last_heartbeat_time", "version", "draining",
+    "last_heartbeat_time", "version", "draining", "limits",
 }  # fmt: skip
 COUNTS = {"pending", "scheduled", "running", "completed", "failed", "cancelled"}
 
@@ -122,6 +123,7 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "cwd": "/tmp", "cpus": 99, "memory_bytes": 1 << 30, "resources": {"gpu": 1},
         "priority": -5, "retries": 0, "time_limit_seconds": None, "umask": None, "array": None,
         "script": None, "interpreter": None, "stdin": None,
+        "ulimits": {}, "pids_limit": None, "cpu_limit": False, "pin": False,
         "start_time": None, "end_time": None, "exit_code": None, "signal": None, "attempts": [],
         "attempts_total": 0, "tasks": dict.fromkeys(COUNTS, 0) | {"pending": 1},
     }  # fmt: skip

@@ -104,7 +104,7 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (worker, "state", WorkerState.UNHEALTHY), (worker, "last_heard_us", 1),
             (worker, "worker_id", b"x"), (worker, "instance", b"x"), (worker, "boot_id", "x"),
             (worker, "name", "x"), (worker, "address", "x"), (worker, "labels", (("a", "b"),)),
-            (worker, "version", "x"), (worker, "output_directory", b"x"),
+            (worker, "version", "x"), (worker, "output_directory", b"x"), (worker, "limits", "x"),
             (worker, "drain", Drain("disk", "ada")), (worker, "is_stopping", True),
             (worker, "fault", "x"),
             (worker, "capacity", Resources(1)), (worker, "free_cpus_milli", 1),

@@ -23,6 +23,7 @@ def launch(
     cwd: bytes = b"/",
     array_count: int = 0,
     cpus_milli: int = 1000,
+    memory_bytes: int = 0,
     **options: Any,
 ) -> Launch:
     """What the tasks of a job share; `options` are those of Launch."""
@@ -35,7 +36,7 @@ def launch(
         cwd,
         0,
         cpus_milli,
-        0,
+        memory_bytes,
         class_id,
         array_count,
         **options,

@@ -37,7 +37,7 @@ def workers(settings: Settings, *, retry_for: float) -> int:
     print_table(
         (
             *("WORKER", "STATE", "RUNNING", "QUEUED", "CPUS", "MEMORY", "RESOURCES", "LABELS"),
-            *("HEARD", "ADDRESS", "REASON"),
+            *("LIMITS", "HEARD", "ADDRESS", "REASON"),
         ),
         [_worker_row(worker, now) for worker in listed],
         right=("RUNNING", "QUEUED", "CPUS", "MEMORY", "HEARD"),
@@ -60,10 +60,17 @@ def _worker_row(worker: manager_pb2.Worker, now: float) -> tuple[str, ...]:
         " ".join(f"{name}={_free_of(free.named.get(name, 0), count)}" for name, count in named)
         or "-",
         " ".join(f"{name}={value}" for name, value in sorted(worker.labels.items())) or "-",
+        _limits_text(worker.limits),
         f"{units.format_age(heard)} ago" if worker.last_heartbeat_us else "-",
         worker.address or "-",
         worker.reason,
     )
+
+
+def _limits_text(limits: str) -> str:
+    """`cgroup v2` where all are kept so, else how memory is; all of it is in the JSON."""
+    parts = dict(part.partition(": ")[::2] for part in limits.split(", "))
+    return parts.get("memory", "-")
 
 
 def _free_of(free: object, capacity: object) -> str:

@@ -15,6 +15,7 @@ from titan.client import submission
 from titan.client.arrays import parse_array
 from titan.client.connection import os_user
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec
+from titan.client.ulimits import parse_ulimits
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
 
@@ -32,7 +33,7 @@ _OPTIONS = [
         default="0",
         show_default=True,
         metavar="SIZE",
-        help="Memory, as 512M or 4GiB; 0 promises nothing and limits nothing.",
+        help="Memory, as 512M or 4GiB: promised, and its limit; 0 is neither.",
     ),
     click.option(
         "--resource",
@@ -87,6 +88,22 @@ _OPTIONS = [
     ),
     click.option("--cwd", metavar="DIR", help="Where the job runs [this directory]."),
     click.option("--on", metavar="WORKER", help="Only on that worker, by name or id [any]."),
+    click.option(
+        "--ulimit",
+        multiple=True,
+        metavar="NAME=SOFT[:HARD]",
+        help="A limit of setrlimit(2), as nofile=4096, core=0 or as=8G. May be repeated.",
+    ),
+    click.option(
+        "--pids-limit",
+        type=click.IntRange(1),
+        metavar="N",
+        help="At most so many processes and threads at once [no limit].",
+    ),
+    click.option(
+        "--cpu-limit", is_flag=True, help="Use no more cpu time than --cpus, even on idle machines."
+    ),
+    click.option("--pin", is_flag=True, help="Run on whole cpus of its own."),
     click.option("--umask", metavar="MODE", help="Of the files it makes, as 027 [the worker's]."),
     click.option("--shell", is_flag=True, help="COMMAND is a line for /bin/sh: pipes, $VARIABLES."),
     click.option(
@@ -155,6 +172,7 @@ def _request(
     resource: tuple[tuple[str, int], ...],
     env: tuple[tuple[str, str], ...],
     array: str | None,
+    ulimit: tuple[str, ...],
     **others: Any,
 ) -> manager_pb2.SubmitJobRequest:
     try:
@@ -165,6 +183,7 @@ def _request(
             resources=dict(resource),
             env=dict(env),
             array=array,
+            ulimits=parse_ulimits(ulimit),
             **others,
         )
         (request,) = submission.submit_requests(

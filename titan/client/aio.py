@@ -17,6 +17,7 @@ from titan.client.connection import os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
 from titan.client.moments import Moment, moment
+from titan.client.ulimits import Value
 from titan.client.views import JobsChanged, OutputChunk, View
 from titan.model import State
 
@@ -85,6 +86,10 @@ class AsyncClient:
         worker_script: str | os.PathLike[str] | None = None,
         interpreter: str | Sequence[str | bytes] | None = None,
         stdin: Word | None = None,
+        ulimits: Mapping[str, Value] | None = None,
+        pids_limit: int | None = None,
+        cpu_limit: bool = False,
+        pin: bool = False,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -112,6 +117,10 @@ class AsyncClient:
             worker_script=worker_script,
             interpreter=interpreter,
             stdin=stdin,
+            ulimits=ulimits or {},
+            pids_limit=pids_limit,
+            cpu_limit=cpu_limit,
+            pin=pin,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]
 

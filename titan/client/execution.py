@@ -1,18 +1,84 @@
-"""How tasks are run, as people ask for it, to the message. Pure."""
+"""How tasks are run, as people ask for it, to the message and back. Pure."""
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any, Final
 
+from titan.client.ulimits import Value, format_ulimits, ulimits_of
 from titan.errors import InvalidJob
-from titan.model import UMASK_MAX, ScriptSource
+from titan.model import MEMORY_LIMIT_BYTES_MIN, PIDS_MAX, UMASK_MAX, Execution, ScriptSource
+from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import types_pb2
 
 # Where a job's script is: with the job, or on its worker.
 _SOURCES: Final = {int(ScriptSource.SENT): "job", int(ScriptSource.ON_WORKER): "worker"}
 _OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,4})")
+
+
+def limits_of(
+    *,
+    ulimits: Mapping[str, Value],
+    pids_limit: int | None,
+    cpu_limit: bool,
+    pin: bool,
+    cpus_milli: int,
+    memory_bytes: int,
+) -> Execution:
+    """The limits that were asked for, checked against the resources. Raises InvalidJob."""
+    if pin and cpus_milli % 1000:
+        raise InvalidJob(f"{cpus_milli / 1000:g} cpus cannot be pinned: ask for whole ones")
+    if pids_limit is not None and not 0 < pids_limit <= PIDS_MAX:
+        raise InvalidJob(f"a limit of {pids_limit} processes: give 1 to {PIDS_MAX}")
+    if 0 < memory_bytes < MEMORY_LIMIT_BYTES_MIN:
+        raise InvalidJob(
+            f"{memory_bytes} bytes of memory are less than a program's start takes: ask for at "
+            f"least {MEMORY_LIMIT_BYTES_MIN >> 20}M, or for 0, which is no limit"
+        )
+    return Execution(
+        ulimits=ulimits_of(ulimits), pids_max=pids_limit or 0, cpu_limit=cpu_limit, pin=pin
+    )
+
+
+def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
+    """The fields of `show`; None where nothing was asked for."""
+    execution = execution_of_message(message)
+    return {
+        "umask": _octal(execution.umask) if execution.umask >= 0 else None,
+        "script": _SOURCES.get(execution.script_source),
+        "interpreter": [_text(word) for word in execution.interpreter] or None,
+        "stdin": _text(execution.stdin) or None,
+        "ulimits": {
+            name: [None if each < 0 else each for each in limits]
+            for name, *limits in execution.ulimits
+        },
+        "pids_limit": execution.pids_max or None,
+        "cpu_limit": execution.cpu_limit,
+        "pin": execution.pin,
+    }
+
+
+def execution_words(message: types_pb2.Execution) -> str:
+    """`umask 0027, nofile=1024, pinned to cpus`; empty when nothing was asked for."""
+    execution = execution_of_message(message)
+    words = [f"umask {_octal(execution.umask)}"] if execution.umask >= 0 else []
+    if execution.script_source is not ScriptSource.NONE:
+        is_sent = execution.script_source is ScriptSource.SENT
+        words.append("a script" if is_sent else "a script of the worker")
+    if execution.interpreter:
+        words.append(f"the interpreter {shlex.join(map(_text, execution.interpreter))}")
+    if execution.stdin:
+        words.append(f"stdin from {_text(execution.stdin)}")
+    words += format_ulimits(execution.ulimits)
+    if execution.pids_max:
+        words.append(f"at most {execution.pids_max} processes")
+    if execution.cpu_limit:
+        words.append("no more cpu time than its cpus")
+    if execution.pin:
+        words.append("cpus of its own")
+    return ", ".join(words)
 
 
 def umask_of(umask: int | str | None) -> int:
@@ -29,27 +95,9 @@ def umask_of(umask: int | str | None) -> int:
     return number
 
 
-def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
-    """The fields of `show`; None where nothing was asked for."""
-    words = [word.decode("utf-8", "replace") for word in message.interpreter]
-    return {
-        "umask": f"{message.umask:04o}" if message.HasField("umask") else None,
-        "script": _SOURCES.get(message.script_source),
-        "interpreter": words or None,
-        "stdin": message.stdin.decode("utf-8", "replace") or None,
-    }
+def _octal(umask: int) -> str:
+    return f"{umask:04o}"
 
 
-def execution_words(message: types_pb2.Execution) -> str:
-    """`umask 0027, bash -e`; empty when nothing was asked for."""
-    view = execution_view(message)
-    words = []
-    if view["umask"]:
-        words.append(f"umask {view['umask']}")
-    if view["script"]:
-        words.append("a script of the worker" if view["script"] == "worker" else "a script")
-    if view["interpreter"]:
-        words.append(f"the interpreter {shlex.join(view['interpreter'])}")
-    if view["stdin"]:
-        words.append(f"stdin from {view['stdin']}")
-    return ", ".join(words)
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")

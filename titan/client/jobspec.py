@@ -15,10 +15,11 @@ from typing import Final
 from titan import units
 from titan.checks import check_pattern
 from titan.client.arrays import parse_array, parse_indexes
-from titan.client.execution import umask_of
+from titan.client.execution import limits_of, umask_of
 from titan.client.names import to_wire
 from titan.client.scripts import Script, interpreter_words, script_of, worker_script_word
 from titan.client.time_limit import time_limit_of
+from titan.client.ulimits import Value
 from titan.errors import InvalidJob
 from titan.model import (
     CPUS_MILLI_MAX,
@@ -63,6 +64,11 @@ class JobSpec:
     interpreter: what runs the script, as "bash -e" or words; None: its #! line says.
     stdin: a file on the worker, relative to cwd, that the job reads; %j, %i, %n and %a in it are
         the job's number, the task's index, the job's name, the attempt. None: /dev/null.
+    ulimits: resource limits as setrlimit(2) has them, {"nofile": 1024, "core": (0, "unlimited"),
+        "fsize": "10G"}: one value, or a soft and a hard one; -1 or "unlimited": none.
+    pids_limit: how many processes and threads it may have at once.
+    cpu_limit: it may use no more cpu time than its `cpus`, even where others are idle.
+    pin: it runs on whole cpus, which no other pinned task shares while there are enough.
     """
 
     command: Sequence[Word] | str = ()
@@ -85,21 +91,26 @@ class JobSpec:
     worker_script: str | os.PathLike[str] | None = None
     interpreter: str | Sequence[str | bytes] | None = None
     stdin: Word | None = None
+    ulimits: Mapping[str, Value] = field(default_factory=dict)
+    pids_limit: int | None = None
+    cpu_limit: bool = False
+    pin: bool = False
 
 
 def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
     """The job without its environment. Raises InvalidJob."""
     try:
         words = _words(spec)
+        resources = _resources(spec)
         return manager_pb2.JobSpec(
             name=spec.name if spec.name is not None else default_name(words, shell=spec.shell),
             command=words,
             cwd=os.fsencode(os.path.abspath(spec.cwd) if spec.cwd is not None else os.getcwd()),
-            resources=_resources(spec),
+            resources=resources,
             priority=_priority(spec.priority),
             array=to_wire(_ranges(spec.array)),
             **time_limit_of(spec.time_limit, spec.grace, spec.signal_before_end)._asdict(),
-            execution=execution_message(_execution(spec)),
+            execution=execution_message(_execution(spec, resources)),
             on=_on(spec),
         )
     except ValueError as error:
@@ -150,7 +161,7 @@ def _on(spec: JobSpec) -> str:
     return spec.on or ""
 
 
-def _execution(spec: JobSpec) -> Execution:
+def _execution(spec: JobSpec, resources: types_pb2.Resources) -> Execution:
     source = ScriptSource.NONE
     if spec.script is not None:
         source = ScriptSource.SENT
@@ -158,7 +169,15 @@ def _execution(spec: JobSpec) -> Execution:
         source = ScriptSource.ON_WORKER
     elif spec.interpreter is not None:
         raise ValueError("an interpreter runs a script: name one with --script or --worker-script")
-    return Execution(
+    limits = limits_of(
+        ulimits=spec.ulimits,
+        pids_limit=spec.pids_limit,
+        cpu_limit=spec.cpu_limit,
+        pin=spec.pin,
+        cpus_milli=resources.cpus_milli,
+        memory_bytes=resources.memory_bytes,
+    )
+    return limits._replace(
         umask=umask_of(spec.umask),
         script_source=source,
         interpreter=tuple(interpreter_words(spec.interpreter)),

@@ -16,6 +16,7 @@ from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
 from titan.client.moments import Moment, moment
 from titan.client.session import Session
+from titan.client.ulimits import Value
 from titan.client.views import JobsChanged, OutputChunk, View
 from titan.model import State
 
@@ -84,6 +85,10 @@ class Client:
         worker_script: str | os.PathLike[str] | None = None,
         interpreter: str | Sequence[str | bytes] | None = None,
         stdin: Word | None = None,
+        ulimits: Mapping[str, Value] | None = None,
+        pids_limit: int | None = None,
+        cpu_limit: bool = False,
+        pin: bool = False,
         request_id: str | bytes | None = None,
     ) -> Job:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -111,6 +116,10 @@ class Client:
             worker_script=worker_script,
             interpreter=interpreter,
             stdin=stdin,
+            ulimits=ulimits or {},
+            pids_limit=pids_limit,
+            cpu_limit=cpu_limit,
+            pin=pin,
         )
         return self.submit_many([spec], request_id=request_id)[0]
 

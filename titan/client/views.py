@@ -156,6 +156,7 @@ def worker_view(worker: manager_pb2.Worker) -> View:
         "last_heartbeat_time": _time(worker.last_heartbeat_us),
         "version": worker.version or None,
         "draining": worker.draining,
+        "limits": worker.limits or None,
     }
 
 

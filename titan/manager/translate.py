@@ -107,6 +107,7 @@ def register_command(
         session=session,
         is_stopping=request.stopping,
         fault=request.fault[:DETAIL_LENGTH_MAX],
+        limits=request.limits[:DETAIL_LENGTH_MAX],
     )
 
 

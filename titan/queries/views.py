@@ -117,6 +117,7 @@ def worker_message(worker: Worker, *, last_heard_us: int, reason: str) -> manage
         version=worker.version,
         draining=worker.is_draining,
         fault=worker.fault,
+        limits=worker.limits,
     )
 
 

@@ -14,9 +14,14 @@ def execution_message(execution: Execution) -> types_pb2.Execution:
         script_source=cast("types_pb2.ScriptSource.ValueType", int(execution.script_source)),
         interpreter=execution.interpreter,
         stdin=execution.stdin,
+        pids_max=execution.pids_max,
+        cpu_limit=execution.cpu_limit,
+        pin=execution.pin,
     )
     if execution.umask >= 0:
         message.umask = execution.umask
+    for name, soft, hard in execution.ulimits:
+        message.ulimits.add(name=name, soft=soft, hard=hard)
     return message
 
 
@@ -27,4 +32,8 @@ def execution_of_message(message: types_pb2.Execution) -> Execution:
         ScriptSource(message.script_source),
         tuple(message.interpreter),
         message.stdin,
+        tuple((each.name, each.soft, each.hard) for each in message.ulimits),
+        message.pids_max,
+        message.cpu_limit,
+        message.pin,
     )

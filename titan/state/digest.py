@@ -81,7 +81,7 @@ def _worker(worker: Worker) -> Any:
     return (
         worker.number, worker.worker_id, worker.state, worker.last_heard_us, worker.instance,
         worker.boot_id, worker.name, worker.address, worker.labels, worker.version,
-        worker.output_directory, worker.drain, worker.is_stopping, worker.fault,
+        worker.output_directory, worker.limits, worker.drain, worker.is_stopping, worker.fault,
         worker.capacity,
         worker.free, list(worker.attempts),
         [(class_id, _class_here(here)) for class_id, here in sorted(worker.classes.items())],

@@ -303,7 +303,7 @@ def _pack_worker(worker: Worker) -> tuple[Any, ...]:
     return (
         worker.number, worker.worker_id, worker.instance, worker.boot_id, worker.name,
         worker.address, capacity.cpus_milli, capacity.memory_bytes, capacity.named,
-        worker.labels, worker.version, worker.output_directory, worker.drain,
+        worker.labels, worker.version, worker.output_directory, worker.limits, worker.drain,
         worker.is_stopping, worker.fault, worker.last_heard_us, int(worker.state),
         (worker.free_cpus_milli, worker.free_memory_bytes, list(worker.free_named.items())),
         list(worker.attempts),

@@ -56,6 +56,7 @@ class Worker:
         "is_stopping",
         "labels",
         "last_heard_us",
+        "limits",
         "name",
         "number",
         "output_directory",
@@ -94,6 +95,7 @@ class Worker:
         self.labels = event.labels
         self.version = event.version
         self.output_directory = event.output_directory
+        self.limits = event.limits
         self.capacity = Resources(event.cpus_milli, event.memory_bytes, event.named)
         self.free_cpus_milli = event.cpus_milli - used.cpus_milli
         self.free_memory_bytes = event.memory_bytes - used.memory_bytes

@@ -100,6 +100,8 @@ class Agent:
         # Owned here; each ends by itself or is cancelled at the end.
         self._tasks: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
+        # How the host keeps limits.
+        self._limits = ""
 
     async def run(self) -> int:
         """Serve until SIGTERM (as was chosen) or SIGINT (tasks are handed back)."""
@@ -319,6 +321,7 @@ class Agent:
             acknowledged_seq=action.acknowledged_seq,
             stopping=action.is_stopping,
             fault=action.fault,
+            limits=self._limits,
         )
         answer = await self._manager.register(request)
         _log.info("registered with the manager at %s", self._manager.address)
@@ -399,6 +402,7 @@ class Agent:
             reports=welcome.reports,
             report_seq=welcome.report_seq,
         )
+        self._limits = welcome.limits
         self.questions.connected(connection)
         self.retention.look_again()
         self._perform(self._core.host_connected(host))

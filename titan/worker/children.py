@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 import os
-import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
-from titan.model import AttemptKey, ScriptSource
+from titan.model import PLAIN, AttemptKey, ScriptSource
 from titan.worker import processes
+from titan.worker.confinement import Confinement
 from titan.worker.environment import TaskEnvironments, account_variables
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.records import ProcessRecord
 from titan.worker.scripts import SentScripts, find_worker_script
+from titan.worker.signals import SIGCONT, SIGKILL, SIGTERM
 from titan.worker.spawn import LaunchError, Spawner, output_path
 
+_NOTHING: Final[Callable[[], AbstractContextManager[None]]] = nullcontext
 _log = logging.getLogger(__name__)
 
 
 class Children:
     """The running tasks by key and by pid."""
 
-    def __init__(self, output_directory: bytes, sent_directory: bytes) -> None:
+    def __init__(
+        self, output_directory: bytes, sent_directory: bytes, confinement: Confinement
+    ) -> None:
         """Absolute paths, of what tasks write and of scripts that come with jobs.
 
         `meet` comes before the first `spawn`. Raises OSError.
         """
+        self._confinement = confinement
         self._output_directory = output_directory
         self._sent_scripts = SentScripts(sent_directory)
         self._account = account_variables(os.environb)
@@ -50,13 +59,20 @@ class Children:
         variables = self._environments.build(key, launch, bare)
         runs = self._with_script(key, launch, environment)
         ticks = processes.now_ticks()
+        around = _NOTHING
         try:
-            pid = self._spawner.spawn(key, runs, variables)
+            if launch.memory_bytes or launch.execution != PLAIN:
+                self._confinement.prepare(key, launch)
+                around = functools.partial(self._confinement.around, key, launch)
+            pid = self._spawner.spawn(key, runs, variables, around)
         except LaunchError as error:
+            self._confinement.end(key)
             path = self._sent_scripts.release(key)
             # Its user knows a script by the name that he gave it.
             sentence = str(error).replace(_shown(path), _shown(launch.command[0])) if path else ""
             raise LaunchError(sentence or str(error)) from error
+        if around is not _NOTHING:
+            self._confinement.spawned(key, launch, pid)
         self._keys[pid] = key
         self._processes[key] = process = ProcessRecord(key, pid, ticks)
         return process
@@ -101,6 +117,8 @@ class Children:
             # The leader is not reaped yet, so the number is still its group's.
             for number in numbers[mark.key]:
                 kill_group(mark.pid, number)
+            if SIGKILL in numbers[mark.key]:
+                self._confinement.kill(mark.key)
         for stray in strays:
             if stray.group not in self._keys:
                 for number in numbers[stray.key]:
@@ -109,10 +127,11 @@ class Children:
     def reap(self, is_stopping: Callable[[AttemptKey], bool]) -> list[tuple[AttemptKey, Exit]]:
         """Take note of all that ended: tasks, which are returned, and orphans of tasks.
 
-        What is left of a task's group is killed, and of one that `is_stopping` also what had
-        left the group.
+        What is left of a task's group is killed, and what had left the group as far as it can
+        be told; of one that `is_stopping` at once.
         """
         ended: list[tuple[AttemptKey, Exit]] = []
+        has_reaped = False
         while True:
             try:
                 # Looked at first and reaped after its group is dead: until then the number of
@@ -125,8 +144,9 @@ class Children:
             pid = found.si_pid
             key = self._keys.pop(pid, None)
             if key is not None:
-                kill_group(pid, signal.SIGKILL)
+                kill_group(pid, SIGKILL)
             _, status, usage = os.wait4(pid, 0)
+            has_reaped = True
             if key is not None:
                 is_signal = os.WIFSIGNALED(status)
                 how = Exit(
@@ -135,13 +155,17 @@ class Children:
                     int(usage.ru_utime * 1_000_000),
                     int(usage.ru_stime * 1_000_000),
                     usage.ru_maxrss * 1024,
+                    *self._confinement.end(key),
                 )
                 ended.append((key, how))
-        if ended:
-            self._kill_strays([key for key, _ in ended if is_stopping(key)])
-            for key, _ in ended:
-                del self._processes[key]
-                self._sent_scripts.release(key)
+        stopped = [key for key, _ in ended if is_stopping(key)]
+        if stopped:
+            self._kill_strays(stopped)
+        for key, _ in ended:
+            del self._processes[key]
+            self._sent_scripts.release(key)
+        if has_reaped:
+            self._sweep()
         return ended
 
     def _mark(self, process: ProcessRecord) -> processes.Mark:
@@ -149,11 +173,37 @@ class Children:
         return processes.Mark(process.key, process.start_ticks, process.pid, output)
 
     def _kill_strays(self, keys: list[AttemptKey]) -> None:
-        if keys:
-            # The main ones are reaped: their pids may be others' by now.
-            marks = [self._mark(self._processes[key])._replace(pid=0) for key in keys]
-            for stray in processes.find(marks, os.getpid()):
-                processes.send(stray, signal.SIGKILL)
+        """What had left the groups of these, wherever it is in the tree."""
+        # The main ones are reaped: their pids may be others' by now.
+        marks = [self._mark(self._processes[key])._replace(pid=0) for key in keys]
+        for stray in processes.find(marks, os.getpid()):
+            processes.send(stray, SIGKILL)
+
+    def _sweep(self) -> None:
+        """Kill what tasks that ended have left: orphans come to this process.
+
+        Nothing else has to look for them, since an orphan comes whenever something is reaped:
+        the parent that it lost. One that hides whose it is goes when all tasks that it could be
+        of are over.
+        """
+        strays = [pid for pid in processes.own_children() if pid not in self._keys]
+        if not strays:
+            return
+        running = {key[1:] for key in self._processes}
+        since_ticks = min((each.start_ticks for each in self._processes.values()), default=None)
+        for pid in strays:
+            entry = processes.read_entry(pid)
+            if entry is None or entry.session in self._keys:
+                continue
+            name = processes.read_attempt(pid)
+            if name is None:
+                is_over = since_ticks is None or entry.start_ticks < since_ticks
+            else:
+                is_over = name not in running
+            if is_over:
+                # It is this process's child and not reaped, so the pid is still its own.
+                with contextlib.suppress(PermissionError, ProcessLookupError):
+                    os.kill(pid, SIGKILL)
 
 
 def _shown(value: bytes) -> str:
@@ -164,9 +214,9 @@ def kill_group(pid: int, number: int) -> None:
     """Send the signal to the group of that number, if there still is one."""
     try:
         os.killpg(pid, number)
-        if number == signal.SIGTERM:
+        if number == SIGTERM:
             # What is stopped (Ctrl-Z, SIGSTOP) could not obey.
-            os.killpg(pid, signal.SIGCONT)
+            os.killpg(pid, SIGCONT)
     except ProcessLookupError:
         pass
     except PermissionError:

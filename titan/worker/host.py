@@ -11,6 +11,7 @@ is nothing to be kept, or without an agent for too long.
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import math
 import os
@@ -28,6 +29,7 @@ from titan.model import ReportKind
 from titan.worker import directory, host_actions, host_journal, processes, protocol
 from titan.worker.bookkeeping import Bookkeeping
 from titan.worker.children import Children
+from titan.worker.confinement import Confinement
 from titan.worker.describing import described
 from titan.worker.direct_book import TOO_MANY
 from titan.worker.host_link import HostLink
@@ -76,10 +78,14 @@ class Host:
         self._journal = host_journal.HostJournal(path / "host.journal")
         self._is_journal_failing = False
         output = os.fsencode(path / "output")
-        self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output))
+        tag = _tag(path)
+        self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output, tag))
+        self._confinement = Confinement.choose(tag, self._selector)
+        _log.info("limits %s", self._confinement.description)
         self._rewrite_journal()
         # The tasks of the host before this one, which had files there, have ended.
-        self._children = Children(output, os.fsencode(path / directory.SCRIPTS_NAME))
+        scripts = os.fsencode(path / directory.SCRIPTS_NAME)
+        self._children = Children(output, scripts, self._confinement)
         self._outputs = OutputWatch(output)
         self._actions: deque[host_actions.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
@@ -162,6 +168,7 @@ class Host:
                 tuple(self._book.reports),
                 self._book.last_report_seq,
                 tuple(self._book.direct.live()),
+                self._confinement.description,
             )
         )
 
@@ -272,7 +279,10 @@ class Host:
         now = time.monotonic()
         for key, purpose in self._timers.take_due(now):
             self._do(self._book.timer_over(key, purpose))
-        for key, doom in self._outputs.look(now):
+        dooms = list(self._outputs.look(now))
+        if now >= self._confinement.next_look:
+            dooms += self._confinement.look()
+        for key, doom in dooms:
             self._do(self._book.condemn(key, doom))
         if self._link.is_connected:
             self._alone_since = None
@@ -288,6 +298,7 @@ class Host:
         if self._actions:
             return 0.0
         due = [self._timers.next_due, self._reports_due, self._outputs.next_due]
+        due.append(self._confinement.next_look)
         if self._alone_since is not None:
             if self._book.is_idle:
                 due.append(self._alone_since + IDLE_SECONDS)
@@ -347,18 +358,26 @@ class Host:
                 _log.warning("cannot compact host.journal: %s", error)
 
     def _rewrite_journal(self) -> None:
-        header = host_journal.Header(host_journal.FORMAT, self._instance, self._boot_id)
+        header = host_journal.Header(
+            host_journal.FORMAT, self._instance, self._boot_id, self._confinement.bases
+        )
         self._journal.rewrite(header, self._book.records(), processes.now_ticks())
 
     def _close(self) -> None:
         self._flush_journal()
         self._link.close()
+        self._confinement.close()
         (self._path / directory.SOCKET_NAME).unlink(missing_ok=True)
         signal.set_wakeup_fd(-1)
         self._selector.close()
         os.close(self._wakeup)
         self._journal.close()
         self._lock.release()
+
+
+def _tag(path: Path) -> str:
+    """What tells this directory's control groups from those of others on the machine."""
+    return hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -64,6 +64,8 @@ class Header(NamedTuple):
     format: int
     instance: bytes
     boot_id: str
+    cgroups: tuple[tuple[str, int], ...] = ()
+    """Where the groups of its tasks are: directory and version of each."""
 
 
 class Entry(NamedTuple):
@@ -152,7 +154,7 @@ def read(path: Path) -> tuple[Header, list[Entry]] | None:
             raise JournalError(f"{path} is no journal of a task host")
         if fields[0] != FORMAT:
             raise JournalError(f"{path} has format {fields[0]}, this version knows {FORMAT}")
-        header = Header._make(fields)
+        header = Header(*fields)
         return header, [Entry(ticks, _record(code, fields)) for ticks, code, *fields in payloads]
     except (IndexError, KeyError, TypeError, ValueError) as error:
         raise JournalError(f"{path} cannot be read: {error!r}") from error

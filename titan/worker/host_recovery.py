@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from titan.worker import host_journal, processes
+from titan.worker import cgroups, host_journal, processes
 from titan.worker.records import Recovered, recover
 from titan.worker.spawn import output_path
 
@@ -17,10 +17,11 @@ END_SECONDS: Final = 10.0
 _log = logging.getLogger(__name__)
 
 
-def take_over(journal: Path, boot_id: str, output_directory: bytes) -> Recovered | None:
+def take_over(journal: Path, boot_id: str, output_directory: bytes, tag: str) -> Recovered | None:
     """What the host before this one left, after its processes have been ended.
 
-    None when there was none. A journal that can't be read is put aside. Raises OSError.
+    `tag` is in the names of its control groups. None when there was none. A journal that can't be
+    read is put aside. Raises OSError.
     """
     try:
         found = host_journal.read(journal)
@@ -39,6 +40,8 @@ def take_over(journal: Path, boot_id: str, output_directory: bytes) -> Recovered
         _log.warning("the host before this one died; ending its %d tasks", len(marks))
         for left in processes.end(marks, END_SECONDS):
             _log.error("process %d of a lost task does not end", left.pid)
+    if header.boot_id == boot_id:
+        cgroups.remove_left(header.cgroups, tag)
     return recovered
 
 

@@ -7,23 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
-from typing import Final
-
-from titan.model import PLAIN, Execution
-
-_NOTHING: Final = contextlib.nullcontext()
-
-
-def inherited(execution: Execution) -> AbstractContextManager[None]:
-    """What is spawned within it is run that way."""
-    return _NOTHING if execution == PLAIN else _set(execution)
+from collections.abc import Collection, Iterator
 
 
 @contextlib.contextmanager
-def _set(execution: Execution) -> Iterator[None]:
+def inherited(umask: int, cpus: Collection[int]) -> Iterator[None]:
+    """What is spawned within it has this umask, unless it is -1, and these cpus, if any."""
     with contextlib.ExitStack() as stack:
-        if execution.umask >= 0:
-            stack.callback(os.umask, os.umask(execution.umask))
+        if umask >= 0:
+            stack.callback(os.umask, os.umask(umask))
+        if cpus:
+            stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
+            os.sched_setaffinity(0, cpus)
         yield

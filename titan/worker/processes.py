@@ -58,8 +58,19 @@ def now_ticks() -> int:
 
 def find_start_ticks(pid: int) -> int | None:
     """When the process started, None when there is none, or it is dead and only unreaped."""
-    found = _read_stat(pid)
+    found = read_entry(pid)
     return found.start_ticks if found else None
+
+
+def own_children() -> list[int]:
+    """The pids of this process's children, if it is one thread. See proc_tid_children(5)."""
+    pid = os.getpid()
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
+            return list(map(int, file.readall().split()))
+    except FileNotFoundError:
+        # A kernel without CONFIG_PROC_CHILDREN.
+        return [each.pid for each in read_entries().values() if each.parent == pid]
 
 
 def become_subreaper() -> None:
@@ -83,15 +94,15 @@ def find(marks: Collection[Mark], parent: int = 0) -> list[Found]:
     for pid in _pids() if marks else ():
         main = by_pid.get(pid)
         if main is not None:
-            stat = _read_stat(pid)
+            stat = read_entry(pid)
             if stat and 0 <= stat.start_ticks - main.since_ticks <= _START_TOLERANCE_TICKS:
                 found.append(Found(pid, stat.start_ticks, stat.group, main.key))
                 continue
-        name = _read_attempt(pid)
+        name = read_attempt(pid)
         mark = by_name.get(name) if name else None
         if mark is None:
             continue
-        stat = _read_stat(pid)
+        stat = read_entry(pid)
         if stat is None or stat.start_ticks < mark.since_ticks:
             continue
         if _writes_to(pid, mark.output) or (parent and _descends(pid, parent)):
@@ -138,15 +149,28 @@ def _pids() -> Iterator[int]:
             yield int(name)
 
 
-class _Stat(NamedTuple):
-    """What is used of /proc/PID/stat."""
+class Entry(NamedTuple):
+    """A process: what is used of /proc/PID/stat."""
 
+    pid: int
     parent: int
     group: int
+    session: int
     start_ticks: int
+    resident_pages: int
 
 
-def _read_stat(pid: int) -> _Stat | None:
+def read_entries() -> dict[int, Entry]:
+    """All processes by pid but the dead. Some 20 µs each."""
+    entries = {}
+    for pid in _pids():
+        entry = read_entry(pid)
+        if entry is not None:
+            entries[pid] = entry
+    return entries
+
+
+def read_entry(pid: int) -> Entry | None:
     """None when there is no such process, or it is dead and only unreaped."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -157,7 +181,8 @@ def _read_stat(pid: int) -> _Stat | None:
     fields = stat[stat.rindex(b")") + 2 :].split()
     if fields[0] in b"ZX":
         return None
-    return _Stat(int(fields[1]), int(fields[2]), int(fields[19]))
+    _, parent, group, session = fields[:4]
+    return Entry(pid, int(parent), int(group), int(session), int(fields[19]), int(fields[21]))
 
 
 def _writes_to(pid: int, output: bytes) -> bool:
@@ -175,13 +200,13 @@ def _descends(pid: int, ancestor: int) -> bool:
     while pid > 1:
         if pid == ancestor:
             return True
-        stat = _read_stat(pid)
+        stat = read_entry(pid)
         pid = stat.parent if stat else 0
     return False
 
 
-def _read_attempt(pid: int) -> tuple[int, int, int] | None:
-    """Which job, index and attempt the environment names."""
+def read_attempt(pid: int) -> tuple[int, int, int] | None:
+    """Which job, index and attempt its environment names, None: none, or it can't be read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             content = file.read()

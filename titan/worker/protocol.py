@@ -130,6 +130,8 @@ class Welcome(NamedTuple):
     report_seq: int
     direct: tuple[AttemptKey, ...] = ()
     """What clients started by themselves and has not ended."""
+    limits: str = ""
+    """How limits are kept, for people."""
 
 
 class Refused(NamedTuple):
@@ -323,12 +325,14 @@ def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _read_welcome(*fields: Any) -> tuple[Any, ...]:
     major, minor, pid, instance, cluster_id, live, reports, report_seq, *rest = fields
+    direct, *later = rest or ((),)
     return (
         *(major, minor, pid, instance, cluster_id),
         tuple(map(_held_of, live)),
         tuple(map(report_of, reports)),
         report_seq,
-        *map(_keys_of, rest),
+        _keys_of(direct),
+        *later,
     )
 
 

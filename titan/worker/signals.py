@@ -6,6 +6,7 @@ from typing import Final
 
 SIGKILL: Final = 9
 SIGTERM: Final = 15
+SIGCONT: Final = 18
 
 # signal(7), the numbers of x86 and ARM; those beyond are real-time signals without names.
 # fmt: off

@@ -17,12 +17,12 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
 from titan.model import AttemptKey
-from titan.worker.inherited import inherited
+from titan.worker.forked import LimitError, check_ulimits, fork_and_exec
 from titan.worker.messages import Launch
 from titan.worker.patterns import expand
 
@@ -68,24 +68,34 @@ class Spawner:
             if signal.getsignal(number) == signal.SIG_IGN
         ]
 
-    def spawn(self, key: AttemptKey, launch: Launch, variables: dict[bytes, bytes]) -> int:
+    def spawn(
+        self,
+        key: AttemptKey,
+        launch: Launch,
+        variables: dict[bytes, bytes],
+        around: Callable[[], AbstractContextManager[None]],
+    ) -> int:
         """The pid of the new process, which leads a session. Raises LaunchError.
 
-        Leaves this process in the task's directory; see `leave_directory`.
+        It is made within `around`, which limits what it may do, and little else is. Leaves this
+        process in the task's directory; see `leave_directory`.
         """
         if not launch.command or not launch.command[0]:
             raise LaunchError("the command is empty")
+        try:
+            check_ulimits(launch.execution.ulimits)
+        except LimitError as failure:
+            raise LaunchError(f"{failure} on {self._worker_name}") from failure
         self._enter(launch.cwd)
         folder = self._make_output_directory(key)
-        execution = launch.execution
-        if execution.umask >= 0:
+        if launch.execution.umask >= 0:
             # Under the task's own it might be made so that nobody can read it.
             self._touch_output(key)
         error: OSError | None = None
         with self._stdin(key, launch) as stdin:
             for path in _candidates(launch.command[0], variables):
                 try:
-                    with inherited(execution):
+                    with around():
                         return self._spawn(path, key, launch, variables, stdin)
                 except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
                     error = error or failure
@@ -97,7 +107,7 @@ class Spawner:
         if not os.path.isdir(folder):
             # Somebody has cleared the output away since it was made.
             self._directories.clear()
-            return self.spawn(key, launch, variables)
+            return self.spawn(key, launch, variables, around)
         raise LaunchError(self._explain(key, launch, error)) from error
 
     def leave_directory(self) -> None:
@@ -114,15 +124,25 @@ class Spawner:
     ) -> int:
         stdout = output_path(self._output_directory, key, b"out")
         stderr = output_path(self._output_directory, key, b"err")
+        file_actions = (
+            stdin,
+            (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, _OUTPUT_MODE),
+            (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, _OUTPUT_MODE),
+        )
+        if launch.execution.ulimits:
+            return fork_and_exec(
+                path,
+                launch.command,
+                variables,
+                file_actions=file_actions,
+                ulimits=launch.execution.ulimits,
+                defaults=self._ignored,
+            )
         return os.posix_spawn(
             path,
             launch.command,
             variables,
-            file_actions=(
-                stdin,
-                (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, _OUTPUT_MODE),
-                (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, _OUTPUT_MODE),
-            ),
+            file_actions=file_actions,
             setsid=True,
             setsigmask=(),
             setsigdef=self._ignored,

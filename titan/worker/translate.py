@@ -107,10 +107,10 @@ def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
         *(launch.time_limit_ms, launch.grace_ms, launch.end_signal, launch.end_signal_before_ms),
         "",
     )
-    check_execution(launch.execution, "")
     # A program need not say what it uses; what it says must be possible.
     asked = Resources(spec.resources.cpus_milli or 1, spec.resources.memory_bytes)
     check_resources(asked, "")
+    check_execution(launch.execution, asked, "")
     name = spec.name or os.path.basename(launch.command[0]).decode(errors="replace")
     return launch._replace(job_name=name[:NAME_LENGTH_MAX])
 

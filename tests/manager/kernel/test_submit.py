@@ -42,6 +42,10 @@ def limited(**fields: Any) -> NewJob:
     return replace(good, **fields)
 
 
+def limits_of(*ulimits: tuple[str, int, int]) -> NewJob:
+    return new_job(execution=Execution(ulimits=ulimits))
+
+
 def with_environment(exported: Variables = (), variables: Variables = ()) -> SubmitJobs:
     return submit(JOB, environments=((b"d" * 16, exported, variables),))
 
@@ -131,6 +135,14 @@ BAD: list[tuple[str, SubmitJobs, str]] = [
     ("a signal before the start", submit(limited(end_signal_before_ms=-1)), "between start"),
     ("a signal at the start", submit(limited(end_signal_before_ms=9_000)), "between start"),
     ("a time for no signal", submit(limited(end_signal=0)), "no signal is named"),
+    ("less memory than a start", submit(demanding(memory_bytes=(16 << 20) - 1)), "at least 16M"),
+    ("half a cpu pinned", submit(new_job(cpus=0.5, execution=Execution(pin=True))), "whole ones"),
+    ("negative pids", submit(new_job(execution=Execution(pids_max=-1))), "-1 processes"),
+    ("no such limit", submit(limits_of(("files", 1, 1))), "'files' is no resource limit"),
+    ("a limit twice", submit(limits_of(("as", 1, 1), ("as", 2, 2))), "is there once"),
+    ("soft above hard", submit(limits_of(("core", 2, 1))), "not be above its hard"),
+    ("unlimited above hard", submit(limits_of(("core", -1, 1))), "not be above its hard"),
+    ("a limit beyond all", submit(limits_of(("core", 1 << 63, -1))), "out of range"),
     ("a umask beyond the last", submit(new_job(execution=Execution(umask=0o1000))), "1000 is no"),
     ("a zero byte in stdin", reading(b"a\0"), "the name of stdin holds a zero byte"),
     ("a long stdin", reading(b"a" * 4096), "the name of stdin is over the limit"),

@@ -104,7 +104,7 @@ class DrainWorkers:
 class RegisterWorker:
     """A worker calls in. `new_worker_id` and `session` are the shell's random choices.
 
-    The last two are as in Heartbeat.
+    `is_stopping` and `fault` are as in Heartbeat.
     """
 
     worker_id: bytes
@@ -124,6 +124,7 @@ class RegisterWorker:
     session: bytes
     is_stopping: bool = False
     fault: str = ""
+    limits: str = ""
 
 
 class Registered(NamedTuple):

@@ -137,7 +137,7 @@ def _check_job(job: NewJob, environments: int, prefix: str) -> None:
     check_time_limit(
         job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms, prefix
     )
-    check_execution(job.execution, prefix)
+    check_execution(job.execution, job.resources, prefix)
 
 
 def _check_array(array: tuple[IndexRange, ...], prefix: str) -> None:

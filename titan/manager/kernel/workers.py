@@ -50,7 +50,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         ev.WorkerRegistered(
             number, worker_id, command.instance, command.boot_id, command.name, command.address,
             command.capacity.cpus_milli, command.capacity.memory_bytes, command.capacity.named,
-            command.labels, command.version, command.output_directory,
+            command.labels, command.version, command.output_directory, command.limits,
         )
     )  # fmt: skip
     worker = desk.state.get_worker(number)

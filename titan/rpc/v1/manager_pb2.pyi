@@ -848,6 +848,7 @@ class Worker(_message.Message):
     STATISTICS_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.bytes
     name: _builtins.str
     address: _builtins.str
@@ -861,6 +862,8 @@ class Worker(_message.Message):
     """It gets no new tasks; reason says why. Once it runs and queues none it is drained."""
     fault: _builtins.str
     """What keeps an UNHEALTHY worker from taking tasks in its own words; empty: its silence."""
+    limits: _builtins.str
+    """As in RegisterWorkerRequest."""
     @_builtins.property
     def capacity(self) -> _types_pb2.Resources: ...
     @_builtins.property
@@ -887,10 +890,11 @@ class Worker(_message.Message):
         statistics: Global___NodeStatistics | None = ...,
         draining: _builtins.bool = ...,
         fault: _builtins.str = ...,
+        limits: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "free", b"free", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "draining", b"draining", "fault", b"fault", "free", b"free", "labels", b"labels", "last_heartbeat_us", b"last_heartbeat_us", "name", b"name", "queued", b"queued", "reason", b"reason", "running", b"running", "state", b"state", "statistics", b"statistics", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "capacity", b"capacity", "draining", b"draining", "fault", b"fault", "free", b"free", "labels", b"labels", "last_heartbeat_us", b"last_heartbeat_us", "limits", b"limits", "name", b"name", "queued", b"queued", "reason", b"reason", "running", b"running", "state", b"state", "statistics", b"statistics", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -263,6 +263,10 @@ class Execution(_message.Message):
     SCRIPT_SOURCE_FIELD_NUMBER: _builtins.int
     INTERPRETER_FIELD_NUMBER: _builtins.int
     STDIN_FIELD_NUMBER: _builtins.int
+    ULIMITS_FIELD_NUMBER: _builtins.int
+    PIDS_MAX_FIELD_NUMBER: _builtins.int
+    CPU_LIMIT_FIELD_NUMBER: _builtins.int
+    PIN_FIELD_NUMBER: _builtins.int
     umask: _builtins.int
     """Absent: that of the task host."""
     script_source: Global___ScriptSource.ValueType
@@ -270,10 +274,18 @@ class Execution(_message.Message):
     """A file on the worker, relative to cwd. %j is the job, %i the index, %n the job's name,
     %a the attempt, %% a %. Empty: /dev/null.
     """
+    pids_max: _builtins.int
+    """Processes and threads at once; 0: not limited."""
+    cpu_limit: _builtins.bool
+    """No more cpu time than its cpus give."""
+    pin: _builtins.bool
+    """On whole cpus of its own."""
     @_builtins.property
     def interpreter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Of a script: the words before its path. Empty: its #! line says."""
 
+    @_builtins.property
+    def ulimits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ulimit]: ...
     def __init__(
         self,
         *,
@@ -281,16 +293,47 @@ class Execution(_message.Message):
         script_source: Global___ScriptSource.ValueType = ...,
         interpreter: _abc.Iterable[_builtins.bytes] | None = ...,
         stdin: _builtins.bytes = ...,
+        ulimits: _abc.Iterable[Global___Ulimit] | None = ...,
+        pids_max: _builtins.int = ...,
+        cpu_limit: _builtins.bool = ...,
+        pin: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "interpreter", b"interpreter", "script_source", b"script_source", "stdin", b"stdin", "umask", b"umask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "pids_max", b"pids_max", "pin", b"pin", "script_source", b"script_source", "stdin", b"stdin", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
     _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__umask) -> _WhichOneofReturnType__umask | None: ...
 
 Global___Execution: _TypeAlias = Execution  # noqa: Y015
+
+@_typing.final
+class Ulimit(_message.Message):
+    """As setrlimit(2) has it; -1: unlimited."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SOFT_FIELD_NUMBER: _builtins.int
+    HARD_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    soft: _builtins.int
+    hard: _builtins.int
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        soft: _builtins.int = ...,
+        hard: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hard", b"hard", "name", b"name", "soft", b"soft"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ulimit: _TypeAlias = Ulimit  # noqa: Y015
 
 @_typing.final
 class AttemptKey(_message.Message):

@@ -26,7 +26,7 @@ from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
 from titan.rpc.v1 import types_pb2 as titan_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19titan/rpc/v1/worker.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"f\n\x0bHeldAttempt\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.titan.v1.HeldState\x12\x10\n\x08start_us\x18\x03 \x01(\x03\"Y\n\x04Held\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.titan.v1.HeldAttempt\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12\x12\n\nreport_seq\x18\x03 \x01(\x03\"\xa6\x03\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12%\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x13.titan.v1.Resources\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.titan.v1.RegisterWorkerRequest.LabelsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x18\n\x10output_directory\x18\n \x01(\x0c\x12\x12\n\ncluster_id\x18\x0b \x01(\x0c\x12\x1c\n\x04held\x18\x0c \x01(\x0b\x32\x0e.titan.v1.Held\x12\x18\n\x10\x61\x63knowledged_seq\x18\r \x01(\x03\x12\x10\n\x08stopping\x18\x0e \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x0f \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"|\n\x16RegisterWorkerResponse\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x03\x12\x0b\n\x03lsn\x18\x05 \x01(\x03\"*\n\x17\x44\x65registerWorkerRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\"\'\n\x18\x44\x65registerWorkerResponse\x12\x0b\n\x03lsn\x18\x01 \x01(\x03\"\x90\x01\n\x10HeartbeatRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x1c\n\x04held\x18\x02 \x01(\x0b\x32\x0e.titan.v1.Held\x12,\n\nstatistics\x18\x03 \x01(\x0b\x32\x18.titan.v1.NodeStatistics\x12\x10\n\x08stopping\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\"\x13\n\x11HeartbeatResponse\"\xdd\x02\n\nTaskReport\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.titan.v1.ReportKind\x12\x1e\n\x05state\x18\x04 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x05 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08start_us\x18\x08 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\t \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\n \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0b \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"v\n\x17ReportTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12%\n\x07reports\x18\x04 \x03(\x0b\x32\x14.titan.v1.TaskReport\"Q\n\x18ReportTaskStatusResponse\x12\x12\n\nreport_seq\x18\x01 \x01(\x03\x12\x0b\n\x03lsn\x18\x02 \x01(\x03\x12\x14\n\x0c\x64ispatch_seq\x18\x03 \x01(\x03*Z\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHELD_QUEUED\x10\x01\x12\x10\n\x0cHELD_RUNNING\x10\x02\x12\x0e\n\nHELD_ENDED\x10\x03*d\n\nReportKind\x12\x1b\n\x17REPORT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREPORT_STARTED\x10\x01\x12\x10\n\x0cREPORT_ENDED\x10\x02\x12\x13\n\x0fREPORT_RECALLED\x10\x03\x32\xe0\x02\n\rWorkerService\x12S\n\x0eRegisterWorker\x12\x1f.titan.v1.RegisterWorkerRequest\x1a .titan.v1.RegisterWorkerResponse\x12Y\n\x10\x44\x65registerWorker\x12!.titan.v1.DeregisterWorkerRequest\x1a\".titan.v1.DeregisterWorkerResponse\x12\x44\n\tHeartbeat\x12\x1a.titan.v1.HeartbeatRequest\x1a\x1b.titan.v1.HeartbeatResponse\x12Y\n\x10ReportTaskStatus\x12!.titan.v1.ReportTaskStatusRequest\x1a\".titan.v1.ReportTaskStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19titan/rpc/v1/worker.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"f\n\x0bHeldAttempt\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.titan.v1.HeldState\x12\x10\n\x08start_us\x18\x03 \x01(\x03\"Y\n\x04Held\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.titan.v1.HeldAttempt\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12\x12\n\nreport_seq\x18\x03 \x01(\x03\"\xb6\x03\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12%\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x13.titan.v1.Resources\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.titan.v1.RegisterWorkerRequest.LabelsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x18\n\x10output_directory\x18\n \x01(\x0c\x12\x12\n\ncluster_id\x18\x0b \x01(\x0c\x12\x1c\n\x04held\x18\x0c \x01(\x0b\x32\x0e.titan.v1.Held\x12\x18\n\x10\x61\x63knowledged_seq\x18\r \x01(\x03\x12\x10\n\x08stopping\x18\x0e \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x0f \x01(\t\x12\x0e\n\x06limits\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"|\n\x16RegisterWorkerResponse\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x03\x12\x0b\n\x03lsn\x18\x05 \x01(\x03\"*\n\x17\x44\x65registerWorkerRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\"\'\n\x18\x44\x65registerWorkerResponse\x12\x0b\n\x03lsn\x18\x01 \x01(\x03\"\x90\x01\n\x10HeartbeatRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x1c\n\x04held\x18\x02 \x01(\x0b\x32\x0e.titan.v1.Held\x12,\n\nstatistics\x18\x03 \x01(\x0b\x32\x18.titan.v1.NodeStatistics\x12\x10\n\x08stopping\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\"\x13\n\x11HeartbeatResponse\"\xdd\x02\n\nTaskReport\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.titan.v1.ReportKind\x12\x1e\n\x05state\x18\x04 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x05 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08start_us\x18\x08 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\t \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\n \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0b \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"v\n\x17ReportTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12%\n\x07reports\x18\x04 \x03(\x0b\x32\x14.titan.v1.TaskReport\"Q\n\x18ReportTaskStatusResponse\x12\x12\n\nreport_seq\x18\x01 \x01(\x03\x12\x0b\n\x03lsn\x18\x02 \x01(\x03\x12\x14\n\x0c\x64ispatch_seq\x18\x03 \x01(\x03*Z\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHELD_QUEUED\x10\x01\x12\x10\n\x0cHELD_RUNNING\x10\x02\x12\x0e\n\nHELD_ENDED\x10\x03*d\n\nReportKind\x12\x1b\n\x17REPORT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREPORT_STARTED\x10\x01\x12\x10\n\x0cREPORT_ENDED\x10\x02\x12\x13\n\x0fREPORT_RECALLED\x10\x03\x32\xe0\x02\n\rWorkerService\x12S\n\x0eRegisterWorker\x12\x1f.titan.v1.RegisterWorkerRequest\x1a .titan.v1.RegisterWorkerResponse\x12Y\n\x10\x44\x65registerWorker\x12!.titan.v1.DeregisterWorkerRequest\x1a\".titan.v1.DeregisterWorkerResponse\x12\x44\n\tHeartbeat\x12\x1a.titan.v1.HeartbeatRequest\x1a\x1b.titan.v1.HeartbeatResponse\x12Y\n\x10ReportTaskStatus\x12!.titan.v1.ReportTaskStatusRequest\x1a\".titan.v1.ReportTaskStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,34 +35,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_HELDSTATE']._serialized_start=1647
-  _globals['_HELDSTATE']._serialized_end=1737
-  _globals['_REPORTKIND']._serialized_start=1739
-  _globals['_REPORTKIND']._serialized_end=1839
+  _globals['_HELDSTATE']._serialized_start=1663
+  _globals['_HELDSTATE']._serialized_end=1753
+  _globals['_REPORTKIND']._serialized_start=1755
+  _globals['_REPORTKIND']._serialized_end=1855
   _globals['_HELDATTEMPT']._serialized_start=93
   _globals['_HELDATTEMPT']._serialized_end=195
   _globals['_HELD']._serialized_start=197
   _globals['_HELD']._serialized_end=286
   _globals['_REGISTERWORKERREQUEST']._serialized_start=289
-  _globals['_REGISTERWORKERREQUEST']._serialized_end=711
-  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_start=666
-  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_end=711
-  _globals['_REGISTERWORKERRESPONSE']._serialized_start=713
-  _globals['_REGISTERWORKERRESPONSE']._serialized_end=837
-  _globals['_DEREGISTERWORKERREQUEST']._serialized_start=839
-  _globals['_DEREGISTERWORKERREQUEST']._serialized_end=881
-  _globals['_DEREGISTERWORKERRESPONSE']._serialized_start=883
-  _globals['_DEREGISTERWORKERRESPONSE']._serialized_end=922
-  _globals['_HEARTBEATREQUEST']._serialized_start=925
-  _globals['_HEARTBEATREQUEST']._serialized_end=1069
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1071
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1090
-  _globals['_TASKREPORT']._serialized_start=1093
-  _globals['_TASKREPORT']._serialized_end=1442
-  _globals['_REPORTTASKSTATUSREQUEST']._serialized_start=1444
-  _globals['_REPORTTASKSTATUSREQUEST']._serialized_end=1562
-  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_start=1564
-  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_end=1645
-  _globals['_WORKERSERVICE']._serialized_start=1842
-  _globals['_WORKERSERVICE']._serialized_end=2194
+  _globals['_REGISTERWORKERREQUEST']._serialized_end=727
+  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_start=682
+  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_end=727
+  _globals['_REGISTERWORKERRESPONSE']._serialized_start=729
+  _globals['_REGISTERWORKERRESPONSE']._serialized_end=853
+  _globals['_DEREGISTERWORKERREQUEST']._serialized_start=855
+  _globals['_DEREGISTERWORKERREQUEST']._serialized_end=897
+  _globals['_DEREGISTERWORKERRESPONSE']._serialized_start=899
+  _globals['_DEREGISTERWORKERRESPONSE']._serialized_end=938
+  _globals['_HEARTBEATREQUEST']._serialized_start=941
+  _globals['_HEARTBEATREQUEST']._serialized_end=1085
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1087
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1106
+  _globals['_TASKREPORT']._serialized_start=1109
+  _globals['_TASKREPORT']._serialized_end=1458
+  _globals['_REPORTTASKSTATUSREQUEST']._serialized_start=1460
+  _globals['_REPORTTASKSTATUSREQUEST']._serialized_end=1578
+  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_start=1580
+  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_end=1661
+  _globals['_WORKERSERVICE']._serialized_start=1858
+  _globals['_WORKERSERVICE']._serialized_end=2210
 # @@protoc_insertion_point(module_scope)

@@ -162,6 +162,7 @@ class RegisterWorkerRequest(_message.Message):
     ACKNOWLEDGED_SEQ_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.bytes
     """Empty at the first time: the manager gives one."""
     instance: _builtins.bytes
@@ -183,6 +184,8 @@ class RegisterWorkerRequest(_message.Message):
     """As in HeartbeatRequest."""
     fault: _builtins.str
     """As in HeartbeatRequest."""
+    limits: _builtins.str
+    """How it keeps limits, for people: `memory: cgroup v2, pids: cgroup v2, cpu: none`."""
     @_builtins.property
     def capacity(self) -> _types_pb2.Resources: ...
     @_builtins.property
@@ -207,10 +210,11 @@ class RegisterWorkerRequest(_message.Message):
         acknowledged_seq: _builtins.int = ...,
         stopping: _builtins.bool = ...,
         fault: _builtins.str = ...,
+        limits: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "held", b"held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "instance", b"instance", "labels", b"labels", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "instance", b"instance", "labels", b"labels", "limits", b"limits", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
