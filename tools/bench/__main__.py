@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import beside, heartbeats, latency, lookback, opening, replay, submits, tasks
+from tools.bench import beside, heartbeats, host, latency, lookback, opening, replay, submits, tasks
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, table
 
-PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i")
+PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
 ROUNDS: Final = 5
 
 
@@ -63,6 +63,8 @@ def _measure(part: str, options: argparse.Namespace) -> list[Result]:
         if part == "d":
             events = options.events or (replay.EVENTS_QUICK if quick else replay.EVENTS)
             return replay.measure(directory, rounds=rounds, events=events)
+        if part == "j":
+            return host.measure(directory, rounds=rounds, quick=quick)
         if part == "h":
             return heartbeats.measure(directory, quick=quick)
         measures = {

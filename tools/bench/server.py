@@ -3,7 +3,8 @@
 manager DIR              a manager, as `titan manager`
 worker DIR MANAGER CPUS  a worker, as `titan worker`
 empty                    a gRPC server whose one method does nothing; prints its address
-spawn COUNT AT_ONCE      runs /bin/true so often, that many at once; prints the seconds
+spawn COUNT AT_ONCE [D]  runs /bin/true so often, that many at once; prints the seconds; with D
+                         its output goes into two files of its own in that directory
 """
 
 from __future__ import annotations
@@ -81,19 +82,29 @@ async def _serve_empty() -> None:
     await server.stop(0)
 
 
-def run_spawn(count: str, at_once: str) -> int:
+def run_spawn(count: str, at_once: str, directory: str = "") -> int:
     """The least that starting and reaping so many processes costs from Python."""
     waiting, running = int(count), 0
     start = time.perf_counter()
     while waiting or running:
         while waiting and running < int(at_once):
-            os.posix_spawn("/bin/true", ["/bin/true"], {}, file_actions=_DEV_NULL)
+            actions = _files(f"{directory}/{waiting}") if directory else _DEV_NULL
+            os.posix_spawn("/bin/true", ["/bin/true"], {}, file_actions=actions)
             waiting -= 1
             running += 1
         os.wait()
         running -= 1
     print(time.perf_counter() - start, flush=True)
     return 0
+
+
+def _files(base: str) -> tuple[tuple[Any, ...], ...]:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return (
+        _DEV_NULL[0],
+        (os.POSIX_SPAWN_OPEN, 1, f"{base}.out", flags, 0o644),
+        (os.POSIX_SPAWN_OPEN, 2, f"{base}.err", flags, 0o644),
+    )
 
 
 _ROLES: Final[dict[str, Callable[..., int]]] = {
