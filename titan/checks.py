@@ -138,6 +138,8 @@ def check_execution(execution: Execution, demand: Resources, prefix: str) -> Non
         f"{prefix}{execution.umask:o} is no umask: they are 0 to {UMASK_MAX:o}, octal",
     )
     check_pattern(execution.stdin, f"{prefix}the name of stdin")
+    check_pattern(execution.stdout, f"{prefix}the name of stdout")
+    check_pattern(execution.stderr, f"{prefix}the name of stderr")
     _check(
         0 <= execution.pids_max <= PIDS_MAX,
         f"{prefix}a limit of {execution.pids_max} processes is out of range",

@@ -34,7 +34,6 @@ GRACE_MS_MAX: Final = 86_400_000
 SCRIPT_BYTES_MAX: Final = 1 << 20
 # The numbers of Linux, real-time signals included.
 SIGNAL_MAX: Final = 64
-SIGTERM: Final = 15
 # These have a place of their own in Resources and are not among the named ones.
 OWN_RESOURCES: Final = ("cpus", "memory")
 
@@ -199,8 +198,6 @@ class Stop(NamedTuple):
     key: AttemptKey
     mode: StopMode
     grace_ms: int
-    signal: int = SIGTERM
-    """Of a cancel: what comes before the grace; SIGKILL comes after it."""
 
 
 class HeldState(IntEnum):
@@ -284,6 +281,9 @@ class Execution(NamedTuple):
     """Whether it may use no more cpu time than its cpus give."""
     pin: bool = False
     """Whether it runs on that many cpus of its own, which are whole ones then."""
+    stdout: bytes = b""
+    """A file on the worker, named as `stdin` is; appended to. Empty: one of the worker's own."""
+    stderr: bytes = b""
 
 
 PLAIN: Final = Execution()

@@ -32,6 +32,7 @@ def test_everything_that_is_asked_for_is_sent(
         *(
             "--stdin",
             "in.%i",
+            *("--stdout", "log/%j", "--stderr", "/log/%n"),
             *("--ulimit", "nofile=64:128", "--ulimit", "core=0", "--pids-limit", "9"),
             "--cpu-limit",
             "--umask",
@@ -66,6 +67,7 @@ def test_everything_that_is_asked_for_is_sent(
     ]
     assert (spec.execution.pids_max, spec.execution.cpu_limit) == (9, True)
     assert (spec.execution.umask, spec.execution.stdin) == (0o27, b"in.%i")
+    assert (spec.execution.stdout, spec.execution.stderr) == (b"log/%j", b"/log/%n")
     assert spec.on == "w1"
     (environment,) = request.environments
     assert [(v.name, v.value) for v in environment.exported] == [(b"HERE", b"yes")]

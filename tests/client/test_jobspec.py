@@ -39,6 +39,8 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             signal_before_end="12@1.5s",
             umask="027",
             stdin=Path("in/%i"),
+            stdout="out/%i",
+            stderr=b"out/\xff",
             on="w1",
             ulimits={"nofile": (1024, "4096"), "core": 0, "as": "8G", "cpu": ("1m", "unlimited")},
             pids_limit=50,
@@ -56,6 +58,7 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert (message.time_limit_ms, message.grace_ms) == (120_000, 10_000)
     assert (message.end_signal, message.end_signal_before_ms) == (12, 1_500)
     assert (message.execution.umask, message.execution.stdin) == (0o27, b"in/%i")
+    assert (message.execution.stdout, message.execution.stderr) == (b"out/%i", b"out/\xff")
     assert message.on == "w1"
     assert [(each.name, each.soft, each.hard) for each in message.execution.ulimits] == [
         ("as", 8 << 30, 8 << 30),
@@ -131,6 +134,8 @@ def test_a_command_without_a_basename_still_has_a_name(command: Any) -> None:
         ({"script": b"x", "interpreter": []}, "without a name"),
         ({"interpreter": "bash"}, "an interpreter runs a script"),
         ({"stdin": ""}, "stdin has an empty name"),
+        ({"stdout": ""}, "stdout has an empty name"),
+        ({"stderr": "%x"}, "the name of stderr holds %x, which stands for nothing"),
         ({"stdin": "%x"}, "holds %x, which stands for nothing"),
         ({"worker_script": "/x"}, "without a / at the beginning"),
         ({"worker_script": "a/../../x"}, "without .."),

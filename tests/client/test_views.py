@@ -8,7 +8,8 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 JOB_FIELDS = """
     job_id name user state reason detail cancel_requested waiting_for command cwd cpus
     memory_bytes resources priority retries time_limit_seconds on umask script interpreter stdin
-    ulimits pids_limit cpu_limit pin array submit_time start_time end_time exit_code signal tasks
+    ulimits pids_limit cpu_limit pin stdout stderr array submit_time start_time end_time exit_code
+    signal tasks
 """.split()  # noqa: SIM905 - as a table
 ATTEMPT_FIELDS = """
     index attempt worker state reason detail exit_code signal start_time end_time
@@ -42,7 +43,7 @@ def test_what_is_not_known_yet_is_none() -> None:
     unknown = {key for key, value in view.items() if value is None}
     assert unknown == {
         *("reason", "detail", "waiting_for", "cwd", "time_limit_seconds", "on", "umask", "array"),
-        *("script", "interpreter", "stdin", "pids_limit"),
+        *("script", "interpreter", "stdin", "stdout", "stderr", "pids_limit"),
         *("start_time", "end_time", "exit_code", "signal"),
     }
     attempt = views.attempt_view(manager_pb2.Attempt(index=3, attempt=1, start_us=5))

@@ -106,7 +106,8 @@ def test_output_that_was_removed_is_told_as_such_and_that_of_what_runs_stays(
         running = own.submit("--shell", "echo quiet; sleep 300")
         failed = own.submit("--shell", "echo gone >&2; exit 3")
         array = own.submit("--array", "0-2", "echo", "gone")
-        own.titan("wait", str(failed), str(array))
+        named = own.submit("--stdout", str(tmp_path / "named"), "echo", "mine")
+        own.titan("wait", str(failed), str(array), str(named))
         kept = output / str(running) / "0" / "0.1.out"
         wait_until(lambda: kept.exists() and kept.read_bytes() == b"quiet\n", "it writes")
         wait_until(lambda: os.listdir(output) == [str(running)], "the rest to go")
@@ -118,6 +119,10 @@ def test_output_that_was_removed_is_told_as_such_and_that_of_what_runs_stays(
         told = own.titan("logs", str(array)).stderr.decode()
         sentence = rf"titan: w1 has no output of {array}\.0: {why} \(as of 2 more tasks\)\n"
         assert re.fullmatch(sentence, told), told
+        told = own.titan("logs", str(named)).stderr.decode()
+        mine = tmp_path / "named"
+        assert re.search(rf"{why}; what it wrote to {mine} was not touched\n", told), told
+        assert mine.read_text() == "mine\n"
         shown = own.ok("show", str(failed)).decode()
         assert re.search(why, shown), shown
         assert own.ok("logs", str(running)) == b"quiet\n"

@@ -60,6 +60,8 @@ def test_how_a_task_is_run_goes_the_whole_way_from_the_submit_to_the_worker_and_
         script_source=types_pb2.SCRIPT_SENT,
         interpreter=[b"sh", b"-\xff"],
         stdin=b"\xff",
+        stdout=b"\xfe",
+        stderr=b"\xfd",
     )
     request.jobs[0].execution.CopyFrom(execution)
     request.environments[0].script = b"echo \xff"

@@ -17,7 +17,7 @@ from tests.worker import builders
 from titan.model import AttemptKey, ReportKind, Stop, StopMode
 from titan.worker import directory, protocol
 from titan.worker.messages import Launch, Report, StartBatch
-from titan.worker.spawn import output_path
+from titan.worker.output_paths import output_path
 
 T = TypeVar("T")
 
@@ -124,14 +124,8 @@ class HostDriver:
     def send_batch(self, batch: StartBatch) -> None:
         self.send(protocol.StartTasks(batch))
 
-    def stop(
-        self,
-        *keys: AttemptKey,
-        mode: StopMode = StopMode.CANCEL,
-        grace_ms: int = 0,
-        number: int = signal.SIGTERM,
-    ) -> None:
-        self.send(protocol.StopTasks(tuple(Stop(key, mode, grace_ms, number) for key in keys)))
+    def stop(self, *keys: AttemptKey, mode: StopMode = StopMode.CANCEL, grace_ms: int = 0) -> None:
+        self.send(protocol.StopTasks(tuple(Stop(key, mode, grace_ms) for key in keys)))
 
     def _receive(self) -> protocol.Message:
         assert self._connection is not None

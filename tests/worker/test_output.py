@@ -10,7 +10,7 @@ import pytest
 from tests.worker.builders import key
 from titan.worker import output_hole
 from titan.worker.output import CHUNK_BYTES_MAX, OutputFile, Piece
-from titan.worker.spawn import output_path
+from titan.worker.output_paths import output_path
 
 BLOCK = 4096
 

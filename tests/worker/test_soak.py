@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import pytest
 
 from tests.worker.fake_manager import FakeManager, wait_for
 from tests.worker.worker_process import WorkerProcess
@@ -78,6 +79,7 @@ async def run_all(manager: FakeManager, worker: WorkerProcess, tasks: int) -> li
     return uses
 
 
+@pytest.mark.timeout(120 + TASKS / 50)
 def test_nothing_grows_with_the_number_of_tasks_that_ran(tmp_path: Path) -> None:
     async def scene() -> None:
         manager = FakeManager(tmp_path)

@@ -13,7 +13,6 @@ from titan.client import requests
 from titan.client.connection import os_user
 from titan.client.cursors import has_ended
 from titan.client.views import outcome_view
-from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
 
 
@@ -25,7 +24,6 @@ Examples:
   titan cancel 42
   titan cancel 42.0-9 last
   titan cancel --me --state PENDING
-  titan cancel 42 --signal INT --grace 1m
 """,
 )
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -36,14 +34,7 @@ Examples:
     default="10s",
     show_default=True,
     metavar="TIME",
-    help="Between the signal and SIGKILL.",
-)
-@click.option(
-    "--signal",
-    default="TERM",
-    show_default=True,
-    metavar="SIG",
-    help="Which signal asks it to end, as INT or USR1.",
+    help="Between SIGTERM and SIGKILL.",
 )
 @retry_option
 @click.pass_context
@@ -56,13 +47,11 @@ def cancel(
     me: bool,
     name: str | None,
     grace: float,
-    signal: str,
     retry_for: float,
 ) -> int:
     """Cancel jobs: those named, or all that match.
 
-    What waits ends at once. What runs gets SIGTERM, or --signal, and after --grace SIGKILL,
-    with all processes that came of it. It is CANCELLED however it takes that. JOB is
+    What waits ends at once. What runs gets SIGTERM and, after --grace, SIGKILL. JOB is
     a number (42), tasks of an array (42.7, 42.0-9), last, or name:NAME.
     """
     settings: Settings = ctx.obj
@@ -72,16 +61,9 @@ def cancel(
             "name jobs, such as 42, or filter them, such as --me --state PENDING: one of both", ctx
         )
     wanted = job_filter(all=False, state=state, user=user, me=me, name=name)
-    try:
-        request = requests.cancel_request(
-            jobs,
-            user=os_user(),
-            filter=wanted if is_filtered else None,
-            grace=grace,
-            signal=signal,
-        )
-    except InvalidJob as error:
-        raise click.UsageError(str(error), ctx) from error
+    request = requests.cancel_request(
+        jobs, user=os_user(), filter=wanted if is_filtered else None, grace=grace
+    )
     with settings.session(retry_for) as session:
         response = session.cancel(request)
     if settings.json:

@@ -113,6 +113,13 @@ _OPTIONS = [
         "attempt [/dev/null].",
     ),
     click.option(
+        "--stdout",
+        metavar="PATH",
+        help="Append what it writes to stdout to this file on the worker, named as for --stdin "
+        "[a file of the worker's own].",
+    ),
+    click.option("--stderr", metavar="PATH", help="The same of stderr; it may be the same file."),
+    click.option(
         "--script",
         # For the shell's completion; whether it is there is seen when it is read.
         type=click.Path(allow_dash=True),

@@ -86,6 +86,8 @@ class AsyncClient:
         worker_script: str | os.PathLike[str] | None = None,
         interpreter: str | Sequence[str | bytes] | None = None,
         stdin: Word | None = None,
+        stdout: Word | None = None,
+        stderr: Word | None = None,
         ulimits: Mapping[str, Value] | None = None,
         pids_limit: int | None = None,
         cpu_limit: bool = False,
@@ -117,6 +119,8 @@ class AsyncClient:
             worker_script=worker_script,
             interpreter=interpreter,
             stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             ulimits=ulimits or {},
             pids_limit=pids_limit,
             cpu_limit=cpu_limit,
@@ -194,17 +198,14 @@ class AsyncClient:
         user: str | None = None,
         name: str | None = None,
         grace: float | str = requests.GRACE_SECONDS,
-        signal: str | int = "TERM",
     ) -> list[View]:
         """Cancels those jobs, or all that match. Says {job_id, state, exit_code} of each.
 
-        What runs gets `signal` and, `grace` (seconds, or text with a unit) later, SIGKILL.
+        What runs gets SIGTERM and, `grace` (seconds, or text with a unit) later, SIGKILL.
         """
         is_filtered = bool(state or user or name)
         wanted = requests.job_filter(states=state, user=user, name=name) if is_filtered else None
-        request = requests.cancel_request(
-            jobs, user=self._user, filter=wanted, grace=grace, signal=signal
-        )
+        request = requests.cancel_request(jobs, user=self._user, filter=wanted, grace=grace)
         return [views.outcome_view(job) for job in (await self._session.cancel(request)).jobs]
 
     async def wait(
@@ -321,11 +322,9 @@ class AsyncJob:
         await self._client.wait(self.id, timeout=timeout)
         return await self.show()
 
-    async def cancel(
-        self, *, grace: float | str = requests.GRACE_SECONDS, signal: str | int = "TERM"
-    ) -> View:
+    async def cancel(self, *, grace: float | str = requests.GRACE_SECONDS) -> View:
         """Cancels it; changes nothing if it has ended."""
-        return (await self._client.cancel(self.id, grace=grace, signal=signal))[0]
+        return (await self._client.cancel(self.id, grace=grace))[0]
 
     async def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
         """All that a task has written so far to "stdout" or "stderr", whole in memory.

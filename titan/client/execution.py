@@ -57,6 +57,8 @@ def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
         "pids_limit": execution.pids_max or None,
         "cpu_limit": execution.cpu_limit,
         "pin": execution.pin,
+        "stdout": _text(execution.stdout) or None,
+        "stderr": _text(execution.stderr) or None,
     }
 
 
@@ -71,6 +73,10 @@ def execution_words(message: types_pb2.Execution) -> str:
         words.append(f"the interpreter {shlex.join(map(_text, execution.interpreter))}")
     if execution.stdin:
         words.append(f"stdin from {_text(execution.stdin)}")
+    if execution.stdout:
+        words.append(f"stdout to {_text(execution.stdout)}")
+    if execution.stderr:
+        words.append(f"stderr to {_text(execution.stderr)}")
     words += format_ulimits(execution.ulimits)
     if execution.pids_max:
         words.append(f"at most {execution.pids_max} processes")

@@ -64,6 +64,8 @@ class JobSpec:
     interpreter: what runs the script, as "bash -e" or words; None: its #! line says.
     stdin: a file on the worker, relative to cwd, that the job reads; %j, %i, %n and %a in it are
         the job's number, the task's index, the job's name, the attempt. None: /dev/null.
+    stdout, stderr: files on the worker, named as stdin is, that its output is appended to; both
+        may be the same. None: files of the worker's own.
     ulimits: resource limits as setrlimit(2) has them, {"nofile": 1024, "core": (0, "unlimited"),
         "fsize": "10G"}: one value, or a soft and a hard one; -1 or "unlimited": none.
     pids_limit: how many processes and threads it may have at once.
@@ -91,6 +93,8 @@ class JobSpec:
     worker_script: str | os.PathLike[str] | None = None
     interpreter: str | Sequence[str | bytes] | None = None
     stdin: Word | None = None
+    stdout: Word | None = None
+    stderr: Word | None = None
     ulimits: Mapping[str, Value] = field(default_factory=dict)
     pids_limit: int | None = None
     cpu_limit: bool = False
@@ -181,17 +185,19 @@ def _execution(spec: JobSpec, resources: types_pb2.Resources) -> Execution:
         umask=umask_of(spec.umask),
         script_source=source,
         interpreter=tuple(interpreter_words(spec.interpreter)),
-        stdin=_stdin(spec.stdin),
+        stdin=_file_name("stdin", spec.stdin, "/dev/null"),
+        stdout=_file_name("stdout", spec.stdout, "the worker's own file"),
+        stderr=_file_name("stderr", spec.stderr, "the worker's own file"),
     )
 
 
-def _stdin(given: Word | None) -> bytes:
+def _file_name(stream: str, given: Word | None, default: str) -> bytes:
     if given is None:
         return b""
     name = os.fsencode(given)
     if not name:
-        raise ValueError("stdin has an empty name: leave it out for /dev/null")
-    check_pattern(name, "the name of stdin")
+        raise ValueError(f"{stream} has an empty name: leave it out for {default}")
+    check_pattern(name, f"the name of {stream}")
     return name
 
 

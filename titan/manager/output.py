@@ -15,6 +15,7 @@ from titan.manager.past import PastDesk
 from titan.manager.shell import Shell
 from titan.model import TASK_ENDS, AttemptKey, WorkerState, task_name
 from titan.queries.reads import Begun, begun_attempts
+from titan.queries.views import named_paths
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2
@@ -30,6 +31,8 @@ class _Source(NamedTuple):
     begun: Begun
     is_first: bool
     """Of those read for one request: where to begin in it was said of this one."""
+    named: tuple[bytes, ...] = ()
+    """The files that the user named for it."""
 
 
 class OutputRelay:
@@ -70,7 +73,8 @@ class OutputRelay:
             while True:
                 place = _find_place(begun_attempts(job, request.index), request.attempt, after)
                 if place is not None:
-                    source = _Source(name, job.epoch, place, is_first=after == 0)
+                    named = named_paths(job, request.index, place.attempt)
+                    source = _Source(name, job.epoch, place, after == 0, named)
                     async for chunk in self._read(request, source):
                         yield chunk
                     after = place.attempt
@@ -105,7 +109,7 @@ class OutputRelay:
     async def _read(
         self, request: manager_pb2.StreamOutputRequest, source: _Source
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
-        name, epoch, (attempt, worker_number, end_us), is_first = source
+        name, epoch, (attempt, worker_number, end_us), is_first, named = source
         worker = self._shell.kernel.state.get_worker(worker_number)
         outbox = self._shell.kernel.outboxes.get(worker_number)
         if outbox is None:
@@ -129,8 +133,9 @@ class OutputRelay:
                     yield chunk
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
+                why = error.details() or ""
                 raise NotFound(
-                    f"{worker.name} has no output of {name}: {error.details()}"
+                    f"{worker.name} has no output of {name}: {why}{_where(named, why)}"
                 ) from error
             raise Refused(
                 f"the output of {name} is on {worker.name}, which does not answer at "
@@ -146,6 +151,13 @@ def _find_place(begun: list[Begun], attempt: int, after: int) -> Begun | None:
 
 def _no_such_attempt(name: str, attempt: int) -> NotFound:
     return NotFound(f"task {name} has no attempt {attempt} that began")
+
+
+def _where(named: tuple[bytes, ...], why: str) -> str:
+    """That files of the user's are nobody's but his, unless something is said of them already."""
+    paths = sorted({path.decode(errors="replace") for path in named if path})
+    paths = [path for path in paths if path not in why]
+    return f"; what it wrote to {' and '.join(paths)} was not touched" if paths else ""
 
 
 def _how_long(worker: Worker) -> str:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from titan.model import Reason, Resources, State, WorkerState
+from titan.model import AttemptKey, Reason, Resources, State, WorkerState
+from titan.patterns import expand
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduler.explain import Explained, drain_text, explain_waiting
@@ -143,6 +144,17 @@ def output_paths(worker: Worker, job_id: int, index: int, attempt: int) -> tuple
     return base + b".out", base + b".err"
 
 
+def named_paths(job: Job, index: int, attempt: int) -> tuple[bytes, bytes]:
+    """The files that the job named for an attempt's stdout and stderr; empty: none."""
+    execution = job.execution
+    key = AttemptKey(job.epoch, job.job_id, index, attempt)
+    stdout, stderr = (
+        os.path.join(job.cwd, expand(pattern, key, job.name)) if pattern else b""
+        for pattern in (execution.stdout, execution.stderr)
+    )
+    return stdout, stderr
+
+
 def _worker_of(state: ClusterState, job: Job) -> str:
     numbers = {attempt.worker for attempt in job.active.values()} if len(job.active) < 9 else set()
     if not numbers and job.ended and not job.is_array:
@@ -202,7 +214,7 @@ def _ended_message(state: ClusterState, job: Job, record: EndedAttempt) -> manag
     if record.signal:
         message.signal = record.signal
     if record.start_us:
-        _add_paths(message, worker, job.job_id)
+        _add_paths(message, worker, job)
     return message
 
 
@@ -217,13 +229,15 @@ def _active_message(state: ClusterState, job: Job, attempt: Attempt) -> manager_
         start_us=attempt.start_us,
     )
     if attempt.start_us:
-        _add_paths(message, worker, job.job_id)
+        _add_paths(message, worker, job)
     return message
 
 
-def _add_paths(message: manager_pb2.Attempt, worker: Worker, job_id: int) -> None:
-    message.stdout_path, message.stderr_path = output_paths(
-        worker, job_id, message.index, message.attempt
+def _add_paths(message: manager_pb2.Attempt, worker: Worker, job: Job) -> None:
+    own = output_paths(worker, job.job_id, message.index, message.attempt)
+    named = named_paths(job, message.index, message.attempt)
+    message.stdout_path, message.stderr_path = (
+        path or other for path, other in zip(named, own, strict=True)
     )
 
 

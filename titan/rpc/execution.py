@@ -17,6 +17,8 @@ def execution_message(execution: Execution) -> types_pb2.Execution:
         pids_max=execution.pids_max,
         cpu_limit=execution.cpu_limit,
         pin=execution.pin,
+        stdout=execution.stdout,
+        stderr=execution.stderr,
     )
     if execution.umask >= 0:
         message.umask = execution.umask
@@ -36,4 +38,6 @@ def execution_of_message(message: types_pb2.Execution) -> Execution:
         message.pids_max,
         message.cpu_limit,
         message.pin,
+        message.stdout,
+        message.stderr,
     )

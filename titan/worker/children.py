@@ -15,12 +15,12 @@ from titan.worker import processes
 from titan.worker.confinement import Confinement
 from titan.worker.environment import TaskEnvironments, account_variables
 from titan.worker.messages import Environment, Exit, Launch
+from titan.worker.output_paths import output_path
 from titan.worker.records import ProcessRecord
 from titan.worker.scripts import SentScripts, find_worker_script
-from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
-from titan.worker.spawn import LaunchError, Spawner, output_path
+from titan.worker.signals import SIGCONT, SIGKILL, SIGTERM
+from titan.worker.spawn import LaunchError, Spawner
 
-_ASKS_TO_END: Final = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
 _NOTHING: Final[Callable[[], AbstractContextManager[None]]] = nullcontext
 _log = logging.getLogger(__name__)
 
@@ -215,7 +215,7 @@ def kill_group(pid: int, number: int) -> None:
     """Send the signal to the group of that number, if there still is one."""
     try:
         os.killpg(pid, number)
-        if number in _ASKS_TO_END:
+        if number == SIGTERM:
             # What is stopped (Ctrl-Z, SIGSTOP) could not obey.
             os.killpg(pid, SIGCONT)
     except ProcessLookupError:

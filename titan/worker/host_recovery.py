@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from titan.worker import cgroups, host_journal, processes
+from titan.worker.output_paths import output_path
+from titan.worker.output_targets import find_named
 from titan.worker.records import Recovered, recover
-from titan.worker.spawn import output_path
 
 # Beyond it only processes in uninterruptible sleep are there.
 END_SECONDS: Final = 10.0
@@ -53,4 +55,7 @@ def _marks(
         since_ticks = process.start_ticks if process else entries[intent].ticks
         pid = process.pid if process else 0
         output = output_path(output_directory, key, b"")
-        yield processes.Mark(key, since_ticks, pid, output)
+        links = [output + suffix for suffix in (b"out", b"err") if find_named(output + suffix)]
+        # Without symbolic links, as the kernel shows the paths of open files.
+        named = tuple(map(os.path.realpath, links))
+        yield processes.Mark(key, since_ticks, pid, output, named)

@@ -2,7 +2,8 @@
 
 The files are written by the tasks themselves and only ever grow, so a byte's offset
 never changes. What was left out of the middle of one (`output_hole.py`) is told as such,
-and never read as zeros. Only integers go into their paths.
+and never read as zeros. Only integers go into their paths; where there is a link to a file
+that the user named (`output_targets.py`), that is read, from where the attempt began.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Final, NamedTuple
 from titan.model import AttemptKey
 from titan.worker import output_hole
 from titan.worker.output_hole import Hole
-from titan.worker.spawn import output_path
+from titan.worker.output_paths import output_path
+from titan.worker.output_targets import find_named, read_begin
 
 CHUNK_BYTES_MAX: Final = 256 << 10
 
@@ -33,20 +35,42 @@ class OutputFile:
         """`suffix` is out or err. Reading begins at `offset`, in bytes."""
         self._path = output_path(directory, key, suffix)
         self._descriptor = -1
+        # Of a file that the user named: how long it was before the attempt.
+        self._begin = 0
         self.offset = offset
+
+    @property
+    def named(self) -> bytes:
+        """The file that the user named for it; empty: it is one of the worker's own."""
+        return find_named(self._path)
 
     def open(self) -> bool:
         """Whether the file is there; opens it the first time. Raises OSError."""
         if self._descriptor < 0:
             try:
-                self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                # A link may lead to anything by now, such as a pipe that nobody writes to.
+                flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+                self._descriptor = os.open(self._path, flags)
             except FileNotFoundError:
                 return False
+            if self.named:
+                size = os.fstat(self._descriptor).st_size
+                begin = read_begin(self._path)
+                # One that is shorter was emptied since: all that is there is new.
+                self._begin = begin if begin <= size else 0
         return True
+
+    def is_same_as(self, other: OutputFile) -> bool:
+        """Whether both are there and one file."""
+        if self._descriptor < 0 or other._descriptor < 0:
+            return False
+        return os.path.sameopenfile(self._descriptor, other._descriptor)
 
     def has_more(self) -> bool:
         """Whether there is something at the offset."""
-        return self.open() and os.fstat(self._descriptor).st_size > self.offset
+        if not self.open():
+            return False
+        return os.fstat(self._descriptor).st_size > self._begin + self.offset
 
     def read(self) -> Piece:
         """The next piece, empty at the end of what there is; moves the offset. May block."""
@@ -56,7 +80,7 @@ class OutputFile:
             self.offset = output_hole.next_data(self._descriptor, offset, note)
             if self.offset > offset:
                 return Piece(offset, b"", self.offset - offset)
-        data = os.pread(self._descriptor, CHUNK_BYTES_MAX, offset)
+        data = os.pread(self._descriptor, CHUNK_BYTES_MAX, self._begin + offset)
         # It may have been left out while it was read; the note is there before that.
         note = output_hole.read_note(self._path)
         if data and note.begin < offset + len(data) and offset < note.end:
@@ -77,7 +101,7 @@ class OutputFile:
             return
         end = os.fstat(self._descriptor).st_size
         note = output_hole.read_note(self._path)
-        floor = self._end_of_hole(note, end)
+        floor = max(self._begin, self._end_of_hole(note, end))
         position = end
         left = lines
         while position > floor:
@@ -88,7 +112,7 @@ class OutputFile:
             while (found := chunk.rfind(b"\n", 0, search_end)) >= 0:
                 left -= 1
                 if left == 0:
-                    self.offset = begin + found + 1
+                    self.offset = begin + found + 1 - self._begin
                     return
                 search_end = found
             position = begin

@@ -1,6 +1,7 @@
 """The output directory of a worker: what of ended tasks is there, and its removal.
 
-Files and folders of other names are neither counted nor touched.
+Files and folders of other names are neither counted nor touched. Links are removed, and
+never followed: what they lead to is the user's.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from titan.worker.output_hole import NOTE_SUFFIX
+from titan.worker.output_paths import attempt_path
 from titan.worker.output_shelf import KNOWN_MAX, Entry, Found, Name, OldestOf
-from titan.worker.spawn import attempt_path
+from titan.worker.output_targets import BEGIN_SUFFIX
 
-# What one attempt may have: two streams, and notes of what was left out of them.
+# What one attempt may have: two streams or links to them, and notes beside these.
 _SUFFIXES: Final = (b"out", b"err")
 _NOTE_SUFFIXES: Final = tuple(
-    suffix + NOTE_SUFFIX + ending for suffix in _SUFFIXES for ending in (b"", b".new")
+    suffix + note
+    for suffix in _SUFFIXES
+    for note in (NOTE_SUFFIX, NOTE_SUFFIX + b".new", BEGIN_SUFFIX)
 )
-_FILE: Final = re.compile(rb"([0-9]{1,18})\.([0-9]{1,9})\.(?:out|err)(?:\.cut(?:\.new)?)?")
+_FILE: Final = re.compile(rb"([0-9]{1,18})\.([0-9]{1,9})\.(?:out|err)(?:\.cut(?:\.new)?|\.begin)?")
 _JOB: Final = re.compile(rb"-?[0-9]{1,18}")
 _THOUSAND: Final = re.compile(rb"[0-9]{1,18}")
 # A task that was quiet before its end is younger than its files; so much is no difference.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -60,12 +60,10 @@ class OutputStreams:
             if not request.streams or stream in request.streams
         }
         try:
-            is_there = any(file.open() for file in files.values())
+            is_there = sum(file.open() for file in files.values()) > 0
+            _join_same(files)
             if not is_there and self._holder.find_held(key) is None:
-                raise NoOutput(
-                    self._holder.why_gone(key, request.end_us)
-                    or f"no output of attempt {key.attempt} of task {key.job_id}.{key.index} here"
-                )
+                raise NoOutput(self._why_none(key, request.end_us, files.values()))
             if request.tail_lines > 0:
                 for file in files.values():
                     await asyncio.to_thread(file.seek_tail, request.tail_lines)
@@ -74,6 +72,15 @@ class OutputStreams:
         finally:
             for file in files.values():
                 file.close()
+
+    def _why_none(self, key: AttemptKey, end_us: int, files: Iterable[OutputFile]) -> str:
+        names = {file.named.decode(errors="replace") for file in files} - {""}
+        if names:
+            return f"it went to {' and '.join(sorted(names))}, which is not there any more"
+        return (
+            self._holder.why_gone(key, end_us)
+            or f"no output of attempt {key.attempt} of task {key.job_id}.{key.index} here"
+        )
 
     async def _read(
         self,
@@ -86,6 +93,7 @@ class OutputStreams:
             held = self._holder.find_held(key)
             is_over = held is None or held.state == HeldState.ENDED
             while True:
+                _join_same(files)
                 grown = [(stream, file) for stream, file in files.items() if file.has_more()]
                 for stream, file in grown:
                     piece = await asyncio.to_thread(file.read)
@@ -97,3 +105,10 @@ class OutputStreams:
             if is_over or not request.follow:
                 return
             await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def _join_same(files: dict[manager_pb2.OutputStream.ValueType, OutputFile]) -> None:
+    """What both streams wrote to one file is there in its order, and is read once."""
+    stdout, stderr = files.get(manager_pb2.STDOUT), files.get(manager_pb2.STDERR)
+    if stdout is not None and stderr is not None and stdout.is_same_as(stderr):
+        files.pop(manager_pb2.STDERR).close()

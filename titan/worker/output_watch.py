@@ -18,7 +18,7 @@ from titan import units
 from titan.model import AttemptKey, Reason
 from titan.worker import output_cap, output_hole
 from titan.worker.output_cap import Size
-from titan.worker.spawn import output_path
+from titan.worker.output_paths import output_path
 from titan.worker.verdict import Doom
 
 SUFFIXES: Final = (b"out", b"err")

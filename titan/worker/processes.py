@@ -35,6 +35,8 @@ class Mark(NamedTuple):
     """Its main process, which leads a group of that number; 0: not known."""
     output: bytes
     """How the absolute paths of its output files begin."""
+    named: tuple[bytes, ...] = ()
+    """The absolute paths of those that its user named, where they are needed."""
 
 
 class Found(NamedTuple):
@@ -105,7 +107,7 @@ def find(marks: Collection[Mark], parent: int = 0) -> list[Found]:
         stat = read_entry(pid)
         if stat is None or stat.start_ticks < mark.since_ticks:
             continue
-        if _writes_to(pid, mark.output) or (parent and _descends(pid, parent)):
+        if _writes_to(pid, mark) or (parent and _descends(pid, parent)):
             found.append(Found(pid, stat.start_ticks, stat.group, mark.key))
     return found
 
@@ -185,11 +187,12 @@ def read_entry(pid: int) -> Entry | None:
     return Entry(pid, int(parent), int(group), int(session), int(fields[19]), int(fields[21]))
 
 
-def _writes_to(pid: int, output: bytes) -> bool:
-    """Whether its stdout or stderr is a file whose path begins so."""
+def _writes_to(pid: int, mark: Mark) -> bool:
+    """Whether its stdout or stderr is a file of that attempt."""
     for descriptor in (1, 2):
         try:
-            if os.readlink(b"/proc/%d/fd/%d" % (pid, descriptor)).startswith(output):
+            path = os.readlink(b"/proc/%d/fd/%d" % (pid, descriptor))
+            if path.startswith(mark.output) or path in mark.named:
                 return True
         except OSError:
             continue

@@ -19,18 +19,16 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Final, TypeAlias
+from typing import Final
 
 from titan.model import AttemptKey
+from titan.patterns import expand
 from titan.worker.forked import LimitError, check_ulimits, fork_and_exec
 from titan.worker.messages import Launch
-from titan.worker.patterns import expand
+from titan.worker.output_paths import output_path
+from titan.worker.output_targets import Action, OutputTargets, TargetError
 
-# An attempt starts once, so an older file of that name is another cluster's.
-_OUTPUT_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOCTTY
-_OUTPUT_MODE: Final = 0o644
-_Action: TypeAlias = tuple[int, int, bytes, int, int] | tuple[int, int, int]
-_NO_STDIN: Final = contextlib.nullcontext[_Action](
+_NO_STDIN: Final = contextlib.nullcontext[Action](
     (os.POSIX_SPAWN_OPEN, 0, b"/dev/null", os.O_RDONLY, 0)
 )
 
@@ -42,16 +40,6 @@ class LaunchError(Exception):
     """The process could not be started; the text is a sentence for the user."""
 
 
-def output_path(directory: bytes, key: AttemptKey, suffix: bytes) -> bytes:
-    """Where an attempt's output is; `suffix` is out or err. Only integers go into it."""
-    return attempt_path(directory, key.job_id, key.index, key.attempt) + suffix
-
-
-def attempt_path(directory: bytes, job_id: int, index: int, attempt: int) -> bytes:
-    """How the paths of an attempt's output begin, up to the dot before the suffix."""
-    return b"%s/%d/%d/%d.%d." % (directory, job_id, index // 1000, index, attempt)
-
-
 class Spawner:
     """Starts processes whose output goes below one directory."""
 
@@ -59,6 +47,7 @@ class Spawner:
         """The directory is an absolute path; the name is for sentences."""
         self._output_directory = output_directory
         self._worker_name = worker_name
+        self._targets = OutputTargets(output_directory, worker_name)
         self._directories: dict[bytes, None] = {}
         # A handler ends with exec, an ignored signal would stay ignored. Python itself ignores
         # SIGPIPE and SIGXFSZ, nohup ignores SIGHUP.
@@ -90,13 +79,13 @@ class Spawner:
         folder = self._make_output_directory(key)
         if launch.execution.umask >= 0:
             # Under the task's own it might be made so that nobody can read it.
-            self._touch_output(key)
+            self._touch_output(key, launch)
         error: OSError | None = None
-        with self._stdin(key, launch) as stdin:
+        with self._stdin(key, launch) as stdin, self._output(key, launch) as output:
             for path in _candidates(launch.command[0], variables):
                 try:
                     with around():
-                        return self._spawn(path, key, launch, variables, stdin)
+                        return self._spawn(path, launch, variables, (stdin, *output))
                 except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
                     error = error or failure
                 except OSError as failure:
@@ -104,8 +93,12 @@ class Spawner:
                     break
                 except ValueError as failure:
                     raise LaunchError(f"cannot run it: {failure}") from failure
-        if not os.path.isdir(folder):
-            # Somebody has cleared the output away since it was made.
+        had_link = False
+        if error is not None and error.errno == errno.ELOOP:
+            had_link = self._touch_output(key, launch)
+        if had_link or not os.path.isdir(folder):
+            # Another cluster's output was in the way, or somebody has cleared it away since the
+            # directory was made.
             self._directories.clear()
             return self.spawn(key, launch, variables, around)
         raise LaunchError(self._explain(key, launch, error)) from error
@@ -117,18 +110,10 @@ class Spawner:
     def _spawn(
         self,
         path: bytes,
-        key: AttemptKey,
         launch: Launch,
         variables: dict[bytes, bytes],
-        stdin: _Action,
+        file_actions: tuple[Action, ...],
     ) -> int:
-        stdout = output_path(self._output_directory, key, b"out")
-        stderr = output_path(self._output_directory, key, b"err")
-        file_actions = (
-            stdin,
-            (os.POSIX_SPAWN_OPEN, 1, stdout, _OUTPUT_FLAGS, _OUTPUT_MODE),
-            (os.POSIX_SPAWN_OPEN, 2, stderr, _OUTPUT_FLAGS, _OUTPUT_MODE),
-        )
         if launch.execution.ulimits:
             return fork_and_exec(
                 path,
@@ -148,7 +133,7 @@ class Spawner:
             setsigdef=self._ignored,
         )
 
-    def _stdin(self, key: AttemptKey, launch: Launch) -> AbstractContextManager[_Action]:
+    def _stdin(self, key: AttemptKey, launch: Launch) -> AbstractContextManager[Action]:
         """What makes the child's stdin, as long as the context lasts. Raises LaunchError."""
         pattern = launch.execution.stdin
         if not pattern:
@@ -161,6 +146,26 @@ class Spawner:
                 f"cannot read stdin from {_shown(path)} on {self._worker_name}: {_reason(error)}"
             ) from error
         return _closing(descriptor)
+
+    def _output(
+        self, key: AttemptKey, launch: Launch
+    ) -> AbstractContextManager[tuple[Action, ...]]:
+        """What makes the child's stdout and stderr, as long as the context lasts.
+
+        Entering it raises LaunchError.
+        """
+        if launch.execution.stdout or launch.execution.stderr:
+            return self._opened_output(key, launch)
+        return contextlib.nullcontext(self._targets.own(key))
+
+    @contextlib.contextmanager
+    def _opened_output(self, key: AttemptKey, launch: Launch) -> Iterator[tuple[Action, ...]]:
+        with contextlib.ExitStack() as stack:
+            try:
+                actions = stack.enter_context(self._targets.opened(key, launch))
+            except TargetError as error:
+                raise LaunchError(str(error)) from error
+            yield actions
 
     def _enter(self, directory: bytes) -> None:
         try:
@@ -189,21 +194,18 @@ class Spawner:
         self._directories[folder] = None
         return folder
 
-    def _touch_output(self, key: AttemptKey) -> None:
-        """Make the files, if they are not there. Raises LaunchError."""
-        for suffix in (b"out", b"err"):
-            path = output_path(self._output_directory, key, suffix)
-            try:
-                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _OUTPUT_MODE))
-            except OSError as failure:
-                sentence = f"cannot write the output on {self._worker_name}: {_reason(failure)}"
-                raise LaunchError(sentence) from failure
+    def _touch_output(self, key: AttemptKey, launch: Launch) -> bool:
+        """Make the files, if they are not there; whether a link was in the way."""
+        try:
+            return self._targets.touch(key, launch)
+        except TargetError as error:
+            raise LaunchError(str(error)) from error
 
     def _explain(self, key: AttemptKey, launch: Launch, error: OSError | None) -> str:
         """A sentence for why nothing could be run. `error` is None when nothing was found."""
         where = self._worker_name
         try:
-            self._touch_output(key)
+            self._touch_output(key, launch)
         except LaunchError as failure:
             return str(failure)
         program = _shown(launch.command[0])
@@ -241,7 +243,7 @@ def _open_file(path: bytes) -> int:
 
 
 @contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[_Action]:
+def _closing(descriptor: int) -> Iterator[Action]:
     try:
         yield (os.POSIX_SPAWN_DUP2, descriptor, 0)
     finally:

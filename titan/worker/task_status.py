@@ -13,8 +13,9 @@ from titan.rpc.v1 import task_pb2
 from titan.worker import translate, usage
 from titan.worker.host_questions import HostQuestions
 from titan.worker.messages import Description
+from titan.worker.output_paths import output_path
+from titan.worker.output_targets import find_named
 from titan.worker.processes import Mark
-from titan.worker.spawn import output_path
 
 STATUS_MAX: Final = 1_000
 
@@ -65,4 +66,5 @@ class TaskStatuses:
         return self._path(key, b"out"), self._path(key, b"err")
 
     def _path(self, key: AttemptKey, suffix: bytes) -> bytes:
-        return output_path(self._output_directory, key, suffix)
+        path = output_path(self._output_directory, key, suffix)
+        return find_named(path) or path

@@ -147,6 +147,12 @@ BAD: list[tuple[str, SubmitJobs, str]] = [
     ("a zero byte in stdin", reading(b"a\0"), "the name of stdin holds a zero byte"),
     ("a long stdin", reading(b"a" * 4096), "the name of stdin is over the limit"),
     ("a stdin for nothing", reading(b"%i.%x"), "the name of stdin holds %x, which stands"),
+    ("a stdout for nothing", submit(new_job(execution=Execution(stdout=b"%"))), "of stdout holds"),
+    (
+        "a long stderr",
+        submit(new_job(execution=Execution(stderr=b"a" * 4096))),
+        "of stderr is over",
+    ),
     ("half a sign", reading(b"%%%"), "the name of stdin holds %, which stands"),
     ("no script", with_script(b""), "the script job.sh is empty"),
     ("a script without a first line", with_script(b"echo x\n"), "--interpreter bash"),

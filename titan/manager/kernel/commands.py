@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from titan.model import (
     PLAIN,
-    SIGTERM,
     AttemptKey,
     Execution,
     Held,
@@ -82,7 +81,6 @@ class CancelJobs:
     selectors: tuple[JobSelector, ...]
     filter: JobFilter | None
     grace_ms: int
-    signal: int = SIGTERM
 
 
 class Cancelled(NamedTuple):

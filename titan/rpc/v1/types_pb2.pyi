@@ -267,6 +267,8 @@ class Execution(_message.Message):
     PIDS_MAX_FIELD_NUMBER: _builtins.int
     CPU_LIMIT_FIELD_NUMBER: _builtins.int
     PIN_FIELD_NUMBER: _builtins.int
+    STDOUT_FIELD_NUMBER: _builtins.int
+    STDERR_FIELD_NUMBER: _builtins.int
     umask: _builtins.int
     """Absent: that of the task host."""
     script_source: Global___ScriptSource.ValueType
@@ -280,6 +282,11 @@ class Execution(_message.Message):
     """No more cpu time than its cpus give."""
     pin: _builtins.bool
     """On whole cpus of its own."""
+    stdout: _builtins.bytes
+    """Files on the worker that its output is appended to, named as stdin is. Empty: files of the
+    worker's own.
+    """
+    stderr: _builtins.bytes
     @_builtins.property
     def interpreter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Of a script: the words before its path. Empty: its #! line says."""
@@ -297,10 +304,12 @@ class Execution(_message.Message):
         pids_max: _builtins.int = ...,
         cpu_limit: _builtins.bool = ...,
         pin: _builtins.bool = ...,
+        stdout: _builtins.bytes = ...,
+        stderr: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "pids_max", b"pids_max", "pin", b"pin", "script_source", b"script_source", "stdin", b"stdin", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "pids_max", b"pids_max", "pin", b"pin", "script_source", b"script_source", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
     _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015

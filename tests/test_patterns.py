@@ -6,7 +6,7 @@ import pytest
 
 from tests.worker.builders import key
 from titan.checks import check_pattern
-from titan.worker.patterns import expand
+from titan.patterns import expand
 
 
 @pytest.mark.parametrize(
