@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final, assert_never
 
+from titan import units
 from titan.errors import InvalidJob
 from titan.model import (
     CPUS_MILLI_MAX,
@@ -85,8 +86,9 @@ def check_resources(demand: Resources, prefix: str) -> None:
     _check(demand.memory_bytes <= MEMORY_BYTES_MAX, f"{prefix}so much memory is absurd")
     _check(
         not 0 < demand.memory_bytes < MEMORY_LIMIT_BYTES_MIN,
-        f"{prefix}{demand.memory_bytes} bytes of memory are less than a program's start takes: "
-        f"ask for at least {MEMORY_LIMIT_BYTES_MIN >> 20}M, or for 0, which is no limit",
+        f"{prefix}{units.format_size(demand.memory_bytes)} of memory are less than a program's "
+        f"start takes: ask for at least {MEMORY_LIMIT_BYTES_MIN >> 20}M, or for 0, which is no "
+        "limit",
     )
     _check(len(demand.named) <= NAMED_RESOURCES_MAX, f"{prefix}too many kinds of resources")
     for name, count in demand.named:

@@ -215,6 +215,12 @@ def test_what_cannot_be_run_under_its_limits_is_told_as_without_them(host: HostD
         Reason.LAUNCH_ERROR,
         "cannot run /no/such/program on w1: No such file or directory",
     )
+    beyond = Execution(ulimits=(("core", 0, 0), ("nofile", 1 << 40, 1 << 40)))
+    report = host.wait_end(host.run_launch(launch("true", job_id=3, execution=beyond)))
+    assert (report.reason, report.detail.split(":")[0]) == (
+        Reason.LAUNCH_ERROR,
+        "the limit nofile cannot be set" if os.geteuid() == 0 else report.detail.split(":")[0],
+    )
     narrow = Execution(ulimits=(("as", 1 << 20, 1 << 20),))
     report = host.wait_end(host.run_launch(launch("true", job_id=2, execution=narrow)))
     assert (report.state, report.reason in {Reason.LAUNCH_ERROR, Reason.SIGNAL, Reason.EXIT}) == (

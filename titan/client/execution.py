@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
+from titan import units
 from titan.client.ulimits import Value, format_ulimits, ulimits_of
 from titan.errors import InvalidJob
 from titan.model import MEMORY_LIMIT_BYTES_MIN, PIDS_MAX, UMASK_MAX, Execution, ScriptSource
@@ -34,8 +35,8 @@ def limits_of(
         raise InvalidJob(f"a limit of {pids_limit} processes: give 1 to {PIDS_MAX}")
     if 0 < memory_bytes < MEMORY_LIMIT_BYTES_MIN:
         raise InvalidJob(
-            f"{memory_bytes} bytes of memory are less than a program's start takes: ask for at "
-            f"least {MEMORY_LIMIT_BYTES_MIN >> 20}M, or for 0, which is no limit"
+            f"{units.format_size(memory_bytes)} of memory are less than a program's start takes: "
+            f"ask for at least {MEMORY_LIMIT_BYTES_MIN >> 20}M, or for 0, which is no limit"
         )
     return Execution(
         ulimits=ulimits_of(ulimits), pids_max=pids_limit or 0, cpu_limit=cpu_limit, pin=pin

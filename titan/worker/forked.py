@@ -12,6 +12,7 @@ import errno
 import os
 import resource
 import signal
+import struct
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -20,7 +21,8 @@ _NUMBERS: Final = {
     for name in dir(resource)
     if name.startswith("RLIMIT_")
 }
-_ERRNO_BYTES: Final = 4
+# An error number, and which of the limits could not be set, counted from 1; 0: it was none.
+_FAILURE: Final = struct.Struct("<II")
 
 Ulimits = Sequence[tuple[str, int, int]]
 
@@ -51,7 +53,9 @@ def fork_and_exec(
     ulimits: Ulimits,
     defaults: Collection[int],
 ) -> int:
-    """The pid of the new process, which leads a session. Raises OSError as execve(2) does.
+    """The pid of the new process, which leads a session.
+
+    Raises OSError as execve(2) does, LimitError.
 
     `file_actions` are those of `os.posix_spawn`, to open and to duplicate; `defaults` are
     signals that are not to stay ignored.
@@ -67,12 +71,15 @@ def fork_and_exec(
         failure = b""
         try:
             # Nothing comes, and the pipe is closed, when it has become the program.
-            failure = os.read(reader, _ERRNO_BYTES)
+            failure = os.read(reader, _FAILURE.size)
         finally:
             os.close(reader)
     if failure:
         os.waitpid(pid, 0)
-        number = int.from_bytes(failure, "little")
+        number, which = _FAILURE.unpack(failure)
+        if which:
+            name = ulimits[which - 1][0]
+            raise LimitError(f"the limit {name} cannot be set: {os.strerror(number)}")
         raise OSError(number, os.strerror(number))
     return pid
 
@@ -84,6 +91,7 @@ def _prepare(
     writer: int,
 ) -> None:
     """In the child."""
+    which = 0
     try:
         signal.set_wakeup_fd(-1)
         for number in (*defaults, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
@@ -93,10 +101,10 @@ def _prepare(
         for action in file_actions:
             _perform(*action)
         # The last: what comes before is not the task's.
-        for name, soft, hard in ulimits:
+        for which, (name, soft, hard) in enumerate(ulimits, 1):  # noqa: B007 - for the handler
             resource.setrlimit(_NUMBERS[name], (soft, hard))
     except (OSError, ValueError) as error:
-        _give_up(error, writer)
+        _give_up(error, writer, which)
 
 
 def _become(
@@ -109,13 +117,13 @@ def _become(
         _give_up(error, writer)
 
 
-def _give_up(error: Exception, writer: int) -> NoReturn:
-    """Tell by the pipe why this process has not become the program."""
+def _give_up(error: Exception, writer: int, which: int = 0) -> NoReturn:
+    """Tell by the pipe why this process has not become the program, and which limit it was."""
     number = errno.ENOMEM if isinstance(error, MemoryError) else errno.EINVAL
     if isinstance(error, OSError) and error.errno:
         number = error.errno
     try:
-        os.write(writer, number.to_bytes(_ERRNO_BYTES, "little"))
+        os.write(writer, _FAILURE.pack(number, which))
     finally:
         os._exit(127)
 

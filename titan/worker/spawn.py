@@ -73,8 +73,21 @@ class Spawner:
             raise LaunchError("the command is empty")
         try:
             check_ulimits(launch.execution.ulimits)
+            return self._find_and_spawn(key, launch, variables, around)
         except LimitError as failure:
             raise LaunchError(f"{failure} on {self._worker_name}") from failure
+
+    def leave_directory(self) -> None:
+        """Go where nothing is in the way of unmounting a file system."""
+        os.chdir(b"/")
+
+    def _find_and_spawn(
+        self,
+        key: AttemptKey,
+        launch: Launch,
+        variables: dict[bytes, bytes],
+        around: Callable[[], AbstractContextManager[None]],
+    ) -> int:
         self._enter(launch.cwd)
         folder = self._make_output_directory(key)
         if launch.execution.umask >= 0:
@@ -100,12 +113,8 @@ class Spawner:
             # Another cluster's output was in the way, or somebody has cleared it away since the
             # directory was made.
             self._directories.clear()
-            return self.spawn(key, launch, variables, around)
+            return self._find_and_spawn(key, launch, variables, around)
         raise LaunchError(self._explain(key, launch, error)) from error
-
-    def leave_directory(self) -> None:
-        """Go where nothing is in the way of unmounting a file system."""
-        os.chdir(b"/")
 
     def _spawn(
         self,
