@@ -36,7 +36,7 @@ EXAMPLES: list[ev.Event] = [
     ev.ClusterCreated(bytes(range(16))),
     ev.ManagerStarted((1 << 64) - 1, "0.1.0"),
     SUBMITTED,
-    ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000),
+    ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000, 2),
     ev.TaskAssigned(42, 9_999_999, 2, 3, True, 1, 1, 0),
     ev.RecallRequested(42, 7, 1),
     ev.Recalled(42, 7, 1),
@@ -61,6 +61,10 @@ EXAMPLES: list[ev.Event] = [
 
 # As they were written before the class had the fields that are left out, and how they read now.
 EARLIER: list[tuple[list[Any], ev.Event]] = [
+    (
+        [4, 42, (IndexRange(3, 5, 1),), 10_000],
+        ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000),
+    ),
     (
         [3, *SUBMITTED[:11]],
         SUBMITTED._replace(

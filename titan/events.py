@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import PLAIN, Execution, IndexRange, execution_fields, execution_of
+from titan.model import PLAIN, SIGTERM, Execution, IndexRange, execution_fields, execution_of
 
 
 class EventError(Exception):
@@ -95,12 +95,13 @@ class RequestAccepted(NamedTuple):
 class CancelRequested(NamedTuple):
     """Somebody wants tasks gone. Pending ones are CANCELLED by it, the others when gone.
 
-    Without ranges it means the whole job.
+    Without ranges it means the whole job. The signal is what comes before the grace.
     """
 
     job_id: int
     indexes: tuple[IndexRange, ...]
     grace_ms: int
+    signal: int = SIGTERM
 
 
 class TaskAssigned(NamedTuple):

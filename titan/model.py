@@ -34,6 +34,7 @@ GRACE_MS_MAX: Final = 86_400_000
 SCRIPT_BYTES_MAX: Final = 1 << 20
 # The numbers of Linux, real-time signals included.
 SIGNAL_MAX: Final = 64
+SIGTERM: Final = 15
 # These have a place of their own in Resources and are not among the named ones.
 OWN_RESOURCES: Final = ("cpus", "memory")
 
@@ -198,6 +199,8 @@ class Stop(NamedTuple):
     key: AttemptKey
     mode: StopMode
     grace_ms: int
+    signal: int = SIGTERM
+    """Of a cancel: what comes before the grace; SIGKILL comes after it."""
 
 
 class HeldState(IntEnum):

@@ -147,7 +147,7 @@ def test_a_cancel_says_what_became_of_each_job(manager: FakeManager, titan: Tita
     manager.run(manager.jobs[2])
     manager.run(manager.jobs[3])
     manager.end(manager.jobs[3])
-    result = titan("cancel", "1", "2", "3", "--grace", "1m")
+    result = titan("cancel", "1", "2", "3", "--grace", "1m", "--signal", "int")
     assert result.code == 0
     assert result.out.splitlines() == [
         "Cancelled job 1",
@@ -155,6 +155,10 @@ def test_a_cancel_says_what_became_of_each_job(manager: FakeManager, titan: Tita
         "Job 3 had already ended: COMPLETED",
     ]
     assert manager.called("CancelJob")[0].grace_ms == 60_000
+    assert manager.called("CancelJob")[0].signal == 2
+    bad = titan("cancel", "1", "--signal", "NONE")
+    assert bad.code == 2
+    assert "is no signal: write it as INT or USR1" in bad.err
     assert json.loads(titan("cancel", "3", "--json").out) == [
         {"job_id": 3, "state": "COMPLETED", "exit_code": 0}
     ]

@@ -290,7 +290,12 @@ class Rig:
         selectors = tuple(JobSelector(job_id=each, indexes=indexes) for each in job_ids)
         chosen: JobFilter | None = fields.get("filter")
         answer: Cancelled = self.do(
-            CancelJobs(selectors=selectors, filter=chosen, grace_ms=grace_ms)
+            CancelJobs(
+                selectors=selectors,
+                filter=chosen,
+                grace_ms=grace_ms,
+                signal=fields.get("signal", 15),
+            )
         )
         return answer
 

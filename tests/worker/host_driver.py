@@ -124,8 +124,14 @@ class HostDriver:
     def send_batch(self, batch: StartBatch) -> None:
         self.send(protocol.StartTasks(batch))
 
-    def stop(self, *keys: AttemptKey, mode: StopMode = StopMode.CANCEL, grace_ms: int = 0) -> None:
-        self.send(protocol.StopTasks(tuple(Stop(key, mode, grace_ms) for key in keys)))
+    def stop(
+        self,
+        *keys: AttemptKey,
+        mode: StopMode = StopMode.CANCEL,
+        grace_ms: int = 0,
+        number: int = signal.SIGTERM,
+    ) -> None:
+        self.send(protocol.StopTasks(tuple(Stop(key, mode, grace_ms, number) for key in keys)))
 
     def _receive(self) -> protocol.Message:
         assert self._connection is not None

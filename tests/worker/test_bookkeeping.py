@@ -238,6 +238,25 @@ def test_cancelling_again_only_may_shorten_the_grace() -> None:
     assert book.timer_over(key(), Purpose.GRACE) == []
 
 
+def test_cancelling_with_another_signal_sends_that_and_the_first_grace_counts() -> None:
+    book = running()
+    interrupt = [Stop(key(), StopMode.CANCEL, 500, 2)]
+    assert book.stop(interrupt, 2_000) == [
+        StartTimer(key(), 500, Purpose.GRACE),
+        Signal(key(), 2),
+    ]
+    # The manager repeats what it is not sure of.
+    assert book.stop(interrupt, 2_000) == [StartTimer(key(), 500, Purpose.GRACE)]
+    assert book.stop(cancel(), 2_000)[1:] == [Signal(key(), SIGTERM)]
+    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    assert book.stop(interrupt, 2_000) == []
+
+
+def test_cancelling_with_sigkill_waits_for_nothing() -> None:
+    kill = [Stop(key(), StopMode.CANCEL, 500, SIGKILL)]
+    assert running().stop(kill, 2_000) == [Signal(key(), SIGKILL)]
+
+
 def test_cancelling_between_spawn_and_its_answer_takes_effect_then() -> None:
     book = Bookkeeping()
     book.start(batch(launch()))

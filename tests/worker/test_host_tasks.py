@@ -382,3 +382,13 @@ def test_a_task_makes_files_with_its_own_umask_and_its_output_stays_readable(
     mine = os.umask(0o22)
     os.umask(mine)
     assert int(host.output(after), 8) == mine
+
+
+def test_a_cancel_with_a_signal_of_its_own_sends_that(host: HostDriver) -> None:
+    line = "trap 'echo int; exit 0' INT; echo up; while :; do sleep 0.01; done"
+    attempt = host.run("sh", "-c", line)
+    host.wait_output(attempt)
+    host.stop(attempt, grace_ms=60_000, number=signal.SIGINT)
+    report = host.wait_end(attempt)
+    assert (report.state, report.reason, report.exit_code) == (State.CANCELLED, Reason.CANCELLED, 0)
+    assert host.output(attempt) == b"up\nint\n"

@@ -13,6 +13,7 @@ from titan.client import requests
 from titan.client.connection import os_user
 from titan.client.cursors import has_ended
 from titan.client.views import outcome_view
+from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
 
 
@@ -24,6 +25,7 @@ Examples:
   titan cancel 42
   titan cancel 42.0-9 last
   titan cancel --me --state PENDING
+  titan cancel 42 --signal INT --grace 1m
 """,
 )
 @click.argument("jobs", nargs=-1, metavar="[JOB…]")
@@ -34,7 +36,14 @@ Examples:
     default="10s",
     show_default=True,
     metavar="TIME",
-    help="Between SIGTERM and SIGKILL.",
+    help="Between the signal and SIGKILL.",
+)
+@click.option(
+    "--signal",
+    default="TERM",
+    show_default=True,
+    metavar="SIG",
+    help="Which signal asks it to end, as INT or USR1.",
 )
 @retry_option
 @click.pass_context
@@ -47,11 +56,13 @@ def cancel(
     me: bool,
     name: str | None,
     grace: float,
+    signal: str,
     retry_for: float,
 ) -> int:
     """Cancel jobs: those named, or all that match.
 
-    What waits ends at once. What runs gets SIGTERM and, after --grace, SIGKILL. JOB is
+    What waits ends at once. What runs gets SIGTERM, or --signal, and after --grace SIGKILL,
+    with all processes that came of it. It is CANCELLED however it takes that. JOB is
     a number (42), tasks of an array (42.7, 42.0-9), last, or name:NAME.
     """
     settings: Settings = ctx.obj
@@ -61,9 +72,16 @@ def cancel(
             "name jobs, such as 42, or filter them, such as --me --state PENDING: one of both", ctx
         )
     wanted = job_filter(all=False, state=state, user=user, me=me, name=name)
-    request = requests.cancel_request(
-        jobs, user=os_user(), filter=wanted if is_filtered else None, grace=grace
-    )
+    try:
+        request = requests.cancel_request(
+            jobs,
+            user=os_user(),
+            filter=wanted if is_filtered else None,
+            grace=grace,
+            signal=signal,
+        )
+    except InvalidJob as error:
+        raise click.UsageError(str(error), ctx) from error
     with settings.session(retry_for) as session:
         response = session.cancel(request)
     if settings.json:

@@ -198,14 +198,17 @@ class AsyncClient:
         user: str | None = None,
         name: str | None = None,
         grace: float | str = requests.GRACE_SECONDS,
+        signal: str | int = "TERM",
     ) -> list[View]:
         """Cancels those jobs, or all that match. Says {job_id, state, exit_code} of each.
 
-        What runs gets SIGTERM and, `grace` (seconds, or text with a unit) later, SIGKILL.
+        What runs gets `signal` and, `grace` (seconds, or text with a unit) later, SIGKILL.
         """
         is_filtered = bool(state or user or name)
         wanted = requests.job_filter(states=state, user=user, name=name) if is_filtered else None
-        request = requests.cancel_request(jobs, user=self._user, filter=wanted, grace=grace)
+        request = requests.cancel_request(
+            jobs, user=self._user, filter=wanted, grace=grace, signal=signal
+        )
         return [views.outcome_view(job) for job in (await self._session.cancel(request)).jobs]
 
     async def wait(
@@ -322,9 +325,11 @@ class AsyncJob:
         await self._client.wait(self.id, timeout=timeout)
         return await self.show()
 
-    async def cancel(self, *, grace: float | str = requests.GRACE_SECONDS) -> View:
+    async def cancel(
+        self, *, grace: float | str = requests.GRACE_SECONDS, signal: str | int = "TERM"
+    ) -> View:
         """Cancels it; changes nothing if it has ended."""
-        return (await self._client.cancel(self.id, grace=grace))[0]
+        return (await self._client.cancel(self.id, grace=grace, signal=signal))[0]
 
     async def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
         """All that a task has written so far to "stdout" or "stderr", whole in memory.

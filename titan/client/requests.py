@@ -7,6 +7,7 @@ from typing import Final
 
 from titan import units
 from titan.client.names import parse_job
+from titan.client.signals import signal_number
 from titan.errors import InvalidJob
 from titan.model import TASK_ENDS, State
 from titan.rpc.v1 import manager_pb2, types_pb2
@@ -61,6 +62,7 @@ def cancel_request(
     user: str,
     filter: manager_pb2.JobFilter | None = None,  # noqa: A002 - the wire's name
     grace: float | str,
+    signal: str | int = "TERM",
 ) -> manager_pb2.CancelJobRequest:
     """Cancels those jobs, or with a filter all that match. Raises InvalidJob."""
     if bool(jobs) == (filter is not None):
@@ -69,6 +71,7 @@ def cancel_request(
         jobs=[job_selector(job, user) for job in jobs],
         filter=filter,
         grace_ms=round(duration_seconds(grace) * 1000),
+        signal=signal_number(signal, "write it as INT or USR1"),
     )
 
 

@@ -193,14 +193,17 @@ class Client:
         user: str | None = None,
         name: str | None = None,
         grace: float | str = requests.GRACE_SECONDS,
+        signal: str | int = "TERM",
     ) -> list[View]:
         """Cancels those jobs, or all that match. Says {job_id, state, exit_code} of each.
 
-        What runs gets SIGTERM and, `grace` (seconds, or text with a unit) later, SIGKILL.
+        What runs gets `signal` and, `grace` (seconds, or text with a unit) later, SIGKILL.
         """
         is_filtered = bool(state or user or name)
         wanted = requests.job_filter(states=state, user=user, name=name) if is_filtered else None
-        request = requests.cancel_request(jobs, user=self._user, filter=wanted, grace=grace)
+        request = requests.cancel_request(
+            jobs, user=self._user, filter=wanted, grace=grace, signal=signal
+        )
         return [views.outcome_view(job) for job in self._session.cancel(request).jobs]
 
     def wait(self, *jobs: int, timeout: float | None = None) -> list[View]:
@@ -307,9 +310,11 @@ class Job:
         self._client.wait(self.id, timeout=timeout)
         return self.show()
 
-    def cancel(self, *, grace: float | str = requests.GRACE_SECONDS) -> View:
+    def cancel(
+        self, *, grace: float | str = requests.GRACE_SECONDS, signal: str | int = "TERM"
+    ) -> View:
         """Cancels it; changes nothing if it has ended."""
-        return self._client.cancel(self.id, grace=grace)[0]
+        return self._client.cancel(self.id, grace=grace, signal=signal)[0]
 
     def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
         """All that a task has written so far to "stdout" or "stderr", whole in memory.

@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from titan import units
 from titan.client.requests import GRACE_SECONDS, duration_seconds
+from titan.client.signals import signal_number
 from titan.errors import InvalidJob
-from titan.model import GRACE_MS_MAX, SIGNAL_MAX, TIME_LIMIT_MS_MAX
+from titan.model import GRACE_MS_MAX, TIME_LIMIT_MS_MAX
 
 _HOW: Final = "write it as USR1@60s, which is a minute before the time limit"
 
@@ -49,21 +50,15 @@ def time_limit_of(
             f"{signal_before_end!r} has to come between the start and the time limit of "
             f"{limit_text}: give it less time than that, and more than 0"
         )
-    return TimeLimit(limit_ms, grace_ms, _signal_number(name), before_ms)
+    return TimeLimit(limit_ms, grace_ms, _warning_number(name), before_ms)
 
 
 def _milliseconds(duration: float | str) -> int:
     return round(duration_seconds(duration) * 1000)
 
 
-def _signal_number(name: str) -> int:
-    if name.isascii() and name.isdecimal() and len(name) < 9:
-        number = int(name)
-    else:
-        known = {each.name.removeprefix("SIG"): int(each) for each in signal.Signals}
-        number = known.get(name.upper().removeprefix("SIG"), 0)
-    if not 1 <= number <= SIGNAL_MAX:
-        raise InvalidJob(f"{name!r} is no signal: {_HOW}, or with a number of 1 to {SIGNAL_MAX}")
-    if number in (signal.SIGKILL, signal.SIGSTOP):
+def _warning_number(name: str) -> int:
+    number = signal_number(name, _HOW)
+    if number == signal.SIGKILL:
         raise InvalidJob(f"{name!r} is a signal that no task can act on: {_HOW}")
     return number

@@ -143,6 +143,7 @@ def stop_request_of(session: bytes, batch: Batch) -> task_pb2.StopTaskRequest:
             key=types_pb2.AttemptKey(**stop.key._asdict()),
             mode=task_pb2.STOP_RECALL if recall else task_pb2.STOP_CANCEL,
             grace_ms=stop.grace_ms,
+            signal=stop.signal,
         )
     return request
 

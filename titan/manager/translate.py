@@ -8,6 +8,7 @@ from titan.errors import InvalidJob
 from titan.manager.kernel import commands
 from titan.model import (
     SIGNAL_MAX,
+    SIGTERM,
     AttemptKey,
     Execution,
     Held,
@@ -72,6 +73,7 @@ def cancel_command(request: manager_pb2.CancelJobRequest) -> commands.CancelJobs
         selectors=tuple(selector_of(each) for each in request.jobs),
         filter=filter_of(request.filter) if request.HasField("filter") else None,
         grace_ms=request.grace_ms,
+        signal=request.signal or SIGTERM,
     )
 
 

@@ -25,7 +25,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from titan.model import State
+from titan.model import SIGTERM, State
 
 _RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
 _KEY: Final = struct.Struct("<II")
@@ -41,6 +41,7 @@ class Attempt:
         "assigned_us",
         "attempt",
         "cancel_grace_ms",
+        "cancel_signal",
         "index",
         "job_id",
         "recall_requested",
@@ -63,6 +64,8 @@ class Attempt:
         self.start_us = 0
         # -1: no cancel was asked for.
         self.cancel_grace_ms = -1
+        # What comes before that grace.
+        self.cancel_signal = SIGTERM
         self.recall_requested = False
 
     @property

@@ -73,7 +73,8 @@ def _job(job: Job) -> Any:
 def _attempt(each: Attempt) -> Any:
     return (
         each.job_id, each.index, each.attempt, each.worker, each.ahead, each.assigned_us,
-        each.state, each.start_us, each.cancel_grace_ms, each.recall_requested,
+        each.state, each.start_us, each.cancel_grace_ms, each.cancel_signal,
+        each.recall_requested,
     )  # fmt: skip
 
 

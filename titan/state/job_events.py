@@ -78,6 +78,7 @@ def cancel_requested(tables: Tables, event: ev.CancelRequested) -> None:
         for attempt in job.active.values():
             if start <= attempt.index < stop:
                 attempt.cancel_grace_ms = event.grace_ms
+                attempt.cancel_signal = event.signal
     _pending_changed(tables, job)
 
 

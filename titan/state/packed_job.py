@@ -183,15 +183,16 @@ def _index_set(flat: tuple[int, ...]) -> IndexSet:
 def _pack_attempt(each: Attempt) -> tuple[int | bool, ...]:
     return (
         each.index, each.attempt, each.worker, each.ahead, each.assigned_us, int(each.state),
-        each.start_us, each.cancel_grace_ms, each.recall_requested,
+        each.start_us, each.cancel_grace_ms, each.recall_requested, each.cancel_signal,
     )  # fmt: skip
 
 
 def _build_attempt(job_id: int, fields: tuple[Any, ...]) -> Attempt:
-    index, number, worker, ahead, assigned_us, state, start_us, grace_ms, recall = fields
+    index, number, worker, ahead, assigned_us, state, start_us, grace_ms, recall, signal = fields
     attempt = Attempt(job_id, index, number, worker, ahead, assigned_us)
     attempt.state = _STATES[state]
     attempt.start_us = start_us
     attempt.cancel_grace_ms = grace_ms
+    attempt.cancel_signal = signal
     attempt.recall_requested = recall
     return attempt

@@ -235,7 +235,7 @@ class Bookkeeping:
                 self._start_waiting(attempt.launch.class_id, actions)
             elif stop.mode == StopMode.CANCEL:
                 attempt.is_cancelled = attempt.doom is None
-                self._terminate(attempt, stop.grace_ms, actions)
+                self._terminate(attempt, stop.grace_ms, actions, stop.signal)
         return actions
 
     def acknowledge(self, report_seq: int) -> list[Action]:
@@ -400,15 +400,20 @@ class Bookkeeping:
         self._add_report(report)
         actions += (Journal(EndRecord(report)), Emit(report))
 
-    def _terminate(self, attempt: Attempt, grace_ms: int, actions: list[Action]) -> None:
-        """SIGTERM the first time, and a timer for the rest; SIGKILL when there is no grace."""
+    def _terminate(
+        self, attempt: Attempt, grace_ms: int, actions: list[Action], number: int = SIGTERM
+    ) -> None:
+        """That signal once, and a timer for the rest; SIGKILL when there is no grace."""
         if attempt.stop_signal == SIGKILL:
             return
-        if grace_ms > 0:
+        if grace_ms <= 0:
+            number = SIGKILL
+        elif number != SIGKILL:
             actions.append(StartTimer(attempt.key, grace_ms, Purpose.GRACE))
-            if attempt.stop_signal:
+            # Being asked again in another way is heard, the same question is not repeated.
+            if attempt.stop_signal == number:
                 return
-        attempt.stop_signal = SIGTERM if grace_ms > 0 else SIGKILL
+        attempt.stop_signal = number
         if attempt.process is not None:
             actions.append(Signal(attempt.key, attempt.stop_signal))
 

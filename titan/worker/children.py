@@ -18,9 +18,10 @@ from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.output_paths import output_path
 from titan.worker.records import ProcessRecord
 from titan.worker.scripts import SentScripts, find_worker_script
-from titan.worker.signals import SIGCONT, SIGKILL, SIGTERM
+from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
 from titan.worker.spawn import LaunchError, Spawner
 
+_ASKS_TO_END: Final = (SIGHUP, SIGINT, SIGQUIT, SIGTERM)
 _NOTHING: Final[Callable[[], AbstractContextManager[None]]] = nullcontext
 _log = logging.getLogger(__name__)
 
@@ -215,7 +216,7 @@ def kill_group(pid: int, number: int) -> None:
     """Send the signal to the group of that number, if there still is one."""
     try:
         os.killpg(pid, number)
-        if number == SIGTERM:
+        if number in _ASKS_TO_END:
             # What is stopped (Ctrl-Z, SIGSTOP) could not obey.
             os.killpg(pid, SIGCONT)
     except ProcessLookupError:

@@ -292,8 +292,8 @@ def _held_of(fields: tuple[Any, ...]) -> HeldAttempt:
 
 
 def _stop_of(fields: tuple[Any, ...]) -> Stop:
-    key, mode, grace_ms = fields
-    return Stop(AttemptKey._make(key), StopMode(mode), grace_ms)
+    key, mode, *rest = fields[: len(Stop._fields)]
+    return Stop(AttemptKey._make(key), StopMode(mode), *rest)
 
 
 def _read_start_tasks(batch: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+SIGHUP: Final = 1
+SIGINT: Final = 2
+SIGQUIT: Final = 3
 SIGKILL: Final = 9
 SIGTERM: Final = 15
 SIGCONT: Final = 18

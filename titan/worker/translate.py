@@ -19,6 +19,8 @@ from titan.checks import (
 from titan.errors import InvalidJob
 from titan.model import (
     GRACE_MS_MAX,
+    SIGNAL_MAX,
+    SIGTERM,
     AttemptKey,
     Held,
     HeldState,
@@ -68,7 +70,8 @@ def stops_of(request: task_pb2.StopTaskRequest) -> tuple[Stop, ...]:
     """The stops of a StopTask. Raises BadMessage."""
     try:
         return tuple(
-            Stop(key_of(each.key), StopMode(each.mode), each.grace_ms) for each in request.stops
+            Stop(key_of(each.key), StopMode(each.mode), each.grace_ms, each.signal or SIGTERM)
+            for each in request.stops
         )
     except ValueError as error:
         raise BadMessage(str(error)) from error
@@ -125,6 +128,8 @@ def direct_stops_of(request: task_pb2.StopTaskRequest) -> tuple[Stop, ...]:
             raise BadMessage("without a session only STOP_CANCEL can be asked for")
         if not 0 <= stop.grace_ms <= GRACE_MS_MAX:
             raise BadMessage("a grace is 0 to one day")
+        if not 1 <= stop.signal <= SIGNAL_MAX:
+            raise BadMessage(f"{stop.signal} is no signal: they are 1 to {SIGNAL_MAX}")
         if not is_direct(stop.key):
             raise BadMessage(
                 f"task {stop.key.job_id}.{stop.key.index} is its manager's to stop: use "

@@ -233,7 +233,7 @@ def test_a_slot_that_never_reached_the_worker_is_not_lost_for_those_ahead(how: s
     else:
         attempt = rig.state.get_job(unlucky).active[0]
         assert host.outbox is not None
-        host.outbox.want_stop(key_of(rig.state, attempt), StopMode.RECALL, 0)
+        host.outbox.want_stop(Stop(key_of(rig.state, attempt), StopMode.RECALL, 0))
     host.receive_all()
     host.send_reports()
     assert not rig.state.get_job(array).active[1].ahead, "it has the slot now"

@@ -12,9 +12,9 @@ from titan.queries.selection import JobFilter, JobSelector
 
 
 def cancel(
-    *selectors: JobSelector, chosen: JobFilter | None = None, grace_ms: int = 0
+    *selectors: JobSelector, chosen: JobFilter | None = None, grace_ms: int = 0, signal: int = 15
 ) -> CancelJobs:
-    return CancelJobs(selectors=selectors, filter=chosen, grace_ms=grace_ms)
+    return CancelJobs(selectors=selectors, filter=chosen, grace_ms=grace_ms, signal=signal)
 
 
 def span(start: int, stop: int, step: int = 1) -> tuple[IndexRange, ...]:
@@ -41,6 +41,8 @@ BAD: list[tuple[str, CancelJobs, type[TitanError], str]] = [
     ),
     ("a grace below 0", cancel(JobSelector(job_id=1), grace_ms=-1), InvalidJob, "grace"),
     ("a long grace", cancel(JobSelector(job_id=1), grace_ms=86_400_001), InvalidJob, "grace"),
+    ("a negative signal", cancel(JobSelector(job_id=1), signal=-1), InvalidJob, "no signal"),
+    ("a signal too many", cancel(JobSelector(job_id=1), signal=65), InvalidJob, "1 to 64"),
 ]
 
 
@@ -91,6 +93,22 @@ def test_a_running_task_is_stopped_with_grace_and_holds_its_room_until_it_is_gon
     host.send_reports()
     assert rig.task_state(1) is State.CANCELLED
     assert len(rig.schedule()) == 1
+
+
+def test_a_signal_of_its_own_comes_to_the_worker_also_after_a_restart() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    key = rig.start_here(host, 1)
+    rig.cancel(1, grace_ms=700, signal=2)
+    batch = host.next_batch()
+    assert batch is not None
+    assert batch.stops == [Stop(key, StopMode.CANCEL, 700, 2)]
+    rig.restart()
+    host.register()
+    batch = host.next_batch()
+    assert batch is not None
+    assert batch.stops == [Stop(key, StopMode.CANCEL, 700, 2)]
 
 
 def test_asking_again_changes_the_grace() -> None:

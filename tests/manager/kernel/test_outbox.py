@@ -180,10 +180,10 @@ def test_stops_go_before_starts() -> None:
 def test_the_last_cancel_outweighs_a_recall_and_an_earlier_cancel() -> None:
     rig = Rig()
     box = outbox_of(rig.worker())
-    box.want_stop(key(1), StopMode.RECALL, 0)
-    box.want_stop(key(1), StopMode.CANCEL, 900)
-    box.want_stop(key(1), StopMode.RECALL, 0)
-    box.want_stop(key(1), StopMode.CANCEL, 100)
+    box.want_stop(Stop(key(1), StopMode.RECALL, 0))
+    box.want_stop(Stop(key(1), StopMode.CANCEL, 900))
+    box.want_stop(Stop(key(1), StopMode.RECALL, 0))
+    box.want_stop(Stop(key(1), StopMode.CANCEL, 100))
     batch = box.next_batch(rig.state)
     assert batch is not None
     assert batch.stops == [Stop(key(1), StopMode.CANCEL, 100)]
@@ -192,11 +192,11 @@ def test_the_last_cancel_outweighs_a_recall_and_an_earlier_cancel() -> None:
 def test_a_failed_stop_goes_again_but_not_over_a_later_one() -> None:
     rig = Rig()
     box = outbox_of(rig.worker())
-    box.want_stop(key(1), StopMode.CANCEL, 900)
-    box.want_stop(key(2), StopMode.CANCEL, 900)
+    box.want_stop(Stop(key(1), StopMode.CANCEL, 900))
+    box.want_stop(Stop(key(2), StopMode.CANCEL, 900))
     batch = box.next_batch(rig.state)
     assert batch is not None
-    box.want_stop(key(1), StopMode.CANCEL, 0)
+    box.want_stop(Stop(key(1), StopMode.CANCEL, 0))
     box.failed(batch, rig.state)
     again = box.next_batch(rig.state)
     assert again is not None
@@ -233,7 +233,7 @@ def test_a_batch_takes_no_more_stops_than_its_limit() -> None:
     rig = Rig(checks=False)
     host = rig.worker()
     for number in range(1, 1202):
-        outbox_of(host).want_stop(key(number), StopMode.CANCEL, 0)
+        outbox_of(host).want_stop(Stop(key(number), StopMode.CANCEL, 0))
     assert [len(each.stops) for each in host.receive_all()] == [BATCH_TASKS_MAX, 201]
 
 

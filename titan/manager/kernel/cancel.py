@@ -8,7 +8,7 @@ from titan import events as ev
 from titan.errors import InvalidJob
 from titan.manager.kernel.commands import CancelJobs, Cancelled
 from titan.manager.kernel.desk import Desk
-from titan.model import IndexRange
+from titan.model import SIGNAL_MAX, IndexRange
 from titan.queries.selection import JobSelector, filter_jobs, select_job
 from titan.state.job import Job
 
@@ -19,6 +19,8 @@ def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
     """Cancels all that is meant, or nothing. Raises NotFound, InvalidJob."""
     if not 0 <= command.grace_ms <= GRACE_MS_MAX:
         raise InvalidJob("the grace must lie between 0 and a day")
+    if not 1 <= command.signal <= SIGNAL_MAX:
+        raise InvalidJob(f"{command.signal} is no signal: they are 1 to {SIGNAL_MAX}")
     if command.filter is not None:
         chosen = [(job, JobSelector()) for job in filter_jobs(desk.state, command.filter)]
     elif command.selectors:
@@ -28,13 +30,13 @@ def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
     already = [job.job_id for job, _ in chosen if job.has_ended]
     for job, selector in chosen:
         if not job.has_ended:
-            _cancel(desk, job, selector.indexes, command.grace_ms)
+            _cancel(desk, job, selector.indexes, command)
     return Cancelled([job.job_id for job, _ in chosen], already)
 
 
-def _cancel(desk: Desk, job: Job, indexes: tuple[IndexRange, ...], grace_ms: int) -> None:
+def _cancel(desk: Desk, job: Job, indexes: tuple[IndexRange, ...], command: CancelJobs) -> None:
     """Writes the wish down and passes it on; asking twice shortens the grace."""
-    desk.emit(ev.CancelRequested(job.job_id, indexes, grace_ms))
+    desk.emit(ev.CancelRequested(job.job_id, indexes, command.grace_ms, command.signal))
     for attempt in job.active.values():
         if attempt.cancel_requested and _is_meant(attempt.index, indexes):
             desk.stop_attempt(attempt)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from titan.model import (
     PLAIN,
+    SIGTERM,
     AttemptKey,
     Execution,
     Held,
@@ -81,6 +82,7 @@ class CancelJobs:
     selectors: tuple[JobSelector, ...]
     filter: JobFilter | None
     grace_ms: int
+    signal: int = SIGTERM
 
 
 class Cancelled(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Final
 from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of
-from titan.model import AttemptKey, Reason, State, StopMode
+from titan.model import AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
@@ -152,11 +152,14 @@ class Desk:
         outbox = self.outboxes.get(attempt.worker)
         if outbox is not None:
             mode = StopMode.CANCEL if attempt.cancel_requested else StopMode.RECALL
-            outbox.want_stop(key_of(self.state, attempt), mode, max(attempt.cancel_grace_ms, 0))
+            grace_ms = max(attempt.cancel_grace_ms, 0)
+            outbox.want_stop(
+                Stop(key_of(self.state, attempt), mode, grace_ms, attempt.cancel_signal)
+            )
 
     def stop_stray(self, outbox: Outbox, key: AttemptKey) -> None:
         """Tells a worker to give up an attempt that counts no more (invariant 3)."""
-        outbox.want_stop(key, StopMode.CANCEL, 0)
+        outbox.want_stop(Stop(key, StopMode.CANCEL, 0))
 
     def close_session(self, number: int) -> None:
         """Nothing of the worker's session counts any more."""

@@ -83,13 +83,14 @@ class Outbox:
         self._starts[attempt.job_id, attempt.index] = attempt
         self._ready[self.worker] = None
 
-    def want_stop(self, key: AttemptKey, mode: StopMode, grace_ms: int) -> None:
+    def want_stop(self, stop: Stop) -> None:
         """The worker should give this attempt up; the last cancel outweighs all."""
+        key = stop.key
         start = self._starts.get((key.job_id, key.index))
         if start is not None and start.attempt == key.attempt:
             del self._starts[key.job_id, key.index]
-        if mode is StopMode.CANCEL or key not in self._stops:
-            self._stops[key] = Stop(key, mode, grace_ms)
+        if stop.mode is StopMode.CANCEL or key not in self._stops:
+            self._stops[key] = stop
             self._ready[self.worker] = None
 
     def arrived(self, attempt: Attempt) -> None:
@@ -197,10 +198,11 @@ def fill_outbox(state: ClusterState, outbox: Outbox, held: Held) -> None:
     for attempt in state.get_worker(outbox.worker).attempts.values():
         key = key_of(state, attempt)
         if attempt.cancel_requested:
-            outbox.want_stop(key, StopMode.CANCEL, attempt.cancel_grace_ms)
+            grace_ms, signal = attempt.cancel_grace_ms, attempt.cancel_signal
+            outbox.want_stop(Stop(key, StopMode.CANCEL, grace_ms, signal))
         elif attempt.state is State.SCHEDULED:
             if attempt.recall_requested:
-                outbox.want_stop(key, StopMode.RECALL, 0)
+                outbox.want_stop(Stop(key, StopMode.RECALL, 0))
             elif key not in listed:
                 outbox.want_start(attempt)
 

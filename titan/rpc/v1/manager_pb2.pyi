@@ -625,8 +625,11 @@ class CancelJobRequest(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     GRACE_MS_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     grace_ms: _builtins.int
     """Between SIGTERM and SIGKILL."""
+    signal: _builtins.int
+    """In place of SIGTERM; 0: that."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSelector]: ...
     @_builtins.property
@@ -639,10 +642,11 @@ class CancelJobRequest(_message.Message):
         jobs: _abc.Iterable[Global___JobSelector] | None = ...,
         filter: Global___JobFilter | None = ...,
         grace_ms: _builtins.int = ...,
+        signal: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "grace_ms", b"grace_ms", "jobs", b"jobs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "grace_ms", b"grace_ms", "jobs", b"jobs", "signal", b"signal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

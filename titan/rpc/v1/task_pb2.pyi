@@ -244,8 +244,11 @@ class TaskStop(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
     GRACE_MS_FIELD_NUMBER: _builtins.int
+    SIGNAL_FIELD_NUMBER: _builtins.int
     mode: Global___StopMode.ValueType
     grace_ms: _builtins.int
+    signal: _builtins.int
+    """In place of SIGTERM; 0: that."""
     @_builtins.property
     def key(self) -> _types_pb2.AttemptKey: ...
     def __init__(
@@ -254,10 +257,11 @@ class TaskStop(_message.Message):
         key: _types_pb2.AttemptKey | None = ...,
         mode: Global___StopMode.ValueType = ...,
         grace_ms: _builtins.int = ...,
+        signal: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "key", b"key", "mode", b"mode"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "key", b"key", "mode", b"mode", "signal", b"signal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
