@@ -193,6 +193,13 @@ def test_workers_are_a_table_or_json(manager: FakeManager, titan: Titan) -> None
             free=types_pb2.Resources(cpus_milli=500, memory_bytes=2**33, named={"gpu": 1}),
             labels={"zone": "a"},
             running=3,
+            statistics=manager_pb2.NodeStatistics(
+                cpu_percent=12.34,
+                load_1m=0.5,
+                memory_used_bytes=5,
+                memory_total_bytes=7,
+                disk_free_bytes=3 << 30,
+            ),
             limits="memory: cgroup v2, pids: cgroup v2, cpu: none",
         )
     )
@@ -200,10 +207,11 @@ def test_workers_are_a_table_or_json(manager: FakeManager, titan: Titan) -> None
     assert heading.split()[:6] == ["WORKER", "STATE", "RUNNING", "QUEUED", "CPUS", "MEMORY"]
     assert line.split() == [
         *("w1", "HEALTHY", "3", "0", "0.5/8", "8G/16G", "gpu=1/2", "zone=a"),
-        *("cgroup", "v2", "-", "127.0.0.1:7"),
+        *("cgroup", "v2", "0.50", "3G", "-", "127.0.0.1:7"),
     ]
     (view,) = json.loads(titan("workers", "--json").out)
     assert view["labels"] == {"zone": "a"}
+    assert (view["cpu_percent"], view["load_1m"], view["disk_free_bytes"]) == (12.3, 0.5, 3 << 30)
     assert view["last_heartbeat_time"] is None
 
 

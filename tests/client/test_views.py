@@ -18,7 +18,7 @@ ATTEMPT_FIELDS = """
 WORKER_FIELDS = """
     worker_id name address state reason cpus cpus_free memory_bytes memory_free_bytes resources
     resources_free labels running queued last_heartbeat_time version draining
-    limits
+    limits cpu_percent load_1m memory_used_bytes memory_total_bytes disk_free_bytes
 """.split()  # noqa: SIM905
 COUNTS = ["pending", "scheduled", "running", "completed", "failed", "cancelled"]
 

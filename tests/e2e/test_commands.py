@@ -19,7 +19,7 @@ JOB_FIELDS = {
     "job_id", "name", "user", "state", "reason", "detail", "cancel_requested", "waiting_for",
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
     "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
-    "ulimits", "pids_limit", "cpu_limit", "pin", "array",
+    "stdout", "stderr", "ulimits", "pids_limit", "cpu_limit", "pin", "array",
     "submit_time", "start_time", "end_time",
     "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip
@@ -32,6 +32,7 @@ WORKER_FIELDS = {
     "worker_id", "name", "address", "state", "reason", "cpus", "cpus_free", "memory_bytes",
     "memory_free_bytes", "resources", "resources_free", "labels", "running", "queued",
     "last_heartbeat_time", "version", "draining", "limits",
+    "cpu_percent", "load_1m", "memory_used_bytes", "memory_total_bytes", "disk_free_bytes",
 }  # fmt: skip
 COUNTS = {"pending", "scheduled", "running", "completed", "failed", "cancelled"}
 
@@ -122,7 +123,7 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "detail": None, "cancel_requested": False, "command": ["echo", "a b", "--json"],
         "cwd": "/tmp", "cpus": 99, "memory_bytes": 1 << 30, "resources": {"gpu": 1},
         "priority": -5, "retries": 0, "time_limit_seconds": None, "umask": None, "array": None,
-        "script": None, "interpreter": None, "stdin": None,
+        "script": None, "interpreter": None, "stdin": None, "stdout": None, "stderr": None,
         "ulimits": {}, "pids_limit": None, "cpu_limit": False, "pin": False,
         "start_time": None, "end_time": None, "exit_code": None, "signal": None, "attempts": [],
         "attempts_total": 0, "tasks": dict.fromkeys(COUNTS, 0) | {"pending": 1},

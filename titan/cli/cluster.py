@@ -37,10 +37,10 @@ def workers(settings: Settings, *, retry_for: float) -> int:
     print_table(
         (
             *("WORKER", "STATE", "RUNNING", "QUEUED", "CPUS", "MEMORY", "RESOURCES", "LABELS"),
-            *("LIMITS", "HEARD", "ADDRESS", "REASON"),
+            *("LIMITS", "LOAD", "DISK", "HEARD", "ADDRESS", "REASON"),
         ),
         [_worker_row(worker, now) for worker in listed],
-        right=("RUNNING", "QUEUED", "CPUS", "MEMORY", "HEARD"),
+        right=("RUNNING", "QUEUED", "CPUS", "MEMORY", "LOAD", "DISK", "HEARD"),
         cut=("REASON", "LABELS", "RESOURCES", "WORKER"),
     )
     return 0
@@ -49,6 +49,7 @@ def workers(settings: Settings, *, retry_for: float) -> int:
 def _worker_row(worker: manager_pb2.Worker, now: float) -> tuple[str, ...]:
     free, capacity = worker.free, worker.capacity
     named = sorted(capacity.named.items())
+    is_measured = worker.HasField("statistics")
     heard = now - worker.last_heartbeat_us / 1e6
     return (
         worker.name,
@@ -61,6 +62,8 @@ def _worker_row(worker: manager_pb2.Worker, now: float) -> tuple[str, ...]:
         or "-",
         " ".join(f"{name}={value}" for name, value in sorted(worker.labels.items())) or "-",
         _limits_text(worker.limits),
+        f"{worker.statistics.load_1m:.2f}" if is_measured else "-",
+        f"{units.format_size(worker.statistics.disk_free_bytes)}" if is_measured else "-",
         f"{units.format_age(heard)} ago" if worker.last_heartbeat_us else "-",
         worker.address or "-",
         worker.reason,

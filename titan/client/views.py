@@ -157,6 +157,19 @@ def worker_view(worker: manager_pb2.Worker) -> View:
         "version": worker.version or None,
         "draining": worker.draining,
         "limits": worker.limits or None,
+        **_statistics_view(worker),
+    }
+
+
+def _statistics_view(worker: manager_pb2.Worker) -> View:
+    """How busy its machine was at its last heartbeat; None where that is not known."""
+    measured = worker.statistics if worker.HasField("statistics") else None
+    return {
+        "cpu_percent": round(measured.cpu_percent, 1) if measured else None,
+        "load_1m": round(measured.load_1m, 2) if measured else None,
+        "memory_used_bytes": measured.memory_used_bytes if measured else None,
+        "memory_total_bytes": measured.memory_total_bytes if measured else None,
+        "disk_free_bytes": measured.disk_free_bytes if measured else None,
     }
 
 
