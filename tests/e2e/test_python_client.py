@@ -27,7 +27,7 @@ def test_a_job_is_submitted_waited_for_and_read(cluster: Cluster) -> None:
     with cluster.client() as client:
         job = client.submit(
             ["sh", "-c", 'echo "out $A"; echo err >&2; exit $TITAN_TASK_INDEX'],
-            cpus=0.5, memory="1MiB", array=range(2), env={"A": "a b"}, name="python",
+            cpus=0.5, memory="16MiB", array=range(2), env={"A": "a b"}, name="python",
         )  # fmt: skip
         view = job.wait(timeout=20)
         assert (view["state"], view["exit_code"], view["name"]) == ("FAILED", 1, "python")

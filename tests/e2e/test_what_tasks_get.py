@@ -58,7 +58,7 @@ def test_the_environment_is_the_accounts_then_the_exported_then_the_chosen_then_
     shared: Cluster,
 ) -> None:
     mine = {**shared.environment, "PATH": "/mine", "LANG": "xx_XX", "SECRET": "no", "EXTRA": "e"}
-    options = ["--name", "n", "--cpus", "0.5", "--memory", "1K", "--env", "A=b=c\n"]
+    options = ["--name", "n", "--cpus", "0.5", "--memory", "16M", "--env", "A=b=c\n"]
     env_command = ["/usr/bin/env", "-0"]
     result = shared.titan("run", *options, *env_command, env=mine)
     told = environment_of(result.stdout)
@@ -78,7 +78,7 @@ def test_the_environment_is_the_accounts_then_the_exported_then_the_chosen_then_
         b"TITAN_TASK_INDEX": b"0",
         b"TITAN_ATTEMPT": b"1",
         b"TITAN_CPUS": b"0.5",
-        b"TITAN_MEMORY_BYTES": b"1024",
+        b"TITAN_MEMORY_BYTES": b"16777216",
         b"TITAN_MANAGER": shared.address.encode(),
     }
     for export, names in (("NONE", set()), ("EXTRA,ABSENT", {b"EXTRA"}), ("ALL", {b"SECRET"})):
