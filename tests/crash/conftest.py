@@ -10,6 +10,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash.small_disk import DISK_BYTES, run_again_as_root, skip_unless_ci
+from tests.strays import nothing_left
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_by_the_test(tmp_path: Path) -> Iterator[None]:
+    """Fails a test that leaves a process or a control group."""
+    with nothing_left(tmp_path):
+        yield
 
 
 @pytest.fixture

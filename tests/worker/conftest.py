@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.strays import nothing_left
 from tests.worker.fake_manager import FakeManager
 from tests.worker.host_driver import HostDriver
 from tests.worker.scenes import Play, Scene
 from tests.worker.worker_process import WorkerProcess
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_by_the_test(tmp_path: Path) -> Iterator[None]:
+    """Fails a test that leaves a process or a control group."""
+    with nothing_left(tmp_path):
+        yield
 
 
 @pytest.fixture

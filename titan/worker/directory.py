@@ -12,6 +12,7 @@ scripts/       the scripts that came with jobs, while they are run
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import socket
@@ -111,6 +112,14 @@ def store_identity(directory: Path, worker_id: bytes) -> None:
     """Keep the id durably. Raises OSError."""
     content = {"role": "worker", "format": FORMAT, "worker_id": worker_id.hex() or None}
     paths.write_json(directory / "titan.json", content)
+
+
+def group_tag(directory: Path) -> str:
+    """What tells this directory's control groups from those of others on the machine.
+
+    The path is absolute and without symbolic links.
+    """
+    return hashlib.blake2b(os.fsencode(directory), digest_size=4).hexdigest()
 
 
 def listen(directory: Path) -> socket.socket:

@@ -11,7 +11,6 @@ is nothing to be kept, or without an agent for too long.
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 import math
 import os
@@ -78,7 +77,7 @@ class Host:
         self._journal = host_journal.HostJournal(path / "host.journal")
         self._is_journal_failing = False
         output = os.fsencode(path / "output")
-        tag = _tag(path)
+        tag = directory.group_tag(path)
         self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output, tag))
         self._confinement = Confinement.choose(tag, self._selector)
         _log.info("limits %s", self._confinement.description)
@@ -373,11 +372,6 @@ class Host:
         os.close(self._wakeup)
         self._journal.close()
         self._lock.release()
-
-
-def _tag(path: Path) -> str:
-    """What tells this directory's control groups from those of others on the machine."""
-    return hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()
 
 
 def _ignore(_number: int, _frame: object) -> None:
