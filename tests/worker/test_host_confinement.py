@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.strays import find_groups
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
 from titan.model import Execution, Reason, State
@@ -34,11 +35,7 @@ def has_controller(name: str) -> bool:
 
 def groups_of(driver: HostDriver) -> list[str]:
     """The directories of the host's groups that are there now."""
-    found = []
-    for hierarchy in find_hierarchies()[0]:
-        with os.scandir(hierarchy.base) as entries:
-            found += [each.path for each in entries if each.name.startswith("titan-")]
-    return found
+    return find_groups(driver.path)
 
 
 def test_what_uses_more_memory_than_it_asked_for_is_ended_as_out_of_memory(
