@@ -13,7 +13,7 @@ JOB_FIELDS = """
 """.split()  # noqa: SIM905 - as a table
 ATTEMPT_FIELDS = """
     index attempt worker state reason detail exit_code signal start_time end_time
-    cpu_user_seconds cpu_system_seconds max_rss_bytes stdout_path stderr_path
+    cpu_user_seconds cpu_system_seconds max_rss_bytes rss_bytes stdout_path stderr_path
 """.split()  # noqa: SIM905
 WORKER_FIELDS = """
     worker_id name address state reason cpus cpus_free memory_bytes memory_free_bytes resources

@@ -25,8 +25,8 @@ JOB_FIELDS = {
 }  # fmt: skip
 ATTEMPT_FIELDS = {
     "index", "attempt", "worker", "state", "reason", "detail", "exit_code", "signal", "start_time",
-    "end_time", "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "stdout_path",
-    "stderr_path",
+    "end_time", "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "rss_bytes",
+    "stdout_path", "stderr_path",
 }  # fmt: skip
 WORKER_FIELDS = {
     "worker_id", "name", "address", "state", "reason", "cpus", "cpus_free", "memory_bytes",

@@ -158,7 +158,7 @@ async def running_manager() -> AsyncIterator[Manager]:
     server = new_aio_server()
     port = server.add_insecure_port("127.0.0.1:0")
     past = PastDesk(Path("/nowhere"))
-    await add_services(server, shell, past, TOKEN)
+    await add_services(server, shell, dispatcher, past, TOKEN)
     await server.start()
     try:
         async with open_aio_channel(f"127.0.0.1:{port}") as channel:

@@ -22,8 +22,10 @@ from titan.client import retry
 from titan.client.connection import failure_of
 from titan.errors import StillReading
 from titan.manager import feed, translate, user_service
+from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel.commands import CancelJobs
 from titan.manager.past import DEADLINE_SECONDS, PastDesk
+from titan.manager.reach import Reach
 from titan.manager.roster import Roster
 from titan.manager.user_service import UserService
 from titan.queries import reads
@@ -303,7 +305,9 @@ def test_a_watch_does_not_say_that_it_has_seen_what_is_still_being_decided() -> 
         async with running_manager() as manager:
             await manager.submit()
             shell = manager.shell
-            service = UserService(shell, Roster(shell), PastDesk(Path("/nowhere")))
+            service = UserService(
+                shell, Reach(Dispatcher()), Roster(shell), PastDesk(Path("/nowhere"))
+            )
             told_lsn = shell.lsn
             # Decided and not written yet: the turn goes on when this one waits.
             shell.execute(translate.submit_command(submit_request(1)))

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from tests.simulation.network import Answer, Network
 from tests.simulation.world import World
-from titan.manager import dispatch
+from titan.manager import batches, dispatch
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.outbox import Batch, Outbox
 
@@ -69,11 +69,11 @@ class Line:
         self._is_busy = True
         if batch.stops:
             method: str = "StopTask"
-            request: Any = dispatch.stop_request_of(outbox.session, batch)
+            request: Any = batches.stop_request_of(outbox.session, batch)
             process.world.count("stop sent", len(batch.stops))
         else:
             method = "StartTask"
-            request = dispatch.start_request_of(state, outbox.session, batch)
+            request = batches.start_request_of(state, outbox.session, batch)
         process.when_durable(process.lsn, partial(self._send, method, request, batch))
 
     def _send(self, method: str, request: Any, batch: Batch) -> None:

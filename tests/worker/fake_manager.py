@@ -57,6 +57,13 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         self.instance = b""
         self.worker_id = b"W" * 16
         self.heartbeat_interval_ms = 50
+        # For a worker that fetches: what its heartbeats are answered with, each once.
+        self.to_fetch: list[worker_pb2.HeartbeatResponse] = []
+        # What it pushed, by number; streams that are under way are ended by `leave`.
+        self.pushed: dict[int, list[worker_pb2.PushOutputRequest]] = {}
+        self.push_calls = 0
+        self.leave = asyncio.Event()
+        self.statuses: list[worker_pb2.PushTaskStatusRequest] = []
         # Method name → how many calls fail with that status from now on.
         self.refuse: dict[str, list[grpc.StatusCode]] = {}
         # Lost answers: the call is performed and then fails.
@@ -106,7 +113,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         self._dispatch_seq = 0
         if self._channel is not None:
             await self._channel.close()
-        self._channel = channel.open_aio_channel(request.address)
+        self._channel = channel.open_aio_channel(request.address) if request.address else None
         return worker_pb2.RegisterWorkerResponse(
             worker_id=self.worker_id,
             session=self.session,
@@ -126,7 +133,34 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
     ) -> Any:
         await self._check("Heartbeat", context, request.session)
         self.heartbeats.append(request)
-        return worker_pb2.HeartbeatResponse()
+        if not self.to_fetch and request.wait_ms:
+            await asyncio.sleep(request.wait_ms / 1000)
+        if self.to_fetch:
+            return self.to_fetch.pop(0)
+        return worker_pb2.HeartbeatResponse(waited=request.wait_ms > 0)
+
+    async def PushOutput(self, requests: Any, context: Any) -> Any:  # noqa: N802
+        await self._check("PushOutput", context)
+        self.push_calls += 1
+        first = await anext(requests)
+        assert first.session == self.session
+        received = self.pushed.setdefault(first.number, [])
+
+        async def take() -> None:
+            async for request in requests:
+                received.append(request)
+
+        tasks = [asyncio.create_task(take()), asyncio.create_task(self.leave.wait())]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return worker_pb2.PushOutputResponse()
+
+    async def PushTaskStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        await self._check("PushTaskStatus", context, request.session)
+        self.statuses.append(request)
+        return worker_pb2.PushTaskStatusResponse()
 
     async def ReportTaskStatus(  # noqa: N802 - the wire's name
         self, request: worker_pb2.ReportTaskStatusRequest, context: Any
@@ -172,6 +206,23 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         session: bytes | None = None,
     ) -> AttemptKey:
         """StartTask for a job."""
+        request = self.start_request(
+            *command, job_id=job_id, indexes=indexes, slots=slots,
+            dispatch_seq=dispatch_seq, session=session,
+        )  # fmt: skip
+        await self.tasks().StartTask(request, metadata=self.metadata())
+        return AttemptKey(EPOCH, job_id, indexes[0], 1)
+
+    def start_request(
+        self,
+        *command: str,
+        job_id: int = 1,
+        indexes: tuple[int, ...] = (0,),
+        slots: int = 1_000,
+        dispatch_seq: int | None = None,
+        session: bytes | None = None,
+    ) -> task_pb2.StartTaskRequest:
+        """The batch that starts a job."""
         if dispatch_seq is None:
             self._dispatch_seq += 1
             dispatch_seq = self._dispatch_seq
@@ -184,7 +235,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             resources=types_pb2.Resources(cpus_milli=1000),
             class_id=1,
         )
-        request = task_pb2.StartTaskRequest(
+        return task_pb2.StartTaskRequest(
             session=self.session if session is None else session,
             dispatch_seq=dispatch_seq,
             environments=[types_pb2.Environment()],
@@ -192,8 +243,6 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             starts=[task_pb2.TaskStart(spec=0, index=index, attempt=1) for index in indexes],
             slots=[task_pb2.ClassSlots(class_id=1, slots=slots)],
         )
-        await self.tasks().StartTask(request, metadata=self.metadata())
-        return AttemptKey(EPOCH, job_id, indexes[0], 1)
 
     async def cancel(self, key: AttemptKey, grace_ms: int = 0) -> None:
         """StopTask for an attempt."""

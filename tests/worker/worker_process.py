@@ -19,7 +19,7 @@ from titan.worker.main import WorkerOptions, run_worker
 directory, manager, access_file, name, listen, options = sys.argv[1:]
 sys.exit(run_worker(WorkerOptions(
     data_directory=Path(directory), name=name, manager=manager, access_file=Path(access_file),
-    listen=listen, named=(("gpu", 2),), labels=(("rack", "r1"),), cpus_milli=4000,
+    listen=listen or None, named=(("gpu", 2),), labels=(("rack", "r1"),), cpus_milli=4000,
     **json.loads(options),
 )))
 """
@@ -37,7 +37,10 @@ class WorkerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, name: str = "w1", listen: str = "127.0.0.1:0", **options: float) -> None:
-        """Start an agent; its log goes to agent.log beside the directory."""
+        """Start an agent; its log goes to agent.log beside the directory.
+
+        With an empty `listen` it listens nowhere.
+        """
         with self.path.with_name("agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [

@@ -65,7 +65,7 @@ def _worker_row(worker: manager_pb2.Worker, now: float) -> tuple[str, ...]:
         f"{worker.statistics.load_1m:.2f}" if is_measured else "-",
         f"{units.format_size(worker.statistics.disk_free_bytes)}" if is_measured else "-",
         f"{units.format_age(heard)} ago" if worker.last_heartbeat_us else "-",
-        worker.address or "-",
+        worker.address or "pull",
         worker.reason,
     )
 

@@ -196,6 +196,11 @@ Examples:
     metavar="HOST:PORT",
     help="The address that the manager is told, if it is another one.",
 )
+@click.option(
+    "--no-listen",
+    is_flag=True,
+    help="Listen nowhere: fetch tasks from the manager, and send it what it asks for.",
+)
 @click.option("--cpus", type=CPUS, metavar="N", help="Cpus to offer [those it may use].")
 @click.option("--memory", type=SIZE, metavar="SIZE", help="Memory to offer [all there is].")
 @click.option(
@@ -283,6 +288,7 @@ def worker(
     name: str | None,
     listen: str,
     advertise: str | None,
+    no_listen: bool,
     cpus: int | None,
     memory: int | None,
     resource: tuple[tuple[str, int], ...],
@@ -307,6 +313,9 @@ def worker(
         _check_options_are_behind(ctx)
         return 0
     settings: Settings = ctx.obj
+    listens = ctx.get_parameter_source("listen") is ParameterSource.COMMANDLINE or advertise
+    if no_listen and listens:
+        raise click.UsageError("--no-listen takes neither --listen nor --advertise", ctx)
     settings.check_address()
     if 0 < output_max < _OUTPUT_MAX_BYTES_MIN:
         raise click.BadParameter("it must be 64K or more, or 0", param_hint="--output-max")
@@ -322,7 +331,7 @@ def worker(
             name=name or _host_name(),
             manager=manager_address(settings.manager),
             access_file=settings.access_file,
-            listen=listen,
+            listen=None if no_listen else listen,
             advertise=advertise,
             cpus_milli=cpus,
             memory_bytes=memory,

@@ -116,7 +116,7 @@ def show(
             print_json(show_view(response))
             return 0
         say_as_of(response)
-        print_job(response.job)
+        print_job(response)
         print_attempts(response)
         if response.job.state == types_pb2.FAILED and isinstance(session, Session):
             print_stderr(session, response, request)
@@ -202,8 +202,9 @@ def _field_words(name: str, value: Any) -> str:
     return f"{name}={value if is_word else json.dumps(value)}"
 
 
-def print_job(job: manager_pb2.Job) -> None:
+def print_job(response: manager_pb2.GetJobStatusResponse) -> None:
     """Aligned names and values."""
+    job = response.job
     asked = job.resources
     counts = [f"{count} {name}" for name, count in counts_view(job.tasks).items() if count]
     cpus = units.format_cpus(asked.cpus_milli)
@@ -228,6 +229,7 @@ def print_job(job: manager_pb2.Job) -> None:
         ("array", array_view(job.array) or ""),
         ("tasks", ", ".join(counts) if job.array else ""),
         ("worker", job.worker),
+        ("uses", live_use_text(response)),
         ("submitted", local_time(job.submit_us / 1e6)),
         ("started", local_time(job.start_us / 1e6) if job.start_us else ""),
         ("ended", local_time(job.end_us / 1e6) + f", after {took}" if took else ""),
@@ -237,15 +239,30 @@ def print_job(job: manager_pb2.Job) -> None:
             print(f"{name:<12} {printable(value)}")
 
 
+def live_use_text(response: manager_pb2.GetJobStatusResponse) -> str:
+    """What a plain job that runs uses now; empty when nobody knows."""
+    for attempt in () if response.job.array else response.attempts:
+        if attempt.HasField("rss_bytes"):
+            cpu = units.format_duration(_cpu_us(attempt) // 1_000_000)
+            return f"cpu {cpu}, memory {units.format_size(attempt.rss_bytes)} now"
+    return ""
+
+
+def _cpu_us(attempt: manager_pb2.Attempt) -> int:
+    return attempt.cpu_user_us + attempt.cpu_system_us
+
+
 def print_attempts(response: manager_pb2.GetJobStatusResponse) -> None:
     """The table of attempts, if there are any."""
     if not response.attempts:
         return
     job = response.job
     now_us = int(time_of(response) * 1e6)
+    # Only where something is known to run.
+    now = ("NOW",) if any(each.HasField("rss_bytes") for each in response.attempts) else ()
     print()
     print_table(
-        ("TASK", "ATTEMPT", "WORKER", "STATE", "STARTED", "TIME", "CPU", "PEAK", "REASON"),
+        ("TASK", "ATTEMPT", "WORKER", "STATE", "STARTED", "TIME", "CPU", "PEAK", *now, "REASON"),
         [
             (
                 task_text(job, attempt.index),
@@ -254,17 +271,27 @@ def print_attempts(response: manager_pb2.GetJobStatusResponse) -> None:
                 enum_name(State, attempt.state) or "",
                 local_time(attempt.start_us / 1e6) if attempt.start_us else "-",
                 span_text(attempt.start_us, attempt.end_us or now_us) if attempt.start_us else "-",
-                f"{(attempt.cpu_user_us + attempt.cpu_system_us) / 1e6:.1f} s",
+                _cpu_text(attempt),
                 units.format_size(attempt.max_rss_bytes) if attempt.max_rss_bytes else "-",
+                *(_now_text(attempt) for _ in now),
                 end_text(attempt) if attempt.reason else "",
             )
             for attempt in response.attempts
         ],
-        right=("ATTEMPT", "TIME", "CPU", "PEAK"),
+        right=("ATTEMPT", "TIME", "CPU", "PEAK", *now),
         cut=("REASON",),
     )
     if len(response.attempts) < job.attempts_total:
         print(f"({len(response.attempts)} of {job.attempts_total} attempts; --attempts N, --state)")
+
+
+def _now_text(attempt: manager_pb2.Attempt) -> str:
+    return units.format_size(attempt.rss_bytes) if attempt.HasField("rss_bytes") else "-"
+
+
+def _cpu_text(attempt: manager_pb2.Attempt) -> str:
+    is_known = attempt.end_us or attempt.HasField("rss_bytes")
+    return f"{_cpu_us(attempt) / 1e6:.1f} s" if is_known else "-"
 
 
 def print_stderr(

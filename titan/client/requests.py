@@ -31,6 +31,8 @@ def status_request(
         attempts_limit=attempts,
         attempt_states=[types_pb2.State.ValueType(parse_state(state)) for state in states],
         at=at,
+        # What was is not measured.
+        live=at is None,
     )
 
 

@@ -104,7 +104,8 @@ def job_view(job: manager_pb2.Job) -> View:
 
 def attempt_view(attempt: manager_pb2.Attempt) -> View:
     """One try at one task."""
-    is_measured = attempt.start_us > 0 and attempt.end_us > 0
+    has_rss = attempt.HasField("rss_bytes")
+    is_measured = has_rss or (attempt.start_us > 0 and attempt.end_us > 0)
     return {
         "index": attempt.index,
         "attempt": attempt.attempt,
@@ -119,6 +120,7 @@ def attempt_view(attempt: manager_pb2.Attempt) -> View:
         "cpu_user_seconds": attempt.cpu_user_us / 1e6 if is_measured else None,
         "cpu_system_seconds": attempt.cpu_system_us / 1e6 if is_measured else None,
         "max_rss_bytes": attempt.max_rss_bytes if is_measured else None,
+        "rss_bytes": attempt.rss_bytes if has_rss else None,
         "stdout_path": to_text(attempt.stdout_path) or None,
         "stderr_path": to_text(attempt.stderr_path) or None,
     }

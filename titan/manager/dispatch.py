@@ -1,32 +1,37 @@
 """Brings the outboxes' batches to the workers.
 
-One call is under way for each worker; what gathers meanwhile goes in the next.
+One call is under way for each worker; what gathers meanwhile goes in the next. Workers that
+cannot be called fetch theirs: `pull.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 from typing import Final
 
 import grpc
 import grpc.aio
 
+from titan.manager.batches import start_request_of, stop_request_of
 from titan.manager.kernel.outbox import Batch, Outbox
+from titan.manager.pull import PullLine
 from titan.manager.shell import Shell
-from titan.model import StopMode
 from titan.rpc import access
-from titan.rpc.channel import open_aio_channel
-from titan.rpc.execution import execution_message
-from titan.rpc.v1 import task_pb2, task_pb2_grpc, types_pb2
-from titan.state.cluster import ClusterState
+from titan.rpc.channel import open_aio_channel, split_address
+from titan.rpc.v1 import task_pb2_grpc
 
 _log = logging.getLogger("titan.dispatch")
 
 CALL_SECONDS: Final = 10.0
 BACKOFF_SECONDS_MIN: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 2.0
+# An agent that is being started again listens before it registers.
+CONNECT_SECONDS: Final = 2.0
+CONNECT_TRIES: Final = 2
+CONNECT_PAUSE_SECONDS: Final = 0.2
 
 
 class Dispatcher:
@@ -35,6 +40,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self._shell: Shell | None = None
         self._lines: dict[bytes, _Line] = {}
+        self._pulls: dict[bytes, PullLine] = {}
 
     def bind(self, shell: Shell) -> None:
         """Whose outboxes they are; before the first `wake`."""
@@ -42,12 +48,43 @@ class Dispatcher:
 
     def wake(self, outbox: Outbox) -> None:
         """The outbox has something to send."""
+        if outbox.is_fetched:
+            self.pull_line(outbox).wake()
+        else:
+            self._line(outbox).wake()
+
+    def greet(self, outbox: Outbox) -> None:
+        """A session has begun: finds out whether its worker can be called."""
+        if not outbox.is_fetched:
+            self._line(outbox)
+
+    def find_fault(self, outbox: Outbox) -> str:
+        """Why the worker cannot be called at its address; empty: it can, or nobody has tried."""
+        line = self._lines.get(outbox.session)
+        return line.fault if line else ""
+
+    def pull_line(self, outbox: Outbox) -> PullLine:
+        """What the worker of that session fetches."""
+        assert self._shell is not None
+        line = self._pulls.get(outbox.session)
+        if line is None:
+            # Sessions end rarely: those that did are looked for when one begins.
+            self._pulls = {key: each for key, each in self._pulls.items() if each.is_current}
+            line = self._pulls[outbox.session] = PullLine(outbox, self._shell)
+        return line
+
+    def release_polls(self) -> None:
+        """The manager stops: nobody waits for news from it any more."""
+        for line in self._pulls.values():
+            line.release()
+
+    def _line(self, outbox: Outbox) -> _Line:
         assert self._shell is not None
         line = self._lines.get(outbox.session)
         if line is None:
             line = self._lines[outbox.session] = _Line(outbox, self._shell)
             line.task.add_done_callback(lambda _: self._lines.pop(outbox.session, None))
-        line.wake()
+        return line
 
     async def close(self) -> None:
         """Ends all lines."""
@@ -65,6 +102,8 @@ class _Line:
         self._shell = shell
         self._woken = asyncio.Event()
         self._backoff_seconds = 0.0
+        self.fault = ""
+        """Why the worker cannot be called; it is told in the answer to a heartbeat."""
         self.task = asyncio.create_task(self._run())
 
     def wake(self) -> None:
@@ -75,6 +114,7 @@ class _Line:
         return self._shell.kernel.sessions.get(self._outbox.session) is self._outbox
 
     async def _run(self) -> None:
+        await self._try_to_connect()
         async with open_aio_channel(self._outbox.address) as channel:
             stub = task_pb2_grpc.TaskServiceStub(channel)
             while self._is_current:
@@ -85,6 +125,25 @@ class _Line:
                     await _wait(self._woken, CALL_SECONDS)
                 elif not await self._send(stub, batch):
                     await asyncio.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))
+
+    async def _try_to_connect(self) -> None:
+        """Notes whether the address can be connected to. One that is away for a moment can."""
+        why = ""
+        for tries in range(CONNECT_TRIES):
+            if tries:
+                await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+            why = await _connect_fault(self._outbox.address)
+            if not why:
+                break
+        if why and not self.fault:
+            _log.warning(
+                "a worker cannot be called and is told to fetch its tasks worker=%s address=%s "
+                "detail=%r",
+                self._shell.kernel.state.get_worker(self._outbox.worker).name,
+                self._outbox.address,
+                why,
+            )
+        self.fault = why
 
     async def _send(self, stub: task_pb2_grpc.TaskServiceAsyncStub, batch: Batch) -> bool:
         state = self._shell.kernel.state
@@ -110,82 +169,27 @@ class _Line:
                 error.code().name,
                 error.details(),
             )
+            await self._try_to_connect()
             return False
         self._outbox.acknowledged(batch)
         self._backoff_seconds = 0.0
         return True
 
 
-def start_request_of(
-    state: ClusterState, session: bytes, batch: Batch
-) -> task_pb2.StartTaskRequest:
-    """The message of a batch of starts; what tasks share is in it once."""
-    request = task_pb2.StartTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
-    specs: dict[int, int] = {}
-    environments: dict[bytes, int] = {}
-    for attempt in batch.starts:
-        spec = specs.get(attempt.job_id)
-        if spec is None:
-            spec = specs[attempt.job_id] = len(specs)
-            _add_spec(state, request, attempt.job_id, environments)
-        request.starts.add(spec=spec, index=attempt.index, attempt=attempt.attempt)
-    for class_id, slots in batch.slots.items():
-        request.slots.add(class_id=class_id, slots=slots)
-    return request
-
-
-def stop_request_of(session: bytes, batch: Batch) -> task_pb2.StopTaskRequest:
-    """The message of a batch of stops."""
-    request = task_pb2.StopTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
-    for stop in batch.stops:
-        recall = stop.mode is StopMode.RECALL
-        request.stops.add(
-            key=types_pb2.AttemptKey(**stop.key._asdict()),
-            mode=task_pb2.STOP_RECALL if recall else task_pb2.STOP_CANCEL,
-            grace_ms=stop.grace_ms,
-            signal=stop.signal,
-        )
-    return request
-
-
-def _add_spec(
-    state: ClusterState,
-    request: task_pb2.StartTaskRequest,
-    job_id: int,
-    environments: dict[bytes, int],
-) -> None:
-    job = state.get_job(job_id)
-    environment = environments.get(job.environment)
-    if environment is None:
-        environment = environments[job.environment] = len(environments)
-        stored = state.environments[job.environment]
-        message = request.environments.add()
-        for name, value in stored.exported:
-            message.exported.add(name=name, value=value)
-        for name, value in stored.set:
-            message.set.add(name=name, value=value)
-        message.script = stored.script
-    request.specs.add(
-        epoch=job.epoch,
-        job_id=job_id,
-        name=job.name,
-        user=job.user,
-        command=job.command,
-        cwd=job.cwd,
-        environment=environment,
-        resources=types_pb2.Resources(
-            cpus_milli=job.demand.cpus_milli,
-            memory_bytes=job.demand.memory_bytes,
-            named=dict(job.demand.named),
-        ),
-        class_id=job.job_class.class_id,
-        array_count=job.tasks_total if job.is_array else 0,
-        time_limit_ms=job.time_limit_ms,
-        grace_ms=job.grace_ms,
-        end_signal=job.end_signal,
-        end_signal_before_ms=job.end_signal_before_ms,
-        execution=execution_message(job.execution),
-    )
+async def _connect_fault(address: str) -> str:
+    """Why there is no connection to that address, empty when there is one."""
+    try:
+        host, port = split_address(address)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            _, writer = await asyncio.open_connection(host, port)
+    except TimeoutError:
+        return f"no answer within {CONNECT_SECONDS:g} s"
+    except ValueError as error:
+        return str(error)
+    except OSError as error:
+        return os.strerror(error.errno).lower() if error.errno else str(error)
+    writer.close()
+    return ""
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -74,6 +74,21 @@ class Gate:
 
         return call
 
+    def incoming(
+        self, handler: Callable[[AsyncIterator[Request]], Awaitable[Reply]]
+    ) -> Callable[[AsyncIterator[Request], Context], Awaitable[Reply]]:
+        """A call with a stream of requests, whose answer says nothing of the state."""
+
+        async def call(requests: AsyncIterator[Request], context: Context) -> Reply:
+            try:
+                self._check(None, context)
+                return await handler(requests)
+            except TitanError as error:
+                await context.abort(status_of(error), str(error), trailers_of(error))
+                raise AssertionError from error
+
+        return call
+
     def _check(self, request: Any, context: Context) -> None:
         if not access.is_granted(context.invocation_metadata(), self._token):
             _log.warning("a call without the access token peer=%s", context.peer())

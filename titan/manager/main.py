@@ -136,7 +136,7 @@ async def _serve(
     data_directory.write_description(options.data_directory, state.cluster_id)
     token = access.keep_or_draw_token(options.data_directory)
     past = PastDesk(options.data_directory)
-    health = await add_services(server, shell, past, token)
+    health = await add_services(server, shell, dispatcher, past, token)
     # Whoever comes in the moment that the server answers finds the token already.
     has_left_token = _try_to_leave_token(options.data_directory, address, token)
     await server.start()
@@ -159,6 +159,7 @@ async def _serve(
     finally:
         # Calls under way get their answers, which need the log; then nothing is decided any more.
         await health.enter_graceful_shutdown()
+        dispatcher.release_polls()
         await server.stop(STOP_GRACE_SECONDS)
         for helper in helpers:
             helper.cancel()

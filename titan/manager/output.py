@@ -6,19 +6,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-import grpc
-import grpc.aio
-
 from titan.errors import InvalidJob, NotFound, Refused
 from titan.manager.feed import Watcher
 from titan.manager.past import PastDesk
+from titan.manager.pull import OutputGone, Unanswered
+from titan.manager.reach import Reach
 from titan.manager.shell import Shell
 from titan.model import TASK_ENDS, AttemptKey, WorkerState, task_name
 from titan.queries.reads import Begun, begun_attempts
 from titan.queries.views import named_paths
-from titan.rpc import access
-from titan.rpc.channel import open_aio_channel
-from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2
+from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2
 from titan.state.job import Job
 from titan.state.worker import Worker
 
@@ -38,8 +35,9 @@ class _Source(NamedTuple):
 class OutputRelay:
     """Streams of output through one manager."""
 
-    def __init__(self, shell: Shell, past: PastDesk) -> None:
+    def __init__(self, shell: Shell, reach: Reach, past: PastDesk) -> None:
         self._shell = shell
+        self._reach = reach
         self._past = past
 
     def stream(
@@ -125,21 +123,17 @@ class OutputRelay:
             end_us=end_us,
         )
         try:
-            async with open_aio_channel(outbox.address) as channel:
-                stub = task_pb2_grpc.TaskServiceStub(channel)
-                metadata = access.metadata(outbox.token)
-                async for chunk in stub.StreamOutput(wanted, metadata=metadata):
-                    chunk.attempt = attempt
-                    yield chunk
-        except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                why = error.details() or ""
-                raise NotFound(
-                    f"{worker.name} has no output of {name}: {why}{_where(named, why)}"
-                ) from error
+            async for chunk in self._reach.read_output(outbox, wanted):
+                chunk.attempt = attempt
+                yield chunk
+        except OutputGone as error:
+            why = str(error)
+            raise NotFound(
+                f"{worker.name} has no output of {name}: {why}{_where(named, why)}"
+            ) from error
+        except Unanswered as error:
             raise Refused(
-                f"the output of {name} is on {worker.name}, which does not answer at "
-                f"{outbox.address}: {error.details()}"
+                f"the output of {name} is on {worker.name}, which does not answer: {error}"
             ) from error
 
 

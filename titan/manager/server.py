@@ -9,8 +9,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from titan.manager.dispatch import Dispatcher
 from titan.manager.gate import Gate
 from titan.manager.past import PastDesk
+from titan.manager.reach import Reach
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
@@ -26,25 +28,28 @@ class _Gated:
             handler = getattr(service, method.name)
             if method.server_streaming:
                 wrapped: Any = gate.stream(handler)
+            elif method.client_streaming:
+                wrapped = gate.incoming(handler)
             else:
                 wrapped = gate.unary(handler, waits=method.name != at_once)
             setattr(self, method.name, wrapped)
 
 
 async def add_services(
-    server: grpc.aio.Server, shell: Shell, past: PastDesk, token: str
+    server: grpc.aio.Server, shell: Shell, dispatcher: Dispatcher, past: PastDesk, token: str
 ) -> HealthServicer:
     """Adds everything that a manager serves; returns what answers for its health."""
     gate = Gate(shell, token)
     roster = Roster(shell)
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
+    user_service = UserService(shell, Reach(dispatcher), roster, past)
+    worker_service = WorkerService(shell, dispatcher, roster)
     manager_pb2_grpc.add_ManagerServiceServicer_to_server(
-        cast("Any", _Gated(UserService(shell, roster, past), gate, users)), server
+        cast("Any", _Gated(user_service, gate, users)), server
     )
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(
-        cast("Any", _Gated(WorkerService(shell, roster), gate, workers, at_once="Heartbeat")),
-        server,
+        cast("Any", _Gated(worker_service, gate, workers, at_once="Heartbeat")), server
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -15,8 +15,10 @@ from titan.errors import NoRoom, NotFound
 from titan.manager import translate
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Cancelled, Submitted
+from titan.manager.live_use import add_live_use
 from titan.manager.output import OutputRelay
 from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
+from titan.manager.reach import Reach
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.queries import reads
@@ -37,11 +39,12 @@ Answered: TypeAlias = Response | Awaitable[Response]
 class UserService:
     """The handlers, a method for each RPC of ManagerService."""
 
-    def __init__(self, shell: Shell, roster: Roster, past: PastDesk) -> None:
+    def __init__(self, shell: Shell, reach: Reach, roster: Roster, past: PastDesk) -> None:
         self._shell = shell
+        self._reach = reach
         self._roster = roster
         self._past = past
-        self._output = OutputRelay(shell, past)
+        self._output = OutputRelay(shell, reach, past)
 
     def SubmitJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.SubmitJobRequest
@@ -60,7 +63,8 @@ class UserService:
         if request.HasField("at"):
             return self._ask("GetJobStatus", request, manager_pb2.GetJobStatusResponse)
         try:
-            return reads.get_job_status(self._shell.kernel.state, request)
+            status = reads.get_job_status(self._shell.kernel.state, request)
+            return self._with_live_use(status) if request.live else status
         except JobForgotten as forgotten:
             return self._forgotten_status(forgotten.job_id, request)
 
@@ -175,6 +179,12 @@ class UserService:
         while story is not None:
             page, story = await self._past.page_of_story(story)
             yield page
+
+    async def _with_live_use(
+        self, status: manager_pb2.GetJobStatusResponse
+    ) -> manager_pb2.GetJobStatusResponse:
+        await add_live_use(self._shell, self._reach, status)
+        return status
 
     async def _cancel_with_forgotten(
         self, request: manager_pb2.CancelJobRequest, command: CancelJobs

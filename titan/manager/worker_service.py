@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 import uuid
+from collections.abc import AsyncIterator, Awaitable
 
+from titan.errors import NotFound, Refused
 from titan.manager import translate
+from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel.commands import DeregisterWorker, Registered
+from titan.manager.kernel.workers import REGISTER_AGAIN
+from titan.manager.pull import PullLine, take_output
 from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.rpc.v1 import worker_pb2
@@ -15,13 +20,15 @@ from titan.rpc.v1 import worker_pb2
 _log = logging.getLogger("titan.workers")
 
 SESSION_BYTES = 16
+NOBODY_WAITS = "nobody waits for this answer any more"
 
 
 class WorkerService:
     """The handlers, a method for each RPC of WorkerService."""
 
-    def __init__(self, shell: Shell, roster: Roster) -> None:
+    def __init__(self, shell: Shell, dispatcher: Dispatcher, roster: Roster) -> None:
         self._shell = shell
+        self._dispatcher = dispatcher
         self._roster = roster
 
     def RegisterWorker(  # noqa: N802  (gRPC's names)
@@ -39,10 +46,11 @@ class WorkerService:
         _log.info(
             "a worker registered worker=%s address=%s holds=%d",
             request.name,
-            request.address,
+            request.address or "none: it fetches its tasks",
             len(request.held.attempts),
         )
         state = self._shell.kernel.state
+        self._dispatcher.greet(self._shell.kernel.sessions[command.session])
         return worker_pb2.RegisterWorkerResponse(
             worker_id=answer.worker_id,
             session=command.session,
@@ -60,11 +68,40 @@ class WorkerService:
 
     def Heartbeat(  # noqa: N802
         self, request: worker_pb2.HeartbeatRequest
-    ) -> worker_pb2.HeartbeatResponse:
-        """A worker is alive. The answer carries nothing, so it waits for nothing."""
+    ) -> worker_pb2.HeartbeatResponse | Awaitable[worker_pb2.HeartbeatResponse]:
+        """A worker is alive. The answer waits for nothing, unless it brings something."""
         self._shell.execute(translate.heartbeat_command(request))
         self._roster.note(request.session, request.statistics)
-        return worker_pb2.HeartbeatResponse()
+        outbox = self._shell.kernel.sessions[request.session]
+        if outbox.is_fetched and request.wait_ms > 0:
+            line = self._dispatcher.pull_line(outbox)
+            return line.poll(request.held.dispatch_seq, request.wait_ms / 1000)
+        return worker_pb2.HeartbeatResponse(cannot_call=self._dispatcher.find_fault(outbox))
+
+    async def PushOutput(  # noqa: N802
+        self, requests: AsyncIterator[worker_pb2.PushOutputRequest]
+    ) -> worker_pb2.PushOutputResponse:
+        """Output that a worker was asked for, and cannot be called for."""
+        first = await anext(requests, worker_pb2.PushOutputRequest())
+        question = self._find_line(first.session).find_output(first.number)
+        if question is None:
+            raise NotFound(NOBODY_WAITS)
+        await take_output(question, requests)
+        return worker_pb2.PushOutputResponse()
+
+    def PushTaskStatus(  # noqa: N802
+        self, request: worker_pb2.PushTaskStatusRequest
+    ) -> worker_pb2.PushTaskStatusResponse:
+        """What a worker's tasks do, of one that cannot be called for it."""
+        if not self._find_line(request.session).answer_status(request.number, request.status):
+            raise NotFound(NOBODY_WAITS)
+        return worker_pb2.PushTaskStatusResponse()
+
+    def _find_line(self, session: bytes) -> PullLine:
+        outbox = self._shell.kernel.sessions.get(session)
+        if outbox is None:
+            raise Refused(REGISTER_AGAIN)
+        return self._dispatcher.pull_line(outbox)
 
     def ReportTaskStatus(  # noqa: N802
         self, request: worker_pb2.ReportTaskStatusRequest

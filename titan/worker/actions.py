@@ -58,6 +58,8 @@ class SendHeartbeat(NamedTuple):
     is_stopping: bool
     fault: str
     """Both as in Register."""
+    wait_ms: int = 0
+    """So long the manager may wait with its answer for something to tell."""
 
 
 class Deregister(NamedTuple):

@@ -32,6 +32,9 @@ from titan.worker.manager_link import CallFailed, ManagerLink
 from titan.worker.messages import Report, StartBatch
 from titan.worker.output_retention import OutputRetention
 from titan.worker.output_shelf import Limits, Name
+from titan.worker.output_stream import OutputStreams
+from titan.worker.push import Pusher
+from titan.worker.task_status import TaskStatuses
 
 LEAVE_GRACE_MS: Final = 10_000
 # After the tasks are gone: for the last reports and the good-bye.
@@ -59,7 +62,7 @@ class Identity(NamedTuple):
 
     name: str
     address: str
-    """Where the TaskService listens."""
+    """Where the manager calls the TaskService; empty: nowhere, the worker fetches its tasks."""
     token: str
     """What calls to it must carry."""
     boot_id: str
@@ -90,9 +93,13 @@ class Agent:
         self._manager = manager
         self._host_process = host
         self._host: HostConnection | None = None
-        self._core = Core(worker_id)
+        self._core = Core(worker_id, fetches=not identity.address)
         self.questions = HostQuestions()
         self.retention = OutputRetention(path / "output", output_limits, self)
+        self.outputs = OutputStreams(path / "output", self)
+        self.statuses = TaskStatuses(path / "output", self.questions)
+        self._pusher = Pusher(manager, self.outputs, self.statuses, self._spawn)
+        self._meter = node.Meter(path)
         self._registered = asyncio.Event()
         self._done = asyncio.Event()
         self._exit_code = 0
@@ -287,9 +294,8 @@ class Agent:
                 self._retain(action.reports)
                 return todo
             case actions.SendHeartbeat():
-                statistics = node.measure(self._path)
-                await self._manager.heartbeat(translate.heartbeat_request(action, statistics))
-                return self._core.heartbeat_taken(action.call)
+                request = translate.heartbeat_request(action, self._meter.measure())
+                return self._fetched(action, await self._manager.heartbeat(request))
             case actions.Deregister():
                 await self._manager.deregister(action.session)
                 _log.info("deregistered")
@@ -302,6 +308,16 @@ class Agent:
             if is_over:
                 self.retention.ended(report.key, report.end_us)
 
+    def _fetched(
+        self, action: actions.SendHeartbeat, answer: worker_pb2.HeartbeatResponse
+    ) -> list[Action]:
+        try:
+            fetched = translate.fetched_of(answer)
+        except translate.BadMessage as error:
+            raise CallFailed(Failure.REFUSED, f"a batch makes no sense: {error}") from error
+        self._pusher.answer(action.session, answer)
+        return self._core.heartbeat_taken(action.call, fetched)
+
     async def _register(self, action: actions.Register) -> list[Action]:
         identity = self._identity
         capacity, labels = identity.offer
@@ -310,7 +326,7 @@ class Agent:
             instance=action.instance,
             boot_id=identity.boot_id,
             name=identity.name,
-            address=identity.address,
+            address="" if self._core.fetches else identity.address,
             token=identity.token,
             capacity=translate.resources_message(capacity),
             labels=dict(labels),

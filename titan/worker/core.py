@@ -40,7 +40,7 @@ from titan.worker.actions import (
 )
 from titan.worker.contact import Contact
 from titan.worker.departure import Departure
-from titan.worker.messages import Report, Start, StartBatch
+from titan.worker.messages import Fetched, Report, Start, StartBatch
 from titan.worker.report_queue import ReportQueue
 
 RETRY_FIRST_US: Final = 100_000
@@ -51,6 +51,9 @@ RETRY_REFUSED_US: Final = 10_000_000
 
 # Nothing of the manager's is left then; what clients started by themselves is asked to end.
 DRAINED_GRACE_MS: Final = 10_000
+
+
+NOTHING: Final = Fetched()
 
 
 class Failure(Enum):
@@ -93,9 +96,15 @@ class HostState:
 class Core:
     """One agent. `host_connected` comes first; then anything in any order."""
 
-    def __init__(self, worker_id: bytes) -> None:
-        """`worker_id` is the stored one, empty when the manager has not given one yet."""
+    def __init__(self, worker_id: bytes, *, fetches: bool = False) -> None:
+        """`worker_id` is the stored one, empty when the manager has not given one yet.
+
+        `fetches`: the manager cannot call this worker, so what it has to say comes with the
+        answers to heartbeats. That may also turn out later.
+        """
         self.worker_id = worker_id
+        self.fetches = fetches
+        self._interval_ms = 0
         self.session = b""
         self._host: HostState | None = None
         self._cluster_id = b""
@@ -265,9 +274,10 @@ class Core:
         if cluster_id != self._cluster_id:
             self._cluster_id = cluster_id
             actions.append(PassCluster(cluster_id))
+        self._interval_ms = heartbeat_interval_ms
         actions.append(BeatEvery(heartbeat_interval_ms))
-        actions += self._send_reports()
-        return actions + self._go_on_leaving()
+        actions += self._send_reports() + self._go_on_leaving()
+        return actions + (self.heartbeat_due() if self.fetches else [])
 
     def note_fault(self, fault: str) -> list[Action]:
         """What keeps this worker from taking tasks, empty for nothing: the next heartbeat says."""
@@ -284,16 +294,41 @@ class Core:
             return []
         self._heartbeat_call = self._next_call()
         is_stopping = self._departure.tell()
-        held = self.held()
-        return [SendHeartbeat(self._heartbeat_call, self.session, held, is_stopping, self._fault)]
+        # The manager hears of it in time, and waits no longer than it would for the next.
+        wait_ms = self._interval_ms if self.fetches else 0
+        return [
+            SendHeartbeat(
+                *(self._heartbeat_call, self.session, self.held()),
+                *(is_stopping, self._fault, wait_ms),
+            )
+        ]
 
-    def heartbeat_taken(self, call: int) -> list[Action]:
-        """The answer to `SendHeartbeat`."""
+    def heartbeat_taken(self, call: int, fetched: Fetched = NOTHING) -> list[Action]:
+        """The answer to `SendHeartbeat`, and what it brings."""
         if call != self._heartbeat_call:
             return []
         self._heartbeat_call = 0
         self._departure.was_heard()
-        return self._contact.back() + self._go_on_leaving()
+        actions = self._contact.back()
+        if fetched.cannot_call and not self.fetches:
+            self.fetches = True
+            message = (
+                f"the manager cannot call this worker ({fetched.cannot_call}): from now on it "
+                "fetches its tasks from the manager"
+            )
+            return [*actions, Say(Level.WARNING, message), *self._register()]
+        verdict = Verdict.ACCEPTED
+        if fetched.start is not None:
+            verdict, todo = self.start(self.session, fetched.dispatch_seq, fetched.start)
+            actions += todo
+        elif fetched.stops:
+            verdict, todo = self.stop(self.session, fetched.dispatch_seq, fetched.stops)
+            actions += todo
+        actions += self._go_on_leaving()
+        if self.fetches and fetched.waited and verdict is Verdict.ACCEPTED:
+            # What was not taken comes again: not before the next is due.
+            actions += self.heartbeat_due()
+        return actions
 
     def reports_taken(self, call: int, report_seq: int, dispatch_seq: int = 0) -> list[Action]:
         """The answer to `SendReports`: everything up to `report_seq` is durable.

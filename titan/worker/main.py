@@ -8,7 +8,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -25,9 +25,7 @@ from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.host_process import HostProcess
 from titan.worker.manager_link import ManagerLink
 from titan.worker.output_shelf import Limits
-from titan.worker.output_stream import OutputStreams
 from titan.worker.task_service import TaskService
-from titan.worker.task_status import TaskStatuses
 
 # Of the disk.
 DEFAULT_RETAINED: Final = DiskMinimum(per_mille=100)
@@ -45,7 +43,8 @@ class WorkerOptions:
     """HOST:PORT, or several with commas between; tasks see it as TITAN_MANAGER."""
     access_file: Path | None = None
     """Where the manager's token is; None: found by its address."""
-    listen: str = "127.0.0.1:0"
+    listen: str | None = "127.0.0.1:0"
+    """None: nowhere, and the worker fetches its tasks from the manager."""
     advertise: str | None = None
     """What the manager calls; None: where it listens."""
     cpus_milli: int | None = None
@@ -81,7 +80,8 @@ def run_worker(options: WorkerOptions) -> int:
     """
     logs.set_up(options.log_level)
     try:
-        channel.check_loopback(options.listen)
+        if options.listen is not None:
+            channel.check_loopback(options.listen)
         addresses = _addresses(options.manager)
         path = options.data_directory.absolute()
         lock = directory.lock(path)
@@ -104,17 +104,11 @@ def run_worker(options: WorkerOptions) -> int:
 async def _run(
     options: WorkerOptions, addresses: tuple[str, ...], path: Path, worker_id: bytes
 ) -> int:
-    server = channel.new_aio_server()
-    try:
-        port = server.add_insecure_port(options.listen)
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {options.listen}: {error}") from error
-    host_name, _ = channel.split_address(options.listen)
-    address = f"[{host_name}]:{port}" if ":" in host_name else f"{host_name}:{port}"
+    door = None if options.listen is None else _open_door(options.listen)
     identity = Identity(
         options.name,
-        options.advertise or address,
-        access.new_token(),
+        (options.advertise or door.address) if door else "",
+        door.token if door else "",
         processes.boot_id(),
         _version(),
         Offer(
@@ -149,29 +143,46 @@ async def _run(
         ),
         on_stop=options.on_stop,
     )
-    _log.info("worker %s listens on %s, data in %s", options.name, address, path)
-    output = path / "output"
-    service = TaskService(
-        agent,
-        agent.questions,
-        identity.token,
-        OutputStreams(output, agent),
-        TaskStatuses(output, agent.questions),
-    )
-    await _serve(server, service)
-    _leave_token(path, address, identity.token)
+    if door is None:
+        _log.info("worker %s listens nowhere, data in %s", options.name, path)
+        _take_token(path)
+        return await agent.run()
+    _log.info("worker %s listens on %s, data in %s", options.name, door.address, path)
+    service = TaskService(agent, agent.questions, door.token, agent.outputs, agent.statuses)
+    await _serve(door.server, service)
+    _leave_token(path, door)
     try:
         return await agent.run()
     finally:
         _take_token(path)
-        await server.stop(0.2)
+        await door.server.stop(0.2)
 
 
-def _leave_token(path: Path, address: str, token: str) -> None:
+class _Door(NamedTuple):
+    """Where the worker is called."""
+
+    server: grpc.aio.Server
+    address: str
+    token: str
+
+
+def _open_door(listen: str) -> _Door:
+    """A server that holds the port and does not serve yet. Raises OSError."""
+    server = channel.new_aio_server()
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {listen}: {error}") from error
+    host, _ = channel.split_address(listen)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return _Door(server, address, access.new_token())
+
+
+def _leave_token(path: Path, door: _Door) -> None:
     """So that this user may call the worker; a full disk is no reason not to run tasks."""
     try:
         access.remove_token(path)
-        access.write_token(path, address, token, is_passing=True)
+        access.write_token(path, door.address, door.token, is_passing=True)
     except OSError as error:
         _log.warning("the access token was not written, only the manager can call: %s", error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import grpc
 import grpc.aio
@@ -20,6 +20,9 @@ HEARTBEAT_SECONDS: Final = 5.0
 DEREGISTER_SECONDS: Final = 3.0
 
 _Answer = TypeVar("_Answer")
+OutputCall: TypeAlias = grpc.aio.StreamUnaryCall[
+    worker_pb2.PushOutputRequest, worker_pb2.PushOutputResponse
+]
 
 _TRY_LATER: Final = (
     grpc.StatusCode.UNAVAILABLE,
@@ -77,9 +80,18 @@ class ManagerLink:
                 raise CallFailed(Failure.REFUSED, str(error)) from error
             raise
 
-    async def heartbeat(self, request: worker_pb2.HeartbeatRequest) -> None:
+    async def heartbeat(self, request: worker_pb2.HeartbeatRequest) -> worker_pb2.HeartbeatResponse:
+        """What there is for this worker. Raises CallFailed."""
+        deadline_seconds = HEARTBEAT_SECONDS + request.wait_ms / 1000
+        return await self._call(self._stub().Heartbeat, request, deadline_seconds)
+
+    def push_output(self) -> OutputCall:
+        """A stream of output, which its caller writes to. Raises CallFailed."""
+        return self._stub().PushOutput(metadata=self._metadata)
+
+    async def push_status(self, request: worker_pb2.PushTaskStatusRequest) -> None:
         """Raises CallFailed."""
-        await self._call(self._stub().Heartbeat, request, HEARTBEAT_SECONDS)
+        await self._call(self._stub().PushTaskStatus, request, REPORT_SECONDS)
 
     async def report(
         self, request: worker_pb2.ReportTaskStatusRequest

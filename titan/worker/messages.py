@@ -10,7 +10,16 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
-from titan.model import PLAIN, AttemptKey, Execution, HeldState, Reason, ReportKind, State
+from titan.model import (
+    PLAIN,
+    AttemptKey,
+    Execution,
+    HeldState,
+    Reason,
+    ReportKind,
+    State,
+    Stop,
+)
 
 Variables: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Environment variables as (name, value), the last of a name wins."""
@@ -68,6 +77,19 @@ class StartBatch(NamedTuple):
     starts: tuple[Start, ...]
     slots: tuple[tuple[int, int], ...]
     """(class id, slots) for each class in the batch."""
+
+
+class Fetched(NamedTuple):
+    """What the answer to a heartbeat brings."""
+
+    cannot_call: str = ""
+    """Why the manager cannot call this worker, empty when it can."""
+    waited: bool = False
+    """The next heartbeat may go at once: the manager waits with its answer."""
+    dispatch_seq: int = 0
+    """Of the batch, 0 when there is none; it starts or stops, never both."""
+    start: StartBatch | None = None
+    stops: tuple[Stop, ...] = ()
 
 
 class Report(NamedTuple):

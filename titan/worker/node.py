@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -12,6 +13,8 @@ import psutil
 from titan.worker.disk_room import DiskUse
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
+# A worker that fetches its tasks sends heartbeats as fast as it is answered.
+MEASURED_EVERY_SECONDS: Final = 1.0
 _OWN_CGROUP: Final = Path("/proc/self/cgroup")
 
 
@@ -49,6 +52,23 @@ def disk_use(directory: Path) -> DiskUse:
         disk.f_files,
         disk.f_favail,
     )
+
+
+class Meter:
+    """Measures now and then, however often it is asked."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._last: Statistics | None = None
+        self._measured_at = 0.0
+
+    def measure(self) -> Statistics:
+        """A measurement that is less than a second old. Raises OSError as `measure` does."""
+        now = time.monotonic()
+        if self._last is None or now - self._measured_at >= MEASURED_EVERY_SECONDS:
+            self._last = measure(self._directory)
+            self._measured_at = now
+        return self._last
 
 
 def cpus_milli() -> int:

@@ -36,6 +36,7 @@ from titan.worker.direct_book import LIVE_MAX, is_direct
 from titan.worker.messages import (
     Description,
     Environment,
+    Fetched,
     Launch,
     Report,
     Start,
@@ -210,7 +211,20 @@ def heartbeat_request(
         statistics=manager_pb2.NodeStatistics(**statistics._asdict()),
         stopping=action.is_stopping,
         fault=action.fault,
+        wait_ms=action.wait_ms,
     )
+
+
+def fetched_of(answer: worker_pb2.HeartbeatResponse) -> Fetched:
+    """What the answer to a heartbeat brings. Raises BadMessage."""
+    fetched = Fetched(answer.cannot_call, answer.waited)
+    if answer.HasField("start"):
+        batch = start_batch_of(answer.start)
+        return fetched._replace(dispatch_seq=answer.start.dispatch_seq, start=batch)
+    if answer.HasField("stop"):
+        stops = stops_of(answer.stop)
+        return fetched._replace(dispatch_seq=answer.stop.dispatch_seq, stops=stops)
+    return fetched
 
 
 def held(value: Held) -> worker_pb2.Held:

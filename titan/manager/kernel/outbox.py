@@ -69,6 +69,11 @@ class Outbox:
         self._gone: set[AttemptKey] = set()
 
     @property
+    def is_fetched(self) -> bool:
+        """Whether the worker comes for it, since it cannot be called."""
+        return not self.address
+
+    @property
     def dispatch_seq(self) -> int:
         """The number of the batch made last."""
         return self._dispatch_seq

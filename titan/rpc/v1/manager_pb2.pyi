@@ -390,6 +390,7 @@ class Attempt(_message.Message):
     MAX_RSS_BYTES_FIELD_NUMBER: _builtins.int
     STDOUT_PATH_FIELD_NUMBER: _builtins.int
     STDERR_PATH_FIELD_NUMBER: _builtins.int
+    RSS_BYTES_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     attempt: _builtins.int
     worker: _builtins.str
@@ -405,6 +406,10 @@ class Attempt(_message.Message):
     max_rss_bytes: _builtins.int
     stdout_path: _builtins.bytes
     stderr_path: _builtins.bytes
+    rss_bytes: _builtins.int
+    """Of one that runs, where its worker was asked and answered: what its processes have now. Then
+    the times and max_rss_bytes, too, are those up to now.
+    """
     def __init__(
         self,
         *,
@@ -423,17 +428,22 @@ class Attempt(_message.Message):
         max_rss_bytes: _builtins.int = ...,
         stdout_path: _builtins.bytes = ...,
         stderr_path: _builtins.bytes = ...,
+        rss_bytes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "exit_code", b"exit_code", "signal", b"signal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_rss_bytes", b"_rss_bytes", "_signal", b"_signal", "exit_code", b"exit_code", "rss_bytes", b"rss_bytes", "signal", b"signal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "attempt", b"attempt", "cpu_system_us", b"cpu_system_us", "cpu_user_us", b"cpu_user_us", "detail", b"detail", "end_us", b"end_us", "exit_code", b"exit_code", "index", b"index", "max_rss_bytes", b"max_rss_bytes", "reason", b"reason", "signal", b"signal", "start_us", b"start_us", "state", b"state", "stderr_path", b"stderr_path", "stdout_path", b"stdout_path", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_rss_bytes", b"_rss_bytes", "_signal", b"_signal", "attempt", b"attempt", "cpu_system_us", b"cpu_system_us", "cpu_user_us", b"cpu_user_us", "detail", b"detail", "end_us", b"end_us", "exit_code", b"exit_code", "index", b"index", "max_rss_bytes", b"max_rss_bytes", "reason", b"reason", "rss_bytes", b"rss_bytes", "signal", b"signal", "start_us", b"start_us", "state", b"state", "stderr_path", b"stderr_path", "stdout_path", b"stdout_path", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
+    _WhichOneofReturnType__rss_bytes: _TypeAlias = _typing.Literal["rss_bytes"]  # noqa: Y015
+    _WhichOneofArgType__rss_bytes: _TypeAlias = _typing.Literal["_rss_bytes", b"_rss_bytes"]  # noqa: Y015
     _WhichOneofReturnType__signal: _TypeAlias = _typing.Literal["signal"]  # noqa: Y015
     _WhichOneofArgType__signal: _TypeAlias = _typing.Literal["_signal", b"_signal"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rss_bytes) -> _WhichOneofReturnType__rss_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__signal) -> _WhichOneofReturnType__signal | None: ...
 
@@ -449,11 +459,16 @@ class GetJobStatusRequest(_message.Message):
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
     SCRIPT_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
     attempts_limit: _builtins.int
     """At most so many attempts; 0: none."""
     at_least_lsn: _builtins.int
     script: _builtins.bool
     """The text of the job's script too."""
+    live: _builtins.bool
+    """Ask the workers what the attempts that run use now; what is not answered within a second
+    is left out.
+    """
     @_builtins.property
     def job(self) -> Global___JobSelector: ...
     @_builtins.property
@@ -473,10 +488,11 @@ class GetJobStatusRequest(_message.Message):
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
         script: _builtins.bool = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job", "script", b"script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job", "live", b"live", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

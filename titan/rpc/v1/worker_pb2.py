@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
+from titan.rpc.v1 import task_pb2 as titan_dot_rpc_dot_v1_dot_task__pb2
 from titan.rpc.v1 import types_pb2 as titan_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19titan/rpc/v1/worker.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"f\n\x0bHeldAttempt\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.titan.v1.HeldState\x12\x10\n\x08start_us\x18\x03 \x01(\x03\"Y\n\x04Held\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.titan.v1.HeldAttempt\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12\x12\n\nreport_seq\x18\x03 \x01(\x03\"\xb6\x03\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12%\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x13.titan.v1.Resources\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.titan.v1.RegisterWorkerRequest.LabelsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x18\n\x10output_directory\x18\n \x01(\x0c\x12\x12\n\ncluster_id\x18\x0b \x01(\x0c\x12\x1c\n\x04held\x18\x0c \x01(\x0b\x32\x0e.titan.v1.Held\x12\x18\n\x10\x61\x63knowledged_seq\x18\r \x01(\x03\x12\x10\n\x08stopping\x18\x0e \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x0f \x01(\t\x12\x0e\n\x06limits\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"|\n\x16RegisterWorkerResponse\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x03\x12\x0b\n\x03lsn\x18\x05 \x01(\x03\"*\n\x17\x44\x65registerWorkerRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\"\'\n\x18\x44\x65registerWorkerResponse\x12\x0b\n\x03lsn\x18\x01 \x01(\x03\"\x90\x01\n\x10HeartbeatRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x1c\n\x04held\x18\x02 \x01(\x0b\x32\x0e.titan.v1.Held\x12,\n\nstatistics\x18\x03 \x01(\x0b\x32\x18.titan.v1.NodeStatistics\x12\x10\n\x08stopping\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\"\x13\n\x11HeartbeatResponse\"\xdd\x02\n\nTaskReport\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.titan.v1.ReportKind\x12\x1e\n\x05state\x18\x04 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x05 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08start_us\x18\x08 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\t \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\n \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0b \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"v\n\x17ReportTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12%\n\x07reports\x18\x04 \x03(\x0b\x32\x14.titan.v1.TaskReport\"Q\n\x18ReportTaskStatusResponse\x12\x12\n\nreport_seq\x18\x01 \x01(\x03\x12\x0b\n\x03lsn\x18\x02 \x01(\x03\x12\x14\n\x0c\x64ispatch_seq\x18\x03 \x01(\x03*Z\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHELD_QUEUED\x10\x01\x12\x10\n\x0cHELD_RUNNING\x10\x02\x12\x0e\n\nHELD_ENDED\x10\x03*d\n\nReportKind\x12\x1b\n\x17REPORT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREPORT_STARTED\x10\x01\x12\x10\n\x0cREPORT_ENDED\x10\x02\x12\x13\n\x0fREPORT_RECALLED\x10\x03\x32\xe0\x02\n\rWorkerService\x12S\n\x0eRegisterWorker\x12\x1f.titan.v1.RegisterWorkerRequest\x1a .titan.v1.RegisterWorkerResponse\x12Y\n\x10\x44\x65registerWorker\x12!.titan.v1.DeregisterWorkerRequest\x1a\".titan.v1.DeregisterWorkerResponse\x12\x44\n\tHeartbeat\x12\x1a.titan.v1.HeartbeatRequest\x1a\x1b.titan.v1.HeartbeatResponse\x12Y\n\x10ReportTaskStatus\x12!.titan.v1.ReportTaskStatusRequest\x1a\".titan.v1.ReportTaskStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19titan/rpc/v1/worker.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x17titan/rpc/v1/task.proto\x1a\x18titan/rpc/v1/types.proto\"f\n\x0bHeldAttempt\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.titan.v1.HeldState\x12\x10\n\x08start_us\x18\x03 \x01(\x03\"Y\n\x04Held\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.titan.v1.HeldAttempt\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12\x12\n\nreport_seq\x18\x03 \x01(\x03\"\xb6\x03\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12%\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x13.titan.v1.Resources\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.titan.v1.RegisterWorkerRequest.LabelsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x18\n\x10output_directory\x18\n \x01(\x0c\x12\x12\n\ncluster_id\x18\x0b \x01(\x0c\x12\x1c\n\x04held\x18\x0c \x01(\x0b\x32\x0e.titan.v1.Held\x12\x18\n\x10\x61\x63knowledged_seq\x18\r \x01(\x03\x12\x10\n\x08stopping\x18\x0e \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x0f \x01(\t\x12\x0e\n\x06limits\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"|\n\x16RegisterWorkerResponse\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x03\x12\x0b\n\x03lsn\x18\x05 \x01(\x03\"*\n\x17\x44\x65registerWorkerRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\"\'\n\x18\x44\x65registerWorkerResponse\x12\x0b\n\x03lsn\x18\x01 \x01(\x03\"\xa1\x01\n\x10HeartbeatRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x1c\n\x04held\x18\x02 \x01(\x0b\x32\x0e.titan.v1.Held\x12,\n\nstatistics\x18\x03 \x01(\x0b\x32\x18.titan.v1.NodeStatistics\x12\x10\n\x08stopping\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x03\"N\n\x0eOutputQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.titan.v1.ReadOutputRequest\"U\n\x12TaskStatusQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.titan.v1.GetTaskStatusRequest\"\xe7\x01\n\x11HeartbeatResponse\x12\x13\n\x0b\x63\x61nnot_call\x18\x01 \x01(\t\x12\x0e\n\x06waited\x18\x02 \x01(\x08\x12)\n\x05start\x18\x03 \x01(\x0b\x32\x1a.titan.v1.StartTaskRequest\x12\'\n\x04stop\x18\x04 \x01(\x0b\x32\x19.titan.v1.StopTaskRequest\x12)\n\x07outputs\x18\x05 \x03(\x0b\x32\x18.titan.v1.OutputQuestion\x12.\n\x08statuses\x18\x06 \x03(\x0b\x32\x1c.titan.v1.TaskStatusQuestion\"\x89\x01\n\x11PushOutputRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12-\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x1e.titan.v1.StreamOutputResponse\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x17.titan.v1.PushOutputEnd\"3\n\rPushOutputEnd\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x11\n\tnot_found\x18\x02 \x01(\x08\"\x14\n\x12PushOutputResponse\"i\n\x15PushTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12/\n\x06status\x18\x03 \x01(\x0b\x32\x1f.titan.v1.GetTaskStatusResponse\"\x18\n\x16PushTaskStatusResponse\"\xdd\x02\n\nTaskReport\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.titan.v1.ReportKind\x12\x1e\n\x05state\x18\x04 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x05 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08start_us\x18\x08 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\t \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\n \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0b \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"v\n\x17ReportTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12%\n\x07reports\x18\x04 \x03(\x0b\x32\x14.titan.v1.TaskReport\"Q\n\x18ReportTaskStatusResponse\x12\x12\n\nreport_seq\x18\x01 \x01(\x03\x12\x0b\n\x03lsn\x18\x02 \x01(\x03\x12\x14\n\x0c\x64ispatch_seq\x18\x03 \x01(\x03*Z\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHELD_QUEUED\x10\x01\x12\x10\n\x0cHELD_RUNNING\x10\x02\x12\x0e\n\nHELD_ENDED\x10\x03*d\n\nReportKind\x12\x1b\n\x17REPORT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREPORT_STARTED\x10\x01\x12\x10\n\x0cREPORT_ENDED\x10\x02\x12\x13\n\x0fREPORT_RECALLED\x10\x03\x32\x80\x04\n\rWorkerService\x12S\n\x0eRegisterWorker\x12\x1f.titan.v1.RegisterWorkerRequest\x1a .titan.v1.RegisterWorkerResponse\x12Y\n\x10\x44\x65registerWorker\x12!.titan.v1.DeregisterWorkerRequest\x1a\".titan.v1.DeregisterWorkerResponse\x12\x44\n\tHeartbeat\x12\x1a.titan.v1.HeartbeatRequest\x1a\x1b.titan.v1.HeartbeatResponse\x12Y\n\x10ReportTaskStatus\x12!.titan.v1.ReportTaskStatusRequest\x1a\".titan.v1.ReportTaskStatusResponse\x12I\n\nPushOutput\x12\x1b.titan.v1.PushOutputRequest\x1a\x1c.titan.v1.PushOutputResponse(\x01\x12S\n\x0ePushTaskStatus\x12\x1f.titan.v1.PushTaskStatusRequest\x1a .titan.v1.PushTaskStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,34 +36,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_HELDSTATE']._serialized_start=1663
-  _globals['_HELDSTATE']._serialized_end=1753
-  _globals['_REPORTKIND']._serialized_start=1755
-  _globals['_REPORTKIND']._serialized_end=1855
-  _globals['_HELDATTEMPT']._serialized_start=93
-  _globals['_HELDATTEMPT']._serialized_end=195
-  _globals['_HELD']._serialized_start=197
-  _globals['_HELD']._serialized_end=286
-  _globals['_REGISTERWORKERREQUEST']._serialized_start=289
-  _globals['_REGISTERWORKERREQUEST']._serialized_end=727
-  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_start=682
-  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_end=727
-  _globals['_REGISTERWORKERRESPONSE']._serialized_start=729
-  _globals['_REGISTERWORKERRESPONSE']._serialized_end=853
-  _globals['_DEREGISTERWORKERREQUEST']._serialized_start=855
-  _globals['_DEREGISTERWORKERREQUEST']._serialized_end=897
-  _globals['_DEREGISTERWORKERRESPONSE']._serialized_start=899
-  _globals['_DEREGISTERWORKERRESPONSE']._serialized_end=938
-  _globals['_HEARTBEATREQUEST']._serialized_start=941
-  _globals['_HEARTBEATREQUEST']._serialized_end=1085
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1087
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1106
-  _globals['_TASKREPORT']._serialized_start=1109
-  _globals['_TASKREPORT']._serialized_end=1458
-  _globals['_REPORTTASKSTATUSREQUEST']._serialized_start=1460
-  _globals['_REPORTTASKSTATUSREQUEST']._serialized_end=1578
-  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_start=1580
-  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_end=1661
-  _globals['_WORKERSERVICE']._serialized_start=1858
-  _globals['_WORKERSERVICE']._serialized_end=2210
+  _globals['_HELDSTATE']._serialized_start=2433
+  _globals['_HELDSTATE']._serialized_end=2523
+  _globals['_REPORTKIND']._serialized_start=2525
+  _globals['_REPORTKIND']._serialized_end=2625
+  _globals['_HELDATTEMPT']._serialized_start=118
+  _globals['_HELDATTEMPT']._serialized_end=220
+  _globals['_HELD']._serialized_start=222
+  _globals['_HELD']._serialized_end=311
+  _globals['_REGISTERWORKERREQUEST']._serialized_start=314
+  _globals['_REGISTERWORKERREQUEST']._serialized_end=752
+  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_start=707
+  _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_end=752
+  _globals['_REGISTERWORKERRESPONSE']._serialized_start=754
+  _globals['_REGISTERWORKERRESPONSE']._serialized_end=878
+  _globals['_DEREGISTERWORKERREQUEST']._serialized_start=880
+  _globals['_DEREGISTERWORKERREQUEST']._serialized_end=922
+  _globals['_DEREGISTERWORKERRESPONSE']._serialized_start=924
+  _globals['_DEREGISTERWORKERRESPONSE']._serialized_end=963
+  _globals['_HEARTBEATREQUEST']._serialized_start=966
+  _globals['_HEARTBEATREQUEST']._serialized_end=1127
+  _globals['_OUTPUTQUESTION']._serialized_start=1129
+  _globals['_OUTPUTQUESTION']._serialized_end=1207
+  _globals['_TASKSTATUSQUESTION']._serialized_start=1209
+  _globals['_TASKSTATUSQUESTION']._serialized_end=1294
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1297
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1528
+  _globals['_PUSHOUTPUTREQUEST']._serialized_start=1531
+  _globals['_PUSHOUTPUTREQUEST']._serialized_end=1668
+  _globals['_PUSHOUTPUTEND']._serialized_start=1670
+  _globals['_PUSHOUTPUTEND']._serialized_end=1721
+  _globals['_PUSHOUTPUTRESPONSE']._serialized_start=1723
+  _globals['_PUSHOUTPUTRESPONSE']._serialized_end=1743
+  _globals['_PUSHTASKSTATUSREQUEST']._serialized_start=1745
+  _globals['_PUSHTASKSTATUSREQUEST']._serialized_end=1850
+  _globals['_PUSHTASKSTATUSRESPONSE']._serialized_start=1852
+  _globals['_PUSHTASKSTATUSRESPONSE']._serialized_end=1876
+  _globals['_TASKREPORT']._serialized_start=1879
+  _globals['_TASKREPORT']._serialized_end=2228
+  _globals['_REPORTTASKSTATUSREQUEST']._serialized_start=2230
+  _globals['_REPORTTASKSTATUSREQUEST']._serialized_end=2348
+  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_start=2350
+  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_end=2431
+  _globals['_WORKERSERVICE']._serialized_start=2628
+  _globals['_WORKERSERVICE']._serialized_end=3140
 # @@protoc_insertion_point(module_scope)

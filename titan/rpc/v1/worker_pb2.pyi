@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from titan.rpc.v1 import manager_pb2 as _manager_pb2
+from titan.rpc.v1 import task_pb2 as _task_pb2
 from titan.rpc.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -170,7 +171,9 @@ class RegisterWorkerRequest(_message.Message):
     boot_id: _builtins.str
     name: _builtins.str
     address: _builtins.str
-    """Where the TaskService listens."""
+    """Where the TaskService listens. Empty: nowhere that the manager could call; the worker
+    fetches what it is to do with its heartbeats.
+    """
     token: _builtins.str
     """What calls to it must carry."""
     version: _builtins.str
@@ -300,11 +303,16 @@ class HeartbeatRequest(_message.Message):
     STATISTICS_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
     FAULT_FIELD_NUMBER: _builtins.int
+    WAIT_MS_FIELD_NUMBER: _builtins.int
     session: _builtins.bytes
     stopping: _builtins.bool
     """It takes no new tasks and ends once nothing is left there."""
     fault: _builtins.str
     """A sentence: what keeps it from taking tasks. While it is there it is UNHEALTHY."""
+    wait_ms: _builtins.int
+    """Of a worker that fetches: the answer may come so much later, as soon as there is
+    something for it. held.dispatch_seq tells which batch it has.
+    """
     @_builtins.property
     def held(self) -> Global___Held: ...
     @_builtins.property
@@ -317,17 +325,175 @@ class HeartbeatRequest(_message.Message):
         statistics: _manager_pb2.NodeStatistics | None = ...,
         stopping: _builtins.bool = ...,
         fault: _builtins.str = ...,
+        wait_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "statistics", b"statistics"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "held", b"held", "session", b"session", "statistics", b"statistics", "stopping", b"stopping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "held", b"held", "session", b"session", "statistics", b"statistics", "stopping", b"stopping", "wait_ms", b"wait_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
 
 @_typing.final
+class OutputQuestion(_message.Message):
+    """Of output or of tasks; number is what the worker's answer refers to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    @_builtins.property
+    def request(self) -> _task_pb2.ReadOutputRequest: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        request: _task_pb2.ReadOutputRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutputQuestion: _TypeAlias = OutputQuestion  # noqa: Y015
+
+@_typing.final
+class TaskStatusQuestion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    @_builtins.property
+    def request(self) -> _task_pb2.GetTaskStatusRequest: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        request: _task_pb2.GetTaskStatusRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskStatusQuestion: _TypeAlias = TaskStatusQuestion  # noqa: Y015
+
+@_typing.final
 class HeartbeatResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANNOT_CALL_FIELD_NUMBER: _builtins.int
+    WAITED_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    STOP_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    STATUSES_FIELD_NUMBER: _builtins.int
+    cannot_call: _builtins.str
+    """Why the manager cannot call the worker at its address; empty: it can, or has not tried.
+    The worker registers again, without an address.
+    """
+    waited: _builtins.bool
+    """The rest is for a worker that fetches. Whether the manager waited as it was asked to: the
+    next heartbeat may come at once.
+    """
+    @_builtins.property
+    def start(self) -> _task_pb2.StartTaskRequest:
+        """At most one batch, with its dispatch_seq, as StartTask and StopTask would have brought it.
+        One whose number the next heartbeat does not reach comes again under another.
+        """
+
+    @_builtins.property
+    def stop(self) -> _task_pb2.StopTaskRequest: ...
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputQuestion]:
+        """Asked again under the same number until the answer comes."""
+
+    @_builtins.property
+    def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___TaskStatusQuestion]: ...
+    def __init__(
+        self,
+        *,
+        cannot_call: _builtins.str = ...,
+        waited: _builtins.bool = ...,
+        start: _task_pb2.StartTaskRequest | None = ...,
+        stop: _task_pb2.StopTaskRequest | None = ...,
+        outputs: _abc.Iterable[Global___OutputQuestion] | None = ...,
+        statuses: _abc.Iterable[Global___TaskStatusQuestion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start", b"start", "stop", b"stop"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cannot_call", b"cannot_call", "outputs", b"outputs", "start", b"start", "statuses", b"statuses", "stop", b"stop", "waited", b"waited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
+
+@_typing.final
+class PushOutputRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    session: _builtins.bytes
+    """In the first one."""
+    number: _builtins.int
+    @_builtins.property
+    def chunk(self) -> _manager_pb2.StreamOutputResponse:
+        """In all between."""
+
+    @_builtins.property
+    def end(self) -> Global___PushOutputEnd:
+        """In the last one, which must be there."""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.bytes = ...,
+        number: _builtins.int = ...,
+        chunk: _manager_pb2.StreamOutputResponse | None = ...,
+        end: Global___PushOutputEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "end", b"end", "number", b"number", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushOutputRequest: _TypeAlias = PushOutputRequest  # noqa: Y015
+
+@_typing.final
+class PushOutputEnd(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    NOT_FOUND_FIELD_NUMBER: _builtins.int
+    failure: _builtins.str
+    """Why there is no output, or no more, although there should be."""
+    not_found: _builtins.bool
+    """The worker knows no output of that attempt."""
+    def __init__(
+        self,
+        *,
+        failure: _builtins.str = ...,
+        not_found: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "not_found", b"not_found"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushOutputEnd: _TypeAlias = PushOutputEnd  # noqa: Y015
+
+@_typing.final
+class PushOutputResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     def __init__(
@@ -339,7 +505,48 @@ class HeartbeatResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
+Global___PushOutputResponse: _TypeAlias = PushOutputResponse  # noqa: Y015
+
+@_typing.final
+class PushTaskStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    session: _builtins.bytes
+    number: _builtins.int
+    @_builtins.property
+    def status(self) -> _task_pb2.GetTaskStatusResponse: ...
+    def __init__(
+        self,
+        *,
+        session: _builtins.bytes = ...,
+        number: _builtins.int = ...,
+        status: _task_pb2.GetTaskStatusResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "session", b"session", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushTaskStatusRequest: _TypeAlias = PushTaskStatusRequest  # noqa: Y015
+
+@_typing.final
+class PushTaskStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PushTaskStatusResponse: _TypeAlias = PushTaskStatusResponse  # noqa: Y015
 
 @_typing.final
 class TaskReport(_message.Message):

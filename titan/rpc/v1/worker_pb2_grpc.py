@@ -54,6 +54,16 @@ class WorkerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_worker__pb2.ReportTaskStatusRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_worker__pb2.ReportTaskStatusResponse.FromString,
                 _registered_method=True)
+        self.PushOutput = channel.stream_unary(
+                '/titan.v1.WorkerService/PushOutput',
+                request_serializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushOutputRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushOutputResponse.FromString,
+                _registered_method=True)
+        self.PushTaskStatus = channel.unary_unary(
+                '/titan.v1.WorkerService/PushTaskStatus',
+                request_serializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushTaskStatusRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushTaskStatusResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
@@ -83,6 +93,20 @@ class WorkerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PushOutput(self, request_iterator, context):
+        """What a worker that fetches was asked for in the answer to a heartbeat. NOT_FOUND, and an
+        answer before the stream has ended: nobody waits for it any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PushTaskStatus(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -105,6 +129,16 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.ReportTaskStatus,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_worker__pb2.ReportTaskStatusRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_worker__pb2.ReportTaskStatusResponse.SerializeToString,
+            ),
+            'PushOutput': grpc.stream_unary_rpc_method_handler(
+                    servicer.PushOutput,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushOutputRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushOutputResponse.SerializeToString,
+            ),
+            'PushTaskStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.PushTaskStatus,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushTaskStatusRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_worker__pb2.PushTaskStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -215,6 +249,60 @@ class WorkerService:
             '/titan.v1.WorkerService/ReportTaskStatus',
             titan_dot_rpc_dot_v1_dot_worker__pb2.ReportTaskStatusRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_worker__pb2.ReportTaskStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushOutput(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/titan.v1.WorkerService/PushOutput',
+            titan_dot_rpc_dot_v1_dot_worker__pb2.PushOutputRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_worker__pb2.PushOutputResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PushTaskStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.WorkerService/PushTaskStatus',
+            titan_dot_rpc_dot_v1_dot_worker__pb2.PushTaskStatusRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_worker__pb2.PushTaskStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,11 @@ class WorkerServiceStub:
     DeregisterWorker: _grpc.UnaryUnaryMultiCallable[_worker_pb2.DeregisterWorkerRequest, _worker_pb2.DeregisterWorkerResponse]
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_worker_pb2.HeartbeatRequest, _worker_pb2.HeartbeatResponse]
     ReportTaskStatus: _grpc.UnaryUnaryMultiCallable[_worker_pb2.ReportTaskStatusRequest, _worker_pb2.ReportTaskStatusResponse]
+    PushOutput: _grpc.StreamUnaryMultiCallable[_worker_pb2.PushOutputRequest, _worker_pb2.PushOutputResponse]
+    """What a worker that fetches was asked for in the answer to a heartbeat. NOT_FOUND, and an
+    answer before the stream has ended: nobody waits for it any more.
+    """
+    PushTaskStatus: _grpc.UnaryUnaryMultiCallable[_worker_pb2.PushTaskStatusRequest, _worker_pb2.PushTaskStatusResponse]
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -43,6 +48,11 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     DeregisterWorker: _aio.UnaryUnaryMultiCallable[_worker_pb2.DeregisterWorkerRequest, _worker_pb2.DeregisterWorkerResponse]  # type: ignore[assignment]
     Heartbeat: _aio.UnaryUnaryMultiCallable[_worker_pb2.HeartbeatRequest, _worker_pb2.HeartbeatResponse]  # type: ignore[assignment]
     ReportTaskStatus: _aio.UnaryUnaryMultiCallable[_worker_pb2.ReportTaskStatusRequest, _worker_pb2.ReportTaskStatusResponse]  # type: ignore[assignment]
+    PushOutput: _aio.StreamUnaryMultiCallable[_worker_pb2.PushOutputRequest, _worker_pb2.PushOutputResponse]  # type: ignore[assignment]
+    """What a worker that fetches was asked for in the answer to a heartbeat. NOT_FOUND, and an
+    answer before the stream has ended: nobody waits for it any more.
+    """
+    PushTaskStatus: _aio.UnaryUnaryMultiCallable[_worker_pb2.PushTaskStatusRequest, _worker_pb2.PushTaskStatusResponse]  # type: ignore[assignment]
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +82,22 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_pb2.ReportTaskStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_pb2.ReportTaskStatusResponse, _abc.Awaitable[_worker_pb2.ReportTaskStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PushOutput(
+        self,
+        request_iterator: _MaybeAsyncIterator[_worker_pb2.PushOutputRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.PushOutputResponse, _abc.Awaitable[_worker_pb2.PushOutputResponse]]:
+        """What a worker that fetches was asked for in the answer to a heartbeat. NOT_FOUND, and an
+        answer before the stream has ended: nobody waits for it any more.
+        """
+
+    @_abc_1.abstractmethod
+    def PushTaskStatus(
+        self,
+        request: _worker_pb2.PushTaskStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_pb2.PushTaskStatusResponse, _abc.Awaitable[_worker_pb2.PushTaskStatusResponse]]: ...
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,81 @@
+"""Batches of an outbox as messages, however they get to the worker."""
+
+from __future__ import annotations
+
+from titan.manager.kernel.outbox import Batch
+from titan.model import StopMode
+from titan.rpc.execution import execution_message
+from titan.rpc.v1 import task_pb2, types_pb2
+from titan.state.cluster import ClusterState
+
+
+def start_request_of(
+    state: ClusterState, session: bytes, batch: Batch
+) -> task_pb2.StartTaskRequest:
+    """The message of a batch of starts; what tasks share is in it once."""
+    request = task_pb2.StartTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
+    specs: dict[int, int] = {}
+    environments: dict[bytes, int] = {}
+    for attempt in batch.starts:
+        spec = specs.get(attempt.job_id)
+        if spec is None:
+            spec = specs[attempt.job_id] = len(specs)
+            _add_spec(state, request, attempt.job_id, environments)
+        request.starts.add(spec=spec, index=attempt.index, attempt=attempt.attempt)
+    for class_id, slots in batch.slots.items():
+        request.slots.add(class_id=class_id, slots=slots)
+    return request
+
+
+def stop_request_of(session: bytes, batch: Batch) -> task_pb2.StopTaskRequest:
+    """The message of a batch of stops."""
+    request = task_pb2.StopTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
+    for stop in batch.stops:
+        recall = stop.mode is StopMode.RECALL
+        request.stops.add(
+            key=types_pb2.AttemptKey(**stop.key._asdict()),
+            mode=task_pb2.STOP_RECALL if recall else task_pb2.STOP_CANCEL,
+            grace_ms=stop.grace_ms,
+            signal=stop.signal,
+        )
+    return request
+
+
+def _add_spec(
+    state: ClusterState,
+    request: task_pb2.StartTaskRequest,
+    job_id: int,
+    environments: dict[bytes, int],
+) -> None:
+    job = state.get_job(job_id)
+    environment = environments.get(job.environment)
+    if environment is None:
+        environment = environments[job.environment] = len(environments)
+        stored = state.environments[job.environment]
+        message = request.environments.add()
+        for name, value in stored.exported:
+            message.exported.add(name=name, value=value)
+        for name, value in stored.set:
+            message.set.add(name=name, value=value)
+        message.script = stored.script
+    request.specs.add(
+        epoch=job.epoch,
+        job_id=job_id,
+        name=job.name,
+        user=job.user,
+        command=job.command,
+        cwd=job.cwd,
+        environment=environment,
+        resources=types_pb2.Resources(
+            cpus_milli=job.demand.cpus_milli,
+            memory_bytes=job.demand.memory_bytes,
+            named=dict(job.demand.named),
+        ),
+        class_id=job.job_class.class_id,
+        array_count=job.tasks_total if job.is_array else 0,
+        time_limit_ms=job.time_limit_ms,
+        grace_ms=job.grace_ms,
+        end_signal=job.end_signal,
+        end_signal_before_ms=job.end_signal_before_ms,
+        execution=execution_message(job.execution),
+    )
