@@ -22,7 +22,9 @@ from titan.worker.records import (
     Record,
 )
 
-HEADER = Header(host_journal.FORMAT, b"I" * 16, "a-boot-id")
+HEADER = Header(
+    host_journal.FORMAT, b"I" * 16, "a-boot-id", (("/sys/fs/cgroup", 2),), pid=77, start_ticks=88
+)
 RECORDS: list[Record] = [
     ClusterRecord(b"C" * 16),
     IntentRecord(key()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -296,6 +297,24 @@ def test_after_a_reboot_nothing_is_looked_for(host: HostDriver) -> None:
     assert report.exit_code == 4
     assert is_running(pid)
     os.killpg(pid, signal.SIGKILL)
+
+
+def test_the_host_of_a_copied_directory_leaves_the_tasks_of_the_first_alone(
+    host: HostDriver, tmp_path: Path
+) -> None:
+    pid = run_sleeper(host)
+    host.wait_end(host.run("sh", "-c", "exit 4", job_id=2))
+    other = HostDriver(tmp_path / "copy")
+    other.path.mkdir()
+    shutil.copy(host.path / "host.journal", other.path)
+    try:
+        other.start()
+        welcome = other.connect()
+        assert (welcome.reports, welcome.live) == ((), ())
+        assert is_running(pid)
+        assert "a copy of that of the task host with pid" in other.log()
+    finally:
+        other.close()
 
 
 def test_a_journal_that_cannot_be_read_is_put_aside(driver: HostDriver) -> None:

@@ -74,11 +74,12 @@ class Host:
         self._link = HostLink(listener, self._selector, self._receive)
         self._instance = os.urandom(16)
         self._boot_id = processes.boot_id()
-        self._journal = host_journal.HostJournal(path / "host.journal")
+        journal = path / host_journal.NAME
+        self._journal = host_journal.HostJournal(journal)
         self._is_journal_failing = False
         output = os.fsencode(path / "output")
         tag = directory.group_tag(path)
-        self._book = Bookkeeping(take_over(path / "host.journal", self._boot_id, output, tag))
+        self._book = Bookkeeping(take_over(journal, self._boot_id, output, tag))
         self._confinement = Confinement.choose(tag, self._selector)
         _log.info("limits %s", self._confinement.description)
         self._rewrite_journal()
@@ -357,8 +358,14 @@ class Host:
                 _log.warning("cannot compact host.journal: %s", error)
 
     def _rewrite_journal(self) -> None:
+        pid = os.getpid()
         header = host_journal.Header(
-            host_journal.FORMAT, self._instance, self._boot_id, self._confinement.bases
+            host_journal.FORMAT,
+            self._instance,
+            self._boot_id,
+            self._confinement.bases,
+            pid,
+            processes.find_start_ticks(pid) or 0,
         )
         self._journal.rewrite(header, self._book.records(), processes.now_ticks())
 

@@ -36,6 +36,7 @@ from titan.worker.records import (
 )
 
 FORMAT: Final = 1
+NAME: Final = "host.journal"
 # Where compaction is first thought of: about a thousand attempts.
 COMPACT_BYTES_MIN: Final = 256 << 10
 
@@ -66,6 +67,9 @@ class Header(NamedTuple):
     boot_id: str
     cgroups: tuple[tuple[str, int], ...] = ()
     """Where the groups of its tasks are: directory and version of each."""
+    pid: int = 0
+    """The host that writes it, by its number and start as /proc has them; 0: not known."""
+    start_ticks: int = 0
 
 
 class Entry(NamedTuple):

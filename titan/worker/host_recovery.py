@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from titan.worker import cgroups, host_journal, processes
+from titan.worker.copies import is_writer_alive
 from titan.worker.output_paths import output_path
 from titan.worker.output_targets import find_named
 from titan.worker.records import Recovered, recover
@@ -23,7 +24,8 @@ def take_over(journal: Path, boot_id: str, output_directory: bytes, tag: str) ->
     """What the host before this one left, after its processes have been ended.
 
     `tag` is in the names of its control groups. None when there was none. A journal that can't be
-    read is put aside. Raises OSError.
+    read is put aside; that of a host which still runs elsewhere, of whose directory this one is a
+    copy, is passed over. Raises OSError.
     """
     try:
         found = host_journal.read(journal)
@@ -37,13 +39,21 @@ def take_over(journal: Path, boot_id: str, output_directory: bytes, tag: str) ->
         return None
     header, entries = found
     recovered = recover(entry.record for entry in entries)
+    if header.boot_id != boot_id:
+        return recovered
+    if is_writer_alive(header):
+        _log.warning(
+            "this directory is a copy of that of the task host with pid %d, which still runs: what "
+            "stands in its journal is left to that one",
+            header.pid,
+        )
+        return None
     marks = list(_marks(recovered, entries, output_directory))
-    if marks and header.boot_id == boot_id:
+    if marks:
         _log.warning("the host before this one died; ending its %d tasks", len(marks))
         for left in processes.end(marks, END_SECONDS):
             _log.error("process %d of a lost task does not end", left.pid)
-    if header.boot_id == boot_id:
-        cgroups.remove_left(header.cgroups, tag)
+    cgroups.remove_left(header.cgroups, tag)
     return recovered
 
 

@@ -18,7 +18,7 @@ from titan import logs
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
-from titan.worker import directory, node, processes, protocol
+from titan.worker import copies, directory, node, processes, protocol
 from titan.worker.agent import Agent, Identity, OnStop
 from titan.worker.capacity import Offer
 from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
@@ -89,6 +89,7 @@ def run_worker(options: WorkerOptions) -> int:
         _log.error("%s", error)
         return 1
     try:
+        copies.disown(path)
         worker_id = directory.open_identity(path)
         return asyncio.run(_run(options, addresses, path, worker_id))
     except (directory.DirectoryError, OSError) as error:
