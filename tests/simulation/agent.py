@@ -53,7 +53,7 @@ class SimAgent:
         self._world = machine.world
         self._have_host = have_host
         self.address = f"{machine.name}:{machine.agents_started}"
-        self._core = Core(machine.worker_id)
+        self._core = Core(machine.worker_id, fetches=machine.worker.fetches)
         self._core.note_fault(machine.fault)
         self._link: Link | None = None
         self._is_welcome = False
@@ -62,7 +62,8 @@ class SimAgent:
         self._parked: list[Callable[[], None]] = []
         self._beats = 0
         self._was_to_drain = False
-        machine.network.servers[self.address] = self
+        if not (machine.worker.fetches or machine.worker.is_unreachable):
+            machine.network.servers[self.address] = self
         self._later(self._world.random.randint(20_000, 300_000), self._connect)
 
     @property
@@ -76,7 +77,7 @@ class SimAgent:
             return
         self.is_alive = False
         self._machine.network.died(self)
-        del self._machine.network.servers[self.address]
+        self._machine.network.servers.pop(self.address, None)
         self._world.note(f"{self.address} agent is gone")
         if self._link is not None:
             self._link.agent_gone()
@@ -268,12 +269,14 @@ class SimAgent:
                 return
         self._calls = [each for each in self._calls if not each.is_over]
         method, request = self._request(action)
+        deadline_us = _DEADLINES_US[type(action)]
+        if isinstance(action, actions.SendHeartbeat):
+            deadline_us += action.wait_ms * 1000
         self._calls.append(
             self._machine.network.call(
-                self.node, MANAGER, method, request, _DEADLINES_US[type(action)],
-                partial(self._answered, action),
+                self.node, MANAGER, method, request, deadline_us, partial(self._answered, action)
             )
-        )  # fmt: skip
+        )
 
     def _request(self, action: _CallAction) -> tuple[str, Any]:
         match action:
@@ -292,7 +295,7 @@ class SimAgent:
                     instance=action.instance,
                     boot_id=f"boot {machine.boot}",
                     name=machine.name,
-                    address=self.address,
+                    address="" if self._core.fetches else self.address,
                     capacity=types_pb2.Resources(
                         cpus_milli=machine.worker.cpus_milli,
                         memory_bytes=1 << 34,
@@ -330,10 +333,20 @@ class SimAgent:
             case actions.SendReports():
                 todo = core.reports_taken(call, message.report_seq, message.dispatch_seq)
             case actions.SendHeartbeat():
-                todo = core.heartbeat_taken(call)
+                todo = self._fetched(call, message)
             case actions.Deregister():
                 todo = core.deregistered(call)
         self._perform(todo)
+
+    def _fetched(self, call: int, message: worker_pb2.HeartbeatResponse) -> list[Action]:
+        for each in message.start.starts:
+            spec = message.start.specs[each.spec]
+            self._machine.witness.told(spec.epoch, spec.job_id, each.index, each.attempt)
+        fetches = self._core.fetches
+        todo = self._core.heartbeat_taken(call, translate.fetched_of(message))
+        if self._core.fetches and not fetches:
+            self._world.count("told to fetch")
+        return todo
 
     def _later(self, delay_us: int, action: Callable[[], None]) -> None:
         def go() -> None:

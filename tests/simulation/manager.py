@@ -21,7 +21,7 @@ import grpc
 
 import wal
 from tests.simulation.checks import Witness
-from tests.simulation.lines import Line
+from tests.simulation.lines import Line, PullLine
 from tests.simulation.network import Answer, Network, Reply
 from tests.simulation.world import World, check
 from tests.wal.fake_fs import Call, FakeFileSystem, Moment, SimulatedCrash
@@ -30,6 +30,7 @@ from titan.errors import TitanError
 from titan.manager import clock, translate
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import DeregisterWorker
+from titan.manager.kernel.outbox import Outbox
 from titan.manager.recovery import recover
 from titan.manager.retention import Limits, Retention
 from titan.manager.shell import TICK_SECONDS
@@ -171,7 +172,7 @@ class ManagerProcess:
         # What the loop knows to be durable, and what waits for more.
         self._durable_lsn = self.log.durable_lsn
         self._waiting: list[tuple[int, Callable[[], None]]] = []
-        self._lines: dict[bytes, Line] = {}
+        self._lines: dict[bytes, Line | PullLine] = {}
 
     @property
     def lsn(self) -> int:
@@ -235,7 +236,7 @@ class ManagerProcess:
             self.when_durable(self.lsn, lambda: reply(answer))
             return
         if method == "Heartbeat":
-            reply(Answer(grpc.StatusCode.OK, message))
+            self._answer_heartbeat(request, message, reply)
         else:
             self.when_durable(self.lsn, lambda: reply(Answer(grpc.StatusCode.OK, message)))
 
@@ -261,11 +262,24 @@ class ManagerProcess:
         if kernel.schedule_wanted and kernel.room:
             self._plan_turn()
         for outbox in kernel.take_ready_outboxes():
-            line = self._lines.get(outbox.session)
-            if line is None:
-                line = self._lines[outbox.session] = Line(self, outbox)
-            line.wake()
+            self._line(outbox).wake()
         self.witness.turned(kernel)
+
+    def _line(self, outbox: Outbox) -> Line | PullLine:
+        line = self._lines.get(outbox.session)
+        if line is None:
+            kind = PullLine if outbox.is_fetched else Line
+            line = self._lines[outbox.session] = kind(self, outbox)
+        return line
+
+    def _answer_heartbeat(
+        self, request: worker_pb2.HeartbeatRequest, message: Any, reply: Reply
+    ) -> None:
+        line = self._line(self.kernel.sessions[request.session])
+        if isinstance(line, PullLine) and request.wait_ms:
+            line.poll(request.held.dispatch_seq, request.wait_ms * 1000, reply)
+        else:
+            reply(Answer(grpc.StatusCode.OK, message))
 
     def _append(self) -> None:
         record = self.kernel.take_record()
@@ -382,7 +396,9 @@ class ManagerProcess:
     def heartbeat(self, request: worker_pb2.HeartbeatRequest) -> Any:
         self._execute(translate.heartbeat_command(request))
         self._note_heard(request.session)
-        return worker_pb2.HeartbeatResponse()
+        outbox = self.kernel.sessions[request.session]
+        is_there = outbox.is_fetched or outbox.address in self.network.servers
+        return worker_pb2.HeartbeatResponse(cannot_call="" if is_there else "connection refused")
 
     def report(self, request: worker_pb2.ReportTaskStatusRequest) -> Any:
         outbox = self.kernel.sessions.get(request.session)

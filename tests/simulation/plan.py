@@ -59,6 +59,10 @@ class WorkerPlan:
 
     cpus_milli: int
     gpus: int
+    fetches: bool = False
+    """It listens nowhere and says so."""
+    is_unreachable: bool = False
+    """It listens, and the manager finds nobody at its address."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +197,11 @@ def random_plan(seed: int) -> Plan:
     limits = Random(f"limits of {seed}")
     places = Random(f"places of {seed}")
     drains = Random(f"drains of {seed}")
+    reach = Random(f"reach of {seed}")
+    workers = tuple(
+        replace(each, fetches=reach.random() < 0.3, is_unreachable=reach.random() < 0.15)
+        for each in workers
+    )
     return Plan(
         seed=seed,
         workers=workers,
@@ -312,7 +321,11 @@ def plans() -> st.SearchStrategy[Plan]:
         for_ms=st.integers(0, 20_000),
     )
     workers = st.builds(
-        WorkerPlan, cpus_milli=st.sampled_from((1_000, 2_000, 4_000)), gpus=st.sampled_from((0, 2))
+        WorkerPlan,
+        cpus_milli=st.sampled_from((1_000, 2_000, 4_000)),
+        gpus=st.sampled_from((0, 2)),
+        fetches=st.booleans(),
+        is_unreachable=st.booleans(),
     )
     return st.builds(
         Plan,
