@@ -172,6 +172,7 @@ def test_version_2_gets_its_limits_in_its_files_and_dies_as_one(
 ) -> None:
     base = tmp_path / "base"
     base.mkdir()
+    (base / "cgroup.procs").touch()
     written = Written(monkeypatch)
     own = Cgroups([Hierarchy(2, frozenset(ALL.split()), str(base), str(base))], "t")
     group = own.take(Limits(memory_bytes=64 << 20, pids_max=9, cpus_milli=1500))
@@ -184,8 +185,10 @@ def test_version_2_gets_its_limits_in_its_files_and_dies_as_one(
     ]
     with own.within(group):
         assert written.take() == [("cgroup.procs", "0")]
+        assert (base / "cgroup.procs").read_text() == ""
     # The host is out of it again when the kernel may kill all that is in it.
-    assert written.take() == [("cgroup.procs", "0"), ("memory.oom.group", "1")]
+    assert (base / "cgroup.procs").read_text() == "0"
+    assert written.take() == [("memory.oom.group", "1")]
     assert own.watch_oom(group) == -1
     path = Path(group.path(group.hierarchies[0]))
     (path / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 1\n")
@@ -212,6 +215,7 @@ def test_version_1_raises_and_lowers_memory_in_the_order_that_the_kernel_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = Written(monkeypatch)
+    (tmp_path / "cgroup.procs").touch()
     own = Cgroups([Hierarchy(1, frozenset({"memory"}), str(tmp_path), str(tmp_path))], "t")
     memory, both = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
     for size, names in (
@@ -227,6 +231,7 @@ def test_version_1_raises_and_lowers_memory_in_the_order_that_the_kernel_takes(
 def test_a_group_that_will_not_take_a_limit_is_replaced_by_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "cgroup.procs").touch()
     own = Cgroups([Hierarchy(1, frozenset({"pids"}), str(tmp_path), str(tmp_path))], "t")
     written = Written(monkeypatch)
     first = own.take(Limits(pids_max=3))

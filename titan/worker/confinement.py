@@ -31,6 +31,7 @@ from titan.worker.verdict import Doom
 # Processes that were killed are gone soon, with their memory.
 TIDY_SECONDS: Final = 0.05
 
+_NOTHING: Final = contextlib.nullcontext()
 _log = logging.getLogger(__name__)
 
 
@@ -105,12 +106,15 @@ class Confinement:
     @contextlib.contextmanager
     def around(self, key: AttemptKey, launch: Launch) -> Iterator[None]:
         """What is spawned within it is limited as it was prepared. Raises OSError."""
-        with contextlib.ExitStack() as stack:
-            group = self._groups.get(key)
-            if group is not None:
-                stack.enter_context(self._cgroups.within(group))
-            stack.enter_context(inherited(launch.execution.umask, self._pins.find(key)))
-            yield
+        group = self._groups.get(key)
+        umask, cpus = launch.execution.umask, self._pins.find(key)
+        # Most ask for one of them.
+        with self._cgroups.within(group) if group is not None else _NOTHING:
+            if umask < 0 and not cpus:
+                yield
+                return
+            with inherited(umask, cpus):
+                yield
 
     def spawned(self, key: AttemptKey, launch: Launch, pid: int) -> None:
         """It runs, as this process."""
