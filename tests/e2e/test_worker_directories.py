@@ -1,8 +1,9 @@
-"""What becomes of a worker whose directory is copied, or whose agent stays away too long."""
+"""What a worker's directory is worth: copied, without an agent, or after a reboot."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.cluster import Cluster, is_alive, wait_until
 from tests.e2e.tasks import Gate
+from titan.worker import host_journal
 
 
 @pytest.fixture
@@ -63,3 +65,43 @@ def test_a_host_whose_agent_stays_away_too_long_stops_its_tasks_and_they_run_aga
     assert [name for _, name in gate.wait_runs(2)] == [f"{job}.0.1", f"{job}.0.2"]
     gate.open()
     assert cluster.titan("wait", str(job)).returncode == 7
+
+
+def test_after_a_reboot_an_end_that_nobody_heard_of_is_told_and_the_rest_runs_again(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    worker = cluster.start_worker("w1", "--cpus", "2")
+    gate, other = Gate(tmp_path), Gate(tmp_path, "other")
+    ends = cluster.submit("--shell", gate.line("exit 4"))
+    runs = cluster.submit("--shell", other.line("exit 5"))
+    gate.wait_runs(1)
+    other.wait_runs(1)
+    worker.process.send_signal(signal.SIGSTOP)
+    gate.open()
+    journal = worker.directory / "host.journal"
+    wait_until(lambda: "EndRecord" in kinds(journal), "the host has written the end down")
+    worker.kill_all()
+    reboot(journal)
+    cluster.start_worker("w1", "--cpus", "2")
+    assert [name for _, name in other.wait_runs(2)] == [f"{runs}.0.1", f"{runs}.0.2"]
+    other.open()
+    assert cluster.titan("wait", str(ends)).returncode == 4
+    assert cluster.titan("wait", str(runs)).returncode == 5
+    assert len(gate.runs()) == 1
+
+
+def kinds(journal: Path) -> list[str]:
+    """What is written down."""
+    _, entries = host_journal.read(journal) or pytest.fail("no journal")
+    return [type(entry.record).__name__ for entry in entries]
+
+
+def reboot(journal: Path) -> None:
+    """As if it had been written before the machine was started."""
+    header, entries = host_journal.read(journal) or pytest.fail("no journal")
+    written = host_journal.HostJournal(journal)
+    written.rewrite(header._replace(boot_id="of another start"), [], entries[0].ticks)
+    for entry in entries:
+        written.append(entry.record, entry.ticks)
+    written.flush()
+    written.close()

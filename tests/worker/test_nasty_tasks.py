@@ -70,7 +70,8 @@ def run(host: Host, task: Launch) -> AttemptKey:
 def check_nothing_left(host: Host) -> None:
     """No process of any task is there, nor anything in a control group."""
     driver = host.driver
-    wait_for(lambda: not running(host), "what the task has left to be gone")
+    # What forks and exits all the time is easily missed by one look.
+    wait_for(lambda: not any(running(host) for _ in range(5)), "what the task has left to be gone")
     in_groups = [Path(group, "cgroup.procs") for group in strays.find_groups(driver.path)]
     wait_for(lambda: not any(each.read_text() for each in existing(in_groups)), "empty groups")
 
