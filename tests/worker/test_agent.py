@@ -319,6 +319,7 @@ def test_a_new_agent_takes_up_the_tasks_of_one_that_ended(play: Play, how: signa
         worker.start()
         again = await manager.wait_registrations(2)
         assert again.instance == manager.registrations[0].instance
+        assert again.worker_id == manager.worker_id, "the id it was given at first is its for good"
         assert again.token != manager.registrations[0].token
         assert [each.state for each in again.held.attempts] == [worker_pb2.HELD_RUNNING]
         await manager.cancel(key())
