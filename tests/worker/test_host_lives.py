@@ -251,6 +251,19 @@ def test_a_process_whose_pid_was_not_written_down_is_found_all_the_same(
     assert not is_running(pid)
 
 
+def test_what_a_killed_hosts_task_has_started_without_environment_is_found_by_its_output(
+    host: HostDriver,
+) -> None:
+    host.run("sh", "-c", "env -i setsid sh -c 'echo $$; exec sleep 60' & exec sleep 60")
+    stray = pid_of(host, 1)
+    host.wait_start(key())
+    host.kill()
+    assert is_running(stray)
+    host.start()
+    host.connect()
+    assert not is_running(stray)
+
+
 def recover_process(host: HostDriver) -> object:
     _, entries = host_journal.read(host.path / "host.journal") or pytest.fail("no journal")
     (unfinished,) = recover(entry.record for entry in entries).unfinished

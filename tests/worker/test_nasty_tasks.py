@@ -461,6 +461,27 @@ def test_one_that_fills_its_output_at_full_speed_is_kept_to_its_cap_until_its_ti
 
 
 @pytest.mark.parametrize("kind", [GROUPS, WATCHED])
+def test_a_daemon_without_environment_is_known_by_its_output(
+    kind: str, hosts: dict[str, Host]
+) -> None:
+    host = hosts[kind]
+    other = run(host, sh("echo up; exec sleep 300"))
+    host.driver.wait_output(other)
+    talkative = HIDDEN.replace(">/dev/null 2>&1", "")
+    cancelled = run(host, sh(talkative + "echo up; exec sleep 300"))
+    host.driver.wait_output(cancelled)
+    assert len(running(host)) == 3
+    host.driver.stop(cancelled, grace_ms=60_000)
+    host.driver.wait_end(cancelled)
+    wait_for(lambda: len(running(host)) == 1, "the daemon to end with its task")
+    assert host.driver.wait_end(run(host, sh(talkative))).state is State.COMPLETED
+    wait_for(lambda: len(running(host)) == 1, "the daemon to end with its task")
+    host.driver.stop(other)
+    host.driver.wait_end(other)
+    check_nothing_left(host)
+
+
+@pytest.mark.parametrize("kind", [GROUPS, WATCHED])
 def test_a_daemon_that_hides_ends_with_the_last_task_that_it_could_be_of(
     kind: str, hosts: dict[str, Host]
 ) -> None:

@@ -185,8 +185,8 @@ class Children:
         """Kill what tasks that ended have left: orphans come to this process.
 
         Nothing else has to look for them, since an orphan comes whenever something is reaped:
-        the parent that it lost. One that hides whose it is goes when all tasks that it could be
-        of are over.
+        the parent that it lost. One that hides whose it is, its output included, goes when all
+        tasks that it could be of are over.
         """
         strays = [pid for pid in processes.own_children() if pid not in self._keys]
         if not strays:
@@ -198,14 +198,25 @@ class Children:
             if entry is None or entry.session in self._keys:
                 continue
             name = processes.read_attempt(pid)
-            if name is None:
-                is_over = since_ticks is None or entry.start_ticks < since_ticks
-            else:
+            if name is not None:
                 is_over = name not in running
+            elif (is_known := self._writes_for_a_running(pid)) is not None:
+                is_over = not is_known
+            else:
+                is_over = since_ticks is None or entry.start_ticks < since_ticks
             if is_over:
                 # It is this process's child and not reaped, so the pid is still its own.
                 with contextlib.suppress(PermissionError, ProcessLookupError):
                     os.kill(pid, SIGKILL)
+
+    def _writes_for_a_running(self, pid: int) -> bool | None:
+        """Whether the attempt runs whose output it writes to; None: it writes to none."""
+        below = self._output_directory + b"/"
+        begins = [each for each in processes.read_output(pid) if each.startswith(below)]
+        if not begins:
+            return None
+        running = {output_path(self._output_directory, key, b"") for key in self._processes}
+        return not running.isdisjoint(begins)
 
 
 def _shown(value: bytes) -> str:
