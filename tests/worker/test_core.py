@@ -481,6 +481,12 @@ def test_a_drain_waits_for_a_manager_that_is_away() -> None:
     assert call, "it registers, and tells it again"
 
 
+def test_a_drain_that_begins_while_the_manager_is_away_says_that_it_waits() -> None:
+    core = holding()
+    core.failed(the(SendHeartbeat, core.heartbeat_due()).call, Failure.UNREACHABLE, "gone")
+    assert "this worker ends once the manager knows" in the(Say, core.drain()).message
+
+
 def test_an_empty_worker_does_not_go_while_the_manager_is_away() -> None:
     core = registered()
     beat = the(SendHeartbeat, core.drain())

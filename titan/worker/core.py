@@ -51,6 +51,7 @@ RETRY_REFUSED_US: Final = 10_000_000
 
 # Nothing of the manager's is left then; what clients started by themselves is asked to end.
 DRAINED_GRACE_MS: Final = 10_000
+_ENDS_WITH_MANAGER: Final = "this worker ends once the manager knows how they ended"
 
 
 NOTHING: Final = Fetched()
@@ -386,10 +387,10 @@ class Core:
         """Take nothing new, let what is held run out, then leave. `leave` cuts it short."""
         if not self._departure.drain():
             return []
-        return [
-            Say(Level.INFO, f"draining: {len(self._mirror)} tasks are left here"),
-            *self._go_on_leaving(),
-        ]
+        sentence = f"draining: {len(self._mirror)} tasks are left here"
+        if self._contact.is_lost:
+            sentence += f"; the manager is away: {_ENDS_WITH_MANAGER}"
+        return [Say(Level.INFO, sentence), *self._go_on_leaving()]
 
     def give_up(self) -> list[Action]:
         """The manager does not answer: leave without telling it."""
@@ -495,7 +496,7 @@ class Core:
             return self._contact.back()
         then = "tasks run on, trying again"
         if self._departure.is_draining:
-            then += "; this worker ends once the manager knows how they ended"
+            then += f"; {_ENDS_WITH_MANAGER}"
         return self._contact.lost(sentence, then)
 
     def _go_on_leaving(self) -> list[Action]:
