@@ -75,9 +75,11 @@ def test_ctrl_c_while_dev_starts_leaves_no_process(cluster: Cluster) -> None:
         wanted = delay_steps
         # Each time it has got further: itself, the manager, the worker, the worker's host.
         wait_until(
-            lambda wanted=wanted: len(cluster.find_processes()) > wanted  # type: ignore[misc]
+            lambda wanted=wanted: (  # type: ignore[misc]
+                # Python itself has to be up: before that a signal is its own to answer.
+                any(cluster.state.rglob("lock")) and len(cluster.find_processes()) > wanted
+            )
         )
-        # Python itself has to be up: before that a signal is its own to answer.
         began = time.monotonic()
         code = server.end(signal.SIGINT)
         assert code in (130, -signal.SIGINT), server.log
