@@ -24,6 +24,7 @@ from typing import Any, Self, TypeVar
 
 import psutil
 
+from tests import strays
 from titan import Client
 
 T = TypeVar("T")
@@ -346,6 +347,8 @@ class Cluster:
             return not found
 
         wait_until(end_all, "the cluster's processes end")
+        # The next host of each worker would have done so.
+        strays.remove_groups(self.root)
 
     def _log(self, name: str) -> Path:
         number = sum(1 for _ in self.root.glob(f"{name}.*.log"))

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests import leftovers
+from tests import leftovers, strays
 
 # Whoever starts the tests in the background of a script leaves SIGINT ignored, and what a test
 # starts would inherit that: a Ctrl-C that it sends would not be heard.
@@ -26,7 +26,7 @@ settings.load_profile("ci")
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fail the run when a process, a listening socket or a temporary file outlives it."""
+    """Fail the run when a process, a control group, a listening socket or a file outlives it."""
     run_id = str(uuid.uuid4())
     base = tmp_path_factory.getbasetemp()
     scratch = tmp_path_factory.mktemp("tmp")
@@ -39,6 +39,8 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         processes = leftovers.wait_until_none(lambda: leftovers.find_processes(run_id, [base]))
     found = [leftovers.describe_process(process) for process in processes]
     end_processes(processes)
+    found += [f"control group {path}" for path in strays.find_groups(base)]
+    strays.remove_groups(base)
     found += leftovers.find_listeners()
     found += leftovers.find_files(scratch)
     if found:

@@ -130,6 +130,11 @@ def _end(before: dict[int, Known], place: Path) -> None:
         return left
 
     wait_until_none(end_all)
+    remove_groups(place)
+
+
+def remove_groups(place: Path) -> None:
+    """Clears up after task hosts whose directories are below `place` and that were killed."""
     for tag in _tags(place) if find_groups(place) else ():
         cgroups.remove_left(_bases(), tag)
 
