@@ -20,8 +20,9 @@ from typing import Final, NamedTuple
 import psutil
 
 from tests.leftovers import describe_process, wait_until_none
-from titan.worker import cgroups, directory, processes
-from titan.worker.cgroup_mounts import find_hierarchies
+from titan.worker import directory, processes
+from titan.worker.host import cgroups
+from titan.worker.host.cgroup_mounts import find_hierarchies
 from titan.worker.processes import Entry
 
 _PR_SET_CHILD_SUBREAPER: Final = 36

@@ -13,7 +13,7 @@ import pytest
 
 from tests import strays
 from titan.worker import directory, processes
-from titan.worker.cgroup_mounts import find_hierarchies
+from titan.worker.host.cgroup_mounts import find_hierarchies
 
 # It shows nothing of where it comes from: no environment, session, directory, output or parent.
 HIDDEN = "(cd / && exec env -i setsid sleep 600 </dev/null >/dev/null 2>&1) &"

@@ -9,8 +9,8 @@ from titan.manager import main as manager_main
 from titan.manager.main import ManagerOptions
 from titan.scheduler.policies import POLICIES
 from titan.worker import main as worker_main
-from titan.worker.agent import OnStop
-from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum
+from titan.worker.agent.agent import OnStop
+from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum
 from titan.worker.main import WorkerOptions
 
 

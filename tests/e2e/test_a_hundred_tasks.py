@@ -13,9 +13,9 @@ import pytest
 
 from tests import strays
 from tests.cluster import Cluster, Worker, is_alive, wait_until
-from titan.worker import host_journal
+from titan.worker.host import journal as host_journal
+from titan.worker.host.records import EndRecord
 from titan.worker.processes import find_start_ticks
-from titan.worker.records import EndRecord
 
 COUNT = 100
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from tests.cluster import Cluster
-from titan.worker.cgroup_mounts import find_hierarchies
+from titan.worker.host.cgroup_mounts import find_hierarchies
 
 # Uses more and more memory, which a machine would not stand for long.
 HOG = "import sys\nkept = []\nwhile True: kept.append(bytearray(8 << 20))"

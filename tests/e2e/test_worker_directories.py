@@ -11,7 +11,7 @@ import pytest
 
 from tests.cluster import Cluster, is_alive, wait_until
 from tests.e2e.tasks import Gate
-from titan.worker import host_journal
+from titan.worker.host import journal as host_journal
 
 
 @pytest.fixture

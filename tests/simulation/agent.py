@@ -1,6 +1,6 @@
 """The agent of the simulation: the real core, calls over the simulated network.
 
-Keeps the rules of `titan/worker/agent.py`, `manager_link.py`, `host_process.py` and
+Keeps the rules of `titan/worker/agent/agent.py`, `manager_link.py`, `host_process.py` and
 `task_service.py`, and makes their messages.
 """
 
@@ -17,11 +17,12 @@ from tests.simulation.link import Link
 from tests.simulation.machine import Machine
 from tests.simulation.network import UNAVAILABLE, Answer, Call, Reply
 from titan.rpc.v1 import task_pb2, types_pb2, worker_pb2
-from titan.worker import actions, manager_link, protocol, translate
-from titan.worker.actions import Action
-from titan.worker.agent import LEAVE_CALLS_SECONDS, LEAVE_GRACE_MS, REGISTERING_SECONDS
-from titan.worker.core import Core, Failure, HostState, Verdict
-from titan.worker.node import Statistics
+from titan.worker import protocol
+from titan.worker.agent import actions, manager_link, translate
+from titan.worker.agent.actions import Action
+from titan.worker.agent.agent import LEAVE_CALLS_SECONDS, LEAVE_GRACE_MS, REGISTERING_SECONDS
+from titan.worker.agent.core import Core, Failure, HostState, Verdict
+from titan.worker.agent.node import Statistics
 
 MANAGER: Final = "manager"
 _CallAction = actions.Register | actions.SendReports | actions.SendHeartbeat | actions.Deregister

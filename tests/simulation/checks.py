@@ -30,7 +30,7 @@ from titan.state.cluster import ClusterState
 from titan.state.digest import digest
 from titan.state.invariants import check_capacity, check_invariants
 from titan.state.job import Job
-from titan.worker.records import EndRecord, Record
+from titan.worker.host.records import EndRecord, Record
 
 # A host's turn, and what a task takes to end itself; time limits are kept to within that.
 TURN_US: Final = 50_000

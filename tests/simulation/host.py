@@ -1,6 +1,6 @@
 """The task host of the simulation: the real bookkeeping, invented processes.
 
-Keeps the rules of `titan/worker/host.py`: one turn performs the actions in order, writes
+Keeps the rules of `titan/worker/host/host.py`: one turn performs the actions in order, writes
 the journal (before each spawn, too), then sends the reports; so many spawns in a turn. It
 may die between any two actions.
 """
@@ -14,10 +14,11 @@ from typing import Final
 from tests.simulation.link import Link
 from tests.simulation.machine import Machine, Process
 from titan.model import AttemptKey
-from titan.worker import host_actions, protocol
-from titan.worker.bookkeeping import Bookkeeping
+from titan.worker import protocol
+from titan.worker.host import actions as host_actions
+from titan.worker.host.bookkeeping import Bookkeeping
+from titan.worker.host.records import Record, Recovered, recover
 from titan.worker.messages import Exit, Report
-from titan.worker.records import Record, Recovered, recover
 
 IDLE_US: Final = 10_000_000
 GRACE_MS: Final = 10_000

@@ -12,8 +12,8 @@ from tests.simulation.network import Network
 from tests.simulation.plan import JobPlan, Plan, WorkerPlan
 from tests.simulation.world import World
 from titan.model import AttemptKey
+from titan.worker.host.records import Record
 from titan.worker.messages import Exit, Launch
-from titan.worker.records import Record
 from titan.worker.signals import SIGKILL, SIGTERM
 
 

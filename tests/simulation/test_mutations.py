@@ -17,11 +17,11 @@ from tests.wal.fake_fs import FakeFileSystem
 from titan.manager.kernel import desk, drain, reports, submit, workers
 from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, State
-from titan.worker import bookkeeping
-from titan.worker.bookkeeping import Bookkeeping
-from titan.worker.core import Core, HostState
-from titan.worker.host_actions import Purpose
-from titan.worker.verdict import judge
+from titan.worker.agent.core import Core, HostState
+from titan.worker.host import bookkeeping
+from titan.worker.host.actions import Purpose
+from titan.worker.host.bookkeeping import Bookkeeping
+from titan.worker.host.verdict import judge
 
 # After the named scenarios; the rarest shows in one seed of ten.
 SEEDS_MAX = 60

@@ -17,7 +17,7 @@ from tests.worker import builders
 from titan.model import AttemptKey, ReportKind, Stop, StopMode
 from titan.worker import directory, protocol
 from titan.worker.messages import Launch, Report, StartBatch
-from titan.worker.output_paths import output_path
+from titan.worker.output.paths import output_path
 
 T = TypeVar("T")
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from tests.worker.builders import batch, key, launch
 from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
-from titan.worker.bookkeeping import Bookkeeping
-from titan.worker.host_actions import (
+from titan.worker.host.actions import (
     Action,
     Emit,
     Journal,
@@ -17,8 +16,8 @@ from titan.worker.host_actions import (
     Spawn,
     StartTimer,
 )
-from titan.worker.messages import Exit, Report
-from titan.worker.records import (
+from titan.worker.host.bookkeeping import Bookkeeping
+from titan.worker.host.records import (
     AcknowledgedRecord,
     ClusterRecord,
     EndRecord,
@@ -27,8 +26,9 @@ from titan.worker.records import (
     ProcessRecord,
     recover,
 )
+from titan.worker.host.verdict import Doom
+from titan.worker.messages import Exit, Report
 from titan.worker.signals import SIGKILL, SIGTERM
-from titan.worker.verdict import Doom
 
 OK = Exit(0, None)
 

@@ -8,10 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.worker.builders import batch, key, launch
 from titan.model import AttemptKey, Reason, ReportKind, State, Stop, StopMode
-from titan.worker.bookkeeping import Bookkeeping
-from titan.worker.describing import describe
-from titan.worker.direct_book import is_direct
-from titan.worker.host_actions import (
+from titan.worker.host.actions import (
     Action,
     Emit,
     Journal,
@@ -22,10 +19,13 @@ from titan.worker.host_actions import (
     StartTimer,
     TellDirectEnd,
 )
+from titan.worker.host.bookkeeping import Bookkeeping
+from titan.worker.host.describing import describe
+from titan.worker.host.direct_book import is_direct
+from titan.worker.host.records import Record, recover
+from titan.worker.host.verdict import Doom
 from titan.worker.messages import Exit, Report
-from titan.worker.records import Record, recover
 from titan.worker.signals import SIGKILL
-from titan.worker.verdict import Doom
 
 indexes = st.integers(0, 5)
 jobs = st.integers(1, 3)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from titan.worker import cgroup_mounts, cgroups
-from titan.worker.cgroup_mounts import LEAF, Hierarchy, find_hierarchies, leave_leaf
-from titan.worker.cgroups import Cgroups, Limits, Usage
+from titan.worker.host import cgroup_mounts, cgroups
+from titan.worker.host.cgroup_mounts import LEAF, Hierarchy, find_hierarchies, leave_leaf
+from titan.worker.host.cgroups import Cgroups, Limits, Usage
 
 OWN = str(os.getpid())
 ALL = "cpu memory pids"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.worker.builders import batch, key, launch
 from titan.model import Held, HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
-from titan.worker.actions import (
+from titan.worker.agent.actions import (
     Action,
     BeatEvery,
     Deregister,
@@ -25,7 +25,7 @@ from titan.worker.actions import (
     SendHeartbeat,
     SendReports,
 )
-from titan.worker.core import (
+from titan.worker.agent.core import (
     DRAINED_GRACE_MS,
     RETRY_MAX_US,
     RETRY_REFUSED_US,
@@ -34,8 +34,8 @@ from titan.worker.core import (
     HostState,
     Verdict,
 )
+from titan.worker.agent.report_queue import BATCH_REPORTS_MAX
 from titan.worker.messages import Report
-from titan.worker.report_queue import BATCH_REPORTS_MAX
 
 A = TypeVar("A", bound=Action)
 

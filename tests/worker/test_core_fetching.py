@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.worker.builders import batch, key, launch
 from tests.worker.test_core import host_state, register, registered, the
 from titan.model import HeldState, Stop, StopMode
-from titan.worker.actions import PassStart, PassStop, Register, Say, SendHeartbeat
-from titan.worker.core import Core, Failure
+from titan.worker.agent.actions import PassStart, PassStop, Register, Say, SendHeartbeat
+from titan.worker.agent.core import Core, Failure
 from titan.worker.messages import Fetched
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from tests.worker.builders import launch
 from titan.model import AttemptKey, Reason, ReportKind, State
-from titan.worker import direct_book
-from titan.worker.direct_book import DirectBook
+from titan.worker.host import direct_book
+from titan.worker.host.direct_book import DirectBook
+from titan.worker.host.records import DirectRecord, recover
 from titan.worker.messages import Report
-from titan.worker.records import DirectRecord, recover
 
 
 def end_of(key: AttemptKey) -> Report:

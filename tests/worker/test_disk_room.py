@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.worker.disk_room import (
+from titan.worker.agent.disk_room import (
     DEFAULT_MINIMUM,
     DiskMinimum,
     DiskRoom,

@@ -13,7 +13,7 @@ from tests.strays import find_groups
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
 from titan.model import Execution, Reason, State
-from titan.worker.cgroup_mounts import find_hierarchies
+from titan.worker.host.cgroup_mounts import find_hierarchies
 from titan.worker.messages import Launch
 
 MIB = 1 << 20

@@ -8,10 +8,9 @@ import pytest
 
 from tests.worker.builders import key
 from titan.model import Reason, ReportKind, State
-from titan.worker import host_journal
-from titan.worker.host_journal import Entry, Header, HostJournal, JournalError, read
-from titan.worker.messages import Report
-from titan.worker.records import (
+from titan.worker.host import journal as host_journal
+from titan.worker.host.journal import Entry, Header, HostJournal, JournalError, read
+from titan.worker.host.records import (
     AcknowledgedRecord,
     ClusterRecord,
     DirectRecord,
@@ -21,6 +20,7 @@ from titan.worker.records import (
     ProcessRecord,
     Record,
 )
+from titan.worker.messages import Report
 
 HEADER = Header(
     host_journal.FORMAT, b"I" * 16, "a-boot-id", (("/sys/fs/cgroup", 2),), pid=77, start_ticks=88

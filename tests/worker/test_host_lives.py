@@ -14,8 +14,9 @@ import pytest
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running
 from titan.model import HeldState, ReportKind, State
-from titan.worker import directory, host_journal, protocol
-from titan.worker.records import EndRecord, ProcessRecord, recover
+from titan.worker import directory, protocol
+from titan.worker.host import journal as host_journal
+from titan.worker.host.records import EndRecord, ProcessRecord, recover
 
 
 def pid_of(host: HostDriver, job_id: int) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
 from titan.model import AttemptKey, Execution, Reason, State
-from titan.worker import output_files
 from titan.worker.messages import Launch
-from titan.worker.output import OutputFile
+from titan.worker.output import files as output_files
+from titan.worker.output.reading import OutputFile
 
 BOTH = "echo out; echo err >&2"
 

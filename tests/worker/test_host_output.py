@@ -10,8 +10,8 @@ from tests.crash.strace import require_strace
 from tests.worker.builders import key
 from tests.worker.host_driver import HostDriver, wait_for
 from titan.model import AttemptKey, Reason, State
-from titan.worker import output_hole
-from titan.worker.output import OutputFile, Piece
+from titan.worker.output import hole as output_hole
+from titan.worker.output.reading import OutputFile, Piece
 
 M = 1 << 20
 CAP = M

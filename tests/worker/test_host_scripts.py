@@ -12,8 +12,8 @@ from tests.worker.builders import key
 from tests.worker.host_driver import HostDriver
 from titan.model import AttemptKey, Execution, Reason, ScriptSource, State
 from titan.worker import protocol
+from titan.worker.host.scripts import SentScripts
 from titan.worker.messages import Environment, Launch, Report
-from titan.worker.scripts import SentScripts
 
 SHOW = b'#!/bin/sh\necho "$# $1 $TITAN_JOB_ID"\n'
 

@@ -21,7 +21,7 @@ from tests.worker.builders import launch
 from tests.worker.host_driver import HostDriver, wait_for
 from tests.worker.test_host_output import path_of, pieces_of, taken_bytes
 from titan.model import AttemptKey, Execution, Reason, State
-from titan.worker.cgroup_mounts import find_hierarchies
+from titan.worker.host.cgroup_mounts import find_hierarchies
 from titan.worker.messages import Launch
 
 MIB = 1 << 20

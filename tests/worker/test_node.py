@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from titan.worker import node
+from titan.worker.agent import node
 
 
 def test_a_measurement_is_of_this_machine(tmp_path: Path) -> None:

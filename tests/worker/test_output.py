@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.worker.builders import key
-from titan.worker import output_hole
-from titan.worker.output import CHUNK_BYTES_MAX, OutputFile, Piece
-from titan.worker.output_paths import output_path
+from titan.worker.output import hole as output_hole
+from titan.worker.output.paths import output_path
+from titan.worker.output.reading import CHUNK_BYTES_MAX, OutputFile, Piece
 
 BLOCK = 4096
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.worker import output_cap
-from titan.worker.output_cap import Size
+from titan.worker.host import output_cap
+from titan.worker.host.output_cap import Size
 
 BLOCK = 4096
 K = 1 << 10

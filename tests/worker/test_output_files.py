@@ -6,8 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from titan.worker import output_files, output_hole
-from titan.worker.output_shelf import Entry, Limits, Shelf
+from titan.worker.output import files as output_files
+from titan.worker.output import hole as output_hole
+from titan.worker.output.shelf import Entry, Limits, Shelf
 
 NOW = int(time.time())
 

@@ -13,9 +13,10 @@ import pytest
 from tests.worker.builders import key
 from tests.worker.fake_manager import wait_for
 from tests.worker.test_output_files import NOW, everything, write
-from titan.worker import output_files, output_retention
-from titan.worker.output_retention import OutputRetention
-from titan.worker.output_shelf import Entry, Limits, Name
+from titan.worker.output import files as output_files
+from titan.worker.output import retention as output_retention
+from titan.worker.output.retention import OutputRetention
+from titan.worker.output.shelf import Entry, Limits, Name
 
 DAY = 86_400
 

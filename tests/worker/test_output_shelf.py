@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.worker.output_shelf import Entry, Limits, OldestOf, Shelf
+from titan.worker.output.shelf import Entry, Limits, OldestOf, Shelf
 
 DAY = 86_400
 NO_LIMIT = Limits(0, 0, 0)

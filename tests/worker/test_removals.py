@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from titan.worker.removals import LINES_MAX, Removals
+from titan.worker.output.removals import LINES_MAX, Removals
 
 HOUR = 3_600
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from tests.worker.builders import key
-from titan.worker.host_actions import Purpose
-from titan.worker.timers import Timers
+from titan.worker.host.actions import Purpose
+from titan.worker.host.timers import Timers
 
 
 def test_timers_are_due_in_order_of_time_and_once() -> None:

@@ -17,11 +17,12 @@ import pytest
 
 from tests.worker.builders import batch, key, launch
 from titan.model import AttemptKey, Held, ReportKind, Stop, StopMode
-from titan.worker import actions, host_actions
-from titan.worker.bookkeeping import Bookkeeping
-from titan.worker.core import Core, Failure, HostState, Verdict
+from titan.worker.agent import actions
+from titan.worker.agent.core import Core, Failure, HostState, Verdict
+from titan.worker.host import actions as host_actions
+from titan.worker.host.bookkeeping import Bookkeeping
+from titan.worker.host.records import Record, recover
 from titan.worker.messages import Exit, Report
-from titan.worker.records import Record, recover
 
 Call: TypeAlias = actions.Register | actions.SendReports | actions.SendHeartbeat
 Answer: TypeAlias = Callable[[], list[actions.Action]]

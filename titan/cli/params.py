@@ -56,7 +56,7 @@ def _parse_at(text: str) -> int | float:
 
 
 def _parse_disk_minimum(text: str) -> Any:
-    from titan.worker.disk_room import parse_minimum  # noqa: PLC0415 - only for workers
+    from titan.worker.agent.disk_room import parse_minimum  # noqa: PLC0415 - only for workers
 
     return parse_minimum(text)
 

@@ -321,8 +321,8 @@ def worker(
         raise click.BadParameter("it must be 64K or more, or 0", param_hint="--output-max")
     # These load gRPC.
     from titan.client.connection import manager_address  # noqa: PLC0415
-    from titan.worker.agent import OnStop  # noqa: PLC0415
-    from titan.worker.disk_room import DEFAULT_MINIMUM  # noqa: PLC0415
+    from titan.worker.agent.agent import OnStop  # noqa: PLC0415
+    from titan.worker.agent.disk_room import DEFAULT_MINIMUM  # noqa: PLC0415
     from titan.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
 
     return run_worker(

@@ -18,14 +18,16 @@ from titan import logs
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
-from titan.worker import copies, directory, node, processes, protocol
-from titan.worker.agent import Agent, Identity, OnStop
-from titan.worker.capacity import Offer
-from titan.worker.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
-from titan.worker.host_process import HostProcess
-from titan.worker.manager_link import ManagerLink
-from titan.worker.output_shelf import Limits
-from titan.worker.task_service import TaskService
+from titan.worker import directory, processes, protocol
+from titan.worker.agent import node
+from titan.worker.agent.agent import Agent, Identity, OnStop
+from titan.worker.agent.capacity import Offer
+from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
+from titan.worker.agent.host_process import HostProcess
+from titan.worker.agent.manager_link import ManagerLink
+from titan.worker.agent.task_service import TaskService
+from titan.worker.host import copies
+from titan.worker.output.shelf import Limits
 
 # Of the disk.
 DEFAULT_RETAINED: Final = DiskMinimum(per_mille=100)

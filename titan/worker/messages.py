@@ -1,6 +1,6 @@
 """What agent, host and the pure parts speak about: plain tuples, no I/O, no wire format.
 
-The words are those of the wire API; `agent.py` translates between its generated
+The words are those of the wire API; `agent/translate.py` translates between its generated
 messages and these, `protocol.py` carries these over the socket between agent and host.
 The numbers of the enums are those of the wire and stand in `host.journal` too: a
 number's meaning never changes.

@@ -1,0 +1,38 @@
+"""Runs the task host of one directory."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+from pathlib import Path
+
+from titan import logs
+from titan.worker import directory, processes
+from titan.worker.host.host import Host
+
+_log = logging.getLogger("titan.worker.host")
+
+
+def main(arguments: list[str]) -> int:
+    """Run the host of the directory that is the one argument."""
+    logs.set_up("info")
+    # Without symbolic links, as the kernel shows the paths of open files.
+    path = Path(arguments[0]).resolve()
+    try:
+        processes.become_subreaper()
+        host = Host(path)
+    except directory.Locked as error:
+        _log.info("%s", error)
+        return directory.EXIT_IN_USE
+    # Few cycles are made here; looking for them at every 700 objects would cost more than they.
+    gc.set_threshold(50_000)
+    _log.info("started pid=%d directory=%s", os.getpid(), path)
+    host.run()
+    _log.info("ended pid=%d", os.getpid())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,470 @@
+"""What the task host decides: who runs, who waits, what is reported, what is written down.
+
+Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
+performed by a shell, whose duties stand in `host_actions.py`.
+
+Who may run is `slots.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import assert_never
+
+from titan import units
+from titan.model import (
+    AttemptKey,
+    HeldAttempt,
+    HeldState,
+    Reason,
+    ReportKind,
+    State,
+    Stop,
+    StopMode,
+)
+from titan.worker.host.actions import (
+    Action,
+    Emit,
+    Journal,
+    Left,
+    Purpose,
+    Signal,
+    Spawn,
+    StartTimer,
+    TellDirectEnd,
+)
+from titan.worker.host.direct_book import LIVE_MAX, DirectBook, is_direct
+from titan.worker.host.records import (
+    AcknowledgedRecord,
+    ClusterRecord,
+    EndRecord,
+    ForgottenRecord,
+    IntentRecord,
+    ProcessRecord,
+    Record,
+    Recovered,
+)
+from titan.worker.host.slots import Slots
+from titan.worker.host.verdict import Doom, judge
+from titan.worker.messages import Environment, Exit, Launch, Report, StartBatch
+from titan.worker.signals import SIGKILL, SIGTERM
+
+
+@dataclass(slots=True)
+class Attempt:
+    """An attempt that waits or runs."""
+
+    key: AttemptKey
+    launch: Launch
+    environment: Environment
+    is_started: bool = False
+    """It was given to the shell to spawn: it counts as running."""
+    process: ProcessRecord | None = None
+    """None until the shell has answered."""
+    start_us: int = 0
+    is_cancelled: bool = False
+    doom: Doom | None = None
+    """What ended it, where that was not a cancel: the first of them, and what came first counts."""
+    stop_signal: int = 0
+    """The last signal it was sent, or will be sent as soon as it has a process."""
+
+
+class Bookkeeping:
+    """The table of attempts of one host instance.
+
+    Every method returns what is to be done, in order. All take O(1) per attempt they
+    name. `now_us` is wall-clock time and may step: only reports carry it.
+    """
+
+    def __init__(self, recovered: Recovered | None = None) -> None:
+        """Starts empty, or with the unacknowledged ends of the instance before it."""
+        self.cluster_id = b""
+        self.is_leaving = False
+        self.last_report_seq = 0
+        self._attempts: dict[AttemptKey, Attempt] = {}
+        self._slots = Slots()
+        # Unacknowledged, by number. Those that end an attempt are also found by its key.
+        self._reports: deque[Report] = deque()
+        self._ended: dict[AttemptKey, Report] = {}
+        # What clients started by themselves.
+        self.direct = DirectBook(recovered.direct if recovered else ())
+        if recovered is not None:
+            self.cluster_id = recovered.cluster_id
+            for report in recovered.ends:
+                self._add_report(report._replace(seq=self._next_seq()))
+
+    # Reading ------------------------------------------------------------------------------------
+
+    @property
+    def reports(self) -> Sequence[Report]:
+        """The unacknowledged reports in order; the last has number `last_report_seq`."""
+        return self._reports
+
+    @property
+    def live_count(self) -> int:
+        """How many attempts wait or run."""
+        return len(self._attempts)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, runs or is unacknowledged: the host is not needed."""
+        return not self._attempts and not self._reports
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether attempts wait for others to end. O(classes)."""
+        return self._slots.has_waiting
+
+    def is_live(self, key: AttemptKey) -> bool:
+        """Whether it waits or runs."""
+        return key in self._attempts
+
+    def is_stopping(self, key: AttemptKey) -> bool:
+        """Whether it was told to end."""
+        attempt = self._attempts.get(key)
+        return attempt is not None and attempt.stop_signal != 0
+
+    def live(self) -> Iterator[HeldAttempt]:
+        """The manager's attempts that wait or run; those that ended unacknowledged: `reports`."""
+        for attempt in self._attempts.values():
+            if is_direct(attempt.key):
+                continue
+            state = HeldState.RUNNING if attempt.start_us else HeldState.QUEUED
+            yield HeldAttempt(attempt.key, state, attempt.start_us)
+
+    def known_keys(self) -> Iterable[AttemptKey]:
+        """Of all that waits, runs, or has ended and is remembered; in no order. O(all)."""
+        managers = (key for key in self._attempts if not is_direct(key))
+        return chain(managers, self._ended, self.direct.keys())
+
+    def find(self, key: AttemptKey) -> Attempt | None:
+        """The attempt, if it waits or runs."""
+        return self._attempts.get(key)
+
+    def find_end(self, key: AttemptKey) -> Report | None:
+        """How it ended, as long as that is remembered."""
+        return self._ended.get(key) or self.direct.find_end(key)
+
+    def records(self) -> Iterator[Record]:
+        """What a fresh journal must hold in place of all that was written so far."""
+        if self.cluster_id:
+            yield ClusterRecord(self.cluster_id)
+        yield from self.direct.records()
+        for report in self._ended.values():
+            yield EndRecord(report)
+        for attempt in self._attempts.values():
+            if attempt.is_started:
+                yield IntentRecord(attempt.key)
+            if attempt.process is not None:
+                yield attempt.process
+
+    # The agent's messages -----------------------------------------------------------------------
+
+    def join(self, cluster_id: bytes) -> list[Action]:
+        """The cluster that attempts come from now."""
+        if cluster_id == self.cluster_id:
+            return []
+        self.cluster_id = cluster_id
+        return [Journal(ClusterRecord(cluster_id))]
+
+    def start(self, batch: StartBatch) -> list[Action]:
+        """Queue the attempts and start those that may run.
+
+        An attempt that is held, or ended unacknowledged, is ignored: it came twice.
+        While leaving all are: the manager will place them elsewhere.
+        """
+        if self.is_leaving:
+            return []
+        touched: dict[int, None] = {}
+        for start in batch.starts:
+            launch = batch.launches[start.launch]
+            key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
+            if key in self._attempts or key in self._ended:
+                continue
+            self._attempts[key] = Attempt(key, launch, batch.environments[launch.environment])
+            self._slots.add(launch.class_id, key)
+            touched[launch.class_id] = None
+        for class_id, slots in batch.slots:
+            self._slots.allow(class_id, slots)
+            touched[class_id] = None
+        actions: list[Action] = []
+        for class_id in touched:
+            self._start_waiting(class_id, actions)
+        # All intents first: they are then one write to the journal.
+        actions.sort(key=_is_spawn)
+        return actions
+
+    def start_direct(
+        self, launches: Sequence[Launch], environments: Sequence[Environment]
+    ) -> tuple[list[AttemptKey], list[Action]]:
+        """Start programs now, whatever else runs; the manager is not told of them.
+
+        Returns their keys: none when it is leaving, or when there would be too many.
+        """
+        if self.is_leaving or self.direct.live_count + len(launches) > LIVE_MAX:
+            return [], []
+        keys: list[AttemptKey] = []
+        actions: list[Action] = []
+        for given in launches:
+            key, launch = self.direct.add(given)
+            keys.append(key)
+            record = self.direct.find(key)
+            assert record is not None, key
+            actions.append(Journal(record))
+            self._attempts[key] = Attempt(key, launch, environments[launch.environment])
+            self._slots.add(launch.class_id, key)
+            self._slots.allow(launch.class_id, 1)
+            self._start_waiting(launch.class_id, actions)
+        actions.sort(key=_is_spawn)
+        return keys, actions
+
+    def stop(self, stops: Iterable[Stop], now_us: int) -> list[Action]:
+        """Cancel or recall attempts, whether they wait, run, ended or were never here."""
+        actions: list[Action] = []
+        for stop in stops:
+            attempt = self._attempts.get(stop.key)
+            if attempt is None:
+                if stop.key not in self._ended and not is_direct(stop.key):
+                    self._end_unstarted(stop, now_us, "never started here", actions)
+            elif not attempt.is_started:
+                self._remove(attempt)
+                self._end_unstarted(stop, now_us, "cancelled before it started", actions)
+                self._start_waiting(attempt.launch.class_id, actions)
+            elif stop.mode == StopMode.CANCEL:
+                attempt.is_cancelled = attempt.doom is None
+                self._terminate(attempt, stop.grace_ms, actions, stop.signal)
+        return actions
+
+    def acknowledge(self, report_seq: int) -> list[Action]:
+        """The manager has every report up to this one: they are forgotten."""
+        reports = self._reports
+        if not reports or reports[0].seq > report_seq:
+            return []
+        while reports and reports[0].seq <= report_seq:
+            report = reports.popleft()
+            if report.kind != ReportKind.STARTED:
+                del self._ended[report.key]
+        return [Journal(AcknowledgedRecord(report_seq))]
+
+    def leave(self, grace_ms: int) -> list[Action]:
+        """Drop what waits, stop what runs, report no end any more; then `Left`.
+
+        Again, with a shorter grace: the first grace to run out counts.
+        """
+        self.is_leaving = True
+        actions: list[Action] = []
+        for attempt in list(self._attempts.values()):
+            if attempt.is_started:
+                # How a client's own program ended is known afterwards.
+                attempt.is_cancelled |= is_direct(attempt.key) and attempt.doom is None
+                self._terminate(attempt, grace_ms, actions)
+            else:
+                self._remove(attempt)
+        if not self._attempts:
+            actions.append(Left())
+        return actions
+
+    # What became of actions ---------------------------------------------------------------------
+
+    def started(self, key: AttemptKey, pid: int, start_ticks: int, now_us: int) -> list[Action]:
+        """It was spawned."""
+        attempt = self._attempts[key]
+        assert attempt.is_started, f"{key} still waits"
+        assert attempt.process is None, f"{key} started twice"
+        attempt.process = ProcessRecord(key, pid, start_ticks)
+        attempt.start_us = now_us
+        actions: list[Action] = [Journal(attempt.process)]
+        if not (self.is_leaving or is_direct(key)):
+            report = Report(self._next_seq(), ReportKind.STARTED, key, start_us=now_us)
+            self._add_report(report)
+            actions.append(Emit(report))
+        if attempt.stop_signal:
+            actions.append(Signal(key, attempt.stop_signal))
+        limit_ms = attempt.launch.time_limit_ms
+        if limit_ms:
+            if attempt.launch.end_signal:
+                warn_ms = max(0, limit_ms - attempt.launch.end_signal_before_ms)
+                actions.append(StartTimer(key, warn_ms, Purpose.WARNING))
+            actions.append(StartTimer(key, limit_ms, Purpose.LIMIT))
+        return actions
+
+    def not_launched(self, key: AttemptKey, detail: str, now_us: int) -> list[Action]:
+        """It could not be spawned, for the reason in the sentence `detail`."""
+        attempt = self._attempts[key]
+        assert attempt.is_started, f"{key} still waits"
+        assert attempt.process is None, f"{key} is running"
+        report = Report(
+            self._next_seq(),
+            ReportKind.ENDED,
+            key,
+            State.CANCELLED if attempt.is_cancelled else State.FAILED,
+            Reason.CANCELLED if attempt.is_cancelled else Reason.LAUNCH_ERROR,
+            end_us=now_us,
+            detail=detail,
+        )
+        return self._ended_with(attempt, report)
+
+    def exited(self, key: AttemptKey, how: Exit, now_us: int) -> list[Action]:
+        """Its main process has ended, and the rest of its group was killed."""
+        attempt = self._attempts[key]
+        assert attempt.process is not None, f"{key} is not running"
+        state, reason, detail = judge(how, attempt.doom, is_cancelled=attempt.is_cancelled)
+        report = Report(
+            self._next_seq(),
+            ReportKind.ENDED,
+            key,
+            state,
+            reason,
+            how.exit_code,
+            how.signal,
+            attempt.start_us,
+            # The clock may have been set back while it ran.
+            max(now_us, attempt.start_us),
+            how.cpu_user_us,
+            how.cpu_system_us,
+            how.max_rss_bytes,
+            detail,
+        )
+        return self._ended_with(attempt, report)
+
+    def timer_over(self, key: AttemptKey, purpose: Purpose) -> list[Action]:
+        """The time of a `StartTimer` has passed."""
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            return []
+        actions: list[Action] = []
+        match purpose:
+            case Purpose.GRACE:
+                self._terminate(attempt, 0, actions)
+            case Purpose.LIMIT:
+                limit = units.format_duration(attempt.launch.time_limit_ms / 1000)
+                _condemn(attempt, Doom(Reason.TIMEOUT, f"ran into its time limit of {limit}"))
+                self._terminate(attempt, attempt.launch.grace_ms, actions)
+            case Purpose.WARNING:
+                # One that was told to end need not be told that it will have to.
+                if not attempt.stop_signal:
+                    actions.append(Signal(key, attempt.launch.end_signal))
+            case _:
+                assert_never(purpose)
+        return actions
+
+    def condemn(self, key: AttemptKey, doom: Doom) -> list[Action]:
+        """It broke a limit that is no timer: it is killed, and has FAILED for that reason."""
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            return []
+        actions: list[Action] = []
+        _condemn(attempt, doom)
+        self._terminate(attempt, 0, actions)
+        return actions
+
+    # Helpers ------------------------------------------------------------------------------------
+
+    def _ended_with(self, attempt: Attempt, report: Report) -> list[Action]:
+        self._remove(attempt)
+        actions: list[Action]
+        if is_direct(attempt.key):
+            kept = self.direct.end(report)
+            actions = [Journal(EndRecord(kept)), TellDirectEnd(attempt.key)]
+            return [*actions, Left()] if self.is_leaving and not self._attempts else actions
+        if self.is_leaving:
+            actions = [Journal(ForgottenRecord(attempt.key))]
+            return actions if self._attempts else [*actions, Left()]
+        self._add_report(report)
+        following: list[Action] = []
+        class_id = attempt.launch.class_id
+        self._start_waiting(class_id, following)
+        # Half the time that those who wait behind each slot take if they run as long as this one.
+        run_us = report.end_us - report.start_us if report.start_us else 0
+        wait_us = self._slots.waiting_per_running(class_id) * run_us // 2
+        return [Journal(EndRecord(report)), Emit(report, wait_us), *following]
+
+    def _end_unstarted(self, stop: Stop, now_us: int, detail: str, actions: list[Action]) -> None:
+        if self.is_leaving:
+            return
+        if stop.mode == StopMode.CANCEL:
+            report = Report(
+                self._next_seq(),
+                ReportKind.ENDED,
+                stop.key,
+                State.CANCELLED,
+                Reason.CANCELLED,
+                end_us=now_us,
+                detail=detail,
+            )
+        else:
+            report = Report(self._next_seq(), ReportKind.RECALLED, stop.key, end_us=now_us)
+        self._add_report(report)
+        actions += (Journal(EndRecord(report)), Emit(report))
+
+    def _terminate(
+        self, attempt: Attempt, grace_ms: int, actions: list[Action], number: int = SIGTERM
+    ) -> None:
+        """That signal once, and a timer for the rest; SIGKILL when there is no grace."""
+        if attempt.stop_signal == SIGKILL:
+            return
+        if grace_ms <= 0:
+            number = SIGKILL
+        elif number != SIGKILL:
+            actions.append(StartTimer(attempt.key, grace_ms, Purpose.GRACE))
+            # Being asked again in another way is heard, the same question is not repeated.
+            if attempt.stop_signal == number:
+                return
+        attempt.stop_signal = number
+        if attempt.process is not None:
+            actions.append(Signal(attempt.key, attempt.stop_signal))
+
+    def _next_seq(self) -> int:
+        """The number of the report that is added next."""
+        return self.last_report_seq + 1
+
+    def _add_report(self, report: Report) -> None:
+        assert report.seq == self.last_report_seq + 1, f"report {report.seq} out of order"
+        self.last_report_seq = report.seq
+        self._reports.append(report)
+        if report.kind != ReportKind.STARTED:
+            self._ended[report.key] = report
+
+    def _remove(self, attempt: Attempt) -> None:
+        del self._attempts[attempt.key]
+        if attempt.is_started:
+            self._slots.end(attempt.launch.class_id)
+        else:
+            self._slots.drop(attempt.launch.class_id, attempt.key)
+
+    def _start_waiting(self, class_id: int, actions: list[Action]) -> None:
+        for key in self._slots.start(class_id):
+            attempt = self._attempts[key]
+            attempt.is_started = True
+            actions.append(Journal(IntentRecord(key)))
+            actions.append(Spawn(key, attempt.launch, attempt.environment))
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError where the tables contradict each other. O(everything)."""
+        counts = self._slots.counts()
+        for class_id, (waiting, running, allowed) in counts.items():
+            members = [a for a in self._attempts.values() if a.launch.class_id == class_id]
+            assert running == sum(attempt.is_started for attempt in members), class_id
+            assert waiting == len(members) - running, class_id
+            assert allowed <= len(members), class_id
+            if not self.is_leaving:
+                assert running >= allowed, class_id
+        assert {a.launch.class_id for a in self._attempts.values()} == set(counts)
+        assert not set(self._attempts) & set(self._ended)
+        numbers = [report.seq for report in self._reports]
+        first = self.last_report_seq - len(numbers) + 1
+        assert numbers == list(range(first, self.last_report_seq + 1))
+        over = {report.key for report in self._reports if report.kind != ReportKind.STARTED}
+        assert over == set(self._ended)
+
+
+def _condemn(attempt: Attempt, doom: Doom) -> None:
+    if attempt.doom is None and not attempt.is_cancelled:
+        attempt.doom = doom
+
+
+def _is_spawn(action: Action) -> bool:
+    return isinstance(action, Spawn)
