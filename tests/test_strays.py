@@ -76,7 +76,7 @@ def test_a_child_is_found(tmp_path: Path) -> None:
 def test_what_has_ended_is_not_found_and_no_dead_orphan_stays(tmp_path: Path) -> None:
     with strays.nothing_left(tmp_path):
         sh("setsid true & (setsid sleep 0.05 &)")
-    assert processes.own_children() == []
+    assert processes.OwnChildren().pids() == []
 
 
 @pytest.mark.parametrize("server", ["titan.manager"], indirect=True)

@@ -21,6 +21,7 @@ from titan.model import AttemptKey
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_PART_BYTES: Final = 1 << 16
 # The clock is read just before the process is made; a busy machine may come in between.
 _START_TOLERANCE_TICKS: Final = 2 * _TICKS_PER_SECOND
 
@@ -64,15 +65,35 @@ def find_start_ticks(pid: int) -> int | None:
     return found.start_ticks if found else None
 
 
-def own_children() -> list[int]:
-    """The pids of this process's children, if it is one thread. See proc_tid_children(5)."""
-    pid = os.getpid()
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb", buffering=0) as file:
-            return list(map(int, file.readall().split()))
-    except FileNotFoundError:
-        # A kernel without CONFIG_PROC_CHILDREN.
-        return [each.pid for each in read_entries().values() if each.parent == pid]
+class OwnChildren:
+    """This process's children, if it is one thread. See proc_tid_children(5)."""
+
+    def __init__(self) -> None:
+        """Opens the list for good: a host reads it each time that something ends."""
+        pid = os.getpid()
+        self._descriptor = -1
+        # A kernel without CONFIG_PROC_CHILDREN has none.
+        with contextlib.suppress(FileNotFoundError):
+            path = f"/proc/{pid}/task/{pid}/children"
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def pids(self) -> list[int]:
+        """Those there are now, zombies included. Raises OSError."""
+        if self._descriptor < 0:
+            own = os.getpid()
+            return [each.pid for each in read_entries().values() if each.parent == own]
+        parts: list[bytes] = []
+        offset = 0
+        while part := os.pread(self._descriptor, _PART_BYTES, offset):
+            parts.append(part)
+            offset += len(part)
+        return list(map(int, b"".join(parts).split()))
+
+    def close(self) -> None:
+        """Let the list go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def become_subreaper() -> None:

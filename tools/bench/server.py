@@ -84,12 +84,15 @@ async def _serve_empty() -> None:
 
 def run_spawn(count: str, at_once: str, directory: str = "") -> int:
     """The least that starting and reaping so many processes costs from Python."""
+    # With files it is compared with a task host, whose tasks have an environment: with LANG in it
+    # /bin/true itself takes a tenth longer.
+    variables = dict(os.environb) if directory else {}
     waiting, running = int(count), 0
     start = time.perf_counter()
     while waiting or running:
         while waiting and running < int(at_once):
             actions = _files(f"{directory}/{waiting}") if directory else _DEV_NULL
-            os.posix_spawn("/bin/true", ["/bin/true"], {}, file_actions=actions)
+            os.posix_spawn("/bin/true", ["/bin/true"], variables, file_actions=actions)
             waiting -= 1
             running += 1
         os.wait()

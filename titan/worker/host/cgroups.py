@@ -27,6 +27,8 @@ CPU_PERIOD_US: Final = 100_000
 # Less the kernel refuses.
 _CPU_QUOTA_US_MIN: Final = 1_000
 _REMOVE_SECONDS: Final = 5.0
+_PLANS_MAX: Final = 1_000
+_PART_BYTES: Final = 1 << 16
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +97,8 @@ class Cgroups:
         }
         self._tag = tag
         self._last_number = 0
+        # Where the groups of tasks with these limits are; tasks of a job share them.
+        self._plans: dict[Limits, tuple[Hierarchy, ...]] = {}
         self._free: dict[tuple[Hierarchy, ...], list[Group]] = {}
         # Their tasks have ended, and something of them is still on its way out.
         self._leaving: list[Group] = []
@@ -111,8 +115,13 @@ class Cgroups:
 
     def take(self, limits: Limits) -> Group:
         """An empty group with these limits. Raises OSError."""
-        wanted = set(limits.controllers)
-        hierarchies = tuple(each for each in self._hierarchies if wanted & each.controllers)
+        hierarchies = self._plans.get(limits)
+        if hierarchies is None:
+            wanted = set(limits.controllers)
+            hierarchies = tuple(each for each in self._hierarchies if wanted & each.controllers)
+            if len(self._plans) >= _PLANS_MAX:
+                self._plans.clear()
+            self._plans[limits] = hierarchies
         free = self._free.get(hierarchies)
         while free:
             group = free.pop()
@@ -228,6 +237,8 @@ class Cgroups:
     # Helpers ------------------------------------------------------------------------------------
 
     def _limit(self, group: Group, limits: Limits) -> None:
+        if limits == group.limits and not self._dies_as_one(group):
+            return
         for hierarchy in group.hierarchies:
             for file, value, is_needed in _settings(hierarchy, group.limits, limits):
                 try:
@@ -237,6 +248,11 @@ class Cgroups:
                     if is_needed:
                         raise
         group.limits = limits
+
+    def _dies_as_one(self, group: Group) -> bool:
+        """Whether the kernel would kill the host, too, if memory ran out while it is inside."""
+        memory = _with_memory(group)
+        return memory is not None and memory.version == 2
 
     def _count(self, group: Group) -> Usage:
         oom_kills = pids_refused = 0
@@ -347,12 +363,25 @@ def _with_memory(group: Group) -> Hierarchy | None:
 
 
 def _processes(path: str) -> list[int]:
+    # ENODEV: it was removed while it was open.
+    with contextlib.suppress(OSError):
+        return [int(line) for line in _read(f"{path}/cgroup.procs").split()]
+    return []
+
+
+def _read(path: str) -> bytes:
+    """A group's file, with as few system calls as it takes: many tasks end. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with open(f"{path}/cgroup.procs", "rb", buffering=0) as file:
-            return [int(line) for line in file.readall().split()]
-    except OSError:
-        # ENODEV: it was removed while it was open.
-        return []
+        content = os.read(descriptor, _PART_BYTES)
+        part = content
+        # A short read says nothing of the end there.
+        while part:
+            part = os.read(descriptor, _PART_BYTES)
+            content += part
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def _kill(path: str, hierarchy: Hierarchy) -> None:
@@ -383,12 +412,9 @@ def _names(path: str) -> list[str]:
 
 def _read_number(path: str, name: bytes) -> int:
     """Of a file of lines `name number`; 0 without it."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            for line in file.readall().splitlines():
-                word, _, number = line.partition(b" ")
-                if word == name:
-                    return int(number)
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):
+        for line in _read(path).splitlines():
+            word, _, number = line.partition(b" ")
+            if word == name:
+                return int(number)
     return 0

@@ -37,6 +37,7 @@ class Children:
         `meet` comes before the first `spawn`. Raises OSError.
         """
         self._confinement = confinement
+        self._own_children = processes.OwnChildren()
         self._output_directory = output_directory
         self._sent_scripts = SentScripts(sent_directory)
         self._account = account_variables(os.environb)
@@ -140,6 +141,8 @@ class Children:
                 # the group can't be another's.
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
+                # Without children there is nothing to sweep, either.
+                has_reaped = False
                 break
             if found is None:
                 break
@@ -188,7 +191,7 @@ class Children:
         the parent that it lost. One that hides whose it is, its output included, goes when all
         tasks that it could be of are over.
         """
-        strays = [pid for pid in processes.own_children() if pid not in self._keys]
+        strays = [pid for pid in self._own_children.pids() if pid not in self._keys]
         if not strays:
             return
         running = {key[1:] for key in self._processes}
