@@ -65,7 +65,7 @@ def recover_without_ends(book: Bookkeeping, recovered: Any = None) -> None:
 
 
 def admit_batches_again(core: Core, session: bytes, dispatch_seq: int) -> Any:
-    core._dispatch_seq = dispatch_seq - 1
+    core._mirror.dispatch_seq = dispatch_seq - 1
     return admit(core, session, dispatch_seq)
 
 

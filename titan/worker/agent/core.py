@@ -10,9 +10,8 @@ the shell's) and gives the answer back with that number, or `failed`. Answers to
 that no longer matter are ignored, however late. Messages to the host (`Pass…`) go over
 the link in order. The rest is for the shell itself.
 
-The mirror holds what the host will hold once it has read what was passed to it: an
-attempt is in it from its start batch until the report of its end is acknowledged. So a
-heartbeat can say what is held without asking the host.
+What is held is in `mirror.py`, leaving in `departure.py`, whether the manager answers in
+`contact.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from titan.model import AttemptKey, Held, HeldAttempt, HeldState, ReportKind, Stop
+from titan.model import AttemptKey, Held, HeldAttempt, Stop
 from titan.worker.agent.actions import (
     Action,
     BeatEvery,
@@ -40,8 +39,9 @@ from titan.worker.agent.actions import (
 )
 from titan.worker.agent.contact import Contact
 from titan.worker.agent.departure import Departure
+from titan.worker.agent.mirror import Mirror
 from titan.worker.agent.report_queue import ReportQueue
-from titan.worker.messages import Fetched, Report, Start, StartBatch
+from titan.worker.messages import Fetched, Report, StartBatch
 
 RETRY_FIRST_US: Final = 100_000
 RETRY_MAX_US: Final = 2_000_000
@@ -109,12 +109,7 @@ class Core:
         self.session = b""
         self._host: HostState | None = None
         self._cluster_id = b""
-        self._mirror: dict[AttemptKey, HeldAttempt] = {}
-        self._dispatch_seq = 0
-        # Ends that the manager knows, of attempts which a batch that it had made before may still
-        # bring again: up to which batch. Empty unless batches are late.
-        self._over: dict[AttemptKey, int] = {}
-        self._report_seq = 0
+        self._mirror = Mirror()
         self._reports = ReportQueue()
         self._last_call = 0
         # The numbers of the calls that are awaited, 0: none.
@@ -163,7 +158,7 @@ class Core:
 
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
-        return self._mirror.get(key)
+        return self._mirror.find(key)
 
     def held_keys(self) -> Collection[AttemptKey]:
         """The keys of all attempts held."""
@@ -171,7 +166,7 @@ class Core:
 
     def held(self) -> Held:
         """All attempts held."""
-        return Held(tuple(self._mirror.values()), self._dispatch_seq, self._report_seq)
+        return self._mirror.held()
 
     # From the host ------------------------------------------------------------------------------
 
@@ -179,12 +174,12 @@ class Core:
         """A task host was taken up: what it says replaces all that was known before."""
         self._host = host
         self._cluster_id = host.cluster_id
-        self._mirror = {attempt.key: attempt for attempt in host.live}
+        self._mirror = Mirror(host.live, host.report_seq)
         acknowledged_seq = host.reports[0].seq - 1 if host.reports else host.report_seq
         self._reports = ReportQueue((), acknowledged_seq)
         for report in host.reports:
             self._note(report)
-        self._report_seq = host.report_seq
+        self._mirror.report_seq = host.report_seq
         self._report_call = 0
         self._report_failures = 0
         self._register_failures = 0
@@ -200,7 +195,7 @@ class Core:
     def host_reported(self, reports: Sequence[Report]) -> list[Action]:
         """The host made reports, in order; those that it told before are passed over."""
         for report in reports:
-            if report.seq > self._report_seq:
+            if report.seq > self._mirror.report_seq:
                 self._note(report)
         return self._send_reports()
 
@@ -218,18 +213,7 @@ class Core:
         verdict = self._admit(session, dispatch_seq)
         if verdict is not None:
             return verdict, []
-        starts: list[Start] = []
-        for start in batch.starts:
-            launch = batch.launches[start.launch]
-            key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
-            if key in self._over:
-                continue
-            starts.append(start)
-            if key not in self._mirror:
-                self._mirror[key] = HeldAttempt(key, HeldState.QUEUED, 0)
-        if len(starts) < len(batch.starts):
-            batch = batch._replace(starts=tuple(starts))
-        return Verdict.ACCEPTED, [PassStart(batch)]
+        return Verdict.ACCEPTED, [PassStart(self._mirror.start(batch))]
 
     def stop(
         self, session: bytes, dispatch_seq: int, stops: tuple[Stop, ...]
@@ -270,8 +254,7 @@ class Core:
         self.session = session
         self._departure.was_heard()
         self._contact.was_registered = True
-        self._dispatch_seq = 0
-        self._over.clear()
+        self._mirror.begin_session()
         if cluster_id != self._cluster_id:
             self._cluster_id = cluster_id
             actions.append(PassCluster(cluster_id))
@@ -346,10 +329,7 @@ class Core:
             return actions + self._reports_failed(Failure.UNREACHABLE, "")
         self._report_failures = 0
         for report in taken:
-            if report.kind != ReportKind.STARTED:
-                self._mirror.pop(report.key, None)
-                if dispatch_seq > self._dispatch_seq:
-                    self._over[report.key] = dispatch_seq
+            self._mirror.acknowledged(report, dispatch_seq)
         actions.append(PassAcknowledged(self._reports.acknowledged_seq))
         return actions + self._send_reports() + self._go_on_leaving()
 
@@ -404,24 +384,19 @@ class Core:
 
     def _note(self, report: Report) -> None:
         """Keep the report for sending, and what it means for the mirror."""
-        self._report_seq = report.seq
         self._reports.add(report)
-        is_start = report.kind == ReportKind.STARTED
-        state = HeldState.RUNNING if is_start else HeldState.ENDED
-        self._mirror[report.key] = HeldAttempt(report.key, state, report.start_us)
+        self._mirror.note(report)
 
     def _admit(self, session: bytes, dispatch_seq: int) -> Verdict | None:
         """The verdict without doing anything, None: do it."""
         if not session or session != self.session:
             waiting = self._register_call != 0 and not self.session
             return Verdict.REGISTERING if waiting else Verdict.UNKNOWN_SESSION
-        if dispatch_seq <= self._dispatch_seq:
+        if dispatch_seq <= self._mirror.dispatch_seq:
             return Verdict.ACCEPTED
         if self._departure.has_begun:
             return Verdict.LEAVING
-        self._dispatch_seq = dispatch_seq
-        if self._over:
-            self._over = {key: seq for key, seq in self._over.items() if seq >= dispatch_seq}
+        self._mirror.begin_batch(dispatch_seq)
         return None
 
     def _register(self, delay_us: int = 0) -> list[Action]:
