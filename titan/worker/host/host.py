@@ -276,6 +276,8 @@ class Host:
         now = time.monotonic()
         for key, purpose in self._timers.take_due(now):
             self._do(self._book.timer_over(key, purpose))
+        if now >= self._children.next_sweep:
+            self._children.sweep()
         dooms = list(self._outputs.look(now))
         if now >= self._confinement.next_look:
             dooms += self._confinement.look()
@@ -295,7 +297,7 @@ class Host:
         if self._actions:
             return 0.0
         due = [self._timers.next_due, self._reports_due, self._outputs.next_due]
-        due.append(self._confinement.next_look)
+        due += (self._confinement.next_look, self._children.next_sweep)
         if self._alone_since is not None:
             if self._book.is_idle:
                 due.append(self._alone_since + IDLE_SECONDS)
