@@ -66,7 +66,7 @@ def refuse_once(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None
             raise OSError(number, os.strerror(number))
         Path(path).write_text(value)
 
-    monkeypatch.setattr(cgroup_mounts, "_write", writing)
+    monkeypatch.setattr(cgroup_mounts, "write", writing)
 
 
 def test_version_2_with_controllers_on_is_used_as_it_is(tree: Tree) -> None:

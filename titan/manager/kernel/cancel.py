@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from titan import events as ev
 from titan.errors import InvalidJob
 from titan.manager.kernel.commands import CancelJobs, Cancelled
 from titan.manager.kernel.desk import Desk
-from titan.model import SIGNAL_MAX, IndexRange
+from titan.model import GRACE_MS_MAX, SIGNAL_MAX, IndexRange
 from titan.queries.selection import JobSelector, filter_jobs, select_job
 from titan.state.job import Job
-
-GRACE_MS_MAX: Final = 24 * 3600 * 1000
 
 
 def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:

@@ -88,14 +88,23 @@ def leave_leaf(hierarchy: Hierarchy) -> None:
         groups = {entry.name for entry in entries if entry.is_dir()}
         if not inside <= _own_pids() or groups != {LEAF}:
             return
-        _write(
+        write(
             f"{hierarchy.base}/cgroup.subtree_control",
             " ".join(f"-{name}" for name in sorted(hierarchy.controllers)),
         )
         for pid in inside:
             with contextlib.suppress(ProcessLookupError):
-                _write(f"{hierarchy.base}/cgroup.procs", pid)
+                write(f"{hierarchy.base}/cgroup.procs", pid)
         os.rmdir(hierarchy.home)
+
+
+def write(path: str, value: str) -> None:
+    """Write a group's file, which takes it in one call or not at all. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode("ascii"))
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(version: int, wanted: frozenset[str], directory: str) -> Hierarchy:
@@ -124,7 +133,7 @@ def _enable(wanted: frozenset[str], directory: str, home: str) -> str:
     request = " ".join(f"+{name}" for name in sorted(wanted))
     control = f"{directory}/cgroup.subtree_control"
     try:
-        _write(control, request)
+        write(control, request)
     except OSError as error:
         # EBUSY: it has processes itself, as all but the topmost must not.
         if error.errno != errno.EBUSY:
@@ -143,8 +152,8 @@ def _enable(wanted: frozenset[str], directory: str, home: str) -> str:
         os.mkdir(leaf)
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            _write(f"{leaf}/cgroup.procs", pid)
-    _write(control, request)
+            write(f"{leaf}/cgroup.procs", pid)
+    write(control, request)
     return leaf
 
 
@@ -203,11 +212,3 @@ def _read_words(path: str) -> set[str]:
             return set(file.read().split())
     except OSError:
         return set()
-
-
-def _write(path: str, value: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, value.encode("ascii"))
-    finally:
-        os.close(descriptor)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from titan.worker.host.cgroup_mounts import Hierarchy
+from titan.worker.host.cgroup_mounts import Hierarchy, write
 
 # Groups that wait for a task; more than can start at once are of no use.
 POOL_MAX: Final = 64
@@ -316,15 +316,6 @@ def remove_tree(path: str, hierarchy: Hierarchy) -> bool:
             os.rmdir(path)
         return not os.path.isdir(path)
     return True
-
-
-def write(path: str, value: str) -> None:
-    """Write a group's file, which takes it in one call or not at all. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, value.encode("ascii"))
-    finally:
-        os.close(descriptor)
 
 
 def _settings(hierarchy: Hierarchy, old: Limits, new: Limits) -> Iterator[tuple[str, str, bool]]:

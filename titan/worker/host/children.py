@@ -18,7 +18,7 @@ from titan.worker.host.confinement import Confinement
 from titan.worker.host.environment import TaskEnvironments, account_variables
 from titan.worker.host.records import ProcessRecord
 from titan.worker.host.scripts import SentScripts, find_worker_script
-from titan.worker.host.spawn import LaunchError, Spawner
+from titan.worker.host.spawn import LaunchError, Spawner, shown
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.output.paths import output_path
 from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
@@ -80,7 +80,7 @@ class Children:
             self._confinement.end(key)
             path = self._sent_scripts.release(key)
             # Its user knows a script by the name that he gave it.
-            sentence = str(error).replace(_shown(path), _shown(launch.command[0])) if path else ""
+            sentence = str(error).replace(shown(path), shown(launch.command[0])) if path else ""
             raise LaunchError(sentence or str(error)) from error
         if around is not _NOTHING:
             self._confinement.spawned(key, launch, pid)
@@ -232,10 +232,6 @@ class Children:
             return None
         running = {output_path(self._output_directory, key, b"") for key in self._processes}
         return not running.isdisjoint(begins)
-
-
-def _shown(value: bytes) -> str:
-    return value.decode(errors="replace")
 
 
 def kill_group(pid: int, number: int) -> None:

@@ -152,7 +152,7 @@ class Spawner:
             descriptor = _open_file(path)
         except (OSError, ValueError) as error:
             raise LaunchError(
-                f"cannot read stdin from {_shown(path)} on {self._worker_name}: {_reason(error)}"
+                f"cannot read stdin from {shown(path)} on {self._worker_name}: {_reason(error)}"
             ) from error
         return _closing(descriptor)
 
@@ -181,11 +181,11 @@ class Spawner:
             os.chdir(directory or b"/")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise LaunchError(
-                f"no directory {_shown(directory)} on {self._worker_name}; use --cwd"
+                f"no directory {shown(directory)} on {self._worker_name}; use --cwd"
             ) from error
         except (OSError, ValueError) as error:
             raise LaunchError(
-                f"cannot enter {_shown(directory)} on {self._worker_name}: {_reason(error)}"
+                f"cannot enter {shown(directory)} on {self._worker_name}: {_reason(error)}"
             ) from error
 
     def _make_output_directory(self, key: AttemptKey) -> bytes:
@@ -217,7 +217,7 @@ class Spawner:
             self._touch_output(key, launch)
         except LaunchError as failure:
             return str(failure)
-        program = _shown(launch.command[0])
+        program = shown(launch.command[0])
         is_missing = error is None or error.errno in (errno.ENOENT, errno.ENOTDIR)
         if is_missing and len(launch.command) == 1 and b" " in launch.command[0]:
             return f"no program {program!r} on {where}: one word with spaces: --shell?"
@@ -270,7 +270,8 @@ def _candidates(program: bytes, variables: dict[bytes, bytes]) -> Iterator[bytes
             yield path
 
 
-def _shown(value: bytes) -> str:
+def shown(value: bytes) -> str:
+    """As text, for a sentence."""
     return value.decode(errors="replace")
 
 
