@@ -78,7 +78,7 @@ def read_descendants(ancestor: int | None = None) -> dict[int, Entry]:
 def find_new(before: dict[int, Known]) -> list[Entry]:
     """Those that were not there before and belong to nobody who was. Waits for the dead ones."""
     now = read_descendants()
-    _bury(set(processes.OwnChildren().pids()) - set(now) - set(before))
+    _bury(set(read_children()) - set(now) - set(before))
     commands = {each.command for each in before.values()} - {b""}
     return [each for each in now.values() if not _is_known(each, before, commands, now)]
 
@@ -111,6 +111,15 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def read_children() -> list[int]:
+    """The pids of this process's children, zombies included."""
+    own = processes.OwnChildren()
+    try:
+        return own.pids()
+    finally:
+        own.close()
 
 
 def _bury(pids: Iterable[int]) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests import strays
-from titan.worker import directory, processes
+from titan.worker import directory
 from titan.worker.host.cgroup_mounts import find_hierarchies
 
 # It shows nothing of where it comes from: no environment, session, directory, output or parent.
@@ -76,7 +76,7 @@ def test_a_child_is_found(tmp_path: Path) -> None:
 def test_what_has_ended_is_not_found_and_no_dead_orphan_stays(tmp_path: Path) -> None:
     with strays.nothing_left(tmp_path):
         sh("setsid true & (setsid sleep 0.05 &)")
-    assert processes.OwnChildren().pids() == []
+    assert strays.read_children() == []
 
 
 @pytest.mark.parametrize("server", ["titan.manager"], indirect=True)

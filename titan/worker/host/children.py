@@ -104,6 +104,10 @@ class Children:
             path = find_worker_script(self._script_directory, launch.command[0], self._worker_name)
         return launch._replace(command=(*execution.interpreter, path, *launch.command[1:]))
 
+    def close(self) -> None:
+        """Nothing runs any more."""
+        self._own_children.close()
+
     def rest(self) -> None:
         """Leave the directory of the task that was spawned last."""
         self._spawner.leave_directory()

@@ -371,6 +371,7 @@ class Host:
     def _close(self) -> None:
         self._flush_journal()
         self._link.close()
+        self._children.close()
         self._confinement.close()
         (self._path / directory.SOCKET_NAME).unlink(missing_ok=True)
         signal.set_wakeup_fd(-1)
