@@ -17,6 +17,12 @@ from typing import Any, Final, NamedTuple
 import msgpack
 
 from titan.model import PLAIN, SIGTERM, Execution, IndexRange, execution_fields, execution_of
+from titan.scheduling import (
+    PLAIN_SCHEDULING,
+    Scheduling,
+    scheduling_fields,
+    scheduling_of,
+)
 
 
 class EventError(Exception):
@@ -77,6 +83,7 @@ class JobSubmitted(NamedTuple):
     end_signal_before_ms: int = 0
     execution: Execution = PLAIN
     on: str = ""
+    scheduling: Scheduling = PLAIN_SCHEDULING
 
 
 class RequestAccepted(NamedTuple):
@@ -146,7 +153,8 @@ class AttemptEnded(NamedTuple):
     """How an attempt ended, and what its task becomes by it.
 
     start_us 0: it never ran. A start that was not told before is told by this.
-    exit_code and signal are -1 where there is none.
+    exit_code and signal are -1 where there is none. A task that is PENDING by it waits until
+    not_before_us; what it is charged with is one of the CHARGE_ numbers.
     """
 
     job_id: int
@@ -163,6 +171,15 @@ class AttemptEnded(NamedTuple):
     max_rss_bytes: int
     detail: str
     task_state: int
+    not_before_us: int = 0
+    charge: int = 0
+
+
+# What an end costs a task that goes on: nothing, one of its retries, or one of the few workers
+# that it may be lost with.
+CHARGE_NOTHING: Final = 0
+CHARGE_RETRY: Final = 1
+CHARGE_LOSS: Final = 2
 
 
 class Adopted(NamedTuple):
@@ -250,6 +267,130 @@ class JobsForgotten(NamedTuple):
     job_ids: tuple[int, ...]
 
 
+class DelaysPassed(NamedTuple):
+    """All that waited for a time up to this one need not wait for it any more."""
+
+    until_us: int
+
+
+class DependencyFailed(NamedTuple):
+    """What these tasks wait for of another job can't happen any more: they are CANCELLED.
+
+    Without ranges it means the whole job.
+    """
+
+    job_id: int
+    indexes: tuple[IndexRange, ...]
+    dependency: int
+
+
+class DeadlinePassed(NamedTuple):
+    """A job can't end in time: what waits is CANCELLED, and if it is over, what runs is stopped."""
+
+    job_id: int
+    is_over: bool
+
+
+class JobHeld(NamedTuple):
+    """None of its tasks starts until it is released."""
+
+    job_id: int
+    user: str
+
+
+class JobReleased(NamedTuple):
+    """A hold of the job was lifted."""
+
+    job_id: int
+    user: str
+
+
+class JobUpdated(NamedTuple):
+    """A job's priority and time limit are these from now on, for running tasks too."""
+
+    job_id: int
+    priority: int
+    time_limit_ms: int
+    user: str
+
+
+class JobSuspended(NamedTuple):
+    """None of its tasks starts until it is resumed; those that run are suspended one by one."""
+
+    job_id: int
+    user: str
+
+
+class JobResumed(NamedTuple):
+    """A suspended job may go on; its tasks run on once their cpus are free."""
+
+    job_id: int
+    user: str
+
+
+class AttemptSuspended(NamedTuple):
+    """A running attempt stands still from now on and leaves its cpus to others.
+
+    for_job: the one of higher priority that it makes room for; 0: somebody suspended its job.
+    """
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    for_job: int
+
+
+class AttemptResumed(NamedTuple):
+    """It runs on and has its cpus again."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+
+
+class Preempted(NamedTuple):
+    """An attempt is to be stopped, and its task then waits again.
+
+    for_job: the one of higher priority for which its room is kept; 0: a user put it back.
+    """
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    attempt: int
+    for_job: int
+    grace_ms: int
+    user: str = ""
+
+
+class Reserved(NamedTuple):
+    """A worker is kept for a job, until a task of it comes there."""
+
+    worker: int
+    job_id: int
+
+
+class ReservationLifted(NamedTuple):
+    """A worker is not kept for a job any more."""
+
+    worker: int
+
+
+class PolicySet(NamedTuple):
+    """How tasks are ordered and placed from now on, whatever the manager was started with.
+
+    user_limits: (user, thousandths of cpus that may run at once), sorted; the user "" is each
+    who is not named.
+    """
+
+    user: str
+    placement: int
+    order: int
+    fair_share: bool
+    preempt: int
+    reserve_after_ms: int
+    user_limits: tuple[tuple[str, int], ...]
+
+
 Event = (
     ClusterCreated
     | ManagerStarted
@@ -272,6 +413,20 @@ Event = (
     | WorkerUndrained
     | WorkerDeregistered
     | JobsForgotten
+    | DelaysPassed
+    | DependencyFailed
+    | DeadlinePassed
+    | JobHeld
+    | JobReleased
+    | JobUpdated
+    | JobSuspended
+    | JobResumed
+    | AttemptSuspended
+    | AttemptResumed
+    | Preempted
+    | Reserved
+    | ReservationLifted
+    | PolicySet
 )
 
 # Never reused, never renumbered.
@@ -297,12 +452,27 @@ EVENT_OF_CODE: Final[dict[int, type[Event]]] = {
     19: JobsForgotten,
     20: EnvironmentStored,
     21: RequestAccepted,
+    22: DelaysPassed,
+    23: DependencyFailed,
+    24: DeadlinePassed,
+    25: JobHeld,
+    26: JobReleased,
+    27: JobUpdated,
+    28: JobSuspended,
+    29: JobResumed,
+    30: AttemptSuspended,
+    31: AttemptResumed,
+    32: Preempted,
+    33: Reserved,
+    34: ReservationLifted,
+    35: PolicySet,
 }
 CODE_OF_EVENT: Final[dict[type[Event], int]] = {kind: code for code, kind in EVENT_OF_CODE.items()}
 
 Record = tuple[int, Sequence[Event]]
 
 _EXECUTION_AT: Final = JobSubmitted._fields.index("execution")
+_SCHEDULING_AT: Final = JobSubmitted._fields.index("scheduling")
 _packer = msgpack.Packer(use_bin_type=True)
 
 
@@ -320,6 +490,7 @@ def encode_record(time_us: int, events: Sequence[Event]) -> bytes:
 def _submitted(event: JobSubmitted) -> list[Any]:
     fields: list[Any] = [*event]
     fields[_EXECUTION_AT] = execution_fields(event.execution)
+    fields[_SCHEDULING_AT] = scheduling_fields(event.scheduling)
     return fields
 
 
@@ -395,6 +566,13 @@ def _execution(value: list[Any]) -> Execution:
     return execution_of(value)
 
 
+def _scheduling(value: list[Any]) -> Scheduling:
+    known = len(Scheduling._fields)
+    if len(value) > known:
+        raise NewerEvent(f"a job's scheduling has {len(value)} fields, this version knows {known}")
+    return scheduling_of(value)
+
+
 # Where lists stand in the items (the code is item 0) and what they become.
 _NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = {
     CODE_OF_EVENT[kind]: tuple((_fields(kind).index(name) + 1, build) for name, build in fields)
@@ -405,8 +583,11 @@ _NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = 
             ("named", _pairs),
             ("array", _ranges),
             ("execution", _execution),
+            ("scheduling", _scheduling),
         ),
         CancelRequested: (("indexes", _ranges),),
+        DependencyFailed: (("indexes", _ranges),),
+        PolicySet: (("user_limits", _pairs),),
         WorkerRegistered: (("named", _pairs), ("labels", _pairs)),
         WorkerHeartbeats: (("workers", _scalars),),
         JobsForgotten: (("job_ids", _scalars),),

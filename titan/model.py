@@ -70,6 +70,12 @@ class Reason(IntEnum):
     """It used more memory than it asked for."""
     OUTPUT_LIMIT = 8
     """It wrote more than the worker keeps, where no part of that can be let go."""
+    DEPENDENCY_FAILED = 9
+    """What it waited for can't happen any more."""
+    DEADLINE = 10
+    """It could not end by its deadline."""
+    PREEMPTED = 11
+    """It was stopped for a job of higher priority, or put back by its user; its task waits again."""
 
 
 class WorkerState(IntEnum):

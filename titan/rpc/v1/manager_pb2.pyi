@@ -22,6 +22,29 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DependencyCondition:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyConditionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyCondition.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_CONDITION_UNSPECIFIED: _DependencyCondition.ValueType  # 0
+    DEPENDENCY_OK: _DependencyCondition.ValueType  # 1
+    """It COMPLETED."""
+    DEPENDENCY_ANY: _DependencyCondition.ValueType  # 2
+    """It ended, however."""
+    DEPENDENCY_FAILED: _DependencyCondition.ValueType  # 3
+
+class DependencyCondition(_DependencyCondition, metaclass=_DependencyConditionEnumTypeWrapper): ...
+
+DEPENDENCY_CONDITION_UNSPECIFIED: DependencyCondition.ValueType  # 0
+DEPENDENCY_OK: DependencyCondition.ValueType  # 1
+"""It COMPLETED."""
+DEPENDENCY_ANY: DependencyCondition.ValueType  # 2
+"""It ended, however."""
+DEPENDENCY_FAILED: DependencyCondition.ValueType  # 3
+Global___DependencyCondition: _TypeAlias = DependencyCondition  # noqa: Y015
+
 class _OutputStream:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -38,6 +61,37 @@ OUTPUT_STREAM_UNSPECIFIED: OutputStream.ValueType  # 0
 STDOUT: OutputStream.ValueType  # 1
 STDERR: OutputStream.ValueType  # 2
 Global___OutputStream: _TypeAlias = OutputStream  # noqa: Y015
+
+class _Verdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
+    VERDICT_NOW: _Verdict.ValueType  # 1
+    """It can start now, or is about to."""
+    VERDICT_LATER: _Verdict.ValueType  # 2
+    VERDICT_NEVER: _Verdict.ValueType  # 3
+    """Not on the workers that there are."""
+    VERDICT_PLACED: _Verdict.ValueType  # 4
+    """It was placed on a worker."""
+    VERDICT_ENDED: _Verdict.ValueType  # 5
+    """It ended without having been placed."""
+
+class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper): ...
+
+VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
+VERDICT_NOW: Verdict.ValueType  # 1
+"""It can start now, or is about to."""
+VERDICT_LATER: Verdict.ValueType  # 2
+VERDICT_NEVER: Verdict.ValueType  # 3
+"""Not on the workers that there are."""
+VERDICT_PLACED: Verdict.ValueType  # 4
+"""It was placed on a worker."""
+VERDICT_ENDED: Verdict.ValueType  # 5
+"""It ended without having been placed."""
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 @_typing.final
 class Moment(_message.Message):
@@ -82,6 +136,7 @@ class JobSpec(_message.Message):
     END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     ON_FIELD_NUMBER: _builtins.int
+    SCHEDULING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     cwd: _builtins.bytes
     environment: _builtins.int
@@ -105,6 +160,8 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def execution(self) -> _types_pb2.Execution: ...
+    @_builtins.property
+    def scheduling(self) -> Global___Scheduling: ...
     def __init__(
         self,
         *,
@@ -121,14 +178,216 @@ class JobSpec(_message.Message):
         end_signal_before_ms: _builtins.int = ...,
         execution: _types_pb2.Execution | None = ...,
         on: _builtins.str = ...,
+        scheduling: Global___Scheduling | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "resources", b"resources"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "resources", b"resources", "scheduling", b"scheduling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "execution", b"execution", "grace_ms", b"grace_ms", "name", b"name", "on", b"on", "priority", b"priority", "resources", b"resources", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "execution", b"execution", "grace_ms", b"grace_ms", "name", b"name", "on", b"on", "priority", b"priority", "resources", b"resources", "scheduling", b"scheduling", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___JobSpec: _TypeAlias = JobSpec  # noqa: Y015
+
+@_typing.final
+class JobReference(_message.Message):
+    """A job that another one names."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """One of the same request, from 0."""
+    @_builtins.property
+    def job(self) -> Global___JobSelector:
+        """One that was submitted before, without indexes."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___JobSelector | None = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "position", b"position", "which", b"which"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "position", b"position", "which", b"which"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["job", "position"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
+
+Global___JobReference: _TypeAlias = JobReference  # noqa: Y015
+
+@_typing.final
+class Dependency(_message.Message):
+    """What has to have happened before a job's tasks may start. Where it can't happen any more, they
+    are CANCELLED with the reason DEPENDENCY_FAILED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    SAME_INDEX_FIELD_NUMBER: _builtins.int
+    condition: Global___DependencyCondition.ValueType
+    """UNSPECIFIED: OK."""
+    index: _builtins.int
+    """Only this task of it; absent: the whole job."""
+    same_index: _builtins.bool
+    """Each task waits for the task of the same index there."""
+    @_builtins.property
+    def job(self) -> Global___JobReference: ...
+    def __init__(
+        self,
+        *,
+        job: Global___JobReference | None = ...,
+        condition: Global___DependencyCondition.ValueType = ...,
+        index: _builtins.int | None = ...,
+        same_index: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "index", b"index", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_index", b"_index", "condition", b"condition", "index", b"index", "job", b"job", "same_index", b"same_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+    _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index) -> _WhichOneofReturnType__index | None: ...
+
+Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
+
+@_typing.final
+class LabelConstraint(_message.Message):
+    """A worker's label must have one of these values, or with `negated` none of them. A worker
+    without the label has none of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    NEGATED_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    negated: _builtins.bool
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        negated: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "negated", b"negated", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelConstraint: _TypeAlias = LabelConstraint  # noqa: Y015
+
+@_typing.final
+class JobAffinity(_message.Message):
+    """Only workers where tasks of that job are, or with `anti` where none are. Its own position in the
+    request means the job itself: all its tasks on one worker, or each on another.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    ANTI_FIELD_NUMBER: _builtins.int
+    anti: _builtins.bool
+    @_builtins.property
+    def job(self) -> Global___JobReference: ...
+    def __init__(
+        self,
+        *,
+        job: Global___JobReference | None = ...,
+        anti: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti", b"anti", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobAffinity: _TypeAlias = JobAffinity  # noqa: Y015
+
+@_typing.final
+class Scheduling(_message.Message):
+    """When and where a job's tasks may run, beside resources, priority and time limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSTRAINTS_FIELD_NUMBER: _builtins.int
+    AFFINITIES_FIELD_NUMBER: _builtins.int
+    SPREAD_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_FIELD_NUMBER: _builtins.int
+    ARRAY_LIMIT_FIELD_NUMBER: _builtins.int
+    MAX_FAILS_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    RETRY_ON_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEGIN_US_FIELD_NUMBER: _builtins.int
+    DEADLINE_US_FIELD_NUMBER: _builtins.int
+    PREEMPTIBLE_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    spread: _builtins.str
+    """Its tasks are spread evenly over the values of this label. Empty: they are not."""
+    exclusive: _builtins.bool
+    """Nothing else runs on its worker meanwhile."""
+    array_limit: _builtins.int
+    """At most so many of its tasks are under way at once; 0: not limited."""
+    max_fails: _builtins.int
+    """Once more tasks than that FAILED, the rest of the job is cancelled. Absent: never."""
+    retries: _builtins.int
+    """A task that FAILED is tried so many times more, with growing delays."""
+    begin_us: _builtins.int
+    """Not before this time; 0: at once."""
+    deadline_us: _builtins.int
+    """What can't end by this time does not start, and what runs then is cancelled. 0: none."""
+    preemptible: _builtins.bool
+    """A job of higher priority may stop its tasks, which then go back to the queue."""
+    held: _builtins.bool
+    """It waits until it is released."""
+    @_builtins.property
+    def constraints(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelConstraint]:
+        """All of them hold."""
+
+    @_builtins.property
+    def affinities(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobAffinity]: ...
+    @_builtins.property
+    def retry_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Only after these exit codes; empty: however it failed."""
+
+    @_builtins.property
+    def after(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]: ...
+    def __init__(
+        self,
+        *,
+        constraints: _abc.Iterable[Global___LabelConstraint] | None = ...,
+        affinities: _abc.Iterable[Global___JobAffinity] | None = ...,
+        spread: _builtins.str = ...,
+        exclusive: _builtins.bool = ...,
+        array_limit: _builtins.int = ...,
+        max_fails: _builtins.int | None = ...,
+        retries: _builtins.int = ...,
+        retry_on: _abc.Iterable[_builtins.int] | None = ...,
+        after: _abc.Iterable[Global___Dependency] | None = ...,
+        begin_us: _builtins.int = ...,
+        deadline_us: _builtins.int = ...,
+        preemptible: _builtins.bool = ...,
+        held: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails", "max_fails", b"max_fails"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails", "affinities", b"affinities", "after", b"after", "array_limit", b"array_limit", "begin_us", b"begin_us", "constraints", b"constraints", "deadline_us", b"deadline_us", "exclusive", b"exclusive", "held", b"held", "max_fails", b"max_fails", "preemptible", b"preemptible", "retries", b"retries", "retry_on", b"retry_on", "spread", b"spread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_fails: _TypeAlias = _typing.Literal["max_fails"]  # noqa: Y015
+    _WhichOneofArgType__max_fails: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_fails) -> _WhichOneofReturnType__max_fails | None: ...
+
+Global___Scheduling: _TypeAlias = Scheduling  # noqa: Y015
 
 @_typing.final
 class SubmitJobRequest(_message.Message):
@@ -287,6 +546,8 @@ class Job(_message.Message):
     END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     ON_FIELD_NUMBER: _builtins.int
+    SCHEDULING_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
     user: _builtins.str
@@ -314,6 +575,7 @@ class Job(_message.Message):
     end_signal: _builtins.int
     end_signal_before_ms: _builtins.int
     on: _builtins.str
+    suspended: _builtins.bool
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -324,6 +586,10 @@ class Job(_message.Message):
     def tasks(self) -> Global___TaskCounts: ...
     @_builtins.property
     def execution(self) -> _types_pb2.Execution: ...
+    @_builtins.property
+    def scheduling(self) -> Global___Scheduling:
+        """As in JobSpec, but that jobs are named by number. `held` as it is now."""
+
     def __init__(
         self,
         *,
@@ -355,10 +621,12 @@ class Job(_message.Message):
         end_signal_before_ms: _builtins.int = ...,
         execution: _types_pb2.Execution | None = ...,
         on: _builtins.str = ...,
+        scheduling: Global___Scheduling | None = ...,
+        suspended: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "execution", b"execution", "exit_code", b"exit_code", "resources", b"resources", "signal", b"signal", "tasks", b"tasks"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "execution", b"execution", "exit_code", b"exit_code", "resources", b"resources", "scheduling", b"scheduling", "signal", b"signal", "tasks", b"tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "execution", b"execution", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "on", b"on", "priority", b"priority", "reason", b"reason", "resources", b"resources", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "execution", b"execution", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "on", b"on", "priority", b"priority", "reason", b"reason", "resources", b"resources", "scheduling", b"scheduling", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "suspended", b"suspended", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
@@ -1260,3 +1528,658 @@ class GetEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetEventsResponse: _TypeAlias = GetEventsResponse  # noqa: Y015
+
+@_typing.final
+class HoldJobRequest(_message.Message):
+    """Jobs that are meant, by name or by filter, and by whom."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    release: _builtins.bool
+    """Let them go on instead."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSelector]: ...
+    @_builtins.property
+    def filter(self) -> Global___JobFilter:
+        """In place of jobs: all that match."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___JobSelector] | None = ...,
+        filter: Global___JobFilter | None = ...,
+        user: _builtins.str = ...,
+        release: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "jobs", b"jobs", "release", b"release", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HoldJobRequest: _TypeAlias = HoldJobRequest  # noqa: Y015
+
+@_typing.final
+class SuspendJobRequest(_message.Message):
+    """Their running tasks are stopped where they are and keep their memory; their cpus are free for
+    others. None starts until they are resumed.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    RESUME_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    resume: _builtins.bool
+    """Let them run on instead, as soon as their cpus are free."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSelector]: ...
+    @_builtins.property
+    def filter(self) -> Global___JobFilter: ...
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___JobSelector] | None = ...,
+        filter: Global___JobFilter | None = ...,
+        user: _builtins.str = ...,
+        resume: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "jobs", b"jobs", "resume", b"resume", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendJobRequest: _TypeAlias = SuspendJobRequest  # noqa: Y015
+
+@_typing.final
+class UpdateJobRequest(_message.Message):
+    """What is absent stays. A new time limit counts for running tasks too, from their start."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    priority: _builtins.int
+    time_limit_ms: _builtins.int
+    """0: none."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSelector]: ...
+    @_builtins.property
+    def filter(self) -> Global___JobFilter: ...
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___JobSelector] | None = ...,
+        filter: Global___JobFilter | None = ...,
+        user: _builtins.str = ...,
+        priority: _builtins.int | None = ...,
+        time_limit_ms: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "_time_limit_ms", b"_time_limit_ms", "filter", b"filter", "priority", b"priority", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "_time_limit_ms", b"_time_limit_ms", "filter", b"filter", "jobs", b"jobs", "priority", b"priority", "time_limit_ms", b"time_limit_ms", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    _WhichOneofReturnType__time_limit_ms: _TypeAlias = _typing.Literal["time_limit_ms"]  # noqa: Y015
+    _WhichOneofArgType__time_limit_ms: _TypeAlias = _typing.Literal["_time_limit_ms", b"_time_limit_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__time_limit_ms) -> _WhichOneofReturnType__time_limit_ms | None: ...
+
+Global___UpdateJobRequest: _TypeAlias = UpdateJobRequest  # noqa: Y015
+
+@_typing.final
+class ChangeJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    ALREADY_ENDED_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+        """As they are now."""
+
+    @_builtins.property
+    def already_ended(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Those of them that had ended before, and were not changed."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+        already_ended: _abc.Iterable[_builtins.int] | None = ...,
+        lsn: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["already_ended", b"already_ended", "jobs", b"jobs", "lsn", b"lsn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeJobResponse: _TypeAlias = ChangeJobResponse  # noqa: Y015
+
+@_typing.final
+class RequeueJobRequest(_message.Message):
+    """Tasks under way are stopped and wait again. Of a job that ended, those that did not complete are
+    submitted again as a new job.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    GRACE_MS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    grace_ms: _builtins.int
+    request_id: _builtins.bytes
+    """As in SubmitJobRequest."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSelector]: ...
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___JobSelector] | None = ...,
+        user: _builtins.str = ...,
+        grace_ms: _builtins.int = ...,
+        request_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "jobs", b"jobs", "request_id", b"request_id", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueJobRequest: _TypeAlias = RequeueJobRequest  # noqa: Y015
+
+@_typing.final
+class RequeueJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SubmittedAgainEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.int
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.int = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    SUBMITTED_AGAIN_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+        """In the order of the request; in place of one that had ended the new one."""
+
+    @_builtins.property
+    def submitted_again(self) -> _containers.ScalarMap[_builtins.int, _builtins.int]:
+        """Of those that had ended: by number the new one."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+        submitted_again: _abc.Mapping[_builtins.int, _builtins.int] | None = ...,
+        lsn: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "lsn", b"lsn", "submitted_again", b"submitted_again"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueJobResponse: _TypeAlias = RequeueJobResponse  # noqa: Y015
+
+@_typing.final
+class WorkersTurnedAway(_message.Message):
+    """So many workers were turned away for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKERS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    NEVER_FIELD_NUMBER: _builtins.int
+    workers: _builtins.int
+    why: _builtins.str
+    """Such as: lack memory (needs 64 GiB, largest free 31 GiB)."""
+    never: _builtins.bool
+    """They could not take it when empty, either."""
+    def __init__(
+        self,
+        *,
+        workers: _builtins.int = ...,
+        why: _builtins.str = ...,
+        never: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["never", b"never", "why", b"why", "workers", b"workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkersTurnedAway: _TypeAlias = WorkersTurnedAway  # noqa: Y015
+
+@_typing.final
+class Candidate(_message.Message):
+    """A worker that was in question when a task was placed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    FREE_FIELD_NUMBER: _builtins.int
+    HAD_ROOM_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    had_room: _builtins.bool
+    chosen: _builtins.bool
+    @_builtins.property
+    def free(self) -> _types_pb2.Resources: ...
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        free: _types_pb2.Resources | None = ...,
+        had_room: _builtins.bool = ...,
+        chosen: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["free", b"free"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chosen", b"chosen", "free", b"free", "had_room", b"had_room", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    """Why a task waits, or how it came to be where it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
+    WORKERS_FIELD_NUMBER: _builtins.int
+    WORKERS_WITH_ROOM_FIELD_NUMBER: _builtins.int
+    TURNED_AWAY_FIELD_NUMBER: _builtins.int
+    TASKS_AHEAD_FIELD_NUMBER: _builtins.int
+    START_US_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    ASSIGNED_US_FIELD_NUMBER: _builtins.int
+    ASSIGNED_LSN_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    index: _builtins.int
+    state: _types_pb2.State.ValueType
+    verdict: Global___Verdict.ValueType
+    sentence: _builtins.str
+    """All of it in words."""
+    workers: _builtins.int
+    """How many workers were looked at, how many can take it now, and the others."""
+    workers_with_room: _builtins.int
+    tasks_ahead: _builtins.int
+    """Tasks that are before it in the queue."""
+    start_us: _builtins.int
+    """When it could start at the latest if all time limits are used up; 0: cannot be told."""
+    worker: _builtins.str
+    """Where, and what has to end there."""
+    attempt: _builtins.int
+    """Of a task that was placed."""
+    assigned_us: _builtins.int
+    assigned_lsn: _builtins.int
+    policy: _builtins.str
+    policy_version: _builtins.int
+    rule: _builtins.str
+    @_builtins.property
+    def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it waits for besides room: a hold, a dependency, a time, a limit."""
+
+    @_builtins.property
+    def turned_away(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkersTurnedAway]: ...
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Candidate]: ...
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        index: _builtins.int = ...,
+        state: _types_pb2.State.ValueType = ...,
+        verdict: Global___Verdict.ValueType = ...,
+        sentence: _builtins.str = ...,
+        waiting_for: _abc.Iterable[_builtins.str] | None = ...,
+        workers: _builtins.int = ...,
+        workers_with_room: _builtins.int = ...,
+        turned_away: _abc.Iterable[Global___WorkersTurnedAway] | None = ...,
+        tasks_ahead: _builtins.int = ...,
+        start_us: _builtins.int = ...,
+        worker: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        assigned_us: _builtins.int = ...,
+        assigned_lsn: _builtins.int = ...,
+        policy: _builtins.str = ...,
+        policy_version: _builtins.int = ...,
+        rule: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___Candidate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_lsn", b"assigned_lsn", "assigned_us", b"assigned_us", "attempt", b"attempt", "candidates", b"candidates", "index", b"index", "job_id", b"job_id", "policy", b"policy", "policy_version", b"policy_version", "rule", b"rule", "sentence", b"sentence", "start_us", b"start_us", "state", b"state", "tasks_ahead", b"tasks_ahead", "turned_away", b"turned_away", "verdict", b"verdict", "waiting_for", b"waiting_for", "worker", b"worker", "workers", b"workers", "workers_with_room", b"workers_with_room"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    at_least_lsn: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___JobSelector:
+        """Of an array the first task that waits, or the one of the first index that is named."""
+
+    @_builtins.property
+    def at(self) -> Global___Moment:
+        """In place of now."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___JobSelector | None = ...,
+        at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class ExplainJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    at_us: _builtins.int
+    @_builtins.property
+    def explanation(self) -> Global___Explanation: ...
+    def __init__(
+        self,
+        *,
+        explanation: Global___Explanation | None = ...,
+        lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "explanation", b"explanation", "lsn", b"lsn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
+
+@_typing.final
+class PlanJobsRequest(_message.Message):
+    """As SubmitJobRequest, and nothing is changed by it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSpec]: ...
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        jobs: _abc.Iterable[Global___JobSpec] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanJobsRequest: _TypeAlias = PlanJobsRequest  # noqa: Y015
+
+@_typing.final
+class PlanJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATIONS_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    lsn: _builtins.int
+    @_builtins.property
+    def explanations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Explanation]:
+        """In the order of the jobs; each as if it came alone."""
+
+    def __init__(
+        self,
+        *,
+        explanations: _abc.Iterable[Global___Explanation] | None = ...,
+        lsn: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanations", b"explanations", "lsn", b"lsn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanJobsResponse: _TypeAlias = PlanJobsResponse  # noqa: Y015
+
+@_typing.final
+class UserLimit(_message.Message):
+    """How many cpus of one user may run at once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    CPUS_MILLI_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """Empty: of each user who is not named."""
+    cpus_milli: _builtins.int
+    """0: not limited."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        cpus_milli: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus_milli", b"cpus_milli", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UserLimit: _TypeAlias = UserLimit  # noqa: Y015
+
+@_typing.final
+class Policy(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    FAIR_SHARE_FIELD_NUMBER: _builtins.int
+    PREEMPT_FIELD_NUMBER: _builtins.int
+    RESERVE_AFTER_MS_FIELD_NUMBER: _builtins.int
+    USER_LIMITS_FIELD_NUMBER: _builtins.int
+    placement: _builtins.str
+    """Where tasks go: such as round-robin-then-bin-packing."""
+    order: _builtins.str
+    """easy, fcfs, skip or easy-sjbf."""
+    fair_share: _builtins.bool
+    """Within a priority the user goes first whose tasks have the fewest cpus."""
+    preempt: _builtins.str
+    """off, requeue or suspend."""
+    reserve_after_ms: _builtins.int
+    """When the first in the queue has waited so long and no time limit tells when it can start, a
+    worker is kept for it.
+    """
+    @_builtins.property
+    def user_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserLimit]: ...
+    def __init__(
+        self,
+        *,
+        placement: _builtins.str = ...,
+        order: _builtins.str = ...,
+        fair_share: _builtins.bool = ...,
+        preempt: _builtins.str = ...,
+        reserve_after_ms: _builtins.int = ...,
+        user_limits: _abc.Iterable[Global___UserLimit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fair_share", b"fair_share", "order", b"order", "placement", b"placement", "preempt", b"preempt", "reserve_after_ms", b"reserve_after_ms", "user_limits", b"user_limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policy: _TypeAlias = Policy  # noqa: Y015
+
+@_typing.final
+class SetPolicyRequest(_message.Message):
+    """What is absent stays; an entry of user_limits replaces that of the same user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    FAIR_SHARE_FIELD_NUMBER: _builtins.int
+    PREEMPT_FIELD_NUMBER: _builtins.int
+    RESERVE_AFTER_MS_FIELD_NUMBER: _builtins.int
+    USER_LIMITS_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    placement: _builtins.str
+    order: _builtins.str
+    fair_share: _builtins.bool
+    preempt: _builtins.str
+    reserve_after_ms: _builtins.int
+    @_builtins.property
+    def user_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserLimit]: ...
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        placement: _builtins.str | None = ...,
+        order: _builtins.str | None = ...,
+        fair_share: _builtins.bool | None = ...,
+        preempt: _builtins.str | None = ...,
+        reserve_after_ms: _builtins.int | None = ...,
+        user_limits: _abc.Iterable[Global___UserLimit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fair_share", b"_fair_share", "_order", b"_order", "_placement", b"_placement", "_preempt", b"_preempt", "_reserve_after_ms", b"_reserve_after_ms", "fair_share", b"fair_share", "order", b"order", "placement", b"placement", "preempt", b"preempt", "reserve_after_ms", b"reserve_after_ms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fair_share", b"_fair_share", "_order", b"_order", "_placement", b"_placement", "_preempt", b"_preempt", "_reserve_after_ms", b"_reserve_after_ms", "fair_share", b"fair_share", "order", b"order", "placement", b"placement", "preempt", b"preempt", "reserve_after_ms", b"reserve_after_ms", "user", b"user", "user_limits", b"user_limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fair_share: _TypeAlias = _typing.Literal["fair_share"]  # noqa: Y015
+    _WhichOneofArgType__fair_share: _TypeAlias = _typing.Literal["_fair_share", b"_fair_share"]  # noqa: Y015
+    _WhichOneofReturnType__order: _TypeAlias = _typing.Literal["order"]  # noqa: Y015
+    _WhichOneofArgType__order: _TypeAlias = _typing.Literal["_order", b"_order"]  # noqa: Y015
+    _WhichOneofReturnType__placement: _TypeAlias = _typing.Literal["placement"]  # noqa: Y015
+    _WhichOneofArgType__placement: _TypeAlias = _typing.Literal["_placement", b"_placement"]  # noqa: Y015
+    _WhichOneofReturnType__preempt: _TypeAlias = _typing.Literal["preempt"]  # noqa: Y015
+    _WhichOneofArgType__preempt: _TypeAlias = _typing.Literal["_preempt", b"_preempt"]  # noqa: Y015
+    _WhichOneofReturnType__reserve_after_ms: _TypeAlias = _typing.Literal["reserve_after_ms"]  # noqa: Y015
+    _WhichOneofArgType__reserve_after_ms: _TypeAlias = _typing.Literal["_reserve_after_ms", b"_reserve_after_ms"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fair_share) -> _WhichOneofReturnType__fair_share | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__order) -> _WhichOneofReturnType__order | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__placement) -> _WhichOneofReturnType__placement | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__preempt) -> _WhichOneofReturnType__preempt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reserve_after_ms) -> _WhichOneofReturnType__reserve_after_ms | None: ...
+
+Global___SetPolicyRequest: _TypeAlias = SetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class GetPolicyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    at_least_lsn: _builtins.int
+    def __init__(
+        self,
+        *,
+        at_least_lsn: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least_lsn", b"at_least_lsn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPolicyRequest: _TypeAlias = GetPolicyRequest  # noqa: Y015
+
+@_typing.final
+class PolicyResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    WAS_SET_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    was_set: _builtins.bool
+    """Whether somebody has set it while the cluster ran; else it is what the manager was started with."""
+    lsn: _builtins.int
+    @_builtins.property
+    def policy(self) -> Global___Policy: ...
+    def __init__(
+        self,
+        *,
+        policy: Global___Policy | None = ...,
+        was_set: _builtins.bool = ...,
+        lsn: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lsn", b"lsn", "policy", b"policy", "was_set", b"was_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PolicyResponse: _TypeAlias = PolicyResponse  # noqa: Y015

@@ -84,6 +84,46 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsResponse.FromString,
                 _registered_method=True)
+        self.HoldJob = channel.unary_unary(
+                '/titan.v1.ManagerService/HoldJob',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.HoldJobRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.FromString,
+                _registered_method=True)
+        self.SuspendJob = channel.unary_unary(
+                '/titan.v1.ManagerService/SuspendJob',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.SuspendJobRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.FromString,
+                _registered_method=True)
+        self.UpdateJob = channel.unary_unary(
+                '/titan.v1.ManagerService/UpdateJob',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.UpdateJobRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.FromString,
+                _registered_method=True)
+        self.RequeueJob = channel.unary_unary(
+                '/titan.v1.ManagerService/RequeueJob',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.RequeueJobRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.RequeueJobResponse.FromString,
+                _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/titan.v1.ManagerService/ExplainJob',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
+        self.PlanJobs = channel.unary_unary(
+                '/titan.v1.ManagerService/PlanJobs',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PlanJobsRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PlanJobsResponse.FromString,
+                _registered_method=True)
+        self.SetPolicy = channel.unary_unary(
+                '/titan.v1.ManagerService/SetPolicy',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.SetPolicyRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/titan.v1.ManagerService/GetPolicy',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
+                _registered_method=True)
 
 
 class ManagerServiceServicer:
@@ -149,6 +189,54 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HoldJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainJob(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanJobs(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -201,6 +289,46 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.GetEvents,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsResponse.SerializeToString,
+            ),
+            'HoldJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.HoldJob,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.HoldJobRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.SerializeToString,
+            ),
+            'SuspendJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendJob,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.SuspendJobRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.SerializeToString,
+            ),
+            'UpdateJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateJob,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.UpdateJobRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.SerializeToString,
+            ),
+            'RequeueJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueJob,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.RequeueJobRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.RequeueJobResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ExplainJobRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'PlanJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanJobs,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PlanJobsRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PlanJobsResponse.SerializeToString,
+            ),
+            'SetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPolicy,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.SetPolicyRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -473,6 +601,222 @@ class ManagerService:
             '/titan.v1.ManagerService/GetEvents',
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HoldJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/HoldJob',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.HoldJobRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/SuspendJob',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.SuspendJobRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/UpdateJob',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.UpdateJobRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ChangeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/RequeueJob',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.RequeueJobRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.RequeueJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/ExplainJob',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ExplainJobRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/PlanJobs',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.PlanJobsRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.PlanJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/SetPolicy',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.SetPolicyRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetPolicy',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

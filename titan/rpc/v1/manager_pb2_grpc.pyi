@@ -43,6 +43,14 @@ class ManagerServiceStub:
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_manager_pb2.DrainWorkerRequest, _manager_pb2.DrainWorkerResponse]
     GetStats: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetStatsRequest, _manager_pb2.GetStatsResponse]
     GetEvents: _grpc.UnaryStreamMultiCallable[_manager_pb2.GetEventsRequest, _manager_pb2.GetEventsResponse]
+    HoldJob: _grpc.UnaryUnaryMultiCallable[_manager_pb2.HoldJobRequest, _manager_pb2.ChangeJobResponse]
+    SuspendJob: _grpc.UnaryUnaryMultiCallable[_manager_pb2.SuspendJobRequest, _manager_pb2.ChangeJobResponse]
+    UpdateJob: _grpc.UnaryUnaryMultiCallable[_manager_pb2.UpdateJobRequest, _manager_pb2.ChangeJobResponse]
+    RequeueJob: _grpc.UnaryUnaryMultiCallable[_manager_pb2.RequeueJobRequest, _manager_pb2.RequeueJobResponse]
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_manager_pb2.ExplainJobRequest, _manager_pb2.ExplainJobResponse]
+    PlanJobs: _grpc.UnaryUnaryMultiCallable[_manager_pb2.PlanJobsRequest, _manager_pb2.PlanJobsResponse]
+    SetPolicy: _grpc.UnaryUnaryMultiCallable[_manager_pb2.SetPolicyRequest, _manager_pb2.PolicyResponse]
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetPolicyRequest, _manager_pb2.PolicyResponse]
 
 @_typing.type_check_only
 class ManagerServiceAsyncStub(ManagerServiceStub):
@@ -57,6 +65,14 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     DrainWorker: _aio.UnaryUnaryMultiCallable[_manager_pb2.DrainWorkerRequest, _manager_pb2.DrainWorkerResponse]  # type: ignore[assignment]
     GetStats: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetStatsRequest, _manager_pb2.GetStatsResponse]  # type: ignore[assignment]
     GetEvents: _aio.UnaryStreamMultiCallable[_manager_pb2.GetEventsRequest, _manager_pb2.GetEventsResponse]  # type: ignore[assignment]
+    HoldJob: _aio.UnaryUnaryMultiCallable[_manager_pb2.HoldJobRequest, _manager_pb2.ChangeJobResponse]  # type: ignore[assignment]
+    SuspendJob: _aio.UnaryUnaryMultiCallable[_manager_pb2.SuspendJobRequest, _manager_pb2.ChangeJobResponse]  # type: ignore[assignment]
+    UpdateJob: _aio.UnaryUnaryMultiCallable[_manager_pb2.UpdateJobRequest, _manager_pb2.ChangeJobResponse]  # type: ignore[assignment]
+    RequeueJob: _aio.UnaryUnaryMultiCallable[_manager_pb2.RequeueJobRequest, _manager_pb2.RequeueJobResponse]  # type: ignore[assignment]
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_manager_pb2.ExplainJobRequest, _manager_pb2.ExplainJobResponse]  # type: ignore[assignment]
+    PlanJobs: _aio.UnaryUnaryMultiCallable[_manager_pb2.PlanJobsRequest, _manager_pb2.PlanJobsResponse]  # type: ignore[assignment]
+    SetPolicy: _aio.UnaryUnaryMultiCallable[_manager_pb2.SetPolicyRequest, _manager_pb2.PolicyResponse]  # type: ignore[assignment]
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetPolicyRequest, _manager_pb2.PolicyResponse]  # type: ignore[assignment]
 
 class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -128,5 +144,61 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _manager_pb2.GetEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_manager_pb2.GetEventsResponse], _abc.AsyncIterator[_manager_pb2.GetEventsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def HoldJob(
+        self,
+        request: _manager_pb2.HoldJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.ChangeJobResponse, _abc.Awaitable[_manager_pb2.ChangeJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SuspendJob(
+        self,
+        request: _manager_pb2.SuspendJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.ChangeJobResponse, _abc.Awaitable[_manager_pb2.ChangeJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateJob(
+        self,
+        request: _manager_pb2.UpdateJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.ChangeJobResponse, _abc.Awaitable[_manager_pb2.ChangeJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RequeueJob(
+        self,
+        request: _manager_pb2.RequeueJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.RequeueJobResponse, _abc.Awaitable[_manager_pb2.RequeueJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _manager_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.ExplainJobResponse, _abc.Awaitable[_manager_pb2.ExplainJobResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def PlanJobs(
+        self,
+        request: _manager_pb2.PlanJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.PlanJobsResponse, _abc.Awaitable[_manager_pb2.PlanJobsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetPolicy(
+        self,
+        request: _manager_pb2.SetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.PolicyResponse, _abc.Awaitable[_manager_pb2.PolicyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _manager_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.PolicyResponse, _abc.Awaitable[_manager_pb2.PolicyResponse]]: ...
 
 def add_ManagerServiceServicer_to_server(servicer: ManagerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -69,6 +69,9 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_TIMEOUT: _Reason.ValueType  # 6
     REASON_OOM: _Reason.ValueType  # 7
     REASON_OUTPUT_LIMIT: _Reason.ValueType  # 8
+    REASON_DEPENDENCY_FAILED: _Reason.ValueType  # 9
+    REASON_DEADLINE: _Reason.ValueType  # 10
+    REASON_PREEMPTED: _Reason.ValueType  # 11
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why an attempt, and with it its task, ended as it did."""
@@ -82,6 +85,9 @@ REASON_CANCELLED: Reason.ValueType  # 5
 REASON_TIMEOUT: Reason.ValueType  # 6
 REASON_OOM: Reason.ValueType  # 7
 REASON_OUTPUT_LIMIT: Reason.ValueType  # 8
+REASON_DEPENDENCY_FAILED: Reason.ValueType  # 9
+REASON_DEADLINE: Reason.ValueType  # 10
+REASON_PREEMPTED: Reason.ValueType  # 11
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _WorkerState:
