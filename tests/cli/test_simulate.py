@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Titan
+from tests.cli.conftest import Process, Titan
 from tests.simulator.builders import swf_line
 from titan.simulator.settings import DEFAULT_ORDER
 from titan.simulator.swf import Oddity
@@ -270,3 +272,24 @@ def test_without_a_picture_matplotlib_is_not_loaded(trace: Path) -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.splitlines()[-1] == "[]"
+
+
+def test_progress_is_shown_on_a_terminal_and_goes_with_the_end(
+    spawn: Callable[..., Process], trace: Path
+) -> None:
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = spawn("simulate", "--cpus", "4", str(trace), stderr=theirs, env=environment)
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # Once the other side is gone.
+        while part := os.read(ours, 4096):
+            seen += part
+    os.close(ours)
+    result = process.end()
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("jobs:         3\n")
+    text = seen.decode()
+    assert re.search(r"simulating .*/3", text)
+    # The cursor is given back.
+    assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
