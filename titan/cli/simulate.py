@@ -30,7 +30,6 @@ from titan.units import format_age
 
 _SHOW_EVERY_SECONDS: Final = 0.1
 _WORKERS_MAX: Final = 10_000
-_SECOND_US: Final = 1_000_000
 
 
 def _check_suffix(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
