@@ -40,6 +40,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "worker": Entry("servers", "worker", "Run a worker."),
         "wal": Entry("wal", "wal", "Look into the manager's log."),
     },
+    "Planning": {
+        "simulate": Entry("simulate", "simulate", "Try a workload in virtual time."),
+    },
     "Shell": {
         "completion": Entry("completion", "completion", "Print the script that completes `titan`."),
     },
