@@ -15,6 +15,13 @@ WHOLE_JOB: Final = -1
 SAME_INDEX: Final = -2
 
 
+# The names of the orders of the queue, of the policies of placement and of the ways to make room
+# for a higher priority. Their numbers in the log are their places here, from 1.
+ORDERS: Final = ("easy", "fcfs", "skip", "easy-sjbf")
+PLACEMENTS: Final = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
+PREEMPTIONS: Final = ("off", "requeue", "suspend")
+
+
 class DependencyCondition(IntEnum):
     """How what a job waits for has to have ended."""
 
