@@ -27,6 +27,12 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "logs": Entry("logs", "logs", "Print what a job wrote."),
         "wait": Entry("wait", "wait", "Wait until jobs have ended."),
         "cancel": Entry("cancel", "cancel", "Cancel jobs."),
+        "hold": Entry("hold", "hold", "Start no tasks of jobs until they are released."),
+        "release": Entry("hold", "release", "Let held jobs start."),
+        "suspend": Entry("suspend", "suspend", "Stop running tasks where they are."),
+        "resume": Entry("suspend", "resume", "Let suspended tasks run on."),
+        "update": Entry("update", "update", "Change the priority or time limit of jobs."),
+        "requeue": Entry("requeue", "requeue", "Put jobs back to the queue."),
     },
     "Cluster": {
         "workers": Entry("cluster", "workers", "List workers."),

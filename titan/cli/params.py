@@ -61,10 +61,15 @@ def _parse_disk_minimum(text: str) -> Any:
     return parse_minimum(text)
 
 
+def _parse_duration_or_none(text: str) -> float | str:
+    return text if text == "none" else units.parse_duration(text)
+
+
 AT: Final = Unit("moment", _parse_at)
 DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
 SIZE: Final = Unit("size", units.parse_size)
 DURATION: Final = Unit("duration", units.parse_duration)
+DURATION_OR_NONE: Final = Unit("duration or none", _parse_duration_or_none)
 CPUS: Final = Unit("cpus", units.parse_cpus)
 COUNT: Final = Unit("resource", _parse_count)
 PAIR: Final = Unit("pair", _parse_pair)
