@@ -22,8 +22,10 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Jobs": {
         "submit": Entry("submit", "submit", "Submit a job and return at once."),
         "run": Entry("run", "run", "Submit a job, show its output live and exit as it did."),
+        "plan": Entry("plan", "plan", "Tell where a job would go, and change nothing."),
         "queue": Entry("queue", "queue", "List jobs."),
         "show": Entry("show", "show", "Show all about a job."),
+        "why": Entry("why", "why", "Tell why a job waits, or how it was placed."),
         "logs": Entry("logs", "logs", "Print what a job wrote."),
         "wait": Entry("wait", "wait", "Wait until jobs have ended."),
         "cancel": Entry("cancel", "cancel", "Cancel jobs."),
@@ -38,6 +40,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "workers": Entry("cluster", "workers", "List workers."),
         "drain": Entry("drain", "drain", "Give workers no new tasks."),
         "undrain": Entry("drain", "undrain", "Give drained workers tasks again."),
+        "policy": Entry("policy", "policy", "Show or set how tasks are ordered and placed."),
         "stats": Entry("cluster", "stats", "Show the cluster in numbers."),
     },
     "Servers": {

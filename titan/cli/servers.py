@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from titan import paths
-from titan.cli.command import Command, CommandGroup, Settings
+from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
 from titan.cli.params import ADDRESS, COUNT, CPUS, DISK_MINIMUM, DURATION, PAIR, SIZE
 from titan.cli.worker_update import update
 
@@ -310,7 +310,7 @@ def worker(
     start takes up what runs on. While it drains, Ctrl-C or SIGTERM leaves.
     """
     if ctx.invoked_subcommand is not None:
-        _check_options_are_behind(ctx)
+        check_options_are_behind(ctx, but=("data_dir",))
         return 0
     settings: Settings = ctx.obj
     listens = ctx.get_parameter_source("listen") is ParameterSource.COMMANDLINE or advertise
@@ -351,17 +351,6 @@ def worker(
 
 
 worker.add_command(update)
-
-
-def _check_options_are_behind(ctx: click.Context) -> None:
-    """Options before the name of a command below are those of a start."""
-    for name in ctx.params:
-        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name != "data_dir":
-            option = name.replace("_", "-")
-            raise click.UsageError(
-                f"--{option} stands before {ctx.invoked_subcommand}: put it behind", ctx
-            )
 
 
 def _host_name() -> str:
