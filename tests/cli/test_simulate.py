@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.conftest import Process, Titan
 from tests.simulator.builders import swf_line
-from titan.simulator.settings import DEFAULT_ORDER
+from titan.scheduling import ORDERS
 from titan.simulator.swf import Oddity
 
 # On 4 cpus: the second waits for 40 s, the third runs beside the first.
@@ -57,7 +57,7 @@ def test_the_result_is_shown_in_words(titan: Titan, trace: Path) -> None:
     assert lines == [
         "jobs:         3",
         "cluster:      1 worker of 4 cpus",
-        f"scheduler:    order {DEFAULT_ORDER}, policy round-robin-then-bin-packing",
+        f"scheduler:    order {ORDERS[0]}, policy round-robin-then-bin-packing",
         "estimates:    user",
         "utilisation:  85.71 %",
         "wait, mean:   13.333 s",
@@ -236,7 +236,7 @@ def test_the_axes_of_a_picture_are_labelled(titan: Titan, trace: Path, tmp_path:
         "utilisation (% of cpus)",
         "queue depth (jobs waiting)",
         "time since the first submit (seconds)",
-        f"3 jobs on 1 worker of 4 cpus, order {DEFAULT_ORDER}",
+        f"3 jobs on 1 worker of 4 cpus, order {ORDERS[0]}",
     ):
         assert text in drawn
 

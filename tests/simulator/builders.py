@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from tests.simulator.reference import Work
-from titan.simulator.settings import DEFAULT_ORDER, kernel_settings
+from titan.scheduling import ORDERS
+from titan.simulator.settings import kernel_settings
 from titan.simulator.simulation import Schedule, Simulation
 from titan.simulator.swf import TraceJob
 
@@ -49,7 +50,7 @@ def simulate(
     *,
     workers: int = 1,
     cpus: float = 4,
-    order: str = DEFAULT_ORDER,
+    order: str = ORDERS[0],
     policy: str = "round-robin-then-bin-packing",
 ) -> Schedule:
     simulation = Simulation(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.simulator.builders import simulate, starts_of, trace_job, trace_jobs
 from tests.simulator.reference import Work, start_times
 from titan.scheduler.policies import POLICIES
-from titan.simulator.settings import ORDERS, kernel_settings
+from titan.scheduling import ORDERS
+from titan.simulator.settings import kernel_settings
 from titan.simulator.simulation import Simulation
 from titan.state import check_invariants
 

@@ -85,10 +85,17 @@ def end_text(end: manager_pb2.Job | manager_pb2.Attempt) -> str:
 
 
 def state_text(job: manager_pb2.Job) -> str:
-    """The state, and whether it is being cancelled."""
-    is_cancelling = job.cancel_requested and not has_ended(job)
+    """The state, and whether it is being cancelled, or held, or suspended."""
     state = enum_name(State, job.state) or "UNKNOWN"
-    return f"{state} (cancelling)" if is_cancelling else state
+    if has_ended(job):
+        return state
+    words = (
+        ("cancelling", job.cancel_requested),
+        ("held", job.scheduling.held),
+        ("suspended", job.suspended),
+    )
+    said = ", ".join(word for word, is_so in words if is_so)
+    return f"{state} ({said})" if said else state
 
 
 def total_tasks(job: manager_pb2.Job) -> int:

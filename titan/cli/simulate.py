@@ -18,10 +18,11 @@ from titan.cli.progress import ProgressBar
 from titan.cli.text import print_json
 from titan.errors import TitanError
 from titan.scheduler.policies import DEFAULT_POLICY, POLICIES
+from titan.scheduling import ORDERS
 from titan.simulator.plot import SUFFIXES, check_can_plot
 from titan.simulator.plot import plot as draw
 from titan.simulator.series import compute_series
-from titan.simulator.settings import DEFAULT_ORDER, ORDERS, kernel_settings
+from titan.simulator.settings import kernel_settings
 from titan.simulator.simulation import Schedule, Simulation
 from titan.simulator.statistics import compute_statistics
 from titan.simulator.swf import format_seconds, read_swf, with_exact_limits
@@ -61,7 +62,7 @@ Examples:
 @click.option(
     "--order",
     type=click.Choice(ORDERS),
-    default=DEFAULT_ORDER,
+    default=ORDERS[0],
     show_default=True,
     help="Who goes next.",
 )

@@ -9,7 +9,6 @@ from titan.manager.kernel import Kernel
 from titan.manager.kernel.commands import Registered, RegisterWorker, Report, ReportTasks
 from titan.manager.kernel.outbox import key_of
 from titan.model import AttemptKey, Held, Reason, ReportKind, Resources, State
-from titan.simulator.settings import TOLD_RUN_US_MIN
 
 
 class VirtualWorker:
@@ -76,7 +75,7 @@ class VirtualWorker:
                     Reason.EXIT,
                     0,
                     start_us=start_us,
-                    end_us=max(now_us, start_us + TOLD_RUN_US_MIN),
+                    end_us=now_us,
                 )
                 for seq, (key, start_us) in enumerate(runs, first)
             ],
