@@ -47,6 +47,7 @@ from titan.model import (
 )
 from titan.queries.selection import JobFilter, JobSelector
 from titan.state import ClusterState, check_invariants, digest
+from titan.state.job import Job
 from titan.state.invariants import check_capacity
 from titan.state.snapshot import decode_state, encode_state
 
@@ -599,9 +600,18 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
                     used = used.plus(state.get_job(job_id).demand)
             if job.on and job.on not in (worker.name, worker.worker_id.hex()):
                 continue
+            hold = state.holds.get(number)
+            if hold is not None and _goes_first(rig, hold.job_id, job):
+                continue
             if used.plus(job.demand).fits_in(worker.capacity):
                 found.append((job.job_id, number))
     return found
+
+
+def _goes_first(rig: Rig, job_id: int, other: Job) -> bool:
+    """Whether the job goes before the other one in the queue."""
+    job = rig.state.get_job(job_id)
+    return (-job.priority, job.job_id) < (-other.priority, other.job_id)
 
 
 def check_refused(

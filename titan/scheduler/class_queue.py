@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from sortedcontainers import SortedList
 
@@ -16,10 +16,16 @@ from titan.state.cluster import ClusterState
 from titan.state.job_class import JobClass
 
 
+# Behind every time limit.
+NO_LIMIT: Final = 1 << 62
+
+
 class Place(NamedTuple):
     """Where a class stands in the queue: the lowest goes first."""
 
     negated_priority: int
+    limit_ms: int
+    """Its time limit, where the shortest go first; else 0."""
     user_cpus_milli: int
     """What its user has already; 0 where users are not weighed."""
     job_id: int
@@ -72,6 +78,7 @@ class Line:
     def __init__(self, state: ClusterState, queue: ClassQueue, *, fair_share: bool) -> None:
         self._state = state
         self._fair_share = fair_share
+        self._shortest_first = False
         self._rest = iter(self._weighed(queue)) if fair_share else queue.places()
         self._next = next(self._rest, None)
         # Those that were put back.
@@ -106,6 +113,8 @@ class Line:
         if self._fair_share:
             cpus = self._state.usage.user_cpus_milli.get(job_class.user, 0)
             place = place._replace(user_cpus_milli=cpus)
+        if self._shortest_first:
+            place = place._replace(limit_ms=job_class.limit_ms or NO_LIMIT)
         return place
 
     def is_next(self, place: Place) -> bool:
@@ -115,12 +124,14 @@ class Line:
             or (self._next is not None and self._next < place)
         )
 
-    def take_rest(self) -> list[tuple[Place, JobClass]]:
-        """All that are left, in order."""
+    def put_shortest_first(self) -> None:
+        """From now on the shortest time limits go first within a priority."""
         rest = []
         while (taken := self.take()) is not None:
-            rest.append(taken)
-        return rest
+            rest.append(taken[1])
+        self._shortest_first = True
+        self._again = [self.place_of(job_class) for job_class in rest]
+        heapq.heapify(self._again)
 
     def _weighed(self, queue: ClassQueue) -> list[Place]:
         cpus = self._state.usage.user_cpus_milli
@@ -132,4 +143,4 @@ class Line:
 
 
 def _place_of(job_class: JobClass) -> Place:
-    return Place(-job_class.priority, 0, job_class.pending_jobs.peekitem(0)[0], job_class.class_id)
+    return Place(-job_class.priority, 0, 0, job_class.pending_jobs.peekitem(0)[0], job_class.class_id)

@@ -161,23 +161,9 @@ class _Pass:
             yield from self._serve(place, job_class)
             if self._head is not None and self._rules.order == "fcfs":
                 break
-            if self._head is not None and self._rules.order == "easy-sjbf":
-                yield from self._serve_shortest_first()
-                break
         yield from self._resume_before(None)
 
-    def _serve_shortest_first(self) -> Iterator[Proposal]:
-        """What is behind the head, within each priority the shortest time limits first."""
-        rest = sorted(
-            self._line.take_rest(),
-            key=lambda each: (each[0].negated_priority, each[1].limit_ms or 1 << 62, each[0]),
-        )
-        for place, job_class in rest:
-            yield from self._serve(place, job_class, to_the_end=True)
-
-    def _serve(
-        self, place: Place, job_class: JobClass, *, to_the_end: bool = False
-    ) -> Iterator[Proposal]:
+    def _serve(self, place: Place, job_class: JobClass) -> Iterator[Proposal]:
         """The tasks of a class, as far as they go and nobody else goes first."""
         while job_class.pending_jobs:
             if self._is_over_limit(job_class):
@@ -199,9 +185,9 @@ class _Pass:
                 worker = choice.worker
             yield Placement(job.job_id, index, worker.number, False, choice.rule)
             self._fleet.refresh()
-            if worker.number in self._guards:
+            if self._guards:
                 self._placed(worker.number)
-            if job_class.pending_jobs and not to_the_end:
+            if job_class.pending_jobs:
                 place = self._line.place_of(job_class)
                 if not self._line.is_next(place):
                     self._line.put_back(job_class)
@@ -216,6 +202,8 @@ class _Pass:
             self._head = job_class
             if self._rules.order in ("easy", "easy-sjbf"):
                 yield from self._reserve(place, job_class, job)
+            if self._rules.order == "easy-sjbf":
+                self._line.put_shortest_first()
         if self._rules.lookahead:
             if ahead_depth(job_class):
                 yield from self._send_ahead(job_class)
@@ -293,6 +281,8 @@ class _Pass:
                     return
                 job = self._state.jobs.live[job_class.pending_jobs.peekitem(0)[0]]
                 yield Placement(job.job_id, job.pending.first(), worker.number, True, 0)
+                if self._guards:
+                    self._placed(worker.number)
 
     def _may_send_ahead(self, job_class: JobClass, worker: Worker) -> bool:
         """Whether nobody who goes before waits for that worker, and it is not to get less."""
@@ -332,12 +322,13 @@ class _Pass:
             self._guards[number] = _Guarded(place, guard, True)
 
     def _placed(self, number: int) -> None:
-        """A task came to a guarded worker."""
-        guarded = self._guards[number]
-        guarded.guard.placed()
-        if guarded.is_hold and number not in self._state.holds:
-            # It was the one for whom it had been kept.
-            del self._guards[number]
+        """A task came to that worker."""
+        if number in self._guards:
+            self._guards[number].guard.placed()
+        holds = self._state.holds
+        for kept in [n for n, each in self._guards.items() if each.is_hold and n not in holds]:
+            # It was for this task, or the last of its job, that it had been kept.
+            del self._guards[kept]
 
     def _take_up_holds(self) -> Iterator[Proposal]:
         """The workers that are kept for jobs; those that are not needed any more are let go."""
@@ -365,7 +356,7 @@ class _Pass:
             for attempt in self._state.get_worker(number).suspended.values():
                 job = self._state.get_job(attempt.job_id)
                 if not job.is_suspended and not attempt.is_given_up:
-                    place = Place(-job.priority, 0, job.job_id, -attempt.index - 1)
+                    place = Place(-job.priority, 0, 0, job.job_id, -attempt.index - 1)
                     self._standing.append((place, attempt))
         # The last one is the next.
         self._standing.sort(key=lambda each: each[0], reverse=True)

@@ -113,14 +113,12 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
     job.active[index] = attempt
     job.attempts_total += 1
     worker.add(attempt)
-    if tables.holds:
-        hold = tables.holds.get(worker_number)
-        if hold is not None and hold.job_id == job_id:
-            del tables.holds[worker_number]
     if rule == RULE_ROUND_ROBIN:
         tables.round_robin = worker_number
     count_tasks(tables, job, _PENDING, _SCHEDULED, 1)
     pending_changed(tables, job)
+    if tables.holds:
+        _use_holds(tables, job, worker_number)
 
 
 def recall_requested(tables: Tables, event: ev.RecallRequested) -> None:
@@ -278,6 +276,16 @@ def _back_to_pending(
         job.pending.add(index)
     job.note_attempts(index, attempt)
     count_tasks(tables, job, before, _PENDING, 1)
+
+
+def _use_holds(tables: Tables, job: Job, worker: int) -> None:
+    """A task of the job was placed: there it needs no hold any more, nor more than it has tasks."""
+    kept = [number for number, hold in tables.holds.items() if hold.job_id == job.job_id]
+    if worker in kept:
+        del tables.holds[worker]
+        kept.remove(worker)
+    for number in sorted(kept)[job.counts[0] :]:
+        del tables.holds[number]
 
 
 def _charge(job: Job, index: int, charge: int, worker: int) -> None:
