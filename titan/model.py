@@ -185,22 +185,30 @@ class AttemptKey(NamedTuple):
 
 
 class StopMode(IntEnum):
-    """How an attempt is stopped."""
+    """What is wished of an attempt. Each may be wished again: that changes nothing."""
 
     CANCEL = 1
     """Not started: dropped. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
     RECALL = 2
     """Not started: dropped and RECALLED. Running: let be."""
+    SUSPEND = 3
+    """Not started: dropped and RECALLED. Running: stands still, and so does its time limit."""
+    RESUME = 4
+    """Suspended: goes on, with what was left of its time limit."""
+    LIMIT = 5
+    """From now on it has that time limit, counted from its start."""
 
 
 class Stop(NamedTuple):
-    """An attempt that a worker should give up."""
+    """What a worker should do with an attempt: end it, mostly."""
 
     key: AttemptKey
     mode: StopMode
     grace_ms: int
     signal: int = SIGTERM
     """Of a cancel: what comes before the grace; SIGKILL comes after it."""
+    time_limit_ms: int = 0
+    """Of a LIMIT; 0: none."""
 
 
 class HeldState(IntEnum):

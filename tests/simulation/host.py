@@ -200,7 +200,7 @@ class SimHost:
     def _start_timer(self, action: host_actions.StartTimer) -> None:
         def ring() -> None:
             if self.is_alive:
-                self._do(self.book.timer_over(action.key, action.purpose))
+                self._do(self.book.timer_over(action))
                 self._turn()
 
         self._world.after(action.after_ms * 1000, ring)

@@ -245,14 +245,16 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         )
 
     async def cancel(self, key: AttemptKey, grace_ms: int = 0) -> None:
-        """StopTask for an attempt."""
+        """StopTask for an attempt that is to end."""
+        await self.wish(key, mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms)
+
+    async def wish(self, key: AttemptKey, **stop: Any) -> None:
+        """StopTask for an attempt, with these fields of its TaskStop."""
         self._dispatch_seq += 1
         request = task_pb2.StopTaskRequest(
             session=self.session,
             dispatch_seq=self._dispatch_seq,
-            stops=[
-                task_pb2.TaskStop(key=wire_key(key), mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms)
-            ],
+            stops=[task_pb2.TaskStop(key=wire_key(key), **stop)],
         )
         await self.tasks().StopTask(request, metadata=self.metadata())
 

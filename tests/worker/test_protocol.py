@@ -28,6 +28,13 @@ MESSAGES: list[protocol.Message] = [
         )
     ),
     protocol.StopTasks((Stop(key(), StopMode.RECALL, 0), Stop(key(2), StopMode.CANCEL, 10))),
+    protocol.StopTasks(
+        (
+            Stop(key(), StopMode.SUSPEND, 0),
+            Stop(key(), StopMode.RESUME, 0),
+            Stop(key(), StopMode.LIMIT, 0, time_limit_ms=5),
+        )
+    ),
     protocol.Acknowledge(2**40),
     protocol.Leave(10_000),
     protocol.Welcome(
@@ -106,6 +113,17 @@ def test_a_launch_of_an_older_or_newer_agent_is_read_as_far_as_it_is_known() -> 
         (message,) = protocol.Decoder().feed(older_or_newer)
         assert isinstance(message, protocol.StartTasks)
         assert message.batch.launches == (expected,)
+
+
+def test_a_stop_of_an_older_or_newer_agent_is_read_as_far_as_it_is_known() -> None:
+    known = Stop(key(), StopMode.LIMIT, 1, 2, 3)
+    for fields, expected in [
+        ((key(), 1, 500, 2), Stop(key(), StopMode.CANCEL, 500, 2)),
+        ((*known, "a new last field"), known),
+    ]:
+        (message,) = protocol.Decoder().feed(framed([4, [fields, [key(), 99, 0]]]))
+        # What mode 99 wishes only a newer host knows.
+        assert message == protocol.StopTasks((expected,))
 
 
 def test_a_welcome_of_a_host_that_starts_nothing_for_clients_is_read() -> None:

@@ -36,14 +36,37 @@ class _StopModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopMode.Val
     """Not started: drop it. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
     STOP_RECALL: _StopMode.ValueType  # 2
     """Not started: drop it and report RECALLED. Running: let it be."""
+    STOP_SUSPEND: _StopMode.ValueType  # 3
+    """Not started: drop it and report RECALLED. Running: SIGSTOP to all its processes; its time
+    limit does not count until it goes on. It keeps what it has, and counts in its class's
+    slots. One that was told to end is let be. A cancel lets it go on, so that it can react.
+    """
+    STOP_RESUME: _StopMode.ValueType  # 4
+    """Suspended: SIGCONT to all its processes, with what was left of its time limit."""
+    STOP_TIME_LIMIT: _StopMode.ValueType  # 5
+    """Running or not started: from now on its time limit is that of `time_limit_ms`, counted from
+    its start without what it was suspended. One that is over ends it at once, as TIMEOUT.
+    """
 
-class StopMode(_StopMode, metaclass=_StopModeEnumTypeWrapper): ...
+class StopMode(_StopMode, metaclass=_StopModeEnumTypeWrapper):
+    """What is wished of an attempt. Each may be wished again: that changes nothing."""
 
 STOP_MODE_UNSPECIFIED: StopMode.ValueType  # 0
 STOP_CANCEL: StopMode.ValueType  # 1
 """Not started: drop it. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
 STOP_RECALL: StopMode.ValueType  # 2
 """Not started: drop it and report RECALLED. Running: let it be."""
+STOP_SUSPEND: StopMode.ValueType  # 3
+"""Not started: drop it and report RECALLED. Running: SIGSTOP to all its processes; its time
+limit does not count until it goes on. It keeps what it has, and counts in its class's
+slots. One that was told to end is let be. A cancel lets it go on, so that it can react.
+"""
+STOP_RESUME: StopMode.ValueType  # 4
+"""Suspended: SIGCONT to all its processes, with what was left of its time limit."""
+STOP_TIME_LIMIT: StopMode.ValueType  # 5
+"""Running or not started: from now on its time limit is that of `time_limit_ms`, counted from
+its start without what it was suspended. One that is over ends it at once, as TIMEOUT.
+"""
 Global___StopMode: _TypeAlias = StopMode  # noqa: Y015
 
 @_typing.final
@@ -245,10 +268,13 @@ class TaskStop(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     GRACE_MS_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
     mode: Global___StopMode.ValueType
     grace_ms: _builtins.int
     signal: _builtins.int
     """In place of SIGTERM; 0: that."""
+    time_limit_ms: _builtins.int
+    """Of STOP_TIME_LIMIT; 0: none."""
     @_builtins.property
     def key(self) -> _types_pb2.AttemptKey: ...
     def __init__(
@@ -258,10 +284,11 @@ class TaskStop(_message.Message):
         mode: Global___StopMode.ValueType = ...,
         grace_ms: _builtins.int = ...,
         signal: _builtins.int = ...,
+        time_limit_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "key", b"key", "mode", b"mode", "signal", b"signal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "key", b"key", "mode", b"mode", "signal", b"signal", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,7 +296,11 @@ Global___TaskStop: _TypeAlias = TaskStop  # noqa: Y015
 
 @_typing.final
 class StopTaskRequest(_message.Message):
-    """Without a session: only STOP_CANCEL, and only of what was started without one."""
+    """What is wished of attempts, in that order. Of those that are not known, or have ended, only
+    STOP_CANCEL and STOP_RECALL mean something: they never start then.
+
+    Without a session: only STOP_CANCEL, and only of what was started without one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -254,7 +254,7 @@ class Agent:
             case actions.PassStart():
                 message = protocol.StartTasks(action.batch)
             case actions.PassStop():
-                message = protocol.StopTasks(action.stops)
+                message = protocol.StopTasks(self._host.understood(action.stops))
             case actions.PassAcknowledged():
                 message = protocol.Acknowledge(action.report_seq)
             case actions.PassCluster():

@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import titan
+from titan.model import Stop, StopMode
 from titan.worker import directory, processes, protocol
 
 _READ_BYTES: Final = 1 << 18
@@ -56,6 +57,20 @@ class HostConnection:
         """Queue a message for the host."""
         if not self._writer.is_closing():
             self._writer.write(protocol.encode(message))
+
+    def understood(self, stops: Sequence[Stop]) -> tuple[Stop, ...]:
+        """Those that this host can do; says so of others."""
+        if self.welcome.minor >= protocol.MINOR_SUSPEND:
+            return tuple(stops)
+        known = tuple(each for each in stops if each.mode in (StopMode.CANCEL, StopMode.RECALL))
+        if len(known) < len(stops):
+            _log.warning(
+                "the task host (pid %d) is of an older Titan: it can neither suspend its tasks nor "
+                "change their time limits; a new one takes its place once they have ended and the "
+                "worker is stopped for a while",
+                self.welcome.pid,
+            )
+        return known
 
     async def receive(self) -> Iterator[protocol.Message] | None:
         """What the host says next, None when it is gone. The iterator raises ProtocolError."""

@@ -21,6 +21,7 @@ from titan.model import (
     GRACE_MS_MAX,
     SIGNAL_MAX,
     SIGTERM,
+    TIME_LIMIT_MS_MAX,
     AttemptKey,
     Held,
     HeldState,
@@ -69,13 +70,18 @@ def start_batch_of(request: task_pb2.StartTaskRequest) -> StartBatch:
 
 def stops_of(request: task_pb2.StopTaskRequest) -> tuple[Stop, ...]:
     """The stops of a StopTask. Raises BadMessage."""
+    return tuple(map(_stop_of, request.stops))
+
+
+def _stop_of(stop: task_pb2.TaskStop) -> Stop:
+    if not 0 <= stop.time_limit_ms <= TIME_LIMIT_MS_MAX:
+        raise BadMessage(f"{stop.time_limit_ms} ms is no time limit: they are 0 to ten years")
     try:
-        return tuple(
-            Stop(key_of(each.key), StopMode(each.mode), each.grace_ms, each.signal or SIGTERM)
-            for each in request.stops
-        )
+        mode = StopMode(stop.mode)
     except ValueError as error:
         raise BadMessage(str(error)) from error
+    signal = stop.signal or SIGTERM
+    return Stop(key_of(stop.key), mode, stop.grace_ms, signal, stop.time_limit_ms)
 
 
 def direct_launches_of(

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
@@ -21,7 +21,7 @@ from titan.worker.host.scripts import SentScripts, find_worker_script
 from titan.worker.host.spawn import LaunchError, Spawner, shown
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.output.paths import output_path
-from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
+from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM
 
 # At once after a quiet time. To list children takes the lock that every start and end of a process
 # takes: done at each of two thousand ends a second it cost a fifth of them.
@@ -138,6 +138,18 @@ class Children:
             if stray.group not in self._keys:
                 for number in numbers[stray.key]:
                     processes.send(stray, number)
+
+    def stop_moving(self, keys: Collection[AttemptKey]) -> set[AttemptKey]:
+        """SIGSTOP to what moves of these attempts; those of which there was something.
+
+        One walk over /proc for all.
+        """
+        marks = [self._mark(self._processes[key]) for key in keys if key in self._processes]
+        found = processes.find(marks, os.getpid())
+        moving = [each for each in found if not processes.stands_still(each)]
+        for each in moving:
+            processes.send(each, SIGSTOP)
+        return {each.key for each in moving}
 
     def reap(self, is_stopping: Callable[[AttemptKey], bool]) -> list[tuple[AttemptKey, Exit]]:
         """Take note of all that ended: tasks, which are returned, and orphans of tasks.
