@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -204,11 +204,12 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         slots: int = 1_000,
         dispatch_seq: int | None = None,
         session: bytes | None = None,
+        named: Mapping[str, int] | None = None,
     ) -> AttemptKey:
         """StartTask for a job."""
         request = self.start_request(
             *command, job_id=job_id, indexes=indexes, slots=slots,
-            dispatch_seq=dispatch_seq, session=session,
+            dispatch_seq=dispatch_seq, session=session, named=named,
         )  # fmt: skip
         await self.tasks().StartTask(request, metadata=self.metadata())
         return AttemptKey(EPOCH, job_id, indexes[0], 1)
@@ -221,6 +222,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         slots: int = 1_000,
         dispatch_seq: int | None = None,
         session: bytes | None = None,
+        named: Mapping[str, int] | None = None,
     ) -> task_pb2.StartTaskRequest:
         """The batch that starts a job."""
         if dispatch_seq is None:
@@ -232,7 +234,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             name="job",
             command=[word.encode() for word in command],
             cwd=b"/",
-            resources=types_pb2.Resources(cpus_milli=1000),
+            resources=types_pb2.Resources(cpus_milli=1000, named=named),
             class_id=1,
         )
         return task_pb2.StartTaskRequest(

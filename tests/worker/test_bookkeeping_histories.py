@@ -65,6 +65,10 @@ class HostMachine(RuleBasedStateMachine):
         self.has_left = False
         # How many of each class may run, by a second and slow reckoning.
         self.allowed = {1: 0, 2: 0}
+        # Those that there are, which are for job 3 alone, and who has which.
+        self.gpus = ["0", "1"]
+        self.devices: dict[AttemptKey, str] = {}
+        self.book.offer_devices((("gpu", tuple(self.gpus)),))
 
     def do(self, actions: list[Action], slots: dict[int, int] | None = None) -> None:
         self.now_us += 1
@@ -78,7 +82,8 @@ class HostMachine(RuleBasedStateMachine):
                 for attempt in [*self.processes, *self.to_spawn]
                 if not is_direct(attempt)
             )
-            if not self.book.is_leaving:
+            is_short = class_id == 2 and not set(self.gpus) - set(self.devices.values())
+            if not self.book.is_leaving and not is_short:
                 assert running >= self.allowed[class_id], "one that may run waits"
             spawned = [each.key for each in actions if isinstance(each, Spawn)]
             if any(class_of(each) == class_id for each in spawned if not is_direct(each)):
@@ -99,6 +104,7 @@ class HostMachine(RuleBasedStateMachine):
                     assert action.key not in self.processes
                     assert action.key not in self.over
                     self.to_spawn.append(action.key)
+                    self.note_devices(action)
                 case Signal():
                     assert action.key in self.processes
                     if action.signal == SIGKILL:
@@ -130,6 +136,15 @@ class HostMachine(RuleBasedStateMachine):
             each for each in self.timers if each.key != attempt or each.purpose not in purposes
         ]
 
+    def note_devices(self, action: Spawn) -> None:
+        if action.key.job_id != 3:
+            assert action.devices == ((("gpu", ()),) if self.gpus else ())
+            return
+        ((name, (device,)),) = action.devices
+        free = [each for each in self.gpus if each not in self.devices.values()]
+        assert (name, device) == ("gpu", free[0])
+        self.devices[action.key] = device
+
     def note(self, report: Report) -> None:
         assert not is_direct(report.key)
         assert report.seq == (self.reports[-1].seq + 1 if self.reports else 1)
@@ -151,6 +166,8 @@ class HostMachine(RuleBasedStateMachine):
         shared = launch(job_id=job, class_id=class_id)
         if job == 2:
             shared = shared._replace(time_limit_ms=90, end_signal=10, end_signal_before_ms=30)
+        if job == 3:
+            shared = shared._replace(named=(("gpu", 1),))
         todo = batch(shared, indexes=fresh, slots=slots)
         self.do(self.book.start(todo), {class_id: slots})
 
@@ -184,7 +201,13 @@ class HostMachine(RuleBasedStateMachine):
             pid = self.processes[attempt]
             self.do(self.book.started(attempt, pid, 7, self.now_us))
         else:
+            self.devices.pop(attempt, None)
             self.do(self.book.not_launched(attempt, "no", self.now_us))
+
+    @rule(gpus=st.lists(st.sampled_from("0123"), max_size=3, unique=True))
+    def offer_devices(self, gpus: list[str]) -> None:
+        self.gpus = gpus
+        self.do(self.book.offer_devices((("gpu", tuple(gpus)),)))
 
     @rule(number=st.integers(0, 9), code=st.integers(0, 1))
     def exit(self, number: int, code: int) -> None:
@@ -192,6 +215,7 @@ class HostMachine(RuleBasedStateMachine):
             attempt = list(self.processes)[number % len(self.processes)]
             del self.processes[attempt]
             self.suspended.discard(attempt)
+            self.devices.pop(attempt, None)
             how = Exit(None, 9) if attempt in self.killed else Exit(code, None)
             self.do(self.book.exited(attempt, how, self.now_us))
 

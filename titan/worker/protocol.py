@@ -33,14 +33,22 @@ from titan.model import (
     StopMode,
     execution_of,
 )
-from titan.worker.messages import Description, Environment, Launch, Report, Start, StartBatch
+from titan.worker.messages import (
+    Description,
+    Environment,
+    Launch,
+    OfferedDevices,
+    Report,
+    Start,
+    StartBatch,
+)
 
 VERSION_MAJOR: Final = 1
 VERSION_MINOR: Final = 4
 # From which on a host starts programs for clients and describes what it has.
 MINOR_DIRECT: Final = 3
-# From which on it suspends, resumes and changes time limits. One before it reads only the modes
-# it knows, and nothing at all where there is another.
+# From which on it gives devices, suspends, resumes and changes time limits. One before it reads
+# only the modes it knows, and nothing at all where there is another.
 MINOR_SUSPEND: Final = 4
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
@@ -69,6 +77,13 @@ class Hello(NamedTuple):
     """How much of each output file may be on the disk. 0, as from an older agent: all."""
     script_directory: bytes = b""
     """Where scripts live that tasks may name; empty: nowhere."""
+    devices: OfferedDevices = None
+
+
+class OfferDevices(NamedTuple):
+    """Agent to host: tasks that start from now on get devices of these."""
+
+    devices: OfferedDevices
 
 
 class Cluster(NamedTuple):
@@ -184,6 +199,7 @@ class DirectEnded(NamedTuple):
 
 Message: TypeAlias = (
     Hello
+    | OfferDevices
     | Cluster
     | StartTasks
     | StopTasks
@@ -210,6 +226,7 @@ _CODES: Final[dict[type[Message], int]] = {
     Leave: 6,
     StartDirect: 7,
     Describe: 8,
+    OfferDevices: 9,
     Welcome: 16,
     Refused: 17,
     Reports: 18,

@@ -15,6 +15,7 @@ from typing import Final
 import titan
 from titan.model import Stop, StopMode
 from titan.worker import directory, processes, protocol
+from titan.worker.messages import OfferedDevices
 
 _READ_BYTES: Final = 1 << 18
 # A host starts in a tenth of a second, and later when it ends the tasks of a dead one first.
@@ -100,6 +101,10 @@ class HostProcess:
         self._path = path
         self._hello = hello
         self._process: subprocess.Popen[bytes] | None = None
+
+    def offer(self, devices: OfferedDevices) -> None:
+        """Hosts that are taken up from now on give these to tasks."""
+        self._hello = self._hello._replace(devices=devices)
 
     async def connect(self) -> HostConnection:
         """Take up the host that runs, or start one.

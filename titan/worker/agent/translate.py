@@ -29,6 +29,7 @@ from titan.model import (
     State,
     Stop,
     StopMode,
+    named_resources,
 )
 from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
@@ -111,6 +112,8 @@ def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
     if spec.epoch or spec.job_id or spec.class_id or spec.array_count:
         raise BadMessage("epoch, job_id, class_id and array_count are the worker's to give")
     (launch,) = _launches_of([spec])
+    if launch.named:
+        raise BadMessage("without a session there are no named resources: the manager gives them")
     check_command(launch.command, "")
     check_directory(launch.cwd or b"/", "")
     check_time_limit(
@@ -302,6 +305,7 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         spec.end_signal,
         spec.end_signal_before_ms,
         execution_of_message(spec.execution),
+        named_resources(spec.resources.named.items()),
     )
 
 

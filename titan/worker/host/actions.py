@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 from titan.model import AttemptKey
 from titan.worker.host.records import Record
-from titan.worker.messages import Environment, Launch, Report
+from titan.worker.messages import DeviceIds, Environment, Launch, Report
 
 
 class Spawn(NamedTuple):
@@ -29,6 +29,8 @@ class Spawn(NamedTuple):
     key: AttemptKey
     launch: Launch
     environment: Environment
+    devices: DeviceIds = ()
+    """What it has for itself; `gpu` without ids: of those none, although there are some."""
 
 
 class Signal(NamedTuple):

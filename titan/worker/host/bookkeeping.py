@@ -1,9 +1,9 @@
 """What the task host decides: who runs, who waits, what is reported, what is written down.
 
 Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
-performed by a shell, whose duties stand in `host_actions.py`.
+performed by a shell, whose duties stand in `actions.py`.
 
-Who may run is `slots.py`, what one attempt is told `attempt.py`.
+Who may run is `slots.py`, what devices it gets `devices.py`, what one attempt is told `attempt.py`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from titan.worker.host.actions import (
     TellDirectEnd,
 )
 from titan.worker.host.attempt import Attempt
+from titan.worker.host.devices import Devices
 from titan.worker.host.direct_book import LIVE_MAX, DirectBook, is_direct
 from titan.worker.host.records import (
     AcknowledgedRecord,
@@ -46,7 +47,7 @@ from titan.worker.host.records import (
 )
 from titan.worker.host.slots import Slots
 from titan.worker.host.verdict import Doom, judge
-from titan.worker.messages import Environment, Exit, Launch, Report, StartBatch
+from titan.worker.messages import Environment, Exit, Launch, OfferedDevices, Report, StartBatch
 
 # What has an effect on an attempt that is not known here.
 _KEEPS_FROM_STARTING: Final = (StopMode.CANCEL, StopMode.RECALL)
@@ -66,6 +67,9 @@ class Bookkeeping:
         self.last_report_seq = 0
         self._attempts: dict[AttemptKey, Attempt] = {}
         self._slots = Slots()
+        self._devices = Devices()
+        # Classes that may run more and wait for devices, the first one first.
+        self._short: dict[int, None] = {}
         # Unacknowledged, by number. Those that end an attempt are also found by its key.
         self._reports: deque[Report] = deque()
         self._ended: dict[AttemptKey, Report] = {}
@@ -149,6 +153,13 @@ class Bookkeeping:
             return []
         self.cluster_id = cluster_id
         return [Journal(ClusterRecord(cluster_id))]
+
+    def offer_devices(self, offered: OfferedDevices) -> list[Action]:
+        """What starts from now on gets devices of these."""
+        self._devices.offer(offered)
+        actions: list[Action] = []
+        self._start_short(actions)
+        return actions
 
     def start(self, batch: StartBatch) -> list[Action]:
         """Queue the attempts and start those that may run.
@@ -331,6 +342,8 @@ class Bookkeeping:
         self._add_report(report)
         following: list[Action] = []
         class_id = attempt.launch.class_id
+        # Who waits for devices comes before its own class, which could take them for ever.
+        self._start_short(following)
         self._start_waiting(class_id, following)
         # Half the time that those who wait behind each slot take if they run as long as this one.
         run_us = report.end_us - report.start_us if report.start_us else 0
@@ -375,15 +388,28 @@ class Bookkeeping:
         del self._attempts[attempt.key]
         if attempt.is_started:
             self._slots.end(attempt.launch.class_id)
+            self._devices.give_back(attempt.key)
         else:
             self._slots.drop(attempt.launch.class_id, attempt.key)
 
+    def _start_short(self, actions: list[Action]) -> None:
+        """Devices may have become free."""
+        for class_id in list(self._short):
+            self._start_waiting(class_id, actions)
+
     def _start_waiting(self, class_id: int, actions: list[Action]) -> None:
-        for key in self._slots.start(class_id):
+        while (key := self._slots.find_next(class_id)) is not None:
             attempt = self._attempts[key]
+            named = attempt.launch.named
+            if not self._devices.suffice(named):
+                self._short[class_id] = None
+                return
+            self._slots.start(class_id, key)
             attempt.is_started = True
+            devices = self._devices.take(key, named)
             actions.append(Journal(IntentRecord(key)))
-            actions.append(Spawn(key, attempt.launch, attempt.environment))
+            actions.append(Spawn(key, attempt.launch, attempt.environment, devices))
+        self._short.pop(class_id, None)
 
     def check_invariants(self) -> None:
         """Raises AssertionError where the tables contradict each other. O(everything)."""
@@ -393,9 +419,21 @@ class Bookkeeping:
             assert running == sum(attempt.is_started for attempt in members), class_id
             assert waiting == len(members) - running, class_id
             assert allowed <= len(members), class_id
-            if not self.is_leaving:
+            if not self.is_leaving and class_id not in self._short:
                 assert running >= allowed, class_id
         assert {a.launch.class_id for a in self._attempts.values()} == set(counts)
+        for class_id in () if self.is_leaving else self._short:
+            key = self._slots.find_next(class_id)
+            assert key is not None, class_id
+            assert not self._devices.suffice(self._attempts[key].launch.named), key
+        had = [
+            (name, each)
+            for got in self._devices.held().values()
+            for name, ids in got
+            for each in ids
+        ]
+        assert len(had) == len(set(had)), had
+        assert all(self._attempts[key].is_started for key in self._devices.held())
         assert not set(self._attempts) & set(self._ended)
         for attempt in self._attempts.values():
             assert not (attempt.is_suspended and attempt.stop_signal), attempt.key

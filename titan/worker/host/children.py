@@ -14,6 +14,7 @@ from typing import Final
 
 from titan.model import PLAIN, AttemptKey, ScriptSource
 from titan.worker import processes
+from titan.worker.host.actions import Spawn
 from titan.worker.host.confinement import Confinement
 from titan.worker.host.environment import TaskEnvironments, account_variables
 from titan.worker.host.records import ProcessRecord
@@ -63,11 +64,12 @@ class Children:
         self._worker_name = worker_name
         self._script_directory = script_directory
 
-    def spawn(self, key: AttemptKey, launch: Launch, environment: Environment) -> ProcessRecord:
+    def spawn(self, todo: Spawn) -> ProcessRecord:
         """Start the process. Raises LaunchError. `rest` is due afterwards."""
+        key, launch, environment, devices = todo
         # What is kept of it for the next task need not hold a script.
         bare = environment._replace(script=b"") if environment.script else environment
-        variables = self._environments.build(key, launch, bare)
+        variables = self._environments.build(key, launch, bare, devices)
         runs = self._with_script(key, launch, environment)
         ticks = processes.now_ticks()
         around = _NOTHING

@@ -138,6 +138,8 @@ class Host:
                 self._do(self._book.leave(message.grace_ms))
             case protocol.StartDirect():
                 self._start_direct(message)
+            case protocol.OfferDevices():
+                self._do(self._book.offer_devices(message.devices))
             case protocol.Describe():
                 self._link.send(described(self._book, message))
             case _:
@@ -157,6 +159,7 @@ class Host:
             return
         self._children.meet(hello.worker_name, hello.manager, hello.script_directory)
         self._detach_seconds = hello.detach_limit_ms / 1000
+        self._do(self._book.offer_devices(hello.devices))
         self._outputs.set_cap(hello.output_max_bytes, time.monotonic())
         # It holds reports that are still to be emitted, too: the agent passes over repeats.
         self._link.greet(
@@ -267,7 +270,7 @@ class Host:
         self._flush_journal()
         now_us = _now_us()
         try:
-            process = self._children.spawn(action.key, action.launch, action.environment)
+            process = self._children.spawn(action)
         except LaunchError as error:
             self._do(self._book.not_launched(action.key, str(error), now_us))
         else:
