@@ -61,11 +61,18 @@ def _parse_disk_minimum(text: str) -> Any:
     return parse_minimum(text)
 
 
+def _parse_offered(text: str) -> tuple[str, int, tuple[str, ...]]:
+    from titan.worker.agent.device_ids import parse_resource  # noqa: PLC0415 - only for workers
+
+    return parse_resource(text)
+
+
 AT: Final = Unit("moment", _parse_at)
 DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
 SIZE: Final = Unit("size", units.parse_size)
 DURATION: Final = Unit("duration", units.parse_duration)
 CPUS: Final = Unit("cpus", units.parse_cpus)
 COUNT: Final = Unit("resource", _parse_count)
+OFFERED: Final = Unit("resource", _parse_offered)
 PAIR: Final = Unit("pair", _parse_pair)
 ADDRESS: Final = Unit("address", _parse_address)
