@@ -181,6 +181,8 @@ class SimHost:
                     self._has_left = True
                     if self.link is not None:
                         self.link.to_agent(protocol.LeftAll())
+                case _:
+                    raise AssertionError(action)
         for each in signals:
             pid = self._pids.get(each.key)
             if pid is not None:
