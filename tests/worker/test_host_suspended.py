@@ -121,15 +121,8 @@ def test_suspended_and_resumed_in_one_message_it_goes_on(host: HostDriver) -> No
     wait_going(*pids)
 
 
-def test_what_is_being_started_at_that_moment_stands_still_as_well(host: HostDriver) -> None:
-    code = (
-        "import subprocess, sys\n"
-        "print(flush=True)\n"
-        "while True:\n"
-        "    subprocess.run(['setsid', 'setsid', 'true'])\n"
-    )
-    attempt = host.run(sys.executable, "-c", code)
-    host.wait_output(attempt)
+def wait_all_stopped(host: HostDriver, attempt: AttemptKey) -> None:
+    """Until nothing of it moves, wherever it is."""
     assert host.process is not None
     host_pid = host.process.pid
     mark = processes.Mark(attempt, 0, 0, host.output_path(attempt, b""))
@@ -138,12 +131,43 @@ def test_what_is_being_started_at_that_moment_stands_still_as_well(host: HostDri
         found = processes.find([mark], host_pid)
         return bool(found) and all(map(processes.stands_still, found))
 
-    for _ in range(10):
-        host.stop(attempt, mode=StopMode.SUSPEND)
-        wait_for(are_stopped, "all of it to stand still")
-        resume(host, attempt)
-        wait_for(lambda: not are_stopped(), "it to go on")
+    wait_for(are_stopped, "all of it to stand still")
     assert "does not stand still" not in host.log()
+
+
+def test_what_leaves_the_group_at_that_moment_stands_still_as_well(host: HostDriver) -> None:
+    # The first ones only make the host look for longer.
+    code = (
+        "import os, time\n"
+        "for number in range(600):\n"
+        "    if number == 200:\n"
+        "        print(flush=True)\n"
+        "    if not os.fork():\n"
+        "        number < 200 or os.setsid()\n"
+        "        time.sleep(300)\n"
+        "time.sleep(300)\n"
+    )
+    attempt = host.run(sys.executable, "-c", code)
+    host.wait_output(attempt)
+    host.stop(attempt, mode=StopMode.SUSPEND)
+    wait_all_stopped(host, attempt)
+
+
+def test_what_is_about_to_become_a_program_stands_still_with_its_parent(host: HostDriver) -> None:
+    code = (
+        "import subprocess\n"
+        "print(flush=True)\n"
+        "while True:\n"
+        "    subprocess.run(['setsid', 'setsid', 'true'])\n"
+    )
+    attempt = host.run(sys.executable, "-c", code)
+    host.wait_output(attempt)
+    for turn in range(10):
+        host.stop(attempt, mode=StopMode.SUSPEND)
+        wait_all_stopped(host, attempt)
+        resume(host, attempt)
+        host.wait_end(host.run("true", job_id=2 + turn))
+    assert host.find_end(attempt) is None
 
 
 def test_what_waits_is_recalled_instead(host: HostDriver) -> None:
