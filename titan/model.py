@@ -191,21 +191,22 @@ class AttemptKey(NamedTuple):
 
 
 class StopMode(IntEnum):
-    """How an attempt is stopped."""
+    """What is wished of an attempt. Each may be wished again: that changes nothing."""
 
     CANCEL = 1
     """Not started: dropped. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
     RECALL = 2
     """Not started: dropped and RECALLED. Running: let be."""
     SUSPEND = 3
-    """Running: stands still until RESUME. Not started: as RECALL."""
+    """Not started: dropped and RECALLED. Running: stands still, and so does its time limit."""
     RESUME = 4
+    """Suspended: goes on, with what was left of its time limit."""
     LIMIT = 5
-    """Its time limit is another one from now on, counted from its start."""
+    """From now on it has that time limit, counted from its start."""
 
 
 class Stop(NamedTuple):
-    """What is wished of an attempt on a worker: mostly that it is given up."""
+    """What a worker should do with an attempt: end it, mostly."""
 
     key: AttemptKey
     mode: StopMode
@@ -213,7 +214,7 @@ class Stop(NamedTuple):
     signal: int = SIGTERM
     """Of a cancel: what comes before the grace; SIGKILL comes after it."""
     time_limit_ms: int = 0
-    """Of LIMIT; 0: none."""
+    """Of a LIMIT; 0: none."""
 
 
 class HeldState(IntEnum):

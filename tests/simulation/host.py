@@ -181,6 +181,8 @@ class SimHost:
                     self._has_left = True
                     if self.link is not None:
                         self.link.to_agent(protocol.LeftAll())
+                case _:
+                    raise AssertionError(action)
         for each in signals:
             pid = self._pids.get(each.key)
             if pid is not None:
@@ -200,7 +202,7 @@ class SimHost:
     def _start_timer(self, action: host_actions.StartTimer) -> None:
         def ring() -> None:
             if self.is_alive:
-                self._do(self.book.timer_over(action.key, action.purpose))
+                self._do(self.book.timer_over(action))
                 self._turn()
 
         self._world.after(action.after_ms * 1000, ring)

@@ -19,7 +19,7 @@ from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, State
 from titan.worker.agent.core import Core, HostState
 from titan.worker.host import bookkeeping
-from titan.worker.host.actions import Purpose
+from titan.worker.host.actions import Purpose, StartTimer
 from titan.worker.host.bookkeeping import Bookkeeping
 from titan.worker.host.verdict import judge
 
@@ -83,8 +83,8 @@ def lose_forgetting_the_cancel(desk: Any, attempt: Any, detail: str) -> None:
     )
 
 
-def ring_grace_only(book: Bookkeeping, key: Any, purpose: Purpose) -> Any:
-    return timer_over(book, key, purpose) if purpose is Purpose.GRACE else []
+def ring_grace_only(book: Bookkeeping, timer: StartTimer) -> Any:
+    return timer_over(book, timer) if timer.purpose is Purpose.GRACE else []
 
 
 def judge_by_the_exit(how: Any, _doom: Any, *, is_cancelled: bool) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -204,11 +204,12 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         slots: int = 1_000,
         dispatch_seq: int | None = None,
         session: bytes | None = None,
+        named: Mapping[str, int] | None = None,
     ) -> AttemptKey:
         """StartTask for a job."""
         request = self.start_request(
             *command, job_id=job_id, indexes=indexes, slots=slots,
-            dispatch_seq=dispatch_seq, session=session,
+            dispatch_seq=dispatch_seq, session=session, named=named,
         )  # fmt: skip
         await self.tasks().StartTask(request, metadata=self.metadata())
         return AttemptKey(EPOCH, job_id, indexes[0], 1)
@@ -221,6 +222,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         slots: int = 1_000,
         dispatch_seq: int | None = None,
         session: bytes | None = None,
+        named: Mapping[str, int] | None = None,
     ) -> task_pb2.StartTaskRequest:
         """The batch that starts a job."""
         if dispatch_seq is None:
@@ -232,7 +234,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             name="job",
             command=[word.encode() for word in command],
             cwd=b"/",
-            resources=types_pb2.Resources(cpus_milli=1000),
+            resources=types_pb2.Resources(cpus_milli=1000, named=named),
             class_id=1,
         )
         return task_pb2.StartTaskRequest(
@@ -245,14 +247,16 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         )
 
     async def cancel(self, key: AttemptKey, grace_ms: int = 0) -> None:
-        """StopTask for an attempt."""
+        """StopTask for an attempt that is to end."""
+        await self.wish(key, mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms)
+
+    async def wish(self, key: AttemptKey, **stop: Any) -> None:
+        """StopTask for an attempt, with these fields of its TaskStop."""
         self._dispatch_seq += 1
         request = task_pb2.StopTaskRequest(
             session=self.session,
             dispatch_seq=self._dispatch_seq,
-            stops=[
-                task_pb2.TaskStop(key=wire_key(key), mode=task_pb2.STOP_CANCEL, grace_ms=grace_ms)
-            ],
+            stops=[task_pb2.TaskStop(key=wire_key(key), **stop)],
         )
         await self.tasks().StopTask(request, metadata=self.metadata())
 

@@ -35,11 +35,16 @@ def wait_for(find: Callable[[], T | None], what: str) -> T:
 
 def is_running(pid: int) -> bool:
     """Whether there is such a process that is not a zombie."""
+    return state_of(pid) not in ("", "Z", "X")
+
+
+def state_of(pid: int) -> str:
+    """R, S, T, … as /proc has it; empty when there is no such process."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rsplit(")", 1)[1].split()[0] not in "ZX"
+        return ""
+    return stat.rsplit(")", 1)[1].split()[0]
 
 
 class HostDriver:
@@ -130,8 +135,10 @@ class HostDriver:
         mode: StopMode = StopMode.CANCEL,
         grace_ms: int = 0,
         number: int = signal.SIGTERM,
+        time_limit_ms: int = 0,
     ) -> None:
-        self.send(protocol.StopTasks(tuple(Stop(key, mode, grace_ms, number) for key in keys)))
+        stops = tuple(Stop(key, mode, grace_ms, number, time_limit_ms) for key in keys)
+        self.send(protocol.StopTasks(stops))
 
     def _receive(self) -> protocol.Message:
         assert self._connection is not None

@@ -8,13 +8,16 @@ from tests.worker.builders import batch, key, launch
 from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
 from titan.worker.host.actions import (
     Action,
+    DropLimit,
     Emit,
     Journal,
     Left,
     Purpose,
+    Resume,
     Signal,
     Spawn,
     StartTimer,
+    Suspend,
 )
 from titan.worker.host.bookkeeping import Bookkeeping
 from titan.worker.host.records import (
@@ -27,7 +30,7 @@ from titan.worker.host.records import (
     recover,
 )
 from titan.worker.host.verdict import Doom
-from titan.worker.messages import Exit, Report
+from titan.worker.messages import DeviceIds, Exit, Report
 from titan.worker.signals import SIGKILL, SIGTERM
 
 OK = Exit(0, None)
@@ -49,6 +52,23 @@ def running(count: int = 1, slots: int = 1_000, **limit: Any) -> Bookkeeping:
     for index in range(count):
         book.started(key(index=index), 100 + index, 7, 1_000)
     return book
+
+
+def ring(book: Bookkeeping, purpose: Purpose, after_ms: int | None = None) -> list[Action]:
+    """That timer of index 0 is over; by default as it was launched."""
+    attempt = book.find(key())
+    if after_ms is None and attempt is not None:
+        shared = attempt.launch
+        after_ms = {
+            Purpose.GRACE: shared.grace_ms,
+            Purpose.LIMIT: shared.time_limit_ms,
+            Purpose.WARNING: shared.time_limit_ms - shared.end_signal_before_ms,
+        }[purpose]
+    return book.timer_over(StartTimer(key(), after_ms or 0, purpose))
+
+
+def wish(mode: StopMode, index: int = 0, time_limit_ms: int = 0) -> list[Stop]:
+    return [Stop(key(index=index), mode, 0, time_limit_ms=time_limit_ms)]
 
 
 def cancel(index: int = 0, grace_ms: int = 500) -> list[Stop]:
@@ -171,6 +191,91 @@ def test_the_launch_error_of_one_lets_the_next_start() -> None:
     assert spawned(book.not_launched(key(), "no", 2_000)) == [1]
 
 
+# Devices ----------------------------------------------------------------------------------------
+
+
+def devices_of(actions: list[Action]) -> dict[int, DeviceIds]:
+    """What the attempts that are to be spawned get, by their indexes."""
+    return {each.key.index: each.devices for each in actions if isinstance(each, Spawn)}
+
+
+def with_gpus(*ids: str) -> Bookkeeping:
+    book = Bookkeeping()
+    assert book.offer_devices((("gpu", ids),)) == []
+    return book
+
+
+ONE_GPU = (("gpu", 1),)
+
+
+def test_a_start_says_which_devices_the_attempt_has_until_it_ends() -> None:
+    book = with_gpus("0", "1")
+    todo = batch(launch(named=ONE_GPU), indexes=range(3), slots=2)
+    assert devices_of(book.start(todo)) == {0: (("gpu", ("0",)),), 1: (("gpu", ("1",)),)}
+    book.started(key(index=1), 101, 7, 1_000)
+    assert devices_of(book.exited(key(index=1), OK, 2_000)) == {2: (("gpu", ("1",)),)}
+    assert devices_of(book.not_launched(key(), "no", 2_000)) == {}
+    assert devices_of(book.start(batch(launch(named=ONE_GPU, job_id=2)))) == {0: (("gpu", ("0",)),)}
+
+
+def test_who_asks_for_none_is_told_so() -> None:
+    assert devices_of(with_gpus("0").start(batch(launch()))) == {0: (("gpu", ()),)}
+
+
+def test_no_two_have_a_device_whatever_the_manager_allows_and_the_first_to_wait_gets_it() -> None:
+    book = with_gpus("0")
+    first, second = launch(named=ONE_GPU), launch(named=ONE_GPU, class_id=2, job_id=2)
+    assert spawned(book.start(batch(first, indexes=range(3)))) == [0]
+    assert spawned(book.start(batch(second, indexes=[7]))) == []
+    assert [held.state for held in book.live()] == [HeldState.QUEUED] * 4
+    # What needs none need not wait.
+    other = launch(job_id=3, class_id=3)
+    assert spawned(book.start(batch(other))) == [0]
+    book.started(key(), 100, 7, 1_000)
+    assert devices_of(book.exited(key(), OK, 2_000)) == {1: (("gpu", ("0",)),)}
+    # The first class has waited for longer.
+    assert spawned(book.not_launched(key(index=1), "no", 2_000)) == [2]
+    assert spawned(book.not_launched(key(index=2), "no", 2_000)) == [7]
+
+
+def test_who_waits_for_a_device_comes_before_those_of_the_class_that_had_it() -> None:
+    book = with_gpus("0")
+    first, second = launch(named=ONE_GPU), launch(named=ONE_GPU, class_id=2, job_id=2)
+    assert spawned(book.start(batch(first, indexes=range(3), slots=1))) == [0]
+    assert spawned(book.start(batch(second, indexes=[7]))) == []
+    assert spawned(book.not_launched(key(), "no", 2_000)) == [7]
+    assert spawned(book.not_launched(key(2, 7), "no", 2_000)) == [1]
+
+
+def test_more_devices_let_those_start_that_wait_for_some() -> None:
+    book = with_gpus("0")
+    book.start(batch(launch(named=ONE_GPU), indexes=range(3)))
+    assert devices_of(book.offer_devices((("gpu", ("5", "6")),))) == {
+        1: (("gpu", ("5",)),),
+        2: (("gpu", ("6",)),),
+    }
+
+
+def test_who_waits_for_a_device_can_be_cancelled_and_recalled() -> None:
+    book = with_gpus("0")
+    book.start(batch(launch(named=ONE_GPU), indexes=range(4)))
+    reports = emitted(book.stop([*cancel(1), *recall(2), *wish(StopMode.SUSPEND, 3)], 2_000))
+    assert [report.kind for report in reports] == [
+        *(ReportKind.ENDED, ReportKind.RECALLED, ReportKind.RECALLED)
+    ]
+    book.check_invariants()
+    assert spawned(book.not_launched(key(), "no", 2_000)) == []
+    assert book.leave(0) == [Left()]
+
+
+def test_what_is_suspended_keeps_its_devices() -> None:
+    book = with_gpus("0")
+    book.start(batch(launch(named=ONE_GPU), indexes=range(2)))
+    book.started(key(), 100, 7, 1_000)
+    assert spawned(book.stop(wish(StopMode.SUSPEND), 2_000)) == []
+    assert spawned(book.exited(key(), Exit(None, 9), 2_000)) == [1]
+
+
 # Repeats ----------------------------------------------------------------------------------------
 
 
@@ -219,7 +324,7 @@ def test_cancelling_what_runs_asks_first_and_kills_after_the_grace() -> None:
         Signal(key(), SIGTERM),
     ]
     assert book.is_stopping(key())
-    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    assert ring(book, Purpose.GRACE) == [Signal(key(), SIGKILL)]
     (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
     assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
     assert (report.signal, report.detail) == (9, "killed by SIGKILL (signal 9)")
@@ -235,7 +340,7 @@ def test_cancelling_again_only_may_shorten_the_grace() -> None:
     assert book.stop(cancel(grace_ms=100), 2_000) == [StartTimer(key(), 100, Purpose.GRACE)]
     assert book.stop(cancel(grace_ms=0), 2_000) == [Signal(key(), SIGKILL)]
     assert book.stop(cancel(), 2_000) == []
-    assert book.timer_over(key(), Purpose.GRACE) == []
+    assert ring(book, Purpose.GRACE) == []
 
 
 def test_cancelling_with_another_signal_sends_that_and_the_first_grace_counts() -> None:
@@ -248,7 +353,7 @@ def test_cancelling_with_another_signal_sends_that_and_the_first_grace_counts() 
     # The manager repeats what it is not sure of.
     assert book.stop(interrupt, 2_000) == [StartTimer(key(), 500, Purpose.GRACE)]
     assert book.stop(cancel(), 2_000)[1:] == [Signal(key(), SIGTERM)]
-    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    assert ring(book, Purpose.GRACE) == [Signal(key(), SIGKILL)]
     assert book.stop(interrupt, 2_000) == []
 
 
@@ -268,7 +373,7 @@ def test_a_grace_that_ends_after_the_attempt_does_nothing() -> None:
     book = running()
     book.stop(cancel(), 2_000)
     book.exited(key(), Exit(None, 15), 2_500)
-    assert book.timer_over(key(), Purpose.GRACE) == []
+    assert ring(book, Purpose.GRACE) == []
 
 
 def test_cancelling_what_is_not_known_says_that_it_never_started() -> None:
@@ -321,12 +426,12 @@ def test_what_runs_into_its_limit_is_asked_to_end_killed_after_the_grace_and_has
     None
 ):
     book = running(time_limit_ms=5_400_000, grace_ms=700)
-    assert book.timer_over(key(), Purpose.LIMIT) == [
+    assert ring(book, Purpose.LIMIT) == [
         StartTimer(key(), 700, Purpose.GRACE),
         Signal(key(), SIGTERM),
     ]
     assert book.is_stopping(key())
-    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    assert ring(book, Purpose.GRACE) == [Signal(key(), SIGKILL)]
     (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
     assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
     assert (report.signal, report.detail) == (9, "ran into its time limit of 1h30m")
@@ -335,7 +440,7 @@ def test_what_runs_into_its_limit_is_asked_to_end_killed_after_the_grace_and_has
 def test_it_has_timed_out_however_it_exits() -> None:
     for how in (OK, Exit(3, None), Exit(None, 15)):
         book = running(time_limit_ms=250, grace_ms=700)
-        book.timer_over(key(), Purpose.LIMIT)
+        ring(book, Purpose.LIMIT)
         (report,) = emitted(book.exited(key(), how, 3_000))
         assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
         assert (report.exit_code, report.signal) == how[:2]
@@ -344,15 +449,15 @@ def test_it_has_timed_out_however_it_exits() -> None:
 
 def test_without_a_grace_a_limit_kills_at_once() -> None:
     book = running(time_limit_ms=1)
-    assert book.timer_over(key(), Purpose.LIMIT) == [Signal(key(), SIGKILL)]
+    assert ring(book, Purpose.LIMIT) == [Signal(key(), SIGKILL)]
 
 
 def test_a_limit_that_comes_after_the_end_changes_nothing() -> None:
     book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
     (report,) = emitted(book.exited(key(), OK, 2_000))
     assert report.state is State.COMPLETED
-    assert book.timer_over(key(), Purpose.WARNING) == []
-    assert book.timer_over(key(), Purpose.LIMIT) == []
+    assert ring(book, Purpose.WARNING) == []
+    assert ring(book, Purpose.LIMIT) == []
     assert list(book.reports)[1:] == [report]
 
 
@@ -361,8 +466,8 @@ def test_what_was_cancelled_before_its_limit_ends_cancelled_and_no_later_than_by
 ):
     book = running(time_limit_ms=100, grace_ms=50)
     book.stop(cancel(grace_ms=10_000), 2_000)
-    assert book.timer_over(key(), Purpose.LIMIT) == [StartTimer(key(), 50, Purpose.GRACE)]
-    assert book.timer_over(key(), Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    assert ring(book, Purpose.LIMIT) == [StartTimer(key(), 50, Purpose.GRACE)]
+    assert ring(book, Purpose.GRACE) == [Signal(key(), SIGKILL)]
     (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
     assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
     assert report.detail == "killed by SIGKILL (signal 9)"
@@ -370,7 +475,7 @@ def test_what_was_cancelled_before_its_limit_ends_cancelled_and_no_later_than_by
 
 def test_what_is_cancelled_after_its_limit_has_timed_out_all_the_same() -> None:
     book = running(time_limit_ms=100, grace_ms=5_000)
-    book.timer_over(key(), Purpose.LIMIT)
+    ring(book, Purpose.LIMIT)
     assert book.stop(cancel(grace_ms=0), 2_000) == [Signal(key(), SIGKILL)]
     (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
     assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
@@ -378,7 +483,7 @@ def test_what_is_cancelled_after_its_limit_has_timed_out_all_the_same() -> None:
 
 def test_the_signal_before_the_end_is_sent_and_is_no_end() -> None:
     book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
-    assert book.timer_over(key(), Purpose.WARNING) == [Signal(key(), 10)]
+    assert ring(book, Purpose.WARNING) == [Signal(key(), 10)]
     assert not book.is_stopping(key())
     (report,) = emitted(book.exited(key(), Exit(None, 10), 3_000))
     assert (report.state, report.reason) == (State.FAILED, Reason.SIGNAL)
@@ -387,14 +492,183 @@ def test_the_signal_before_the_end_is_sent_and_is_no_end() -> None:
 def test_what_was_told_to_end_is_not_warned_of_the_end() -> None:
     book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
     book.stop(cancel(), 2_000)
-    assert book.timer_over(key(), Purpose.WARNING) == []
+    assert ring(book, Purpose.WARNING) == []
 
 
 def test_a_limit_while_leaving_is_handed_back_as_everything_else() -> None:
     book = running(time_limit_ms=100, grace_ms=5)
     book.leave(500)
-    assert book.timer_over(key(), Purpose.LIMIT) == [StartTimer(key(), 5, Purpose.GRACE)]
+    assert ring(book, Purpose.LIMIT) == [StartTimer(key(), 5, Purpose.GRACE)]
     assert book.exited(key(), Exit(None, 9), 3_000) == [Journal(ForgottenRecord(key())), Left()]
+
+
+# Other time limits ------------------------------------------------------------------------------
+
+
+def test_another_limit_takes_the_place_of_the_first_and_so_does_the_signal_before_it() -> None:
+    book = running(time_limit_ms=9_000, grace_ms=700, end_signal=10, end_signal_before_ms=2_000)
+    assert book.stop(wish(StopMode.LIMIT, time_limit_ms=5_000), 2_000) == [
+        StartTimer(key(), 3_000, Purpose.WARNING),
+        StartTimer(key(), 5_000, Purpose.LIMIT),
+    ]
+    # Those of the first may be over before the new ones are started.
+    assert ring(book, Purpose.WARNING, 7_000) == []
+    assert ring(book, Purpose.LIMIT, 9_000) == []
+    assert ring(book, Purpose.WARNING, 3_000) == [Signal(key(), 10)]
+    assert ring(book, Purpose.LIMIT, 5_000) == [
+        StartTimer(key(), 700, Purpose.GRACE),
+        Signal(key(), SIGTERM),
+    ]
+    (report,) = emitted(book.exited(key(), OK, 9_000))
+    assert (report.reason, report.detail) == (Reason.TIMEOUT, "ran into its time limit of 5s")
+
+
+def test_the_same_limit_again_changes_nothing() -> None:
+    book = running(time_limit_ms=9_000)
+    assert book.stop(wish(StopMode.LIMIT, time_limit_ms=9_000), 2_000) == []
+    book.stop(wish(StopMode.LIMIT, time_limit_ms=5_000), 2_000)
+    assert book.stop(wish(StopMode.LIMIT, time_limit_ms=5_000), 2_000) == []
+
+
+def test_a_limit_that_is_taken_away_is_never_over() -> None:
+    book = running(time_limit_ms=9_000)
+    assert book.stop(wish(StopMode.LIMIT), 2_000) == [DropLimit(key())]
+    assert book.stop(wish(StopMode.LIMIT), 2_000) == []
+    assert ring(book, Purpose.LIMIT, 9_000) == []
+    assert not book.is_stopping(key())
+
+
+def test_what_had_no_limit_can_get_one() -> None:
+    assert running().stop(wish(StopMode.LIMIT, time_limit_ms=5_000), 2_000) == [
+        StartTimer(key(), 5_000, Purpose.LIMIT)
+    ]
+
+
+def test_another_limit_of_what_waits_or_is_being_spawned_counts_from_its_start() -> None:
+    book = running(1, slots=1)
+    book.start(batch(launch(), indexes=[1], slots=1))
+    assert book.stop(wish(StopMode.LIMIT, 1, time_limit_ms=5_000), 2_000) == []
+    book.exited(key(), OK, 3_000)
+    assert book.stop(wish(StopMode.LIMIT, 1, time_limit_ms=6_000), 3_000) == []
+    actions = book.started(key(index=1), 101, 7, 4_000)
+    assert actions[2:] == [StartTimer(key(index=1), 6_000, Purpose.LIMIT)]
+
+
+def test_another_limit_of_what_has_ended_or_is_not_known_is_passed_over() -> None:
+    book = running()
+    book.exited(key(), OK, 3_000)
+    limits = [wish(StopMode.LIMIT, index, time_limit_ms=5)[0] for index in (0, 9)]
+    assert book.stop(limits, 2_000) == []
+    assert spawned(book.start(batch(launch(), indexes=[9]))) == [9]
+
+
+def test_a_longer_limit_does_not_save_what_has_timed_out() -> None:
+    book = running(time_limit_ms=9_000, grace_ms=700)
+    ring(book, Purpose.LIMIT)
+    book.stop(wish(StopMode.LIMIT, time_limit_ms=90_000), 2_000)
+    assert ring(book, Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 9_000))
+    assert (report.reason, report.detail) == (Reason.TIMEOUT, "ran into its time limit of 9s")
+
+
+# Suspended --------------------------------------------------------------------------------------
+
+
+def test_what_runs_is_suspended_and_goes_on_once_for_each_wish() -> None:
+    book = running()
+    assert book.stop(wish(StopMode.RESUME), 2_000) == []
+    assert book.stop(wish(StopMode.SUSPEND), 2_000) == [Suspend(key())]
+    assert book.stop(wish(StopMode.SUSPEND), 2_000) == []
+    assert [held.state for held in book.live()] == [HeldState.RUNNING]
+    assert book.stop(wish(StopMode.RESUME), 2_000) == [Resume(key())]
+    assert book.stop(wish(StopMode.RESUME), 2_000) == []
+
+
+def test_suspending_between_spawn_and_its_answer_takes_effect_then() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(time_limit_ms=9_000)))
+    assert book.stop(wish(StopMode.SUSPEND), 2_000) == []
+    assert book.started(key(), 100, 7, 3_000)[2:] == [
+        StartTimer(key(), 9_000, Purpose.LIMIT),
+        Suspend(key()),
+    ]
+
+
+def test_what_is_resumed_before_it_has_a_process_is_never_stopped() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch()))
+    assert book.stop([*wish(StopMode.SUSPEND), *wish(StopMode.RESUME)], 2_000) == []
+    assert [type(each) for each in book.started(key(), 100, 7, 3_000)] == [Journal, Emit]
+
+
+def test_suspending_what_waits_recalls_it_and_resuming_lets_it_wait() -> None:
+    book = running(1, slots=1)
+    book.start(batch(launch(), indexes=[1, 2], slots=1))
+    assert book.stop(wish(StopMode.RESUME, 1), 2_000) == []
+    (report,) = emitted(book.stop(wish(StopMode.SUSPEND, 1), 2_000))
+    assert (report.kind, report.key) == (ReportKind.RECALLED, key(index=1))
+    assert [held.key.index for held in book.live()] == [0, 2]
+
+
+def test_suspending_and_resuming_what_has_ended_or_is_not_known_is_passed_over() -> None:
+    book = running()
+    book.exited(key(), OK, 3_000)
+    for mode in (StopMode.SUSPEND, StopMode.RESUME):
+        assert book.stop([*wish(mode), *wish(mode, 9)], 2_000) == []
+    assert spawned(book.start(batch(launch(), indexes=[9]))) == [9]
+
+
+def test_what_is_suspended_keeps_its_slot() -> None:
+    book = running(1, slots=1)
+    book.start(batch(launch(), indexes=[1], slots=1))
+    assert spawned(book.stop(wish(StopMode.SUSPEND), 2_000)) == []
+    assert spawned(book.exited(key(), Exit(None, 9), 3_000)) == [1]
+
+
+def test_cancelling_what_is_suspended_lets_it_go_on_with_the_signal_before_it() -> None:
+    book = running()
+    book.stop(wish(StopMode.SUSPEND), 2_000)
+    assert book.stop(cancel(), 2_000) == [
+        StartTimer(key(), 500, Purpose.GRACE),
+        Signal(key(), SIGTERM),
+        Resume(key()),
+    ]
+    # It is to end: nothing may hold it up.
+    assert book.stop(wish(StopMode.SUSPEND), 2_000) == []
+    assert ring(book, Purpose.GRACE) == [Signal(key(), SIGKILL)]
+    (report,) = emitted(book.exited(key(), Exit(None, 9), 3_000))
+    assert (report.state, report.reason) == (State.CANCELLED, Reason.CANCELLED)
+
+
+def test_cancelling_what_is_suspended_before_it_has_a_process_does_not_stop_it() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch()))
+    book.stop([*wish(StopMode.SUSPEND), *cancel()], 2_000)
+    assert book.started(key(), 100, 7, 3_000)[2:] == [Signal(key(), SIGTERM)]
+
+
+def test_leaving_lets_what_is_suspended_go_on_so_that_it_can_end() -> None:
+    book = running()
+    book.stop(wish(StopMode.SUSPEND), 2_000)
+    assert book.leave(500)[1:] == [Signal(key(), SIGTERM), Resume(key())]
+
+
+def test_what_broke_a_limit_while_suspended_is_killed() -> None:
+    book = running()
+    book.stop(wish(StopMode.SUSPEND), 2_000)
+    assert book.condemn(key(), Doom(Reason.OOM, "too much"))[0] == Signal(key(), SIGKILL)
+
+
+def test_a_limit_that_was_due_when_it_was_about_to_stand_still_is_over_when_it_goes_on() -> None:
+    book = running(time_limit_ms=100, end_signal=10, end_signal_before_ms=50)
+    book.stop(wish(StopMode.SUSPEND), 2_000)
+    warning = StartTimer(key(), 50, Purpose.WARNING)
+    assert book.timer_over(warning) == [warning]
+    limit = StartTimer(key(), 100, Purpose.LIMIT)
+    assert book.timer_over(limit) == [limit]
+    book.stop(wish(StopMode.RESUME), 2_000)
+    assert book.timer_over(warning) == [Signal(key(), 10)]
+    assert book.timer_over(limit) == [Signal(key(), SIGKILL)]
 
 
 # Leaving ----------------------------------------------------------------------------------------

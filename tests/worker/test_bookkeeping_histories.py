@@ -10,13 +10,16 @@ from tests.worker.builders import batch, key, launch
 from titan.model import AttemptKey, Reason, ReportKind, State, Stop, StopMode
 from titan.worker.host.actions import (
     Action,
+    DropLimit,
     Emit,
     Journal,
     Left,
     Purpose,
+    Resume,
     Signal,
     Spawn,
     StartTimer,
+    Suspend,
     TellDirectEnd,
 )
 from titan.worker.host.bookkeeping import Bookkeeping
@@ -49,7 +52,10 @@ class HostMachine(RuleBasedStateMachine):
         self.to_spawn: list[AttemptKey] = []
         self.processes: dict[AttemptKey, int] = {}
         self.killed: set[AttemptKey] = set()
-        self.timers: list[tuple[AttemptKey, Purpose]] = []
+        self.timers: list[StartTimer] = []
+        self.suspended: set[AttemptKey] = set()
+        # What they were given last; what had none is not here.
+        self.limits: dict[AttemptKey, int] = {}
         # What clients started, by key, and how that ended.
         self.direct: dict[AttemptKey, Report | None] = {}
         # Which of the two came first to a running attempt.
@@ -59,6 +65,10 @@ class HostMachine(RuleBasedStateMachine):
         self.has_left = False
         # How many of each class may run, by a second and slow reckoning.
         self.allowed = {1: 0, 2: 0}
+        # Those that there are, which are for job 3 alone, and who has which.
+        self.gpus = ["0", "1"]
+        self.devices: dict[AttemptKey, str] = {}
+        self.book.offer_devices((("gpu", tuple(self.gpus)),))
 
     def do(self, actions: list[Action], slots: dict[int, int] | None = None) -> None:
         self.now_us += 1
@@ -72,7 +82,8 @@ class HostMachine(RuleBasedStateMachine):
                 for attempt in [*self.processes, *self.to_spawn]
                 if not is_direct(attempt)
             )
-            if not self.book.is_leaving:
+            is_short = class_id == 2 and not set(self.gpus) - set(self.devices.values())
+            if not self.book.is_leaving and not is_short:
                 assert running >= self.allowed[class_id], "one that may run waits"
             spawned = [each.key for each in actions if isinstance(each, Spawn)]
             if any(class_of(each) == class_id for each in spawned if not is_direct(each)):
@@ -93,16 +104,46 @@ class HostMachine(RuleBasedStateMachine):
                     assert action.key not in self.processes
                     assert action.key not in self.over
                     self.to_spawn.append(action.key)
+                    self.note_devices(action)
                 case Signal():
                     assert action.key in self.processes
                     if action.signal == SIGKILL:
                         self.killed.add(action.key)
-                case StartTimer():
-                    assert self.is_started(action.key)
-                    self.timers.append((action.key, action.purpose))
+                case StartTimer() | DropLimit() | Suspend() | Resume():
+                    self.keep_time(action)
                 case Left():
                     self.has_left = True
                     assert not self.processes
+
+    def keep_time(self, action: StartTimer | DropLimit | Suspend | Resume) -> None:
+        assert self.is_started(action.key)
+        match action:
+            case StartTimer():
+                if action.purpose is not Purpose.GRACE:
+                    self.drop_timers(action.key, action.purpose)
+                self.timers.append(action)
+            case DropLimit():
+                self.drop_timers(action.key, Purpose.LIMIT, Purpose.WARNING)
+            case Suspend():
+                assert action.key in self.processes
+                assert action.key not in self.suspended
+                self.suspended.add(action.key)
+            case Resume():
+                self.suspended.remove(action.key)
+
+    def drop_timers(self, attempt: AttemptKey, *purposes: Purpose) -> None:
+        self.timers = [
+            each for each in self.timers if each.key != attempt or each.purpose not in purposes
+        ]
+
+    def note_devices(self, action: Spawn) -> None:
+        if action.key.job_id != 3:
+            assert action.devices == ((("gpu", ()),) if self.gpus else ())
+            return
+        ((name, (device,)),) = action.devices
+        free = [each for each in self.gpus if each not in self.devices.values()]
+        assert (name, device) == ("gpu", free[0])
+        self.devices[action.key] = device
 
     def note(self, report: Report) -> None:
         assert not is_direct(report.key)
@@ -125,6 +166,8 @@ class HostMachine(RuleBasedStateMachine):
         shared = launch(job_id=job, class_id=class_id)
         if job == 2:
             shared = shared._replace(time_limit_ms=90, end_signal=10, end_signal_before_ms=30)
+        if job == 3:
+            shared = shared._replace(named=(("gpu", 1),))
         todo = batch(shared, indexes=fresh, slots=slots)
         self.do(self.book.start(todo), {class_id: slots})
 
@@ -158,13 +201,21 @@ class HostMachine(RuleBasedStateMachine):
             pid = self.processes[attempt]
             self.do(self.book.started(attempt, pid, 7, self.now_us))
         else:
+            self.devices.pop(attempt, None)
             self.do(self.book.not_launched(attempt, "no", self.now_us))
+
+    @rule(gpus=st.lists(st.sampled_from("0123"), max_size=3, unique=True))
+    def offer_devices(self, gpus: list[str]) -> None:
+        self.gpus = gpus
+        self.do(self.book.offer_devices((("gpu", tuple(gpus)),)))
 
     @rule(number=st.integers(0, 9), code=st.integers(0, 1))
     def exit(self, number: int, code: int) -> None:
         if self.processes:
             attempt = list(self.processes)[number % len(self.processes)]
             del self.processes[attempt]
+            self.suspended.discard(attempt)
+            self.devices.pop(attempt, None)
             how = Exit(None, 9) if attempt in self.killed else Exit(code, None)
             self.do(self.book.exited(attempt, how, self.now_us))
 
@@ -175,18 +226,44 @@ class HostMachine(RuleBasedStateMachine):
             if mode is StopMode.CANCEL and self.is_started(attempt):
                 self.told_to_end.setdefault(attempt, Reason.CANCELLED)
             self.do(self.book.stop([Stop(attempt, mode, grace)], self.now_us))
+            if mode is StopMode.LIMIT:
+                self.limits.pop(attempt, None)
+                assert not self.has_timer(attempt, Purpose.LIMIT)
+            if attempt in self.processes and not self.book.is_stopping(attempt):
+                assert attempt not in self.suspended or mode is not StopMode.RESUME
+                assert attempt in self.suspended or mode is not StopMode.SUSPEND
+
+    @rule(job=jobs, index=indexes, limit=st.integers(1, 3))
+    def change_limit(self, job: int, index: int, limit: int) -> None:
+        attempt = key(job, index)
+        self.do(
+            self.book.stop([Stop(attempt, StopMode.LIMIT, 0, time_limit_ms=limit)], self.now_us)
+        )
+        if self.book.is_live(attempt):
+            self.limits[attempt] = limit
+
+    def has_timer(self, attempt: AttemptKey, purpose: Purpose) -> bool:
+        return any(each.key == attempt and each.purpose is purpose for each in self.timers)
 
     def is_started(self, attempt: AttemptKey) -> bool:
         return attempt in self.processes or attempt in self.to_spawn
 
     @rule(number=st.integers(0, 9))
     def ring(self, number: int) -> None:
-        if not self.timers:
+        # The time of what stands still does so, too.
+        due = [
+            each
+            for each in self.timers
+            if each.purpose is Purpose.GRACE or each.key not in self.suspended
+        ]
+        if not due:
             return
-        attempt, purpose = self.timers.pop(number % len(self.timers))
+        timer = due[number % len(due)]
+        attempt, purpose = timer.key, timer.purpose
+        self.timers.remove(timer)
         if purpose is Purpose.LIMIT and attempt in self.processes:
             self.told_to_end.setdefault(attempt, Reason.TIMEOUT)
-        self.do(self.book.timer_over(attempt, purpose))
+        self.do(self.book.timer_over(timer))
         if purpose is Purpose.GRACE and attempt in self.processes:
             assert attempt in self.killed
         if purpose is Purpose.LIMIT and attempt in self.processes:
@@ -215,6 +292,17 @@ class HostMachine(RuleBasedStateMachine):
     @invariant()
     def tables_agree(self) -> None:
         self.book.check_invariants()
+
+    @invariant()
+    def what_was_told_to_end_does_not_stand_still(self) -> None:
+        assert self.suspended <= set(self.processes)
+        assert not any(map(self.book.is_stopping, self.suspended))
+
+    @invariant()
+    def a_limit_that_was_given_counts(self) -> None:
+        for attempt, limit in self.limits.items():
+            if attempt in self.processes and not self.book.is_stopping(attempt):
+                assert StartTimer(attempt, limit, Purpose.LIMIT) in self.timers
 
     @invariant()
     def what_clients_started_is_known_and_is_not_the_managers(self) -> None:

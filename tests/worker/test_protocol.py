@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import msgpack
 import pytest
@@ -18,16 +19,29 @@ REPORT = Report(
 )
 MESSAGES: list[protocol.Message] = [
     protocol.Hello(1, 0, "w1", "127.0.0.1:50051,[::1]:50051", 600_000),
+    protocol.Hello(
+        *(1, 4, "w1", "127.0.0.1:50051", 600_000, 5, b"/s"),
+        (("gpu", ("0", "GPU-abc")), ("licence", None)),
+    ),
+    protocol.OfferDevices((("gpu", ("0",)), ("licence", None))),
     protocol.Cluster(b"\xff\x00"),
     protocol.StartTasks(
         batch(
             launch(b"\xff", "a b", cwd=b"/\xfe"),
             launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6),
+            launch(named=(("gpu", 2), ("licence", 1))),
             indexes=[0, 9],
             chosen={b"A": b"\x80"},
         )
     ),
     protocol.StopTasks((Stop(key(), StopMode.RECALL, 0), Stop(key(2), StopMode.CANCEL, 10))),
+    protocol.StopTasks(
+        (
+            Stop(key(), StopMode.SUSPEND, 0),
+            Stop(key(), StopMode.RESUME, 0),
+            Stop(key(), StopMode.LIMIT, 0, time_limit_ms=5),
+        )
+    ),
     protocol.Acknowledge(2**40),
     protocol.Leave(10_000),
     protocol.Welcome(
@@ -97,15 +111,40 @@ def test_what_only_a_newer_version_knows_is_passed_over() -> None:
 
 
 def test_a_launch_of_an_older_or_newer_agent_is_read_as_far_as_it_is_known() -> None:
-    known = launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6)
+    limits: dict[str, Any] = {
+        "time_limit_ms": 90,
+        "grace_ms": 8,
+        "end_signal": 7,
+        "end_signal_before_ms": 6,
+    }
+    known = launch(named=(("gpu", 2),), **limits)
     for fields, expected in [
         (known[:10], launch()),
+        (known[:15], launch(**limits)),
         ((*known, "a new last field"), known),
     ]:
         older_or_newer = framed([3, [[[[], []]], [fields], [[0, 0, 1]], [[1, 1]]]])
         (message,) = protocol.Decoder().feed(older_or_newer)
         assert isinstance(message, protocol.StartTasks)
         assert message.batch.launches == (expected,)
+
+
+def test_an_older_agent_says_nothing_of_devices() -> None:
+    older = framed([1, 1, 3, "w1", "127.0.0.1:50051", 600_000, 0, b""])
+    (message,) = protocol.Decoder().feed(older)
+    assert isinstance(message, protocol.Hello)
+    assert message.devices is None
+
+
+def test_a_stop_of_an_older_or_newer_agent_is_read_as_far_as_it_is_known() -> None:
+    known = Stop(key(), StopMode.LIMIT, 1, 2, 3)
+    for fields, expected in [
+        ((key(), 1, 500, 2), Stop(key(), StopMode.CANCEL, 500, 2)),
+        ((*known, "a new last field"), known),
+    ]:
+        (message,) = protocol.Decoder().feed(framed([4, [fields, [key(), 99, 0]]]))
+        # What mode 99 wishes only a newer host knows.
+        assert message == protocol.StopTasks((expected,))
 
 
 def test_a_welcome_of_a_host_that_starts_nothing_for_clients_is_read() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.worker.host_driver import HostDriver
 
@@ -36,7 +37,7 @@ class WorkerProcess:
         self._access_file = access_file
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, name: str = "w1", listen: str = "127.0.0.1:0", **options: float) -> None:
+    def start(self, name: str = "w1", listen: str = "127.0.0.1:0", **options: Any) -> None:
         """Start an agent; its log goes to agent.log beside the directory.
 
         With an empty `listen` it listens nowhere.

@@ -73,6 +73,12 @@ def _parse_duration_or_none(text: str) -> float | str:
     return text if text == "none" else units.parse_duration(text)
 
 
+def _parse_offered(text: str) -> tuple[str, int, tuple[str, ...]]:
+    from titan.worker.agent.device_ids import parse_resource  # noqa: PLC0415 - only for workers
+
+    return parse_resource(text)
+
+
 AT: Final = Unit("moment", _parse_at)
 DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
 SIZE: Final = Unit("size", units.parse_size)
@@ -82,5 +88,6 @@ CPUS: Final = Unit("cpus", units.parse_cpus)
 CPUS_LIMIT: Final = Unit("cpus or none", units.parse_cpus_limit)
 USER_CPUS: Final = Unit("cpus of a user", _parse_user_cpus)
 COUNT: Final = Unit("resource", _parse_count)
+OFFERED: Final = Unit("resource", _parse_offered)
 PAIR: Final = Unit("pair", _parse_pair)
 ADDRESS: Final = Unit("address", _parse_address)

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from titan import paths
 from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
-from titan.cli.params import ADDRESS, COUNT, CPUS, DISK_MINIMUM, DURATION, PAIR, SIZE
+from titan.cli.params import ADDRESS, CPUS, DISK_MINIMUM, DURATION, OFFERED, PAIR, SIZE
 from titan.cli.policy_options import policy_options
 from titan.cli.worker_update import update
 
@@ -210,10 +210,11 @@ Examples:
 @click.option("--memory", type=SIZE, metavar="SIZE", help="Memory to offer [all there is].")
 @click.option(
     "--resource",
-    type=COUNT,
+    type=OFFERED,
     multiple=True,
     metavar="NAME=COUNT",
-    help="A named resource to offer, as gpu=2. May be repeated.",
+    help="A named resource to offer, as gpu=2: the devices 0 and 1. Or those that are named, as "
+    "'gpu=[0,2,GPU-abc]'. May be repeated.",
 )
 @click.option(
     "--label",
@@ -296,7 +297,7 @@ def worker(
     no_listen: bool,
     cpus: int | None,
     memory: int | None,
-    resource: tuple[tuple[str, int], ...],
+    resource: tuple[tuple[str, int, tuple[str, ...]], ...],
     label: tuple[tuple[str, str], ...],
     detach_limit: float,
     scripts_dir: Path | None,
@@ -330,6 +331,8 @@ def worker(
     from titan.worker.agent.disk_room import DEFAULT_MINIMUM  # noqa: PLC0415
     from titan.worker.main import WorkerOptions, run_worker  # noqa: PLC0415
 
+    # The last of a name counts.
+    offered = {each: (count, ids) for each, count, ids in resource}
     return run_worker(
         WorkerOptions(
             data_directory=_data_directory(data_dir, "worker"),
@@ -340,7 +343,8 @@ def worker(
             advertise=advertise,
             cpus_milli=cpus,
             memory_bytes=memory,
-            named=tuple(sorted(dict(resource).items())),
+            named=tuple(sorted((name, count) for name, (count, _) in offered.items())),
+            devices=tuple(sorted((name, ids) for name, (_, ids) in offered.items() if ids)),
             labels=tuple(sorted(dict(label).items())),
             detach_limit_seconds=detach_limit,
             script_directory=scripts_dir.absolute() if scripts_dir else None,

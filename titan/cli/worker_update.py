@@ -8,7 +8,7 @@ import click
 
 from titan import paths, units
 from titan.cli.command import Command, say
-from titan.cli.params import COUNT, CPUS, PAIR, SIZE
+from titan.cli.params import CPUS, OFFERED, PAIR, SIZE
 
 
 @click.command(
@@ -29,10 +29,11 @@ Examples:
 @click.option("--memory", type=SIZE, metavar="SIZE", help="Memory to offer from now on.")
 @click.option(
     "--resource",
-    type=COUNT,
+    type=OFFERED,
     multiple=True,
     metavar="NAME=COUNT",
-    help="A named resource to offer from now on; 0 takes it away. May be repeated.",
+    help="A named resource to offer from now on, also as 'gpu=[0,2]'; 0 takes it away. May be "
+    "repeated.",
 )
 @click.option(
     "--label",
@@ -48,7 +49,7 @@ def update(
     data_dir: Path | None,
     cpus: int | None,
     memory: int | None,
-    resource: tuple[tuple[str, int], ...],
+    resource: tuple[tuple[str, int, tuple[str, ...]], ...],
     label: tuple[tuple[str, str], ...],
 ) -> int:
     """Tell a running worker what it has now.
@@ -67,8 +68,14 @@ def update(
 
     above = ctx.parent.params.get("data_dir") if ctx.parent else None
     directory = (data_dir or above or paths.state_directory() / "worker").absolute()
+    # The last of a name counts.
+    offered = {name: (count, ids) for name, count, ids in resource}
     request = task_pb2.UpdateWorkerRequest(
-        cpus_milli=cpus, memory_bytes=memory, named=dict(resource), labels=dict(label)
+        cpus_milli=cpus,
+        memory_bytes=memory,
+        named={name: count for name, (count, ids) in offered.items() if not ids},
+        labels=dict(label),
+        devices={name: task_pb2.DeviceIds(ids=ids) for name, (_, ids) in offered.items() if ids},
     )
     answer = update_worker(directory, request)
     has = answer.capacity

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from titan.manager.kernel.outbox import Batch
-from titan.model import StopMode
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import task_pb2, types_pb2
 from titan.state.cluster import ClusterState
@@ -31,12 +32,12 @@ def stop_request_of(session: bytes, batch: Batch) -> task_pb2.StopTaskRequest:
     """The message of a batch of stops."""
     request = task_pb2.StopTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
     for stop in batch.stops:
-        recall = stop.mode is StopMode.RECALL
         request.stops.add(
             key=types_pb2.AttemptKey(**stop.key._asdict()),
-            mode=task_pb2.STOP_RECALL if recall else task_pb2.STOP_CANCEL,
+            mode=cast("task_pb2.StopMode.ValueType", int(stop.mode)),
             grace_ms=stop.grace_ms,
             signal=stop.signal,
+            time_limit_ms=stop.time_limit_ms,
         )
     return request
 

@@ -143,4 +143,6 @@ class Line:
 
 
 def _place_of(job_class: JobClass) -> Place:
-    return Place(-job_class.priority, 0, 0, job_class.pending_jobs.peekitem(0)[0], job_class.class_id)
+    return Place(
+        -job_class.priority, 0, 0, job_class.pending_jobs.peekitem(0)[0], job_class.class_id
+    )

@@ -27,6 +27,7 @@ from titan.worker.agent.host_process import HostProcess
 from titan.worker.agent.manager_link import ManagerLink
 from titan.worker.agent.task_service import TaskService
 from titan.worker.host import copies
+from titan.worker.messages import DeviceIds
 from titan.worker.output.shelf import Limits
 
 # Of the disk.
@@ -55,6 +56,8 @@ class WorkerOptions:
     """None: the machine's memory, or the cgroup's limit."""
     named: tuple[tuple[str, int], ...] = ()
     """Other resources by name and count."""
+    devices: DeviceIds = ()
+    """The devices of those of them whose are not 0 to count - 1; as many as the count."""
     labels: tuple[tuple[str, str], ...] = ()
     detach_limit_seconds: float = 600
     """Without an agent for so long the task host stops the tasks and ends."""
@@ -121,6 +124,7 @@ async def _run(
                 named_resources(options.named),
             ),
             options.labels,
+            options.devices,
         ),
     )
     hello = protocol.Hello(
@@ -131,6 +135,7 @@ async def _run(
         int(options.detach_limit_seconds * 1000),
         options.output_max_bytes,
         os.fsencode(options.script_directory) if options.script_directory else b"",
+        identity.offer.devices,
     )
     agent = Agent(
         path,

@@ -25,6 +25,14 @@ Variables: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Environment variables as (name, value), the last of a name wins."""
 
 
+DeviceIds: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
+"""The ids of devices by the named resource that they are of."""
+
+OfferedDevices: TypeAlias = tuple[tuple[str, tuple[str, ...] | None], ...] | None
+"""The same of all that a worker has, in the order in which tasks get them; None of a resource:
+it is only counted. None of all: nothing is known of devices."""
+
+
 class Environment(NamedTuple):
     """What the submitter's environment gives to a task."""
 
@@ -58,6 +66,8 @@ class Launch(NamedTuple):
     """Sent that long before the limit, once. 0: none."""
     end_signal_before_ms: int = 0
     execution: Execution = PLAIN
+    named: tuple[tuple[str, int], ...] = ()
+    """What it asks for of named resources, sorted by name."""
 
 
 class Start(NamedTuple):

@@ -47,6 +47,7 @@ class Found(NamedTuple):
     start_ticks: int
     group: int
     key: AttemptKey
+    is_stopped: bool
 
 
 def boot_id() -> str:
@@ -121,7 +122,7 @@ def find(marks: Collection[Mark], parent: int = 0) -> list[Found]:
         if main is not None:
             stat = read_entry(pid)
             if stat and 0 <= stat.start_ticks - main.since_ticks <= _START_TOLERANCE_TICKS:
-                found.append(Found(pid, stat.start_ticks, stat.group, main.key))
+                found.append(_found(stat, main.key))
                 continue
         name = read_attempt(pid)
         if name is None:
@@ -135,8 +136,12 @@ def find(marks: Collection[Mark], parent: int = 0) -> list[Found]:
         if stat is None or stat.start_ticks < mark.since_ticks:
             continue
         if name is None or _writes_to(pid, mark) or (parent and _descends(pid, parent)):
-            found.append(Found(pid, stat.start_ticks, stat.group, mark.key))
+            found.append(_found(stat, mark.key))
     return found
+
+
+def _found(entry: Entry, key: AttemptKey) -> Found:
+    return Found(entry.pid, entry.start_ticks, entry.group, key, entry.is_stopped)
 
 
 def send(process: Found, number: int) -> None:
@@ -148,6 +153,24 @@ def send(process: Found, number: int) -> None:
                 signal.pidfd_send_signal(descriptor, number)
         finally:
             os.close(descriptor)
+
+
+def stands_still(process: Found) -> bool:
+    """Whether it is stopped, or will be before its next instruction.
+
+    A parent that waits for what it has started to become a program (vfork(2)) hangs in the
+    kernel, with the signal before it, for as long as that stands still.
+    """
+    return process.is_stopped or _is_pending(process.pid, signal.SIGSTOP)
+
+
+def _is_pending(pid: int, number: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            masks = [line.split()[1] for line in file if line.startswith((b"SigPnd", b"ShdPnd"))]
+    except OSError:
+        return False
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
 
 
 def end(marks: Collection[Mark], limit_seconds: float) -> list[Found]:
@@ -187,6 +210,8 @@ class Entry(NamedTuple):
     session: int
     start_ticks: int
     resident_pages: int
+    is_stopped: bool
+    """By a signal, or by its tracer."""
 
 
 def read_entries() -> dict[int, Entry]:
@@ -210,8 +235,11 @@ def read_entry(pid: int) -> Entry | None:
     fields = stat[stat.rindex(b")") + 2 :].split()
     if fields[0] in b"ZX":
         return None
-    _, parent, group, session = fields[:4]
-    return Entry(pid, int(parent), int(group), int(session), int(fields[19]), int(fields[21]))
+    state, parent, group, session = fields[:4]
+    return Entry(
+        *(pid, int(parent), int(group), int(session), int(fields[19]), int(fields[21])),
+        is_stopped=state in b"Tt",
+    )
 
 
 def _writes_to(pid: int, mark: Mark) -> bool:

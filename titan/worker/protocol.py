@@ -33,12 +33,23 @@ from titan.model import (
     StopMode,
     execution_of,
 )
-from titan.worker.messages import Description, Environment, Launch, Report, Start, StartBatch
+from titan.worker.messages import (
+    Description,
+    Environment,
+    Launch,
+    OfferedDevices,
+    Report,
+    Start,
+    StartBatch,
+)
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 3
+VERSION_MINOR: Final = 4
 # From which on a host starts programs for clients and describes what it has.
 MINOR_DIRECT: Final = 3
+# From which on it gives devices, suspends, resumes and changes time limits. One before it reads
+# only the modes it knows, and nothing at all where there is another.
+MINOR_SUSPEND: Final = 4
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -66,6 +77,13 @@ class Hello(NamedTuple):
     """How much of each output file may be on the disk. 0, as from an older agent: all."""
     script_directory: bytes = b""
     """Where scripts live that tasks may name; empty: nowhere."""
+    devices: OfferedDevices = None
+
+
+class OfferDevices(NamedTuple):
+    """Agent to host: tasks that start from now on get devices of these."""
+
+    devices: OfferedDevices
 
 
 class Cluster(NamedTuple):
@@ -81,7 +99,7 @@ class StartTasks(NamedTuple):
 
 
 class StopTasks(NamedTuple):
-    """Agent to host."""
+    """Agent to host. Those whose mode the host does not know are passed over."""
 
     stops: tuple[Stop, ...]
 
@@ -181,6 +199,7 @@ class DirectEnded(NamedTuple):
 
 Message: TypeAlias = (
     Hello
+    | OfferDevices
     | Cluster
     | StartTasks
     | StopTasks
@@ -207,6 +226,7 @@ _CODES: Final[dict[type[Message], int]] = {
     Leave: 6,
     StartDirect: 7,
     Describe: 8,
+    OfferDevices: 9,
     Welcome: 16,
     Refused: 17,
     Reports: 18,
@@ -284,6 +304,7 @@ def report_of(fields: tuple[Any, ...]) -> Report:
 _REPORT_KINDS: Final = {int(kind): kind for kind in ReportKind}
 _STATES: Final = {int(state): state for state in State}
 _REASONS: Final = {int(reason): reason for reason in Reason}
+_STOP_MODES: Final = {int(mode): mode for mode in StopMode}
 
 
 def _held_of(fields: tuple[Any, ...]) -> HeldAttempt:
@@ -293,7 +314,7 @@ def _held_of(fields: tuple[Any, ...]) -> HeldAttempt:
 
 def _stop_of(fields: tuple[Any, ...]) -> Stop:
     key, mode, *rest = fields[: len(Stop._fields)]
-    return Stop(AttemptKey._make(key), StopMode(mode), *rest)
+    return Stop(AttemptKey._make(key), _STOP_MODES[mode], *rest)
 
 
 def _read_start_tasks(batch: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -320,7 +341,7 @@ def _environment_of(fields: tuple[Any, ...]) -> Environment:
 
 
 def _read_stop_tasks(stops: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (tuple(map(_stop_of, stops)),)
+    return (tuple(_stop_of(each) for each in stops if each[1] in _STOP_MODES),)
 
 
 def _read_welcome(*fields: Any) -> tuple[Any, ...]:

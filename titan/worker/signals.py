@@ -10,6 +10,7 @@ SIGQUIT: Final = 3
 SIGKILL: Final = 9
 SIGTERM: Final = 15
 SIGCONT: Final = 18
+SIGSTOP: Final = 19
 
 # signal(7), the numbers of x86 and ARM; those beyond are real-time signals without names.
 # fmt: off

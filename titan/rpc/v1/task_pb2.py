@@ -26,7 +26,7 @@ from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
 from titan.rpc.v1 import types_pb2 as titan_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17titan/rpc/v1/task.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"\xca\x02\n\x08TaskSpec\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x06 \x01(\x0c\x12\x13\n\x0b\x65nvironment\x18\x07 \x01(\r\x12&\n\tresources\x18\x08 \x01(\x0b\x32\x13.titan.v1.Resources\x12\x10\n\x08\x63lass_id\x18\t \x01(\x03\x12\x13\n\x0b\x61rray_count\x18\n \x01(\x03\x12\x15\n\rtime_limit_ms\x18\x0b \x01(\x03\x12\x10\n\x08grace_ms\x18\x0c \x01(\x03\x12\x12\n\nend_signal\x18\r \x01(\x05\x12\x1c\n\x14\x65nd_signal_before_ms\x18\x0e \x01(\x03\x12&\n\texecution\x18\x0f \x01(\x0b\x32\x13.titan.v1.Execution\"9\n\tTaskStart\x12\x0c\n\x04spec\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"-\n\nClassSlots\x12\x10\n\x08\x63lass_id\x18\x01 \x01(\x03\x12\r\n\x05slots\x18\x02 \x01(\x03\"\xd3\x01\n\x10StartTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12+\n\x0c\x65nvironments\x18\x03 \x03(\x0b\x32\x15.titan.v1.Environment\x12!\n\x05specs\x18\x04 \x03(\x0b\x32\x12.titan.v1.TaskSpec\x12#\n\x06starts\x18\x05 \x03(\x0b\x32\x13.titan.v1.TaskStart\x12#\n\x05slots\x18\x06 \x03(\x0b\x32\x14.titan.v1.ClassSlots\"7\n\x11StartTaskResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.titan.v1.AttemptKey\"q\n\x08TaskStop\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.titan.v1.StopMode\x12\x10\n\x08grace_ms\x18\x03 \x01(\x03\x12\x0e\n\x06signal\x18\x04 \x01(\x05\"[\n\x0fStopTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12!\n\x05stops\x18\x03 \x03(\x0b\x32\x12.titan.v1.TaskStop\"\x12\n\x10StopTaskResponse\"\xc1\x01\n\x11ReadOutputRequest\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\'\n\x07streams\x18\x02 \x03(\x0e\x32\x16.titan.v1.OutputStream\x12\x15\n\rstdout_offset\x18\x03 \x01(\x03\x12\x15\n\rstderr_offset\x18\x04 \x01(\x03\x12\x12\n\ntail_lines\x18\x05 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\x12\x0e\n\x06\x65nd_us\x18\x07 \x01(\x03\"n\n\x14GetTaskStatusRequest\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.titan.v1.AttemptKey\x12#\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\r\n\x05limit\x18\x03 \x01(\x03\"\xba\x03\n\nTaskStatus\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x03 \x01(\x0c\x12\x13\n\x0bstdout_path\x18\x04 \x01(\x0c\x12\x13\n\x0bstderr_path\x18\x05 \x01(\x0c\x12\x1e\n\x05state\x18\x06 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x07 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x10\n\x08start_us\x18\x0c \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\r \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\x0e \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0f \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x10 \x01(\x03\x12\x16\n\trss_bytes\x18\x11 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\tprocesses\x18\x12 \x01(\x05\x42\x0c\n\n_exit_codeB\t\n\x07_signalB\x0c\n\n_rss_bytes\"J\n\x15GetTaskStatusResponse\x12#\n\x05tasks\x18\x01 \x03(\x0b\x32\x14.titan.v1.TaskStatus\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\xba\x02\n\x13UpdateWorkerRequest\x12\x17\n\ncpus_milli\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x37\n\x05named\x18\x03 \x03(\x0b\x32(.titan.v1.UpdateWorkerRequest.NamedEntry\x12\x39\n\x06labels\x18\x04 \x03(\x0b\x32).titan.v1.UpdateWorkerRequest.LabelsEntry\x1a,\n\nNamedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\r\n\x0b_cpus_milliB\x0f\n\r_memory_bytes\"\xbc\x01\n\x14UpdateWorkerResponse\x12%\n\x08\x63\x61pacity\x18\x01 \x01(\x0b\x32\x13.titan.v1.Resources\x12:\n\x06labels\x18\x02 \x03(\x0b\x32*.titan.v1.UpdateWorkerResponse.LabelsEntry\x12\x12\n\nregistered\x18\x03 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*G\n\x08StopMode\x12\x19\n\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTOP_CANCEL\x10\x01\x12\x0f\n\x0bSTOP_RECALL\x10\x02\x32\x86\x03\n\x0bTaskService\x12\x44\n\tStartTask\x12\x1a.titan.v1.StartTaskRequest\x1a\x1b.titan.v1.StartTaskResponse\x12\x41\n\x08StopTask\x12\x19.titan.v1.StopTaskRequest\x1a\x1a.titan.v1.StopTaskResponse\x12P\n\rGetTaskStatus\x12\x1e.titan.v1.GetTaskStatusRequest\x1a\x1f.titan.v1.GetTaskStatusResponse\x12M\n\x0cUpdateWorker\x12\x1d.titan.v1.UpdateWorkerRequest\x1a\x1e.titan.v1.UpdateWorkerResponse\x12M\n\x0cStreamOutput\x12\x1b.titan.v1.ReadOutputRequest\x1a\x1e.titan.v1.StreamOutputResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17titan/rpc/v1/task.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x18titan/rpc/v1/types.proto\"\xca\x02\n\x08TaskSpec\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0f\n\x07\x63ommand\x18\x05 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x06 \x01(\x0c\x12\x13\n\x0b\x65nvironment\x18\x07 \x01(\r\x12&\n\tresources\x18\x08 \x01(\x0b\x32\x13.titan.v1.Resources\x12\x10\n\x08\x63lass_id\x18\t \x01(\x03\x12\x13\n\x0b\x61rray_count\x18\n \x01(\x03\x12\x15\n\rtime_limit_ms\x18\x0b \x01(\x03\x12\x10\n\x08grace_ms\x18\x0c \x01(\x03\x12\x12\n\nend_signal\x18\r \x01(\x05\x12\x1c\n\x14\x65nd_signal_before_ms\x18\x0e \x01(\x03\x12&\n\texecution\x18\x0f \x01(\x0b\x32\x13.titan.v1.Execution\"9\n\tTaskStart\x12\x0c\n\x04spec\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\"-\n\nClassSlots\x12\x10\n\x08\x63lass_id\x18\x01 \x01(\x03\x12\r\n\x05slots\x18\x02 \x01(\x03\"\xd3\x01\n\x10StartTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12+\n\x0c\x65nvironments\x18\x03 \x03(\x0b\x32\x15.titan.v1.Environment\x12!\n\x05specs\x18\x04 \x03(\x0b\x32\x12.titan.v1.TaskSpec\x12#\n\x06starts\x18\x05 \x03(\x0b\x32\x13.titan.v1.TaskStart\x12#\n\x05slots\x18\x06 \x03(\x0b\x32\x14.titan.v1.ClassSlots\"7\n\x11StartTaskResponse\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.titan.v1.AttemptKey\"\x88\x01\n\x08TaskStop\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12 \n\x04mode\x18\x02 \x01(\x0e\x32\x12.titan.v1.StopMode\x12\x10\n\x08grace_ms\x18\x03 \x01(\x03\x12\x0e\n\x06signal\x18\x04 \x01(\x05\x12\x15\n\rtime_limit_ms\x18\x05 \x01(\x03\"[\n\x0fStopTaskRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12!\n\x05stops\x18\x03 \x03(\x0b\x32\x12.titan.v1.TaskStop\"\x12\n\x10StopTaskResponse\"\xc1\x01\n\x11ReadOutputRequest\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\'\n\x07streams\x18\x02 \x03(\x0e\x32\x16.titan.v1.OutputStream\x12\x15\n\rstdout_offset\x18\x03 \x01(\x03\x12\x15\n\rstderr_offset\x18\x04 \x01(\x03\x12\x12\n\ntail_lines\x18\x05 \x01(\x03\x12\x0e\n\x06\x66ollow\x18\x06 \x01(\x08\x12\x0e\n\x06\x65nd_us\x18\x07 \x01(\x03\"n\n\x14GetTaskStatusRequest\x12\"\n\x04keys\x18\x01 \x03(\x0b\x32\x14.titan.v1.AttemptKey\x12#\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\r\n\x05limit\x18\x03 \x01(\x03\"\xba\x03\n\nTaskStatus\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\x0f\n\x07\x63ommand\x18\x02 \x03(\x0c\x12\x0b\n\x03\x63wd\x18\x03 \x01(\x0c\x12\x13\n\x0bstdout_path\x18\x04 \x01(\x0c\x12\x13\n\x0bstderr_path\x18\x05 \x01(\x0c\x12\x1e\n\x05state\x18\x06 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x07 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x0e\n\x06\x64\x65tail\x18\x08 \x01(\t\x12\x16\n\texit_code\x18\t \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x0b\n\x03pid\x18\x0b \x01(\x03\x12\x10\n\x08start_us\x18\x0c \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\r \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\x0e \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0f \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x10 \x01(\x03\x12\x16\n\trss_bytes\x18\x11 \x01(\x03H\x02\x88\x01\x01\x12\x11\n\tprocesses\x18\x12 \x01(\x05\x42\x0c\n\n_exit_codeB\t\n\x07_signalB\x0c\n\n_rss_bytes\"J\n\x15GetTaskStatusResponse\x12#\n\x05tasks\x18\x01 \x03(\x0b\x32\x14.titan.v1.TaskStatus\x12\x0c\n\x04more\x18\x02 \x01(\x08\"\xbc\x03\n\x13UpdateWorkerRequest\x12\x17\n\ncpus_milli\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x19\n\x0cmemory_bytes\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x37\n\x05named\x18\x03 \x03(\x0b\x32(.titan.v1.UpdateWorkerRequest.NamedEntry\x12\x39\n\x06labels\x18\x04 \x03(\x0b\x32).titan.v1.UpdateWorkerRequest.LabelsEntry\x12;\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32*.titan.v1.UpdateWorkerRequest.DevicesEntry\x1a,\n\nNamedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x43\n\x0c\x44\x65vicesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.titan.v1.DeviceIds:\x02\x38\x01\x42\r\n\x0b_cpus_milliB\x0f\n\r_memory_bytes\"\x18\n\tDeviceIds\x12\x0b\n\x03ids\x18\x01 \x03(\t\"\xbc\x01\n\x14UpdateWorkerResponse\x12%\n\x08\x63\x61pacity\x18\x01 \x01(\x0b\x32\x13.titan.v1.Resources\x12:\n\x06labels\x18\x02 \x03(\x0b\x32*.titan.v1.UpdateWorkerResponse.LabelsEntry\x12\x12\n\nregistered\x18\x03 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\x7f\n\x08StopMode\x12\x19\n\x15STOP_MODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSTOP_CANCEL\x10\x01\x12\x0f\n\x0bSTOP_RECALL\x10\x02\x12\x10\n\x0cSTOP_SUSPEND\x10\x03\x12\x0f\n\x0bSTOP_RESUME\x10\x04\x12\x13\n\x0fSTOP_TIME_LIMIT\x10\x05\x32\x86\x03\n\x0bTaskService\x12\x44\n\tStartTask\x12\x1a.titan.v1.StartTaskRequest\x1a\x1b.titan.v1.StartTaskResponse\x12\x41\n\x08StopTask\x12\x19.titan.v1.StopTaskRequest\x1a\x1a.titan.v1.StopTaskResponse\x12P\n\rGetTaskStatus\x12\x1e.titan.v1.GetTaskStatusRequest\x1a\x1f.titan.v1.GetTaskStatusResponse\x12M\n\x0cUpdateWorker\x12\x1d.titan.v1.UpdateWorkerRequest\x1a\x1e.titan.v1.UpdateWorkerResponse\x12M\n\x0cStreamOutput\x12\x1b.titan.v1.ReadOutputRequest\x1a\x1e.titan.v1.StreamOutputResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,10 +37,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEWORKERREQUEST_NAMEDENTRY']._serialized_options = b'8\001'
   _globals['_UPDATEWORKERREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_UPDATEWORKERREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEWORKERREQUEST_DEVICESENTRY']._loaded_options = None
+  _globals['_UPDATEWORKERREQUEST_DEVICESENTRY']._serialized_options = b'8\001'
   _globals['_UPDATEWORKERRESPONSE_LABELSENTRY']._loaded_options = None
   _globals['_UPDATEWORKERRESPONSE_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_STOPMODE']._serialized_start=2366
-  _globals['_STOPMODE']._serialized_end=2437
+  _globals['_STOPMODE']._serialized_start=2546
+  _globals['_STOPMODE']._serialized_end=2673
   _globals['_TASKSPEC']._serialized_start=92
   _globals['_TASKSPEC']._serialized_end=422
   _globals['_TASKSTART']._serialized_start=424
@@ -51,30 +53,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STARTTASKREQUEST']._serialized_end=742
   _globals['_STARTTASKRESPONSE']._serialized_start=744
   _globals['_STARTTASKRESPONSE']._serialized_end=799
-  _globals['_TASKSTOP']._serialized_start=801
-  _globals['_TASKSTOP']._serialized_end=914
-  _globals['_STOPTASKREQUEST']._serialized_start=916
-  _globals['_STOPTASKREQUEST']._serialized_end=1007
-  _globals['_STOPTASKRESPONSE']._serialized_start=1009
-  _globals['_STOPTASKRESPONSE']._serialized_end=1027
-  _globals['_READOUTPUTREQUEST']._serialized_start=1030
-  _globals['_READOUTPUTREQUEST']._serialized_end=1223
-  _globals['_GETTASKSTATUSREQUEST']._serialized_start=1225
-  _globals['_GETTASKSTATUSREQUEST']._serialized_end=1335
-  _globals['_TASKSTATUS']._serialized_start=1338
-  _globals['_TASKSTATUS']._serialized_end=1780
-  _globals['_GETTASKSTATUSRESPONSE']._serialized_start=1782
-  _globals['_GETTASKSTATUSRESPONSE']._serialized_end=1856
-  _globals['_UPDATEWORKERREQUEST']._serialized_start=1859
-  _globals['_UPDATEWORKERREQUEST']._serialized_end=2173
-  _globals['_UPDATEWORKERREQUEST_NAMEDENTRY']._serialized_start=2050
-  _globals['_UPDATEWORKERREQUEST_NAMEDENTRY']._serialized_end=2094
-  _globals['_UPDATEWORKERREQUEST_LABELSENTRY']._serialized_start=2096
-  _globals['_UPDATEWORKERREQUEST_LABELSENTRY']._serialized_end=2141
-  _globals['_UPDATEWORKERRESPONSE']._serialized_start=2176
-  _globals['_UPDATEWORKERRESPONSE']._serialized_end=2364
-  _globals['_UPDATEWORKERRESPONSE_LABELSENTRY']._serialized_start=2096
-  _globals['_UPDATEWORKERRESPONSE_LABELSENTRY']._serialized_end=2141
-  _globals['_TASKSERVICE']._serialized_start=2440
-  _globals['_TASKSERVICE']._serialized_end=2830
+  _globals['_TASKSTOP']._serialized_start=802
+  _globals['_TASKSTOP']._serialized_end=938
+  _globals['_STOPTASKREQUEST']._serialized_start=940
+  _globals['_STOPTASKREQUEST']._serialized_end=1031
+  _globals['_STOPTASKRESPONSE']._serialized_start=1033
+  _globals['_STOPTASKRESPONSE']._serialized_end=1051
+  _globals['_READOUTPUTREQUEST']._serialized_start=1054
+  _globals['_READOUTPUTREQUEST']._serialized_end=1247
+  _globals['_GETTASKSTATUSREQUEST']._serialized_start=1249
+  _globals['_GETTASKSTATUSREQUEST']._serialized_end=1359
+  _globals['_TASKSTATUS']._serialized_start=1362
+  _globals['_TASKSTATUS']._serialized_end=1804
+  _globals['_GETTASKSTATUSRESPONSE']._serialized_start=1806
+  _globals['_GETTASKSTATUSRESPONSE']._serialized_end=1880
+  _globals['_UPDATEWORKERREQUEST']._serialized_start=1883
+  _globals['_UPDATEWORKERREQUEST']._serialized_end=2327
+  _globals['_UPDATEWORKERREQUEST_NAMEDENTRY']._serialized_start=2135
+  _globals['_UPDATEWORKERREQUEST_NAMEDENTRY']._serialized_end=2179
+  _globals['_UPDATEWORKERREQUEST_LABELSENTRY']._serialized_start=2181
+  _globals['_UPDATEWORKERREQUEST_LABELSENTRY']._serialized_end=2226
+  _globals['_UPDATEWORKERREQUEST_DEVICESENTRY']._serialized_start=2228
+  _globals['_UPDATEWORKERREQUEST_DEVICESENTRY']._serialized_end=2295
+  _globals['_DEVICEIDS']._serialized_start=2329
+  _globals['_DEVICEIDS']._serialized_end=2353
+  _globals['_UPDATEWORKERRESPONSE']._serialized_start=2356
+  _globals['_UPDATEWORKERRESPONSE']._serialized_end=2544
+  _globals['_UPDATEWORKERRESPONSE_LABELSENTRY']._serialized_start=2181
+  _globals['_UPDATEWORKERRESPONSE_LABELSENTRY']._serialized_end=2226
+  _globals['_TASKSERVICE']._serialized_start=2676
+  _globals['_TASKSERVICE']._serialized_end=3066
 # @@protoc_insertion_point(module_scope)

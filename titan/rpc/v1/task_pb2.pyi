@@ -36,14 +36,37 @@ class _StopModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StopMode.Val
     """Not started: drop it. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
     STOP_RECALL: _StopMode.ValueType  # 2
     """Not started: drop it and report RECALLED. Running: let it be."""
+    STOP_SUSPEND: _StopMode.ValueType  # 3
+    """Not started: drop it and report RECALLED. Running: SIGSTOP to all its processes; its time
+    limit does not count until it goes on. It keeps what it has, and counts in its class's
+    slots. One that was told to end is let be. A cancel lets it go on, so that it can react.
+    """
+    STOP_RESUME: _StopMode.ValueType  # 4
+    """Suspended: SIGCONT to all its processes, with what was left of its time limit."""
+    STOP_TIME_LIMIT: _StopMode.ValueType  # 5
+    """Running or not started: from now on its time limit is that of `time_limit_ms`, counted from
+    its start without what it was suspended. One that is over ends it at once, as TIMEOUT.
+    """
 
-class StopMode(_StopMode, metaclass=_StopModeEnumTypeWrapper): ...
+class StopMode(_StopMode, metaclass=_StopModeEnumTypeWrapper):
+    """What is wished of an attempt. Each may be wished again: that changes nothing."""
 
 STOP_MODE_UNSPECIFIED: StopMode.ValueType  # 0
 STOP_CANCEL: StopMode.ValueType  # 1
 """Not started: drop it. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
 STOP_RECALL: StopMode.ValueType  # 2
 """Not started: drop it and report RECALLED. Running: let it be."""
+STOP_SUSPEND: StopMode.ValueType  # 3
+"""Not started: drop it and report RECALLED. Running: SIGSTOP to all its processes; its time
+limit does not count until it goes on. It keeps what it has, and counts in its class's
+slots. One that was told to end is let be. A cancel lets it go on, so that it can react.
+"""
+STOP_RESUME: StopMode.ValueType  # 4
+"""Suspended: SIGCONT to all its processes, with what was left of its time limit."""
+STOP_TIME_LIMIT: StopMode.ValueType  # 5
+"""Running or not started: from now on its time limit is that of `time_limit_ms`, counted from
+its start without what it was suspended. One that is over ends it at once, as TIMEOUT.
+"""
 Global___StopMode: _TypeAlias = StopMode  # noqa: Y015
 
 @_typing.final
@@ -172,7 +195,7 @@ Global___ClassSlots: _TypeAlias = ClassSlots  # noqa: Y015
 class StartTaskRequest(_message.Message):
     """Without a session: each of the specs is a program that starts on this worker now,
     whatever else runs there. The manager does not hear of it, and it takes no room of
-    what the worker offers. Only specs and environments (none: an empty one) are given;
+    what the worker offers, so it cannot ask for named resources. Only specs and environments (none: an empty one) are given;
     of a spec epoch, job_id, class_id and array_count are the worker's to give. A call
     that is repeated starts them again.
     """
@@ -245,10 +268,13 @@ class TaskStop(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     GRACE_MS_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    TIME_LIMIT_MS_FIELD_NUMBER: _builtins.int
     mode: Global___StopMode.ValueType
     grace_ms: _builtins.int
     signal: _builtins.int
     """In place of SIGTERM; 0: that."""
+    time_limit_ms: _builtins.int
+    """Of STOP_TIME_LIMIT; 0: none."""
     @_builtins.property
     def key(self) -> _types_pb2.AttemptKey: ...
     def __init__(
@@ -258,10 +284,11 @@ class TaskStop(_message.Message):
         mode: Global___StopMode.ValueType = ...,
         grace_ms: _builtins.int = ...,
         signal: _builtins.int = ...,
+        time_limit_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "key", b"key", "mode", b"mode", "signal", b"signal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_ms", b"grace_ms", "key", b"key", "mode", b"mode", "signal", b"signal", "time_limit_ms", b"time_limit_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,7 +296,11 @@ Global___TaskStop: _TypeAlias = TaskStop  # noqa: Y015
 
 @_typing.final
 class StopTaskRequest(_message.Message):
-    """Without a session: only STOP_CANCEL, and only of what was started without one."""
+    """What is wished of attempts, in that order. Of those that are not known, or have ended, only
+    STOP_CANCEL and STOP_RECALL mean something: they never start then.
+
+    Without a session: only STOP_CANCEL, and only of what was started without one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -553,10 +584,32 @@ class UpdateWorkerRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class DevicesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___DeviceIds: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___DeviceIds | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CPUS_MILLI_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     NAMED_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    DEVICES_FIELD_NUMBER: _builtins.int
     cpus_milli: _builtins.int
     memory_bytes: _builtins.int
     @_builtins.property
@@ -565,6 +618,12 @@ class UpdateWorkerRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def devices(self) -> _containers.MessageMap[_builtins.str, Global___DeviceIds]:
+        """Of a named resource its devices, as many as it counts. One that is in `named` has 0 to
+        count - 1, or none where it counts more than 1,024.
+        """
+
     def __init__(
         self,
         *,
@@ -572,10 +631,11 @@ class UpdateWorkerRequest(_message.Message):
         memory_bytes: _builtins.int | None = ...,
         named: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        devices: _abc.Mapping[_builtins.str, Global___DeviceIds] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cpus_milli", b"_cpus_milli", "_memory_bytes", b"_memory_bytes", "cpus_milli", b"cpus_milli", "memory_bytes", b"memory_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpus_milli", b"_cpus_milli", "_memory_bytes", b"_memory_bytes", "cpus_milli", b"cpus_milli", "labels", b"labels", "memory_bytes", b"memory_bytes", "named", b"named"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cpus_milli", b"_cpus_milli", "_memory_bytes", b"_memory_bytes", "cpus_milli", b"cpus_milli", "devices", b"devices", "labels", b"labels", "memory_bytes", b"memory_bytes", "named", b"named"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cpus_milli: _TypeAlias = _typing.Literal["cpus_milli"]  # noqa: Y015
     _WhichOneofArgType__cpus_milli: _TypeAlias = _typing.Literal["_cpus_milli", b"_cpus_milli"]  # noqa: Y015
@@ -587,6 +647,26 @@ class UpdateWorkerRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__memory_bytes) -> _WhichOneofReturnType__memory_bytes | None: ...
 
 Global___UpdateWorkerRequest: _TypeAlias = UpdateWorkerRequest  # noqa: Y015
+
+@_typing.final
+class DeviceIds(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceIds: _TypeAlias = DeviceIds  # noqa: Y015
 
 @_typing.final
 class UpdateWorkerResponse(_message.Message):

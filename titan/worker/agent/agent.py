@@ -176,6 +176,9 @@ class Agent:
         if offer != self._identity.offer:
             _log.info("what this worker offers changes to %s", offer)
             self._identity = self._identity._replace(offer=offer)
+            self._host_process.offer(offer.devices)
+            if self._host is not None:
+                self._host.send(protocol.OfferDevices(offer.devices))
             self._perform(self._core.offer_changed())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._registered.wait(), REGISTERING_SECONDS)
@@ -254,7 +257,7 @@ class Agent:
             case actions.PassStart():
                 message = protocol.StartTasks(action.batch)
             case actions.PassStop():
-                message = protocol.StopTasks(action.stops)
+                message = protocol.StopTasks(self._host.understood(action.stops))
             case actions.PassAcknowledged():
                 message = protocol.Acknowledge(action.report_seq)
             case actions.PassCluster():
@@ -321,7 +324,6 @@ class Agent:
 
     async def _register(self, action: actions.Register) -> list[Action]:
         identity = self._identity
-        capacity, labels = identity.offer
         request = worker_pb2.RegisterWorkerRequest(
             worker_id=action.worker_id,
             instance=action.instance,
@@ -329,8 +331,8 @@ class Agent:
             name=identity.name,
             address="" if self._core.fetches else identity.address,
             token=identity.token,
-            capacity=translate.resources_message(capacity),
-            labels=dict(labels),
+            capacity=translate.resources_message(identity.offer.capacity),
+            labels=dict(identity.offer.labels),
             version=identity.version,
             output_directory=str(self._path / "output").encode(errors="surrogateescape"),
             cluster_id=action.cluster_id,

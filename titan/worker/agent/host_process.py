@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import titan
+from titan.model import Stop, StopMode
 from titan.worker import directory, processes, protocol
+from titan.worker.messages import OfferedDevices
 
 _READ_BYTES: Final = 1 << 18
 # A host starts in a tenth of a second, and later when it ends the tasks of a dead one first.
@@ -57,6 +59,20 @@ class HostConnection:
         if not self._writer.is_closing():
             self._writer.write(protocol.encode(message))
 
+    def understood(self, stops: Sequence[Stop]) -> tuple[Stop, ...]:
+        """Those that this host can do; says so of others."""
+        if self.welcome.minor >= protocol.MINOR_SUSPEND:
+            return tuple(stops)
+        known = tuple(each for each in stops if each.mode in (StopMode.CANCEL, StopMode.RECALL))
+        if len(known) < len(stops):
+            _log.warning(
+                "the task host (pid %d) is of an older Titan: it can neither suspend its tasks nor "
+                "change their time limits; a new one takes its place once they have ended and the "
+                "worker is stopped for a while",
+                self.welcome.pid,
+            )
+        return known
+
     async def receive(self) -> Iterator[protocol.Message] | None:
         """What the host says next, None when it is gone. The iterator raises ProtocolError."""
         if self._is_first:
@@ -85,6 +101,10 @@ class HostProcess:
         self._path = path
         self._hello = hello
         self._process: subprocess.Popen[bytes] | None = None
+
+    def offer(self, devices: OfferedDevices) -> None:
+        """Hosts that are taken up from now on give these to tasks."""
+        self._hello = self._hello._replace(devices=devices)
 
     async def connect(self) -> HostConnection:
         """Take up the host that runs, or start one.

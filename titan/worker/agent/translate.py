@@ -21,6 +21,7 @@ from titan.model import (
     GRACE_MS_MAX,
     SIGNAL_MAX,
     SIGTERM,
+    TIME_LIMIT_MS_MAX,
     AttemptKey,
     Held,
     HeldState,
@@ -28,6 +29,7 @@ from titan.model import (
     State,
     Stop,
     StopMode,
+    named_resources,
 )
 from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
@@ -69,13 +71,18 @@ def start_batch_of(request: task_pb2.StartTaskRequest) -> StartBatch:
 
 def stops_of(request: task_pb2.StopTaskRequest) -> tuple[Stop, ...]:
     """The stops of a StopTask. Raises BadMessage."""
+    return tuple(map(_stop_of, request.stops))
+
+
+def _stop_of(stop: task_pb2.TaskStop) -> Stop:
+    if not 0 <= stop.time_limit_ms <= TIME_LIMIT_MS_MAX:
+        raise BadMessage(f"{stop.time_limit_ms} ms is no time limit: they are 0 to ten years")
     try:
-        return tuple(
-            Stop(key_of(each.key), StopMode(each.mode), each.grace_ms, each.signal or SIGTERM)
-            for each in request.stops
-        )
+        mode = StopMode(stop.mode)
     except ValueError as error:
         raise BadMessage(str(error)) from error
+    signal = stop.signal or SIGTERM
+    return Stop(key_of(stop.key), mode, stop.grace_ms, signal, stop.time_limit_ms)
 
 
 def direct_launches_of(
@@ -105,6 +112,8 @@ def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
     if spec.epoch or spec.job_id or spec.class_id or spec.array_count:
         raise BadMessage("epoch, job_id, class_id and array_count are the worker's to give")
     (launch,) = _launches_of([spec])
+    if launch.named:
+        raise BadMessage("without a session there are no named resources: the manager gives them")
     check_command(launch.command, "")
     check_directory(launch.cwd or b"/", "")
     check_time_limit(
@@ -296,6 +305,7 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         spec.end_signal,
         spec.end_signal_before_ms,
         execution_of_message(spec.execution),
+        named_resources(spec.resources.named.items()),
     )
 
 

@@ -7,8 +7,10 @@ The shell's duties, be it `host.py` with real processes or the simulation with i
 * `Journal(record)` is on file before any later action is performed. After a crash,
   `records.recover` reads them back.
 * `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`.
-* `StartTimer` is answered by `timer_over` after that time, by a clock that is never set; an
-  attempt that has ended in between does not mind.
+* `StartTimer` is answered by `timer_over` with it after that time, by a clock that is never set;
+  an attempt that has ended in between does not mind. A GRACE counts from now. LIMIT and WARNING
+  count the attempt's run time: from the answer to its `Spawn`, and not while it is suspended.
+  A later one takes the place of an earlier one of the same attempt and purpose.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 from titan.model import AttemptKey
 from titan.worker.host.records import Record
-from titan.worker.messages import Environment, Launch, Report
+from titan.worker.messages import DeviceIds, Environment, Launch, Report
 
 
 class Spawn(NamedTuple):
@@ -27,6 +29,8 @@ class Spawn(NamedTuple):
     key: AttemptKey
     launch: Launch
     environment: Environment
+    devices: DeviceIds = ()
+    """What it has for itself; `gpu` without ids: of those none, although there are some."""
 
 
 class Signal(NamedTuple):
@@ -48,11 +52,29 @@ class Purpose(IntEnum):
 
 
 class StartTimer(NamedTuple):
-    """Call `timer_over` with that purpose after that time."""
+    """Call `timer_over` with this after that time."""
 
     key: AttemptKey
     after_ms: int
     purpose: Purpose
+
+
+class DropLimit(NamedTuple):
+    """Forget its LIMIT and its WARNING: it may run for ever."""
+
+    key: AttemptKey
+
+
+class Suspend(NamedTuple):
+    """Stop all processes of a running attempt until they stand still, and its run time."""
+
+    key: AttemptKey
+
+
+class Resume(NamedTuple):
+    """Let all processes of a running attempt go on, and its run time."""
+
+    key: AttemptKey
 
 
 class Journal(NamedTuple):
@@ -79,4 +101,15 @@ class Left(NamedTuple):
     """After `leave`: nothing runs any more."""
 
 
-Action: TypeAlias = Spawn | Signal | StartTimer | Journal | Emit | TellDirectEnd | Left
+Action: TypeAlias = (
+    Spawn
+    | Signal
+    | StartTimer
+    | DropLimit
+    | Suspend
+    | Resume
+    | Journal
+    | Emit
+    | TellDirectEnd
+    | Left
+)

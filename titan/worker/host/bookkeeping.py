@@ -1,20 +1,18 @@
 """What the task host decides: who runs, who waits, what is reported, what is written down.
 
 Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
-performed by a shell, whose duties stand in `host_actions.py`.
+performed by a shell, whose duties stand in `actions.py`.
 
-Who may run is `slots.py`.
+Who may run is `slots.py`, what devices it gets `devices.py`, what one attempt is told `attempt.py`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import assert_never
+from typing import Final
 
-from titan import units
 from titan.model import (
     AttemptKey,
     HeldAttempt,
@@ -30,12 +28,12 @@ from titan.worker.host.actions import (
     Emit,
     Journal,
     Left,
-    Purpose,
-    Signal,
     Spawn,
     StartTimer,
     TellDirectEnd,
 )
+from titan.worker.host.attempt import Attempt
+from titan.worker.host.devices import Devices
 from titan.worker.host.direct_book import LIVE_MAX, DirectBook, is_direct
 from titan.worker.host.records import (
     AcknowledgedRecord,
@@ -49,27 +47,10 @@ from titan.worker.host.records import (
 )
 from titan.worker.host.slots import Slots
 from titan.worker.host.verdict import Doom, judge
-from titan.worker.messages import Environment, Exit, Launch, Report, StartBatch
-from titan.worker.signals import SIGKILL, SIGTERM
+from titan.worker.messages import Environment, Exit, Launch, OfferedDevices, Report, StartBatch
 
-
-@dataclass(slots=True)
-class Attempt:
-    """An attempt that waits or runs."""
-
-    key: AttemptKey
-    launch: Launch
-    environment: Environment
-    is_started: bool = False
-    """It was given to the shell to spawn: it counts as running."""
-    process: ProcessRecord | None = None
-    """None until the shell has answered."""
-    start_us: int = 0
-    is_cancelled: bool = False
-    doom: Doom | None = None
-    """What ended it, where that was not a cancel: the first of them, and what came first counts."""
-    stop_signal: int = 0
-    """The last signal it was sent, or will be sent as soon as it has a process."""
+# What has an effect on an attempt that is not known here.
+_KEEPS_FROM_STARTING: Final = (StopMode.CANCEL, StopMode.RECALL)
 
 
 class Bookkeeping:
@@ -86,6 +67,9 @@ class Bookkeeping:
         self.last_report_seq = 0
         self._attempts: dict[AttemptKey, Attempt] = {}
         self._slots = Slots()
+        self._devices = Devices()
+        # Classes that may run more and wait for devices, the first one first.
+        self._short: dict[int, None] = {}
         # Unacknowledged, by number. Those that end an attempt are also found by its key.
         self._reports: deque[Report] = deque()
         self._ended: dict[AttemptKey, Report] = {}
@@ -170,6 +154,13 @@ class Bookkeeping:
         self.cluster_id = cluster_id
         return [Journal(ClusterRecord(cluster_id))]
 
+    def offer_devices(self, offered: OfferedDevices) -> list[Action]:
+        """What starts from now on gets devices of these."""
+        self._devices.offer(offered)
+        actions: list[Action] = []
+        self._start_short(actions)
+        return actions
+
     def start(self, batch: StartBatch) -> list[Action]:
         """Queue the attempts and start those that may run.
 
@@ -184,8 +175,7 @@ class Bookkeeping:
             key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
             if key in self._attempts or key in self._ended:
                 continue
-            self._attempts[key] = Attempt(key, launch, batch.environments[launch.environment])
-            self._slots.add(launch.class_id, key)
+            self._add(key, launch, batch.environments)
             touched[launch.class_id] = None
         for class_id, slots in batch.slots:
             self._slots.allow(class_id, slots)
@@ -214,28 +204,33 @@ class Bookkeeping:
             record = self.direct.find(key)
             assert record is not None, key
             actions.append(Journal(record))
-            self._attempts[key] = Attempt(key, launch, environments[launch.environment])
-            self._slots.add(launch.class_id, key)
+            self._add(key, launch, environments)
             self._slots.allow(launch.class_id, 1)
             self._start_waiting(launch.class_id, actions)
         actions.sort(key=_is_spawn)
         return keys, actions
 
     def stop(self, stops: Iterable[Stop], now_us: int) -> list[Action]:
-        """Cancel or recall attempts, whether they wait, run, ended or were never here."""
+        """What is wished of attempts, whether they wait, run, ended or were never here."""
         actions: list[Action] = []
         for stop in stops:
             attempt = self._attempts.get(stop.key)
             if attempt is None:
-                if stop.key not in self._ended and not is_direct(stop.key):
+                is_over = stop.key in self._ended or is_direct(stop.key)
+                if stop.mode in _KEEPS_FROM_STARTING and not is_over:
                     self._end_unstarted(stop, now_us, "never started here", actions)
+            elif stop.mode is StopMode.LIMIT:
+                actions += attempt.change_limit(stop.time_limit_ms)
+            elif stop.mode is StopMode.RESUME:
+                actions += attempt.resume()
             elif not attempt.is_started:
                 self._remove(attempt)
                 self._end_unstarted(stop, now_us, "cancelled before it started", actions)
                 self._start_waiting(attempt.launch.class_id, actions)
-            elif stop.mode == StopMode.CANCEL:
-                attempt.is_cancelled = attempt.doom is None
-                self._terminate(attempt, stop.grace_ms, actions, stop.signal)
+            elif stop.mode is StopMode.SUSPEND:
+                actions += attempt.suspend()
+            elif stop.mode is StopMode.CANCEL:
+                actions += attempt.cancel(stop.grace_ms, stop.signal)
         return actions
 
     def acknowledge(self, report_seq: int) -> list[Action]:
@@ -260,7 +255,7 @@ class Bookkeeping:
             if attempt.is_started:
                 # How a client's own program ended is known afterwards.
                 attempt.is_cancelled |= is_direct(attempt.key) and attempt.doom is None
-                self._terminate(attempt, grace_ms, actions)
+                actions += attempt.terminate(grace_ms)
             else:
                 self._remove(attempt)
         if not self._attempts:
@@ -274,22 +269,14 @@ class Bookkeeping:
         attempt = self._attempts[key]
         assert attempt.is_started, f"{key} still waits"
         assert attempt.process is None, f"{key} started twice"
-        attempt.process = ProcessRecord(key, pid, start_ticks)
-        attempt.start_us = now_us
-        actions: list[Action] = [Journal(attempt.process)]
+        process = ProcessRecord(key, pid, start_ticks)
+        following = attempt.begin(process, now_us)
+        actions: list[Action] = [Journal(process)]
         if not (self.is_leaving or is_direct(key)):
             report = Report(self._next_seq(), ReportKind.STARTED, key, start_us=now_us)
             self._add_report(report)
             actions.append(Emit(report))
-        if attempt.stop_signal:
-            actions.append(Signal(key, attempt.stop_signal))
-        limit_ms = attempt.launch.time_limit_ms
-        if limit_ms:
-            if attempt.launch.end_signal:
-                warn_ms = max(0, limit_ms - attempt.launch.end_signal_before_ms)
-                actions.append(StartTimer(key, warn_ms, Purpose.WARNING))
-            actions.append(StartTimer(key, limit_ms, Purpose.LIMIT))
-        return actions
+        return actions + following
 
     def not_launched(self, key: AttemptKey, detail: str, now_us: int) -> list[Action]:
         """It could not be spawned, for the reason in the sentence `detail`."""
@@ -330,36 +317,15 @@ class Bookkeeping:
         )
         return self._ended_with(attempt, report)
 
-    def timer_over(self, key: AttemptKey, purpose: Purpose) -> list[Action]:
+    def timer_over(self, timer: StartTimer) -> list[Action]:
         """The time of a `StartTimer` has passed."""
-        attempt = self._attempts.get(key)
-        if attempt is None:
-            return []
-        actions: list[Action] = []
-        match purpose:
-            case Purpose.GRACE:
-                self._terminate(attempt, 0, actions)
-            case Purpose.LIMIT:
-                limit = units.format_duration(attempt.launch.time_limit_ms / 1000)
-                _condemn(attempt, Doom(Reason.TIMEOUT, f"ran into its time limit of {limit}"))
-                self._terminate(attempt, attempt.launch.grace_ms, actions)
-            case Purpose.WARNING:
-                # One that was told to end need not be told that it will have to.
-                if not attempt.stop_signal:
-                    actions.append(Signal(key, attempt.launch.end_signal))
-            case _:
-                assert_never(purpose)
-        return actions
+        attempt = self._attempts.get(timer.key)
+        return [] if attempt is None else attempt.timer_over(timer)
 
     def condemn(self, key: AttemptKey, doom: Doom) -> list[Action]:
         """It broke a limit that is no timer: it is killed, and has FAILED for that reason."""
         attempt = self._attempts.get(key)
-        if attempt is None:
-            return []
-        actions: list[Action] = []
-        _condemn(attempt, doom)
-        self._terminate(attempt, 0, actions)
-        return actions
+        return [] if attempt is None else attempt.condemn(doom, 0)
 
     # Helpers ------------------------------------------------------------------------------------
 
@@ -376,6 +342,8 @@ class Bookkeeping:
         self._add_report(report)
         following: list[Action] = []
         class_id = attempt.launch.class_id
+        # Who waits for devices comes before its own class, which could take them for ever.
+        self._start_short(following)
         self._start_waiting(class_id, following)
         # Half the time that those who wait behind each slot take if they run as long as this one.
         run_us = report.end_us - report.start_us if report.start_us else 0
@@ -400,23 +368,6 @@ class Bookkeeping:
         self._add_report(report)
         actions += (Journal(EndRecord(report)), Emit(report))
 
-    def _terminate(
-        self, attempt: Attempt, grace_ms: int, actions: list[Action], number: int = SIGTERM
-    ) -> None:
-        """That signal once, and a timer for the rest; SIGKILL when there is no grace."""
-        if attempt.stop_signal == SIGKILL:
-            return
-        if grace_ms <= 0:
-            number = SIGKILL
-        elif number != SIGKILL:
-            actions.append(StartTimer(attempt.key, grace_ms, Purpose.GRACE))
-            # Being asked again in another way is heard, the same question is not repeated.
-            if attempt.stop_signal == number:
-                return
-        attempt.stop_signal = number
-        if attempt.process is not None:
-            actions.append(Signal(attempt.key, attempt.stop_signal))
-
     def _next_seq(self) -> int:
         """The number of the report that is added next."""
         return self.last_report_seq + 1
@@ -428,19 +379,37 @@ class Bookkeeping:
         if report.kind != ReportKind.STARTED:
             self._ended[report.key] = report
 
+    def _add(self, key: AttemptKey, launch: Launch, environments: Sequence[Environment]) -> None:
+        environment = environments[launch.environment]
+        self._attempts[key] = Attempt(key, launch, environment, launch.time_limit_ms)
+        self._slots.add(launch.class_id, key)
+
     def _remove(self, attempt: Attempt) -> None:
         del self._attempts[attempt.key]
         if attempt.is_started:
             self._slots.end(attempt.launch.class_id)
+            self._devices.give_back(attempt.key)
         else:
             self._slots.drop(attempt.launch.class_id, attempt.key)
 
+    def _start_short(self, actions: list[Action]) -> None:
+        """Devices may have become free."""
+        for class_id in list(self._short):
+            self._start_waiting(class_id, actions)
+
     def _start_waiting(self, class_id: int, actions: list[Action]) -> None:
-        for key in self._slots.start(class_id):
+        while (key := self._slots.find_next(class_id)) is not None:
             attempt = self._attempts[key]
+            named = attempt.launch.named
+            if not self._devices.suffice(named):
+                self._short[class_id] = None
+                return
+            self._slots.start(class_id, key)
             attempt.is_started = True
+            devices = self._devices.take(key, named)
             actions.append(Journal(IntentRecord(key)))
-            actions.append(Spawn(key, attempt.launch, attempt.environment))
+            actions.append(Spawn(key, attempt.launch, attempt.environment, devices))
+        self._short.pop(class_id, None)
 
     def check_invariants(self) -> None:
         """Raises AssertionError where the tables contradict each other. O(everything)."""
@@ -450,20 +419,30 @@ class Bookkeeping:
             assert running == sum(attempt.is_started for attempt in members), class_id
             assert waiting == len(members) - running, class_id
             assert allowed <= len(members), class_id
-            if not self.is_leaving:
+            if not self.is_leaving and class_id not in self._short:
                 assert running >= allowed, class_id
         assert {a.launch.class_id for a in self._attempts.values()} == set(counts)
+        for class_id in () if self.is_leaving else self._short:
+            key = self._slots.find_next(class_id)
+            assert key is not None, class_id
+            assert not self._devices.suffice(self._attempts[key].launch.named), key
+        had = [
+            (name, each)
+            for got in self._devices.held().values()
+            for name, ids in got
+            for each in ids
+        ]
+        assert len(had) == len(set(had)), had
+        assert all(self._attempts[key].is_started for key in self._devices.held())
         assert not set(self._attempts) & set(self._ended)
+        for attempt in self._attempts.values():
+            assert not (attempt.is_suspended and attempt.stop_signal), attempt.key
+            assert attempt.is_started or not attempt.is_suspended, attempt.key
         numbers = [report.seq for report in self._reports]
         first = self.last_report_seq - len(numbers) + 1
         assert numbers == list(range(first, self.last_report_seq + 1))
         over = {report.key for report in self._reports if report.kind != ReportKind.STARTED}
         assert over == set(self._ended)
-
-
-def _condemn(attempt: Attempt, doom: Doom) -> None:
-    if attempt.doom is None and not attempt.is_cancelled:
-        attempt.doom = doom
 
 
 def _is_spawn(action: Action) -> bool:

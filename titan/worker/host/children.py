@@ -8,12 +8,13 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from titan.model import PLAIN, AttemptKey, ScriptSource
 from titan.worker import processes
+from titan.worker.host.actions import Spawn
 from titan.worker.host.confinement import Confinement
 from titan.worker.host.environment import TaskEnvironments, account_variables
 from titan.worker.host.records import ProcessRecord
@@ -21,7 +22,7 @@ from titan.worker.host.scripts import SentScripts, find_worker_script
 from titan.worker.host.spawn import LaunchError, Spawner, shown
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.output.paths import output_path
-from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
+from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM
 
 # At once after a quiet time. To list children takes the lock that every start and end of a process
 # takes: done at each of two thousand ends a second it cost a fifth of them.
@@ -63,11 +64,12 @@ class Children:
         self._worker_name = worker_name
         self._script_directory = script_directory
 
-    def spawn(self, key: AttemptKey, launch: Launch, environment: Environment) -> ProcessRecord:
+    def spawn(self, todo: Spawn) -> ProcessRecord:
         """Start the process. Raises LaunchError. `rest` is due afterwards."""
+        key, launch, environment, devices = todo
         # What is kept of it for the next task need not hold a script.
         bare = environment._replace(script=b"") if environment.script else environment
-        variables = self._environments.build(key, launch, bare)
+        variables = self._environments.build(key, launch, bare, devices)
         runs = self._with_script(key, launch, environment)
         ticks = processes.now_ticks()
         around = _NOTHING
@@ -138,6 +140,18 @@ class Children:
             if stray.group not in self._keys:
                 for number in numbers[stray.key]:
                     processes.send(stray, number)
+
+    def stop_moving(self, keys: Collection[AttemptKey]) -> set[AttemptKey]:
+        """SIGSTOP to what moves of these attempts; those of which there was something.
+
+        One walk over /proc for all.
+        """
+        marks = [self._mark(self._processes[key]) for key in keys if key in self._processes]
+        found = processes.find(marks, os.getpid())
+        moving = [each for each in found if not processes.stands_still(each)]
+        for each in moving:
+            processes.send(each, SIGSTOP)
+        return {each.key for each in moving}
 
     def reap(self, is_stopping: Callable[[AttemptKey], bool]) -> list[tuple[AttemptKey, Exit]]:
         """Take note of all that ended: tasks, which are returned, and orphans of tasks.

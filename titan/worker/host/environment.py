@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from titan.model import AttemptKey
-from titan.worker.messages import Environment, Launch
+from titan.worker.host.devices import GPU
+from titan.worker.messages import DeviceIds, Environment, Launch
 
 # Jobs that run by turns keep theirs; a flood of one-task jobs pushes out the oldest.
 _CACHE_MAX: Final = 64
+# AMD's libraries heed it as well. Their own would number what it leaves anew, and the two together
+# then name what is not there.
+_GPU_VARIABLE: Final = b"CUDA_VISIBLE_DEVICES"
 
 
 def account_variables(inherited: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
@@ -48,9 +53,12 @@ class TaskEnvironments:
         self._shared: dict[tuple[Launch, Environment], dict[bytes, bytes]] = {}
 
     def build(
-        self, key: AttemptKey, launch: Launch, environment: Environment
+        self, key: AttemptKey, launch: Launch, environment: Environment, devices: DeviceIds = ()
     ) -> dict[bytes, bytes]:
-        """The environment of that attempt; the caller may change it."""
+        """The environment of that attempt, with what `Spawn` says of its devices.
+
+        The caller may change it.
+        """
         shared = self._shared.get((launch, environment))
         if shared is None:
             if len(self._shared) >= _CACHE_MAX:
@@ -60,6 +68,12 @@ class TaskEnvironments:
         variables = shared.copy()
         variables[b"TITAN_TASK_INDEX"] = b"%d" % key.index
         variables[b"TITAN_ATTEMPT"] = b"%d" % key.attempt
+        for name, ids in devices:
+            value = ",".join(ids).encode()
+            if ids:
+                variables[_device_variable(name)] = value
+            if name == GPU and all(each != _GPU_VARIABLE for each, _ in environment.chosen):
+                variables[_GPU_VARIABLE] = value
         return variables
 
     def _build_shared(self, launch: Launch, environment: Environment) -> dict[bytes, bytes]:
@@ -79,6 +93,11 @@ class TaskEnvironments:
         variables[b"TITAN_MEMORY_BYTES"] = b"%d" % launch.memory_bytes
         variables[b"TITAN_MANAGER"] = self._manager
         return variables
+
+
+def _device_variable(name: str) -> bytes:
+    """`TITAN_DEVICES_GPU`."""
+    return b"TITAN_DEVICES_" + re.sub("[^A-Z0-9]", "_", name.upper()).encode()
 
 
 def _cpus(milli: int) -> bytes:

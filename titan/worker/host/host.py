@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, assert_never
 
-from titan.model import ReportKind
+from titan.model import AttemptKey, ReportKind
 from titan.worker import directory, processes, protocol
 from titan.worker.host import actions as host_actions
 from titan.worker.host import journal as host_journal
@@ -32,8 +32,10 @@ from titan.worker.host.link import HostLink
 from titan.worker.host.output_watch import OutputWatch
 from titan.worker.host.recovery import take_over
 from titan.worker.host.spawn import LaunchError
+from titan.worker.host.standstill import Standstill
 from titan.worker.host.timers import Timers
 from titan.worker.messages import Environment, Report
+from titan.worker.signals import SIGCONT, SIGSTOP
 
 # With nothing to keep, the host waits so long for an agent that is being restarted.
 IDLE_SECONDS: Final = 10.0
@@ -83,6 +85,7 @@ class Host:
         # The tasks of the host before this one, which had files there, have ended.
         scripts = os.fsencode(path / directory.SCRIPTS_NAME)
         self._children = Children(output, scripts, self._confinement)
+        self._standstill = Standstill(self._children.stop_moving)
         self._outputs = OutputWatch(output)
         self._actions: deque[host_actions.Action] = deque()
         # Those to be sent, and when at the latest, on the monotonic clock.
@@ -135,6 +138,8 @@ class Host:
                 self._do(self._book.leave(message.grace_ms))
             case protocol.StartDirect():
                 self._start_direct(message)
+            case protocol.OfferDevices():
+                self._do(self._book.offer_devices(message.devices))
             case protocol.Describe():
                 self._link.send(described(self._book, message))
             case _:
@@ -154,6 +159,7 @@ class Host:
             return
         self._children.meet(hello.worker_name, hello.manager, hello.script_directory)
         self._detach_seconds = hello.detach_limit_ms / 1000
+        self._do(self._book.offer_devices(hello.devices))
         self._outputs.set_cap(hello.output_max_bytes, time.monotonic())
         # It holds reports that are still to be emitted, too: the agent passes over repeats.
         self._link.greet(
@@ -202,7 +208,7 @@ class Host:
     def _perform(self) -> None:
         """Perform actions in order, those that follow from them included, up to so many spawns."""
         spawned = 0
-        signals: list[host_actions.Signal] = []
+        signals: list[tuple[AttemptKey, int]] = []
         ticks = processes.now_ticks()
         while self._actions and spawned < SPAWNS_PER_TURN:
             action = self._actions.popleft()
@@ -215,10 +221,11 @@ class Host:
                     self._spawn(action)
                     spawned += 1
                 case host_actions.Signal():
-                    signals.append(action)
-                case host_actions.StartTimer():
-                    due = time.monotonic() + action.after_ms / 1000
-                    self._timers.start(due, action.key, action.purpose)
+                    signals.append((action.key, action.signal))
+                case host_actions.StartTimer() | host_actions.DropLimit():
+                    self._timers.perform(action, time.monotonic())
+                case host_actions.Suspend() | host_actions.Resume():
+                    signals.append((action.key, self._hold(action)))
                 case host_actions.TellDirectEnd():
                     self._link.send(protocol.DirectEnded(action.key))
                 case host_actions.Left():
@@ -230,7 +237,17 @@ class Host:
         if spawned:
             self._children.rest()
         if signals:
-            self._children.signal([(action.key, action.signal) for action in signals])
+            self._children.signal(signals)
+
+    def _hold(self, action: host_actions.Suspend | host_actions.Resume) -> int:
+        """Its time stands still, or goes on; the signal that is to be sent with it."""
+        now = time.monotonic()
+        self._timers.perform(action, now)
+        if isinstance(action, host_actions.Resume):
+            self._standstill.remove(action.key)
+            return SIGCONT
+        self._standstill.add(action.key, now)
+        return SIGSTOP
 
     def _report(self, action: host_actions.Emit) -> None:
         wait_seconds = min(action.wait_us / 1e6, BUSY_WAITS_SECONDS)
@@ -253,11 +270,13 @@ class Host:
         self._flush_journal()
         now_us = _now_us()
         try:
-            process = self._children.spawn(action.key, action.launch, action.environment)
+            process = self._children.spawn(action)
         except LaunchError as error:
             self._do(self._book.not_launched(action.key, str(error), now_us))
         else:
-            self._outputs.add(action.key, time.monotonic())
+            now = time.monotonic()
+            self._timers.begin(action.key, now)
+            self._outputs.add(action.key, now)
             self._do(self._book.started(*process, now_us))
 
     def _reap(self) -> None:
@@ -265,6 +284,8 @@ class Host:
         now_us = _now_us()
         now = time.monotonic()
         for key, how in ended:
+            self._timers.end(key)
+            self._standstill.remove(key)
             if doom := self._outputs.finish(key, now):
                 self._do(self._book.condemn(key, doom))
             self._do(self._book.exited(key, how, now_us))
@@ -274,8 +295,10 @@ class Host:
     def _ring(self) -> None:
         """What is due by now."""
         now = time.monotonic()
-        for key, purpose in self._timers.take_due(now):
-            self._do(self._book.timer_over(key, purpose))
+        for timer in self._timers.take_due(now):
+            self._do(self._book.timer_over(timer))
+        if now >= self._standstill.next_look:
+            self._standstill.look(now)
         if now >= self._children.next_sweep:
             self._children.sweep()
         dooms = list(self._outputs.look(now))
@@ -297,7 +320,7 @@ class Host:
         if self._actions:
             return 0.0
         due = [self._timers.next_due, self._reports_due, self._outputs.next_due]
-        due += (self._confinement.next_look, self._children.next_sweep)
+        due += (self._confinement.next_look, self._children.next_sweep, self._standstill.next_look)
         if self._alone_since is not None:
             if self._book.is_idle:
                 due.append(self._alone_since + IDLE_SECONDS)

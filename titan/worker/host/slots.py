@@ -3,7 +3,8 @@
 Pure. The manager decides who may run at once; attempts of one class may take each other's
 place. For each class `allowed` attempts may run, and `live` wait or run. A batch sets
 allowed = min(slots, live); the end of an attempt lowers live, and allowed to at most live.
-While fewer than allowed run, the oldest waiting one starts. So attempts beyond were sent
+While fewer than allowed run, the oldest waiting one starts, once the devices that it asks for are
+free. So attempts beyond were sent
 ahead: they start when one before them ends, without a round trip to the manager, and never
 make more of the class run than it granted.
 """
@@ -11,7 +12,6 @@ make more of the class run than it granted.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from titan.model import AttemptKey
@@ -49,13 +49,18 @@ class Slots:
         if found is not None:
             found.allowed = min(slots, found.live)
 
-    def start(self, class_id: int) -> Iterator[AttemptKey]:
-        """The oldest waiting ones that may run now; they count as running."""
+    def find_next(self, class_id: int) -> AttemptKey | None:
+        """The oldest waiting one, if it may run now."""
         found = self._classes.get(class_id)
-        while found is not None and found.running < found.allowed and found.waiting:
-            key, _ = found.waiting.popitem(last=False)
-            found.running += 1
-            yield key
+        if found is None or found.running >= found.allowed:
+            return None
+        return next(iter(found.waiting), None)
+
+    def start(self, class_id: int, key: AttemptKey) -> None:
+        """It was waiting and counts as running."""
+        found = self._classes[class_id]
+        del found.waiting[key]
+        found.running += 1
 
     def drop(self, class_id: int, key: AttemptKey) -> None:
         """It was waiting and is gone."""
