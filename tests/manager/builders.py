@@ -47,8 +47,8 @@ from titan.model import (
 )
 from titan.queries.selection import JobFilter, JobSelector
 from titan.state import ClusterState, check_invariants, digest
-from titan.state.job import Job
 from titan.state.invariants import check_capacity
+from titan.state.job import Job
 from titan.state.snapshot import decode_state, encode_state
 
 CLUSTER_ID = bytes(range(16))

@@ -15,13 +15,15 @@ def start_request_of(
 ) -> task_pb2.StartTaskRequest:
     """The message of a batch of starts; what tasks share is in it once."""
     request = task_pb2.StartTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
-    specs: dict[int, int] = {}
+    # An update gives a job another class; what was assigned before keeps the one that it had.
+    specs: dict[tuple[int, int], int] = {}
     environments: dict[bytes, int] = {}
     for attempt in batch.starts:
-        spec = specs.get(attempt.job_id)
+        class_id = attempt.job_class.class_id
+        spec = specs.get((attempt.job_id, class_id))
         if spec is None:
-            spec = specs[attempt.job_id] = len(specs)
-            _add_spec(state, request, attempt.job_id, environments)
+            spec = specs[attempt.job_id, class_id] = len(specs)
+            _add_spec(state, request, attempt.job_id, class_id, environments)
         request.starts.add(spec=spec, index=attempt.index, attempt=attempt.attempt)
     for class_id, slots in batch.slots.items():
         request.slots.add(class_id=class_id, slots=slots)
@@ -46,6 +48,7 @@ def _add_spec(
     state: ClusterState,
     request: task_pb2.StartTaskRequest,
     job_id: int,
+    class_id: int,
     environments: dict[bytes, int],
 ) -> None:
     job = state.get_job(job_id)
@@ -72,7 +75,7 @@ def _add_spec(
             memory_bytes=job.demand.memory_bytes,
             named=dict(job.demand.named),
         ),
-        class_id=job.job_class.class_id,
+        class_id=class_id,
         array_count=job.tasks_total if job.is_array else 0,
         time_limit_ms=job.time_limit_ms,
         grace_ms=job.grace_ms,

@@ -15,7 +15,6 @@ from sortedcontainers import SortedList
 from titan.state.cluster import ClusterState
 from titan.state.job_class import JobClass
 
-
 # Behind every time limit.
 NO_LIMIT: Final = 1 << 62
 
