@@ -46,6 +46,7 @@ class Attempt:
         "index",
         "job_class",
         "job_id",
+        "limit_changed",
         "limit_ms",
         "preempt_grace_ms",
         "recall_requested",
@@ -70,6 +71,8 @@ class Attempt:
         # That of its job when it was assigned; an update may give the job another one.
         self.job_class = job_class
         self.limit_ms = job_class.limit_ms
+        # Whether an update ever changed it since: its worker may know another one.
+        self.limit_changed = False
         self.job_id = job_id
         self.index = index
         self.attempt = attempt

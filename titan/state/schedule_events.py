@@ -37,17 +37,12 @@ def delays_passed(tables: Tables, event: ev.DelaysPassed) -> None:
 
 def dependency_failed(tables: Tables, event: ev.DependencyFailed) -> None:
     job = live_job(tables, event)
-    doomed = tables.doomed.get(event.job_id, {})
     job.cut_short = (Reason.DEPENDENCY_FAILED, event.dependency)
     for each in event.indexes:
         end_waiting(tables, job, each.start, each.stop)
-        for index in [index for index in doomed if each.start <= index < each.stop]:
-            del doomed[index]
     if not event.indexes:
-        end_waiting(tables, job)
-        doomed.clear()
-    if not doomed:
         tables.doomed.pop(event.job_id, None)
+        end_waiting(tables, job)
     pending_changed(tables, job)
 
 
@@ -102,8 +97,7 @@ def job_updated(tables: Tables, event: ev.JobUpdated) -> None:
     limit_ms = event.time_limit_ms + job.grace_ms if event.time_limit_ms else 0
     after = class_of(tables, before.key._replace(priority=event.priority, limit_ms=limit_ms))
     for attempt in job.active.values():
-        attempt.limit_ms = limit_ms
-        tables.get_worker(attempt.worker).touch()
+        tables.get_worker(attempt.worker).limit(attempt, limit_ms)
     if after is not before:
         if before.pending_jobs.pop(job.job_id, 0) is None:
             tables.touched_classes[before.class_id] = None

@@ -182,11 +182,13 @@ class Worker:
             here = self.classes[job_class.class_id] = ClassOnWorker()
             job_class.hosts[self.number] = None
         if attempt.ahead:
+            if not here.ahead:
+                self._take_cpus(job_class, self._standing(job_class))
             here.ahead[key] = attempt
             self.touch()
             return
         here.slots += 1
-        self._take(job_class, 1)
+        self._take(attempt, 1)
         if attempt.state is _SCHEDULED:
             here.unstarted[key] = attempt
 
@@ -206,11 +208,13 @@ class Worker:
         attempt.ahead = False
         if not here.unstarted:
             here.slots += 1
-            self._take(job_class, 1)
+            self._take(attempt, 1)
+            self._ahead_left(here, job_class)
             return
         other_key = next(iter(here.unstarted))
         other = here.unstarted.pop(other_key)
         other.ahead = True
+        self.limited += (attempt.limit_ms > 0) - (other.limit_ms > 0)
         here.ahead[other_key] = other
         here.ahead.move_to_end(other_key, last=False)
 
@@ -222,6 +226,7 @@ class Worker:
         here = self.classes[job_class.class_id]
         if attempt.ahead:
             del here.ahead[key]
+            self._ahead_left(here, job_class)
             self.touch()
             return
         if attempt.suspended:
@@ -231,10 +236,12 @@ class Worker:
         if here.ahead:
             next_key, following = here.ahead.popitem(last=False)
             following.ahead = False
+            self.limited += (following.limit_ms > 0) - (attempt.limit_ms > 0)
             here.unstarted[next_key] = following
+            self._ahead_left(here, job_class)
             return
         here.slots -= 1
-        self._take(job_class, -1)
+        self._take(attempt, -1)
         if not here.slots:
             del self.classes[job_class.class_id]
             del job_class.hosts[self.number]
@@ -247,26 +254,50 @@ class Worker:
             if attempt.ahead:
                 continue
             self.exclusive += job_class.exclusive
-            self.limited += job_class.limit_ms > 0
+            self.limited += attempt.limit_ms > 0
             self.preemptible += job_class.preemptible
             if attempt.suspended:
                 self.suspended[key] = attempt
-            else:
+            if not attempt.suspended or self.classes[job_class.class_id].ahead:
                 usage.add_cpus(job_class.user, job_class.demand.cpus_milli)
 
     def suspend(self, attempt: Attempt) -> None:
-        """It stands still: its cpus are free for others, its memory and devices are not."""
+        """It stands still: its cpus are free for others, its memory and devices are not.
+
+        Its cpus are not either while somebody waits ahead behind it, to whom they go at its end.
+        """
         attempt.suspended = attempt.was_suspended = True
         self.suspended[attempt.job_id, attempt.index] = attempt
-        self._take_cpus(attempt.job_class, -1)
+        self._give_way(attempt.job_class, -1)
 
     def resume(self, attempt: Attempt) -> None:
         """It runs on, with its cpus."""
         attempt.suspended = False
         del self.suspended[attempt.job_id, attempt.index]
-        self._take_cpus(attempt.job_class, 1)
+        self._give_way(attempt.job_class, 1)
 
-    def _take(self, job_class: JobClass, times: int) -> None:
+    def limit(self, attempt: Attempt, limit_ms: int) -> None:
+        """It has another time limit, its grace included; 0: none."""
+        if not attempt.ahead:
+            self.limited += (limit_ms > 0) - (attempt.limit_ms > 0)
+        attempt.limit_changed = attempt.limit_changed or limit_ms != attempt.limit_ms
+        attempt.limit_ms = limit_ms
+        self.touch()
+
+    def _give_way(self, job_class: JobClass, times: int) -> None:
+        self._take_cpus(job_class, 0 if self.classes[job_class.class_id].ahead else times)
+
+    def _standing(self, job_class: JobClass) -> int:
+        """How many of its attempts are suspended here."""
+        return sum(each.job_class is job_class for each in self.suspended.values())
+
+    def _ahead_left(self, here: ClassOnWorker, job_class: JobClass) -> None:
+        """One has left those ahead: with the last the cpus of what stands still are free."""
+        if self.suspended and not here.ahead:
+            self._take_cpus(job_class, -self._standing(job_class))
+
+    def _take(self, attempt: Attempt, times: int) -> None:
+        job_class = attempt.job_class
         self._take_cpus(job_class, times)
         _, memory_bytes, named = job_class.demand
         self.free_memory_bytes -= times * memory_bytes
@@ -274,7 +305,7 @@ class Worker:
             self.free_named[name] = self.free_named.get(name, 0) - times * count
         if job_class.exclusive:
             self.exclusive += times
-        if job_class.limit_ms:
+        if attempt.limit_ms:
             self.limited += times
         if job_class.preemptible:
             self.preemptible += times
