@@ -113,7 +113,10 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
         ),
     ),
     ([3, *SUBMITTED[:16]], PLAIN_SUBMITTED._replace(on="")),
-    ([3, *SUBMITTED[:15], [0o27]], PLAIN_SUBMITTED._replace(execution=Execution(umask=0o27), on="")),
+    (
+        [3, *SUBMITTED[:15], [0o27]],
+        PLAIN_SUBMITTED._replace(execution=Execution(umask=0o27), on=""),
+    ),
     ([3, *SUBMITTED[:17]], PLAIN_SUBMITTED),
     (
         [9, *ENDED[:13], 5],
@@ -204,6 +207,12 @@ def test_an_unknown_code_is_from_a_later_version(code: int) -> None:
     assert code not in ev.EVENT_OF_CODE
     with pytest.raises(ev.NewerEvent, match=f"code {code} "):
         ev.decode_record(packed([TIME_US, [[code, 1]]]))
+
+
+def test_a_way_to_schedule_with_one_field_more_than_known_is_from_a_later_version() -> None:
+    item = [3, *SUBMITTED[:17], [*SUBMITTED.scheduling, 0]]
+    with pytest.raises(ev.NewerEvent, match="scheduling has 14 fields, this version knows 13"):
+        ev.decode_record(packed([TIME_US, [item]]))
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda each: type(each).__name__)

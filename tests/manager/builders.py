@@ -18,17 +18,25 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import (
     CancelJobs,
     Cancelled,
+    Changed,
     Command,
     DeregisterWorker,
     Heartbeat,
+    HoldJobs,
     NewEnvironment,
     NewJob,
     Registered,
     RegisterWorker,
     Report,
     ReportTasks,
+    Requeued,
+    RequeueJobs,
+    SetPolicy,
     SubmitJobs,
     Submitted,
+    SuspendJobs,
+    UpdateJobs,
+    WhichJobs,
 )
 from titan.manager.kernel.outbox import Batch, Outbox, key_of
 from titan.model import (
@@ -41,6 +49,7 @@ from titan.model import (
     ReportKind,
     Resources,
     State,
+    Stop,
     StopMode,
     WorkerState,
     named_resources,
@@ -152,13 +161,10 @@ class Ledger:
             for each in event.array or (IndexRange(0, 1),):
                 for index in each.indexes:
                     self.tasks[event.job_id, index] = State.PENDING
-        elif isinstance(event, ev.CancelRequested):
-            for (job_id, index), state in list(self.tasks.items()):
-                meant = not event.indexes or any(
-                    each.start <= index < each.stop for each in event.indexes
-                )
-                if job_id == event.job_id and meant and state is State.PENDING:
-                    self._set((job_id, index), State.CANCELLED)
+        elif isinstance(event, ev.CancelRequested | ev.DependencyFailed):
+            self._cancel(event.job_id, event.indexes)
+        elif isinstance(event, ev.DeadlinePassed):
+            self._cancel(event.job_id, ())
         elif isinstance(event, ev.TaskAssigned):
             assert self.tasks[event.job_id, event.index] is State.PENDING
             self._set((event.job_id, event.index), State.SCHEDULED)
@@ -168,6 +174,12 @@ class Ledger:
             self._set((event.job_id, event.index), State.RUNNING)
         elif isinstance(event, ev.AttemptEnded):
             self._set((event.job_id, event.index), State(event.task_state))
+
+    def _cancel(self, job_id: int, indexes: tuple[IndexRange, ...]) -> None:
+        for key, state in list(self.tasks.items()):
+            meant = not indexes or any(each.start <= key[1] < each.stop for each in indexes)
+            if key[0] == job_id and meant and state is State.PENDING:
+                self._set(key, State.CANCELLED)
 
     def _set(self, key: tuple[int, int], state: State) -> None:
         assert key not in self.ends, f"invariant 2: {key} had ended and became {state.name}"
@@ -237,12 +249,18 @@ class Rig:
         self.now_us += after_us
         self.turned_us += after_us
         self.kernel.tick(self.now_us, self.turned_us)
-        return self.settle()
+        return self._settled()
 
     def schedule(self) -> list[ev.Event]:
         """A pass."""
         self.kernel.schedule(self.now_us)
-        return self.settle()
+        return self._settled()
+
+    def _settled(self) -> list[ev.Event]:
+        happened = self.settle()
+        assert not self.state.doomed, "who waits for what can't happen any more is cancelled"
+        assert not self.state.overfailed, "who failed too often is cancelled"
+        return happened
 
     def settle(self) -> list[ev.Event]:
         """Writes down what was decided and compares the twin's state (invariant 5)."""
@@ -299,6 +317,55 @@ class Rig:
             )
         )
         return answer
+
+    def which(self, *job_ids: int, user: str = "ada", indexes: Any = ()) -> WhichJobs:
+        """These jobs, or where there are `indexes` as (start, stop) only some of their tasks."""
+        ranges = tuple(IndexRange(*each) for each in indexes)
+        selectors = tuple(JobSelector(job_id=each, indexes=ranges) for each in job_ids)
+        return WhichJobs(selectors=selectors, user=user)
+
+    def hold(self, *job_ids: int) -> Changed:
+        """Holds them."""
+        answer: Changed = self.do(HoldJobs(which=self.which(*job_ids), releases=False))
+        return answer
+
+    def release(self, *job_ids: int) -> Changed:
+        """Releases them."""
+        answer: Changed = self.do(HoldJobs(which=self.which(*job_ids), releases=True))
+        return answer
+
+    def suspend(self, *job_ids: int) -> Changed:
+        """Suspends them."""
+        answer: Changed = self.do(SuspendJobs(which=self.which(*job_ids), resumes=False))
+        return answer
+
+    def resume(self, *job_ids: int) -> Changed:
+        """Resumes them."""
+        answer: Changed = self.do(SuspendJobs(which=self.which(*job_ids), resumes=True))
+        return answer
+
+    def update(self, *job_ids: int, priority: int | None = None, limit: int | None = None) -> Any:
+        """Gives them another priority, or time limit in milliseconds."""
+        which = self.which(*job_ids)
+        return self.do(UpdateJobs(which=which, priority=priority, time_limit_ms=limit))
+
+    def requeue(self, *job_ids: int, **fields: Any) -> Requeued:
+        """Puts them back, or where there are `indexes` only some of their tasks."""
+        answer: Requeued = self.do(
+            RequeueJobs(
+                which=self.which(*job_ids, indexes=fields.get("indexes", ())),
+                grace_ms=fields.get("grace_ms", 10_000),
+                request_id=fields.get("request_id", b""),
+                content=fields.get("content", b""),
+            )
+        )
+        return answer
+
+    def set_policy(self, **fields: Any) -> list[ev.Event]:
+        """Changes what is named of the policy."""
+        count = len(self.records)
+        self.do(SetPolicy(user="root", **fields))
+        return [event for payload in self.records[count:] for event in ev.decode_record(payload)[1]]
 
     def task_state(self, job_id: int, index: int = 0) -> State:
         """The state of a task, which the ledger has to agree with."""
@@ -359,6 +426,9 @@ class FakeHost:
         # In the order of their arrival: whether it runs, since when, its class.
         self.held: dict[AttemptKey, list[int]] = {}
         self.allowed: dict[int, int] = {}
+        # What of it stands still, and which time limits it was told afterwards.
+        self.standing: dict[AttemptKey, None] = {}
+        self.limits: dict[AttemptKey, int] = {}
         self.unacknowledged: list[Report] = []
         self.report_seq = 0
         self.dispatch_seq = 0
@@ -372,6 +442,11 @@ class FakeHost:
     def running(self) -> list[AttemptKey]:
         """What runs, oldest first."""
         return [key for key, (start_us, _) in self.held.items() if start_us]
+
+    @property
+    def working(self) -> list[AttemptKey]:
+        """What runs and does not stand still, oldest first."""
+        return [key for key in self.running if key not in self.standing]
 
     @property
     def queued(self) -> list[AttemptKey]:
@@ -494,12 +569,9 @@ class FakeHost:
         state = self.rig.state
         self.receive_message(
             batch.dispatch_seq,
-            [
-                (key_of(state, each), state.get_job(each.job_id).job_class.class_id)
-                for each in batch.starts
-            ],
+            [(key_of(state, each), each.job_class.class_id) for each in batch.starts],
             dict(batch.slots),
-            [(each.key, each.mode) for each in batch.stops],
+            batch.stops,
         )
 
     def receive_message(
@@ -507,7 +579,7 @@ class FakeHost:
         dispatch_seq: int,
         starts: list[tuple[AttemptKey, int]],
         slots: dict[int, int],
-        stops: list[tuple[AttemptKey, StopMode]],
+        stops: list[Stop],
     ) -> None:
         """The same, of what was copied from a batch."""
         if dispatch_seq <= self.dispatch_seq:
@@ -519,15 +591,15 @@ class FakeHost:
                 self.held.setdefault(key, [0, class_id])
         for class_id, count in slots.items():
             self.allowed[class_id] = min(count, self._live(class_id))
-        for key, mode in stops:
-            self._stop(key, mode, key in ended)
+        for stop in stops:
+            self._stop(stop, stop.key in ended)
         self._admit()
 
     # What happens to tasks ----------------------------------------------------------------------
 
     def end(self, key: AttemptKey, state: State = State.COMPLETED, **fields: Any) -> None:
         """A running task ends."""
-        start_us, class_id = self.held.pop(key)
+        start_us, class_id = self._drop(key)
         fields = {
             "reason": Reason.EXIT,
             "exit_code": 0 if state is State.COMPLETED else 1,
@@ -538,24 +610,38 @@ class FakeHost:
         self._lower(class_id)
         self._admit()
 
-    def _stop(self, key: AttemptKey, mode: int, has_ended: bool) -> None:
+    def _stop(self, stop: Stop, has_ended: bool) -> None:
+        key, mode = stop.key, stop.mode
         if key not in self.held:
-            if has_ended:
+            if has_ended or mode not in (StopMode.CANCEL, StopMode.RECALL):
                 return
+        elif mode is StopMode.LIMIT:
+            self.limits[key] = stop.time_limit_ms
+            return
+        elif mode is StopMode.RESUME:
+            self.standing.pop(key, None)
+            return
         elif not self.held[key][0]:
-            self._lower(self.held.pop(key)[1])
-        elif mode == StopMode.CANCEL:
+            self._lower(self._drop(key)[1])
+        elif mode is StopMode.CANCEL:
             self.end(key, State.CANCELLED, reason=Reason.CANCELLED, exit_code=-1, signal=15)
             return
         else:
+            if mode is StopMode.SUSPEND:
+                self.standing[key] = None
             return
-        if mode == StopMode.CANCEL:
+        if mode is StopMode.CANCEL:
             end_us = self.rig.now_us
             self._say(
                 key, ReportKind.ENDED, state=State.CANCELLED, reason=Reason.CANCELLED, end_us=end_us
             )
         else:
             self._say(key, ReportKind.RECALLED)
+
+    def _drop(self, key: AttemptKey) -> list[int]:
+        self.standing.pop(key, None)
+        self.limits.pop(key, None)
+        return self.held.pop(key)
 
     def _admit(self) -> None:
         for key, entry in self.held.items():

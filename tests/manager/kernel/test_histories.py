@@ -270,9 +270,9 @@ class Histories(RuleBasedStateMachine):
         state = self.rig.state
         copy = (
             batch.dispatch_seq,
-            [(key_of(state, e), state.get_job(e.job_id).job_class.class_id) for e in batch.starts],
+            [(key_of(state, each), each.job_class.class_id) for each in batch.starts],
             dict(batch.slots),
-            [(each.key, each.mode) for each in batch.stops],
+            batch.stops,
         )
         assert not (batch.starts and batch.stops), "starts or stops, never both"
         assert host.next_batch() is None, "one batch is under way"
