@@ -39,7 +39,9 @@ from titan.manager.kernel.commands import (
     WhichJobs,
 )
 from titan.manager.kernel.outbox import Batch, Outbox, key_of
+from titan.manager.kernel.policy import policy_in_force
 from titan.model import (
+    TASK_ENDS,
     AttemptKey,
     Held,
     HeldAttempt,
@@ -51,14 +53,17 @@ from titan.model import (
     State,
     Stop,
     StopMode,
-    WorkerState,
     named_resources,
 )
 from titan.queries.selection import JobFilter, JobSelector
+from titan.scheduler.constraints import may_run
+from titan.scheduling import ORDERS, SAME_INDEX, WHOLE_JOB, DependencyCondition
 from titan.state import ClusterState, check_invariants, digest
 from titan.state.invariants import check_capacity
-from titan.state.job import Job
+from titan.state.job import Job, derive_state
+from titan.state.job_class import JobClass
 from titan.state.snapshot import decode_state, encode_state
+from titan.state.worker import Worker
 
 CLUSTER_ID = bytes(range(16))
 START_US = 1_800_000_000_000_000
@@ -137,9 +142,16 @@ def report(seq: int, key: AttemptKey, kind: ReportKind, **fields: Any) -> Report
 
 
 class Ledger:
-    """Follows the events task by task: what ended stays ended (invariant 2)."""
+    """Follows the events task by task, in the dumbest way.
+
+    What ended stays ended (invariant 2), and nothing is assigned before its time has come.
+    """
 
     def __init__(self) -> None:
+        self.submitted: dict[int, ev.JobSubmitted] = {}
+        # By job: "held" and "suspended", while it is.
+        self.kept: dict[int, set[str]] = {}
+        self.retries: dict[tuple[int, int], int] = {}
         self.tasks: dict[tuple[int, int], State] = {}
         self.ends: dict[tuple[int, int], int] = {}
         self.time_us = 0
@@ -158,6 +170,8 @@ class Ledger:
 
     def _note(self, event: ev.Event) -> None:
         if isinstance(event, ev.JobSubmitted):
+            self.submitted[event.job_id] = event
+            self.kept[event.job_id] = {"JobHeld"} if event.scheduling.held else set()
             for each in event.array or (IndexRange(0, 1),):
                 for index in each.indexes:
                     self.tasks[event.job_id, index] = State.PENDING
@@ -165,15 +179,48 @@ class Ledger:
             self._cancel(event.job_id, event.indexes)
         elif isinstance(event, ev.DeadlinePassed):
             self._cancel(event.job_id, ())
+        elif isinstance(event, ev.JobHeld | ev.JobSuspended):
+            self.kept[event.job_id].add(type(event).__name__)
+        elif isinstance(event, ev.JobReleased):
+            self.kept[event.job_id].discard("JobHeld")
+        elif isinstance(event, ev.JobResumed):
+            self.kept[event.job_id].discard("JobSuspended")
         elif isinstance(event, ev.TaskAssigned):
             assert self.tasks[event.job_id, event.index] is State.PENDING
+            self._check_may_start(event.job_id, event.index)
             self._set((event.job_id, event.index), State.SCHEDULED)
         elif isinstance(event, ev.Recalled):
             self._set((event.job_id, event.index), State.PENDING)
         elif isinstance(event, ev.TaskStarted | ev.Adopted):
             self._set((event.job_id, event.index), State.RUNNING)
         elif isinstance(event, ev.AttemptEnded):
+            if event.charge == ev.CHARGE_RETRY:
+                key = (event.job_id, event.index)
+                self.retries[key] = self.retries.get(key, 0) + 1
+                retries = self.submitted[event.job_id].scheduling.retries
+                assert self.retries[key] <= retries, f"{key} was tried more often than asked for"
             self._set((event.job_id, event.index), State(event.task_state))
+
+    def _check_may_start(self, job_id: int, index: int) -> None:
+        name, asked = f"{job_id}.{index}", self.submitted[job_id].scheduling
+        assert not self.kept[job_id], f"{name} is to wait: {self.kept[job_id]}"
+        assert asked.begin_us <= self.time_us, f"{name} begins later"
+        for each in asked.after:
+            at = index if each.index == SAME_INDEX else each.index
+            if at == WHOLE_JOB:
+                counts = self.counts(each.job_id)
+                assert not any(counts[:3]), f"{name} comes after {each}"
+                end = derive_state(counts)
+            else:
+                end = self.tasks[each.job_id, at]
+            met = {
+                DependencyCondition.OK: (State.COMPLETED,),
+                DependencyCondition.ANY: TASK_ENDS,
+                DependencyCondition.FAILED: (State.FAILED,),
+            }
+            assert end in met[each.condition], f"{name} comes after {each}"
+        _, scheduled, running, *_ = self.counts(job_id) if asked.array_limit else (0, 0, 0)
+        assert not asked.array_limit or scheduled + running < asked.array_limit, f"{name} is over"
 
     def _cancel(self, job_id: int, indexes: tuple[IndexRange, ...]) -> None:
         for key, state in list(self.tasks.items()):
@@ -669,35 +716,85 @@ def only(events: Iterable[ev.Event], kind: type[Any]) -> list[Any]:
 
 
 def could_start(rig: Rig) -> list[tuple[int, int]]:
-    """Every (job, worker) where a waiting task would fit now, by looking at each (invariant 6)."""
+    """Every (job, worker) where a waiting task would fit now, by looking at each (invariant 6).
+
+    Left out is where somebody may be delayed who goes first: a reservation, a hold, or one that
+    stands still. Whether they are is for the tests of the scheduler; that nobody waits for ever
+    shows at the end of every history.
+    """
     state = rig.state
+    waiting = [job for job in state.live_jobs.values() if job.pending.count and job.may_start]
+    waiting = [job for job in waiting if not _is_over_limit(rig, job)]
+    workers = [
+        worker
+        for number, worker in state.workers.items()
+        if number in rig.kernel.outboxes and worker.takes_tasks
+    ]
     found = []
-    for job in state.jobs.values():
-        if job.counts[0] == 0:
-            continue
-        for number, worker in state.workers.items():
-            if worker.state is not WorkerState.HEALTHY or number not in rig.kernel.outboxes:
+    for job in waiting:
+        ahead = [each for each in waiting if _goes_first(rig, each, job)]
+        for worker in workers:
+            if _is_kept(rig, worker, job) or not _has_room(worker, job.job_class):
                 continue
-            if worker.drain is not None or worker.is_stopping:
+            heads = [
+                each
+                for each in ahead
+                if any(_could_take(w, each) for w in workers) and _order(rig) != "skip"
+            ]
+            if _order(rig) == "fcfs" and heads:
                 continue
-            used = Resources()
-            for (job_id, _), attempt in worker.attempts.items():
-                if not attempt.ahead:
-                    used = used.plus(state.get_job(job_id).demand)
-            if job.on and job.on not in (worker.name, worker.worker_id.hex()):
+            if worker.limited and any(_could_take(worker, each) for each in heads):
                 continue
-            hold = state.holds.get(number)
-            if hold is not None and _goes_first(rig, hold.job_id, job):
-                continue
-            if used.plus(job.demand).fits_in(worker.capacity):
-                found.append((job.job_id, number))
+            found.append((job.job_id, worker.number))
     return found
 
 
-def _goes_first(rig: Rig, job_id: int, other: Job) -> bool:
-    """Whether the job goes before the other one in the queue."""
-    job = rig.state.get_job(job_id)
+def _order(rig: Rig) -> str:
+    return ORDERS[policy_in_force(rig.state, rig.settings).order - 1]
+
+
+def _goes_first(rig: Rig, job: Job, other: Job) -> bool:
+    """Whether the job may go before the other one in the queue."""
+    if job is other:
+        return False
+    if policy_in_force(rig.state, rig.settings).fair_share or _order(rig) == "easy-sjbf":
+        return job.priority >= other.priority
+    # Jobs of a class go one after the other: where the first of them stands, the others do.
     return (-job.priority, job.job_id) < (-other.priority, other.job_id)
+
+
+def _is_over_limit(rig: Rig, job: Job) -> bool:
+    limits = dict(policy_in_force(rig.state, rig.settings).user_limits)
+    limit = limits.get(job.user, limits.get("", 0))
+    used = rig.state.usage.user_cpus_milli.get(job.user, 0)
+    return bool(limit) and used + job.demand.cpus_milli > limit
+
+
+def _could_take(worker: Worker, job: Job) -> bool:
+    return job.demand.fits_in(worker.capacity) and may_run(worker, job.job_class)
+
+
+def _has_room(worker: Worker, job_class: JobClass) -> bool:
+    slots = [each for each in worker.attempts.values() if not each.ahead]
+    if any(each.job_class.exclusive for each in slots):
+        return False
+    if (job_class.exclusive and worker.attempts) or not may_run(worker, job_class):
+        return False
+    used = Resources()
+    for each in slots:
+        demand = each.job_class.demand
+        stands = each.suspended and not worker.classes[each.job_class.class_id].ahead
+        used = used.plus(demand._replace(cpus_milli=0) if stands else demand)
+    return used.plus(job_class.demand).fits_in(worker.capacity)
+
+
+def _is_kept(rig: Rig, worker: Worker, other: Job) -> bool:
+    """Whether somebody who goes first is to have that worker, or runs on there."""
+    hold = rig.state.holds.get(worker.number)
+    if hold is not None and _goes_first(rig, rig.state.get_job(hold.job_id), other):
+        return True
+    standing = [rig.state.get_job(each.job_id) for each in worker.suspended.values()]
+    return any(job.priority >= other.priority and not job.is_suspended for job in standing)
 
 
 def check_refused(
