@@ -1,4 +1,4 @@
-"""Moments of the past as users name them, to the wire's Moment."""
+"""Moments as users name them: of the past to the wire's Moment, to come as microseconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
 
 Moment = int | float | str | datetime
+# Unix seconds, a datetime, or text as for --begin.
+TimeToCome = float | str | datetime
 
 
 def moment(at: Moment | None) -> manager_pb2.Moment | None:
@@ -35,6 +37,20 @@ def parse_at(text: str, now: float) -> int | float:
     """An LSN, which is a bare integer, or a time in Unix seconds. Raises ValueError."""
     given = text.strip()
     return int(given) if given.isascii() and given.isdecimal() else units.parse_moment(given, now)
+
+
+def time_to_come_us(at: TimeToCome, what: str) -> int:
+    """Microseconds of Unix time; `what` is what the time is of. Raises InvalidJob."""
+    if isinstance(at, str):
+        try:
+            at = units.parse_time_to_come(at, time.time())
+        except ValueError as error:
+            raise InvalidJob(f"{what}: {error}") from error
+    seconds = at.timestamp() if isinstance(at, datetime) else at
+    # Neither infinity nor what is not a number is within.
+    if not 0 < seconds < (1 << 63) / 1e6:
+        raise InvalidJob(f"{what}: {at!r} is no time in Unix seconds")
+    return round(seconds * 1e6)
 
 
 def _within_64_bits(number: int) -> int:
