@@ -29,6 +29,7 @@ from titan.errors import (
 if TYPE_CHECKING:
     from titan.client.aio import AsyncClient as AsyncClient
     from titan.client.aio import AsyncJob as AsyncJob
+    from titan.client.dependencies import After as After
     from titan.client.jobspec import JobSpec as JobSpec
     from titan.client.sync import Client as Client
     from titan.client.sync import Job as Job
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from titan.client.views import OutputChunk as OutputChunk
 
 _PLACES = {
+    "After": "titan.client.dependencies",
     "AsyncClient": "titan.client.aio",
     "AsyncJob": "titan.client.aio",
     "Client": "titan.client.sync",
@@ -47,6 +49,7 @@ _PLACES = {
 
 __all__ = [
     "AccessDenied",
+    "After",
     "AsyncClient",
     "AsyncJob",
     "Client",
