@@ -12,7 +12,7 @@ from titan.cli.group import COMMANDS, cli
 
 ALL = [[name] for name in COMMANDS] + [["wal", "dump"]]
 # Of later versions: an option exists from the day it works.
-LATER = "--tls-dir --retries --after --file --constraint --dry-run --order"
+LATER = "--tls-dir --order"
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
