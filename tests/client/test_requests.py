@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titan.client import requests, submission
-from titan.client.dependencies import After
+from titan.client.dependencies import After, positions_waited_for
 from titan.client.jobspec import JobSpec
 from titan.errors import InvalidJob
 from titan.model import State
@@ -95,7 +95,7 @@ def test_equal_scripts_are_sent_once_and_each_file_is_read_once_for_its_job(
 
 
 def waits_for(chunk: manager_pb2.SubmitJobRequest) -> list[list[int]]:
-    return [submission.positions_waited_for(job) for job in chunk.jobs]
+    return [positions_waited_for(job) for job in chunk.jobs]
 
 
 def test_jobs_that_name_each_other_are_told_by_their_positions() -> None:
@@ -172,6 +172,31 @@ def test_jobs_in_a_circle_are_refused_by_name() -> None:
     waits.append(JobSpec(command=["b"], after=one))
     with pytest.raises(InvalidJob, match=r"could never start: (a|b) waits for (a|b) waits"):
         cut([one, waits[0], *specs])
+
+
+@pytest.mark.parametrize(
+    ("array", "after", "why"),
+    [
+        (None, {"index": 1}, "b waits for task 1 of a, which has no such task"),
+        ("0-9:2", {"index": 3}, "b waits for task 3 of a"),
+        (None, {"same_index": True}, "which is no array"),
+        ("0-4,6-9", {"same_index": True}, "b waits for task 5 of a"),
+        ("0-9", {"same_index": True}, ""),
+        ("0-99", {"same_index": True}, ""),
+        ("0-99:9", {"index": 99}, ""),
+        (None, {"index": 0}, ""),
+    ],
+)
+def test_a_task_that_is_waited_for_has_to_be_there(
+    array: str | None, after: dict[str, Any], why: str
+) -> None:
+    first = JobSpec(command=["a"], array=array)
+    specs = [first, JobSpec(command=["b"], array="0-9", after=After(first, **after))]
+    if not why:
+        assert waits_for(cut(specs)[0]) == [[], [0]]
+        return
+    with pytest.raises(InvalidJob, match=why):
+        cut(specs)
 
 
 def test_a_job_that_is_submitted_twice_cannot_be_named() -> None:

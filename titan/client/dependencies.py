@@ -174,3 +174,54 @@ class References:
         if position < 0:
             raise InvalidJob(f"{what} names a JobSpec that is submitted twice: which one is meant?")
         return position
+
+
+def positions_waited_for(job: manager_pb2.JobSpec) -> list[int]:
+    """The jobs of its request that it waits for."""
+    references = [each.job for each in job.scheduling.after]
+    return [each.position for each in references if each.WhichOneof("which") == "position"]
+
+
+def check_tasks(jobs: Sequence[manager_pb2.JobSpec]) -> None:
+    """Of jobs of one request: that the tasks which they wait for are there. Raises InvalidJob.
+
+    Arrays so large that it would take long are left to the manager.
+    """
+    for job in jobs:
+        for each in job.scheduling.after:
+            if each.job.WhichOneof("which") != "position":
+                continue
+            other = jobs[each.job.position]
+            missing = None
+            if each.same_index:
+                if not other.array:
+                    raise InvalidJob(
+                        f"each task of {job.name} waits for the one of its own index of "
+                        f"{other.name}, which is no array"
+                    )
+                missing = _find_missing(_ranges_of(job), _ranges_of(other))
+            elif each.HasField("index") and not _has(_ranges_of(other), each.index):
+                missing = each.index
+            if missing is not None:
+                raise InvalidJob(
+                    f"{job.name} waits for task {missing} of {other.name}, which has no such task"
+                )
+
+
+# Membership tests; a second or two of them.
+_TESTS_MAX: Final = 10_000_000
+
+
+def _ranges_of(job: manager_pb2.JobSpec) -> list[range]:
+    """A plain job has the one task 0."""
+    return [range(part.start, part.stop, part.step) for part in job.array] or [range(1)]
+
+
+def _has(ranges: Sequence[range], index: int) -> bool:
+    return any(index in part for part in ranges)
+
+
+def _find_missing(own: Sequence[range], other: Sequence[range]) -> int | None:
+    if own == other or sum(map(len, own)) * len(other) > _TESTS_MAX:
+        return None
+    return next((index for part in own for index in part if not _has(other, index)), None)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from titan import units
-from titan.client.dependencies import References, names_specs
+from titan.client.dependencies import References, check_tasks, names_specs, positions_waited_for
 from titan.client.jobspec import JobSpec, environment_of, name_jobs, named_jobs, to_message
 from titan.client.order import check_order
 from titan.client.scripts import script_of
@@ -59,7 +59,7 @@ def submit_requests(
     one of them, there is one request, and InvalidJob if it would be too large for the manager.
     Raises InvalidJob.
     """
-    if isinstance(specs, Sequence):
+    if isinstance(specs, Collection):
         # Before anything is sent. Of others it is seen when they come.
         at_once = at_once or any(names_specs(named_jobs(spec)) for spec in specs)
     chunk = _Chunk(user, request_id, 0)
@@ -160,14 +160,7 @@ class _Chunk:
             references = References(self._user, positions, own)
             name_jobs(self.jobs[own], self._specs[own], references)
         check_order([job.name for job in self.jobs], [positions_waited_for(j) for j in self.jobs])
-
-
-def positions_waited_for(job: manager_pb2.JobSpec) -> list[int]:
-    """Those of its request that it waits for."""
-    dependencies = job.scheduling.after
-    return [
-        each.job.position for each in dependencies if each.job.WhichOneof("which") == "position"
-    ]
+        check_tasks(self.jobs)
 
 
 def _derived_id(request_id: bytes, number: int) -> bytes:
