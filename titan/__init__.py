@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from titan.client.aio import AsyncClient as AsyncClient
     from titan.client.aio import AsyncJob as AsyncJob
     from titan.client.dependencies import After as After
+    from titan.client.flow import read_flow as read_flow
     from titan.client.jobspec import JobSpec as JobSpec
     from titan.client.sync import Client as Client
     from titan.client.sync import Job as Job
@@ -45,6 +46,7 @@ _PLACES = {
     "JobSpec": "titan.client.jobspec",
     "JobsChanged": "titan.client.views",
     "OutputChunk": "titan.client.views",
+    "read_flow": "titan.client.flow",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "OutputUnavailable",
     "Refused",
     "TitanError",
+    "read_flow",
 ]
 
 

@@ -109,7 +109,7 @@ def scheduling_view(job: manager_pb2.Job) -> dict[str, Any]:
         "after": [
             {
                 "job_id": each.job.job.job_id,
-                "condition": _CONDITIONS.get(each.condition, f"UNKNOWN_{each.condition}"),
+                "condition": _condition(each),
                 "index": each.index if each.HasField("index") else None,
                 "same_index": each.same_index,
             }
@@ -132,13 +132,21 @@ def scheduling_view(job: manager_pb2.Job) -> dict[str, Any]:
 
 def after_texts(dependencies: Sequence[manager_pb2.Dependency]) -> list[str]:
     """`42`, `42.7:any`, `42.%i`: as one would type them."""
-    texts = []
-    for each in dependencies:
-        index = ".%i" if each.same_index else f".{each.index}" if each.HasField("index") else ""
-        condition = _CONDITIONS.get(each.condition, f"UNKNOWN_{each.condition}")
-        suffix = "" if condition == "ok" else f":{condition}"
-        texts.append(f"{each.job.job.job_id}{index}{suffix}")
-    return texts
+    return [dependency_text(str(each.job.job.job_id), each) for each in dependencies]
+
+
+def dependency_text(job: str, dependency: manager_pb2.Dependency) -> str:
+    """The same for a job that is called so."""
+    if dependency.same_index:
+        job += ".%i"
+    elif dependency.HasField("index"):
+        job += f".{dependency.index}"
+    condition = _condition(dependency)
+    return job if condition == "ok" else f"{job}:{condition}"
+
+
+def _condition(dependency: manager_pb2.Dependency) -> str:
+    return _CONDITIONS.get(dependency.condition, f"UNKNOWN_{dependency.condition}")
 
 
 def affinity_texts(job: manager_pb2.Job, *, anti: bool) -> list[str]:
