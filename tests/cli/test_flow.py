@@ -155,6 +155,11 @@ def test_a_workflow_in_wfformat_is_submitted_by_its_tasks_ids(
     assert titan("submit", "--file", str(path)).out == (
         "Submitted job 1 (ID1)\nSubmitted job 2 (ID2)\n"
     )
+    assert titan("submit", "--dry-run", "--file", str(path)).out.splitlines() == [
+        "JOB  NAME  TASKS  COMMAND  AFTER",
+        "ID1  work      1  true",
+        "ID2  work      1  true     ID1",
+    ]
     assert [job.name for job in manager.jobs.values()] == ["work", "work"]
     assert manager.jobs[2].scheduling.after[0].job.job.job_id == 1
 

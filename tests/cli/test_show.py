@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.conftest import Titan
 from tests.client.fake_manager import FakeManager, array_of
+from titan.cli.show import event_words
+from titan.cli.text import local_time
 from titan.client.connection import os_user
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -268,3 +270,12 @@ def test_of_a_job_that_asked_for_none_of_it_no_line_is_shown(
     titan("submit", "x")
     names = {line.split()[0] for line in titan("show", "1").out.splitlines()}
     assert not names & {"after", "placement", "retries", "begins", "deadline", "array"}
+
+
+def test_of_an_event_times_are_told_as_times_and_what_was_asked_for_as_its_own_words() -> None:
+    scheduling = {"held": True, "retries": 3, "begin_us": 1_700_000_000_000_000}
+    fields = {"job_id": 1, "not_before_us": 0, "scheduling": scheduling}
+    event = manager_pb2.Event(event="JobSubmitted", fields=json.dumps(fields))
+    assert event_words(event) == f'held=true retries=3 begin="{local_time(1_700_000_000)}"'
+    event.fields = json.dumps({"until_us": 1_700_000_000_000_000, "scheduling": {}})
+    assert event_words(event) == f'until="{local_time(1_700_000_000)}"'

@@ -149,11 +149,15 @@ def print_flow(flow: Flow, *, as_json: bool) -> None:
     if as_json:
         print_json({"jobs": {flow.names[place]: _view(flow, place) for place in order}})
         return
+    # Only where a job is called otherwise than in the file.
+    is_named = [job.name for job in jobs] != flow.names
+    name = ("NAME",) if is_named else ()
     print_table(
-        ("JOB", "TASKS", "COMMAND", "AFTER"),
+        ("JOB", *name, "TASKS", "COMMAND", "AFTER"),
         [
             (
                 flow.names[place],
+                *(jobs[place].name for _ in name),
                 str(_tasks(jobs[place])),
                 _command_text(jobs[place]),
                 ", ".join(_after(flow, place)),

@@ -195,6 +195,10 @@ def _field_words(name: str, value: Any) -> str:
     match name:
         case "start_us" | "end_us":
             return f"{name.removesuffix('_us')}={local_time(value / 1e6)[11:]}"
+        case "begin_us" | "deadline_us" | "until_us" | "not_before_us":
+            return f'{name.removesuffix("_us")}="{local_time(value / 1e6)}"'
+        case "scheduling" if isinstance(value, dict):
+            return " ".join(_field_words(each, asked) for each, asked in value.items())
         case "cpu_user_us" | "cpu_system_us":
             return f"{name.removesuffix('_us')}={value / 1e6:.3f}s"
         case "time_limit_ms" | "grace_ms" | "end_signal_before_ms":

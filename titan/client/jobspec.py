@@ -169,6 +169,8 @@ def to_message(spec: JobSpec, references: References | None = None) -> manager_p
 
 def name_jobs(message: manager_pb2.JobSpec, spec: JobSpec, references: References) -> None:
     """Adds what the job waits for, and the jobs near which it wants to be. Raises InvalidJob."""
+    if not named_jobs(spec):
+        return
     after = [references.dependency(each) for each in _several(spec.after)]
     if not message.array and any(each.same_index for each in after):
         raise InvalidJob("after: %i is the index of an array's task, and this job is no array")
@@ -182,6 +184,9 @@ def name_jobs(message: manager_pb2.JobSpec, spec: JobSpec, references: Reference
 
 def named_jobs(spec: JobSpec) -> list[Waited]:
     """All the jobs that it names."""
+    # Of a flood of jobs hardly any names one.
+    if spec.after == () and spec.affinity == () and spec.anti_affinity == ():
+        return []
     return [
         *_several(spec.after),
         *_several(spec.affinity),
