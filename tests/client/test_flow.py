@@ -296,7 +296,7 @@ ONE = '[job.a]\ncommand = ["x"]\n'
         (ONE + "constraint = 'zone=a'", "job a: constraint: 'zone=a' is no constraint"),
         (ONE + "begin = 'soon'", "job a: begin: 'soon' is no time"),
         (ONE + "begin = 5", "job a: begin: 5 is no text"),
-        (ONE + "deadline = 2001-01-01", "job a: the deadline "),
+        (ONE + "deadline = 2001-01-01", "job a: the deadline, 2001-01-01 00:00:00, has passed"),
         (ONE + "retry_on = ['x']", "job a: retry_on: 'x' is no whole number"),
         (ONE + "retry_on = 1", "job a: retry_on says when to try again"),
         (ONE + "max_fails = 1", "job a: max_fails counts an array's tasks"),

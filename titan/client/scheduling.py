@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from titan.client.constraints import check_label, format_constraint, parse_constraint
@@ -59,13 +60,22 @@ def _window(begin: TimeToCome | None, deadline: TimeToCome | None) -> tuple[int,
     begin_us = 0 if begin is None else time_to_come_us(begin, "begin")
     deadline_us = 0 if deadline is None else time_to_come_us(deadline, "deadline")
     if deadline_us and deadline_us <= time.time() * 1e6:
-        raise InvalidJob(f"the deadline {deadline!s} has passed already")
+        raise InvalidJob(f"the deadline, {_local(deadline_us)}, has passed already")
     if begin_us and deadline_us and begin_us >= deadline_us:
         raise InvalidJob(
-            f"a job that begins at {begin!s} can't end by {deadline!s}: "
+            f"what begins at {_local(begin_us)} can't end by {_local(deadline_us)}: "
             "the deadline has to come after the begin"
         )
     return begin_us, deadline_us
+
+
+def _local(time_us: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(time_us / 1e6).astimezone()
+    except (ValueError, OverflowError, OSError):
+        # Beyond the year 9999.
+        return f"{time_us / 1e6:.0f} in Unix seconds"
+    return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _array_limit(limit: int, *, is_array: bool) -> int:
