@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from titan.client.names import parse_job
 from titan.errors import InvalidJob
+from titan.model import INDEX_MAX
 from titan.rpc.v1 import manager_pb2
 
 CONDITIONS: Final = {
@@ -135,7 +136,7 @@ class References:
             raise InvalidJob(f"{after.condition!r} is no condition: one of ok, any and failed")
         if after.same_index and after.index is not None:
             raise InvalidJob("after: give an index, or the same index, one of both")
-        if after.index is not None and after.index < 0:
+        if after.index is not None and not 0 <= after.index <= INDEX_MAX:
             raise InvalidJob(f"after: {after.index} is no index of a task")
         return manager_pb2.Dependency(
             job=self.find(after.job, "after"),

@@ -109,9 +109,9 @@ def _duration(value: Any) -> float:
     return units.parse_duration(_quantity(value))
 
 
-def _time_to_come(value: Any) -> float:
+def _time_to_come(value: Any) -> float | datetime:
     if isinstance(value, datetime):
-        return value.timestamp()
+        return value
     if isinstance(value, date | time_of_day):
         value = value.isoformat()
     return units.parse_time_to_come(_text(value), time.time())

@@ -46,7 +46,10 @@ def time_to_come_us(at: TimeToCome, what: str) -> int:
             at = units.parse_time_to_come(at, time.time())
         except ValueError as error:
             raise InvalidJob(f"{what}: {error}") from error
-    seconds = at.timestamp() if isinstance(at, datetime) else at
+    try:
+        seconds = at.timestamp() if isinstance(at, datetime) else at
+    except (ValueError, OverflowError, OSError) as error:
+        raise InvalidJob(f"{what}: {at} is no time: {error}") from error
     # Neither infinity nor what is not a number is within.
     if not 0 < seconds < (1 << 63) / 1e6:
         raise InvalidJob(f"{what}: {at!r} is no time in Unix seconds")
