@@ -4,6 +4,8 @@
 PYTHON ?=
 # What pytest is given: make test ARGS="tests/wal -x".
 ARGS ?=
+# Where the workloads for 'make traces' are.
+TRACES ?=
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -16,7 +18,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-faults soak-worker check bench proto format clean
+.PHONY: help demo test soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -34,6 +36,11 @@ soak-faults: .venv/.stamp ## Fail each system call on a manager's files once (st
 
 soak-worker: .venv/.stamp ## Run 100,000 short tasks through one worker and see that nothing of it grows (minutes).
 	TITAN_SOAK_TASKS=100000 $(RUN) pytest -n 0 -s tests/worker/test_soak.py $(ARGS)
+
+# Workloads are not copied into this tree: their licences are their owners'.
+traces: .venv/.stamp ## Compare the scheduler with others on the workloads in TRACES=DIR (minutes).
+	@test -n "$(TRACES)" || { echo "make traces TRACES=DIR: say where the workloads are" >&2; exit 2; }
+	TITAN_TRACES="$(TRACES)" $(RUN) pytest -n 0 -s tests/simulator/test_traces.py $(ARGS)
 
 # make -k check goes on past the first that fails.
 check: check-format check-lint check-types check-layers check-stubs ## Check format, lint, types, layering and generated stubs (no tests).

@@ -31,6 +31,7 @@ PURE_FILES = [
     "titan/worker/host/bookkeeping.py",
     "titan/worker/agent/report_queue.py",
     "titan/worker/host/slots.py",
+    "titan/simulator/simulation.py",
 ]
 IMPURE_FILES = [
     "titan/manager/clock.py",
@@ -39,6 +40,7 @@ IMPURE_FILES = [
     "titan/worker/host/host.py",
     "titan/rpc/channel.py",
     "titan/cli/main.py",
+    "titan/simulator/plot.py",
     "titan/paths.py",
     "wal/writer.py",
     "tests/titan/state/test_state.py",

@@ -180,6 +180,11 @@ def test_cpus_survive_exactly(milli: int) -> None:
     assert units.parse_cpus(units.format_cpus(milli)) == milli
 
 
+@pytest.mark.parametrize(("text", "milli"), [("none", 0), ("0", 0), ("8", 8000), ("0.5", 500)])
+def test_a_limit_of_cpus_may_be_none(text: str, milli: int) -> None:
+    assert units.parse_cpus_limit(text) == milli
+
+
 @given(st.text(alphabet="0123456789.:KMGTPiBdhms -e"))
 @pytest.mark.parametrize("parse", [units.parse_size, units.parse_duration, units.parse_cpus])
 def test_any_text_is_read_or_refused_with_a_sentence(

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 from titan import units
 from titan.errors import InvalidJob
 from titan.model import (
+    ARRAY_TASKS_MAX,
     CPUS_MILLI_MAX,
     GRACE_MS_MAX,
     MEMORY_BYTES_MAX,
@@ -28,6 +29,7 @@ from titan.model import (
     Resources,
     ScriptSource,
 )
+from titan.scheduling import Scheduling
 
 # The kernel's limit for one argument is 128 KiB (MAX_ARG_STRLEN in execve(2)).
 ARGUMENT_BYTES_MAX: Final = 128 * 1024 - 1
@@ -37,6 +39,10 @@ COMMAND_BYTES_MAX: Final = 1024 * 1024
 PATH_BYTES_MAX: Final = 4095
 NAME_LENGTH_MAX: Final = 255
 NAMED_RESOURCES_MAX: Final = 64
+RETRIES_MAX: Final = 1_000
+CONSTRAINTS_MAX: Final = 64
+# The year 9999.
+TIME_US_MAX: Final = 253_402_300_799_000_000
 # An interpreter and its options.
 INTERPRETER_BYTES_MAX: Final = 4096
 _PATTERN: Final = re.compile(rb"%(.?)", re.DOTALL)
@@ -247,6 +253,48 @@ def _fault_of_interpreter(interpreter: tuple[bytes, ...]) -> str:
     if sum(map(len, interpreter)) > INTERPRETER_BYTES_MAX:
         return f"the interpreter is over the limit of {INTERPRETER_BYTES_MAX} bytes"
     return ""
+
+
+def check_scheduling(scheduling: Scheduling, prefix: str, *, is_array: bool) -> None:
+    """When and where it is to run, but for the jobs that it names."""
+    s = scheduling
+    _check(0 <= s.retries <= RETRIES_MAX, f"{prefix}it can be retried 0 to {RETRIES_MAX} times")
+    _check(
+        len(s.retry_on) <= 256 and all(0 <= code <= 255 for code in s.retry_on),
+        f"{prefix}exit codes to retry on are 0 to 255",
+    )
+    _check(
+        not s.retry_on or s.retries > 0, f"{prefix}it names exit codes to retry on and no retries"
+    )
+    _check(
+        0 <= s.array_limit <= ARRAY_TASKS_MAX and -1 <= s.max_fails <= ARRAY_TASKS_MAX,
+        f"{prefix}limits of an array are 0 to {ARRAY_TASKS_MAX} tasks",
+    )
+    _check(
+        is_array or (not s.array_limit and s.max_fails < 0),
+        f"{prefix}limits of tasks at once, or of failed ones, are for arrays",
+    )
+    _check(
+        min(s.begin_us, s.deadline_us) >= 0 and max(s.begin_us, s.deadline_us) <= TIME_US_MAX,
+        f"{prefix}the time to begin, or the deadline, is out of range",
+    )
+    _check(
+        not s.deadline_us or s.begin_us < s.deadline_us,
+        f"{prefix}it is to begin when its deadline is over",
+    )
+    _check(
+        len(s.constraints) <= CONSTRAINTS_MAX, f"{prefix}it has over {CONSTRAINTS_MAX} constraints"
+    )
+    for each in s.constraints:
+        texts = (each.label, *each.values)
+        _check(
+            bool(each.label)
+            and 0 < len(each.values) <= CONSTRAINTS_MAX
+            and all(len(text) <= NAME_LENGTH_MAX for text in texts),
+            f"{prefix}a constraint names a label and 1 to {CONSTRAINTS_MAX} values of up to "
+            f"{NAME_LENGTH_MAX} letters, such as zone==a",
+        )
+    _check(len(s.spread) <= NAME_LENGTH_MAX, f"{prefix}the label to spread over is too long")
 
 
 def _check(holds: bool, otherwise: str) -> None:

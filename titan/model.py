@@ -75,7 +75,7 @@ class Reason(IntEnum):
     DEADLINE = 10
     """It could not end by its deadline."""
     PREEMPTED = 11
-    """It was stopped for a job of higher priority, or put back by its user; its task waits again."""
+    """It was stopped for a higher priority, or put back by its user; its task waits again."""
 
 
 class WorkerState(IntEnum):
@@ -197,16 +197,23 @@ class StopMode(IntEnum):
     """Not started: dropped. Running: SIGTERM, grace, SIGKILL. Ends CANCELLED."""
     RECALL = 2
     """Not started: dropped and RECALLED. Running: let be."""
+    SUSPEND = 3
+    """Running: stands still until RESUME. Not started: as RECALL."""
+    RESUME = 4
+    LIMIT = 5
+    """Its time limit is another one from now on, counted from its start."""
 
 
 class Stop(NamedTuple):
-    """An attempt that a worker should give up."""
+    """What is wished of an attempt on a worker: mostly that it is given up."""
 
     key: AttemptKey
     mode: StopMode
     grace_ms: int
     signal: int = SIGTERM
     """Of a cancel: what comes before the grace; SIGKILL comes after it."""
+    time_limit_ms: int = 0
+    """Of LIMIT; 0: none."""
 
 
 class HeldState(IntEnum):
@@ -256,6 +263,17 @@ class IndexRange(NamedTuple):
     def indexes(self) -> range:
         """The same as a `range`."""
         return range(self.start, self.stop, self.step)
+
+
+def index_ranges(indexes: Iterable[int]) -> tuple[IndexRange, ...]:
+    """Rising indexes as ranges, those side by side in one."""
+    ranges: list[IndexRange] = []
+    for index in indexes:
+        if ranges and ranges[-1].stop == index:
+            ranges[-1] = IndexRange(ranges[-1].start, index + 1)
+        else:
+            ranges.append(IndexRange(index, index + 1))
+    return tuple(ranges)
 
 
 class ScriptSource(IntEnum):

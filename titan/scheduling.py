@@ -15,6 +15,13 @@ WHOLE_JOB: Final = -1
 SAME_INDEX: Final = -2
 
 
+# The names of the orders of the queue, of the policies of placement and of the ways to make room
+# for a higher priority. Their numbers in the log are their places here, from 1.
+ORDERS: Final = ("easy", "fcfs", "skip", "easy-sjbf")
+PLACEMENTS: Final = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
+PREEMPTIONS: Final = ("off", "requeue", "suspend")
+
+
 class DependencyCondition(IntEnum):
     """How what a job waits for has to have ended."""
 
@@ -82,9 +89,7 @@ def scheduling_fields(scheduling: Scheduling) -> tuple[Any, ...]:
     """Plain values for `scheduling_of`: what was not asked for takes no room, now or ever."""
     if scheduling == PLAIN_SCHEDULING:
         return ()
-    asked = [
-        given != default for given, default in zip(scheduling, PLAIN_SCHEDULING, strict=True)
-    ]
+    asked = [given != default for given, default in zip(scheduling, PLAIN_SCHEDULING, strict=True)]
     return tuple(scheduling[: len(asked) - asked[::-1].index(True)])
 
 

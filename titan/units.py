@@ -198,6 +198,11 @@ def parse_cpus(text: str) -> int:
     return _within(milli, CPUS_MAX * 1000, text, "more than a million cpus")
 
 
+def parse_cpus_limit(text: str) -> int:
+    """As `parse_cpus`; `none` and `0` are 0, which is no limit."""
+    return 0 if text.strip() in ("none", "0") else parse_cpus(text)
+
+
 def format_cpus(cpus_milli: int) -> str:
     """Thousandths as people write them: `2`, `0.5`."""
     return _thousandths(cpus_milli)

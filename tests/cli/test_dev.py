@@ -276,3 +276,12 @@ def test_a_closed_pipe_stops_it_quietly(cluster: Cluster, titan: Titan) -> None:
     assert process.process.stderr is not None
     assert process.process.stderr.read() == b""
     assert cluster.processes() == []
+
+
+def test_its_manager_orders_and_places_as_was_asked(cluster: Cluster, titan: Titan) -> None:
+    process = cluster.start("--policy", "spread", "--order", "skip", "--user-cpus", "2")
+    policy = json.loads(titan("policy", "--json").out)
+    assert (policy["placement"], policy["order"]) == ("spread", "skip")
+    assert (policy["user_limits"], policy["was_set"]) == ({"": 2}, False)
+    process.interrupt(signal.SIGINT)
+    process.end()

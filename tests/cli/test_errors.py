@@ -16,10 +16,14 @@ from tests.cli.conftest import Process, Titan
 from tests.client.fake_manager import FakeManager
 
 Spawn = Callable[..., Process]
-ASKING = [["queue"], ["show", "1"], ["workers"], ["stats"], ["logs", "1"], ["cancel", "1"]]
+ASKING = [
+    *(["queue"], ["show", "1"], ["workers"], ["stats"], ["logs", "1"], ["cancel", "1"]),
+    *(["hold", "1"], ["suspend", "1"], ["requeue", "1"], ["why", "1"]),
+    *(["policy"], ["policy", "set", "--order", "fcfs"]),
+]
 
 
-@pytest.mark.parametrize("words", [*ASKING, ["submit", "true"]], ids=" ".join)
+@pytest.mark.parametrize("words", [*ASKING, ["submit", "true"], ["plan", "true"]], ids=" ".join)
 def test_a_refused_connection_ends_within_a_second_and_names_the_address(
     titan: Titan, words: list[str]
 ) -> None:

@@ -10,9 +10,10 @@ import pytest
 from tests.cli.conftest import Titan
 from titan.cli.group import COMMANDS, cli
 
-ALL = [[name] for name in COMMANDS] + [["wal", "dump"]]
+BELOW = [["wal", "dump"], ["policy", "show"], ["policy", "set"]]
+ALL = [[name] for name in COMMANDS] + BELOW
 # Of later versions: an option exists from the day it works.
-LATER = "--tls-dir --order"
+LATER = "--tls-dir"
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -119,3 +120,4 @@ def test_the_shell_is_told_the_commands_and_their_options() -> None:
     assert "plain,queue" in complete("titan qu", 1)
     assert "plain,--cpus" in complete("titan submit --cp", 2)
     assert "plain,dump" in complete("titan wal ", 2)
+    assert "plain,fcfs" in complete("titan policy set --order f", 4)

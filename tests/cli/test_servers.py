@@ -1,13 +1,17 @@
 """`titan manager` and `titan worker`: what they hand to the servers."""
 
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from tests.cli.conftest import Titan
+from titan.cli.policy_options import policy_options, words_of
 from titan.manager import main as manager_main
 from titan.manager.main import ManagerOptions
 from titan.scheduler.policies import POLICIES
+from titan.scheduling import ORDERS, PLACEMENTS
 from titan.worker import main as worker_main
 from titan.worker.agent.agent import OnStop
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum
@@ -51,6 +55,11 @@ def test_a_manager_has_the_defaults_and_its_exit_code_is_the_commands(
             listen="127.0.0.1:50051",
             heartbeat_timeout_seconds=30.0,
             policy="round-robin-then-bin-packing",
+            order="easy",
+            fair_share=False,
+            preempt="off",
+            reserve_after_seconds=60.0,
+            user_cpus_milli=0,
             log_level="info",
         )
     ]
@@ -63,12 +72,15 @@ def test_a_manager_gets_what_is_asked_for_also_from_variables(
     monkeypatch.setenv("TITAN_MANAGER_LOG_LEVEL", "debug")
     titan(
         *("manager", "--data-dir", "here", "--listen", "127.0.0.1:0"),
-        *("--heartbeat-timeout", "1m", "--policy", "spread"),
+        *("--heartbeat-timeout", "1m", "--policy", "spread", "--order", "skip", "--fair-share"),
+        *("--preempt", "suspend", "--reserve-after", "5m", "--user-cpus", "2.5"),
     )
     (options,) = managers
     assert options.data_directory == tmp_path / "here"
     assert (options.listen, options.heartbeat_timeout_seconds) == ("127.0.0.1:0", 60.0)
     assert (options.policy, options.log_level) == ("spread", "debug")
+    assert (options.order, options.fair_share, options.preempt) == ("skip", True, "suspend")
+    assert (options.reserve_after_seconds, options.user_cpus_milli) == (300.0, 2500)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -77,6 +89,49 @@ def test_every_policy_there_is_can_be_chosen(
 ) -> None:
     titan("manager", "--policy", policy)
     assert managers[0].policy == policy
+
+
+def test_placements_are_named_in_the_order_of_their_numbers() -> None:
+    assert {each.name: each.code for each in POLICIES.values()} == {
+        name: code for code, name in enumerate(PLACEMENTS, 1)
+    }
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_there_is_can_be_chosen(
+    titan: Titan, managers: list[ManagerOptions], order: str
+) -> None:
+    titan("manager", "--order", order)
+    assert managers[0].order == order
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", ""),
+        ("--policy spread --order fcfs --preempt requeue", None),
+        # What is the default, too: a variable of the manager could say something else.
+        ("--order easy --fair-share", None),
+        ("--reserve-after 90m --user-cpus 2.5", "--reserve-after 1h30m --user-cpus 2.5"),
+        ("--user-cpus none", "--user-cpus 0"),
+    ],
+)
+def test_what_was_given_to_dev_is_written_again_for_its_manager(
+    titan: Titan, managers: list[ManagerOptions], line: str, words: str | None
+) -> None:
+    written: list[list[str]] = []
+
+    @click.command()
+    @policy_options
+    @click.pass_context
+    def probe(ctx: click.Context, /, **given: Any) -> None:
+        written.append(words_of(ctx, given))
+
+    probe.main(line.split(), standalone_mode=False)
+    assert written == [(line if words is None else words).split()]
+    titan("manager", *line.split())
+    titan("manager", *written[0])
+    assert managers[0] == managers[1]
 
 
 def test_a_worker_has_the_defaults(
@@ -136,7 +191,10 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["manager", "--order", "skip"],
+        ["manager", "--order", "best"],
+        ["manager", "--preempt", "kill"],
+        ["manager", "--reserve-after", "60"],
+        ["manager", "--user-cpus", "ada=2"],
         ["manager", "--policy", "best"],
         ["manager", "--heartbeat-timeout", "30"],
         ["manager", "--heartbeat-timeout", "0"],

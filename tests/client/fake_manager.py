@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from tests.client.fake_control import FakeControl
 from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
 from titan.errors import StillReading
@@ -30,10 +31,11 @@ Key = tuple[int, int]
 Failure = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
 
 
-class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
+class FakeManager(FakeControl):
     """The service and its state, guarded by one lock; tests may touch what has no underscore."""
 
     def __init__(self, data_directory: Path) -> None:
+        super().__init__()
         self.data_directory = data_directory
         self.jobs: dict[int, manager_pb2.Job] = {}
         self.attempts: dict[int, list[manager_pb2.Attempt]] = defaultdict(list)
@@ -409,6 +411,14 @@ class FakeManager(manager_pb2_grpc.ManagerServiceServicer):
             if page.lsn > request.after_lsn:
                 self._check("GetEvents", request, context)
                 yield page
+
+    def ExplainJob(self, request: Any, context: Any) -> manager_pb2.ExplainJobResponse:  # noqa: N802
+        self._check("ExplainJob", request, context)
+        with self._changed:
+            job = self._find(request.job, context)
+            self.explanation.job_id = job.job_id
+            response = manager_pb2.ExplainJobResponse(explanation=self.explanation, lsn=self._lsn)
+            return dated(request, response)
 
     def ListWorkers(self, request: Any, context: Any) -> manager_pb2.ListWorkersResponse:  # noqa: N802
         self._check("ListWorkers", request, context)

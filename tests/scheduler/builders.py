@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from titan import events as ev
 from titan.model import Resources
+from titan.scheduler.policies import Choice, Policy
 from titan.state.worker import Worker
 
 NOTHING = Resources()
@@ -24,3 +27,11 @@ def worker(number: int, capacity: Resources, used: Resources = NOTHING) -> Worke
     # As after a registration: what is used up is not listed any more.
     built.free_named = {name: count for name, count in built.free_named.items() if count}
     return built
+
+
+def choose_for(
+    policy: Policy, feasible: Sequence[Worker], demand: Resources, pointer: int
+) -> Choice | None:
+    """What the policy says where each that has room may be chosen."""
+    candidates = [each for each in feasible if each.has_room(demand)]
+    return policy.choose(feasible, candidates, demand, pointer)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.scheduler.builders import worker
+from tests.scheduler.builders import choose_for, worker
 from titan.model import Resources, named_resources
 from titan.scheduler.policies import (
     DEFAULT_POLICY,
@@ -97,7 +97,7 @@ def check(policy: str, workers: list[Worker], demand: Resources, pointer: int) -
     dumb = Dumb(workers, demand, pointer)
     feasible = [each for each in workers if demand.fits_in(each.capacity)]
     assert [each.number for each in feasible] == dumb.feasible
-    choice = POLICIES[policy].choose(feasible, demand, pointer)
+    choice = choose_for(POLICIES[policy], feasible, demand, pointer)
     got = None if choice is None else (choice.worker.number, choice.rule)
     assert got == dumb.choose(policy)
     if got is None:
@@ -148,7 +148,7 @@ def test_the_default_policy_chooses_as_its_definition_on_drawn_clusters(seed: in
 def choose(
     policy: str, workers: list[Worker], demand: Resources, pointer: int = 0
 ) -> Choice | None:
-    return POLICIES[policy].choose(workers, demand, pointer)
+    return choose_for(POLICIES[policy], workers, demand, pointer)
 
 
 def test_the_four_policies_have_their_names_codes_and_versions() -> None:

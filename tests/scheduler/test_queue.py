@@ -16,10 +16,11 @@ from tests.manager.builders import (
     prove_short,
     resources,
 )
+from tests.scheduler.builders import choose_for
 from titan import events as ev
 from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import DrainWorkers
-from titan.manager.kernel.kernel import ASSIGNMENTS_PER_RECORD_MAX
+from titan.manager.kernel.schedule import ASSIGNMENTS_PER_RECORD_MAX
 from titan.model import State, WorkerState
 from titan.scheduler.policies import POLICIES
 
@@ -270,7 +271,7 @@ def walk(rig: Rig) -> list[tuple[int, int, int]]:
             and job.on in ("", each.name, each.worker_id.hex())
             and job.demand.fits_in(each.capacity)
         ]
-        choice = policy.choose(feasible, job.demand, state.round_robin)
+        choice = choose_for(policy, feasible, job.demand, state.round_robin)
         if choice is not None:
             number = choice.worker.number
             placed.append((job_id, index, number))

@@ -18,7 +18,7 @@ from titan.model import (
 )
 from titan.state import ClusterState, IllegalEvent, InvariantViolated, check_invariants, digest
 from titan.state.invariants import check_capacity
-from titan.state.job_class import JobClass
+from titan.state.job_class import ClassKey, JobClass
 
 P, S, R, C, F, X = (State(number) for number in range(1, 7))
 
@@ -600,7 +600,7 @@ BREAKS: list[tuple[str, Callable[[ClusterState], object]]] = [
     ("a slot too many", lambda state: setattr(state.get_worker(1).classes[1], "slots", 2)),
     ("a job not live", lambda state: state.jobs.end(state.get_job(1))),
     ("a class that nobody needs", lambda state: state.add_class(
-        JobClass(9, "ada", 9, Resources(1)))),
+        JobClass(9, ClassKey("ada", 9, Resources(1))))),
     ("an environment lost", lambda state: state.environments.clear()),
     ("a class without its jobs", lambda state: state.classes[1].pending_jobs.clear()),
     ("all tasks", lambda state: state.task_counts.__setitem__(0, 9)),

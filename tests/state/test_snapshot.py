@@ -16,7 +16,7 @@ from titan import events as ev
 from titan.model import Resources, State
 from titan.state import ClusterState, check_invariants, digest
 from titan.state import snapshot as snapshot_module
-from titan.state.job_class import JobClass
+from titan.state.job_class import ClassKey, JobClass
 from titan.state.packed_job import export_job, import_job, pack_job
 from titan.state.replay import replay
 from titan.state.snapshot import SnapshotError, decode_state, encode_state, read_head
@@ -234,7 +234,7 @@ def test_no_block_grows_beyond_what_a_snapshot_takes() -> None:
     for number in range(100):
         built.worker(worker_id=b"%016d" % number, labels=labels)
     for number in range(1500):
-        state.add_class(JobClass(100 + number, "ada", number, Resources(1, 0, named)))
+        state.add_class(JobClass(100 + number, ClassKey("ada", number, Resources(1, 0, named))))
     state.last_job_of.update({f"{number}" * 40: 1 for number in range(100_000)})
     sizes = [len(block) for block in blocks_of(state)]
     assert sum(sizes) > 40 << 20

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from titan.cli.command import PRINTING, Command, Settings, retry_option
 from titan.cli.describe import state_text
-from titan.cli.filters import filter_options, job_filter
+from titan.cli.filters import NO_MATCH, chosen_filter, job_options
 from titan.cli.params import DURATION
 from titan.cli.text import print_json
 from titan.client import requests
@@ -28,8 +30,7 @@ Examples:
   titan cancel 42 --signal INT --grace 1m
 """,
 )
-@click.argument("jobs", nargs=-1, metavar="[JOB…]")
-@filter_options
+@job_options
 @click.option(
     "--grace",
     type=DURATION,
@@ -49,15 +50,13 @@ Examples:
 @click.pass_context
 def cancel(
     ctx: click.Context,
+    /,
     *,
     jobs: tuple[str, ...],
-    state: tuple[str, ...],
-    user: str | None,
-    me: bool,
-    name: str | None,
     grace: float,
     signal: str,
     retry_for: float,
+    **filters: Any,
 ) -> int:
     """Cancel jobs: those named, or all that match.
 
@@ -66,17 +65,12 @@ def cancel(
     a number (42), tasks of an array (42.7, 42.0-9), last, or name:NAME.
     """
     settings: Settings = ctx.obj
-    is_filtered = bool(state or user or me or name)
-    if bool(jobs) == is_filtered:
-        raise click.UsageError(
-            "name jobs, such as 42, or filter them, such as --me --state PENDING: one of both", ctx
-        )
-    wanted = job_filter(all=False, state=state, user=user, me=me, name=name)
+    wanted = chosen_filter(ctx, jobs, **filters)
     try:
         request = requests.cancel_request(
             jobs,
             user=os_user(),
-            filter=wanted if is_filtered else None,
+            filter=wanted,
             grace=grace,
             signal=signal,
         )
@@ -90,7 +84,7 @@ def cancel(
     for job in response.jobs:
         print(cancel_sentence(job, had_ended=job.job_id in response.already_ended))
     if not response.jobs:
-        print("No job matches.")
+        print(NO_MATCH)
     return 0
 
 

@@ -197,6 +197,16 @@ class CommandGroup(Command, click.Group):
         super().__init__(*arguments, invoke_without_command=True, **settings)
 
 
+def check_options_are_behind(ctx: click.Context, *, but: Sequence[str] = ()) -> None:
+    """Of a group whose options are those of itself: before a command below they are a mistake."""
+    for option in ctx.command.params:
+        name = option.name or ""
+        if name not in but and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{option.opts[-1]} stands before {ctx.invoked_subcommand}: put it behind", ctx
+            )
+
+
 def retry_option(function: Any) -> Any:
     """Adds --retry-for, which the command gets as `retry_for`, in seconds."""
     return click.option(

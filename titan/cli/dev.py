@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -23,6 +23,7 @@ from titan.cli.describe import outcome_sentence, state_text, total_tasks
 from titan.cli.dev_processes import Child, DataDirectory, become_subreaper, end_rest
 from titan.cli.main import INTERRUPTED
 from titan.cli.params import ADDRESS, COUNT, CPUS, SIZE
+from titan.cli.policy_options import policy_options, words_of
 from titan.cli.text import coloured_state, printable
 from titan.client import retry
 from titan.client.aio_session import AioSession
@@ -54,6 +55,8 @@ class DevOptions:
     cpus_milli: int | None
     memory_bytes: int | None
     resources: tuple[tuple[str, int], ...]
+    # What of a manager's options was given.
+    policy: tuple[str, ...]
     fresh: bool
 
 
@@ -63,7 +66,7 @@ class DevOptions:
 Examples:
   titan dev
   titan dev --workers 3 --cpus 2 --memory 1G
-  titan dev --fresh
+  titan dev --order fcfs --fresh
 """,
 )
 @click.option(
@@ -91,6 +94,7 @@ Examples:
     metavar="NAME=COUNT",
     help="A named resource of each, as gpu=2. May be repeated.",
 )
+@policy_options
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -98,7 +102,10 @@ Examples:
     help="Where everything is kept [$XDG_STATE_HOME/titan/dev].",
 )
 @click.option("--fresh", is_flag=True, help="Move what is kept there aside and begin anew.")
+@click.pass_context
 def dev(
+    ctx: click.Context,
+    /,
     *,
     listen: str,
     workers: int,
@@ -107,6 +114,7 @@ def dev(
     resource: tuple[tuple[str, int], ...],
     data_dir: Path | None,
     fresh: bool,
+    **policy: Any,
 ) -> int:
     """Start a whole cluster on this machine, to try Titan: a manager and workers.
 
@@ -124,6 +132,7 @@ def dev(
         cpus_milli=cpus,
         memory_bytes=memory,
         resources=resource,
+        policy=tuple(words_of(ctx, policy)),
         fresh=fresh,
     )
     directory = DataDirectory(options.directory)
@@ -259,11 +268,11 @@ class Dev:
 
     def _make_manager(self) -> Child:
         directory = self._options.directory
-        return Child(
-            "manager",
-            ("manager", "--data-dir", str(directory / "manager"), "--listen", self._address),
-            directory / "manager.log",
-        )
+        arguments = [
+            *("manager", "--data-dir", str(directory / "manager"), "--listen", self._address),
+            *self._options.policy,
+        ]
+        return Child("manager", arguments, directory / "manager.log")
 
     def _make_worker(self, number: int) -> Child:
         options = self._options

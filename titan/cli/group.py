@@ -22,16 +22,25 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Jobs": {
         "submit": Entry("submit", "submit", "Submit a job and return at once."),
         "run": Entry("run", "run", "Submit a job, show its output live and exit as it did."),
+        "plan": Entry("plan", "plan", "Tell where a job would go, and change nothing."),
         "queue": Entry("queue", "queue", "List jobs."),
         "show": Entry("show", "show", "Show all about a job."),
+        "why": Entry("why", "why", "Tell why a job waits, or how it was placed."),
         "logs": Entry("logs", "logs", "Print what a job wrote."),
         "wait": Entry("wait", "wait", "Wait until jobs have ended."),
         "cancel": Entry("cancel", "cancel", "Cancel jobs."),
+        "hold": Entry("hold", "hold", "Start no tasks of jobs until they are released."),
+        "release": Entry("hold", "release", "Let held jobs start."),
+        "suspend": Entry("suspend", "suspend", "Stop running tasks where they are."),
+        "resume": Entry("suspend", "resume", "Let suspended tasks run on."),
+        "update": Entry("update", "update", "Change the priority or time limit of jobs."),
+        "requeue": Entry("requeue", "requeue", "Put jobs back to the queue."),
     },
     "Cluster": {
         "workers": Entry("cluster", "workers", "List workers."),
         "drain": Entry("drain", "drain", "Give workers no new tasks."),
         "undrain": Entry("drain", "undrain", "Give drained workers tasks again."),
+        "policy": Entry("policy", "policy", "Show or set how tasks are ordered and placed."),
         "stats": Entry("cluster", "stats", "Show the cluster in numbers."),
     },
     "Servers": {
@@ -39,6 +48,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "manager": Entry("servers", "manager", "Run the manager."),
         "worker": Entry("servers", "worker", "Run a worker."),
         "wal": Entry("wal", "wal", "Look into the manager's log."),
+    },
+    "Planning": {
+        "simulate": Entry("simulate", "simulate", "Try a workload in virtual time."),
     },
     "Shell": {
         "completion": Entry("completion", "completion", "Print the script that completes `titan`."),

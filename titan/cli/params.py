@@ -49,6 +49,14 @@ def _parse_pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _parse_user_cpus(text: str) -> tuple[str, int]:
+    """The user and thousandths; the user "" is each who is not named, 0 no limit."""
+    user, equals, cpus = text.rpartition("=")
+    if equals and not user:
+        raise ValueError(f"{text!r} names no user: write it as USER=N, or N for everybody")
+    return user, units.parse_cpus_limit(cpus)
+
+
 def _parse_address(text: str) -> str:
     host, colon, port = text.rpartition(":")
     if not host or not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
@@ -79,13 +87,20 @@ def _parse_disk_minimum(text: str) -> Any:
     return parse_minimum(text)
 
 
+def _parse_duration_or_none(text: str) -> float | str:
+    return text if text == "none" else units.parse_duration(text)
+
+
 AT: Final = Unit("moment", _parse_at)
 TIME_TO_COME: Final = Unit("time", _parse_time_to_come)
 EXIT_CODES: Final = Unit("exit codes", _parse_exit_codes)
 DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
 SIZE: Final = Unit("size", units.parse_size)
 DURATION: Final = Unit("duration", units.parse_duration)
+DURATION_OR_NONE: Final = Unit("duration or none", _parse_duration_or_none)
 CPUS: Final = Unit("cpus", units.parse_cpus)
+CPUS_LIMIT: Final = Unit("cpus or none", units.parse_cpus_limit)
+USER_CPUS: Final = Unit("cpus of a user", _parse_user_cpus)
 COUNT: Final = Unit("resource", _parse_count)
 PAIR: Final = Unit("pair", _parse_pair)
 EXPRESSION: Final = Expression()

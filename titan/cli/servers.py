@@ -9,11 +9,11 @@ import click
 from click.core import ParameterSource
 
 from titan import paths
-from titan.cli.command import Command, CommandGroup, Settings
+from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
 from titan.cli.params import ADDRESS, COUNT, CPUS, DISK_MINIMUM, DURATION, PAIR, SIZE
+from titan.cli.policy_options import policy_options
 from titan.cli.worker_update import update
 
-_POLICIES = ("round-robin-then-bin-packing", "round-robin", "bin-packing", "spread")
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
 _SEGMENT_BYTES_MIN = 4 << 10
 _SEGMENT_BYTES_MAX = 4 << 30
@@ -65,13 +65,7 @@ Examples:
     metavar="TIME",
     help="A worker silent for so long has lost its tasks: they are started elsewhere.",
 )
-@click.option(
-    "--policy",
-    type=click.Choice(_POLICIES),
-    default=_POLICIES[0],
-    show_default=True,
-    help="How a worker is chosen for a task.",
-)
+@policy_options
 @click.option(
     "--retain",
     type=DURATION,
@@ -127,6 +121,11 @@ def manager(
     listen: str,
     heartbeat_timeout: float,
     policy: str,
+    order: str,
+    fair_share: bool,
+    preempt: str,
+    reserve_after: float,
+    user_cpus: int,
     retain: float,
     forget_after: float,
     forget_over: int,
@@ -138,7 +137,8 @@ def manager(
     """Run the manager, in the foreground.
 
     SIGTERM or Ctrl-C stops it cleanly; jobs run on, and are there again at its next
-    start, as they are after a crash.
+    start, as they are after a crash. What `titan policy set` has set wins over --policy to
+    --user-cpus.
     """
     if heartbeat_timeout <= 0:
         raise click.BadParameter("it must be more than 0", param_hint="--heartbeat-timeout")
@@ -154,6 +154,11 @@ def manager(
             listen=listen,
             heartbeat_timeout_seconds=heartbeat_timeout,
             policy=policy,
+            order=order,
+            fair_share=fair_share,
+            preempt=preempt,
+            reserve_after_seconds=reserve_after,
+            user_cpus_milli=user_cpus,
             retain_seconds=retain,
             forget_after_seconds=forget_after,
             forget_over=forget_over,
@@ -310,7 +315,7 @@ def worker(
     start takes up what runs on. While it drains, Ctrl-C or SIGTERM leaves.
     """
     if ctx.invoked_subcommand is not None:
-        _check_options_are_behind(ctx)
+        check_options_are_behind(ctx, but=("data_dir",))
         return 0
     settings: Settings = ctx.obj
     listens = ctx.get_parameter_source("listen") is ParameterSource.COMMANDLINE or advertise
@@ -351,17 +356,6 @@ def worker(
 
 
 worker.add_command(update)
-
-
-def _check_options_are_behind(ctx: click.Context) -> None:
-    """Options before the name of a command below are those of a start."""
-    for name in ctx.params:
-        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name != "data_dir":
-            option = name.replace("_", "-")
-            raise click.UsageError(
-                f"--{option} stands before {ctx.invoked_subcommand}: put it behind", ctx
-            )
 
 
 def _host_name() -> str:

@@ -1,4 +1,4 @@
-"""The options that describe a job, shared by `submit` and `run`."""
+"""The options that describe a job, shared by `submit`, `run` and `plan`."""
 
 from __future__ import annotations
 

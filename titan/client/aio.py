@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from titan.client import requests, retry, submission, views
+from titan.client.aio_control import AioControl
 from titan.client.aio_session import AioSession
 from titan.client.connection import os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
@@ -23,7 +24,7 @@ from titan.client.views import JobsChanged, OutputChunk, View
 from titan.model import State
 
 
-class AsyncClient:
+class AsyncClient(AioControl):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
     To be closed, or used as an asynchronous context manager, on one loop. Calls raise
@@ -42,12 +43,12 @@ class AsyncClient:
 
         Raises ValueError for what is no address.
         """
-        self._user = os_user()
-        self._session = AioSession(
+        session = AioSession(
             manager,
             access_file=None if access_file is None else Path(access_file),
             retry_for_seconds=retry_for_seconds,
         )
+        super().__init__(session, os_user())
 
     async def __aenter__(self) -> Self:
         return self
@@ -236,8 +237,7 @@ class AsyncClient:
 
         What runs gets `signal` and, `grace` (seconds, or text with a unit) later, SIGKILL.
         """
-        is_filtered = bool(state or user or name)
-        wanted = requests.job_filter(states=state, user=user, name=name) if is_filtered else None
+        wanted = requests.filter_of(states=state, user=user, name=name)
         request = requests.cancel_request(
             jobs, user=self._user, filter=wanted, grace=grace, signal=signal
         )
@@ -362,6 +362,40 @@ class AsyncJob:
     ) -> View:
         """Cancels it; changes nothing if it has ended."""
         return (await self._client.cancel(self.id, grace=grace, signal=signal))[0]
+
+    async def hold(self) -> View:
+        """Starts no more of its tasks until `release`; what runs runs on."""
+        return (await self._client.hold(self.id))[0]
+
+    async def release(self) -> View:
+        """Lifts its hold."""
+        return (await self._client.release(self.id))[0]
+
+    async def suspend(self) -> View:
+        """Stops its running tasks where they are, until `resume`."""
+        return (await self._client.suspend(self.id))[0]
+
+    async def resume(self) -> View:
+        """Lets it go on, as soon as its cpus are free."""
+        return (await self._client.resume(self.id))[0]
+
+    async def update(
+        self, *, priority: int | None = None, time_limit: float | str | None = None
+    ) -> View:
+        """Gives it another priority or time limit; "none" lifts the limit."""
+        changed = await self._client.update(self.id, priority=priority, time_limit=time_limit)
+        return changed[0]
+
+    async def requeue(self, *, grace: float | str = requests.GRACE_SECONDS) -> View:
+        """Puts what runs back to the queue; if it has ended, submits again what did not complete.
+
+        Says {job_id, state, submitted_again}; the last is the new job's number, or None.
+        """
+        return (await self._client.requeue(self.id, grace=grace))[0]
+
+    async def why(self, index: int | None = None) -> View:
+        """Why that task waits, or its first that does, or how it came to be where it is."""
+        return await self._client.why(self.id if index is None else f"{self.id}.{index}")
 
     async def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
         """All that a task has written so far to "stdout" or "stderr", whole in memory.

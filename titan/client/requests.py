@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from titan import units
 from titan.client.names import parse_job
 from titan.client.signals import signal_number
 from titan.errors import InvalidJob
-from titan.model import TASK_ENDS, State
+from titan.model import CPUS_MILLI_MAX, TASK_ENDS, TIME_LIMIT_MS_MAX, State
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 PAGE_JOBS_MAX: Final = 1_000
 # Between SIGTERM and SIGKILL.
 GRACE_SECONDS: Final = 10.0
+# What the wire holds.
+_PRIORITY_MAX: Final = 2**31 - 1
 
 
 def status_request(
@@ -58,6 +60,15 @@ def job_filter(
     )
 
 
+def filter_of(
+    *, states: Sequence[str | State] = (), user: str | None = None, name: str | None = None
+) -> manager_pb2.JobFilter | None:
+    """As `job_filter`; None where nothing is asked for, since jobs are named then."""
+    if not (states or user or name):
+        return None
+    return job_filter(states=states, user=user, name=name)
+
+
 def cancel_request(
     jobs: Sequence[str | int],
     *,
@@ -67,14 +78,121 @@ def cancel_request(
     signal: str | int = "TERM",
 ) -> manager_pb2.CancelJobRequest:
     """Cancels those jobs, or with a filter all that match. Raises InvalidJob."""
-    if bool(jobs) == (filter is not None):
-        raise InvalidJob("name the jobs to cancel or filter them, one of both")
+    _check_one_of_both(jobs, filter)
     return manager_pb2.CancelJobRequest(
         jobs=[job_selector(job, user) for job in jobs],
         filter=filter,
         grace_ms=round(duration_seconds(grace) * 1000),
         signal=signal_number(signal, "write it as INT or USR1"),
     )
+
+
+def hold_request(
+    jobs: Sequence[str | int],
+    *,
+    user: str,
+    filter: manager_pb2.JobFilter | None = None,  # noqa: A002 - the wire's name
+    release: bool = False,
+) -> manager_pb2.HoldJobRequest:
+    """Holds those jobs, or with a filter all that match, or releases them. Raises InvalidJob."""
+    return manager_pb2.HoldJobRequest(
+        jobs=_whole_jobs(jobs, filter, user), filter=filter, user=user, release=release
+    )
+
+
+def suspend_request(
+    jobs: Sequence[str | int],
+    *,
+    user: str,
+    filter: manager_pb2.JobFilter | None = None,  # noqa: A002 - the wire's name
+    resume: bool = False,
+) -> manager_pb2.SuspendJobRequest:
+    """Suspends those jobs, or with a filter all that match, or resumes them. Raises InvalidJob."""
+    return manager_pb2.SuspendJobRequest(
+        jobs=_whole_jobs(jobs, filter, user), filter=filter, user=user, resume=resume
+    )
+
+
+def update_request(
+    jobs: Sequence[str | int],
+    *,
+    user: str,
+    filter: manager_pb2.JobFilter | None = None,  # noqa: A002 - the wire's name
+    priority: int | None = None,
+    time_limit: float | str | None = None,
+) -> manager_pb2.UpdateJobRequest:
+    """Gives them another priority or time limit; "none" lifts the limit. Raises InvalidJob."""
+    if priority is None and time_limit is None:
+        raise InvalidJob("there is nothing to change: name a priority or a time limit")
+    if priority is not None and abs(priority) > _PRIORITY_MAX:
+        raise InvalidJob(f"a priority of {priority}; give -{_PRIORITY_MAX} to {_PRIORITY_MAX}")
+    return manager_pb2.UpdateJobRequest(
+        jobs=_whole_jobs(jobs, filter, user),
+        filter=filter,
+        user=user,
+        priority=priority,
+        time_limit_ms=None if time_limit is None else _time_limit_ms(time_limit),
+    )
+
+
+def requeue_request(
+    jobs: Sequence[str | int], *, user: str, grace: float | str, request_id: bytes
+) -> manager_pb2.RequeueJobRequest:
+    """Puts jobs, or tasks of them, back to the queue. Raises InvalidJob."""
+    if not jobs:
+        raise InvalidJob("name the jobs to requeue")
+    return manager_pb2.RequeueJobRequest(
+        jobs=[job_selector(job, user) for job in jobs],
+        user=user,
+        grace_ms=round(duration_seconds(grace) * 1000),
+        request_id=request_id,
+    )
+
+
+def why_request(
+    job: str | int, *, user: str, at: manager_pb2.Moment | None = None
+) -> manager_pb2.ExplainJobRequest:
+    """Asks why a task waits, or how it came to be where it is."""
+    return manager_pb2.ExplainJobRequest(job=job_selector(job, user), at=at)
+
+
+def plan_request(submit: manager_pb2.SubmitJobRequest) -> manager_pb2.PlanJobsRequest:
+    """Asks where the jobs of a submit would go."""
+    return manager_pb2.PlanJobsRequest(user=submit.user, jobs=submit.jobs)
+
+
+def policy_request(
+    *,
+    user: str,
+    placement: str | None = None,
+    order: str | None = None,
+    fair_share: bool | None = None,
+    preempt: str | None = None,
+    reserve_after: float | str | None = None,
+    user_limits: Mapping[str, float | str | None] | None = None,
+) -> manager_pb2.SetPolicyRequest:
+    """Sets what is not None. `user_limits` are cpus by user, 0 or None for no limit.
+
+    The user "" is each who is not named. Which names there are the manager knows. Raises
+    InvalidJob.
+    """
+    request = manager_pb2.SetPolicyRequest(
+        placement=placement,
+        order=order,
+        fair_share=fair_share,
+        preempt=preempt,
+        reserve_after_ms=(
+            None if reserve_after is None else round(duration_seconds(reserve_after) * 1000)
+        ),
+        user_limits=[
+            manager_pb2.UserLimit(user=name, cpus_milli=_cpus_limit_milli(cpus))
+            for name, cpus in sorted((user_limits or {}).items())
+        ],
+    )
+    if not request.ByteSize():
+        raise InvalidJob("there is nothing to set: name what is to change")
+    request.user = user
+    return request
 
 
 def drain_request(
@@ -118,6 +236,49 @@ def job_selector(job: str | int, user: str) -> manager_pb2.JobSelector:
         return parse_job(job, user)
     except ValueError as error:
         raise InvalidJob(str(error)) from error
+
+
+def _check_one_of_both(jobs: Sequence[str | int], wanted: manager_pb2.JobFilter | None) -> None:
+    if bool(jobs) == (wanted is not None):
+        raise InvalidJob("name the jobs that are meant or filter them, one of both")
+
+
+def _whole_jobs(
+    jobs: Sequence[str | int], wanted: manager_pb2.JobFilter | None, user: str
+) -> list[manager_pb2.JobSelector]:
+    """Jobs that are named as a whole: what is wanted is true of all their tasks."""
+    _check_one_of_both(jobs, wanted)
+    selectors = [job_selector(job, user) for job in jobs]
+    for job, selector in zip(jobs, selectors, strict=True):
+        if selector.indexes:
+            raise InvalidJob(
+                f"{job!r} names tasks, and this is done to a job as a whole: "
+                f"write {selector.job_id}"
+            )
+    return selectors
+
+
+def _time_limit_ms(limit: float | str) -> int:
+    """0: none."""
+    if limit == "none":
+        return 0
+    limit_ms = round(duration_seconds(limit) * 1000)
+    if not 0 < limit_ms <= TIME_LIMIT_MS_MAX:
+        raise InvalidJob(f"a time limit of {limit!r}: give 1ms to 3650d, or none to lift it")
+    return limit_ms
+
+
+def _cpus_limit_milli(cpus: float | str | None) -> int:
+    """0: not limited."""
+    if isinstance(cpus, str):
+        try:
+            return units.parse_cpus_limit(cpus)
+        except ValueError as error:
+            raise InvalidJob(str(error)) from error
+    milli = round((cpus or 0) * 1000)
+    if not 0 <= milli <= CPUS_MILLI_MAX:
+        raise InvalidJob(f"a limit of {cpus!r} cpus: give such as 8 or 0.5, or 0 for no limit")
+    return milli
 
 
 def parse_state(state: str | State) -> State:

@@ -141,6 +141,11 @@ class Repeats:
         )
 
 
+def safe_with(request_id: bytes) -> str:
+    """How a write that carries such an id is repeated safely."""
+    return f"it is safe to repeat with --request-id {request_id.hex()}"
+
+
 class WorkerPatience:
     """Whether a stream of output that failed is opened again.
 

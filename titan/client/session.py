@@ -66,8 +66,7 @@ class Session:
 
     def submit(self, request: manager_pb2.SubmitJobRequest) -> manager_pb2.SubmitJobResponse:
         """Submits; safe to repeat for its request id."""
-        hint = f"it is safe to repeat with --request-id {request.request_id.hex()}"
-        return self._call(self._stub.SubmitJob, request, hint)
+        return self._call(self._stub.SubmitJob, request, retry.safe_with(request.request_id))
 
     def status(self, request: manager_pb2.GetJobStatusRequest) -> manager_pb2.GetJobStatusResponse:
         """Asks for a job."""
@@ -95,6 +94,38 @@ class Session:
     def cancel(self, request: manager_pb2.CancelJobRequest) -> manager_pb2.CancelJobResponse:
         """Cancels; repeating it changes nothing."""
         return self._call(self._stub.CancelJob, request, "it is safe to repeat")
+
+    def hold(self, request: manager_pb2.HoldJobRequest) -> manager_pb2.ChangeJobResponse:
+        """Holds jobs or releases them; repeating it changes nothing."""
+        return self._call(self._stub.HoldJob, request, "it is safe to repeat")
+
+    def suspend(self, request: manager_pb2.SuspendJobRequest) -> manager_pb2.ChangeJobResponse:
+        """Suspends jobs or resumes them; repeating it changes nothing."""
+        return self._call(self._stub.SuspendJob, request, "it is safe to repeat")
+
+    def update(self, request: manager_pb2.UpdateJobRequest) -> manager_pb2.ChangeJobResponse:
+        """Changes what jobs ask for; repeating it changes nothing."""
+        return self._call(self._stub.UpdateJob, request, "it is safe to repeat")
+
+    def requeue(self, request: manager_pb2.RequeueJobRequest) -> manager_pb2.RequeueJobResponse:
+        """Puts jobs back to the queue; safe to repeat for its request id."""
+        return self._call(self._stub.RequeueJob, request, retry.safe_with(request.request_id))
+
+    def why(self, request: manager_pb2.ExplainJobRequest) -> manager_pb2.ExplainJobResponse:
+        """Why a task waits, or how it came to be where it is."""
+        return self._call(self._stub.ExplainJob, request, is_past=request.HasField("at"))
+
+    def plan(self, request: manager_pb2.PlanJobsRequest) -> manager_pb2.PlanJobsResponse:
+        """Where jobs would go."""
+        return self._call(self._stub.PlanJobs, request)
+
+    def policy(self) -> manager_pb2.PolicyResponse:
+        """How tasks are ordered and placed."""
+        return self._call(self._stub.GetPolicy, manager_pb2.GetPolicyRequest())
+
+    def set_policy(self, request: manager_pb2.SetPolicyRequest) -> manager_pb2.PolicyResponse:
+        """Sets the policy; repeating it changes nothing."""
+        return self._call(self._stub.SetPolicy, request, "it is safe to repeat")
 
     def drain(self, request: manager_pb2.DrainWorkerRequest) -> manager_pb2.DrainWorkerResponse:
         """Drains workers or lifts their drains; repeating it changes nothing."""

@@ -12,6 +12,7 @@ from typing import Self
 
 from titan.client import requests, retry, submission, views
 from titan.client.connection import os_user
+from titan.client.control import Control
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
@@ -22,7 +23,7 @@ from titan.client.views import JobsChanged, OutputChunk, View
 from titan.model import State
 
 
-class Client:
+class Client(Control):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
     To be closed, or used as a context manager; by one thread at a time. Calls raise
@@ -41,12 +42,12 @@ class Client:
 
         Raises ValueError for what is no address.
         """
-        self._user = os_user()
-        self._session = Session(
+        session = Session(
             manager,
             access_file=None if access_file is None else Path(access_file),
             retry_for_seconds=retry_for_seconds,
         )
+        super().__init__(session, os_user())
 
     def __enter__(self) -> Self:
         return self
@@ -231,8 +232,7 @@ class Client:
 
         What runs gets `signal` and, `grace` (seconds, or text with a unit) later, SIGKILL.
         """
-        is_filtered = bool(state or user or name)
-        wanted = requests.job_filter(states=state, user=user, name=name) if is_filtered else None
+        wanted = requests.filter_of(states=state, user=user, name=name)
         request = requests.cancel_request(
             jobs, user=self._user, filter=wanted, grace=grace, signal=signal
         )
@@ -347,6 +347,38 @@ class Job:
     ) -> View:
         """Cancels it; changes nothing if it has ended."""
         return self._client.cancel(self.id, grace=grace, signal=signal)[0]
+
+    def hold(self) -> View:
+        """Starts no more of its tasks until `release`; what runs runs on."""
+        return self._client.hold(self.id)[0]
+
+    def release(self) -> View:
+        """Lifts its hold."""
+        return self._client.release(self.id)[0]
+
+    def suspend(self) -> View:
+        """Stops its running tasks where they are, until `resume`."""
+        return self._client.suspend(self.id)[0]
+
+    def resume(self) -> View:
+        """Lets it go on, as soon as its cpus are free."""
+        return self._client.resume(self.id)[0]
+
+    def update(self, *, priority: int | None = None, time_limit: float | str | None = None) -> View:
+        """Gives it another priority or time limit; "none" lifts the limit."""
+        changed = self._client.update(self.id, priority=priority, time_limit=time_limit)
+        return changed[0]
+
+    def requeue(self, *, grace: float | str = requests.GRACE_SECONDS) -> View:
+        """Puts what runs back to the queue; if it has ended, submits again what did not complete.
+
+        Says {job_id, state, submitted_again}; the last is the new job's number, or None.
+        """
+        return self._client.requeue(self.id, grace=grace)[0]
+
+    def why(self, index: int | None = None) -> View:
+        """Why that task waits, or its first that does, or how it came to be where it is."""
+        return self._client.why(self.id if index is None else f"{self.id}.{index}")
 
     def output(self, index: int = 0, *, stream: str = "stdout", attempt: int = 0) -> bytes:
         """All that a task has written so far to "stdout" or "stderr", whole in memory.

@@ -141,6 +141,110 @@ def outcome_view(job: manager_pb2.Job) -> View:
     return {key: view[key] for key in ("job_id", "state", "exit_code")}
 
 
+def change_views(response: manager_pb2.ChangeJobResponse) -> list[View]:
+    """What `hold`, `release`, `update`, `suspend` and `resume` tell of each job."""
+    return [change_view(job) for job in response.jobs]
+
+
+def change_view(job: manager_pb2.Job) -> View:
+    """A job with what those commands change of it."""
+    return {
+        "job_id": job.job_id,
+        "state": enum_name(State, job.state),
+        "held": job.scheduling.held,
+        "suspended": job.suspended,
+        "priority": job.priority,
+        "time_limit_seconds": job.time_limit_ms / 1000 if job.time_limit_ms else None,
+    }
+
+
+def requeued_jobs(
+    response: manager_pb2.RequeueJobResponse,
+) -> list[tuple[int, manager_pb2.Job]]:
+    """The number of each job that was named, and the job whose tasks wait now."""
+    old_of_new = {new: old for old, new in response.submitted_again.items()}
+    return [(old_of_new.get(job.job_id, job.job_id), job) for job in response.jobs]
+
+
+def requeue_views(response: manager_pb2.RequeueJobResponse) -> list[View]:
+    """What `requeue` tells of each job; the state is that of the one submitted again, if any."""
+    return [
+        {
+            "job_id": job_id,
+            "state": enum_name(State, job.state),
+            "submitted_again": job.job_id if job.job_id != job_id else None,
+        }
+        for job_id, job in requeued_jobs(response)
+    ]
+
+
+def explanation_view(explanation: manager_pb2.Explanation) -> View:
+    """Why a task waits, or how it came to be where it is. Of a planned job nothing is known yet."""
+    return {
+        "job_id": explanation.job_id or None,
+        "index": explanation.index if explanation.job_id else None,
+        "state": enum_name(State, explanation.state),
+        "verdict": verdict_name(explanation.verdict),
+        "sentence": explanation.sentence,
+        "waiting_for": list(explanation.waiting_for),
+        "workers": explanation.workers,
+        "workers_with_room": explanation.workers_with_room,
+        "turned_away": [
+            {"workers": each.workers, "why": each.why, "never": each.never}
+            for each in explanation.turned_away
+        ],
+        "tasks_ahead": explanation.tasks_ahead,
+        "start_time": _time(explanation.start_us),
+        "worker": explanation.worker or None,
+        "attempt": explanation.attempt or None,
+        "assigned_time": _time(explanation.assigned_us),
+        "assigned_lsn": explanation.assigned_lsn or None,
+        "policy": explanation.policy or None,
+        "policy_version": explanation.policy_version or None,
+        "rule": explanation.rule or None,
+        "candidates": [_candidate_view(each) for each in explanation.candidates],
+    }
+
+
+def _candidate_view(candidate: manager_pb2.Candidate) -> View:
+    free = candidate.free
+    return {
+        "worker": candidate.worker,
+        "free": {
+            "cpus": _cpus(free.cpus_milli),
+            "memory_bytes": free.memory_bytes,
+            "resources": _sorted(free.named),
+        },
+        "had_room": candidate.had_room,
+        "chosen": candidate.chosen,
+    }
+
+
+def verdict_name(number: int) -> str | None:
+    """NOW, LATER, NEVER, PLACED or ENDED; None for 0. A newer manager may send one unknown here."""
+    if number == 0:
+        return None
+    known = manager_pb2.Verdict.DESCRIPTOR.values_by_number.get(number)
+    return known.name.removeprefix("VERDICT_") if known else f"UNKNOWN_{number}"
+
+
+def policy_view(response: manager_pb2.PolicyResponse) -> View:
+    """How tasks are ordered and placed. A user's limit is None where that user has none."""
+    policy = response.policy
+    return {
+        "placement": policy.placement,
+        "order": policy.order,
+        "fair_share": policy.fair_share,
+        "preempt": policy.preempt,
+        "reserve_after_seconds": policy.reserve_after_ms / 1000,
+        "user_limits": {
+            each.user: _cpus(each.cpus_milli) if each.cpus_milli else None
+            for each in sorted(policy.user_limits, key=lambda each: each.user)
+        },
+        "was_set": response.was_set,
+    }
+
+
 def worker_view(worker: manager_pb2.Worker) -> View:
     """A worker."""
     return {

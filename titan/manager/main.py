@@ -56,6 +56,11 @@ class ManagerOptions:
     listen: str = "127.0.0.1:50051"
     heartbeat_timeout_seconds: float = 30.0
     policy: str = DEFAULT_POLICY
+    order: str = Settings().order
+    fair_share: bool = Settings().fair_share
+    preempt: str = Settings().preempt
+    reserve_after_seconds: float = Settings().reserve_after_us / 1e6
+    user_cpus_milli: int = Settings().user_cpus_milli
     segment_bytes: int = wal.SEGMENT_BYTES
     snapshot_bytes: int = SnapshotPolicy().bytes_since
     retain_seconds: float = Limits().retain_us / 1e6
@@ -119,6 +124,11 @@ async def _serve(
         heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
         heartbeat_interval_us=min(3_000_000, int(options.heartbeat_timeout_seconds * 1e5)),
         policy=options.policy,
+        order=options.order,
+        fair_share=options.fair_share,
+        preempt=options.preempt,
+        reserve_after_us=int(options.reserve_after_seconds * 1e6),
+        user_cpus_milli=options.user_cpus_milli,
         forget_after_us=int(options.forget_after_seconds * 1e6),
         forget_over=options.forget_over,
     )

@@ -24,7 +24,7 @@ def explain_waiting(state: ClusterState, job: Job, known: Explained) -> str:
     `known` holds what was found in the same state, so that a page of jobs that ask for the
     same costs one look.
     """
-    if not len(job.pending):
+    if not job.counts[0]:
         return ""
     key = (job.demand, job.on)
     if key not in known:

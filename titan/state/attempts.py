@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from titan.model import SIGTERM, State
+from titan.state.job_class import JobClass
 
 _RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
 _KEY: Final = struct.Struct("<II")
@@ -43,16 +44,32 @@ class Attempt:
         "cancel_grace_ms",
         "cancel_signal",
         "index",
+        "job_class",
         "job_id",
+        "limit_ms",
+        "preempt_grace_ms",
         "recall_requested",
+        "since_us",
         "start_us",
         "state",
+        "suspended",
+        "was_suspended",
         "worker",
     )
 
     def __init__(
-        self, job_id: int, index: int, attempt: int, worker: int, ahead: bool, assigned_us: int
+        self,
+        job_class: JobClass,
+        job_id: int,
+        index: int,
+        attempt: int,
+        worker: int,
+        ahead: bool,
+        assigned_us: int,
     ) -> None:
+        # That of its job when it was assigned; an update may give the job another one.
+        self.job_class = job_class
+        self.limit_ms = job_class.limit_ms
         self.job_id = job_id
         self.index = index
         self.attempt = attempt
@@ -60,6 +77,8 @@ class Attempt:
         # Whether it waits behind a slot instead of having one.
         self.ahead = ahead
         self.assigned_us = assigned_us
+        # When it began to use its time limit by the manager's clock: until it starts, now.
+        self.since_us = assigned_us
         self.state = State.SCHEDULED
         self.start_us = 0
         # -1: no cancel was asked for.
@@ -67,6 +86,26 @@ class Attempt:
         # What comes before that grace.
         self.cancel_signal = SIGTERM
         self.recall_requested = False
+        # -1: it is not to be stopped for its task to wait again.
+        self.preempt_grace_ms = -1
+        # Whether it stands still, without its cpus, and whether it ever has.
+        self.suspended = False
+        self.was_suspended = False
+
+    @property
+    def limit_end_us(self) -> int:
+        """When its time limit is used up, its grace included; 0: it has none."""
+        return self.since_us + self.limit_ms * 1000 if self.limit_ms else 0
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it is being stopped, and its task then waits again."""
+        return self.preempt_grace_ms >= 0
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it is to end, or to come back, by somebody's wish."""
+        return self.cancel_requested or self.recall_requested or self.preempted
 
     @property
     def cancel_requested(self) -> bool:

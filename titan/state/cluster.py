@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from titan import events as ev
-from titan.state import job_events, worker_events
+from titan.state import job_events, schedule_events, worker_events
 from titan.state.tables import IllegalEvent, Tables, require
 
 __all__ = ["ClusterState", "IllegalEvent"]
@@ -84,4 +84,18 @@ _APPLY: Final[dict[type[ev.Event], Callable[[Any, Any], None]]] = {
     ev.WorkerUndrained: worker_events.worker_undrained,
     ev.WorkerDeregistered: worker_events.worker_deregistered,
     ev.JobsForgotten: job_events.jobs_forgotten,
+    ev.DelaysPassed: schedule_events.delays_passed,
+    ev.DependencyFailed: schedule_events.dependency_failed,
+    ev.DeadlinePassed: schedule_events.deadline_passed,
+    ev.JobHeld: schedule_events.job_held,
+    ev.JobReleased: schedule_events.job_released,
+    ev.JobUpdated: schedule_events.job_updated,
+    ev.JobSuspended: schedule_events.job_suspended,
+    ev.JobResumed: schedule_events.job_resumed,
+    ev.AttemptSuspended: schedule_events.attempt_suspended,
+    ev.AttemptResumed: schedule_events.attempt_resumed,
+    ev.Preempted: schedule_events.preempted,
+    ev.Reserved: schedule_events.reserved,
+    ev.ReservationLifted: schedule_events.reservation_lifted,
+    ev.PolicySet: schedule_events.policy_set,
 }

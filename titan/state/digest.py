@@ -42,12 +42,19 @@ def _parts(state: ClusterState) -> Any:
         list(state.jobs.ended_ids()),
         state.jobs.ended_weight,
         sorted(state.last_job_of.items()),
+        sorted(state.usage.user_cpus_milli.items()),
+        state.policy,
+        sorted(state.holds.items()),
+        sorted((job_id, sorted(tasks.items())) for job_id, tasks in state.doomed.items()),
+        sorted(state.overfailed),
+        sorted((job_id, sorted(others)) for job_id, others in state.dependents.items()),
     )
     yield from (_job(job) for job in state.jobs.values())
     yield from (_worker(worker) for worker in state.workers.values())
     for each in state.classes.values():
         yield (
-            each.class_id, *each.key, each.run_us, each.samples, each.jobs, list(each.pending_jobs),
+            each.class_id, each.key, each.run_us, each.samples, each.jobs, each.strays,
+            list(each.pending_jobs), sorted(each.hosts),
         )  # fmt: skip
     yield from state.requests.entries()
     yield sorted(state.environment_jobs.items())
@@ -67,6 +74,8 @@ def _job(job: Job) -> Any:
         job.lowest_failed, job.counts, job.changed_lsn,
         job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
         job.execution,
+        job.scheduling, job.cut_short,
+        job.waits.fields() if job.waits is not None and not job.has_ended else None,
     )  # fmt: skip
 
 
@@ -74,7 +83,8 @@ def _attempt(each: Attempt) -> Any:
     return (
         each.job_id, each.index, each.attempt, each.worker, each.ahead, each.assigned_us,
         each.state, each.start_us, each.cancel_grace_ms, each.cancel_signal,
-        each.recall_requested,
+        each.recall_requested, each.job_class.class_id, each.limit_ms, each.since_us,
+        each.preempt_grace_ms, each.suspended, each.was_suspended,
     )  # fmt: skip
 
 
@@ -84,7 +94,8 @@ def _worker(worker: Worker) -> Any:
         worker.boot_id, worker.name, worker.address, worker.labels, worker.version,
         worker.output_directory, worker.limits, worker.drain, worker.is_stopping, worker.fault,
         worker.capacity,
-        worker.free, list(worker.attempts),
+        worker.free, list(worker.attempts), sorted(worker.suspended), worker.exclusive,
+        worker.limited, worker.preemptible,
         [(class_id, _class_here(here)) for class_id, here in sorted(worker.classes.items())],
     )  # fmt: skip
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
 
 
 class IndexSet:
@@ -84,9 +86,12 @@ class IndexSet:
         return taken
 
     def add_ranges(self, ranges: Iterable[range]) -> None:
-        """Adds ranges that share no index and no span with what is in it."""
+        """Adds ranges that share no index with what is in it.
+
+        Where spans overlap, those in steps are cut at each index of another between them.
+        """
         added = [each for each in ranges if each]
-        self._ranges = sorted([*self._ranges, *added], key=lambda each: each.start)
+        self._ranges = _apart(sorted([*self._ranges, *added], key=_start))
         self.count += sum(len(each) for each in added)
 
     def _position_of(self, index: int) -> int:
@@ -101,3 +106,20 @@ def _start(each: range) -> int:
 def _position(whole: range, index: int) -> int:
     """How many of its members lie below the index."""
     return min(max(-(-(index - whole.start) // whole.step), 0), len(whole))
+
+
+def _apart(ranges: list[range]) -> list[range]:
+    """The same indexes, from ranges by their starts, in ranges whose spans do not overlap."""
+    if all(before[-1] < after.start for before, after in pairwise(ranges)):
+        return ranges
+    apart: list[range] = []
+    heap = [(each.start, at, each) for at, each in enumerate(ranges)]
+    heapify(heap)
+    while heap:
+        _, at, first = heappop(heap)
+        if heap and first[-1] > heap[0][0]:
+            cut = _position(first, heap[0][0])
+            heappush(heap, (first[cut], at, first[cut:]))
+            first = first[:cut]
+        apart.append(first)
+    return apart

@@ -30,7 +30,7 @@ def check_invariants(state: ClusterState) -> None:
         for position, count in enumerate(job.counts):
             tasks[position] += count
         active += len(job.active)
-        if len(job.pending):
+        if len(job.pending) and job.may_start:
             waiting.setdefault(class_id, []).append(job.job_id)
         for what in (class_id, job.environment):
             jobs_of[what] = jobs_of.get(what, 0) + 1
@@ -63,13 +63,14 @@ def _check_job(state: ClusterState, job: Job) -> None:
     name = f"job {job.job_id}"
     total = sum(len(each.indexes) for each in job.array) or 1
     _check(job.tasks_total == total, f"{name} has all its tasks")
-    _check(job.counts[0] == len(job.pending), f"{name}: pending tasks are counted")
+    waiting = len(job.pending) + (len(job.waits.tasks) if job.waits is not None else 0)
+    _check(job.counts[0] == waiting, f"{name}: pending tasks are counted")
     for position, under_way in ((1, State.SCHEDULED), (2, State.RUNNING)):
         count = sum(each.state is under_way for each in job.active.values())
         _check(job.counts[position] == count, f"{name}: {under_way.name} tasks are counted")
     ends: dict[int, State] = {}
     for record in job.ended or ():
-        waits = record.index in job.pending or record.index in job.active
+        waits = job.is_pending(record.index) or record.index in job.active
         if not waits and (job.cancelled is None or record.index not in job.cancelled):
             ends[record.index] = task_end(record.state)
     for index in job.cancelled or ():
@@ -79,7 +80,7 @@ def _check_job(state: ClusterState, job: Job) -> None:
         count = sum(each is end for each in ends.values())
         _check(job.counts[position] == count, f"{name}: {end.name} tasks are counted")
     for index, attempt in job.active.items():
-        _check(index not in ends and index not in job.pending, f"{name}.{index} is in one place")
+        _check(index not in ends and not job.is_pending(index), f"{name}.{index} is in one place")
         worker = state.get_worker(attempt.worker)
         _check(
             worker.attempts.get((job.job_id, index)) is attempt,

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from titan.events import JobSubmitted
-from titan.model import TASK_ENDS, IndexRange, Resources, State
+from titan.model import TASK_ENDS, IndexRange, Reason, Resources, State
+from titan.scheduling import Scheduling
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job_class import JobClass
+from titan.state.waits import Waits
 
 
 class Job:
     """What a user submitted, and how far it is. Changed by the state's apply alone.
 
-    Each task is in exactly one place: `pending`, `active`, `cancelled` (while it
-    waited) or ended by the last record that `ended` has of it.
+    Each task is in exactly one place: `pending`, `waits.tasks` (PENDING too, but it waits for
+    something else than a place), `active`, `cancelled` (while it waited) or ended by the last
+    record that `ended` has of it.
     """
 
     __slots__ = (
@@ -28,6 +31,7 @@ class Job:
         "changed_lsn",
         "command",
         "counts",
+        "cut_short",
         "cwd",
         "end_signal",
         "end_signal_before_ms",
@@ -44,10 +48,12 @@ class Job:
         "lowest_failed",
         "name",
         "pending",
+        "scheduling",
         "start_us",
         "submit_lsn",
         "submit_us",
         "time_limit_ms",
+        "waits",
     )
 
     def __init__(
@@ -71,6 +77,7 @@ class Job:
         self.end_signal = event.end_signal
         self.end_signal_before_ms = event.end_signal_before_ms
         self.execution = event.execution
+        self.scheduling: Scheduling = event.scheduling
         self.job_class = job_class
         self.submit_lsn = submit_lsn
         self.submit_us = submit_us
@@ -80,7 +87,12 @@ class Job:
         # When the manager knew that all had ended; 0: not yet.
         self.ended_us = 0
         self.pending = IndexSet(each.indexes for each in event.array or (IndexRange(0, 1),))
+        # What keeps tasks from starting besides room; None: nothing, now or so far.
+        self.waits: Waits | None = None
         self.active: dict[int, Attempt] = {}
+        # Why tasks that never started ended, if it was not by a cancel: a reason, and the job
+        # that they waited for.
+        self.cut_short: tuple[Reason, int] | None = None
         self.cancelled: IndexSet | None = None
         self.ended: AttemptLog | None = None
         # Of tasks that do not end with their latest attempt so far: how many attempts were made.
@@ -116,6 +128,25 @@ class Job:
         return self.job_class.on
 
     @property
+    def may_start(self) -> bool:
+        """Whether one more of its pending tasks may start, as far as the job is concerned."""
+        waits = self.waits
+        if waits is not None and waits.blocked:
+            return False
+        limit = self.scheduling.array_limit
+        return not limit or self.counts[1] + self.counts[2] < limit
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its tasks wait for a release."""
+        return self.waits is not None and self.waits.held
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether its tasks wait for a resume."""
+        return self.waits is not None and self.waits.suspended
+
+    @property
     def is_array(self) -> bool:
         """Whether its tasks have names of their own."""
         return bool(self.array)
@@ -149,12 +180,41 @@ class Job:
         attempt = self.active.get(index)
         if attempt is not None:
             return attempt.state
-        if index in self.pending:
+        if self.is_pending(index):
             return State.PENDING
         if self.cancelled is not None and index in self.cancelled:
             return State.CANCELLED
         records = self.ended.of_index(index) if self.ended else []
         return task_end(records[-1].state) if records else None
+
+    def task_ends(self) -> dict[int, State]:
+        """How each task ended that has. Costs a walk over all attempts that ended."""
+        ends: dict[int, State] = {}
+        for record in self.ended or ():
+            if record.index not in self.active and not self.is_pending(record.index):
+                ends[record.index] = task_end(record.state)
+        for index in self.cancelled or ():
+            ends[index] = State.CANCELLED
+        return ends
+
+    def is_pending(self, index: int) -> bool:
+        """Whether the task waits, for whatever."""
+        waits = self.waits
+        return index in self.pending or (waits is not None and index in waits.tasks)
+
+    def remove_pending(self, index: int) -> None:
+        """Takes out a task that waits. Raises KeyError."""
+        waits = self.waits
+        if waits is not None and index in waits.tasks:
+            waits.remove(index)
+        else:
+            self.pending.remove(index)
+
+    def waits_made(self) -> Waits:
+        """What keeps its tasks from starting; made at the first thing that does."""
+        if self.waits is None:
+            self.waits = Waits()
+        return self.waits
 
     def next_attempt(self, index: int) -> int:
         """The number that the next attempt at a pending task gets."""
@@ -172,6 +232,13 @@ class Job:
         if self.attempts_made is not None:
             self.attempts_made.pop(index, None)
             self.attempts_made = self.attempts_made or None
+
+    def forget_task(self, index: int) -> None:
+        """A task ended: what was counted of its earlier attempts is needed no more."""
+        if self.attempts_made is not None:
+            self.forget_attempts(index)
+        if self.waits is not None:
+            self.waits.forget(index)
 
 
 def derive_state(counts: Sequence[int]) -> State:

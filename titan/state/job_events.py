@@ -5,13 +5,26 @@ from __future__ import annotations
 from typing import Any, Final
 
 from titan import events as ev
-from titan.model import ATTEMPT_TRANSITIONS, TASK_ENDS, TASK_TRANSITIONS, Resources, State
+from titan.model import ATTEMPT_TRANSITIONS, TASK_TRANSITIONS, Resources, State
+from titan.scheduling import PLAIN_SCHEDULING
 from titan.state.attempts import Attempt, AttemptLog, pack_ended
-from titan.state.index_set import IndexSet
 from titan.state.job import Job
-from titan.state.job_class import ClassKey, JobClass
+from titan.state.job_changes import (
+    active_attempt,
+    await_dependencies,
+    changed,
+    class_of,
+    count_tasks,
+    deadline_entry,
+    drop_class,
+    end_waiting,
+    key_of_event,
+    live_job,
+    pending_changed,
+    task_ended,
+)
 from titan.state.request_table import Request
-from titan.state.tables import IllegalEvent, Tables, require
+from titan.state.tables import ALL_TASKS, IllegalEvent, Tables, require
 
 # What `TaskAssigned.rule` says: 1 moves the round-robin pointer, 0 does not.
 RULE_ROUND_ROBIN: Final = 1
@@ -40,13 +53,17 @@ def job_submitted(tables: Tables, event: ev.JobSubmitted) -> None:
         epoch=tables.epoch,
         submit_lsn=tables.lsn,
         submit_us=tables.time_us,
-        job_class=_class_of(tables, (event.user, event.priority, demand, event.on)),
+        job_class=class_of(tables, key_of_event(event, demand)),
     )
     tables.jobs.add(job)
     job.job_class.jobs += 1
     tables.environment_jobs[job.environment] += 1
-    job.job_class.pending_jobs[event.job_id] = None
     job.changed_lsn = tables.lsn
+    if event.scheduling is PLAIN_SCHEDULING:
+        job.job_class.pending_jobs[event.job_id] = None
+        tables.touched_classes[job.job_class.class_id] = None
+    else:
+        _begin_waiting(tables, job)
     tables.last_job_of[event.user] = event.job_id
     tables.task_counts[0] += job.counts[0]
     tables.job_counts[0] += 1
@@ -59,32 +76,23 @@ def request_accepted(tables: Tables, event: ev.RequestAccepted) -> None:
 
 
 def cancel_requested(tables: Tables, event: ev.CancelRequested) -> None:
-    job = _live_job(tables, event)
+    job = live_job(tables, event)
     if not event.indexes:
         job.cancel_requested = True
     spans = [(each.start, each.stop) for each in event.indexes] or [(0, 1 << 62)]
     for start, stop in spans:
-        taken = job.pending.take(start, stop)
-        count = sum(len(part) for part in taken)
-        if count:
-            if job.cancelled is None:
-                job.cancelled = IndexSet()
-            job.cancelled.add_ranges(taken)
-            _count(tables, job, State.PENDING, State.CANCELLED, count)
-            job.end_us = max(job.end_us, tables.time_us)
-            for index in [i for i in job.attempts_made or () if start <= i < stop]:
-                if index not in job.active:
-                    job.forget_attempts(index)
+        end_waiting(tables, job, start, stop)
         for attempt in job.active.values():
             if start <= attempt.index < stop:
                 attempt.cancel_grace_ms = event.grace_ms
                 attempt.cancel_signal = event.signal
-    _pending_changed(tables, job)
+    tables.overfailed.pop(job.job_id, None)
+    pending_changed(tables, job)
 
 
 def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
     job_id, index, number, worker_number, ahead, _, _, rule = event
-    job = tables.jobs.live.get(job_id) or _live_job(tables, event)
+    job = tables.jobs.live.get(job_id) or live_job(tables, event)
     worker = tables.workers[worker_number]
     made = job.attempts_made
     if number != (1 if made is None else job.next_attempt(index)):
@@ -93,30 +101,36 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
         raise IllegalEvent(event, "its worker is draining")
     if job.job_class.on and not worker.may_run(job.job_class):
         raise IllegalEvent(event, f"it is to run on {job.job_class.on}")
+    if not job.may_start:
+        raise IllegalEvent(event, "its job waits for something else than room")
     try:
         job.pending.remove(index)
     except KeyError:
         raise IllegalEvent(event, f"the task is {job.find_task_state(index)}") from None
     if made is not None:
         job.forget_attempts(index)
-    attempt = Attempt(job_id, index, number, worker_number, ahead, tables.time_us)
+    attempt = Attempt(job.job_class, job_id, index, number, worker_number, ahead, tables.time_us)
     job.active[index] = attempt
     job.attempts_total += 1
-    worker.add(attempt, job.job_class)
+    worker.add(attempt)
+    if tables.holds:
+        hold = tables.holds.get(worker_number)
+        if hold is not None and hold.job_id == job_id:
+            del tables.holds[worker_number]
     if rule == RULE_ROUND_ROBIN:
         tables.round_robin = worker_number
-    _count(tables, job, _PENDING, _SCHEDULED, 1)
-    _pending_changed(tables, job)
+    count_tasks(tables, job, _PENDING, _SCHEDULED, 1)
+    pending_changed(tables, job)
 
 
 def recall_requested(tables: Tables, event: ev.RecallRequested) -> None:
-    _, attempt = _active(tables, event)
+    _, attempt = active_attempt(tables, event)
     require(event, attempt.state is _SCHEDULED, "only what has not started can be recalled")
     attempt.recall_requested = True
 
 
 def recalled(tables: Tables, event: ev.Recalled) -> None:
-    job, attempt = _active(tables, event)
+    job, attempt = active_attempt(tables, event)
     _leave(tables, event, job, attempt, State.RECALLED)
     if job.ended is None:
         job.ended = AttemptLog()
@@ -125,21 +139,21 @@ def recalled(tables: Tables, event: ev.Recalled) -> None:
         tables.time_us, 0, 0, 0,
     )  # fmt: skip
     _back_to_pending(tables, job, event.index, event.attempt, _SCHEDULED)
-    _pending_changed(tables, job)
+    pending_changed(tables, job)
 
 
 def task_started(tables: Tables, event: ev.TaskStarted) -> None:
-    job, attempt = _active(tables, event)
+    job, attempt = active_attempt(tables, event)
     _start(tables, event, job, attempt, event.start_us)
-    _changed(tables, job)
+    changed(tables, job)
 
 
 def attempt_ended(tables: Tables, event: ev.AttemptEnded) -> None:
     (
         job_id, index, number, state, reason, exit_code, signal, start_us, end_us,
-        cpu_user_us, cpu_system_us, max_rss_bytes, detail, task_state_number,
+        cpu_user_us, cpu_system_us, max_rss_bytes, detail, task_state_number, not_before_us, charge,
     ) = event  # fmt: skip
-    job = tables.jobs.live.get(job_id) or _live_job(tables, event)
+    job = tables.jobs.live.get(job_id) or live_job(tables, event)
     attempt = job.active.get(index)
     if attempt is None or attempt.attempt != number:
         attempt = None
@@ -162,34 +176,38 @@ def attempt_ended(tables: Tables, event: ev.AttemptEnded) -> None:
     )  # fmt: skip
     if detail:
         job.ended.note_detail(index, number, detail)
+    if charge:
+        _charge(job, index, charge, worker)
     if becomes is _PENDING:
-        _back_to_pending(tables, job, index, number, task_state)
+        _back_to_pending(tables, job, index, number, task_state, not_before_us)
     else:
         job.end_us = max(job.end_us, end_us)
         _end_task(tables, job, index, number, task_state, becomes)
     if start_us and state == _COMPLETED:
         # The clock of a worker may step back meanwhile.
         job.job_class.learn_run(end_us - start_us if end_us > start_us else 0)
-    if attempt is None or becomes is _PENDING:
-        _pending_changed(tables, job)
+    if attempt is None or becomes is _PENDING or job.scheduling.array_limit:
+        pending_changed(tables, job)
     else:
-        _changed(tables, job)
+        changed(tables, job)
 
 
 def adopted(tables: Tables, event: ev.Adopted) -> None:
-    job = _live_job(tables, event)
+    job = live_job(tables, event)
     task_state, number = _revive(tables, event, job)
-    attempt = Attempt(event.job_id, event.index, event.attempt, number, False, tables.time_us)
+    attempt = Attempt(
+        job.job_class, event.job_id, event.index, event.attempt, number, False, tables.time_us
+    )
     attempt.state = State.RUNNING
     attempt.start_us = event.start_us
     job.active[event.index] = attempt
     # The number of the next attempt does not go back with it.
     job.note_attempts(event.index, job.next_attempt(event.index) - 1)
-    tables.get_worker(number).add(attempt, job.job_class)
-    job.pending.remove(event.index)
+    tables.get_worker(number).add(attempt)
+    job.remove_pending(event.index)
     _note_start(job, event.start_us)
-    _count(tables, job, task_state, State.RUNNING, 1)
-    _pending_changed(tables, job)
+    count_tasks(tables, job, task_state, State.RUNNING, 1)
+    pending_changed(tables, job)
 
 
 def jobs_forgotten(tables: Tables, event: ev.JobsForgotten) -> None:
@@ -203,50 +221,38 @@ def jobs_forgotten(tables: Tables, event: ev.JobsForgotten) -> None:
         if not left:
             del tables.environment_jobs[job.environment]
             tables.script_bytes -= len(tables.environments.pop(job.environment).script)
-        job_class = job.job_class
-        job_class.jobs -= 1
-        if not job_class.jobs:
-            del tables.classes[job_class.class_id]
-            del tables.class_ids[job_class.key]
-
-
-def _live_job(tables: Tables, event: Any) -> Job:
-    """The job of the event. One that ended does not change any more."""
-    job: Job | None = tables.jobs.live.get(event.job_id)
-    if job is None:
-        why = "the job has ended" if event.job_id in tables.jobs else "there is no such job"
-        raise IllegalEvent(event, why)
-    return job
-
-
-def _active(tables: Tables, event: Any) -> tuple[Job, Attempt]:
-    job = _live_job(tables, event)
-    attempt = job.active.get(event.index)
-    if attempt is None or attempt.attempt != event.attempt:
-        raise IllegalEvent(event, "no such attempt is under way")
-    return job, attempt
+        job.job_class.jobs -= 1
+        drop_class(tables, job.job_class)
 
 
 def _start(tables: Tables, event: ev.Event, job: Job, attempt: Attempt, start_us: int) -> None:
     if _RUNNING not in _ATTEMPT_TRANSITIONS[attempt.state]:
         raise IllegalEvent(event, f"it is {attempt.state.name}")
-    tables.workers[attempt.worker].start(attempt, job.job_class)
+    worker = tables.workers[attempt.worker]
+    worker.start(attempt)
+    attempt.since_us = tables.time_us
+    if attempt.limit_ms:
+        worker.touch()
     attempt.state = _RUNNING
     attempt.start_us = start_us
     _note_start(job, start_us)
-    _count(tables, job, _SCHEDULED, _RUNNING, 1)
+    count_tasks(tables, job, _SCHEDULED, _RUNNING, 1)
 
 
 def _leave(tables: Tables, event: Any, job: Job, attempt: Attempt | None, state: State) -> None:
     """The attempt leaves its worker; it ended so."""
     if attempt is None:
         # It had been given up; its task waits and now will not run again.
-        job.pending.remove(event.index)
+        job.remove_pending(event.index)
         return
     if state not in _ATTEMPT_TRANSITIONS[attempt.state]:
         raise IllegalEvent(event, f"it is {attempt.state.name}")
     del job.active[attempt.index]
-    tables.workers[attempt.worker].remove(attempt, job.job_class)
+    tables.workers[attempt.worker].remove(attempt)
+    job_class = attempt.job_class
+    if job_class is not job.job_class:
+        job_class.strays -= 1
+        drop_class(tables, job_class)
 
 
 def _revive(tables: Tables, event: Any, job: Job) -> tuple[State, int]:
@@ -254,72 +260,64 @@ def _revive(tables: Tables, event: Any, job: Job) -> tuple[State, int]:
     record = job.ended.find(event.index, event.attempt) if job.ended else None
     if job.ended is None or record is None or record.state != State.LOST:
         raise IllegalEvent(event, "no such attempt is under way or lost")
-    if event.index not in job.pending:
+    if not job.is_pending(event.index):
         raise IllegalEvent(event, f"the task is {job.find_task_state(event.index)}")
     job.ended.remove(event.index, event.attempt)
     return State.PENDING, record.worker
 
 
-def _back_to_pending(tables: Tables, job: Job, index: int, attempt: int, before: State) -> None:
-    job.pending.add(index)
+def _back_to_pending(
+    tables: Tables, job: Job, index: int, attempt: int, before: State, not_before_us: int = 0
+) -> None:
+    if not_before_us > tables.time_us:
+        waits = job.waits_made()
+        waits.tasks.add(index)
+        waits.not_before[index] = not_before_us
+        tables.delayed.add((not_before_us, job.job_id, index))
+    else:
+        job.pending.add(index)
     job.note_attempts(index, attempt)
-    _count(tables, job, before, _PENDING, 1)
+    count_tasks(tables, job, before, _PENDING, 1)
+
+
+def _charge(job: Job, index: int, charge: int, worker: int) -> None:
+    """What its last attempt costs a task that goes on, and where that was."""
+    waits = job.waits_made()
+    table = waits.retries_used if charge == ev.CHARGE_RETRY else waits.losses
+    table[index] = table.get(index, 0) + 1
+    waits.failed_on[index] = worker
 
 
 def _end_task(
     tables: Tables, job: Job, index: int, attempt: int, before: State, becomes: State
 ) -> None:
-    if job.attempts_made is not None:
-        job.forget_attempts(index)
+    if job.attempts_made is not None or job.waits is not None:
+        job.forget_task(index)
     if becomes is State.FAILED and (job.lowest_failed is None or index < job.lowest_failed[0]):
         job.lowest_failed = (index, attempt)
-    _count(tables, job, before, becomes, 1)
+    count_tasks(tables, job, before, becomes, 1)
+    max_fails = job.scheduling.max_fails
+    if max_fails >= 0 and job.counts[4] > max_fails and not job.cancel_requested:
+        tables.overfailed[job.job_id] = None
+    if tables.dependents and job.job_id in tables.dependents:
+        task_ended(tables, job, index, becomes)
+
+
+def _begin_waiting(tables: Tables, job: Job) -> None:
+    """A new job with wishes of its own: it may have to wait for more than room."""
+    scheduling = job.scheduling
+    if scheduling.held:
+        job.waits_made().held = True
+    if scheduling.begin_us > tables.time_us:
+        job.waits_made().delayed = True
+        tables.delayed.add((scheduling.begin_us, job.job_id, ALL_TASKS))
+    if scheduling.deadline_us:
+        tables.deadlines.add(deadline_entry(job))
+    if scheduling.after:
+        await_dependencies(tables, job)
+    pending_changed(tables, job)
 
 
 def _note_start(job: Job, start_us: int) -> None:
     if not job.start_us or start_us < job.start_us:
         job.start_us = start_us
-
-
-def _count(tables: Tables, job: Job, before: State, after: State, tasks: int) -> None:
-    source, target = before - 1, after - 1
-    counts, all_counts = job.counts, tables.task_counts
-    counts[source] -= tasks
-    counts[target] += tasks
-    all_counts[source] -= tasks
-    all_counts[target] += tasks
-
-
-def _changed(tables: Tables, job: Job) -> None:
-    """Keeps the indexes over jobs right after a change of one."""
-    job.changed_lsn = tables.lsn
-    before = job.known_state
-    # Most changes are those of an array that runs.
-    after = before if before is _RUNNING and job.counts[2] else job.state
-    if after is not before:
-        job.known_state = after
-        tables.job_counts[before - 1] -= 1
-        tables.job_counts[after - 1] += 1
-        if after in TASK_ENDS:
-            job.ended_us = tables.time_us
-            tables.jobs.end(job)
-
-
-def _pending_changed(tables: Tables, job: Job) -> None:
-    """The same, where it may have its first or last pending task."""
-    _changed(tables, job)
-    pending_jobs = job.job_class.pending_jobs
-    if job.counts[0]:
-        if job.job_id not in pending_jobs:
-            pending_jobs[job.job_id] = None
-    elif job.job_id in pending_jobs:
-        del pending_jobs[job.job_id]
-
-
-def _class_of(tables: Tables, key: ClassKey) -> JobClass:
-    class_id = tables.class_ids.get(key)
-    if class_id is None:
-        class_id = tables.next_class
-        tables.next_class += 1
-        tables.add_class(JobClass(class_id, *key))
-    return tables.classes[class_id]

@@ -20,16 +20,18 @@ New fields of the rest go last, and a snapshot says by its format which ones the
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
 
-from titan.model import IndexRange, Resources, State, execution_fields, execution_of
+from titan.model import IndexRange, Reason, State, execution_fields, execution_of
+from titan.scheduling import PLAIN_SCHEDULING, Scheduling, scheduling_fields, scheduling_of
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job import Job, derive_state, weigh
-from titan.state.job_class import ClassKey, JobClass
+from titan.state.job_class import ClassKey, JobClass, class_key_of
+from titan.state.waits import Waits, waits_of
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
 _STATES: Final = {int(state): state for state in State}
@@ -100,7 +102,7 @@ def pack_job(job: Job) -> bytes:
             list(job.attempts_made.items()) if job.attempts_made else (),
             job.attempts_total, job.cancel_requested, job.lowest_failed,
             job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-            execution_fields(job.execution),
+            execution_fields(job.execution), *_pack_waits(job),
         )
     )  # fmt: skip
     return b"".join((head, name, job.environment, rest))
@@ -125,7 +127,7 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
         job.start_us, job.end_us, pending, cancelled, active, ended, details, made,
         job.attempts_total, job.cancel_requested, job.lowest_failed,
         job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-        execution,
+        execution, *waiting,
     ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
     job.array = tuple(IndexRange._make(each) for each in array) if array else ()
     job.execution = execution_of(execution)
@@ -133,7 +135,7 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
     job.cancelled = _index_set(cancelled) if cancelled is not None else None
     job.active = {}
     for each in active:
-        job.active[each[0]] = _build_attempt(job.job_id, each)
+        job.active[each[0]] = _build_attempt(job, each, classes)
     job.ended = None
     if ended is not None:
         job.ended = AttemptLog()
@@ -141,6 +143,7 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
         if details:
             job.ended.details = {(index, attempt): text for index, attempt, text in details}
     job.attempts_made = dict(made) if made else None
+    job.scheduling, job.waits, job.cut_short = _unpack_waits(waiting)
     job.known_state = job.state
     return job
 
@@ -153,8 +156,8 @@ def export_job(job: Job) -> bytes:
 
 def import_job(data: bytes) -> Job:
     """A job that was exported, with a class of its own. Raises ValueError, TypeError."""
-    packed, (user, priority, demand, on) = msgpack.unpackb(data, use_list=False)
-    return unpack_job(packed, _OneClass((user, priority, Resources(*demand), on)))
+    packed, key = msgpack.unpackb(data, use_list=False)
+    return unpack_job(packed, _OneClass(class_key_of(key)))
 
 
 class _OneClass(dict[int, JobClass]):
@@ -165,7 +168,7 @@ class _OneClass(dict[int, JobClass]):
         self._key = key
 
     def __missing__(self, class_id: int) -> JobClass:
-        return JobClass(class_id, *self._key)
+        return JobClass(class_id, self._key)
 
 
 def _flat(ranges: Iterable[range]) -> list[int]:
@@ -180,19 +183,52 @@ def _index_set(flat: tuple[int, ...]) -> IndexSet:
     return IndexSet(range(*flat[at : at + 3]) for at in range(0, len(flat), 3))
 
 
+def _pack_waits(job: Job) -> tuple[Any, ...]:
+    """What the job asked for, what it waits for, why tasks were cut short; () for most jobs."""
+    waits = job.waits
+    if job.scheduling == PLAIN_SCHEDULING and waits is None and job.cut_short is None:
+        return ()
+    # An ended job waits for nothing any more.
+    waiting = waits.fields() if waits is not None and not job.has_ended else None
+    return scheduling_fields(job.scheduling), waiting, job.cut_short
+
+
+def _unpack_waits(
+    packed: Sequence[Any],
+) -> tuple[Scheduling, Waits | None, tuple[Reason, int] | None]:
+    if not packed:
+        return PLAIN_SCHEDULING, None, None
+    scheduling, waits, cut_short = packed
+    return (
+        scheduling_of(scheduling),
+        waits_of(waits) if waits is not None else None,
+        (Reason(cut_short[0]), cut_short[1]) if cut_short is not None else None,
+    )
+
+
 def _pack_attempt(each: Attempt) -> tuple[int | bool, ...]:
     return (
         each.index, each.attempt, each.worker, each.ahead, each.assigned_us, int(each.state),
         each.start_us, each.cancel_grace_ms, each.recall_requested, each.cancel_signal,
+        each.job_class.class_id, each.limit_ms, each.since_us, each.preempt_grace_ms,
+        each.suspended, each.was_suspended,
     )  # fmt: skip
 
 
-def _build_attempt(job_id: int, fields: tuple[Any, ...]) -> Attempt:
-    index, number, worker, ahead, assigned_us, state, start_us, grace_ms, recall, signal = fields
-    attempt = Attempt(job_id, index, number, worker, ahead, assigned_us)
+def _build_attempt(job: Job, fields: tuple[Any, ...], classes: Mapping[int, JobClass]) -> Attempt:
+    (
+        index, number, worker, ahead, assigned_us, state, start_us, grace_ms, recall, signal, *rest,
+    ) = fields  # fmt: skip
+    job_class = classes[rest[0]] if rest else job.job_class
+    attempt = Attempt(job_class, job.job_id, index, number, worker, ahead, assigned_us)
     attempt.state = _STATES[state]
     attempt.start_us = start_us
     attempt.cancel_grace_ms = grace_ms
     attempt.cancel_signal = signal
     attempt.recall_requested = recall
+    if rest:
+        (
+            _, attempt.limit_ms, attempt.since_us, attempt.preempt_grace_ms,
+            attempt.suspended, attempt.was_suspended,
+        ) = rest  # fmt: skip
     return attempt

@@ -5,12 +5,14 @@ Each block is a msgpack array that begins with its kind; a kind may take several
     head          once, first: format, version of Titan, LSN, time and all single values
     users         (name, number of the job submitted last)
     environments  (digest, exported, set, script, jobs that refer to it)
-    classes       (number, user, priority, demand, worker, run_us, samples, jobs)
+    classes       (number, key, run_us, samples, jobs, strays)
     live          ids, and packed jobs beside them, which have not ended, by id
     ended         the same of those that ended, in the order of their ends
     piece         a part of the next packed job that is too large for a block; it stands
                   as b"" in its place
     workers       (what it registered, drain, state, what it holds), by number
+    scheduling    once: policy, holds, and what is still to be written of failed dependencies and
+                  of jobs with too many failed tasks
     requests      keys, and values beside them, as RequestTable packs them; oldest first
     end           once, last: how many live jobs, ended jobs and workers there were
 
@@ -28,14 +30,20 @@ import msgpack
 from sortedcontainers import SortedDict
 
 from titan import events as ev
-from titan.model import Resources, WorkerState
+from titan.model import WorkerState
+from titan.scheduling import PLAIN_SCHEDULING
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
-from titan.state.job_class import JobClass
+from titan.state.job_changes import deadline_entry
+from titan.state.job_class import JobClass, class_key_of
 from titan.state.packed_job import pack_job, unpack_job
+from titan.state.tables import ALL_TASKS, Hold
 from titan.state.worker import ClassOnWorker, Drain, Worker
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+# Before it classes were (number, user, priority, demand, worker, run_us, samples, jobs), and there
+# was nothing of `scheduling`.
+_FORMAT_WITHOUT_SCHEDULING: Final = 1
 _BLOCK_BYTES: Final = 1 << 20
 _BLOCK_ITEMS: Final = 5_000
 # An array of ten million ended tasks has 590 MB, and a block takes 16 MiB.
@@ -86,7 +94,7 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     yield from _blocks(
         "classes",
         (
-            (each.class_id, *each.key, each.run_us, each.samples, each.jobs)
+            (each.class_id, each.key, each.run_us, each.samples, each.jobs, each.strays)
             for each in state.classes.values()
         ),
     )  # fmt: skip
@@ -95,6 +103,7 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     )
     yield from _job_blocks("ended", state.jobs.ended_packed())
     yield from _blocks("workers", map(_pack_worker, state.workers.values()))
+    yield _pack("scheduling", _pack_scheduling(state))
     yield from _request_blocks(state)
     yield _pack("end", (len(state.live_jobs), state.jobs.ended_count, len(state.workers)))
 
@@ -104,7 +113,7 @@ def read_head(block: bytes) -> SnapshotHead:
     kind, fields = _unpack(block)
     if kind != "head":
         raise SnapshotError("it does not begin with a head")
-    if fields[0] != FORMAT:
+    if fields[0] not in (FORMAT, _FORMAT_WITHOUT_SCHEDULING):
         raise NewerSnapshot(fields[0], fields[1])
     return SnapshotHead._make(fields[1:5])
 
@@ -157,8 +166,10 @@ class _Loader:
             raise SnapshotError(f"it ends with {self._counts} and holds {found}")
         pending: dict[int, dict[int, None]] = {}
         for job in self._live.values():
-            if job.counts[0]:
+            if job.pending.count and job.may_start:
                 pending.setdefault(job.job_class.class_id, {})[job.job_id] = None
+            if job.scheduling != PLAIN_SCHEDULING or job.waits is not None:
+                _index_waits(state, job)
         for class_id, jobs in pending.items():
             state.classes[class_id].pending_jobs = SortedDict(jobs)
         return state
@@ -171,9 +182,14 @@ class _Loader:
             self._state.add_environment(ev.EnvironmentStored(*fields), jobs)
 
     def _classes(self, content: tuple[Any, ...]) -> None:
-        for class_id, user, priority, demand, on, run_us, samples, jobs in content:
-            each = JobClass(class_id, user, priority, Resources(*demand), on)
-            each.run_us, each.samples, each.jobs = run_us, samples, jobs
+        for class_id, *fields in content:
+            # In format 1 the parts of the key stood by themselves, and there were no strays.
+            if isinstance(fields[0], str):
+                key, counts = fields[:4], (*fields[4:], 0)
+            else:
+                key, *counts = fields
+            each = JobClass(class_id, class_key_of(key))
+            each.run_us, each.samples, each.jobs, each.strays = counts
             self._state.add_class(each)
 
     def _live_jobs(self, content: tuple[Any, ...]) -> None:
@@ -197,7 +213,7 @@ class _Loader:
     def _workers(self, content: tuple[Any, ...]) -> None:
         jobs = self._live
         for *fields, drain, is_stopping, fault, heard_us, state, free, keys, classes in content:
-            worker = Worker(ev.WorkerRegistered(*fields))
+            worker = Worker(ev.WorkerRegistered(*fields), self._state.usage)
             worker.drain = Drain(*drain) if drain is not None else None
             worker.is_stopping = is_stopping
             worker.fault = fault
@@ -210,12 +226,22 @@ class _Loader:
             for class_id, slots, unstarted, ahead in classes:
                 here = worker.classes[class_id] = ClassOnWorker()
                 here.slots = slots
+                self._state.classes[class_id].hosts[worker.number] = None
                 for key in unstarted:
                     here.unstarted[key] = worker.attempts[key]
                 for key in ahead:
                     here.ahead[key] = worker.attempts[key]
+            worker.count_held()
             self._state.workers[worker.number] = worker
             self._state.worker_numbers[worker.worker_id] = worker.number
+
+    def _scheduling(self, content: tuple[Any, ...]) -> None:
+        policy, holds, doomed, overfailed = content
+        state = self._state
+        state.policy = ev.PolicySet(*policy) if policy is not None else None
+        state.holds = {worker: Hold(*hold) for worker, hold in holds}
+        state.doomed = {job_id: dict(tasks) for job_id, tasks in doomed}
+        state.overfailed = dict.fromkeys(overfailed)
 
     def _requests(self, content: tuple[Any, ...]) -> None:
         self._state.requests.load(zip(*content, strict=True))
@@ -232,6 +258,7 @@ _LOADERS: Final[dict[str, Callable[[_Loader, Any], None]]] = {
     "ended": _Loader._ended_jobs,
     "piece": _Loader._piece,
     "workers": _Loader._workers,
+    "scheduling": _Loader._scheduling,
     "requests": _Loader._requests,
     "end": _Loader._end,
 }
@@ -296,6 +323,31 @@ def _request_blocks(state: ClusterState) -> Iterator[bytes]:
     entries = iter(state.requests.entries())
     while some := list(islice(entries, _BLOCK_ITEMS)):
         yield _pack("requests", tuple(zip(*some, strict=True)))
+
+
+def _pack_scheduling(state: ClusterState) -> tuple[Any, ...]:
+    return (
+        state.policy,
+        list(state.holds.items()),
+        [(job_id, list(tasks.items())) for job_id, tasks in state.doomed.items()],
+        list(state.overfailed),
+    )
+
+
+def _index_waits(state: ClusterState, job: Job) -> None:
+    """Makes the state's indexes over what jobs wait for from one of them."""
+    waits = job.waits
+    if waits is not None:
+        if waits.delayed:
+            state.delayed.add((job.scheduling.begin_us, job.job_id, ALL_TASKS))
+        for index, due_us in waits.not_before.items():
+            state.delayed.add((due_us, job.job_id, index))
+    if job.scheduling.deadline_us:
+        state.deadlines.add(deadline_entry(job))
+    for each in job.scheduling.after:
+        # Its number is below the next one: whoever is not remembered has ended.
+        if each.job_id in state.live_jobs:
+            state.dependents.setdefault(each.job_id, {})[job.job_id] = None
 
 
 def _pack_worker(worker: Worker) -> tuple[Any, ...]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from sortedcontainers import SortedDict
+from typing import Final, NamedTuple
+
+from sortedcontainers import SortedDict, SortedList
 
 from titan import events as ev
 from titan.state.job import Job
 from titan.state.job_class import ClassKey, JobClass
 from titan.state.job_table import JobTable
 from titan.state.request_table import RequestTable
+from titan.state.usage import Usage
 from titan.state.worker import Worker
+
+# In place of an index: each task of the job.
+ALL_TASKS: Final = -1
 
 
 class IllegalEvent(Exception):
@@ -18,6 +24,14 @@ class IllegalEvent(Exception):
     def __init__(self, event: object, why: str) -> None:
         super().__init__(f"{event}: {why}")
         self.event = event
+
+
+class Hold(NamedTuple):
+    """A worker is kept for a job."""
+
+    job_id: int
+    preempts: bool
+    """Room is being made for it there; else it waits until enough of it is free."""
 
 
 class Tables:
@@ -48,6 +62,26 @@ class Tables:
         self.script_bytes = 0
         self.requests = RequestTable()
         self.last_job_of: dict[str, int] = {}
+        self.usage = Usage()
+        # What a pass of the scheduler has to look at again; emptied by it, and no part of what
+        # the log says.
+        self.touched_classes: dict[int, None] = {}
+        # (time, job, index) of all that waits for a time; ALL_TASKS: the whole job. What has
+        # ended meanwhile may still stand here.
+        self.delayed: SortedList[tuple[int, int, int]] = SortedList()
+        # (time, job): what waits of the job then can't end by its deadline any more.
+        self.deadlines: SortedList[tuple[int, int]] = SortedList()
+        # By job: those that wait for it or for a task of it.
+        self.dependents: dict[int, dict[int, None]] = {}
+        # By job: its tasks whose dependency can't be met any more, or ALL_TASKS, and the job that
+        # it was on; until DependencyFailed.
+        self.doomed: dict[int, dict[int, int]] = {}
+        # Jobs with more failed tasks than they may have; until their cancel.
+        self.overfailed: dict[int, None] = {}
+        # By worker.
+        self.holds: dict[int, Hold] = {}
+        # None: nobody has set it.
+        self.policy: ev.PolicySet | None = None
         # Tasks by state over the remembered jobs, and jobs by state, in the order of the states.
         self.task_counts = [0] * 6
         self.job_counts = [0] * 6
@@ -79,6 +113,7 @@ class Tables:
     def add_class(self, job_class: JobClass) -> None:
         """A class that has its number already."""
         self.classes[job_class.class_id] = job_class
+        self.touched_classes[job_class.class_id] = None
         self.class_ids[job_class.key] = job_class.class_id
 
 

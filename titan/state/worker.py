@@ -9,6 +9,7 @@ from titan.events import WorkerRegistered
 from titan.model import Resources, State, WorkerState
 from titan.state.attempts import Attempt
 from titan.state.job_class import JobClass
+from titan.state.usage import Usage
 
 TaskKey = tuple[int, int]
 
@@ -48,6 +49,7 @@ class Worker:
         "capacity",
         "classes",
         "drain",
+        "exclusive",
         "fault",
         "free_cpus_milli",
         "free_memory_bytes",
@@ -56,16 +58,21 @@ class Worker:
         "is_stopping",
         "labels",
         "last_heard_us",
+        "limited",
         "limits",
         "name",
         "number",
         "output_directory",
+        "preemptible",
         "state",
+        "suspended",
+        "usage",
         "version",
         "worker_id",
     )
 
-    def __init__(self, event: WorkerRegistered) -> None:
+    def __init__(self, event: WorkerRegistered, usage: Usage | None = None) -> None:
+        self.usage = usage if usage is not None else Usage()
         self.number = event.worker
         self.worker_id = event.worker_id
         self.state = WorkerState.HEALTHY
@@ -79,6 +86,12 @@ class Worker:
         # By task, in the order of assignment.
         self.attempts: dict[TaskKey, Attempt] = {}
         self.classes: dict[int, ClassOnWorker] = {}
+        # How many slot attempts want it for themselves, have a time limit, may be preempted; and
+        # those that are suspended.
+        self.exclusive = 0
+        self.limited = 0
+        self.preemptible = 0
+        self.suspended: dict[TaskKey, Attempt] = {}
         self.capacity = Resources()
         self.free_cpus_milli = 0
         self.free_memory_bytes = 0
@@ -100,6 +113,7 @@ class Worker:
         self.free_cpus_milli = event.cpus_milli - used.cpus_milli
         self.free_memory_bytes = event.memory_bytes - used.memory_bytes
         self.free_named = dict(self.capacity.minus(used).named)
+        self.usage.touched[self.number] = None
 
     @property
     def free(self) -> Resources:
@@ -140,7 +154,7 @@ class Worker:
         return not on or on in (self.name, self.worker_id.hex())
 
     def has_room(self, demand: Resources) -> bool:
-        """Whether a slot for it is free now."""
+        """Whether so much is free now."""
         if demand.cpus_milli > self.free_cpus_milli or demand.memory_bytes > self.free_memory_bytes:
             return False
         if not demand.named:
@@ -148,27 +162,41 @@ class Worker:
         free = self.free_named
         return all(count <= free.get(name, 0) for name, count in demand.named)
 
-    def add(self, attempt: Attempt, job_class: JobClass) -> None:
+    def admits(self, job_class: JobClass) -> bool:
+        """Whether a slot for it is free now, and nobody wants to be alone here."""
+        if self.exclusive or (job_class.exclusive and self.attempts):
+            return False
+        return self.has_room(job_class.demand)
+
+    def touch(self) -> None:
+        """Something changed that a placement decision may read."""
+        self.usage.touched[self.number] = None
+
+    def add(self, attempt: Attempt) -> None:
         """An attempt comes here. A slot attempt takes its room."""
+        job_class = attempt.job_class
         key = (attempt.job_id, attempt.index)
         self.attempts[key] = attempt
         here = self.classes.get(job_class.class_id)
         if here is None:
             here = self.classes[job_class.class_id] = ClassOnWorker()
+            job_class.hosts[self.number] = None
         if attempt.ahead:
             here.ahead[key] = attempt
+            self.touch()
             return
         here.slots += 1
-        self._take(job_class.demand, 1)
+        self._take(job_class, 1)
         if attempt.state is _SCHEDULED:
             here.unstarted[key] = attempt
 
-    def start(self, attempt: Attempt, job_class: JobClass) -> None:
+    def start(self, attempt: Attempt) -> None:
         """It runs now. One without a slot swaps with the oldest slot attempt that does not run.
 
         With no such attempt it takes room of its own: what runs, runs, even where the
         worker should not have started it.
         """
+        job_class = attempt.job_class
         here = self.classes[job_class.class_id]
         key = (attempt.job_id, attempt.index)
         if not attempt.ahead:
@@ -178,7 +206,7 @@ class Worker:
         attempt.ahead = False
         if not here.unstarted:
             here.slots += 1
-            self._take(job_class.demand, 1)
+            self._take(job_class, 1)
             return
         other_key = next(iter(here.unstarted))
         other = here.unstarted.pop(other_key)
@@ -186,14 +214,19 @@ class Worker:
         here.ahead[other_key] = other
         here.ahead.move_to_end(other_key, last=False)
 
-    def remove(self, attempt: Attempt, job_class: JobClass) -> None:
+    def remove(self, attempt: Attempt) -> None:
         """It is gone. Its slot passes to the oldest one ahead, else the room is free."""
+        job_class = attempt.job_class
         key = (attempt.job_id, attempt.index)
         del self.attempts[key]
         here = self.classes[job_class.class_id]
         if attempt.ahead:
             del here.ahead[key]
+            self.touch()
             return
+        if attempt.suspended:
+            # It has its cpus again, to pass them on or to give them back.
+            self.resume(attempt)
         here.unstarted.pop(key, None)
         if here.ahead:
             next_key, following = here.ahead.popitem(last=False)
@@ -201,13 +234,54 @@ class Worker:
             here.unstarted[next_key] = following
             return
         here.slots -= 1
-        self._take(job_class.demand, -1)
+        self._take(job_class, -1)
         if not here.slots:
             del self.classes[job_class.class_id]
+            del job_class.hosts[self.number]
 
-    def _take(self, demand: Resources, times: int) -> None:
-        cpus_milli, memory_bytes, named = demand
-        self.free_cpus_milli -= times * cpus_milli
+    def count_held(self) -> None:
+        """Counts anew what `add` and the like count one by one, after a snapshot gave the rest."""
+        usage = self.usage
+        for key, attempt in self.attempts.items():
+            job_class = attempt.job_class
+            if attempt.ahead:
+                continue
+            self.exclusive += job_class.exclusive
+            self.limited += job_class.limit_ms > 0
+            self.preemptible += job_class.preemptible
+            if attempt.suspended:
+                self.suspended[key] = attempt
+            else:
+                usage.add_cpus(job_class.user, job_class.demand.cpus_milli)
+
+    def suspend(self, attempt: Attempt) -> None:
+        """It stands still: its cpus are free for others, its memory and devices are not."""
+        attempt.suspended = attempt.was_suspended = True
+        self.suspended[attempt.job_id, attempt.index] = attempt
+        self._take_cpus(attempt.job_class, -1)
+
+    def resume(self, attempt: Attempt) -> None:
+        """It runs on, with its cpus."""
+        attempt.suspended = False
+        del self.suspended[attempt.job_id, attempt.index]
+        self._take_cpus(attempt.job_class, 1)
+
+    def _take(self, job_class: JobClass, times: int) -> None:
+        self._take_cpus(job_class, times)
+        _, memory_bytes, named = job_class.demand
         self.free_memory_bytes -= times * memory_bytes
         for name, count in named:
             self.free_named[name] = self.free_named.get(name, 0) - times * count
+        if job_class.exclusive:
+            self.exclusive += times
+        if job_class.limit_ms:
+            self.limited += times
+        if job_class.preemptible:
+            self.preemptible += times
+
+    def _take_cpus(self, job_class: JobClass, times: int) -> None:
+        cpus_milli = times * job_class.demand.cpus_milli
+        self.free_cpus_milli -= cpus_milli
+        usage = self.usage
+        usage.add_cpus(job_class.user, cpus_milli)
+        usage.touched[self.number] = None

@@ -16,7 +16,7 @@ def worker_registered(tables: Tables, event: ev.WorkerRegistered) -> None:
         require(event, event.worker == tables.next_worker, "worker numbers count up")
         require(event, event.worker_id not in tables.worker_numbers, "the worker has a number")
         tables.next_worker += 1
-        worker = tables.workers[event.worker] = Worker(event)
+        worker = tables.workers[event.worker] = Worker(event, tables.usage)
         tables.worker_numbers[event.worker_id] = event.worker
     else:
         worker.register(event)
@@ -41,6 +41,7 @@ def worker_unhealthy(tables: Tables, event: ev.WorkerUnhealthy) -> None:
 def worker_lost(tables: Tables, event: ev.WorkerLost) -> None:
     require(event, not tables.get_worker(event.worker).attempts, "it still holds attempts")
     _set_state(tables, event, WorkerState.DISCONNECTED)
+    tables.holds.pop(event.worker, None)
 
 
 def worker_draining(tables: Tables, event: ev.WorkerDraining) -> None:
@@ -49,6 +50,8 @@ def worker_draining(tables: Tables, event: ev.WorkerDraining) -> None:
         worker.is_stopping = True
     else:
         worker.drain = Drain(event.reason, event.user)
+    tables.holds.pop(event.worker, None)
+    worker.touch()
 
 
 def worker_undrained(tables: Tables, event: ev.WorkerUndrained) -> None:
@@ -59,11 +62,13 @@ def worker_undrained(tables: Tables, event: ev.WorkerUndrained) -> None:
         worker.is_stopping = False
     else:
         worker.drain = None
+    worker.touch()
 
 
 def worker_deregistered(tables: Tables, event: ev.WorkerDeregistered) -> None:
     require(event, not tables.get_worker(event.worker).attempts, "it still holds attempts")
     _set_state(tables, event, WorkerState.DEREGISTERED)
+    tables.holds.pop(event.worker, None)
 
 
 def _set_state(tables: Tables, event: Any, state: WorkerState) -> None:
@@ -72,3 +77,4 @@ def _set_state(tables: Tables, event: Any, state: WorkerState) -> None:
         require(event, state in WORKER_TRANSITIONS[worker.state], f"it is {worker.state.name}")
         worker.state = state
         worker.fault = ""
+        worker.touch()

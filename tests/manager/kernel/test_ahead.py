@@ -8,7 +8,7 @@ from tests.manager.builders import START_US, FakeHost, Rig, new_job, only, prove
 from titan import events as ev
 from titan.manager.kernel.outbox import key_of
 from titan.model import Resources, State, Stop, StopMode
-from titan.scheduler.queue import AHEAD_TASKS_MAX, ahead_depth
+from titan.scheduler.passes import AHEAD_TASKS_MAX, ahead_depth
 
 WAIT_US = 200_000
 

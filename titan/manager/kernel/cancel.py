@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from titan import events as ev
 from titan.errors import InvalidJob
-from titan.manager.kernel.commands import CancelJobs, Cancelled
+from titan.manager.kernel.chosen import choose_tasks
+from titan.manager.kernel.commands import CancelJobs, Cancelled, WhichJobs
 from titan.manager.kernel.desk import Desk
 from titan.model import GRACE_MS_MAX, SIGNAL_MAX, IndexRange
-from titan.queries.selection import JobSelector, filter_jobs, select_job
 from titan.state.job import Job
 
 
@@ -17,12 +17,8 @@ def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
         raise InvalidJob("the grace must lie between 0 and a day")
     if not 1 <= command.signal <= SIGNAL_MAX:
         raise InvalidJob(f"{command.signal} is no signal: they are 1 to {SIGNAL_MAX}")
-    if command.filter is not None:
-        chosen = [(job, JobSelector()) for job in filter_jobs(desk.state, command.filter)]
-    elif command.selectors:
-        chosen = [(select_job(desk.state, each), each) for each in command.selectors]
-    else:
-        raise InvalidJob("no job is named")
+    which = WhichJobs(selectors=command.selectors, filter=command.filter)
+    chosen = choose_tasks(desk.state, which)
     already = [job.job_id for job, _ in chosen if job.has_ended]
     for job, selector in chosen:
         if not job.has_ended:

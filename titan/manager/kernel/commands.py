@@ -21,6 +21,7 @@ from titan.model import (
     State,
 )
 from titan.queries.selection import JobFilter, JobSelector
+from titan.scheduling import PLAIN_SCHEDULING, DependencyCondition, Scheduling
 
 Variables = tuple[tuple[bytes, bytes], ...]
 
@@ -34,9 +35,35 @@ class NewEnvironment(NamedTuple):
     script: bytes = b""
 
 
+class NewReference(NamedTuple):
+    """A job that another one names: one that is there, or one of the same submit."""
+
+    selector: JobSelector | None
+    position: int = 0
+    """Where in the submit, from 0, if there is no selector."""
+
+
+class NewDependency(NamedTuple):
+    """As Dependency, of a job that may come with the same submit."""
+
+    job: NewReference
+    condition: DependencyCondition
+    index: int  # type: ignore[assignment]  # hides tuple.index
+
+
+class NewAffinity(NamedTuple):
+    """As JobAffinity, of a job that may come with the same submit, or of the job itself."""
+
+    job: NewReference
+    anti: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
-    """One job of a submit. The last five are as in JobSubmitted."""
+    """One job of a submit. What follows `array` is as in JobSubmitted.
+
+    Of `scheduling` the jobs that it names are in `after` and `affinities` here.
+    """
 
     name: str
     command: tuple[bytes, ...]
@@ -51,6 +78,9 @@ class NewJob:
     end_signal_before_ms: int = 0
     execution: Execution = PLAIN
     on: str = ""
+    scheduling: Scheduling = PLAIN_SCHEDULING
+    after: tuple[NewDependency, ...] = ()
+    affinities: tuple[NewAffinity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +106,22 @@ class Submitted(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WhichJobs:
+    """These jobs, or where there is a filter all that match it; and who says so."""
+
+    selectors: tuple[JobSelector, ...] = ()
+    filter: JobFilter | None = None
+    user: str = ""
+
+
+class Changed(NamedTuple):
+    """The jobs meant, and those of them that had ended before and stayed as they were."""
+
+    job_ids: list[int]
+    already_ended: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelJobs:
     """Cancel these jobs, or where there is a filter all that match it."""
 
@@ -90,6 +136,61 @@ class Cancelled(NamedTuple):
 
     job_ids: list[int]
     already_ended: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldJobs:
+    """None of their tasks starts until they are released; or release them."""
+
+    which: WhichJobs
+    releases: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendJobs:
+    """What runs of them stands still until they are resumed; or resume them."""
+
+    which: WhichJobs
+    resumes: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateJobs:
+    """Give them another priority or time limit (0: none); None stays."""
+
+    which: WhichJobs
+    priority: int | None
+    time_limit_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequeueJobs:
+    """Put what is under way of them back, and submit again what ended and did not complete."""
+
+    which: WhichJobs
+    grace_ms: int
+    request_id: bytes
+    content: bytes
+
+
+class Requeued(NamedTuple):
+    """The jobs in the order of the request; of those that had ended, by number, the new one."""
+
+    job_ids: list[int]
+    submitted_again: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPolicy:
+    """Change how tasks are ordered and placed; None stays, and so do users that are not named."""
+
+    user: str
+    placement: str | None = None
+    order: str | None = None
+    fair_share: bool | None = None
+    preempt: str | None = None
+    reserve_after_ms: int | None = None
+    user_limits: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +291,11 @@ class ReportTasks:
 Command = (
     SubmitJobs
     | CancelJobs
+    | HoldJobs
+    | SuspendJobs
+    | UpdateJobs
+    | RequeueJobs
+    | SetPolicy
     | DrainWorkers
     | RegisterWorker
     | Heartbeat

@@ -14,16 +14,25 @@ from typing import Final
 
 from titan import events as ev
 from titan.manager.kernel.commands import Report
-from titan.manager.kernel.outbox import Outbox, key_of
+from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.model import AttemptKey, Reason, State, Stop, StopMode
-from titan.scheduler.policies import DEFAULT_POLICY
+from titan.scheduler.passes import Scheduler
+from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
 
 # A record takes at most 16 MiB, and an end with its sentence up to 1.2 KB. What one decision
 # leads to beyond that goes on in the next record, but for what is promised to be atomic.
 EVENTS_PER_RECORD_MAX: Final = 10_000
-_DIVISIBLE: Final = frozenset({ev.AttemptEnded, ev.CancelRequested, ev.RecallRequested, ev.Adopted})
+_DIVISIBLE: Final = frozenset(
+    {
+        ev.AttemptEnded, ev.CancelRequested, ev.RecallRequested, ev.Adopted, ev.DependencyFailed,
+        ev.DeadlinePassed, ev.JobHeld, ev.JobReleased, ev.JobUpdated, ev.JobSuspended,
+        ev.JobResumed, ev.AttemptSuspended, ev.Preempted,
+    }
+)  # fmt: skip
+# A task that is lost so often with the worker that it ran on may be what kills them.
+LOSSES_MAX: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,16 @@ class Settings:
 
     heartbeat_timeout_us: int = 30_000_000
     heartbeat_interval_us: int = 3_000_000
-    policy: str = DEFAULT_POLICY
+    # These five count until somebody sets the policy while the cluster runs.
+    policy: str = PLACEMENTS[0]
+    order: str = ORDERS[0]
+    fair_share: bool = False
+    preempt: str = PREEMPTIONS[0]
+    reserve_after_us: int = 60_000_000
+    # How many cpus of one user may run at once; 0: as many as there are.
+    user_cpus_milli: int = 0
+    # Whether short tasks are sent ahead of their slots.
+    lookahead: bool = True
     # Jobs are forgotten so long after their end, and earlier while more ended ones than that are
     # remembered; eight tasks of an array count as one.
     forget_after_us: int = 7 * 24 * 3600 * 1_000_000
@@ -64,6 +82,9 @@ class Desk:
         # The instance that a worker's newer one took the place of, and when.
         self.replaced: dict[int, tuple[bytes, int]] = {}
         self.schedule_wanted = True
+        self.scheduler = Scheduler(state, self.outboxes)
+        # When the last pass was.
+        self.passed_us = 0
         # Jobs that changed in the events not taken yet, in order.
         self.changed_jobs: dict[int, None] = {}
         self._events: list[ev.Event] = []
@@ -118,10 +139,12 @@ class Desk:
         task_state: State,
         detail: str = "",
         report: Report | None = None,
+        not_before_us: int = 0,
+        charge: int = ev.CHARGE_NOTHING,
     ) -> None:
         """An attempt under way ends; with the numbers of the report where there is one."""
         key = key_of(self.state, attempt)
-        class_id = self.state.get_job(attempt.job_id).job_class.class_id
+        class_id = attempt.job_class.class_id
         outbox = self.outboxes.get(attempt.worker)
         self.emit(
             ev.AttemptEnded(
@@ -130,32 +153,48 @@ class Desk:
                 report.start_us if report and report.start_us else attempt.start_us,
                 report.end_us if report else max(self.now_us, self.state.time_us, attempt.start_us),
                 report.cpu_user_us if report else 0, report.cpu_system_us if report else 0,
-                report.max_rss_bytes if report else 0, detail, task_state,
+                report.max_rss_bytes if report else 0, detail, task_state, not_before_us, charge,
             )
         )  # fmt: skip
         if outbox is not None:
             outbox.forget(attempt, key, class_id)
         self.schedule_wanted = True
 
-    def lose_attempt(self, attempt: Attempt, detail: str) -> None:
-        """An attempt is gone with its worker; its task goes back, or ends if that was wished."""
+    def lose_attempt(self, attempt: Attempt, detail: str, *, counts: bool = True) -> None:
+        """An attempt is gone with its worker; its task goes back, or ends if that was wished.
+
+        Unless it `counts` as a loss of a running task only so often: then it has FAILED.
+        """
+        state, task_state = State.LOST, State.PENDING
+        charge = ev.CHARGE_LOSS if counts and attempt.start_us else ev.CHARGE_NOTHING
+        if attempt.cancel_requested:
+            task_state = State.CANCELLED
+        elif charge == ev.CHARGE_LOSS:
+            waits = self.state.get_job(attempt.job_id).waits
+            losses = 1 + (waits.losses.get(attempt.index, 0) if waits is not None else 0)
+            if losses >= LOSSES_MAX:
+                state = task_state = State.FAILED
+                detail = f"{detail}; it was lost {losses} times and is not tried again"
         self.end_attempt(
             attempt,
-            state=State.LOST,
+            state=state,
             reason=Reason.WORKER_LOST,
-            task_state=State.CANCELLED if attempt.cancel_requested else State.PENDING,
+            task_state=task_state,
             detail=detail,
+            charge=charge if task_state is State.PENDING else ev.CHARGE_NOTHING,
         )
 
     def stop_attempt(self, attempt: Attempt) -> None:
-        """Tells the worker of a cancel or of a recall that has been written down."""
+        """Tells the worker of a cancel, a recall or a preemption that has been written down."""
         outbox = self.outboxes.get(attempt.worker)
         if outbox is not None:
-            mode = StopMode.CANCEL if attempt.cancel_requested else StopMode.RECALL
-            grace_ms = max(attempt.cancel_grace_ms, 0)
-            outbox.want_stop(
-                Stop(key_of(self.state, attempt), mode, grace_ms, attempt.cancel_signal)
-            )
+            outbox.want_stop(stop_of(self.state, attempt))
+
+    def wish(self, attempt: Attempt, mode: StopMode) -> None:
+        """Tells the worker that a running attempt is to stand still, to go on, or its limit."""
+        outbox = self.outboxes.get(attempt.worker)
+        if outbox is not None:
+            outbox.want_stop(wish_of(self.state, attempt, mode))
 
     def stop_stray(self, outbox: Outbox, key: AttemptKey) -> None:
         """Tells a worker to give up an attempt that counts no more (invariant 3)."""
@@ -166,6 +205,7 @@ class Desk:
         outbox = self.outboxes.pop(number, None)
         if outbox is not None:
             self.sessions.pop(outbox.session, None)
+            self.state.usage.touched[number] = None
 
     def set_time(self, now_us: int, turned_us: int) -> None:
         """It is now so late; `turned_us` is time as far as the loop turned. Neither goes back."""

@@ -52,8 +52,7 @@ def heed_stop(desk: Desk, worker: Worker, *, is_stopping: bool) -> None:
 def recall_waiting(desk: Desk, worker: Worker) -> None:
     """What has not started on the worker is to run elsewhere."""
     for attempt in list(worker.attempts.values()):
-        is_given_up = attempt.cancel_requested or attempt.recall_requested
-        if attempt.state is State.SCHEDULED and not is_given_up:
+        if attempt.state is State.SCHEDULED and not attempt.is_given_up:
             desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
             desk.stop_attempt(attempt)
 

@@ -6,24 +6,37 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from titan import events as ev
-from titan.manager.kernel import cancel, drain, forgetting, reports, submit, workers
+from titan.manager.kernel import (
+    cancel,
+    drain,
+    forgetting,
+    hold,
+    policy,
+    reports,
+    requeue,
+    schedule,
+    settle,
+    submit,
+    suspend,
+    workers,
+)
 from titan.manager.kernel.commands import (
     CancelJobs,
     Command,
     DeregisterWorker,
     DrainWorkers,
     Heartbeat,
+    HoldJobs,
     RegisterWorker,
     ReportTasks,
+    RequeueJobs,
+    SetPolicy,
     SubmitJobs,
+    SuspendJobs,
+    UpdateJobs,
 )
 from titan.manager.kernel.desk import Desk
 from titan.model import WorkerState
-from titan.scheduler.policies import POLICIES
-from titan.scheduler.queue import propose
-
-# A pass stops here and goes on in the next record: one record and one loop turn stay short.
-ASSIGNMENTS_PER_RECORD_MAX: Final = 10_000
 
 
 class Kernel(Desk):
@@ -56,37 +69,27 @@ class Kernel(Desk):
         workers.record_heartbeats(self)
         workers.recall_from_ahead(self)
         forgetting.forget_jobs(self)
+        settle.settle(self)
+        schedule.remind(self)
 
     def schedule(self, now_us: int) -> None:
         """One pass over the queue."""
         self.now_us = max(self.now_us, now_us)
+        settle.settle(self)
         if not (self.room and self.schedule_wanted):
             return
         self.schedule_wanted = False
-        policy = POLICIES[self.settings.policy]
-        for assigned, placement in enumerate(propose(self.state, policy, self.outboxes)):
-            if assigned == ASSIGNMENTS_PER_RECORD_MAX:
-                self.schedule_wanted = True
-                return
-            job = self.state.get_job(placement.job_id)
-            worker = self.state.get_worker(placement.worker)
-            # The scheduler proposes, the kernel answers for it (invariant 4).
-            if not placement.ahead and not worker.has_room(job.demand):
-                raise AssertionError(f"{placement} does not fit")
-            self.emit(
-                ev.TaskAssigned(
-                    placement.job_id, placement.index, job.next_attempt(placement.index),
-                    placement.worker, placement.ahead, policy.code, policy.version, placement.rule,
-                )
-            )  # fmt: skip
-            outbox = self.outboxes.get(placement.worker)
-            if outbox is not None:
-                outbox.want_start(job.active[placement.index])
+        schedule.run_pass(self)
 
 
 _DECIDE: Final[dict[type[Any], Callable[[Desk, Any], Any]]] = {
     SubmitJobs: submit.submit_jobs,
     CancelJobs: cancel.cancel_jobs,
+    HoldJobs: hold.hold_jobs,
+    SuspendJobs: suspend.suspend_jobs,
+    UpdateJobs: hold.update_jobs,
+    RequeueJobs: requeue.requeue_jobs,
+    SetPolicy: policy.set_policy,
     DrainWorkers: drain.drain_workers,
     RegisterWorker: workers.register_worker,
     Heartbeat: workers.hear_heartbeat,

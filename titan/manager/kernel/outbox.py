@@ -19,6 +19,16 @@ from titan.state.cluster import ClusterState
 BATCH_TASKS_MAX: Final = 1_000
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 
+_WishKey = tuple[AttemptKey, int]
+_ABOUT: Final = range(3)
+_ABOUT_OF: Final = {
+    StopMode.CANCEL: 0,
+    StopMode.RECALL: 0,
+    StopMode.SUSPEND: 1,
+    StopMode.RESUME: 1,
+    StopMode.LIMIT: 2,
+}
+
 
 class Batch(NamedTuple):
     """What goes to the worker in one call: starts or stops, never both.
@@ -57,7 +67,9 @@ class Outbox:
         self._ready = ready
         self._dispatch_seq = 0
         self._starts: dict[tuple[int, int], Attempt] = {}
-        self._stops: dict[AttemptKey, Stop] = {}
+        # By attempt and by what the wish is about: the attempt itself, whether it stands still,
+        # its limit. A later wish about the same takes the earlier one's place.
+        self._stops: dict[_WishKey, Stop] = {}
         # With which batch an attempt was sent last.
         self._sent: dict[tuple[int, int], int] = {}
         self._under_way: Batch | None = None
@@ -89,13 +101,15 @@ class Outbox:
         self._ready[self.worker] = None
 
     def want_stop(self, stop: Stop) -> None:
-        """The worker should give this attempt up; the last cancel outweighs all."""
+        """What is wished of an attempt that the worker has; the last cancel outweighs recalls."""
         key = stop.key
         start = self._starts.get((key.job_id, key.index))
-        if start is not None and start.attempt == key.attempt:
+        gives_up = stop.mode in (StopMode.CANCEL, StopMode.RECALL)
+        if gives_up and start is not None and start.attempt == key.attempt:
             del self._starts[key.job_id, key.index]
-        if stop.mode is StopMode.CANCEL or key not in self._stops:
-            self._stops[key] = stop
+        place = _wish_key(stop)
+        if stop.mode is not StopMode.RECALL or place not in self._stops:
+            self._stops[place] = stop
             self._ready[self.worker] = None
 
     def arrived(self, attempt: Attempt) -> None:
@@ -110,7 +124,8 @@ class Outbox:
             # Its slot never came to the worker: who inherits it there would wait for ever.
             self._slots_of[class_id] = None
             self._ready[self.worker] = None
-        self._stops.pop(key, None)
+        for about in _ABOUT:
+            self._stops.pop((key, about), None)
         if self._under_way is not None:
             self._gone.add(key)
 
@@ -129,7 +144,7 @@ class Outbox:
             starts = self._take_starts(state)
             self._slots_told, self._slots_of = self._slots_of, {}
             here = state.get_worker(self.worker).classes
-            started = (state.get_job(each.job_id).job_class.class_id for each in starts)
+            started = (each.job_class.class_id for each in starts)
             classes = (*started, *self._slots_told)
             slots = {each: here[each].slots for each in classes if each in here}
             if not slots:
@@ -156,15 +171,16 @@ class Outbox:
         for attempt in batch.starts:
             key = (attempt.job_id, attempt.index)
             waits = held.get(key) is attempt and attempt.state is State.SCHEDULED
-            if waits and not (attempt.cancel_requested or attempt.recall_requested):
+            if waits and not attempt.is_given_up:
                 self._starts[key] = attempt
         if not batch.stops:
             self._slots_of.update(self._slots_told)
         for stop in batch.stops:
-            later = self._stops.get(stop.key)
-            is_outweighed = later is not None and later.mode is StopMode.CANCEL
+            place = _wish_key(stop)
+            later = self._stops.get(place)
+            is_outweighed = later is not None and later.mode is not StopMode.RECALL
             if stop.key not in self._gone and not is_outweighed:
-                self._stops[stop.key] = stop
+                self._stops[place] = stop
 
     def was_held(self, attempt: Attempt, held: Held) -> bool:
         """Whether the absence of the attempt from that list means something.
@@ -201,21 +217,43 @@ def fill_outbox(state: ClusterState, outbox: Outbox, held: Held) -> None:
     """Fills a new session's outbox: what the worker should hold and does not list."""
     listed = {each.key for each in held.attempts}
     for attempt in state.get_worker(outbox.worker).attempts.values():
-        key = key_of(state, attempt)
-        if attempt.cancel_requested:
-            grace_ms, signal = attempt.cancel_grace_ms, attempt.cancel_signal
-            outbox.want_stop(Stop(key, StopMode.CANCEL, grace_ms, signal))
+        if attempt.is_given_up:
+            outbox.want_stop(stop_of(state, attempt))
         elif attempt.state is State.SCHEDULED:
-            if attempt.recall_requested:
-                outbox.want_stop(Stop(key, StopMode.RECALL, 0))
-            elif key not in listed:
+            if key_of(state, attempt) not in listed:
                 outbox.want_start(attempt)
+        else:
+            if attempt.was_suspended:
+                mode = StopMode.SUSPEND if attempt.suspended else StopMode.RESUME
+                outbox.want_stop(wish_of(state, attempt, mode))
+            if attempt.limit_ms != attempt.job_class.limit_ms:
+                outbox.want_stop(wish_of(state, attempt, StopMode.LIMIT))
+
+
+def stop_of(state: ClusterState, attempt: Attempt) -> Stop:
+    """The wish that an attempt is given up, as it was written down."""
+    key = key_of(state, attempt)
+    if attempt.cancel_requested:
+        return Stop(key, StopMode.CANCEL, attempt.cancel_grace_ms, attempt.cancel_signal)
+    if attempt.preempted:
+        return Stop(key, StopMode.CANCEL, attempt.preempt_grace_ms)
+    return Stop(key, StopMode.RECALL, 0)
+
+
+def wish_of(state: ClusterState, attempt: Attempt, mode: StopMode) -> Stop:
+    """The wish that an attempt stands still or goes on, or what its time limit is now."""
+    time_limit_ms = state.get_job(attempt.job_id).time_limit_ms if mode is StopMode.LIMIT else 0
+    return Stop(key_of(state, attempt), mode, 0, time_limit_ms=time_limit_ms)
 
 
 def key_of(state: ClusterState, attempt: Attempt) -> AttemptKey:
     """The key of an attempt under way."""
     epoch = state.get_job(attempt.job_id).epoch
     return AttemptKey(epoch, attempt.job_id, attempt.index, attempt.attempt)
+
+
+def _wish_key(stop: Stop) -> _WishKey:
+    return stop.key, _ABOUT_OF[stop.mode]
 
 
 def _environment_size(state: ClusterState, digest: bytes) -> int:

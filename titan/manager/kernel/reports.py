@@ -17,11 +17,15 @@ waits for anything else to become of them.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from titan import events as ev
 from titan.errors import Refused
 from titan.manager.kernel.commands import Report, ReportTasks
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.outbox import Outbox
+from titan.manager.kernel.retries import retry_delay_us
+from titan.manager.kernel.suspend import suspend_attempt
 from titan.model import AttemptKey, Reason, ReportKind, State
 from titan.state.attempts import Attempt
 from titan.state.job import Job
@@ -67,7 +71,7 @@ def find_job(desk: Desk, key: AttemptKey) -> Job | None:
 def was_lost(desk: Desk, outbox: Outbox, key: AttemptKey) -> bool:
     """Whether the attempt was given up with the session's worker while its task waits again."""
     job = find_job(desk, key)
-    if job is None or job.ended is None or key.index not in job.pending:
+    if job is None or job.ended is None or not job.is_pending(key.index):
         return False
     record = job.ended.find(key.index, key.attempt)
     return record is not None and record.state == State.LOST and record.worker == outbox.worker
@@ -78,7 +82,7 @@ def may_be_adopted(desk: Desk, outbox: Outbox, key: AttemptKey) -> bool:
     if not was_lost(desk, outbox, key):
         return False
     job = desk.state.get_job(key.job_id)
-    return desk.state.get_worker(outbox.worker).has_room(job.demand)
+    return desk.state.get_worker(outbox.worker).admits(job.job_class)
 
 
 def has_ended(desk: Desk, key: AttemptKey) -> bool:
@@ -100,6 +104,8 @@ def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
         if attempt.state is State.SCHEDULED:
             desk.emit(ev.TaskStarted(key.job_id, key.index, key.attempt, report.start_us))
             outbox.arrived(attempt)
+            if desk.state.get_job(key.job_id).is_suspended:
+                suspend_attempt(desk, attempt)
         return
     if may_be_adopted(desk, outbox, key):
         adopt(desk, key, report.start_us)
@@ -114,20 +120,47 @@ def _ended(desk: Desk, outbox: Outbox, report: Report) -> None:
         if was_lost(desk, outbox, key) and report.state is not State.CANCELLED:
             _end_lost(desk, report)
         return
-    state, reason, task_state = report.state, report.reason, report.state
-    if attempt.cancel_requested:
-        state, reason, task_state = State.CANCELLED, Reason.CANCELLED, State.CANCELLED
-    elif state is State.CANCELLED:
-        # Nobody wished its task gone: it was stopped while it counted as superseded.
-        task_state = State.PENDING
+    end = _judge(desk, attempt, report)
     desk.end_attempt(
         attempt,
-        state=state,
-        reason=reason,
-        task_state=task_state,
-        detail=report.detail,
+        state=end.state,
+        reason=end.reason,
+        task_state=end.task_state,
+        detail=end.detail,
         report=report,
+        not_before_us=end.not_before_us,
+        charge=end.charge,
     )
+
+
+class _End(NamedTuple):
+    """What an end means for an attempt and its task."""
+
+    state: State
+    reason: Reason
+    task_state: State
+    detail: str
+    not_before_us: int = 0
+    charge: int = ev.CHARGE_NOTHING
+
+
+def _judge(desk: Desk, attempt: Attempt, report: Report) -> _End:
+    """What a worker's report of an end means: for its user's wishes, and for the retries left."""
+    state, reason, detail = report.state, report.reason, report.detail
+    if attempt.cancel_requested:
+        if desk.state.get_job(attempt.job_id).cut_short == (Reason.DEADLINE, 0):
+            return _End(State.CANCELLED, Reason.DEADLINE, State.CANCELLED, detail)
+        return _End(State.CANCELLED, Reason.CANCELLED, State.CANCELLED, detail)
+    if state is State.CANCELLED:
+        # Nobody wished its task gone: it was stopped for others, or while it was superseded.
+        reason = Reason.PREEMPTED if attempt.preempted else reason
+        return _End(state, reason, State.PENDING, detail)
+    if state is State.FAILED:
+        delay_us = retry_delay_us(desk, attempt, report)
+        if delay_us:
+            due_us = max(desk.now_us, desk.state.time_us) + delay_us
+            return _End(state, reason, State.PENDING, detail, due_us, ev.CHARGE_RETRY)
+    return _End(state, reason, state, detail)
 
 
 def _end_lost(desk: Desk, report: Report) -> None:
@@ -152,9 +185,8 @@ def _recalled(desk: Desk, outbox: Outbox, report: Report) -> None:
             attempt, state=State.CANCELLED, reason=Reason.CANCELLED, task_state=State.CANCELLED
         )
         return
-    class_id = desk.state.get_job(key.job_id).job_class.class_id
     desk.emit(ev.Recalled(key.job_id, key.index, key.attempt))
-    outbox.forget(attempt, key, class_id)
+    outbox.forget(attempt, key, attempt.job_class.class_id)
     desk.schedule_wanted = True
 
 

@@ -11,6 +11,7 @@ from titan.checks import (
     check_directory,
     check_execution,
     check_resources,
+    check_scheduling,
     check_script,
     check_time_limit,
     check_variables,
@@ -18,6 +19,7 @@ from titan.checks import (
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted
 from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.references import resolve_references
 from titan.model import (
     ARRAY_TASKS_MAX,
     INDEX_MAX,
@@ -35,7 +37,7 @@ REQUEST_ID_BYTES: Final = 16
 
 def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     """Accepts the jobs. Raises InvalidJob, NoRoom."""
-    known = _find_earlier(desk, command)
+    known = find_earlier(desk, command.user, command.request_id, command.content)
     if known is not None:
         return known
     _check_request(command)
@@ -49,6 +51,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         script = command.environments[job.environment].script
         check_script(job.execution, job.command, script, prefix)
     on = _find_workers(desk, command)
+    named = resolve_references(desk.state, command.jobs)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
@@ -57,7 +60,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     for environment in command.environments:
         if environment.digest in used and environment.digest not in desk.state.environments:
             desk.emit(ev.EnvironmentStored(*environment))
-    for number, job in enumerate(command.jobs):
+    for number, (job, scheduling) in enumerate(zip(command.jobs, named, strict=True)):
         demand = job.resources
         desk.emit(
             ev.JobSubmitted(
@@ -65,33 +68,39 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
                 command.environments[job.environment].digest, demand.cpus_milli,
                 demand.memory_bytes, demand.named, job.priority, job.array,
                 job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-                job.execution, on[job.on],
+                job.execution, on[job.on], scheduling,
             )
         )  # fmt: skip
-    if command.request_id:
-        desk.emit(
-            ev.RequestAccepted(
-                command.user, command.request_id, command.content, first, len(command.jobs)
-            )
-        )
+    accept_request(
+        desk, command.user, command.request_id, command.content, range(first, first + len(named))
+    )
     desk.schedule_wanted = True
     return Submitted(range(first, first + len(command.jobs)))
 
 
-def _find_earlier(desk: Desk, command: SubmitJobs) -> Submitted | None:
-    if not command.request_id:
+def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Submitted | None:
+    """What the same request was answered before. Raises InvalidJob if it asked something else."""
+    if not request_id:
         return None
-    if len(command.request_id) != REQUEST_ID_BYTES:
+    if len(request_id) != REQUEST_ID_BYTES:
         raise InvalidJob(f"a request id has {REQUEST_ID_BYTES} bytes")
-    known = desk.state.requests.get(command.user, command.request_id)
+    known = desk.state.requests.get(user, request_id)
     if known is None:
         return None
-    if known.content != command.content:
+    if known.content != content:
         raise InvalidJob(
             f"this request id was used for something else: it submitted job {known.first_job_id}; "
             "take another one"
         )
     return Submitted(range(known.first_job_id, known.first_job_id + known.jobs))
+
+
+def accept_request(
+    desk: Desk, user: str, request_id: bytes, content: bytes, job_ids: range
+) -> None:
+    """Remembers what a request was answered, if it is to be remembered."""
+    if request_id:
+        desk.emit(ev.RequestAccepted(user, request_id, content, job_ids.start, len(job_ids)))
 
 
 def _find_workers(desk: Desk, command: SubmitJobs) -> dict[str, str]:
@@ -138,6 +147,7 @@ def _check_job(job: NewJob, environments: int, prefix: str) -> None:
         job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms, prefix
     )
     check_execution(job.execution, job.resources, prefix)
+    check_scheduling(job.scheduling, prefix, is_array=bool(job.array))
 
 
 def _check_array(array: tuple[IndexRange, ...], prefix: str) -> None:

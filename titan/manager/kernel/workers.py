@@ -19,6 +19,7 @@ from titan.model import (
     State,
     WorkerState,
 )
+from titan.scheduler.constraints import may_run
 from titan.state.worker import Worker
 
 # The heartbeats of so long go into one event.
@@ -65,6 +66,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         ready=desk.ready_outboxes,
     )  # fmt: skip
     desk.outboxes[number] = outbox
+    worker.touch()
     desk.sessions[command.session] = outbox
     desk.heard_us[number] = desk.turned_us
     desk.schedule_wanted = True
@@ -93,7 +95,7 @@ def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
             continue
         if attempt.state is State.RUNNING:
             desk.lose_attempt(attempt, f"{worker.name} knows nothing of it any more")
-        elif attempt.cancel_requested or attempt.recall_requested:
+        elif attempt.is_given_up:
             desk.stop_attempt(attempt)
         else:
             outbox.want_start(attempt)
@@ -106,7 +108,7 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
         raise Refused(REGISTER_AGAIN)
     worker = desk.state.get_worker(outbox.worker)
     for attempt in list(worker.attempts.values()):
-        desk.lose_attempt(attempt, f"{worker.name} was stopped and handed it back")
+        desk.lose_attempt(attempt, f"{worker.name} was stopped and handed it back", counts=False)
     desk.emit(ev.WorkerDeregistered(worker.number))
     desk.close_session(worker.number)
     desk.heard_us.pop(worker.number, None)
@@ -159,14 +161,17 @@ def recall_from_ahead(desk: Desk) -> None:
             room = sum(
                 _slots_free(each, job_class.demand)
                 for each in healthy
-                if each is not worker and each.may_run(job_class)
+                if each is not worker
+                and each.number not in desk.state.holds
+                and not each.exclusive
+                and may_run(each, job_class)
             )
             for attempt in list(here.ahead.values()):
                 waited = desk.now_us - attempt.assigned_us
                 if room <= 0 or waited < AHEAD_WAIT_MAX_US:
                     break
                 room -= 1
-                if not (attempt.recall_requested or attempt.cancel_requested):
+                if not attempt.is_given_up:
                     desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
                     desk.stop_attempt(attempt)
 

@@ -1,0 +1,134 @@
+"""Jobs that name other jobs: what a submit waits for, and near which jobs it is to run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
+
+from titan.errors import InvalidJob, NotFound
+from titan.manager.kernel.commands import NewJob, NewReference
+from titan.model import IndexRange
+from titan.queries.selection import JobForgotten, select_job
+from titan.scheduling import (
+    SAME_INDEX,
+    WHOLE_JOB,
+    Dependency,
+    JobAffinity,
+    Scheduling,
+)
+from titan.state.cluster import ClusterState
+
+REFERENCES_MAX: Final = 1_000
+# Each of them is looked up by itself.
+SAME_INDEX_TASKS_MAX: Final = 1_000_000
+
+
+def resolve_references(state: ClusterState, jobs: Sequence[NewJob]) -> list[Scheduling]:
+    """What the jobs asked for, with numbers in place of names. Raises InvalidJob.
+
+    Refused are unknown and forgotten jobs, tasks that a job does not have, and cycles.
+    """
+    _check_cycles(jobs)
+    first = state.next_job_id
+    return [
+        job.scheduling
+        if not (job.after or job.affinities)
+        else _Resolver(state, jobs, first, place).resolve(job)
+        for place, job in enumerate(jobs)
+    ]
+
+
+class _Resolver:
+    """For one job of a submit."""
+
+    def __init__(self, state: ClusterState, jobs: Sequence[NewJob], first: int, place: int) -> None:
+        self._state = state
+        self._jobs = jobs
+        self._first = first
+        self._prefix = f"job {place + 1} of {len(jobs)}: " if len(jobs) > 1 else ""
+
+    def resolve(self, job: NewJob) -> Scheduling:
+        """Raises InvalidJob."""
+        if len(job.after) + len(job.affinities) > REFERENCES_MAX:
+            raise self._wrong(f"it names over {REFERENCES_MAX} jobs; put them in one array")
+        after: dict[Dependency, None] = {}
+        for each in job.after:
+            job_id, array = self._find(each.job, "wait for")
+            if each.index == SAME_INDEX:
+                self._check_same_indexes(job, job_id, array)
+            elif each.index != WHOLE_JOB and not _has_index(array, each.index):
+                raise self._wrong(f"job {job_id} has no task {job_id}.{each.index} to wait for")
+            after[Dependency(job_id, each.condition, each.index)] = None
+        affinities = {
+            JobAffinity(self._find(each.job, "be near")[0], each.anti): None
+            for each in job.affinities
+        }
+        return job.scheduling._replace(after=tuple(after), affinities=tuple(affinities))
+
+    def _find(self, reference: NewReference, to: str) -> tuple[int, tuple[IndexRange, ...]]:
+        """The number of a job that is named, and its tasks."""
+        if reference.selector is None:
+            if reference.position >= len(self._jobs):
+                raise self._wrong(f"it is to {to} job {reference.position} of the request, which "
+                                  f"has {len(self._jobs)}")  # fmt: skip
+            return self._first + reference.position, self._jobs[reference.position].array
+        if reference.selector.indexes:
+            raise self._wrong(f"it is to {to} tasks that are chosen by ranges; give one index")
+        try:
+            job = select_job(self._state, reference.selector)
+        except JobForgotten as error:
+            raise self._wrong(
+                f"it is to {to} job {error.job_id}, which ended and was forgotten: leave it out "
+                "if it ended as you wish (`titan show` tells)"
+            ) from error
+        except (NotFound, InvalidJob) as error:
+            raise self._wrong(f"it is to {to} a job that is not there: {error}") from error
+        return job.job_id, job.array
+
+    def _check_same_indexes(
+        self, job: NewJob, other_id: int, other: tuple[IndexRange, ...]
+    ) -> None:
+        if not job.array or not other:
+            raise self._wrong(
+                f"only an array can wait task by task for another: {'it' if other else other_id} "
+                "is none"
+            )
+        if job.array == other:
+            return
+        if sum(len(each.indexes) for each in job.array) > SAME_INDEX_TASKS_MAX:
+            raise self._wrong(
+                f"over {SAME_INDEX_TASKS_MAX} tasks can only wait task by task for an array with "
+                "the very same indexes"
+            )
+        for each in job.array:
+            for index in each.indexes:
+                if not _has_index(other, index):
+                    raise self._wrong(
+                        f"job {other_id} has no task {other_id}.{index} for its task of that "
+                        "index to wait for"
+                    )
+
+    def _wrong(self, what: str) -> InvalidJob:
+        return InvalidJob(self._prefix + what)
+
+
+def _has_index(array: tuple[IndexRange, ...], index: int) -> bool:
+    return any(index in each.indexes for each in array) if array else index == 0
+
+
+def _check_cycles(jobs: Sequence[NewJob]) -> None:
+    """Only within a request jobs can wait for each other in a circle. Raises InvalidJob."""
+    graph = {
+        place: [each.job.position for each in job.after if each.job.selector is None]
+        for place, job in enumerate(jobs)
+        if job.after
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        places: list[int] = error.args[1]
+        names = " -> ".join(
+            jobs[place].name if place < len(jobs) else str(place) for place in reversed(places)
+        )
+        raise InvalidJob(f"these jobs wait for each other in a circle: {names}") from error

@@ -1,0 +1,100 @@
+"""Requeues: what is under way waits again; what ended and did not complete is submitted again."""
+
+from __future__ import annotations
+
+from titan import events as ev
+from titan.errors import InvalidJob, NoRoom, Refused
+from titan.manager.kernel.chosen import choose_tasks
+from titan.manager.kernel.commands import Requeued, RequeueJobs
+from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.submit import accept_request, find_earlier
+from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges
+from titan.queries.selection import JobSelector
+from titan.state.job import Job
+
+
+def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
+    """Puts all that is meant back, or changes nothing.
+
+    Raises NotFound, InvalidJob, NoRoom, and Refused for a job that completed.
+    """
+    if not 0 <= command.grace_ms <= GRACE_MS_MAX:
+        raise InvalidJob("the grace must lie between 0 and a day")
+    user = command.which.user
+    chosen = choose_tasks(desk.state, command.which)
+    ended = [(job, selector) for job, selector in chosen if job.has_ended]
+    known = find_earlier(desk, user, command.request_id, command.content)
+    if known is not None:
+        again = dict(zip((job.job_id for job, _ in ended), known.job_ids, strict=False))
+        return Requeued([again.get(job.job_id, job.job_id) for job, _ in chosen], again)
+    arrays = [_left_over(job, selector) for job, selector in ended]
+    if ended and not desk.room:
+        raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
+    for job, selector in chosen:
+        if not job.has_ended:
+            _stop_tasks(desk, job, selector, command.grace_ms, user)
+    first = desk.state.next_job_id
+    again = {}
+    for (job, _), array in zip(ended, arrays, strict=True):
+        again[job.job_id] = _submit_again(desk, job, array)
+    if again:
+        accept_request(
+            desk, user, command.request_id, command.content, range(first, first + len(again))
+        )
+    desk.schedule_wanted = True
+    return Requeued([again.get(job.job_id, job.job_id) for job, _ in chosen], again)
+
+
+def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user: str) -> None:
+    for attempt in list(job.active.values()):
+        if attempt.cancel_requested or attempt.preempted or not _is_meant(selector, attempt.index):
+            continue
+        if attempt.state is State.SCHEDULED:
+            if not attempt.recall_requested:
+                desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
+        else:
+            desk.emit(
+                ev.Preempted(attempt.job_id, attempt.index, attempt.attempt, 0, grace_ms, user)
+            )
+        desk.stop_attempt(attempt)
+
+
+def _left_over(job: Job, selector: JobSelector) -> tuple[IndexRange, ...]:
+    """The tasks of an ended job that did not complete. Raises Refused when there is none."""
+    left = sorted(
+        index
+        for index, state in job.task_ends().items()
+        if state is not State.COMPLETED and _is_meant(selector, index)
+    )
+    if not left:
+        raise Refused(
+            f"job {job.job_id} ended and completed what is meant: nothing is left to be run again; "
+            "to run it once more submit it once more"
+        )
+    return index_ranges(left) if job.is_array else ()
+
+
+def _submit_again(desk: Desk, job: Job, array: tuple[IndexRange, ...]) -> int:
+    """A new job as that one was. What it waited for has happened, or never will."""
+    job_id = desk.state.next_job_id
+    key = job.job_class.key
+    affinities = tuple(
+        each._replace(job_id=job_id) if each.job_id == job.job_id else each
+        for each in key.affinities
+    )
+    scheduling = job.scheduling._replace(
+        after=(), begin_us=0, deadline_us=0, held=False, affinities=affinities
+    )
+    desk.emit(
+        ev.JobSubmitted(
+            job_id, job.user, job.name, job.command, job.cwd, job.environment,
+            key.demand.cpus_milli, key.demand.memory_bytes, key.demand.named, job.priority, array,
+            job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
+            job.execution, key.on, scheduling,
+        )
+    )  # fmt: skip
+    return job_id
+
+
+def _is_meant(selector: JobSelector, index: int) -> bool:
+    return not selector.indexes or any(index in each.indexes for each in selector.indexes)

@@ -1,0 +1,103 @@
+"""Passes: what the scheduler proposes becomes events, once the kernel has looked at it again."""
+
+from __future__ import annotations
+
+from typing import Final, assert_never
+
+from titan import events as ev
+from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.policy import policy_in_force
+from titan.manager.kernel.suspend import resume_attempt, suspend_attempt
+from titan.scheduler.passes import (
+    Keeping,
+    Lifting,
+    Placement,
+    Preemption,
+    Resumption,
+    Rules,
+)
+from titan.scheduler.policies import POLICY_OF_CODE
+from titan.scheduling import ORDERS, PREEMPTIONS
+
+# A pass stops here and goes on in the next record: one record and one loop turn stay short.
+ASSIGNMENTS_PER_RECORD_MAX: Final = 10_000
+# What time alone makes possible, such as a reservation of a worker, is looked for so often.
+REMINDED_EVERY_US: Final = 1_000_000
+
+
+def run_pass(desk: Desk) -> None:
+    """One pass over the queue."""
+    rules = rules_in_force(desk)
+    desk.passed_us = desk.now_us
+    for assigned, proposal in enumerate(desk.scheduler.run(rules, desk.now_us)):
+        if assigned == ASSIGNMENTS_PER_RECORD_MAX:
+            desk.schedule_wanted = True
+            return
+        match proposal:
+            case Placement():
+                _assign(desk, rules, proposal)
+            case Resumption():
+                resume_attempt(desk, proposal.attempt)
+            case Keeping():
+                desk.emit(ev.Reserved(proposal.worker, proposal.job_id))
+            case Lifting():
+                desk.emit(ev.ReservationLifted(proposal.worker))
+            case Preemption():
+                _preempt(desk, rules, proposal)
+            case _:
+                assert_never(proposal)
+
+
+def remind(desk: Desk) -> None:
+    """Asks for a pass where none was for a while, and something waits."""
+    waits = desk.state.task_counts[0] or desk.scheduler.fleet.standing
+    if waits and desk.now_us - desk.passed_us >= REMINDED_EVERY_US:
+        desk.schedule_wanted = True
+
+
+def rules_in_force(desk: Desk) -> Rules:
+    """How a pass goes about it now."""
+    policy = policy_in_force(desk.state, desk.settings)
+    return Rules(
+        POLICY_OF_CODE[policy.placement],
+        ORDERS[policy.order - 1],
+        policy.fair_share,
+        PREEMPTIONS[policy.preempt - 1],
+        policy.reserve_after_ms * 1000,
+        dict(policy.user_limits),
+        desk.settings.lookahead,
+    )
+
+
+def _assign(desk: Desk, rules: Rules, placement: Placement) -> None:
+    state = desk.state
+    job = state.jobs.live[placement.job_id]
+    # The scheduler proposes, the kernel answers for it (invariant 4).
+    if not placement.ahead and not state.get_worker(placement.worker).admits(job.job_class):
+        raise AssertionError(f"{placement} does not fit")
+    policy = rules.policy
+    desk.emit(
+        ev.TaskAssigned(
+            placement.job_id, placement.index, job.next_attempt(placement.index),
+            placement.worker, placement.ahead, policy.code, policy.version, placement.rule,
+        )
+    )  # fmt: skip
+    outbox = desk.outboxes.get(placement.worker)
+    if outbox is not None:
+        outbox.want_start(job.active[placement.index])
+
+
+def _preempt(desk: Desk, rules: Rules, preemption: Preemption) -> None:
+    """Makes room; the one for whom it is has it once the victims are gone, or stand still."""
+    for attempt in preemption.victims.attempts:
+        if rules.preempt == "suspend":
+            suspend_attempt(desk, attempt, preemption.job_id)
+        else:
+            grace_ms = desk.state.get_job(attempt.job_id).grace_ms
+            desk.emit(
+                ev.Preempted(
+                    attempt.job_id, attempt.index, attempt.attempt, preemption.job_id, grace_ms
+                )
+            )
+            desk.stop_attempt(attempt)
+    desk.schedule_wanted = True

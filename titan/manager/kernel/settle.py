@@ -1,0 +1,69 @@
+"""What follows from the state by itself: delays that pass, dependencies that failed, deadlines.
+
+Written down before each pass and at each tick, so that a crash in between loses none of it.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+from titan import events as ev
+from titan.manager.kernel.desk import Desk
+from titan.model import index_ranges
+from titan.state.job import Job
+from titan.state.tables import ALL_TASKS
+
+# So many jobs are looked at for their deadlines in one turn.
+DEADLINES_AT_ONCE_MAX: Final = 1_000
+
+
+def settle(desk: Desk) -> None:
+    """Writes down what is due. Costs by that."""
+    state = desk.state
+    if desk.room and state.delayed and state.delayed[0][0] <= desk.now_us:
+        desk.emit(ev.DelaysPassed(desk.now_us))
+        desk.schedule_wanted = True
+    if state.deadlines and state.deadlines[0][0] <= desk.now_us:
+        _check_deadlines(desk)
+    while state.doomed or state.overfailed:
+        for job_id in list(state.overfailed):
+            _cancel_overfailed(desk, state.get_job(job_id))
+        for job_id, tasks in list(state.doomed.items()):
+            for event in _failed_dependencies(job_id, tasks):
+                desk.emit(event)
+        desk.schedule_wanted = True
+
+
+def _failed_dependencies(job_id: int, tasks: dict[int, int]) -> list[ev.DependencyFailed]:
+    """The events for a job's tasks, those side by side in one range."""
+    if ALL_TASKS in tasks:
+        return [ev.DependencyFailed(job_id, (), tasks[ALL_TASKS])]
+    by_dependency: dict[int, list[int]] = {}
+    for index in sorted(tasks):
+        by_dependency.setdefault(tasks[index], []).append(index)
+    return [
+        ev.DependencyFailed(job_id, index_ranges(indexes), dependency)
+        for dependency, indexes in by_dependency.items()
+    ]
+
+
+def _cancel_overfailed(desk: Desk, job: Job) -> None:
+    desk.emit(ev.CancelRequested(job.job_id, (), job.grace_ms))
+    for attempt in job.active.values():
+        desk.stop_attempt(attempt)
+
+
+def _check_deadlines(desk: Desk) -> None:
+    state = desk.state
+    for due_us, job_id in list(islice(state.deadlines, DEADLINES_AT_ONCE_MAX)):
+        if due_us > desk.now_us:
+            break
+        job: Job = state.jobs.live[job_id]
+        is_over = job.scheduling.deadline_us <= desk.now_us
+        runs_on = is_over and any(not each.cancel_requested for each in job.active.values())
+        if job.counts[0] or runs_on:
+            desk.emit(ev.DeadlinePassed(job_id, is_over))
+            for attempt in job.active.values() if is_over else ():
+                desk.stop_attempt(attempt)
+            desk.schedule_wanted = True

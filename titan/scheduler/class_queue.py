@@ -1,0 +1,135 @@
+"""The classes with tasks that may start, in the order of the queue: priority, then submission.
+
+Kept sorted over passes: `refresh` takes up the classes that changed and costs by these. A class
+stands where its first job does.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sortedcontainers import SortedList
+
+from titan.state.cluster import ClusterState
+from titan.state.job_class import JobClass
+
+
+class Place(NamedTuple):
+    """Where a class stands in the queue: the lowest goes first."""
+
+    negated_priority: int
+    user_cpus_milli: int
+    """What its user has already; 0 where users are not weighed."""
+    job_id: int
+    class_id: int
+
+
+class ClassQueue:
+    """The classes of one state."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._places: dict[int, Place] = {}
+        self._sorted: SortedList[Place] = SortedList()
+        for class_id in state.classes:
+            state.touched_classes[class_id] = None
+
+    def __len__(self) -> int:
+        return len(self._sorted)
+
+    def refresh(self) -> None:
+        """Takes up what changed."""
+        touched = self._state.touched_classes
+        for class_id in touched:
+            job_class = self._state.classes.get(class_id)
+            place = _place_of(job_class) if job_class and job_class.pending_jobs else None
+            before = self._places.get(class_id)
+            if place == before:
+                continue
+            if before is not None:
+                self._sorted.remove(before)
+                del self._places[class_id]
+            if place is not None:
+                self._sorted.add(place)
+                self._places[class_id] = place
+        touched.clear()
+
+    def places(self) -> Iterator[Place]:
+        """In order; not to be used any more once something was refreshed."""
+        return iter(self._sorted)
+
+    def before(self, place: Place) -> Iterator[Place]:
+        """Those that stand before that place."""
+        found: Iterator[Place] = self._sorted.irange(None, place, (True, False))
+        return found
+
+
+class Line:
+    """The queue during one pass: classes are taken from it, and put back further behind."""
+
+    def __init__(self, state: ClusterState, queue: ClassQueue, *, fair_share: bool) -> None:
+        self._state = state
+        self._fair_share = fair_share
+        self._rest = iter(self._weighed(queue)) if fair_share else queue.places()
+        self._next = next(self._rest, None)
+        # Those that were put back.
+        self._again: list[Place] = []
+
+    def take(self) -> tuple[Place, JobClass] | None:
+        """The class that goes next, None when there is none."""
+        while True:
+            if self._again and (self._next is None or self._again[0] < self._next):
+                place = heapq.heappop(self._again)
+            elif self._next is not None:
+                place = self._next
+                self._next = next(self._rest, None)
+            else:
+                return None
+            job_class = self._state.classes.get(place.class_id)
+            if job_class is None or not job_class.pending_jobs:
+                continue
+            now = self.place_of(job_class)
+            if now == place:
+                return place, job_class
+            # It moved while others were placed; backwards only.
+            heapq.heappush(self._again, now)
+
+    def put_back(self, job_class: JobClass) -> None:
+        """It goes on where its next job stands."""
+        heapq.heappush(self._again, self.place_of(job_class))
+
+    def place_of(self, job_class: JobClass) -> Place:
+        """Where the class stands now."""
+        place = _place_of(job_class)
+        if self._fair_share:
+            cpus = self._state.usage.user_cpus_milli.get(job_class.user, 0)
+            place = place._replace(user_cpus_milli=cpus)
+        return place
+
+    def is_next(self, place: Place) -> bool:
+        """Whether nobody goes before that place."""
+        return not (
+            (self._again and self._again[0] < place)
+            or (self._next is not None and self._next < place)
+        )
+
+    def take_rest(self) -> list[tuple[Place, JobClass]]:
+        """All that are left, in order."""
+        rest = []
+        while (taken := self.take()) is not None:
+            rest.append(taken)
+        return rest
+
+    def _weighed(self, queue: ClassQueue) -> list[Place]:
+        cpus = self._state.usage.user_cpus_milli
+        classes = self._state.classes
+        return sorted(
+            place._replace(user_cpus_milli=cpus.get(classes[place.class_id].user, 0))
+            for place in queue.places()
+        )
+
+
+def _place_of(job_class: JobClass) -> Place:
+    return Place(-job_class.priority, 0, job_class.pending_jobs.peekitem(0)[0], job_class.class_id)

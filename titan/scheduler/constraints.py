@@ -1,0 +1,47 @@
+"""Which workers may run a task, whatever room they have: the worker asked for, labels, jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from titan.scheduling import LabelConstraint
+from titan.state.job_class import JobClass
+from titan.state.worker import Worker
+
+Labels = tuple[tuple[str, str], ...]
+
+
+def may_run(worker: Worker, job_class: JobClass) -> bool:
+    """Whether the worker is one that the class allows, when empty or not."""
+    return (
+        worker.may_run(job_class)
+        and (not job_class.constraints or labels_match(worker.labels, job_class.constraints))
+        and (not job_class.affinities or affinities_hold(worker, job_class))
+    )
+
+
+def could_take(worker: Worker, job_class: JobClass) -> bool:
+    """Whether it could run the task if nothing else were there."""
+    return job_class.demand.fits_in(worker.capacity) and may_run(worker, job_class)
+
+
+def labels_match(labels: Labels, constraints: Iterable[LabelConstraint]) -> bool:
+    """Whether all of the constraints hold."""
+    values = dict(labels)
+    return all((values.get(each.label) in each.values) is not each.negated for each in constraints)
+
+
+def affinities_hold(worker: Worker, job_class: JobClass) -> bool:
+    """Whether the jobs that the class wants near are there, and those that it doesn't are not.
+
+    A class that wants its own job near may begin anywhere: then no worker has a host's role yet.
+    """
+    here = {job_id for job_id, _ in worker.attempts}
+    for each in job_class.affinities:
+        is_here = each.job_id in here
+        if each.anti:
+            if is_here:
+                return False
+        elif not is_here and not (each.job_id == job_class.key.job_id and not job_class.hosts):
+            return False
+    return True

@@ -1,0 +1,403 @@
+"""One pass over the queue: what is placed, resumed, reserved or preempted now.
+
+    for each class, in the order of the queue:
+        place its tasks while there is room for them, up to where another class goes first
+        if there is none, and a worker could take one when empty:
+            it is the head, if it is the first such class: it reserves its earliest start
+            later classes go on where they do not delay it (`easy`), or not at all (`fcfs`)
+
+A pass looks at classes, not at tasks: where one task of a class finds no room none does. The
+caller applies each proposal to the state before it asks for the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from itertools import islice
+from typing import Final, NamedTuple, Protocol
+
+from titan.scheduler.backfill import Closed, Guard, closest, guard_of_hold
+from titan.scheduler.class_queue import ClassQueue, Line, Place
+from titan.scheduler.constraints import could_take
+from titan.scheduler.fleet import Fleet
+from titan.scheduler.policies import Policy
+from titan.scheduler.preemption import Victims, find_victims
+from titan.scheduler.reservation import Starts
+from titan.scheduler.search import Search
+from titan.state.attempts import Attempt
+from titan.state.cluster import ClusterState
+from titan.state.job import Job
+from titan.state.job_class import JobClass
+from titan.state.tables import Hold
+from titan.state.worker import Worker
+
+# A worker is sent about so much work ahead of each slot, and no more tasks than that.
+AHEAD_WINDOW_US: Final = 50_000
+AHEAD_TASKS_MAX: Final = 64
+# A class has proved short once so many of its tasks completed.
+AHEAD_SAMPLES: Final = 2
+
+
+class Rules(NamedTuple):
+    """How a pass goes about it."""
+
+    policy: Policy
+    order: str
+    """One of titan.scheduling.ORDERS."""
+    fair_share: bool = False
+    preempt: str = "off"
+    """One of titan.scheduling.PREEMPTIONS."""
+    reserve_after_us: int = 60_000_000
+    user_limits: dict[str, int] = {}  # noqa: RUF012 - never changed
+    """How many thousandths of cpus of a user may run at once; the user "": of any other."""
+    lookahead: bool = True
+
+
+class Placement(NamedTuple):
+    """A task should go there."""
+
+    job_id: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
+    worker: int
+    ahead: bool
+    rule: int
+
+
+class Resumption(NamedTuple):
+    """A suspended attempt has its cpus again."""
+
+    attempt: Attempt
+
+
+class Keeping(NamedTuple):
+    """A worker should be kept for a job that nobody can say a time for."""
+
+    worker: int
+    job_id: int
+
+
+class Lifting(NamedTuple):
+    """A worker need not be kept any more."""
+
+    worker: int
+
+
+class Preemption(NamedTuple):
+    """These make room for a job."""
+
+    victims: Victims
+    job_id: int
+
+
+Proposal = Placement | Resumption | Keeping | Lifting | Preemption
+
+
+class _Guarding(Protocol):
+    def allows(self, job_class: JobClass) -> bool: ...
+
+    def placed(self) -> None: ...
+
+
+class _Guarded(NamedTuple):
+    """On a worker nobody behind that place may be in the way of whom the guard is for."""
+
+    place: Place
+    guard: _Guarding
+    is_hold: bool
+
+
+class Scheduler:
+    """What is kept from pass to pass to make the next one cheap; all of it follows from the state.
+
+    `called_in` are the workers that can be given tasks, by number.
+    """
+
+    def __init__(self, state: ClusterState, called_in: Container[int]) -> None:
+        self.state = state
+        self.fleet = Fleet(state, called_in)
+        self.queue = ClassQueue(state)
+        self.search = Search(state, self.fleet)
+        self.starts = Starts(state, self.fleet)
+
+    def refresh(self) -> None:
+        """Takes up all that changed since the last pass."""
+        self.fleet.refresh()
+        self.queue.refresh()
+
+    def run(self, rules: Rules, now_us: int) -> Iterator[Proposal]:
+        """One pass."""
+        self.refresh()
+        return _Pass(self, rules, now_us).run()
+
+
+class _Pass:
+    def __init__(self, scheduler: Scheduler, rules: Rules, now_us: int) -> None:
+        self._state = scheduler.state
+        self._fleet = scheduler.fleet
+        self._search = scheduler.search
+        self._starts = scheduler.starts
+        self._rules = rules
+        self._now_us = now_us
+        self._line = Line(scheduler.state, scheduler.queue, fair_share=rules.fair_share)
+        # The workers on which somebody must not be delayed.
+        self._guards: dict[int, _Guarded] = {}
+        self._head: JobClass | None = None
+        # Where a class waits: nothing of a later one is sent ahead there, or its slots would pass
+        # on for ever within that.
+        self._awaited_pools: dict[int, None] = {}
+        self._awaited: dict[int, None] = {}
+        # Suspended attempts that are to run on, the last in the queue first.
+        self._standing: list[tuple[Place, Attempt]] = []
+
+    def run(self) -> Iterator[Proposal]:
+        """All of it."""
+        if not len(self._fleet):
+            return
+        yield from self._take_up_holds()
+        self._find_standing()
+        while (taken := self._line.take()) is not None:
+            place, job_class = taken
+            yield from self._resume_before(place)
+            yield from self._serve(place, job_class)
+            if self._head is not None and self._rules.order == "fcfs":
+                break
+            if self._head is not None and self._rules.order == "easy-sjbf":
+                yield from self._serve_shortest_first()
+                break
+        yield from self._resume_before(None)
+
+    def _serve_shortest_first(self) -> Iterator[Proposal]:
+        """What is behind the head, within each priority the shortest time limits first."""
+        rest = sorted(
+            self._line.take_rest(),
+            key=lambda each: (each[0].negated_priority, each[1].limit_ms or 1 << 62, each[0]),
+        )
+        for place, job_class in rest:
+            yield from self._serve(place, job_class, to_the_end=True)
+
+    def _serve(
+        self, place: Place, job_class: JobClass, *, to_the_end: bool = False
+    ) -> Iterator[Proposal]:
+        """The tasks of a class, as far as they go and nobody else goes first."""
+        while job_class.pending_jobs:
+            if self._is_over_limit(job_class):
+                return
+            job = self._state.jobs.live[job_class.pending_jobs.peekitem(0)[0]]
+            excluded = self._excluded(place, job_class)
+            choice = self._search.find(job_class, self._rules.policy, excluded, job)
+            if choice is None:
+                yield from self._wait(place, job_class, job)
+                return
+            index = job.pending.first()
+            worker = choice.worker
+            if job.waits is not None and job.waits.failed_on.get(index) == worker.number:
+                # Where it failed before only if there is nowhere else.
+                others = self._search.find(
+                    job_class, self._rules.policy, {*excluded, worker.number}, job
+                )
+                choice = others or choice
+                worker = choice.worker
+            yield Placement(job.job_id, index, worker.number, False, choice.rule)
+            self._fleet.refresh()
+            if worker.number in self._guards:
+                self._placed(worker.number)
+            if job_class.pending_jobs and not to_the_end:
+                place = self._line.place_of(job_class)
+                if not self._line.is_next(place):
+                    self._line.put_back(job_class)
+                    return
+
+    def _wait(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
+        """The class found no room: it may be the head, may preempt, and may send ahead."""
+        if not self._search.could_run(job_class):
+            return
+        yield from self._preempt(place, job_class, job)
+        if self._head is None:
+            self._head = job_class
+            if self._rules.order in ("easy", "easy-sjbf"):
+                yield from self._reserve(place, job_class, job)
+        if self._rules.lookahead:
+            if ahead_depth(job_class):
+                yield from self._send_ahead(job_class)
+            self._await(job_class)
+
+    def _reserve(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
+        """The head's earliest start; or a worker that is kept for it after a while."""
+        holds = self._state.holds
+        if any(hold.job_id == job.job_id for hold in holds.values()):
+            return
+        found = self._starts.earliest(job_class, self._now_us)
+        if found is not None:
+            guard = Guard(
+                found.worker, job_class.demand, found.start_us, self._now_us,
+                alone=job_class.exclusive,
+            )  # fmt: skip
+            self._guards.setdefault(found.worker.number, _Guarded(place, guard, False))
+            return
+        since_us = max(job.submit_us, job.waits.eligible_us if job.waits is not None else 0)
+        if self._now_us - since_us < self._rules.reserve_after_us:
+            return
+        for number, hold in list(holds.items()):
+            if not hold.preempts:
+                yield Lifting(number)
+        free = [each for each in self._search.feasible(job_class) if each.number not in holds]
+        chosen = closest(free, job_class)
+        if chosen is not None:
+            yield Keeping(chosen.number, job.job_id)
+            self._guard(chosen.number, Hold(job.job_id, False), place)
+
+    def _preempt(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
+        """Room for tasks of higher priority than others that may be stopped."""
+        if self._rules.preempt == "off" or not self._fleet.preemptible:
+            return
+        kept = sum(hold.job_id == job.job_id for hold in self._state.holds.values())
+        wanted = job.pending.count
+        limit = job.scheduling.array_limit
+        if limit:
+            wanted = min(wanted, limit - job.counts[1] - job.counts[2])
+        suspends = self._rules.preempt == "suspend"
+        while kept < wanted:
+            workers = [
+                worker
+                for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
+                if worker.number not in self._state.holds and could_take(worker, job_class)
+            ]
+            victims = find_victims(workers, job_class, suspends=suspends)
+            if victims is None:
+                return
+            yield Preemption(victims, job.job_id)
+            self._fleet.refresh()
+            kept += 1
+            hold = self._state.holds.get(victims.worker.number)
+            if hold is not None:
+                self._guard(victims.worker.number, hold, place)
+
+    def _send_ahead(self, job_class: JobClass) -> Iterator[Proposal]:
+        """Tasks of a short class behind its own slots, where no earlier class waits."""
+        if job_class.looks_at_jobs or job_class.exclusive:
+            return
+        depth = ahead_depth(job_class)
+        hosts = [
+            worker
+            for worker in map(self._state.get_worker, sorted(job_class.hosts))
+            if self._may_send_ahead(job_class, worker)
+        ]
+        for position, worker in enumerate(hosts):
+            here = worker.classes[job_class.class_id]
+            # What is left is shared out, so that the last ones do not pile up on one worker.
+            first_jobs = islice(job_class.pending_jobs, AHEAD_TASKS_MAX * here.slots * len(hosts))
+            waiting = sum(self._state.jobs.live[job_id].pending.count for job_id in first_jobs)
+            share = -(-waiting // (len(hosts) - position))
+            for _ in range(min(here.slots * depth - len(here.ahead), share)):
+                if not job_class.pending_jobs:
+                    return
+                job = self._state.jobs.live[job_class.pending_jobs.peekitem(0)[0]]
+                yield Placement(job.job_id, job.pending.first(), worker.number, True, 0)
+
+    def _may_send_ahead(self, job_class: JobClass, worker: Worker) -> bool:
+        """Whether nobody who goes before waits for that worker, and it is not to get less."""
+        number = worker.number
+        if number not in self._fleet or worker.is_overfull or worker.exclusive:
+            return False
+        if number in self._guards and self._head is not job_class:
+            return False
+        pool = self._fleet.pool_of(number)
+        return number not in self._awaited and id(pool) not in self._awaited_pools
+
+    def _await(self, job_class: JobClass) -> None:
+        """The class waits for the workers that could take it."""
+        pools = self._search.pools_of(job_class)
+        if pools is None:
+            for worker in self._search.feasible(job_class):
+                self._awaited[worker.number] = None
+        else:
+            for pool in pools:
+                self._awaited_pools[id(pool)] = None
+
+    # Who is not to be delayed --------------------------------------------------------------
+
+    def _excluded(self, place: Place, job_class: JobClass) -> set[int]:
+        """The workers where the class may not start now, since it would delay somebody."""
+        if not self._guards:
+            return set()
+        return {
+            number
+            for number, guarded in self._guards.items()
+            if place > guarded.place and not guarded.guard.allows(job_class)
+        }
+
+    def _guard(self, number: int, hold: Hold, place: Place) -> None:
+        guard = guard_of_hold(self._state, self._state.get_worker(number), hold, self._now_us)
+        if guard is not None:
+            self._guards[number] = _Guarded(place, guard, True)
+
+    def _placed(self, number: int) -> None:
+        """A task came to a guarded worker."""
+        guarded = self._guards[number]
+        guarded.guard.placed()
+        if guarded.is_hold and number not in self._state.holds:
+            # It was the one for whom it had been kept.
+            del self._guards[number]
+
+    def _take_up_holds(self) -> Iterator[Proposal]:
+        """The workers that are kept for jobs; those that are not needed any more are let go."""
+        kept: dict[int, int] = {}
+        for number, hold in sorted(self._state.holds.items()):
+            job = self._state.live_jobs.get(hold.job_id)
+            worker = self._state.get_worker(number)
+            kept[hold.job_id] = kept.get(hold.job_id, 0) + 1
+            if (
+                job is None
+                or not job.pending.count
+                or not job.may_start
+                or kept[hold.job_id] > job.pending.count
+                or number not in self._fleet
+                or not job.demand.fits_in(worker.capacity)
+            ):
+                yield Lifting(number)
+                continue
+            self._guard(number, hold, self._line.place_of(job.job_class))
+
+    # What stands still ---------------------------------------------------------------------
+
+    def _find_standing(self) -> None:
+        for number in self._fleet.standing:
+            for attempt in self._state.get_worker(number).suspended.values():
+                job = self._state.get_job(attempt.job_id)
+                if not job.is_suspended and not attempt.is_given_up:
+                    place = Place(-job.priority, 0, job.job_id, -attempt.index - 1)
+                    self._standing.append((place, attempt))
+        # The last one is the next.
+        self._standing.sort(key=lambda each: each[0], reverse=True)
+
+    def _resume_before(self, place: Place | None) -> Iterator[Proposal]:
+        """What stands still and goes before that place runs on, where its cpus are free."""
+        while self._standing and (place is None or self._standing[-1][0] < place):
+            own_place, attempt = self._standing.pop()
+            worker = self._state.get_worker(attempt.worker)
+            job_class = attempt.job_class
+            if (
+                job_class.demand.cpus_milli <= worker.free_cpus_milli
+                and worker.number not in self._excluded(own_place, job_class)
+            ):
+                yield Resumption(attempt)
+                self._fleet.refresh()
+            elif worker.number not in self._guards:
+                # What comes later is not to take what is freed there.
+                self._guards[worker.number] = _Guarded(own_place, Closed(), False)
+
+    def _is_over_limit(self, job_class: JobClass) -> bool:
+        """Whether one more of its tasks would be more than its user may have at once."""
+        limits = self._rules.user_limits
+        if not limits:
+            return False
+        limit = limits.get(job_class.user, limits.get("", 0))
+        used = self._state.usage.user_cpus_milli.get(job_class.user, 0)
+        return bool(limit) and used + job_class.demand.cpus_milli > limit
+
+
+def ahead_depth(job_class: JobClass) -> int:
+    """How many tasks of the class may wait behind each slot; 0 unless they proved short."""
+    if job_class.samples < AHEAD_SAMPLES or job_class.run_us > AHEAD_WINDOW_US // 2:
+        return 0
+    return min(AHEAD_WINDOW_US // max(job_class.run_us, 1), AHEAD_TASKS_MAX)
