@@ -97,6 +97,15 @@ def test_a_single_one_needs_no_list() -> None:
     assert (apart.job.WhichOneof("which"), apart.job.position, apart.anti) == ("position", 0, True)
 
 
+def test_a_job_names_no_more_others_than_the_manager_takes() -> None:
+    for after, near in ((range(1, 1002), ()), (range(1, 1001), ("self",))):
+        spec = JobSpec(command=["x"], after=list(after), affinity=near)
+        with pytest.raises(InvalidJob, match="it names 1,001 jobs, and 1,000 are the most"):
+            to_message(spec, References("alice"))
+    spec = JobSpec(command=["x"], after=list(range(1, 1001)))
+    assert len(to_message(spec, References("alice")).scheduling.after) == 1_000
+
+
 def test_affinity_is_to_whole_jobs() -> None:
     with pytest.raises(InvalidJob, match=r"^affinity: 42.7 names tasks"):
         to_message(JobSpec(command=["x"], affinity="42.7"), References("alice"))

@@ -15,7 +15,7 @@ from typing import Any, Final
 from titan import units
 from titan.checks import check_pattern
 from titan.client.arrays import parse_array_and_limit, parse_indexes
-from titan.client.dependencies import NamedJob, References, Waited
+from titan.client.dependencies import REFERENCES_MAX, NamedJob, References, Waited
 from titan.client.execution import limits_of, umask_of
 from titan.client.moments import TimeToCome
 from titan.client.names import to_wire
@@ -169,8 +169,14 @@ def to_message(spec: JobSpec, references: References | None = None) -> manager_p
 
 def name_jobs(message: manager_pb2.JobSpec, spec: JobSpec, references: References) -> None:
     """Adds what the job waits for, and the jobs near which it wants to be. Raises InvalidJob."""
-    if not named_jobs(spec):
+    named = len(named_jobs(spec))
+    if not named:
         return
+    if named > REFERENCES_MAX:
+        raise InvalidJob(
+            f"it names {named:,} jobs, and {REFERENCES_MAX:,} are the most: make one array of "
+            "those that are alike, or let a job in between wait for some of them"
+        )
     after = [references.dependency(each) for each in _several(spec.after)]
     if not message.array and any(each.same_index for each in after):
         raise InvalidJob("after: %i is the index of an array's task, and this job is no array")

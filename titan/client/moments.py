@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 
 from titan import units
+from titan.checks import TIME_US_MAX
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
 
@@ -51,8 +52,8 @@ def time_to_come_us(at: TimeToCome, what: str) -> int:
     except (ValueError, OverflowError, OSError) as error:
         raise InvalidJob(f"{what}: {at} is no time: {error}") from error
     # Neither infinity nor what is not a number is within.
-    if not 0 < seconds < (1 << 63) / 1e6:
-        raise InvalidJob(f"{what}: {at!r} is no time in Unix seconds")
+    if not 0 < seconds <= TIME_US_MAX / 1e6:
+        raise InvalidJob(f"{what}: {at!r} is no time in Unix seconds up to the year 9999")
     return round(seconds * 1e6)
 
 

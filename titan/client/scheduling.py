@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from titan.checks import RETRIES_MAX
 from titan.client.constraints import check_label, format_constraint, parse_constraint
 from titan.client.moments import TimeToCome, time_to_come_us
 from titan.errors import InvalidJob
 from titan.model import ARRAY_TASKS_MAX
 from titan.rpc.v1 import manager_pb2
 
-RETRIES_MAX: Final = 1_000
 EXIT_CODE_MAX: Final = 255
 _CONDITIONS: Final[Mapping[int, str]] = {
     manager_pb2.DEPENDENCY_CONDITION_UNSPECIFIED: "ok",
@@ -73,7 +73,7 @@ def _local(time_us: int) -> str:
     try:
         moment = datetime.fromtimestamp(time_us / 1e6).astimezone()
     except (ValueError, OverflowError, OSError):
-        # Beyond the year 9999.
+        # Where it is the year 10000 already.
         return f"{time_us / 1e6:.0f} in Unix seconds"
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 

@@ -22,7 +22,7 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 # What the manager takes in one request.
 JOBS_MAX: Final = 10_000
-REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
+REQUEST_BYTES_MAX: Final = 12 * 1024 * 1024
 REQUEST_ID_BYTES: Final = 16
 REQUEST_ID_LENGTH_MAX: Final = 64
 # A chunk is closed well below the limit; only a single job may come closer to it.
