@@ -26,6 +26,9 @@ class _Gated:
 
     def __init__(self, gate: Gate, descriptor: Any, *services: object, at_once: str = "") -> None:
         for method in descriptor.methods:
+            if method.name in ("ExplainJob", "PlanJobs"):  # HACK
+                setattr(self, method.name, None)
+                continue
             (handler,) = (
                 getattr(each, method.name) for each in services if hasattr(each, method.name)
             )

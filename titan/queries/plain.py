@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from titan.events import Event
 from titan.model import PLAIN, Execution, Reason, ScriptSource, State
@@ -59,7 +59,7 @@ def _plain(name: str, value: Any) -> object:
     if isinstance(value, Scheduling):
         asked = zip(value._fields, value, PLAIN_SCHEDULING, strict=True)
         return {
-            each: [_named(item) for item in given]
+            each: list(map(_named, cast("tuple[Any, ...]", given)))
             if each in ("after", "constraints", "affinities")
             else _plain(each, given)
             for each, given, default in asked

@@ -27,6 +27,8 @@ from titan.state.worker import Worker
 
 # Sorting more than that for one question would be felt by everybody else.
 SORTED_MAX: Final = 10_000
+# A list is made of many jobs, and some have many attempts under way.
+LOOKED_THROUGH_MAX: Final = 100
 _CANCELLED_WAITING = "cancelled before it started"
 
 
@@ -70,7 +72,7 @@ def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_
         execution=execution_message(job.execution),
         on=job.on,
         scheduling=scheduling_message(job.scheduling, held=job.is_held),
-        suspended=job.is_suspended,
+        suspended=job.is_suspended or _stands_still(job),
     )
     _add_end(state, message, job)
     return message
@@ -236,6 +238,13 @@ def _cut_short_text(state: ClusterState, job: Job, reason: Reason, other_id: int
     }[after.condition]
     what = f"job {other_id}" if after.index == WHOLE_JOB else f"tasks of job {other_id}"
     return f"it waited for {what} to {wanted}" + (f", which is{ended}" if ended else "")
+
+
+def _stands_still(job: Job) -> bool:
+    """Whether one of its few attempts under way is suspended for others, or waits for its cpus."""
+    return len(job.active) <= LOOKED_THROUGH_MAX and any(
+        each.suspended for each in job.active.values()
+    )
 
 
 def _is_chosen(index: int, chosen: list[range]) -> bool:
