@@ -98,12 +98,12 @@ def test_a_single_one_needs_no_list() -> None:
 
 
 def test_a_job_names_no_more_others_than_the_manager_takes() -> None:
-    for after, near in ((range(1, 1002), ()), (range(1, 1001), ("self",))):
+    for after, near in ((range(1, 10_002), ()), (range(1, 10_001), ("self",))):
         spec = JobSpec(command=["x"], after=list(after), affinity=near)
-        with pytest.raises(InvalidJob, match="it names 1,001 jobs, and 1,000 are the most"):
+        with pytest.raises(InvalidJob, match="it names 10,001 jobs, and 10,000 are the most"):
             to_message(spec, References("alice"))
-    spec = JobSpec(command=["x"], after=list(range(1, 1001)))
-    assert len(to_message(spec, References("alice")).scheduling.after) == 1_000
+    spec = JobSpec(command=["x"], after=list(range(1, 10_001)))
+    assert len(to_message(spec, References("alice")).scheduling.after) == 10_000
 
 
 def test_affinity_is_to_whole_jobs() -> None:

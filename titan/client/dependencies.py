@@ -23,7 +23,7 @@ CONDITIONS: Final = {
 }
 SELF: Final = "self"
 # What the manager takes of one job.
-REFERENCES_MAX: Final = 1_000
+REFERENCES_MAX: Final = 10_000
 _SAME_INDEX: Final = ".%i"
 # Of a name `.7` may be a part: only numbers and `last` have tasks behind a point.
 _ONE_TASK: Final = re.compile(r"([0-9]+|last)\.([0-9]{1,10})")

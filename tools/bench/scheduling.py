@@ -113,16 +113,6 @@ class Cluster:
             self.submit(self.job(cpus(number), memory(number), self.scale.tasks_per_class))
         self.take()
 
-    def end_some(self, count: int) -> None:
-        """The oldest attempts of so many workers end."""
-        state = self.kernel.state
-        for number in range(1, count + 1):
-            attempt = next(iter(state.get_worker(number).attempts.values()))
-            self.kernel.end_attempt(
-                attempt, state=State.COMPLETED, reason=1, task_state=State.COMPLETED  # type: ignore[arg-type]
-            )
-        self.take()
-
     def end_jobs(self, jobs: int) -> None:
         """So many jobs were submitted, ran and ended; the oldest are forgotten as ever."""
         state, kernel = self.kernel.state, self.kernel
@@ -137,7 +127,7 @@ class Cluster:
                     job_id, "grace", "ended", (b"true",), b"/", _ENVIRONMENT.digest, 1, 0, (), 0, ()
                 )
             )
-            kernel.emit(ev.TaskAssigned(job_id, 0, 1, 1, True, 1, 1, 0))
+            kernel.emit(ev.TaskAssigned(job_id, 0, 1, 1, False, 1, 1, 0))
             kernel.emit(
                 ev.AttemptEnded(
                     job_id, 0, 1, State.COMPLETED, 1, 0, -1, START_US, START_US + 10**9, 0, 0, 0,
@@ -176,7 +166,8 @@ def measure(*, rounds: int, quick: bool) -> list[Result]:
             Result(
                 part="k", what=what, unit=unit, values=values,
                 floor=f"the same after {scale.ended_jobs:,} jobs have ended", floors=later,
-                ratios=(median(values) / median(later),), must=must, goal="",
+                ratios=tuple(a / b for a, b in zip(values, later, strict=True)), must=must,
+                goal="",
             )
         )  # fmt: skip
     return results
@@ -246,7 +237,9 @@ def _full_limited(scale: Scale, rounds: int) -> tuple[tuple[float, ...], tuple[f
 def _turns(scale: Scale, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     def cluster() -> Cluster:
         made = Cluster(scale)
-        made.submit_classes(lambda number: 0.001 + number % 7 / 1000, lambda number: (number % 20) * 16 << 20)
+        made.submit_classes(
+            lambda number: 0.001 + number % 7 / 1000, lambda number: (number % 20) * 16 << 20
+        )
         return made
 
     return _rates(cluster, rounds)
@@ -265,9 +258,7 @@ def _best(scale: Scale, rounds: int) -> tuple[tuple[float, ...], tuple[float, ..
     return _rates(cluster, rounds)
 
 
-def _rates(
-    make: Callable[[], Cluster], rounds: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _rates(make: Callable[[], Cluster], rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Tasks placed a second, by the first passes over all that wait."""
     before, after = make(), make()
     after.end_jobs(after.scale.ended_jobs)
