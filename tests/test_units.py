@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -271,6 +272,60 @@ def test_any_text_is_a_moment_or_refused_with_a_sentence(text: str) -> None:
     sentence = "a sentence of some length"
     try:
         units.parse_moment(text, NOW)
+    except ValueError as error:
+        sentence = str(error)
+    assert len(sentence) > 20
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("now", NOW),
+        ("now+1h", NOW + 3600),
+        ("now + 90s", NOW + 90),
+        ("+1h30m", NOW + 5400),
+        ("2h", NOW + 7200),
+        ("1:30:00", NOW + 5400),
+        ("0", NOW),
+        (f"{NOW + 5:.0f}", NOW + 5),
+        ("2100-01-01T00:00:00Z", 4_102_444_800.0),
+        ("2100-01-01T01:00+01:00", 4_102_444_800.0),
+    ],
+)
+def test_a_time_to_come_is_read(text: str, seconds: float) -> None:
+    assert units.parse_time_to_come(text, NOW) == pytest.approx(seconds, abs=1)
+
+
+def test_a_time_of_day_to_come_is_the_next_one() -> None:
+    now = datetime.fromisoformat("2026-11-20T14:02:03").timestamp()
+
+    def parse(text: str) -> str:
+        moment = datetime.fromtimestamp(units.parse_time_to_come(text, now)).astimezone()
+        return moment.strftime("%Y-%m-%d %H:%M:%S")
+
+    assert parse("14:03") == "2026-11-20 14:03:00"
+    assert parse("14:02") == "2026-11-21 14:02:00"
+    assert parse("14:02:03") == "2026-11-21 14:02:03"
+    assert parse("23:59:59") == "2026-11-20 23:59:59"
+    assert parse("00:00") == "2026-11-21 00:00:00"
+    assert parse("2026-12-01") == "2026-12-01 00:00:00"
+    assert parse("2026-12-01T12:00") == parse("2026-12-01 12:00") == "2026-12-01 12:00:00"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "tomorrow", "5", "1h ago", "-1h", "now+", "now+5", "now-1h", "24:00", "2026-13-01", "1x"],
+)
+def test_what_is_no_time_to_come_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no time|is no duration|add a unit"):
+        units.parse_time_to_come(text, NOW)
+
+
+@given(st.text(alphabet="0123456789-:. TZhmsnow+", max_size=25))
+def test_any_text_is_a_time_to_come_or_refused_with_a_sentence(text: str) -> None:
+    sentence = "a sentence of some length"
+    try:
+        units.parse_time_to_come(text, NOW)
     except ValueError as error:
         sentence = str(error)
     assert len(sentence) > 20

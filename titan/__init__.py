@@ -29,6 +29,8 @@ from titan.errors import (
 if TYPE_CHECKING:
     from titan.client.aio import AsyncClient as AsyncClient
     from titan.client.aio import AsyncJob as AsyncJob
+    from titan.client.dependencies import After as After
+    from titan.client.flow import read_flow as read_flow
     from titan.client.jobspec import JobSpec as JobSpec
     from titan.client.sync import Client as Client
     from titan.client.sync import Job as Job
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from titan.client.views import OutputChunk as OutputChunk
 
 _PLACES = {
+    "After": "titan.client.dependencies",
     "AsyncClient": "titan.client.aio",
     "AsyncJob": "titan.client.aio",
     "Client": "titan.client.sync",
@@ -43,10 +46,12 @@ _PLACES = {
     "JobSpec": "titan.client.jobspec",
     "JobsChanged": "titan.client.views",
     "OutputChunk": "titan.client.views",
+    "read_flow": "titan.client.flow",
 }
 
 __all__ = [
     "AccessDenied",
+    "After",
     "AsyncClient",
     "AsyncJob",
     "Client",
@@ -62,6 +67,7 @@ __all__ = [
     "OutputUnavailable",
     "Refused",
     "TitanError",
+    "read_flow",
 ]
 
 

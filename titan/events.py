@@ -365,8 +365,8 @@ class Preempted(NamedTuple):
 class Reserved(NamedTuple):
     """A worker is kept for a job, until a task of it comes there."""
 
-    worker: int
     job_id: int
+    worker: int
 
 
 class ReservationLifted(NamedTuple):

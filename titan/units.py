@@ -45,6 +45,7 @@ _TODAY = re.compile(_TIME_OF_DAY)
 # From 1973 on and before 5138: fewer digits are a slip, more are milliseconds.
 _UNIX_SECONDS = re.compile(r"[0-9]{9,11}(?:\.[0-9]{1,9})?")
 _BEFORE_NOW = re.compile(r"-\s*(.+)|(.+?)\s+ago")
+_AFTER_NOW = re.compile(r"(?:now\s*)?\+\s*(.+)")
 
 
 def parse_size(text: str) -> int:
@@ -134,24 +135,54 @@ def parse_moment(text: str, now: float) -> float:
         return float(given)
     if match := _BEFORE_NOW.fullmatch(given):
         return now - parse_duration(match[1] or match[2])
+    moment = _find_calendar_moment(text, now, days=-1)
+    if moment is None:
+        raise ValueError(
+            f"{text!r} is no time: write it as 2026-11-20 14:02, 14:02, 1h ago or Unix seconds"
+        )
+    return moment
+
+
+def parse_time_to_come(text: str, now: float) -> float:
+    """A moment to come in Unix seconds; what has passed is not refused here.
+
+    `now+1h` and `2h` count from `now`, `16:00` is the next time that it is so late,
+    `2026-12-01T12:00` and `2026-12-01` (its beginning) are local time; ISO 8601 with a zone and
+    Unix seconds too.
+    """
+    given = text.strip()
+    if given == "now":
+        return now
+    if _UNIX_SECONDS.fullmatch(given):
+        return float(given)
+    if match := _AFTER_NOW.fullmatch(given):
+        return now + parse_duration(match[1])
+    moment = _find_calendar_moment(text, now, days=1)
+    if moment is not None:
+        return moment
+    if _BARE.fullmatch(given) or _CLOCK.fullmatch(given) or _DURATION_PART.match(given):
+        return now + parse_duration(given)
+    raise ValueError(
+        f"{text!r} is no time: write it as now+1h, 2h, 16:00, 2026-12-01 or 2026-12-01T12:00"
+    )
+
+
+def _find_calendar_moment(text: str, now: float, *, days: int) -> float | None:
+    """A date, or a time of day: the last one up to now, with days 1 the first one after it."""
+    given = text.strip()
     try:
         if _TODAY.fullmatch(given):
-            return _last_time_of_day(given, now)
+            today = datetime.fromtimestamp(now).astimezone().date().isoformat()
+            moment = datetime.fromisoformat(f"{today}T{given}")
+            has_passed = moment.timestamp() <= now
+            if has_passed if days > 0 else not has_passed:
+                moment += timedelta(days=days)
+            return moment.timestamp()
         if _MOMENT.fullmatch(given):
             return datetime.fromisoformat(given.replace(" ", "T", 1).replace(" ", "")).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{text!r} is no time: {error}") from error
-    raise ValueError(
-        f"{text!r} is no time: write it as 2026-11-20 14:02, 14:02, 1h ago or Unix seconds"
-    )
-
-
-def _last_time_of_day(text: str, now: float) -> float:
-    today = datetime.fromtimestamp(now).astimezone().date().isoformat()
-    moment = datetime.fromisoformat(f"{today}T{text}")
-    if moment.timestamp() > now:
-        moment -= timedelta(days=1)
-    return moment.timestamp()
+    return None
 
 
 def parse_cpus(text: str) -> int:

@@ -13,7 +13,7 @@ from titan.cli.group import COMMANDS, cli
 BELOW = [["wal", "dump"], ["policy", "show"], ["policy", "set"]]
 ALL = [[name] for name in COMMANDS] + BELOW
 # Of later versions: an option exists from the day it works.
-LATER = "--tls-dir --retries --after --file --constraint --dry-run"
+LATER = "--tls-dir"
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)

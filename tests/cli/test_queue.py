@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,23 @@ def test_a_job_that_is_being_cancelled_says_so() -> None:
     assert queue_row(job, now=1.0)[3] == "RUNNING (cancelling)"
     ended = manager_pb2.Job(state=types_pb2.CANCELLED, cancel_requested=True, submit_us=1)
     assert queue_row(ended, now=1.0)[3] == "CANCELLED"
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"state": types_pb2.PENDING, "scheduling": {"held": True}}, "PENDING (held)"),
+        ({"state": types_pb2.RUNNING, "suspended": True}, "RUNNING (suspended)"),
+        (
+            {"state": types_pb2.RUNNING, "suspended": True, "cancel_requested": True},
+            "RUNNING (cancelling, suspended)",
+        ),
+        ({"state": types_pb2.COMPLETED, "scheduling": {"held": True}}, "COMPLETED"),
+        ({"state": types_pb2.CANCELLED, "suspended": True}, "CANCELLED"),
+    ],
+)
+def test_a_job_that_is_held_or_suspended_says_so(fields: dict[str, Any], text: str) -> None:
+    assert queue_row(manager_pb2.Job(submit_us=1, **fields), now=1.0)[3] == text
 
 
 def test_names_of_others_cannot_speak_to_the_terminal(manager: FakeManager, titan: Titan) -> None:

@@ -52,6 +52,23 @@ def test_a_script_goes_with_the_job_and_what_follows_are_its_arguments(
     assert job.execution.script_source == types_pb2.SCRIPT_SENT
 
 
+def test_a_script_says_when_and_where_it_may_run_and_the_command_line_adds_to_it(
+    manager: FakeManager, titan: Titan, script: Write
+) -> None:
+    path = script(
+        "#!/bin/sh\n"
+        "#TITAN --array 0-9%2 --after 42 --retries 3 --retry-on 75 --begin now+1h\n"
+        "#TITAN --constraint 'zone in (a,b)' --exclusive\n"
+    )
+    assert titan("submit", "--script", path, "--after", "43:any", "--retries", "1").code == 0
+    asked = only_job(manager).scheduling
+    assert asked.array_limit == 2
+    assert [each.job.job.job_id for each in asked.after] == [42, 43]
+    assert (asked.retries, list(asked.retry_on), asked.exclusive) == (1, [75], True)
+    assert list(asked.constraints[0].values) == ["a", "b"]
+    assert asked.begin_us > 0
+
+
 def test_a_script_may_come_on_stdin(
     manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli.conftest import Titan
 from tests.client.fake_manager import FakeManager, array_of
+from titan.cli.show import event_words
+from titan.cli.text import local_time
 from titan.client.connection import os_user
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -222,3 +224,58 @@ def test_stats_are_lines_or_json(manager: FakeManager, titan: Titan) -> None:
     assert "cpus         1.5/4 free" in out
     assert "resources    gpu 0/2 free" in out
     assert json.loads(titan("stats", "--json").out)["jobs"]["pending"] == 1
+
+
+def test_when_and_where_a_job_may_run_is_shown_as_far_as_it_was_asked_for(
+    manager: FakeManager, titan: Titan
+) -> None:
+    submitted = titan(
+        *("submit", "--array", "0-9%4", "--after", "42", "--after", "43.7:any"),
+        *("--constraint", "zone in a,b", "--affinity", "self", "--affinity", "42"),
+        *("--anti-affinity", "self", "--anti-affinity", "43", "--spread", "rack", "--exclusive"),
+        *("--retries", "3", "--retry-on", "1,2,75", "--max-fails", "0", "--preemptible"),
+        *("--begin", "2100-01-01 10:00", "--deadline", "2100-01-02", "--hold", "x"),
+    )
+    assert submitted.code == 0
+    lines = dict(line.split(maxsplit=1) for line in titan("show", "1").out.splitlines())
+    assert lines["state"] == "PENDING (held)"
+    assert lines["after"] == "42, 43.7:any"
+    assert lines["placement"] == (
+        "zone in (a,b), all tasks on one worker, near job 42, each task on another worker, "
+        "not near job 43, spread over rack, nothing else on its worker"
+    )
+    assert lines["array"] == (
+        "0-9, at most 4 at once, the rest is cancelled after the first failure"
+    )
+    assert lines["retries"] == "3, only after exit code 1, 2 or 75"
+    assert lines["begins"] == "2100-01-01 10:00:00"
+    assert lines["deadline"] == "2100-01-02 00:00:00"
+    assert lines["priority"] == "0, preemptible"
+    view = json.loads(titan("show", "--json", "1").out)
+    assert view["after"] == [
+        {"job_id": 42, "condition": "ok", "index": None, "same_index": False},
+        {"job_id": 43, "condition": "any", "index": 7, "same_index": False},
+    ]
+    assert (view["constraints"], view["spread"]) == (["zone in (a,b)"], "rack")
+    assert (view["affinity"], view["anti_affinity"]) == (["self", "42"], ["self", "43"])
+    assert (view["array"], view["array_limit"], view["max_fails"]) == ("0-9", 4, 0)
+    assert (view["retries"], view["retry_on"]) == (3, [1, 2, 75])
+    assert (view["exclusive"], view["preemptible"], view["held"]) == (True, True, True)
+    assert view["begin_time"] < view["deadline_time"]
+
+
+def test_of_a_job_that_asked_for_none_of_it_no_line_is_shown(
+    manager: FakeManager, titan: Titan
+) -> None:
+    titan("submit", "x")
+    names = {line.split()[0] for line in titan("show", "1").out.splitlines()}
+    assert not names & {"after", "placement", "retries", "begins", "deadline", "array"}
+
+
+def test_of_an_event_times_are_told_as_times_and_what_was_asked_for_as_its_own_words() -> None:
+    scheduling = {"held": True, "retries": 3, "begin_us": 1_700_000_000_000_000}
+    fields = {"job_id": 1, "not_before_us": 0, "scheduling": scheduling}
+    event = manager_pb2.Event(event="JobSubmitted", fields=json.dumps(fields))
+    assert event_words(event) == f'held=true retries=3 begin="{local_time(1_700_000_000)}"'
+    event.fields = json.dumps({"until_us": 1_700_000_000_000_000, "scheduling": {}})
+    assert event_words(event) == f'until="{local_time(1_700_000_000)}"'

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Process, Titan
 from tests.client.fake_manager import FakeManager
+from titan.rpc.v1 import manager_pb2, types_pb2
 
 
 def test_a_submit_prints_the_number_of_the_job(manager: FakeManager, titan: Titan) -> None:
@@ -125,7 +127,25 @@ def test_options_come_from_the_environment_too(
         (["--resource", "gpu=-1", "true"], "gpu=2"),
         (["--priority", "99999999999", "true"], "priority"),
         (["--array", "9-0", "true"], "write 0-9"),
-        (["--array", "0-9%5", "true"], "no array"),
+        (["--array", "0-9%0", "true"], "no task would ever start"),
+        (["--array", "0-9%", "true"], "write it as 0-9%50"),
+        (["--after", "42:done", "true"], "write 42:ok, 42:any or 42:failed"),
+        (["--after", "42.0-3", "true"], "names several tasks"),
+        (["--after", "42.%i", "true"], "this job is no array"),
+        (["--after", "prepare", "true"], "after: 'prepare' is no job"),
+        (["--affinity", "prepare", "true"], "affinity: 'prepare' is no job"),
+        (["--constraint", "zone=a", "true"], "write zone==a, with two ="),
+        (["--spread", "", "true"], "names no label"),
+        (["--retries", "1001", "true"], "give 0 to 1000"),
+        (["--retries", "x", "true"], "'x' is not a valid integer"),
+        (["--retry-on", "1", "true"], "say with retries how often"),
+        (["--retries", "1", "--retry-on", "1,x", "true"], "write it as 75, several as 1,75"),
+        (["--retries", "1", "--retry-on", "256", "true"], "exit codes are 0 to 255"),
+        (["--max-fails", "1", "true"], "needs an array"),
+        (["--begin", "soon", "true"], "write it as now+1h, 2h, 16:00"),
+        (["--begin", "60", "true"], "add a unit"),
+        (["--begin", "2h", "--deadline", "1h", "true"], "has to come after the begin"),
+        (["--deadline", "2001-01-01", "true"], "has passed already"),
         (["--env", "X", "true"], "NAME=VALUE"),
         (["--request-id", "x" * 65, "true"], "1 to 64 characters"),
         (["--retry-for", "5", "true"], "add a unit"),
@@ -225,3 +245,83 @@ def test_with_wait_it_exits_as_the_job_did(
 def test_with_wait_titans_own_failure_is_125(manager: FakeManager, titan: Titan) -> None:
     manager.fail("SubmitJob", grpc.StatusCode.FAILED_PRECONDITION, "no")
     assert titan("submit", "--wait", "true").code == 125
+
+
+def test_when_and_where_it_may_run_reaches_the_manager(manager: FakeManager, titan: Titan) -> None:
+    before = time.time()
+    result = titan(
+        *("submit", "--array", "0-99%7", "--after", "42", "--after", "43.%i:any"),
+        *("--constraint", "zone==a and disk!=hdd", "--constraint", "os in (x,y)"),
+        *("--affinity", "44", "--affinity", "self", "--anti-affinity", "name:db"),
+        *("--spread", "rack", "--exclusive", "--preemptible", "--hold"),
+        *("--retries", "3", "--retry-on", "75,1", "--retry-on", "2", "--max-fails", "0"),
+        *("--begin", "now+1h", "--deadline", "2100-01-01T00:00Z", "train"),
+    )
+    assert (result.code, result.err) == (0, "")
+    (request,) = manager.called("SubmitJob")
+    asked = request.jobs[0].scheduling
+    assert asked.array_limit == 7
+    first, second = asked.after
+    assert (first.job.job.job_id, first.condition) == (42, manager_pb2.DEPENDENCY_OK)
+    assert (second.job.job.job_id, second.condition) == (43, manager_pb2.DEPENDENCY_ANY)
+    assert (first.same_index, second.same_index) == (False, True)
+    assert [(c.label, list(c.values), c.negated) for c in asked.constraints] == [
+        ("zone", ["a"], False),
+        ("disk", ["hdd"], True),
+        ("os", ["x", "y"], False),
+    ]
+    near, own, apart = asked.affinities
+    assert (near.job.job.job_id, near.anti) == (44, False)
+    assert (own.job.WhichOneof("which"), own.job.position) == ("position", 0)
+    assert (apart.job.job.name, apart.anti) == ("db", True)
+    assert (asked.spread, asked.exclusive, asked.preemptible, asked.held) == ("rack", *[True] * 3)
+    assert (asked.retries, list(asked.retry_on), asked.max_fails) == (3, [1, 2, 75], 0)
+    assert before + 3600 <= asked.begin_us / 1e6 <= time.time() + 3600
+    assert asked.deadline_us == 4_102_444_800_000_000
+
+
+def test_of_a_job_that_asks_for_none_of_it_nothing_is_sent(
+    manager: FakeManager, titan: Titan
+) -> None:
+    titan("submit", "true")
+    (request,) = manager.called("SubmitJob")
+    assert not request.jobs[0].HasField("scheduling")
+
+
+def test_variables_say_when_and_where_too(
+    manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TITAN_SUBMIT_AFTER", "42 last:any")
+    monkeypatch.setenv("TITAN_SUBMIT_CONSTRAINT", "zone in (a, b)\ndisk == ssd")
+    monkeypatch.setenv("TITAN_SUBMIT_RETRIES", "2")
+    monkeypatch.setenv("TITAN_SUBMIT_HOLD", "1")
+    assert titan("submit", "true").code == 0
+    (request,) = manager.called("SubmitJob")
+    asked = request.jobs[0].scheduling
+    assert [each.job.job.job_id for each in asked.after] == [42, 0]
+    assert [(c.label, list(c.values)) for c in asked.constraints] == [
+        ("zone", ["a", "b"]),
+        ("disk", ["ssd"]),
+    ]
+    assert (asked.retries, asked.held) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (types_pb2.REASON_DEPENDENCY_FAILED, 1),
+        (types_pb2.REASON_DEADLINE, 124),
+        (types_pb2.REASON_CANCELLED, 130),
+    ],
+)
+def test_with_wait_a_job_that_never_started_exits_by_its_reason(
+    manager: FakeManager, titan: Titan, reason: types_pb2.Reason.ValueType, code: int
+) -> None:
+    def cancel(job: manager_pb2.Job) -> None:
+        job.state, job.reason, job.detail = types_pb2.CANCELLED, reason, "so it was"
+
+    manager.on_submit = cancel
+    result = titan("submit", "--wait", "-q", "true")
+    assert result.code == code
+    why = "before it started" if code == 130 else "so it was"
+    assert why in result.err

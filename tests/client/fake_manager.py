@@ -250,6 +250,7 @@ class FakeManager(FakeControl):
             job_ids = self._requests.get(request.request_id)
             if job_ids is None:
                 job_ids = []
+                first = len(self.jobs) + 1
                 for spec in request.jobs:
                     job = self.add_job(
                         name=spec.name,
@@ -260,6 +261,7 @@ class FakeManager(FakeControl):
                         priority=spec.priority,
                         array=spec.array,
                         execution=spec.execution,
+                        scheduling=_numbered(spec.scheduling, first),
                     )
                     self.scripts[job.job_id] = request.environments[spec.environment].script
                     job_ids.append(job.job_id)
@@ -465,6 +467,17 @@ def dated(request: Any, response: T) -> T:
     if request.HasField("at"):
         response.lsn, response.at_us = PAST_LSN, PAST_US
     return response
+
+
+def _numbered(asked: manager_pb2.Scheduling, first: int) -> manager_pb2.Scheduling:
+    """As a manager stores it: jobs of the same request, and those by name, have their numbers."""
+    numbered = manager_pb2.Scheduling()
+    numbered.CopyFrom(asked)
+    for job in [*(each.job for each in numbered.after), *(a.job for a in numbered.affinities)]:
+        if job.WhichOneof("which") == "position":
+            number = first + job.position
+            job.job.job_id = number
+    return numbered
 
 
 def array_of(*ranges: tuple[int, int]) -> list[types_pb2.IndexRange]:

@@ -1,8 +1,10 @@
 """titan.AsyncClient: the same, awaited."""
 
 import asyncio
+import dataclasses
 import inspect
 import threading
+from typing import Any
 
 import grpc
 import pytest
@@ -103,3 +105,52 @@ def test_both_clients_have_the_same_methods_with_the_same_arguments(one: type, o
         }
 
     assert methods(one) == methods(other)
+
+
+def test_both_clients_submit_whatever_a_spec_can_say(manager: FakeManager) -> None:
+    fields = {field.name for field in dataclasses.fields(titan.JobSpec)}
+    for client_class in (titan.Client, titan.AsyncClient):
+        arguments = set(inspect.signature(client_class.submit).parameters)
+        assert arguments - {"self", "request_id"} == fields
+
+    asked: dict[str, Any] = {
+        "array": "0-3",
+        "array_limit": 2,
+        "after": ["42:any"],
+        "constraints": ["zone==a"],
+        "affinity": ["self"],
+        "anti_affinity": [43],
+        "spread": "rack",
+        "exclusive": True,
+        "retries": 3,
+        "retry_on": [1],
+        "max_fails": 2,
+        "begin": 4_102_444_800.0,
+        "deadline": 4_102_444_801.0,
+        "preemptible": True,
+        "hold": True,
+    }
+
+    async def submit() -> None:
+        async with titan.AsyncClient() as client:
+            await client.submit(["t"], **asked)
+
+    asyncio.run(submit())
+    with titan.Client() as client:
+        client.submit(["t"], **asked)
+    one, other = (request.jobs[0].scheduling for request in manager.called("SubmitJob"))
+    assert one == other
+    # Nothing of it got lost on the way.
+    assert len(one.ListFields()) == len(one.DESCRIPTOR.fields)
+
+
+def test_a_spec_names_others_and_a_handle_one_that_is_there(manager: FakeManager) -> None:
+    with titan.Client() as client:
+        there = client.submit(["a"])
+        first = titan.JobSpec(command=["b"], after=there)
+        second = titan.JobSpec(command=["c"], after=[titan.After(first, "any"), there])
+        jobs = client.submit_many([second, first])
+        assert client.show(jobs[0].id)["after"] == [
+            {"job_id": jobs[1].id, "condition": "any", "index": None, "same_index": False},
+            {"job_id": there.id, "condition": "ok", "index": None, "same_index": False},
+        ]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from titan.client.arrays import format_array, parse_array, parse_indexes
+from titan.client.arrays import format_array, parse_array, parse_array_and_limit, parse_indexes
 from titan.model import ARRAY_TASKS_MAX, IndexRange
 
 
@@ -94,6 +94,18 @@ def test_a_range_becomes_one_range(start: int, stop: int, step: int) -> None:
 
 def test_ten_million_tasks_are_one_range_and_take_no_time() -> None:
     assert parse_indexes(range(ARRAY_TASKS_MAX)) == (IndexRange(0, ARRAY_TASKS_MAX, 1),)
+
+
+def test_a_spec_may_end_with_how_many_may_be_under_way_at_once() -> None:
+    assert parse_array_and_limit("0-999%50") == ((IndexRange(0, 1000, 1),), 50)
+    assert parse_array_and_limit("1,5 % 1") == (parse_array("1,5"), 1)
+    assert parse_array_and_limit("0-9") == ((IndexRange(0, 10, 1),), 0)
+
+
+@pytest.mark.parametrize("text", ["0-9%0", "0-9%", "0-9%-1", "0-9%5%5", "0-9%1.5", "%5", "0-9%٣"])
+def test_a_limit_is_a_number_of_tasks(text: str) -> None:
+    with pytest.raises(ValueError, match=r"no task would ever start|write it as|no array"):
+        parse_array_and_limit(text)
 
 
 def test_no_indexes_are_no_array() -> None:

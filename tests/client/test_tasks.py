@@ -57,3 +57,13 @@ def test_tasks_of_which_some_have_ended_are_running() -> None:
     attempts = [tried(0, **COMPLETED), tried(1, state=types_pb2.SCHEDULED)]
     assert narrow(ARRAY, attempts, array_of((0, 3))).state == types_pb2.RUNNING
     assert narrow(ARRAY, attempts[1:], array_of((1, 3))).state == types_pb2.SCHEDULED
+
+
+def test_a_task_that_was_never_placed_was_cancelled_by_what_cancelled_its_job() -> None:
+    reason = types_pb2.REASON_DEPENDENCY_FAILED
+    job = manager_pb2.Job(state=types_pb2.CANCELLED, reason=reason, detail="job 3 FAILED")
+    part = narrow(job, [], array_of((7, 8)))
+    assert (part.state, part.reason, part.detail) == (types_pb2.CANCELLED, reason, "job 3 FAILED")
+    # What became of another task says nothing of it.
+    job.state = types_pb2.FAILED
+    assert narrow(job, [], array_of((7, 8))).reason == types_pb2.REASON_UNSPECIFIED

@@ -7,9 +7,11 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 JOB_FIELDS = """
     job_id name user state reason detail cancel_requested waiting_for command cwd cpus
-    memory_bytes resources priority retries time_limit_seconds on umask script interpreter stdin
-    ulimits pids_limit cpu_limit pin stdout stderr array submit_time start_time end_time exit_code
-    signal tasks
+    memory_bytes resources priority retries retry_on time_limit_seconds on umask script
+    interpreter stdin ulimits pids_limit cpu_limit pin stdout stderr array after
+    constraints affinity anti_affinity spread exclusive array_limit max_fails
+    begin_time deadline_time preemptible held suspended submit_time start_time end_time
+    exit_code signal tasks
 """.split()  # noqa: SIM905 - as a table
 ATTEMPT_FIELDS = """
     index attempt worker state reason detail exit_code signal start_time end_time
@@ -44,6 +46,7 @@ def test_what_is_not_known_yet_is_none() -> None:
     assert unknown == {
         *("reason", "detail", "waiting_for", "cwd", "time_limit_seconds", "on", "umask", "array"),
         *("script", "interpreter", "stdin", "stdout", "stderr", "pids_limit"),
+        *("spread", "array_limit", "max_fails", "begin_time", "deadline_time"),
         *("start_time", "end_time", "exit_code", "signal"),
     }
     attempt = views.attempt_view(manager_pb2.Attempt(index=3, attempt=1, start_us=5))

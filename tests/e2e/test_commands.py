@@ -18,8 +18,10 @@ from titan.client.connection import os_user
 JOB_FIELDS = {
     "job_id", "name", "user", "state", "reason", "detail", "cancel_requested", "waiting_for",
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
-    "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
+    "retry_on", "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
     "stdout", "stderr", "ulimits", "pids_limit", "cpu_limit", "pin", "array",
+    "after", "constraints", "affinity", "anti_affinity", "spread", "exclusive", "array_limit",
+    "max_fails", "begin_time", "deadline_time", "preemptible", "held", "suspended",
     "submit_time", "start_time", "end_time",
     "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip
@@ -125,6 +127,10 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "priority": -5, "retries": 0, "time_limit_seconds": None, "umask": None, "array": None,
         "script": None, "interpreter": None, "stdin": None, "stdout": None, "stderr": None,
         "ulimits": {}, "pids_limit": None, "cpu_limit": False, "pin": False,
+        "retry_on": [], "after": [], "constraints": [], "affinity": [], "anti_affinity": [],
+        "spread": None, "exclusive": False, "array_limit": None, "max_fails": None,
+        "begin_time": None, "deadline_time": None, "preemptible": False, "held": False,
+        "suspended": False,
         "start_time": None, "end_time": None, "exit_code": None, "signal": None, "attempts": [],
         "attempts_total": 0, "tasks": dict.fromkeys(COUNTS, 0) | {"pending": 1},
     }  # fmt: skip

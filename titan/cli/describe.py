@@ -18,23 +18,30 @@ LAUNCH_FAILED = 127
 CANCELLED = 130
 
 # What ended it is told by name; how it took that says little.
-_LIMITS = (types_pb2.REASON_TIMEOUT, types_pb2.REASON_OOM, types_pb2.REASON_OUTPUT_LIMIT)
+_LIMITS = (
+    types_pb2.REASON_DEADLINE,
+    types_pb2.REASON_TIMEOUT,
+    types_pb2.REASON_OOM,
+    types_pb2.REASON_OUTPUT_LIMIT,
+)
+# Nobody cancelled it: it was clear that it could not do what was asked.
+_CANCELLED_BY_ITSELF = (types_pb2.REASON_DEPENDENCY_FAILED, types_pb2.REASON_DEADLINE)
 
 
 def job_exit_code(job: manager_pb2.Job) -> int:
     """What a command exits with that exits as the job did."""
     if job.state == types_pb2.COMPLETED:
         return 0
+    if job.reason in {types_pb2.REASON_TIMEOUT, types_pb2.REASON_DEADLINE}:
+        return TIMED_OUT
+    if job.reason in {types_pb2.REASON_WORKER_LOST, types_pb2.REASON_DEPENDENCY_FAILED}:
+        return 1
     if job.state == types_pb2.CANCELLED:
         return CANCELLED
-    if job.reason == types_pb2.REASON_TIMEOUT:
-        return TIMED_OUT
     if job.reason == types_pb2.REASON_OOM:
         return OUT_OF_MEMORY
     if job.reason == types_pb2.REASON_LAUNCH_ERROR:
         return LAUNCH_FAILED
-    if job.reason == types_pb2.REASON_WORKER_LOST:
-        return 1
     if job.HasField("signal") and job.signal:
         return SIGNALLED + job.signal
     # Only the low byte would arrive.
@@ -66,7 +73,7 @@ def why_ended(job: manager_pb2.Job) -> str:
         failed = f"{job.tasks.failed} of {total} tasks failed" if job.tasks.failed else ""
         cancelled = f"{job.tasks.cancelled} of {total} cancelled" if job.tasks.cancelled else ""
         return ", ".join(part for part in (failed, cancelled) if part)
-    if job.state == types_pb2.CANCELLED:
+    if job.state == types_pb2.CANCELLED and job.reason not in _CANCELLED_BY_ITSELF:
         return "" if job.start_us else "before it started"
     return end_text(job)
 

@@ -28,6 +28,13 @@ class Unit(click.ParamType):  # type: ignore[type-arg]  # not generic in older c
             self.fail(str(error), param, ctx)
 
 
+class Expression(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
+    """A text with blanks in it: of a variable with several of them each stands on a line."""
+
+    name = "expression"
+    envvar_list_splitter = "\n"
+
+
 def _parse_count(text: str) -> tuple[str, int]:
     name, _, count = text.partition("=")
     if not name or not (count.isascii() and count.isdecimal()):
@@ -63,6 +70,17 @@ def _parse_at(text: str) -> int | float:
     return parse_at(text, time.time())
 
 
+def _parse_time_to_come(text: str) -> float:
+    return units.parse_time_to_come(text, time.time())
+
+
+def _parse_exit_codes(text: str) -> tuple[int, ...]:
+    codes = [code.strip() for code in text.split(",")]
+    if not all(code.isascii() and code.isdecimal() and len(code) <= 3 for code in codes):
+        raise ValueError(f"{text!r} is no exit code: write it as 75, several as 1,75")
+    return tuple(map(int, codes))
+
+
 def _parse_disk_minimum(text: str) -> Any:
     from titan.worker.agent.disk_room import parse_minimum  # noqa: PLC0415 - only for workers
 
@@ -80,6 +98,8 @@ def _parse_offered(text: str) -> tuple[str, int, tuple[str, ...]]:
 
 
 AT: Final = Unit("moment", _parse_at)
+TIME_TO_COME: Final = Unit("time", _parse_time_to_come)
+EXIT_CODES: Final = Unit("exit codes", _parse_exit_codes)
 DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
 SIZE: Final = Unit("size", units.parse_size)
 DURATION: Final = Unit("duration", units.parse_duration)
@@ -90,4 +110,5 @@ USER_CPUS: Final = Unit("cpus of a user", _parse_user_cpus)
 COUNT: Final = Unit("resource", _parse_count)
 OFFERED: Final = Unit("resource", _parse_offered)
 PAIR: Final = Unit("pair", _parse_pair)
+EXPRESSION: Final = Expression()
 ADDRESS: Final = Unit("address", _parse_address)

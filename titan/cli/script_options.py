@@ -33,7 +33,7 @@ _SLURMS: Final = "#SBATCH"
 _NOT_IN_A_SCRIPT: Final = frozenset(
     {
         *("script", "worker_script", "shell", "request_id", "wait", "quiet"),
-        *("retry_for", "manager", "access", "json"),
+        *("retry_for", "manager", "access", "json", "file", "dry_run"),
     }
 )
 _WINNING: Final = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)

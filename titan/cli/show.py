@@ -28,6 +28,13 @@ from titan.cli.describe import (
     time_limit_text,
     why_ended,
 )
+from titan.cli.describe_scheduling import (
+    after_text,
+    array_text,
+    placement_text,
+    priority_text,
+    retries_text,
+)
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.client import requests
@@ -35,7 +42,7 @@ from titan.client.connection import os_user
 from titan.client.cursors import OutputCursor
 from titan.client.execution import execution_words
 from titan.client.session import Session
-from titan.client.views import array_view, counts_view, enum_name, event_view, show_view, to_text
+from titan.client.views import counts_view, enum_name, event_view, show_view, to_text
 from titan.errors import NotFound, TitanError
 from titan.model import State
 from titan.rpc.v1 import manager_pb2, types_pb2
@@ -188,6 +195,10 @@ def _field_words(name: str, value: Any) -> str:
     match name:
         case "start_us" | "end_us":
             return f"{name.removesuffix('_us')}={local_time(value / 1e6)[11:]}"
+        case "begin_us" | "deadline_us" | "until_us" | "not_before_us":
+            return f'{name.removesuffix("_us")}="{local_time(value / 1e6)}"'
+        case "scheduling" if isinstance(value, dict):
+            return " ".join(_field_words(each, asked) for each, asked in value.items())
         case "cpu_user_us" | "cpu_system_us":
             return f"{name.removesuffix('_us')}={value / 1e6:.3f}s"
         case "time_limit_ms" | "grace_ms" | "end_signal_before_ms":
@@ -223,20 +234,29 @@ def print_job(response: manager_pb2.GetJobStatusResponse) -> None:
         ("cwd", to_text(job.cwd)),
         ("asks for", f"{cpus} cpu{'s' if cpus != '1' else ''}{memory}{named}"),
         ("only on", job.on),
+        ("placement", placement_text(job)),
         ("time limit", time_limit_text(job)),
         ("runs with", execution_words(job.execution)),
-        ("priority", str(job.priority)),
-        ("array", array_view(job.array) or ""),
+        ("priority", priority_text(job)),
+        ("after", after_text(job)),
+        ("begins", _time_text(job.scheduling.begin_us)),
+        ("deadline", _time_text(job.scheduling.deadline_us)),
+        ("retries", retries_text(job)),
+        ("array", array_text(job)),
         ("tasks", ", ".join(counts) if job.array else ""),
         ("worker", job.worker),
         ("uses", live_use_text(response)),
         ("submitted", local_time(job.submit_us / 1e6)),
-        ("started", local_time(job.start_us / 1e6) if job.start_us else ""),
+        ("started", _time_text(job.start_us)),
         ("ended", local_time(job.end_us / 1e6) + f", after {took}" if took else ""),
     ]
     for name, value in fields:
         if value:
             print(f"{name:<12} {printable(value)}")
+
+
+def _time_text(time_us: int) -> str:
+    return local_time(time_us / 1e6) if time_us else ""
 
 
 def live_use_text(response: manager_pb2.GetJobStatusResponse) -> str:

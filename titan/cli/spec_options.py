@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from titan.cli.params import COUNT, CPUS, DURATION, PAIR, SIZE
+from titan.cli.scheduling_options import SCHEDULING_OPTIONS
 from titan.cli.script_options import read_script, with_directives
 from titan.client import submission
-from titan.client.arrays import parse_array
 from titan.client.connection import os_user
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec
 from titan.client.ulimits import parse_ulimits
@@ -70,7 +70,8 @@ _OPTIONS = [
     click.option(
         "--array",
         metavar="SPEC",
-        help="A task for each index: 0-99, 0-99:2 or 1,5,7-9; it is TITAN_TASK_INDEX in the task.",
+        help="A task for each index: 0-99, 0-99:2 or 1,5,7-9; it is TITAN_TASK_INDEX in the task. "
+        "0-99%5: at most 5 at once.",
     ),
     click.option(
         "--env",
@@ -88,6 +89,7 @@ _OPTIONS = [
     ),
     click.option("--cwd", metavar="DIR", help="Where the job runs [this directory]."),
     click.option("--on", metavar="WORKER", help="Only on that worker, by name or id [any]."),
+    *SCHEDULING_OPTIONS,
     click.option(
         "--ulimit",
         multiple=True,
@@ -178,19 +180,19 @@ def _request(
     cpus: int,
     resource: tuple[tuple[str, int], ...],
     env: tuple[tuple[str, str], ...],
-    array: str | None,
     ulimit: tuple[str, ...],
+    constraint: tuple[str, ...],
+    retry_on: tuple[tuple[int, ...], ...],
     **others: Any,
 ) -> manager_pb2.SubmitJobRequest:
     try:
-        if array is not None:
-            parse_array(array)
         spec = JobSpec(
             cpus=cpus / 1000,
             resources=dict(resource),
             env=dict(env),
-            array=array,
             ulimits=parse_ulimits(ulimit),
+            constraints=constraint,
+            retry_on=[code for codes in retry_on for code in codes],
             **others,
         )
         (request,) = submission.submit_requests(

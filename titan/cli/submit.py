@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from titan.cli.command import OWN_FAILURE, PRINTING, Command, Settings, retry_option
+from titan.cli.flow import dry_run_option, file_option, submit_file
 from titan.cli.spec_options import CONTEXT, spec_options, submit_request
 from titan.cli.text import print_json
 
@@ -22,20 +23,44 @@ Examples:
   titan submit --array 0-99 --shell 'process input.$TITAN_TASK_INDEX'
   titan submit --time-limit 2h --signal-before-end USR1@5m ./simulate
   JOB=$(titan submit -q make) && titan wait $JOB
+  titan submit --after $JOB --retries 3 --constraint 'zone in (a,b)' ./test.sh
+  titan submit --file flow.toml --dry-run
 """,
 )
 @spec_options
+@file_option
+@dry_run_option
 @click.option("--wait", is_flag=True, help="Wait until the job has ended, and exit as it did.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the job's number.")
 @retry_option
 @click.pass_context
-def submit(ctx: click.Context, /, *, wait: bool, quiet: bool, retry_for: float, **spec: Any) -> int:
+def submit(
+    ctx: click.Context,
+    /,
+    *,
+    file: str | None,
+    dry_run: bool,
+    wait: bool,
+    quiet: bool,
+    retry_for: float,
+    **spec: Any,
+) -> int:
     """Submit a job and return at once.
 
     The job is safe once its number is printed: it will run, whatever crashes. Options
     come before COMMAND; what follows it belongs to it.
     """
     settings: Settings = ctx.obj
+    if file is not None:
+        how: dict[str, Any] = {
+            "dry_run": dry_run,
+            "wait": wait,
+            "quiet": quiet,
+            "retry_for": retry_for,
+        }
+        return submit_file(ctx, file, request_id=spec["request_id"], **how)
+    if dry_run:
+        raise click.UsageError("--dry-run says what a --file would submit: name one", ctx)
     request = submit_request(ctx, **spec)
     if wait:
         settings.failure_code = OWN_FAILURE

@@ -1,4 +1,4 @@
-"""Array SPECs as users write them: `0-99`, `0-99:2`, `1,5,7-9`.
+"""Array SPECs as users write them: `0-99`, `0-99:2`, `1,5,7-9`, `0-999%50`.
 
 Pure. A SPEC becomes ranges, never a list of indexes: ten million tasks are one range.
 """
@@ -17,6 +17,7 @@ INDEX_MAX: Final = 2**53 - 1
 # Longer ones are lists that somebody generated, and should be several jobs.
 RANGES_MAX: Final = 10_000
 
+_LIMIT = re.compile(r"[0-9]{1,9}")
 _PART = re.compile(r"([0-9]{1,16})(?:-([0-9]{1,16})(?::([0-9]{1,16}))?)?")
 
 
@@ -31,6 +32,19 @@ def parse_array(text: str) -> tuple[IndexRange, ...]:
         raise ValueError(f"an array of {count:,} tasks; {ARRAY_TASKS_MAX:,} is the most")
     _check_distinct(ranges, text)
     return tuple(ranges)
+
+
+def parse_array_and_limit(text: str) -> tuple[tuple[IndexRange, ...], int]:
+    """The ranges of `0-999%50`, and how many of its tasks may be under way at once; 0: any."""
+    spec, percent, limit = text.partition("%")
+    ranges = parse_array(spec)
+    if not percent:
+        return ranges, 0
+    if _LIMIT.fullmatch(limit.strip()) is None:
+        raise ValueError(f"{text!r} has no limit behind its %: write it as {spec}%50")
+    if int(limit) == 0:
+        raise ValueError(f"{text!r}: with a limit of 0 no task would ever start")
+    return ranges, int(limit)
 
 
 def parse_indexes(indexes: Iterable[int]) -> tuple[IndexRange, ...]:

@@ -10,13 +10,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 from titan import units
 from titan.checks import check_pattern
-from titan.client.arrays import parse_array, parse_indexes
+from titan.client.arrays import parse_array_and_limit, parse_indexes
+from titan.client.dependencies import REFERENCES_MAX, NamedJob, References, Waited
 from titan.client.execution import limits_of, umask_of
+from titan.client.moments import TimeToCome
 from titan.client.names import to_wire
+from titan.client.scheduling import scheduling_of
 from titan.client.scripts import Script, interpreter_words, script_of, worker_script_word
 from titan.client.time_limit import time_limit_of
 from titan.client.ulimits import Value
@@ -48,7 +51,9 @@ class JobSpec:
     cpus: a number or text as in the CLI, in steps of 0.001.
     memory: bytes, or text with a unit ("4GiB"); 0 promises nothing and limits nothing.
     resources: how many of each named resource, {"gpu": 1}.
-    array: a SPEC ("0-9", "1,5,7-9", "0-99:2"), a range or any indexes; None: a plain job.
+    array: a SPEC ("0-9", "1,5,7-9", "0-99:2"), a range or any indexes; None: a plain job. A SPEC
+        may end with how many tasks may be under way at once: "0-999%50".
+    array_limit: the same for an array of other indexes; None: no limit.
     env: variables set for the job; they win over exported ones.
     export: names taken from this process's environment, "ALL" or "NONE".
     cwd: where it runs; None: here.
@@ -71,6 +76,23 @@ class JobSpec:
     pids_limit: how many processes and threads it may have at once.
     cpu_limit: it may use no more cpu time than its `cpus`, even where others are idle.
     pin: it runs on whole cpus, which no other pinned task shares while there are enough.
+    after: jobs that have to have ended before it starts: 42, "42", "last", "name:fetch", a
+        `titan.Job`, or the JobSpec of one that is submitted with it. Text may name a task ("42.7"),
+        each task's own index ("42.%i"), and how it has to have ended ("42:any", "42:failed"; else
+        "ok"); `titan.After` says the same of a JobSpec.
+    constraints: what workers' labels have to be, "zone==a and disk in (ssd,nvme)"; all of them.
+    affinity: only workers where tasks of these jobs are, named as for `after`; "self" keeps all
+        of its own tasks on one worker.
+    anti_affinity: only workers where none are; "self" puts each of its tasks on another.
+    spread: a label over whose values its tasks are spread evenly.
+    exclusive: nothing else runs on its worker meanwhile.
+    retries: how often a task that FAILED is tried again, 0 to 1000.
+    retry_on: only after these exit codes; none are: however it failed.
+    max_fails: once more tasks of the array than that FAILED, the others are cancelled.
+    begin: not before that time: Unix seconds, a datetime, or text ("now+1h", "16:00").
+    deadline: what can't end by that time does not start, and what runs then is cancelled.
+    preemptible: a job of higher priority may stop its tasks, which then wait again.
+    hold: it waits until it is released.
     """
 
     command: Sequence[Word] | str = ()
@@ -99,28 +121,88 @@ class JobSpec:
     pids_limit: int | None = None
     cpu_limit: bool = False
     pin: bool = False
+    array_limit: int | None = None
+    after: Sequence[Waited] | Waited = ()
+    constraints: Sequence[str] | str = ()
+    affinity: Sequence[NamedJob] | NamedJob = ()
+    anti_affinity: Sequence[NamedJob] | NamedJob = ()
+    spread: str | None = None
+    exclusive: bool = False
+    retries: int = 0
+    retry_on: Sequence[int] = ()
+    max_fails: int | None = None
+    begin: TimeToCome | None = None
+    deadline: TimeToCome | None = None
+    preemptible: bool = False
+    hold: bool = False
 
 
-def to_message(spec: JobSpec) -> manager_pb2.JobSpec:
-    """The job without its environment. Raises InvalidJob."""
+def to_message(spec: JobSpec, references: References | None = None) -> manager_pb2.JobSpec:
+    """The job without its environment, and with `references` with the jobs that it names.
+
+    Raises InvalidJob.
+    """
     try:
         words = _words(spec)
         resources = _resources(spec)
-        return manager_pb2.JobSpec(
+        ranges, array_limit = _array(spec)
+        message = manager_pb2.JobSpec(
             name=spec.name if spec.name is not None else default_name(words, shell=spec.shell),
             command=words,
             cwd=os.fsencode(os.path.abspath(spec.cwd) if spec.cwd is not None else os.getcwd()),
             resources=resources,
             priority=_priority(spec.priority),
-            array=to_wire(_ranges(spec.array)),
+            array=to_wire(ranges),
             **time_limit_of(spec.time_limit, spec.grace, spec.signal_before_end)._asdict(),
             execution=execution_message(_execution(spec, resources)),
             on=_on(spec),
+            scheduling=_scheduling(spec, array_limit, is_array=bool(ranges)),
         )
     except ValueError as error:
         raise InvalidJob(str(error)) from error
     except FileNotFoundError as error:
         raise InvalidJob("this directory no longer exists; give another with cwd") from error
+    if references is not None:
+        name_jobs(message, spec, references)
+    return message
+
+
+def name_jobs(message: manager_pb2.JobSpec, spec: JobSpec, references: References) -> None:
+    """Adds what the job waits for, and the jobs near which it wants to be. Raises InvalidJob."""
+    named = len(named_jobs(spec))
+    if not named:
+        return
+    if named > REFERENCES_MAX:
+        raise InvalidJob(
+            f"it names {named:,} jobs, and {REFERENCES_MAX:,} are the most: make one array of "
+            "those that are alike, or let a job in between wait for some of them"
+        )
+    after = [references.dependency(each) for each in _several(spec.after)]
+    if not message.array and any(each.same_index for each in after):
+        raise InvalidJob("after: %i is the index of an array's task, and this job is no array")
+    near = [references.affinity(each, anti=False) for each in _several(spec.affinity)]
+    apart = [references.affinity(each, anti=True) for each in _several(spec.anti_affinity)]
+    if after:
+        message.scheduling.after.extend(after)
+    if near or apart:
+        message.scheduling.affinities.extend([*near, *apart])
+
+
+def named_jobs(spec: JobSpec) -> list[Waited]:
+    """All the jobs that it names."""
+    # Of a flood of jobs hardly any names one.
+    if spec.after == () and spec.affinity == () and spec.anti_affinity == ():
+        return []
+    return [
+        *_several(spec.after),
+        *_several(spec.affinity),
+        *_several(spec.anti_affinity),
+    ]
+
+
+def _several(given: Any) -> Sequence[Any]:
+    """A single one is as good as a list of it."""
+    return given if isinstance(given, list | tuple) else [given]
 
 
 def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.Environment:
@@ -163,6 +245,27 @@ def _on(spec: JobSpec) -> str:
     if spec.on == "":
         raise ValueError("on names no worker; `titan workers` lists them")
     return spec.on or ""
+
+
+def _scheduling(
+    spec: JobSpec, array_limit: int, *, is_array: bool
+) -> manager_pb2.Scheduling | None:
+    """What was asked for beside the jobs that are named; None when nothing was."""
+    message = scheduling_of(
+        constraints=spec.constraints,
+        spread=spec.spread,
+        exclusive=spec.exclusive,
+        array_limit=array_limit,
+        max_fails=spec.max_fails,
+        retries=spec.retries,
+        retry_on=spec.retry_on,
+        begin=spec.begin,
+        deadline=spec.deadline,
+        preemptible=spec.preemptible,
+        hold=spec.hold,
+        is_array=is_array,
+    )
+    return message if message.ByteSize() else None
 
 
 def _execution(spec: JobSpec, resources: types_pb2.Resources) -> Execution:
@@ -273,7 +376,19 @@ def _priority(priority: int) -> int:
     return priority
 
 
-def _ranges(array: str | Iterable[int] | None) -> tuple[IndexRange, ...]:
-    if array is None:
-        return ()
-    return parse_array(array) if isinstance(array, str) else parse_indexes(array)
+def _array(spec: JobSpec) -> tuple[tuple[IndexRange, ...], int]:
+    """Its ranges, and how many tasks may be under way at once; 0: any."""
+    limit = 0
+    if spec.array is None:
+        ranges: tuple[IndexRange, ...] = ()
+    elif isinstance(spec.array, str):
+        ranges, limit = parse_array_and_limit(spec.array)
+    else:
+        ranges = parse_indexes(spec.array)
+    if spec.array_limit is None:
+        return ranges, limit
+    if spec.array_limit < 1:
+        raise ValueError("with an array_limit below 1 no task would ever start")
+    if limit not in {0, spec.array_limit}:
+        raise ValueError(f"the array is limited to {limit} and to {spec.array_limit} tasks at once")
+    return ranges, spec.array_limit

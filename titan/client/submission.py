@@ -1,26 +1,28 @@
 """A submit's requests from Python values. Pure: ids, users and environments are arguments.
 
 A bulk submit is cut into requests that the manager takes: each of them is accepted
-whole or not at all.
+whole or not at all. Jobs that name each other go in one request.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 from titan import units
-from titan.client.jobspec import JobSpec, environment_of, to_message
+from titan.client.dependencies import References, check_tasks, names_specs, positions_waited_for
+from titan.client.jobspec import JobSpec, environment_of, name_jobs, named_jobs, to_message
+from titan.client.order import check_order
 from titan.client.scripts import script_of
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 # What the manager takes in one request.
 JOBS_MAX: Final = 10_000
-REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
+REQUEST_BYTES_MAX: Final = 12 * 1024 * 1024
 REQUEST_ID_BYTES: Final = 16
 REQUEST_ID_LENGTH_MAX: Final = 64
 # A chunk is closed well below the limit; only a single job may come closer to it.
@@ -43,65 +45,122 @@ def parse_request_id(text: str | bytes) -> bytes:
 
 
 def submit_requests(
-    specs: Iterable[JobSpec], *, user: str, request_id: bytes, environ: Mapping[bytes, bytes]
+    specs: Iterable[JobSpec],
+    *,
+    user: str,
+    request_id: bytes,
+    environ: Mapping[bytes, bytes],
+    at_once: bool = False,
 ) -> Iterator[manager_pb2.SubmitJobRequest]:
     """The jobs in as few requests as hold them, in order; the first carries `request_id`.
 
     Later ones carry ids derived from it, so that repeating the whole repeats each of
-    them. Equal environments are sent once a request. Raises InvalidJob.
+    them. Equal environments are sent once a request. With `at_once`, or when a job names another
+    one of them, there is one request, and InvalidJob if it would be too large for the manager.
+    Raises InvalidJob.
     """
+    if isinstance(specs, Collection):
+        # Before anything is sent. Of others it is seen when they come.
+        at_once = at_once or any(names_specs(named_jobs(spec)) for spec in specs)
     chunk = _Chunk(user, request_id, 0)
     for each in specs:
+        if names_specs(named_jobs(each)):
+            at_once = True
+            if chunk.number:
+                raise InvalidJob(f"{_TOGETHER}; give them as a list, and nothing is sent of more")
         spec = each
         if spec.script is not None:
             # A file is read once, or the name could be that of one and the text that of another.
             spec = replace(spec, script=script_of(spec.script))
         job, environment = to_message(spec), environment_of(spec, environ)
-        if chunk.jobs and not chunk.has_room(job, environment):
+        if at_once and len(chunk.jobs) == JOBS_MAX:
+            raise InvalidJob(f"{_TOGETHER}: there are more than {JOBS_MAX:,}")
+        if not at_once and chunk.jobs and not chunk.has_room(job, environment):
             yield chunk.request()
             chunk = _Chunk(user, request_id, chunk.number + 1)
-        chunk.add(job, environment)
+        chunk.add(each, job, environment)
+        if at_once and chunk.size_bytes > REQUEST_BYTES_MAX:
+            raise InvalidJob(_too_large(chunk.size_bytes))
     if chunk.jobs:
         yield chunk.request()
 
 
+_TOGETHER: Final = (
+    f"jobs that name each other are accepted together, at most {JOBS_MAX:,} in one request"
+)
+
+
+def _too_large(size_bytes: int) -> str:
+    return (
+        f"jobs that are accepted together take {units.format_size(size_bytes)} with their "
+        f"environments; {units.format_size(REQUEST_BYTES_MAX)} is the most: pass large data in "
+        "files, and export less"
+    )
+
+
 class _Chunk:
+    """The jobs of one request."""
+
     def __init__(self, user: str, request_id: bytes, number: int) -> None:
         self.number = number
         self.jobs: list[manager_pb2.JobSpec] = []
+        self.size_bytes = 0
         self._user = user
         self._request_id = request_id if number == 0 else _derived_id(request_id, number)
         self._places: dict[bytes, int] = {}
         self._environments: list[types_pb2.Environment] = []
-        self._size_bytes = 0
+        # They are kept: an id() is one object's only as long as that is there.
+        self._specs: list[JobSpec] = []
 
     def has_room(self, job: manager_pb2.JobSpec, environment: types_pb2.Environment) -> bool:
-        size_bytes = self._size_bytes + job.ByteSize() + environment.ByteSize()
+        size_bytes = self.size_bytes + job.ByteSize() + environment.ByteSize()
         return len(self.jobs) < JOBS_MAX and size_bytes <= _CHUNK_BYTES
 
-    def add(self, job: manager_pb2.JobSpec, environment: types_pb2.Environment) -> None:
+    def add(
+        self, spec: JobSpec, job: manager_pb2.JobSpec, environment: types_pb2.Environment
+    ) -> None:
         key = environment.SerializeToString(deterministic=True)
         if key not in self._places:
             self._places[key] = len(self._environments)
             self._environments.append(environment)
-            self._size_bytes += len(key)
+            self.size_bytes += len(key)
         job.environment = self._places[key]
+        if not names_specs(named_jobs(spec)):
+            name_jobs(job, spec, References(self._user, own=len(self.jobs)))
         self.jobs.append(job)
-        self._size_bytes += job.ByteSize()
+        self._specs.append(spec)
+        self.size_bytes += job.ByteSize()
 
     def request(self) -> manager_pb2.SubmitJobRequest:
+        self._name_each_other()
         request = manager_pb2.SubmitJobRequest(
             request_id=self._request_id,
             user=self._user,
             environments=self._environments,
             jobs=self.jobs,
         )
+        if request.ByteSize() > REQUEST_BYTES_MAX and len(self.jobs) > 1:
+            raise InvalidJob(_too_large(request.ByteSize()))
         if request.ByteSize() > REQUEST_BYTES_MAX:
             raise InvalidJob(
                 f"a job of {units.format_size(request.ByteSize())} with its environment; "
                 f"{units.format_size(REQUEST_BYTES_MAX)} is the most: pass large data in a file"
             )
         return request
+
+    def _name_each_other(self) -> None:
+        """What could be said only when all of them were there."""
+        naming = [n for n, spec in enumerate(self._specs) if names_specs(named_jobs(spec))]
+        if not naming:
+            return
+        positions: dict[int, int] = {}
+        for position, spec in enumerate(self._specs):
+            positions[id(spec)] = -1 if id(spec) in positions else position
+        for own in naming:
+            references = References(self._user, positions, own)
+            name_jobs(self.jobs[own], self._specs[own], references)
+        check_order([job.name for job in self.jobs], [positions_waited_for(j) for j in self.jobs])
+        check_tasks(self.jobs)
 
 
 def _derived_id(request_id: bytes, number: int) -> bytes:

@@ -14,8 +14,9 @@ from titan.client import requests, retry, submission, views
 from titan.client.connection import os_user
 from titan.client.control import Control
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
+from titan.client.dependencies import NamedJob, Waited
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
-from titan.client.moments import Moment, moment
+from titan.client.moments import Moment, TimeToCome, moment
 from titan.client.session import Session
 from titan.client.ulimits import Value
 from titan.client.views import JobsChanged, OutputChunk, View
@@ -92,6 +93,20 @@ class Client(Control):
         pids_limit: int | None = None,
         cpu_limit: bool = False,
         pin: bool = False,
+        array_limit: int | None = None,
+        after: Sequence[Waited] | Waited = (),
+        constraints: Sequence[str] | str = (),
+        affinity: Sequence[NamedJob] | NamedJob = (),
+        anti_affinity: Sequence[NamedJob] | NamedJob = (),
+        spread: str | None = None,
+        exclusive: bool = False,
+        retries: int = 0,
+        retry_on: Sequence[int] = (),
+        max_fails: int | None = None,
+        begin: TimeToCome | None = None,
+        deadline: TimeToCome | None = None,
+        preemptible: bool = False,
+        hold: bool = False,
         request_id: str | bytes | None = None,
     ) -> Job:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -125,6 +140,20 @@ class Client(Control):
             pids_limit=pids_limit,
             cpu_limit=cpu_limit,
             pin=pin,
+            array_limit=array_limit,
+            after=after,
+            constraints=constraints,
+            affinity=affinity,
+            anti_affinity=anti_affinity,
+            spread=spread,
+            exclusive=exclusive,
+            retries=retries,
+            retry_on=retry_on,
+            max_fails=max_fails,
+            begin=begin,
+            deadline=deadline,
+            preemptible=preemptible,
+            hold=hold,
         )
         return self.submit_many([spec], request_id=request_id)[0]
 
@@ -136,6 +165,9 @@ class Client(Control):
         Each chunk is accepted whole or not at all; an error may leave earlier chunks
         accepted. The whole can be repeated safely with the same `request_id`: what was
         accepted already answers with the same jobs.
+
+        Where a job names another one of them, as JobSpec(after=[other]), all are accepted
+        together or not at all, and 10,000 are the most.
         """
         root = submission.parse_request_id(request_id or secrets.token_bytes(16))
         chunks = submission.submit_requests(

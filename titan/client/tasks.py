@@ -51,6 +51,9 @@ def narrow(
     if has_ended(part) and decisive is not None:
         _take_end(part, decisive)
         part.end_us = max(attempt.end_us for attempt in ends)
+    elif has_ended(part) and job.state == types_pb2.CANCELLED:
+        # None of them was ever placed: what cancelled the job cancelled them.
+        part.reason, part.detail = job.reason, job.detail
     return part
 
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from titan.client.arrays import format_array
 from titan.client.execution import execution_view
+from titan.client.scheduling import scheduling_view
 from titan.model import IndexRange, Reason, State, WorkerState
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -87,11 +88,13 @@ def job_view(job: manager_pb2.Job) -> View:
         "memory_bytes": job.resources.memory_bytes,
         "resources": _sorted(job.resources.named),
         "priority": job.priority,
-        "retries": 0,
+        "retries": job.scheduling.retries,
+        "retry_on": list(job.scheduling.retry_on),
         "time_limit_seconds": job.time_limit_ms / 1000 if job.time_limit_ms else None,
         "on": job.on or None,
         **execution_view(job.execution),
         "array": array_view(job.array),
+        **scheduling_view(job),
         "submit_time": _time(job.submit_us),
         "start_time": _time(job.start_us),
         "end_time": _time(job.end_us),

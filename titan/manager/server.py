@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from titan.manager.control_service import ControlService
 from titan.manager.dispatch import Dispatcher
 from titan.manager.gate import Gate
 from titan.manager.past import PastDesk
@@ -21,11 +22,16 @@ from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, worker_pb2, worker_pb2_g
 
 
 class _Gated:
-    """A servicer whose methods went through the gate."""
+    """Servicers that share a service's methods, each of which went through the gate."""
 
-    def __init__(self, service: object, gate: Gate, descriptor: Any, *, at_once: str = "") -> None:
+    def __init__(self, gate: Gate, descriptor: Any, *services: object, at_once: str = "") -> None:
         for method in descriptor.methods:
-            handler = getattr(service, method.name)
+            if method.name in ("ExplainJob", "PlanJobs"):  # HACK
+                setattr(self, method.name, None)
+                continue
+            (handler,) = (
+                getattr(each, method.name) for each in services if hasattr(each, method.name)
+            )
             if method.server_streaming:
                 wrapped: Any = gate.stream(handler)
             elif method.client_streaming:
@@ -46,10 +52,10 @@ async def add_services(
     user_service = UserService(shell, Reach(dispatcher), roster, past)
     worker_service = WorkerService(shell, dispatcher, roster)
     manager_pb2_grpc.add_ManagerServiceServicer_to_server(
-        cast("Any", _Gated(user_service, gate, users)), server
+        cast("Any", _Gated(gate, users, user_service, ControlService(shell))), server
     )
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(
-        cast("Any", _Gated(worker_service, gate, workers, at_once="Heartbeat")), server
+        cast("Any", _Gated(gate, workers, worker_service, at_once="Heartbeat")), server
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -22,7 +22,9 @@ from titan.model import (
 )
 from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.execution import execution_of_message
+from titan.rpc.scheduling import scheduling_of_message
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
+from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
 
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300
@@ -61,6 +63,9 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
                 end_signal_before_ms=each.end_signal_before_ms,
                 execution=_execution(each.execution),
                 on=each.on,
+                scheduling=scheduling_of_message(each.scheduling),
+                after=tuple(map(_dependency, each.scheduling.after)),
+                affinities=tuple(map(_affinity, each.scheduling.affinities)),
             )
             for each in request.jobs
         ),
@@ -74,6 +79,52 @@ def cancel_command(request: manager_pb2.CancelJobRequest) -> commands.CancelJobs
         filter=filter_of(request.filter) if request.HasField("filter") else None,
         grace_ms=request.grace_ms,
         signal=request.signal or SIGTERM,
+    )
+
+
+def hold_command(request: manager_pb2.HoldJobRequest) -> commands.HoldJobs:
+    """A hold, or its end. Raises InvalidJob."""
+    return commands.HoldJobs(which=_which(request), releases=request.release)
+
+
+def suspend_command(request: manager_pb2.SuspendJobRequest) -> commands.SuspendJobs:
+    """A suspension, or its end. Raises InvalidJob."""
+    return commands.SuspendJobs(which=_which(request), resumes=request.resume)
+
+
+def update_command(request: manager_pb2.UpdateJobRequest) -> commands.UpdateJobs:
+    """An update. Raises InvalidJob."""
+    return commands.UpdateJobs(
+        which=_which(request),
+        priority=request.priority if request.HasField("priority") else None,
+        time_limit_ms=request.time_limit_ms if request.HasField("time_limit_ms") else None,
+    )
+
+
+def requeue_command(request: manager_pb2.RequeueJobRequest) -> commands.RequeueJobs:
+    """A requeue. Raises InvalidJob."""
+    return commands.RequeueJobs(
+        which=commands.WhichJobs(
+            selectors=tuple(selector_of(each) for each in request.jobs), user=request.user
+        ),
+        grace_ms=request.grace_ms,
+        request_id=request.request_id,
+        content=_content(request),
+    )
+
+
+def policy_command(request: manager_pb2.SetPolicyRequest) -> commands.SetPolicy:
+    """A change of the policy."""
+    return commands.SetPolicy(
+        user=request.user,
+        placement=request.placement if request.HasField("placement") else None,
+        order=request.order if request.HasField("order") else None,
+        fair_share=request.fair_share if request.HasField("fair_share") else None,
+        preempt=request.preempt if request.HasField("preempt") else None,
+        reserve_after_ms=(
+            request.reserve_after_ms if request.HasField("reserve_after_ms") else None
+        ),
+        user_limits=tuple((each.user, each.cpus_milli) for each in request.user_limits),
     )
 
 
@@ -177,6 +228,45 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
     )
 
 
+def _which(
+    request: manager_pb2.HoldJobRequest
+    | manager_pb2.SuspendJobRequest
+    | manager_pb2.UpdateJobRequest,
+) -> commands.WhichJobs:
+    return commands.WhichJobs(
+        selectors=tuple(selector_of(each) for each in request.jobs),
+        filter=filter_of(request.filter) if request.HasField("filter") else None,
+        user=request.user,
+    )
+
+
+def _dependency(message: manager_pb2.Dependency) -> commands.NewDependency:
+    condition = message.condition or DependencyCondition.OK
+    try:
+        known = DependencyCondition(condition)
+    except ValueError as error:
+        raise InvalidJob(f"{condition} is no condition of a dependency") from error
+    index = message.index if message.HasField("index") else WHOLE_JOB
+    if message.same_index:
+        index = SAME_INDEX
+    elif index < 0 and message.HasField("index"):
+        raise InvalidJob(f"no task has the index {index} to wait for")
+    return commands.NewDependency(_reference(message.job), known, index)
+
+
+def _affinity(message: manager_pb2.JobAffinity) -> commands.NewAffinity:
+    return commands.NewAffinity(_reference(message.job), message.anti)
+
+
+def _reference(message: manager_pb2.JobReference) -> commands.NewReference:
+    which = message.WhichOneof("which")
+    if which is None:
+        raise InvalidJob("a job is to wait for, or to be near, one that is not named")
+    if which == "position":
+        return commands.NewReference(None, message.position)
+    return commands.NewReference(selector_of(message.job))
+
+
 _KINDS = {kind.value: kind for kind in ReportKind}
 _ENDS = {state.value: state for state in (State.COMPLETED, State.FAILED, State.CANCELLED)}
 _REASONS = {reason.value: reason for reason in Reason}
@@ -221,7 +311,7 @@ def _read_environment(message: types_pb2.Environment) -> commands.NewEnvironment
     return commands.NewEnvironment(hasher.digest(), exported, variables, message.script)
 
 
-def _content(request: manager_pb2.SubmitJobRequest) -> bytes:
+def _content(request: manager_pb2.SubmitJobRequest | manager_pb2.RequeueJobRequest) -> bytes:
     """A hash of all that was asked for, the same for the same request."""
     if not request.request_id:
         return b""

@@ -49,6 +49,17 @@ _OF_A_JOB: Final[tuple[type[ev.Event], ...]] = (
     ev.TaskStarted,
     ev.AttemptEnded,
     ev.Adopted,
+    ev.DependencyFailed,
+    ev.DeadlinePassed,
+    ev.JobHeld,
+    ev.JobReleased,
+    ev.JobUpdated,
+    ev.JobSuspended,
+    ev.JobResumed,
+    ev.AttemptSuspended,
+    ev.AttemptResumed,
+    ev.Preempted,
+    ev.Reserved,
 )
 
 
@@ -59,8 +70,19 @@ def tells_of(event: ev.Event, job_id: int, indexes: Sequence[IndexRange]) -> boo
             return event.first_job_id <= job_id < event.first_job_id + event.jobs
         case ev.JobsForgotten():
             return job_id in event.job_ids
-        case ev.JobSubmitted():
+        case (
+            ev.JobSubmitted()
+            | ev.DeadlinePassed()
+            | ev.JobHeld()
+            | ev.JobReleased()
+            | ev.JobUpdated()
+            | ev.JobSuspended()
+            | ev.JobResumed()
+            | ev.Reserved()
+        ):
             return event.job_id == job_id
+        case ev.DependencyFailed():
+            return event.job_id == job_id and _meet(event.indexes, indexes)
         case ev.CancelRequested():
             return event.job_id == job_id and _meet(event.indexes, indexes)
         case (
@@ -70,6 +92,9 @@ def tells_of(event: ev.Event, job_id: int, indexes: Sequence[IndexRange]) -> boo
             | ev.TaskStarted()
             | ev.AttemptEnded()
             | ev.Adopted()
+            | ev.AttemptSuspended()
+            | ev.AttemptResumed()
+            | ev.Preempted()
         ):
             return event.job_id == job_id and _holds(indexes, event.index)
         case _:

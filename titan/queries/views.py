@@ -6,11 +6,20 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from titan.events import PolicySet
 from titan.model import AttemptKey, Reason, Resources, State, WorkerState
 from titan.patterns import expand
 from titan.rpc.execution import execution_message
+from titan.rpc.scheduling import scheduling_message
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduler.explain import Explained, drain_text, explain_waiting
+from titan.scheduling import (
+    ORDERS,
+    PLACEMENTS,
+    PREEMPTIONS,
+    WHOLE_JOB,
+    DependencyCondition,
+)
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -18,6 +27,8 @@ from titan.state.worker import Worker
 
 # Sorting more than that for one question would be felt by everybody else.
 SORTED_MAX: Final = 10_000
+# A list is made of many jobs, and some have many attempts under way.
+LOOKED_THROUGH_MAX: Final = 100
 _CANCELLED_WAITING = "cancelled before it started"
 
 
@@ -60,9 +71,26 @@ def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_
         end_signal_before_ms=job.end_signal_before_ms,
         execution=execution_message(job.execution),
         on=job.on,
+        scheduling=scheduling_message(job.scheduling, held=job.is_held),
+        suspended=job.is_suspended or _stands_still(job),
     )
-    _add_end(message, job)
+    _add_end(state, message, job)
     return message
+
+
+def policy_message(policy: PolicySet) -> manager_pb2.Policy:
+    """A policy by its names."""
+    return manager_pb2.Policy(
+        placement=PLACEMENTS[policy.placement - 1],
+        order=ORDERS[policy.order - 1],
+        fair_share=policy.fair_share,
+        preempt=PREEMPTIONS[policy.preempt - 1],
+        reserve_after_ms=policy.reserve_after_ms,
+        user_limits=[
+            manager_pb2.UserLimit(user=user, cpus_milli=cpus_milli)
+            for user, cpus_milli in policy.user_limits
+        ],
+    )
 
 
 def counts_message(counts: Iterable[int]) -> manager_pb2.TaskCounts:
@@ -162,7 +190,7 @@ def _worker_of(state: ClusterState, job: Job) -> str:
     return state.get_worker(min(numbers)).name if len(numbers) == 1 else ""
 
 
-def _add_end(message: manager_pb2.Job, job: Job) -> None:
+def _add_end(state: ClusterState, message: manager_pb2.Job, job: Job) -> None:
     """How it ended: an array as its failed task with the lowest index."""
     if not job.has_ended:
         return
@@ -172,7 +200,11 @@ def _add_end(message: manager_pb2.Job, job: Job) -> None:
         return
     if job.state is State.CANCELLED:
         message.reason = types_pb2.REASON_CANCELLED
-        if job.ended is None:
+        if job.cut_short is not None and not job.cancel_requested:
+            reason, other_id = job.cut_short
+            message.reason = types_pb2.Reason.ValueType(reason)
+            message.detail = _cut_short_text(state, job, reason, other_id)
+        elif job.ended is None:
             message.detail = _CANCELLED_WAITING
         elif not job.is_array:
             message.detail = job.ended.detail(0, job.ended.last().attempt)
@@ -188,6 +220,31 @@ def _add_end(message: manager_pb2.Job, job: Job) -> None:
         message.exit_code = record.exit_code
     if record.signal:
         message.signal = record.signal
+
+
+def _cut_short_text(state: ClusterState, job: Job, reason: Reason, other_id: int) -> str:
+    """Why tasks ended before they started."""
+    if reason is Reason.DEADLINE:
+        return "it could not end by its deadline"
+    other = state.jobs.get(other_id)
+    ended = f" {other.state.name}" if other is not None and other.has_ended else ""
+    after = next((each for each in job.scheduling.after if each.job_id == other_id), None)
+    if after is None:
+        return f"what it waited for of job {other_id} can't happen any more"
+    wanted = {
+        DependencyCondition.OK: "complete",
+        DependencyCondition.FAILED: "fail",
+        DependencyCondition.ANY: "end",
+    }[after.condition]
+    what = f"job {other_id}" if after.index == WHOLE_JOB else f"tasks of job {other_id}"
+    return f"it waited for {what} to {wanted}" + (f", which is{ended}" if ended else "")
+
+
+def _stands_still(job: Job) -> bool:
+    """Whether one of its few attempts under way is suspended for others, or waits for its cpus."""
+    return len(job.active) <= LOOKED_THROUGH_MAX and any(
+        each.suspended for each in job.active.values()
+    )
 
 
 def _is_chosen(index: int, chosen: list[range]) -> bool:

@@ -7,7 +7,7 @@ stands where its first job does.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from sortedcontainers import SortedList
@@ -83,8 +83,11 @@ class Line:
         # Those that were put back.
         self._again: list[Place] = []
 
-    def take(self) -> tuple[Place, JobClass] | None:
-        """The class that goes next, None when there is none."""
+    def take(
+        self, passes_over: Callable[[JobClass], bool] | None = None
+    ) -> tuple[Place, JobClass] | None:
+        """The class that goes next and is not to be passed over, None when there is none."""
+        classes, touched = self._state.classes, self._state.touched_classes
         while True:
             if self._again and (self._next is None or self._again[0] < self._next):
                 place = heapq.heappop(self._again)
@@ -93,9 +96,13 @@ class Line:
                 self._next = next(self._rest, None)
             else:
                 return None
-            job_class = self._state.classes.get(place.class_id)
+            job_class = classes.get(place[-1])
             if job_class is None or not job_class.pending_jobs:
                 continue
+            if passes_over is not None and passes_over(job_class):
+                continue
+            if place[-1] not in touched and not self._fair_share:
+                return place, job_class
             now = self.place_of(job_class)
             if now == place:
                 return place, job_class

@@ -15,6 +15,7 @@ from sortedcontainers import SortedList
 
 from titan.model import Resources
 from titan.scheduler.constraints import Labels, labels_match
+from titan.scheduler.free_index import FreeIndex
 from titan.scheduling import LabelConstraint
 from titan.state.cluster import ClusterState
 from titan.state.worker import Worker
@@ -28,36 +29,6 @@ _MEMORY_STEPS_BITS: Final = 5
 _GAINS_PER_WORKER: Final = 4
 
 PoolKey = tuple[Labels, int, tuple[int, int], tuple[tuple[str, int], ...]]
-
-
-class FreeIndex:
-    """The members of a pool by what they have free of some resources, in that order."""
-
-    __slots__ = ("by_free", "keys", "resources")
-
-    def __init__(self, resources: tuple[str, ...], members: dict[int, Worker]) -> None:
-        self.resources = resources
-        # (free of each, number): the lowest free first.
-        self.by_free: SortedList[tuple[int, ...]] = SortedList()
-        self.keys: dict[int, tuple[int, ...]] = {}
-        for worker in members.values():
-            self.keys[worker.number] = free_key(worker, resources)
-        self.by_free.update(self.keys.values())
-
-    def put(self, worker: Worker) -> None:
-        """The worker is new, or has other amounts free."""
-        key = free_key(worker, self.resources)
-        before = self.keys.get(worker.number)
-        if before == key:
-            return
-        if before is not None:
-            self.by_free.remove(before)
-        self.keys[worker.number] = key
-        self.by_free.add(key)
-
-    def drop(self, number: int) -> None:
-        """The worker left the pool."""
-        self.by_free.remove(self.keys.pop(number))
 
 
 class Pool:
@@ -78,9 +49,16 @@ class Pool:
 
     def index(self, resources: tuple[str, ...]) -> FreeIndex:
         """The members by what is free of these; made when it is asked for first."""
+        members = self.members
         found = self.indexes.get(resources)
         if found is None:
-            found = self.indexes[resources] = FreeIndex(resources, self.members)
+            keys = [free_key(worker, resources) for worker in members.values()]
+            found = self.indexes[resources] = FreeIndex(resources, keys)
+        elif found.stale:
+            # Many a change is not asked for before the next one.
+            for number in found.stale:
+                found.put(free_key(members[number], resources))
+            found.stale.clear()
         return found
 
     def stretch(self, capacity: Resources) -> bool:
@@ -127,6 +105,8 @@ class Fleet:
         # how many were dropped from its beginning.
         self.gains: list[int] = []
         self.gains_dropped = 0
+        # What `largest_gain` found last.
+        self._largest = ((-1, -1), 0, 0)
         # Workers with suspended attempts, with some that have a time limit, with some that may be
         # preempted.
         self.standing: dict[int, None] = {}
@@ -168,6 +148,17 @@ class Fleet:
         changes, self._limited_changes = self._limited_changes, {}
         return changes
 
+    def largest_gain(self, count: int) -> tuple[int, int]:
+        """The most cpus, and the most memory, that is free on one that gained since then."""
+        known, cpus_milli, memory_bytes = self._largest
+        if known != (count, self.gains_count):
+            workers = self._state.workers
+            gained = dict.fromkeys(self.gains_since(count) or self._entries)
+            cpus_milli = max((workers[each].free_cpus_milli for each in gained), default=0)
+            memory_bytes = max((workers[each].free_memory_bytes for each in gained), default=0)
+            self._largest = (count, self.gains_count), cpus_milli, memory_bytes
+        return cpus_milli, memory_bytes
+
     def gains_since(self, count: int) -> list[int] | None:
         """Who has gained since there had been so many gains; None when that is not known."""
         if count < self.gains_dropped:
@@ -193,8 +184,10 @@ class Fleet:
             if entry is not None:
                 self._leave(number, entry)
             return
-        _keep(self.standing, number, bool(worker.suspended))
-        _keep(self.preemptible, number, worker.preemptible > 0)
+        if worker.suspended or number in self.standing:
+            _keep(self.standing, number, bool(worker.suspended))
+        if worker.preemptible or number in self.preemptible:
+            _keep(self.preemptible, number, worker.preemptible > 0)
         if worker.limited or number in self.limited:
             _keep(self.limited, number, worker.limited > 0)
             self._limited_changes[number] = None
@@ -207,15 +200,18 @@ class Fleet:
             entry = self._join(worker)
         self._note_free(entry, worker)
         for index in entry.pool.indexes.values():
-            index.put(worker)
+            index.stale[number] = None
 
     def _note_free(self, entry: _Entry, worker: Worker) -> None:
         """Keeps the pool's sums, and whether the worker has more than before."""
         cpus_milli, memory_bytes, named = entry.free
         sums = entry.pool.free
-        sums["cpus"] += worker.free_cpus_milli - cpus_milli
-        sums["memory"] += worker.free_memory_bytes - memory_bytes
-        has_more = worker.free_cpus_milli > cpus_milli or worker.free_memory_bytes > memory_bytes
+        more_cpus = worker.free_cpus_milli - cpus_milli
+        more_memory = worker.free_memory_bytes - memory_bytes
+        sums["cpus"] += more_cpus
+        if more_memory:
+            sums["memory"] += more_memory
+        has_more = more_cpus > 0 or more_memory > 0
         now_named = worker.free_named
         if named or now_named:
             for name in {**named, **now_named}:
@@ -251,7 +247,9 @@ class Fleet:
         del pool.members[number]
         pool.numbers.remove(number)
         for index in pool.indexes.values():
-            index.drop(number)
+            index.stale.pop(number, None)
+            if number in index.keys:
+                index.drop(number)
         _add(pool.capacity, entry.capacity, -1)
         cpus_milli, memory_bytes, named = entry.free
         _add(pool.free, Resources(cpus_milli, memory_bytes, tuple(named.items())), -1)
@@ -289,8 +287,10 @@ def free_key(worker: Worker, resources: tuple[str, ...]) -> tuple[int, ...]:
     cpus, memory = worker.free_cpus_milli, worker.free_memory_bytes
     if worker.exclusive or cpus < 0 or memory < 0:
         return (*[CLOSED] * len(resources), worker.number)
-    if resources == ("cpus",):
+    if resources == _CPUS:
         return cpus, worker.number
+    if resources == _CPUS_MEMORY:
+        return cpus, memory, worker.number
     return (*[_AMOUNT.get(each, _free_named)(worker, each) for each in resources], worker.number)
 
 
@@ -298,6 +298,8 @@ def _free_named(worker: Worker, name: str) -> int:
     return worker.free_named.get(name, 0)
 
 
+_CPUS: Final = ("cpus",)
+_CPUS_MEMORY: Final = ("cpus", "memory")
 _AMOUNT: Final[dict[str, Callable[[Worker, str], int]]] = {
     "cpus": lambda worker, _: worker.free_cpus_milli,
     "memory": lambda worker, _: worker.free_memory_bytes,

@@ -20,7 +20,7 @@ from titan.scheduler.backfill import Closed, Guard, closest, guard_of_hold
 from titan.scheduler.class_queue import ClassQueue, Line, Place
 from titan.scheduler.constraints import could_take
 from titan.scheduler.fleet import Fleet
-from titan.scheduler.policies import Policy
+from titan.scheduler.policies import Choice, Policy
 from titan.scheduler.preemption import Victims, find_victims
 from titan.scheduler.reservation import Starts
 from titan.scheduler.search import Search
@@ -142,8 +142,10 @@ class _Pass:
         # The workers on which somebody must not be delayed.
         self._guards: dict[int, _Guarded] = {}
         self._head: JobClass | None = None
-        # Where a class waits: nothing of a later one is sent ahead there, or its slots would pass
-        # on for ever within that.
+        self._preempts = rules.preempt != "off" and bool(scheduler.fleet.preemptible)
+        # Classes that wait: nothing of a later one is sent ahead where they could go, or its
+        # slots would pass on for ever within that. Looked at once it matters.
+        self._waiting: list[JobClass] = []
         self._awaited_pools: dict[int, None] = {}
         self._awaited: dict[int, None] = {}
         # Suspended attempts that are to run on, the last in the queue first.
@@ -155,7 +157,7 @@ class _Pass:
             return
         yield from self._take_up_holds()
         self._find_standing()
-        while (taken := self._line.take()) is not None:
+        while (taken := self._line.take(self._passes_over)) is not None:
             place, job_class = taken
             yield from self._resume_before(place)
             yield from self._serve(place, job_class)
@@ -163,35 +165,58 @@ class _Pass:
                 break
         yield from self._resume_before(None)
 
+    def _passes_over(self, job_class: JobClass) -> bool:
+        """Whether it is known without a look that the class can't start, send ahead, or be head."""
+        if self._head is None or self._preempts or self._standing:
+            return False
+        if not self._search.is_known_full(job_class.class_id):
+            return False
+        if self._rules.lookahead:
+            if job_class.samples and ahead_depth(job_class):
+                return False
+            self._waiting.append(job_class)
+        return True
+
     def _serve(self, place: Place, job_class: JobClass) -> Iterator[Proposal]:
         """The tasks of a class, as far as they go and nobody else goes first."""
+        self._fleet.refresh()
+        # Where nobody has to be minded, one place leads to the next.
+        run = None if self._guards else self._search.run(job_class, self._rules.policy)
+        live, touched = self._state.jobs.live, self._state.touched_classes
+        job: Job | None = None
         while job_class.pending_jobs:
-            if self._is_over_limit(job_class):
+            if self._rules.user_limits and self._is_over_limit(job_class):
                 return
-            job = self._state.jobs.live[job_class.pending_jobs.peekitem(0)[0]]
-            excluded = self._excluded(place, job_class)
-            choice = self._search.find(job_class, self._rules.policy, excluded, job)
+            if job is None:
+                job = live[job_class.pending_jobs.peekitem(0)[0]]
+            choice = run.next() if run is not None else self._find(place, job_class, job)
             if choice is None:
                 yield from self._wait(place, job_class, job)
                 return
             index = job.pending.first()
-            worker = choice.worker
-            if job.waits is not None and job.waits.failed_on.get(index) == worker.number:
+            if job.waits is not None and job.waits.failed_on.get(index) == choice.worker.number:
                 # Where it failed before only if there is nowhere else.
-                others = self._search.find(
-                    job_class, self._rules.policy, {*excluded, worker.number}, job
-                )
-                choice = others or choice
-                worker = choice.worker
-            yield Placement(job.job_id, index, worker.number, False, choice.rule)
-            self._fleet.refresh()
+                other = self._find(place, job_class, job, but=choice.worker.number)
+                choice, run = other or choice, None
+            number = choice.worker.number
+            yield Placement(job.job_id, index, number, False, choice.rule)
             if self._guards:
-                self._placed(worker.number)
-            if job_class.pending_jobs:
-                place = self._line.place_of(job_class)
-                if not self._line.is_next(place):
-                    self._line.put_back(job_class)
-                    return
+                self._placed(number)
+            if self._rules.fair_share or job_class.class_id in touched:
+                # Its next task stands further behind.
+                job = None
+                if job_class.pending_jobs:
+                    place = self._line.place_of(job_class)
+                    if not self._line.is_next(place):
+                        self._line.put_back(job_class)
+                        return
+
+    def _find(self, place: Place, job_class: JobClass, job: Job, but: int = 0) -> Choice | None:
+        """A place where the class delays nobody, and not on that worker."""
+        excluded = self._excluded(place, job_class)
+        if but:
+            excluded.add(but)
+        return self._search.find(job_class, self._rules.policy, excluded, job)
 
     def _wait(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
         """The class found no room: it may be the head, may preempt, and may send ahead."""
@@ -205,9 +230,9 @@ class _Pass:
             if self._rules.order == "easy-sjbf":
                 self._line.put_shortest_first()
         if self._rules.lookahead:
-            if ahead_depth(job_class):
+            if job_class.samples and ahead_depth(job_class):
                 yield from self._send_ahead(job_class)
-            self._await(job_class)
+            self._waiting.append(job_class)
 
     def _reserve(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
         """The head's earliest start; or a worker that is kept for it after a while."""
@@ -236,7 +261,7 @@ class _Pass:
 
     def _preempt(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
         """Room for tasks of higher priority than others that may be stopped."""
-        if self._rules.preempt == "off" or not self._fleet.preemptible:
+        if not self._preempts:
             return
         kept = sum(hold.job_id == job.job_id for hold in self._state.holds.values())
         wanted = job.pending.count
@@ -265,6 +290,9 @@ class _Pass:
         if job_class.looks_at_jobs or job_class.exclusive:
             return
         depth = ahead_depth(job_class)
+        for each in self._waiting:
+            self._await(each)
+        self._waiting.clear()
         hosts = [
             worker
             for worker in map(self._state.get_worker, sorted(job_class.hosts))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
+from sortedcontainers import SortedList
+
 from titan.model import Resources
 from titan.scheduler.constraints import affinities_hold, could_take
 from titan.scheduler.fleet import Fleet, Pool, matching_pools
@@ -29,19 +31,21 @@ from titan.state.job_events import RULE_ROUND_ROBIN
 from titan.state.worker import Worker
 
 _NOBODY: Final[frozenset[int]] = frozenset()
-# Shapes that were not asked for since are let go beyond so many.
-_SHAPES_MAX: Final = 10_000
+# Shapes, and classes of which it is known which shape they have, are let go beyond so many.
+_KNOWN_MAX: Final = 100_000
 
 
 class Shape:
     """What classes have in common that are told apart by no worker: demand and labels."""
 
-    __slots__ = ("amounts", "asked", "demand", "full_at", "parts", "version", "whole")
+    __slots__ = ("amounts", "asked", "demand", "full_at", "orders", "parts", "version", "whole")
 
     def __init__(self, demand: Resources) -> None:
         self.demand = demand
         self.asked = tuple(asked_resources(demand))
         self.amounts = {each: amount_of(demand, each) for each in self.asked}
+        # The resources asked for, each of them first, with how much of them.
+        self.orders = {first: _order(self.asked, first, self.amounts) for first in self.asked}
         # Pools of which each member is large enough, and those of which some are.
         self.whole: list[Pool] = []
         self.parts: list[Pool] = []
@@ -49,6 +53,22 @@ class Shape:
         self.version = -1
         # How many gains there had been when nobody had room; -1: somebody may have.
         self.full_at = -1
+
+    def members_of(self, pool: Pool) -> list[Worker]:
+        """Those of a pool that are large enough."""
+        return [each for each in pool.members.values() if self.demand.fits_in(each.capacity)]
+
+    def use(self, resource: str) -> tuple[int, int]:
+        """What is used of a resource over F, and how much there is."""
+        capacity = free = 0
+        for pool in self.whole:
+            capacity += pool.capacity.get(resource, 0)
+            free += pool.free.get(resource, 0)
+        for pool in self.parts:
+            for worker in self.members_of(pool):
+                capacity += amount_of(worker.capacity, resource)
+                free += free_of(worker, resource)
+        return capacity - free, capacity
 
 
 class Search:
@@ -58,24 +78,36 @@ class Search:
         self._state = state
         self._fleet = fleet
         self._shapes: dict[tuple[Resources, tuple[LabelConstraint, ...]], Shape] = {}
+        # By class; None: it is looked at worker by worker.
+        self._shape_of: dict[int, Shape | None] = {}
+
+    def is_known_full(self, class_id: int) -> bool:
+        """Whether it is certain without a look that nobody has room for the class."""
+        shape = self._shape_of.get(class_id)
+        return shape is not None and shape.full_at == self._fleet.gains_count
 
     def could_run(self, job_class: JobClass) -> bool:
         """Whether F is not empty."""
-        if _is_special(job_class):
+        shape = self._find_shape(job_class)
+        if shape is None:
             return any(True for _ in self._feasible(job_class))
-        shape = self._shape(job_class)
-        return bool(shape.whole) or any(_members_of(shape, pool) for pool in shape.parts)
+        return bool(shape.whole) or any(map(shape.members_of, shape.parts))
 
     def pools_of(self, job_class: JobClass) -> list[Pool] | None:
         """The pools with workers of F; None where F has to be looked at worker by worker."""
-        if _is_special(job_class):
-            return None
-        shape = self._shape(job_class)
-        return [*shape.whole, *shape.parts]
+        shape = self._find_shape(job_class)
+        return None if shape is None else [*shape.whole, *shape.parts]
 
     def feasible(self, job_class: JobClass) -> list[Worker]:
         """F, by number. Costs a look at each worker that gets tasks."""
         return list(self._feasible(job_class))
+
+    def run(self, job_class: JobClass, policy: Policy) -> Run | None:
+        """Places for one task after the other; None where each is to be looked for by `find`."""
+        shape = self._find_shape(job_class)
+        if shape is None or policy.always_takes_turns:
+            return None
+        return Run(self._state, self._fleet, shape, policy, is_full=self._is_full(shape))
 
     def find(
         self,
@@ -88,58 +120,66 @@ class Search:
 
         `job` is the task's, whose others it may be spread among.
         """
-        if _is_special(job_class):
+        self._fleet.refresh()
+        shape = self._find_shape(job_class)
+        if shape is None:
             return self._choose(job_class, policy, excluded, job)
-        shape = self._shape(job_class)
         if self._is_full(shape):
             return None
-        pointer = self._state.round_robin
-        excluded_here = {n for n in excluded if self._is_in(shape, n)} if excluded else _NOBODY
+        if excluded:
+            excluded = {number for number in excluded if self._is_in(shape, number)}
         if policy.always_takes_turns:
-            return self._next_with_room(shape, pointer, excluded_here)
-        if policy.takes_turns and not excluded_here and self._all_have_room(shape):
-            worker = self._next(shape, pointer)
-            return Choice(worker, RULE_ROUND_ROBIN) if worker is not None else None
-        worker = self._best(shape, fills=policy.fills, excluded=excluded_here)
-        if worker is None:
-            if not excluded_here:
-                shape.full_at = self._fleet.gains_count
-            return None
-        return Choice(worker, RULE_BEST)
+            return self._next_with_room(shape, excluded)
+        return Run(self._state, self._fleet, shape, policy, excluded).next()
 
-    def _shape(self, job_class: JobClass) -> Shape:
+    def _find_shape(self, job_class: JobClass) -> Shape | None:
+        try:
+            shape = self._shape_of[job_class.class_id]
+        except KeyError:
+            shape = self._shape_of[job_class.class_id] = self._new_shape(job_class)
+        if shape is not None and shape.version != self._fleet.version:
+            self._choose_pools(shape, job_class)
+        return shape
+
+    def _new_shape(self, job_class: JobClass) -> Shape | None:
+        if _is_special(job_class):
+            return None
+        if len(self._shape_of) >= _KNOWN_MAX:
+            self._shape_of.clear()
+            self._shapes.clear()
         key = (job_class.demand, job_class.constraints)
         shape = self._shapes.get(key)
         if shape is None:
-            if len(self._shapes) >= _SHAPES_MAX:
-                self._shapes.clear()
             shape = self._shapes[key] = Shape(job_class.demand)
-        if shape.version != self._fleet.version:
-            shape.version = self._fleet.version
-            shape.full_at = -1
-            shape.whole, shape.parts = [], []
-            for pool in matching_pools(self._fleet, job_class.constraints):
-                if shape.demand.fits_in(pool.least):
-                    shape.whole.append(pool)
-                elif shape.demand.fits_in(pool.most):
-                    shape.parts.append(pool)
         return shape
+
+    def _choose_pools(self, shape: Shape, job_class: JobClass) -> None:
+        shape.version = self._fleet.version
+        shape.full_at = -1
+        shape.whole, shape.parts = [], []
+        for pool in matching_pools(self._fleet, job_class.constraints):
+            if shape.demand.fits_in(pool.least):
+                shape.whole.append(pool)
+            elif shape.demand.fits_in(pool.most):
+                shape.parts.append(pool)
 
     def _is_full(self, shape: Shape) -> bool:
         """Whether nobody had room, and whoever gained since has none either."""
+        fleet = self._fleet
         if shape.full_at < 0:
             return False
-        fleet = self._fleet
         if shape.full_at == fleet.gains_count:
             return True
-        gained = fleet.gains_since(shape.full_at)
-        workers = self._state.workers
-        if gained is None or any(
-            _takes(workers[number], shape.demand) and self._is_in(shape, number)
-            for number in gained
-        ):
-            shape.full_at = -1
-            return False
+        cpus_milli, memory_bytes = fleet.largest_gain(shape.full_at)
+        demand = shape.demand
+        if demand.cpus_milli <= cpus_milli and demand.memory_bytes <= memory_bytes:
+            gained = fleet.gains_since(shape.full_at)
+            workers = self._state.workers
+            if gained is None or any(
+                takes(workers[number], demand) and self._is_in(shape, number) for number in gained
+            ):
+                shape.full_at = -1
+                return False
         shape.full_at = fleet.gains_count
         return True
 
@@ -150,89 +190,20 @@ class Search:
             for pool in shape.parts
         )
 
-    def _all_have_room(self, shape: Shape) -> bool:
-        """Whether C is F."""
-        for pool in shape.whole:
-            for first in shape.asked:
-                # The index that a best fit by that resource would take, so that there are few.
-                index = pool.index(_order(shape, first))
-                if index.by_free[0][0] < shape.amounts[first]:
-                    return False
-        return all(
-            _takes(worker, shape.demand)
-            for pool in shape.parts
-            for worker in _members_of(shape, pool)
-        )
-
-    def _next(self, shape: Shape, pointer: int) -> Worker | None:
-        """Whose turn it is where all have room; None where F is empty."""
-        behind: list[int] = []
-        first: list[int] = []
-        for pool in shape.whole:
-            numbers = pool.numbers
-            at = numbers.bisect_right(pointer)
-            if at < len(numbers):
-                behind.append(numbers[at])
-            first.append(numbers[0])
-        for pool in shape.parts:
-            here = [each.number for each in _members_of(shape, pool)]
-            behind += [number for number in here if number > pointer]
-            first += here
-        return self._state.get_worker(min(behind or first)) if first else None
-
-    def _next_with_room(
-        self, shape: Shape, pointer: int, excluded: Collection[int]
-    ) -> Choice | None:
+    def _next_with_room(self, shape: Shape, excluded: Collection[int]) -> Choice | None:
         """Whose turn it is among those with room. Costs by those without that are passed over."""
-        pools = (*shape.whole, *shape.parts)
+        pointer = self._state.round_robin
         for low, high in ((pointer + 1, None), (None, pointer)):
-            found = [
-                number
-                for pool in pools
-                for number in [self._first_with_room(shape, pool, low, high, excluded)]
-                if number
+            numbers = [
+                _first_with_room(shape, pool, low, high, excluded)
+                for pool in (*shape.whole, *shape.parts)
             ]
+            found = [number for number in numbers if number]
             if found:
                 return Choice(self._state.get_worker(min(found)), RULE_ROUND_ROBIN)
         if not excluded:
             shape.full_at = self._fleet.gains_count
         return None
-
-    def _first_with_room(
-        self, shape: Shape, pool: Pool, low: int | None, high: int | None, excluded: Collection[int]
-    ) -> int:
-        """The lowest number of a member with room between these; 0: there is none."""
-        for number in pool.numbers.irange(low, high):
-            if number not in excluded and _takes(pool.members[number], shape.demand):
-                return int(number)
-        return 0
-
-    def _best(self, shape: Shape, *, fills: bool, excluded: Collection[int]) -> Worker | None:
-        first = shape.asked[0]
-        if len(shape.asked) > 1:
-            first = most_used(shape.asked, lambda resource: self._use(shape, resource))
-        order = _order(shape, first)
-        amounts = [shape.amounts[each] for each in order]
-        best: tuple[int, ...] | None = None
-        # A member with room is large enough, so that parts of pools need no other look.
-        for pool in (*shape.whole, *shape.parts):
-            find = _least_free if fills else _most_free
-            key = find(pool, order, amounts, excluded)
-            if key is not None and (best is None or _is_better(key, best, fills=fills)):
-                best = key
-        return self._state.get_worker(best[-1]) if best is not None else None
-
-    def _use(self, shape: Shape, resource: str) -> tuple[int, int]:
-        """What is used of a resource over F, and how much there is."""
-        capacity = free = 0
-        for pool in shape.whole:
-            capacity += pool.capacity.get(resource, 0)
-            free += pool.free.get(resource, 0)
-        for pool in shape.parts:
-            for worker in _members_of(shape, pool):
-                capacity += amount_of(worker.capacity, resource)
-                free += free_of(worker, resource)
-        return capacity - free, capacity
 
     def _feasible(self, job_class: JobClass) -> Iterable[Worker]:
         fleet = self._fleet
@@ -264,60 +235,173 @@ class Search:
         return [each for each in candidates if tasks.get(_value(each, label), 0) == fewest]
 
 
+class Run:
+    """Places for one task of a shape after the other.
+
+    The caller applies each placement to the state before it asks for the next, and nothing else
+    is placed meanwhile. What would be asked again for each task is kept: as long as all had room
+    only the last one has to be looked at again, and the best fit goes on being the best while it
+    has room, since it has less than before.
+    """
+
+    def __init__(
+        self,
+        state: ClusterState,
+        fleet: Fleet,
+        shape: Shape,
+        policy: Policy,
+        excluded: Collection[int] = _NOBODY,
+        *,
+        is_full: bool = False,
+    ) -> None:
+        self._state = state
+        self._fleet = fleet
+        self._shape = shape
+        self._policy = policy
+        self._excluded = excluded
+        self._last: Worker | None = None
+        self._order: tuple[tuple[str, ...], list[int]] | None = None
+        self._use: dict[str, tuple[int, int]] | None = None
+        self._is_full = is_full
+        self._turns: _Turns | None = None
+        if not is_full and policy.takes_turns and not excluded and self._all_have_room():
+            self._turns = _Turns(shape, state.round_robin)
+
+    def next(self) -> Choice | None:
+        """Where the next task goes; None: nobody has room."""
+        if self._is_full:
+            return None
+        last = self._last
+        if self._turns is not None:
+            if last is None or takes(last, self._shape.demand):
+                number = self._turns.next()
+                if number:
+                    self._last = self._state.get_worker(number)
+                    return Choice(self._last, RULE_ROUND_ROBIN)
+            self._turns = None
+            self._last = last = None
+        worker = self._best(last)
+        if worker is None:
+            self._is_full = True
+            if not self._excluded:
+                self._shape.full_at = self._fleet.gains_count
+            return None
+        self._last = worker
+        return Choice(worker, RULE_BEST)
+
+    def _all_have_room(self) -> bool:
+        """Whether C is F."""
+        shape = self._shape
+        order, amounts = shape.orders[shape.asked[0]]
+        return all(pool.index(order).have_all(amounts) for pool in shape.whole) and all(
+            takes(worker, shape.demand) for pool in shape.parts for worker in shape.members_of(pool)
+        )
+
+    def _best(self, last: Worker | None) -> Worker | None:
+        shape, fills = self._shape, self._policy.fills
+        before = self._order
+        self._order = order, amounts = shape.orders[self._scarcest(last)]
+        if (
+            fills
+            and last is not None
+            and before is not None
+            and before[0] is order
+            and takes(last, shape.demand)
+        ):
+            return last
+        self._fleet.refresh()
+        best: tuple[int, ...] | None = None
+        # A member with room is large enough, so that parts of pools need no other look.
+        for pool in (*shape.whole, *shape.parts):
+            index = pool.index(order)
+            if fills:
+                key = index.first_with(amounts, self._excluded)
+                is_better = key is not None and (best is None or key < best)
+            else:
+                key = index.most_with(amounts, self._excluded)
+                is_better = key is not None and (
+                    best is None or (key[:-1], -key[-1]) > (best[:-1], -best[-1])
+                )
+            if is_better:
+                best = key
+        return self._state.get_worker(best[-1]) if best is not None else None
+
+    def _scarcest(self, last: Worker | None) -> str:
+        """r*, the resource asked for that is used most over F."""
+        asked = self._shape.asked
+        if len(asked) == 1:
+            return asked[0]
+        if self._use is None:
+            self._fleet.refresh()
+            self._use = {each: self._shape.use(each) for each in asked}
+        elif last is not None:
+            # The last task came to one of F.
+            for each, amount in self._shape.amounts.items():
+                used, capacity = self._use[each]
+                self._use[each] = used + amount, capacity
+        return most_used(asked, self._use.__getitem__)
+
+
+class _Turns:
+    """The numbers of F from the pointer on, around and around."""
+
+    def __init__(self, shape: Shape, pointer: int) -> None:
+        self._lists = [pool.numbers for pool in shape.whole] + [
+            SortedList(each.number for each in shape.members_of(pool)) for pool in shape.parts
+        ]
+        self._next: list[list[int]] = []
+        self._begin(pointer)
+
+    def next(self) -> int:
+        """Whose turn it is; 0: F is empty."""
+        if not self._next:
+            self._begin(0)
+            if not self._next:
+                return 0
+        first = self._next[0] if len(self._next) == 1 else min(self._next)
+        number, which, at = first
+        numbers = self._lists[which]
+        if at + 1 < len(numbers):
+            first[0], first[2] = numbers[at + 1], at + 1
+        else:
+            self._next.remove(first)
+        return number
+
+    def _begin(self, pointer: int) -> None:
+        """The next number of each list, the list, and where in it."""
+        for which, numbers in enumerate(self._lists):
+            at = numbers.bisect_right(pointer)
+            if at < len(numbers):
+                self._next.append([numbers[at], which, at])
+
+
+def takes(worker: Worker, demand: Resources) -> bool:
+    """Whether a task of that demand, which does not mind others, has room there now."""
+    return not worker.exclusive and worker.has_room(demand)
+
+
+def _first_with_room(
+    shape: Shape, pool: Pool, low: int | None, high: int | None, excluded: Collection[int]
+) -> int:
+    """The lowest number of a member with room between these; 0: there is none."""
+    for number in pool.numbers.irange(low, high):
+        if number not in excluded and takes(pool.members[number], shape.demand):
+            return int(number)
+    return 0
+
+
 def _is_special(job_class: JobClass) -> bool:
     return bool(job_class.on or job_class.exclusive or job_class.affinities or job_class.spread)
 
 
-def _takes(worker: Worker, demand: Resources) -> bool:
-    return not worker.exclusive and worker.has_room(demand)
-
-
-def _members_of(shape: Shape, pool: Pool) -> list[Worker]:
-    """Those of a pool that are large enough."""
-    return [each for each in pool.members.values() if shape.demand.fits_in(each.capacity)]
-
-
-def _order(shape: Shape, first: str) -> tuple[str, ...]:
-    """The resources asked for, that one first."""
-    if first == shape.asked[0]:
-        return shape.asked
-    return (first, *(each for each in shape.asked if each != first))
-
-
-def _least_free(
-    pool: Pool, order: tuple[str, ...], amounts: list[int], excluded: Collection[int]
-) -> tuple[int, ...] | None:
-    """The member with room that has the least free, as its key in the index."""
-    by_free = pool.index(order).by_free
-    for key in by_free.irange((amounts[0],)):
-        if key[-1] not in excluded and all(
-            have >= asked for have, asked in zip(key, amounts, strict=False)
-        ):
-            found: tuple[int, ...] = key
-            return found
-    return None
-
-
-def _most_free(
-    pool: Pool, order: tuple[str, ...], amounts: list[int], excluded: Collection[int]
-) -> tuple[int, ...] | None:
-    """The same with the most free; of those with as much the lowest number."""
-    by_free = pool.index(order).by_free
-    best: tuple[int, ...] | None = None
-    for key in by_free.irange((amounts[0],), reverse=True):
-        if best is not None and key[:-1] != best[:-1]:
-            break
-        if key[-1] not in excluded and all(
-            have >= asked for have, asked in zip(key, amounts, strict=False)
-        ):
-            best = key
-    return best
-
-
-def _is_better(key: tuple[int, ...], best: tuple[int, ...], *, fills: bool) -> bool:
-    if fills:
-        return key < best
-    return (key[:-1], -key[-1]) > (best[:-1], -best[-1])
+def _order(
+    asked: tuple[str, ...], first: str, amounts: dict[str, int]
+) -> tuple[tuple[str, ...], list[int]]:
+    """The resources asked for, that one first, and how much of each."""
+    order = asked
+    if first != asked[0]:
+        order = (first, *(each for each in asked if each != first))
+    return order, [amounts[each] for each in order]
 
 
 def _value(worker: Worker, label: str) -> str:

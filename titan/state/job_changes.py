@@ -5,7 +5,6 @@ The handlers of events call it; nothing here is an event's own meaning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 from titan import events as ev
@@ -113,11 +112,10 @@ def end_waiting(tables: Tables, job: Job, start: int = 0, stop: int = 1 << 62) -
 
 def task_ended(tables: Tables, job: Job, index: int, state: State) -> None:
     """A task of a job that others wait for ended so."""
-    for dependent in _dependents(tables, job):
+    for dependent, places in _dependents(tables, job):
         assert dependent.waits is not None
-        for place, each in enumerate(dependent.scheduling.after):
-            if each.job_id != job.job_id:
-                continue
+        for place in places:
+            each = dependent.scheduling.after[place]
             if each.index == index and place in dependent.waits.unmet:
                 _settle_whole(tables, dependent, place, state)
             elif each.index == SAME_INDEX and index in dependent.waits.tasks:
@@ -134,9 +132,9 @@ def await_dependencies(tables: Tables, job: Job) -> None:
         # One that is not there comes later in the same record.
         other: Job | None = tables.jobs.get(each.job_id)
         if each.index != SAME_INDEX:
-            waits.unmet.append(place)
+            waits.unmet[place] = None
         if other is None or not other.has_ended:
-            tables.dependents.setdefault(each.job_id, {})[job.job_id] = None
+            note_dependent(tables, job, place)
         if other is None:
             continue
         if each.index == SAME_INDEX:
@@ -211,11 +209,11 @@ def _end(tables: Tables, job: Job) -> None:
     tables.doomed.pop(job.job_id, None)
     if job.job_id in tables.dependents:
         state = job.state
-        for dependent in _dependents(tables, job):
+        for dependent, places in _dependents(tables, job):
             assert dependent.waits is not None
-            for place, each in enumerate(dependent.scheduling.after):
-                is_it = each.job_id == job.job_id and each.index == WHOLE_JOB
-                if is_it and place in dependent.waits.unmet:
+            for place in places:
+                is_whole = dependent.scheduling.after[place].index == WHOLE_JOB
+                if is_whole and place in dependent.waits.unmet:
                     _settle_whole(tables, dependent, place, state)
         del tables.dependents[job.job_id]
 
@@ -225,10 +223,17 @@ def deadline_entry(job: Job) -> tuple[int, int]:
     return job.scheduling.deadline_us - job.time_limit_ms * 1000, job.job_id
 
 
-def _dependents(tables: Tables, job: Job) -> Iterable[Job]:
-    """Those that wait for the job or a task of it, by number."""
+def note_dependent(tables: Tables, job: Job, place: int) -> None:
+    """What the job waits for at that place is of a job that has not ended."""
+    others = tables.dependents.setdefault(job.scheduling.after[place].job_id, {})
+    others[job.job_id] = (*others.get(job.job_id, ()), place)
+
+
+def _dependents(tables: Tables, job: Job) -> list[tuple[Job, tuple[int, ...]]]:
+    """Those that wait for the job or a task of it, by number, and by which dependencies."""
     live = tables.jobs.live
-    return [live[each] for each in sorted(tables.dependents.get(job.job_id, ())) if each in live]
+    others = tables.dependents.get(job.job_id, {})
+    return [(live[each], others[each]) for each in sorted(others) if each in live]
 
 
 def _settle_whole(tables: Tables, job: Job, place: int, state: State) -> None:
@@ -236,7 +241,7 @@ def _settle_whole(tables: Tables, job: Job, place: int, state: State) -> None:
     dependency = job.scheduling.after[place]
     if is_met(dependency.condition, state):
         assert job.waits is not None
-        job.waits.unmet.remove(place)
+        del job.waits.unmet[place]
         unblocked(tables, job)
     else:
         _doom(tables, job, ALL_TASKS, dependency)

@@ -172,10 +172,8 @@ def attempt_ended(tables: Tables, event: ev.AttemptEnded) -> None:
         index, number, worker, state, reason, signal if signal > 0 else 0, exit_code,
         start_us, end_us, cpu_user_us, cpu_system_us, max_rss_bytes,
     )  # fmt: skip
-    if detail:
-        job.ended.note_detail(index, number, detail)
-    if charge:
-        _charge(job, index, charge, worker)
+    if detail or charge:
+        _note_more(job, event, worker)
     if becomes is _PENDING:
         _back_to_pending(tables, job, index, number, task_state, not_before_us)
     else:
@@ -286,6 +284,14 @@ def _use_holds(tables: Tables, job: Job, worker: int) -> None:
         kept.remove(worker)
     for number in sorted(kept)[job.counts[0] :]:
         del tables.holds[number]
+
+
+def _note_more(job: Job, event: ev.AttemptEnded, worker: int) -> None:
+    """What few ends say: a sentence, or what they cost a task that goes on."""
+    if event.detail and job.ended is not None:
+        job.ended.note_detail(event.index, event.attempt, event.detail)
+    if event.charge:
+        _charge(job, event.index, event.charge, worker)
 
 
 def _charge(job: Job, index: int, charge: int, worker: int) -> None:

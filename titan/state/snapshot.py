@@ -34,7 +34,7 @@ from titan.model import WorkerState
 from titan.scheduling import PLAIN_SCHEDULING
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
-from titan.state.job_changes import deadline_entry
+from titan.state.job_changes import deadline_entry, note_dependent
 from titan.state.job_class import JobClass, class_key_of
 from titan.state.packed_job import pack_job, unpack_job
 from titan.state.tables import ALL_TASKS, Hold
@@ -344,10 +344,10 @@ def _index_waits(state: ClusterState, job: Job) -> None:
             state.delayed.add((due_us, job.job_id, index))
     if job.scheduling.deadline_us:
         state.deadlines.add(deadline_entry(job))
-    for each in job.scheduling.after:
+    for place, each in enumerate(job.scheduling.after):
         # Its number is below the next one: whoever is not remembered has ended.
         if each.job_id in state.live_jobs:
-            state.dependents.setdefault(each.job_id, {})[job.job_id] = None
+            note_dependent(state, job, place)
 
 
 def _pack_worker(worker: Worker) -> tuple[Any, ...]:

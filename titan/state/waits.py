@@ -35,7 +35,7 @@ class Waits:
         self.delayed = False
         # The dependencies on whole jobs and single tasks that are not met, by their places in
         # what was asked for.
-        self.unmet: list[int] = []
+        self.unmet: dict[int, None] = {}
         # PENDING tasks that wait for a time of their own or for the same task of other jobs.
         self.tasks = IndexSet()
         # Of those that wait for a time: when it comes.
@@ -77,7 +77,7 @@ class Waits:
     def fields(self) -> tuple[Any, ...]:
         """Plain values for `waits_of`, in the order of the slots here."""
         return (
-            self.held, self.suspended, self.delayed, self.unmet,
+            self.held, self.suspended, self.delayed, list(self.unmet),
             [number for r in self.tasks.ranges for number in (r.start, r.stop, r.step)],
             *(list(table.items()) for table in self._tables()), self.eligible_us,
         )  # fmt: skip
@@ -92,7 +92,7 @@ def waits_of(fields: Sequence[Any]) -> Waits:
     """From plain values."""
     waits = Waits()
     waits.held, waits.suspended, waits.delayed, unmet, flat, *tables, waits.eligible_us = fields
-    waits.unmet = list(unmet)
+    waits.unmet = dict.fromkeys(unmet)
     waits.tasks = IndexSet(range(*flat[at : at + 3]) for at in range(0, len(flat), 3))
     for table, items in zip(waits._tables(), tables, strict=True):
         table.update(items)

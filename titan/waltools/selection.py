@@ -110,7 +110,16 @@ class _WorkerEvents:
                     return False
                 self._attempts.add((event.job_id, event.index, event.attempt))
                 return True
-            case ev.RecallRequested() | ev.TaskStarted() | ev.Adopted():
+            case ev.Reserved() | ev.ReservationLifted():
+                return event.worker in self._numbers
+            case (
+                ev.RecallRequested()
+                | ev.TaskStarted()
+                | ev.Adopted()
+                | ev.AttemptSuspended()
+                | ev.AttemptResumed()
+                | ev.Preempted()
+            ):
                 return (event.job_id, event.index, event.attempt) in self._attempts
             case ev.Recalled() | ev.AttemptEnded():
                 key = (event.job_id, event.index, event.attempt)

@@ -13,11 +13,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tools.bench import beside, heartbeats, host, latency, lookback, opening, replay, submits, tasks
+from tools.bench import (
+    beside,
+    heartbeats,
+    host,
+    latency,
+    lookback,
+    opening,
+    replay,
+    scheduling,
+    submits,
+    tasks,
+)
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, table
 
-PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
+PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
 ROUNDS: Final = 5
 
 
@@ -65,6 +76,8 @@ def _measure(part: str, options: argparse.Namespace) -> list[Result]:
             return replay.measure(directory, rounds=rounds, events=events)
         if part == "j":
             return host.measure(directory, rounds=rounds, quick=quick)
+        if part == "k":
+            return scheduling.measure(rounds=rounds, quick=quick)
         if part == "h":
             return heartbeats.measure(directory, quick=quick)
         measures = {

@@ -19,7 +19,7 @@ from titan.scheduling import (
 )
 from titan.state.cluster import ClusterState
 
-REFERENCES_MAX: Final = 1_000
+REFERENCES_MAX: Final = 10_000
 # Each of them is looked up by itself.
 SAME_INDEX_TASKS_MAX: Final = 1_000_000
 

@@ -39,7 +39,7 @@ def run_pass(desk: Desk) -> None:
             case Resumption():
                 resume_attempt(desk, proposal.attempt)
             case Keeping():
-                desk.emit(ev.Reserved(proposal.worker, proposal.job_id))
+                desk.emit(ev.Reserved(proposal.job_id, proposal.worker))
             case Lifting():
                 desk.emit(ev.ReservationLifted(proposal.worker))
             case Preemption():
