@@ -188,7 +188,8 @@ class Worker:
             self.touch()
             return
         here.slots += 1
-        self._take(attempt, 1)
+        self._take(job_class, 1)
+        self._count_limited(attempt, 1)
         if attempt.state is _SCHEDULED:
             here.unstarted[key] = attempt
 
@@ -206,15 +207,16 @@ class Worker:
             return
         del here.ahead[key]
         attempt.ahead = False
+        self._count_limited(attempt, 1)
         if not here.unstarted:
             here.slots += 1
-            self._take(attempt, 1)
+            self._take(job_class, 1)
             self._ahead_left(here, job_class)
             return
         other_key = next(iter(here.unstarted))
         other = here.unstarted.pop(other_key)
         other.ahead = True
-        self.limited += (attempt.limit_ms > 0) - (other.limit_ms > 0)
+        self._count_limited(other, -1)
         here.ahead[other_key] = other
         here.ahead.move_to_end(other_key, last=False)
 
@@ -233,15 +235,16 @@ class Worker:
             # It has its cpus again, to pass them on or to give them back.
             self.resume(attempt)
         here.unstarted.pop(key, None)
+        self._count_limited(attempt, -1)
         if here.ahead:
             next_key, following = here.ahead.popitem(last=False)
             following.ahead = False
-            self.limited += (following.limit_ms > 0) - (attempt.limit_ms > 0)
             here.unstarted[next_key] = following
+            self._count_limited(following, 1)
             self._ahead_left(here, job_class)
             return
         here.slots -= 1
-        self._take(attempt, -1)
+        self._take(job_class, -1)
         if not here.slots:
             del self.classes[job_class.class_id]
             del job_class.hosts[self.number]
@@ -261,6 +264,16 @@ class Worker:
             if not attempt.suspended or self.classes[job_class.class_id].ahead:
                 usage.add_cpus(job_class.user, job_class.demand.cpus_milli)
 
+    def change_limit(self, attempt: Attempt, limit_ms: int) -> None:
+        """It has another time limit from now on."""
+        if not attempt.ahead:
+            self._count_limited(attempt, -1)
+        attempt.limit_changed = attempt.limit_changed or limit_ms != attempt.limit_ms
+        attempt.limit_ms = limit_ms
+        if not attempt.ahead:
+            self._count_limited(attempt, 1)
+        self.touch()
+
     def suspend(self, attempt: Attempt) -> None:
         """It stands still: its cpus are free for others, its memory and devices are not.
 
@@ -276,14 +289,6 @@ class Worker:
         del self.suspended[attempt.job_id, attempt.index]
         self._give_way(attempt.job_class, 1)
 
-    def limit(self, attempt: Attempt, limit_ms: int) -> None:
-        """It has another time limit, its grace included; 0: none."""
-        if not attempt.ahead:
-            self.limited += (limit_ms > 0) - (attempt.limit_ms > 0)
-        attempt.limit_changed = attempt.limit_changed or limit_ms != attempt.limit_ms
-        attempt.limit_ms = limit_ms
-        self.touch()
-
     def _give_way(self, job_class: JobClass, times: int) -> None:
         self._take_cpus(job_class, 0 if self.classes[job_class.class_id].ahead else times)
 
@@ -296,8 +301,7 @@ class Worker:
         if self.suspended and not here.ahead:
             self._take_cpus(job_class, -self._standing(job_class))
 
-    def _take(self, attempt: Attempt, times: int) -> None:
-        job_class = attempt.job_class
+    def _take(self, job_class: JobClass, times: int) -> None:
         self._take_cpus(job_class, times)
         _, memory_bytes, named = job_class.demand
         self.free_memory_bytes -= times * memory_bytes
@@ -305,10 +309,14 @@ class Worker:
             self.free_named[name] = self.free_named.get(name, 0) - times * count
         if job_class.exclusive:
             self.exclusive += times
-        if attempt.limit_ms:
-            self.limited += times
         if job_class.preemptible:
             self.preemptible += times
+
+    def _count_limited(self, attempt: Attempt, times: int) -> None:
+        """A slot attempt came or went: when something ends here may be another time."""
+        if attempt.limit_ms:
+            self.limited += times
+            self.touch()
 
     def _take_cpus(self, job_class: JobClass, times: int) -> None:
         cpus_milli = times * job_class.demand.cpus_milli
