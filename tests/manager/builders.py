@@ -725,6 +725,12 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
     state = rig.state
     waiting = [job for job in state.live_jobs.values() if job.pending.count and job.may_start]
     waiting = [job for job in waiting if not _is_over_limit(rig, job)]
+    # Whoever was sent ahead waits, too, and may have been the head of the last pass.
+    sent_ahead = [
+        job
+        for job in state.live_jobs.values()
+        if any(each.ahead for each in job.active.values())
+    ]
     workers = [
         worker
         for number, worker in state.workers.items()
@@ -732,7 +738,7 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
     ]
     found = []
     for job in waiting:
-        ahead = [each for each in waiting if _goes_first(rig, each, job)]
+        ahead = [each for each in [*waiting, *sent_ahead] if _goes_first(rig, each, job)]
         for worker in workers:
             if _is_kept(rig, worker, job) or not _has_room(worker, job.job_class):
                 continue
