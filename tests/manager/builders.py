@@ -23,8 +23,10 @@ from titan.manager.kernel.commands import (
     DeregisterWorker,
     Heartbeat,
     HoldJobs,
+    NewDependency,
     NewEnvironment,
     NewJob,
+    NewReference,
     Registered,
     RegisterWorker,
     Report,
@@ -126,6 +128,18 @@ def submit(
     )
 
 
+def after(
+    job: int,
+    condition: DependencyCondition = DependencyCondition.OK,
+    index: int = WHOLE_JOB,
+    *,
+    of_request: bool = False,
+) -> NewDependency:
+    """What a job waits for: the job of that number, or of that place in the same request."""
+    reference = NewReference(None, job) if of_request else NewReference(JobSelector(job_id=job))
+    return NewDependency(reference, condition, index)
+
+
 def report(seq: int, key: AttemptKey, kind: ReportKind, **fields: Any) -> Report:
     """A report; an end is one with exit code 0 unless told otherwise."""
     if kind is ReportKind.ENDED:
@@ -169,37 +183,45 @@ class Ledger:
         return [states.count(State(number)) for number in range(1, 7)]
 
     def _note(self, event: ev.Event) -> None:
-        if isinstance(event, ev.JobSubmitted):
-            self.submitted[event.job_id] = event
-            self.kept[event.job_id] = {"JobHeld"} if event.scheduling.held else set()
-            for each in event.array or (IndexRange(0, 1),):
-                for index in each.indexes:
-                    self.tasks[event.job_id, index] = State.PENDING
-        elif isinstance(event, ev.CancelRequested | ev.DependencyFailed):
-            self._cancel(event.job_id, event.indexes)
-        elif isinstance(event, ev.DeadlinePassed):
-            self._cancel(event.job_id, ())
-        elif isinstance(event, ev.JobHeld | ev.JobSuspended):
-            self.kept[event.job_id].add(type(event).__name__)
-        elif isinstance(event, ev.JobReleased):
-            self.kept[event.job_id].discard("JobHeld")
-        elif isinstance(event, ev.JobResumed):
-            self.kept[event.job_id].discard("JobSuspended")
-        elif isinstance(event, ev.TaskAssigned):
-            assert self.tasks[event.job_id, event.index] is State.PENDING
-            self._check_may_start(event.job_id, event.index)
-            self._set((event.job_id, event.index), State.SCHEDULED)
-        elif isinstance(event, ev.Recalled):
-            self._set((event.job_id, event.index), State.PENDING)
-        elif isinstance(event, ev.TaskStarted | ev.Adopted):
-            self._set((event.job_id, event.index), State.RUNNING)
-        elif isinstance(event, ev.AttemptEnded):
-            if event.charge == ev.CHARGE_RETRY:
-                key = (event.job_id, event.index)
-                self.retries[key] = self.retries.get(key, 0) + 1
-                retries = self.submitted[event.job_id].scheduling.retries
-                assert self.retries[key] <= retries, f"{key} was tried more often than asked for"
-            self._set((event.job_id, event.index), State(event.task_state))
+        match event:
+            case ev.JobSubmitted():
+                self.submitted[event.job_id] = event
+                self.kept[event.job_id] = {"JobHeld"} if event.scheduling.held else set()
+                for each in event.array or (IndexRange(0, 1),):
+                    for index in each.indexes:
+                        self.tasks[event.job_id, index] = State.PENDING
+            case ev.CancelRequested() | ev.DependencyFailed():
+                self._cancel(event.job_id, event.indexes)
+            case ev.DeadlinePassed():
+                self._cancel(event.job_id, ())
+            case ev.JobHeld() | ev.JobSuspended():
+                self.kept[event.job_id].add(type(event).__name__)
+            case ev.JobReleased():
+                self.kept[event.job_id].discard("JobHeld")
+            case ev.JobResumed():
+                self.kept[event.job_id].discard("JobSuspended")
+            case _:
+                self._note_attempt(event)
+
+    def _note_attempt(self, event: ev.Event) -> None:
+        match event:
+            case ev.TaskAssigned():
+                assert self.tasks[event.job_id, event.index] is State.PENDING
+                self._check_may_start(event.job_id, event.index)
+                self._set((event.job_id, event.index), State.SCHEDULED)
+            case ev.Recalled():
+                self._set((event.job_id, event.index), State.PENDING)
+            case ev.TaskStarted() | ev.Adopted():
+                self._set((event.job_id, event.index), State.RUNNING)
+            case ev.AttemptEnded():
+                if event.charge == ev.CHARGE_RETRY:
+                    self._charge_retry((event.job_id, event.index))
+                self._set((event.job_id, event.index), State(event.task_state))
+
+    def _charge_retry(self, key: tuple[int, int]) -> None:
+        self.retries[key] = self.retries.get(key, 0) + 1
+        allowed = self.submitted[key[0]].scheduling.retries
+        assert self.retries[key] <= allowed, f"{key} was tried more often than asked for"
 
     def _check_may_start(self, job_id: int, index: int) -> None:
         name, asked = f"{job_id}.{index}", self.submitted[job_id].scheduling
@@ -437,6 +459,16 @@ class Rig:
         key = host.key_of(job_id, index)
         assert self.task_state(job_id, index) is State.RUNNING
         return key
+
+    def finish(
+        self, host: FakeHost, job_id: int, index: int = 0, state: State = State.COMPLETED
+    ) -> None:
+        """Starts a task there and lets it end so; then a pass."""
+        key = self.start_here(host, job_id, index)
+        self.now_us += 1000
+        host.end(key, state)
+        host.send_reports()
+        self.schedule()
 
     def _start(self, state: ClusterState) -> None:
         self.kernel = Kernel(state, self.settings)
@@ -727,9 +759,7 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
     waiting = [job for job in waiting if not _is_over_limit(rig, job)]
     # Whoever was sent ahead waits, too, and may have been the head of the last pass.
     sent_ahead = [
-        job
-        for job in state.live_jobs.values()
-        if any(each.ahead for each in job.active.values())
+        job for job in state.live_jobs.values() if any(each.ahead for each in job.active.values())
     ]
     workers = [
         worker

@@ -59,6 +59,7 @@ from titan.scheduling import (
     LabelConstraint,
     Scheduling,
 )
+from titan.state.attempts import Attempt
 from titan.state.job import Job
 
 WORKERS = st.integers(0, 3)
@@ -195,9 +196,7 @@ class Histories(RuleBasedStateMachine):
         """Something is done about a job that runs, whatever comes between."""
         self.submits([wanted], "grace")
         self.works(0, 1000)
-        running = [
-            job_id for job_id, job in self.rig.state.live_jobs.items() if job.counts[2] > 0
-        ]
+        running = [job_id for job_id, job in self.rig.state.live_jobs.items() if job.counts[2] > 0]
         if not running:
             return
         job_id = data.draw(st.sampled_from(running))
@@ -556,7 +555,7 @@ class Histories(RuleBasedStateMachine):
         rig.set_policy(preempt="off", user_limits=(("ada", 0),))
         # What could never run, and whoever waits for that in vain, ends too.
         for job in list(rig.state.live_jobs.values()):
-            if not self.fits(job):
+            if not self.fits(job) or any(map(self.is_too_large, job.active.values())):
                 rig.cancel(job.job_id)
         for job_id in list(rig.state.live_jobs):
             rig.release(job_id)
@@ -593,6 +592,11 @@ class Histories(RuleBasedStateMachine):
             for host, capacity in zip(self.hosts, CAPACITIES, strict=True)
         )
 
+    def is_too_large(self, attempt: Attempt) -> bool:
+        """Whether it stands still on a worker that has become too small for its cpus."""
+        worker = self.rig.state.get_worker(attempt.worker)
+        return attempt.suspended and attempt.job_class.demand.cpus_milli > worker.capacity[0]
+
     def check_wishes(self, host: FakeHost) -> None:
         """All that was wished of what runs has come to the worker."""
         for attempt in self.rig.state.get_worker(host.number).attempts.values():
@@ -626,11 +630,11 @@ class Histories(RuleBasedStateMachine):
                     continue
                 indexes = {i for each in array for i in each.indexes} or {0}
                 own = {i for each in job.array for i in each.indexes}
-                if index == SAME_INDEX and not (own and array and own <= indexes):
-                    index = WHOLE_JOB
-                if index >= 0 and index not in indexes:
-                    index = WHOLE_JOB
-                references.append(NewDependency(reference, condition, index))
+                is_there = index in indexes or (index == SAME_INDEX and own and own <= indexes)
+                is_there = is_there and (index >= 0 or bool(array))
+                references.append(
+                    NewDependency(reference, condition, index if is_there else WHOLE_JOB)
+                )
             scheduling = job.scheduling
             now_us = max(self.rig.now_us, self.rig.state.time_us)
             scheduling = scheduling._replace(
