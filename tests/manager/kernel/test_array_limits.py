@@ -52,13 +52,13 @@ def test_a_task_that_comes_back_makes_room_within_the_limit() -> None:
 def test_once_more_tasks_failed_than_may_the_others_are_cancelled() -> None:
     rig = Rig()
     host = rig.worker(3)
-    rig.submit(new_job(array=[(0, 9)], scheduling=Scheduling(max_fails=1)))
+    rig.submit(new_job(array=[(0, 9)], grace_ms=500, scheduling=Scheduling(max_fails=1)))
     rig.finish(host, 1, 0, State.FAILED)
     assert rig.state.get_job(1).counts[5] == 0
     host.end(host.key_of(1, 1), State.FAILED)
     host.send_reports()
     assert rig.state.overfailed == {1: None}
-    assert only(rig.schedule(), ev.CancelRequested) == [ev.CancelRequested(1, (), 10_000)]
+    assert only(rig.schedule(), ev.CancelRequested) == [ev.CancelRequested(1, (), 500)]
     host.receive_all()
     host.send_reports()
     job = rig.state.get_job(1)

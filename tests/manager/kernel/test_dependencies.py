@@ -93,7 +93,7 @@ def test_each_task_of_an_array_waits_for_the_one_of_its_index() -> None:
     host.send_reports()
     rig.schedule()
     assert [rig.task_state(2, index) for index in range(4)] == [
-        CANCELLED, State.PENDING, State.SCHEDULED, CANCELLED,
+        CANCELLED, State.PENDING, State.RUNNING, CANCELLED,
     ]  # fmt: skip
 
 
@@ -185,8 +185,7 @@ def test_a_failed_dependency_passes_through_arrays_element_by_element() -> None:
         new_job(array=array, after=(after(0, OK, SAME_INDEX, of_request=True),)),
         new_job(array=array, after=(after(1, OK, SAME_INDEX, of_request=True),)),
     )
-    for index in (1, 2, 4):
-        key = rig.start_here(host, 1, index)
+    for key in [rig.start_here(host, 1, index) for index in (1, 2, 4)]:
         host.end(key, State.FAILED)
     host.send_reports()
     failed = only(rig.schedule(), ev.DependencyFailed)
@@ -242,7 +241,7 @@ def test_whoever_waits_is_found_again_after_a_restart() -> None:
 
 def test_unknown_and_forgotten_jobs_tasks_that_are_none_and_circles_are_refused() -> None:
     rig = Rig(settings=Settings(forget_after_us=0))
-    host = rig.worker()
+    host = rig.worker(9)
     rig.submit(new_job(), new_job(array=[(0, 9, 2)]), new_job())
     rig.finish(host, 3)
     rig.tick(1_000_000)
