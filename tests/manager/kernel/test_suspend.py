@@ -143,8 +143,29 @@ def test_a_lost_worker_that_comes_back_with_a_task_of_a_suspended_job_stops_it_s
     rig.suspend(1)
     host.register()
     assert rig.task_state(1) is State.RUNNING
-    assert wishes(host) == [StopMode.SUSPEND]
+    assert wishes(host) == [StopMode.LIMIT, StopMode.SUSPEND]
     assert list(host.standing) == [key]
+
+
+def test_a_task_that_is_taken_back_runs_on_with_its_limit_whatever_was_wished_before() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job(time_limit_ms=1000))
+    key = rig.start_here(host, 1)
+    rig.suspend(1)
+    assert wishes(host) == [StopMode.SUSPEND]
+    rig.tick(rig.settings.heartbeat_timeout_us)
+    assert rig.task_state(1) is State.PENDING
+    rig.resume(1)
+    rig.update(1, limit=9000)
+    host.register()
+    assert rig.task_state(1) is State.RUNNING
+    # The manager dies before the worker hears of it.
+    rig.restart()
+    host.register()
+    assert sorted(wishes(host)) == [StopMode.RESUME, StopMode.LIMIT]
+    assert not host.standing
+    assert host.limits == {key: 9000}
 
 
 def test_nobody_waits_ahead_of_what_stands_still_and_gets_cpus_that_others_have() -> None:

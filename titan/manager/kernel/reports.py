@@ -27,7 +27,7 @@ from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.outbox import Outbox
 from titan.manager.kernel.retries import has_retry, retry_delay_us
 from titan.manager.kernel.suspend import suspend_attempt
-from titan.model import AttemptKey, Reason, ReportKind, State
+from titan.model import AttemptKey, Reason, ReportKind, State, StopMode
 from titan.state.attempts import Attempt
 from titan.state.job import Job
 
@@ -97,8 +97,13 @@ def adopt(desk: Desk, key: AttemptKey, start_us: int) -> None:
     """An attempt that was given up counts again."""
     desk.emit(ev.Adopted(key.job_id, key.index, key.attempt, start_us))
     job = desk.state.get_job(key.job_id)
+    attempt = job.active[key.index]
+    desk.wish(attempt, StopMode.LIMIT)
     if job.is_suspended:
-        suspend_attempt(desk, job.active[key.index])
+        suspend_attempt(desk, attempt)
+    else:
+        # It may stand still by a wish that was made before it was given up.
+        desk.wish(attempt, StopMode.RESUME)
 
 
 def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
