@@ -82,6 +82,34 @@ def test_an_index_set_does_what_a_set_of_the_same_numbers_does(
         check(taken, dumb_taken)
 
 
+@given(
+    lists=st.lists(
+        st.lists(st.tuples(st.integers(0, 40), st.integers(1, 7), st.integers(1, 8)), max_size=5),
+        max_size=4,
+    )
+)
+def test_ranges_whose_spans_overlap_are_added_index_by_index(
+    lists: list[list[tuple[int, int, int]]],
+) -> None:
+    """In any order and with any steps, as long as they share no index."""
+    real, dumb = IndexSet(), set[int]()
+    for added in lists:
+        parts: list[range] = []
+        for start, step, count in added:
+            part = range(start, start + step * count, step)
+            if dumb.isdisjoint(part):
+                parts.append(part)
+                dumb |= set(part)
+        real.add_ranges(parts)
+        check(real, dumb)
+
+
+def test_two_ranges_in_steps_lie_apart_after_they_were_added() -> None:
+    evens = IndexSet([range(0, 8, 2)])
+    evens.add_ranges([range(5, 12, 2)])
+    assert evens.ranges == [range(0, 6, 2), range(5, 6, 2), range(6, 8, 2), range(7, 13, 2)]
+
+
 def test_a_million_indexes_are_one_range_until_one_of_them_goes() -> None:
     million = IndexSet([range(1_000_000)])
     assert million.ranges == [range(1_000_000)]

@@ -206,6 +206,76 @@ def test_a_failed_stop_goes_again_but_not_over_a_later_one() -> None:
     ]
 
 
+def test_wishes_about_different_things_of_one_attempt_go_together_the_last_of_each() -> None:
+    rig = Rig()
+    box = outbox_of(rig.worker())
+    for stop in [
+        Stop(key(1), StopMode.SUSPEND, 0),
+        Stop(key(1), StopMode.LIMIT, 0, time_limit_ms=1000),
+        Stop(key(1), StopMode.RECALL, 0),
+        Stop(key(1), StopMode.RESUME, 0),
+        Stop(key(1), StopMode.LIMIT, 0, time_limit_ms=0),
+        Stop(key(1), StopMode.CANCEL, 7),
+        Stop(key(2), StopMode.SUSPEND, 0),
+    ]:
+        box.want_stop(stop)
+    batch = box.next_batch(rig.state)
+    assert batch is not None
+    assert batch.stops == [
+        Stop(key(1), StopMode.RESUME, 0),
+        Stop(key(1), StopMode.LIMIT, 0),
+        Stop(key(1), StopMode.CANCEL, 7),
+        Stop(key(2), StopMode.SUSPEND, 0),
+    ]
+
+
+def test_of_a_failed_batch_each_wish_goes_again_unless_a_later_one_is_about_the_same() -> None:
+    rig = Rig()
+    box = outbox_of(rig.worker())
+    box.want_stop(Stop(key(1), StopMode.SUSPEND, 0))
+    box.want_stop(Stop(key(1), StopMode.LIMIT, 0, time_limit_ms=1000))
+    batch = box.next_batch(rig.state)
+    assert batch is not None
+    box.want_stop(Stop(key(1), StopMode.RESUME, 0))
+    box.want_stop(Stop(key(1), StopMode.RECALL, 0))
+    box.failed(batch, rig.state)
+    again = box.next_batch(rig.state)
+    assert again is not None
+    assert sorted(again.stops, key=lambda stop: stop.mode) == [
+        Stop(key(1), StopMode.RECALL, 0),
+        Stop(key(1), StopMode.RESUME, 0),
+        Stop(key(1), StopMode.LIMIT, 0, time_limit_ms=1000),
+    ]
+
+
+def test_a_suspend_leaves_a_start_that_was_not_sent_alone_and_a_limit_too() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    rig.update(1, limit=9000)
+    stops, starts = batch_of(host), None
+    outbox_of(host).acknowledged(stops)
+    starts = batch_of(host)
+    assert [each.mode for each in stops.stops] == [StopMode.LIMIT]
+    assert tasks(starts) == [(1, 0)]
+
+
+def test_nothing_that_was_wished_of_an_attempt_outlives_it() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job(time_limit_ms=1000))
+    key_here = rig.start_here(host, 1)
+    rig.suspend(1)
+    rig.update(1, limit=2000)
+    under_way = batch_of(host)
+    rig.cancel(1)
+    host.end(key_here)
+    host.send_reports()
+    outbox_of(host).failed(under_way, rig.state)
+    assert host.next_batch() is None
+
+
 def test_a_failed_stop_of_what_has_ended_meanwhile_does_not_go_again() -> None:
     rig = Rig()
     host = rig.worker()
