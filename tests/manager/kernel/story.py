@@ -78,7 +78,7 @@ def summary() -> str:
 
 def _submit(rig: Rig, rng: random.Random, turn: int) -> None:
     variables: Variables = tuple((b"V%d" % each, b"x") for each in range(turn % 5))
-    array = rng.choice([[], [(0, 6)], [(0, 9, 4), (9, 10)]])
+    array: list[tuple[int, ...]] = rng.choice([[], [(0, 6)], [(0, 9, 4), (9, 10)]])
     jobs = [
         new_job(
             cpus=rng.choice([0.5, 1, 2]),

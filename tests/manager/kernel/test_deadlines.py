@@ -13,8 +13,8 @@ from titan.scheduling import Scheduling
 MINUTE_US = 60 * SECOND_US
 
 
-def by(deadline_us: int, **others: int) -> Scheduling:
-    return Scheduling(deadline_us=START_US + deadline_us, **others)
+def by(deadline_us: int) -> Scheduling:
+    return Scheduling(deadline_us=START_US + deadline_us)
 
 
 def pass_time(rig: Rig, host: FakeHost, for_us: int) -> None:

@@ -10,7 +10,7 @@ from tests.manager.builders import FakeHost, Rig, after, check_refused, new_job,
 from titan import events as ev
 from titan.errors import InvalidJob
 from titan.manager.kernel import Settings
-from titan.manager.kernel.commands import NewDependency, NewReference
+from titan.manager.kernel.commands import NewDependency, NewJob, NewReference
 from titan.model import IndexRange, Reason, State
 from titan.queries.selection import JobSelector
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
@@ -280,7 +280,7 @@ def test_the_order_of_a_workflow_is_never_broken(seed: int) -> None:
     rng = random.Random(seed)
     rig = Rig()
     hosts = [rig.worker(3), rig.worker(1)]
-    jobs = []
+    jobs: list[NewJob] = []
     for place in range(12):
         is_array = rng.random() < 0.4
         named = rng.sample(range(place), min(place, rng.randint(0, 3)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.manager.builders import Rig, check_refused, new_job
@@ -45,7 +47,7 @@ def test_what_is_not_named_stays() -> None:
         reserve_after_ms=5, user_limits=(("ada", 2000), ("", 4000)),
     )  # fmt: skip
     before = in_force(rig)
-    for changes, expected in [
+    cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({"order": "fcfs"}, {"order": 1 + ORDERS.index("fcfs")}),
         ({"placement": PLACEMENTS[1]}, {"placement": 2}),
         ({"fair_share": False}, {"fair_share": False}),
@@ -61,7 +63,8 @@ def test_what_is_not_named_stays() -> None:
             {"user_limits": (("", 4000), ("ada", 0), ("grace", 1000))},
         ),
         ({"user_limits": (("grace", 0), ("", 0))}, {"user_limits": (("ada", 0), ("grace", 0))}),
-    ]:
+    ]
+    for changes, expected in cases:
         rig.set_policy(**changes)
         before = before._replace(**expected)
         assert in_force(rig) == before

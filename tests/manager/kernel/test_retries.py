@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.manager.builders import SECOND_US, TIMEOUT_US, FakeHost, Rig, new_job, only
@@ -11,11 +13,11 @@ from titan.model import Reason, State
 from titan.scheduling import Scheduling
 
 
-def retried(retries: int, *retry_on: int, **others: int) -> Scheduling:
-    return Scheduling(retries=retries, retry_on=retry_on, **others)
+def retried(retries: int, *retry_on: int) -> Scheduling:
+    return Scheduling(retries=retries, retry_on=retry_on)
 
 
-def fail(rig: Rig, host: FakeHost, job_id: int, index: int = 0, **fields: object) -> int:
+def fail(rig: Rig, host: FakeHost, job_id: int, index: int = 0, **fields: Any) -> int:
     """Lets the task fail; how long it then waits, 0 when it ended."""
     key = rig.start_here(host, job_id, index)
     count = len(rig.records)
@@ -73,7 +75,7 @@ def test_the_draw_is_the_same_for_the_same_attempt_and_another_for_another() -> 
     ],
 )
 def test_with_exit_codes_only_these_are_tried_again(
-    fields: dict[str, object], is_retried: bool
+    fields: dict[str, Any], is_retried: bool
 ) -> None:
     rig = Rig()
     host = rig.worker()
