@@ -193,16 +193,16 @@ class Fleet:
             if entry is not None:
                 self._leave(number, entry)
             return
-        _keep(self.standing, number, bool(worker.suspended))
-        _keep(self.preemptible, number, worker.preemptible > 0)
-        if worker.limited or number in self.limited:
-            _keep(self.limited, number, worker.limited > 0)
-            self._limited_changes[number] = None
         if entry is not None and (
             entry.capacity is not worker.capacity or entry.labels is not worker.labels
         ):
             self._leave(number, entry)
             entry = None
+        _keep(self.standing, number, bool(worker.suspended))
+        _keep(self.preemptible, number, worker.preemptible > 0)
+        if worker.limited or number in self.limited:
+            _keep(self.limited, number, worker.limited > 0)
+            self._limited_changes[number] = None
         if entry is None:
             entry = self._join(worker)
         self._note_free(entry, worker)
@@ -223,11 +223,11 @@ class Fleet:
                 if change:
                     sums[name] = sums.get(name, 0) + change
                     has_more = has_more or change > 0
-            now_named = dict(now_named)
         # Whoever was alone there, or waits to be, is told by the attempts.
         if has_more or not worker.attempts:
             self.gains.append(worker.number)
-        entry.free = worker.free_cpus_milli, worker.free_memory_bytes, now_named
+        # A copy: the worker's own is changed in place.
+        entry.free = worker.free_cpus_milli, worker.free_memory_bytes, dict(now_named)
 
     def _join(self, worker: Worker) -> _Entry:
         key = _pool_key(worker)
