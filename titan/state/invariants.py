@@ -95,7 +95,8 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
     for (job_id, index), attempt in worker.attempts.items():
         job = state.get_job(job_id)
         _check(job.active.get(index) is attempt, f"{name} holds {job_id}.{index} as its job does")
-        class_id = job.job_class.class_id
+        # An update may have given its job another class since.
+        class_id = attempt.job_class.class_id
         here = worker.classes[class_id]
         key = (job_id, index)
         _check((key in here.ahead) == attempt.ahead, f"{name}: ahead attempts are listed")
@@ -110,6 +111,8 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
         _check(not left, f"{name} is draining, and what waits there is to come back")
     listed = {class_id: here.slots for class_id, here in worker.classes.items()}
     _check(slots == listed, f"{name}: slots are counted, and nobody waits behind none")
+    limited = sum(not each.ahead and each.limit_ms > 0 for each in worker.attempts.values())
+    _check(limited == worker.limited, f"{name}: slot attempts with time limits are counted")
     _check(used == worker.used, f"{name}: what is promised adds up")
     if worker.state in (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED):
         _check(not worker.attempts, f"{name} is gone and holds nothing")

@@ -102,8 +102,7 @@ def job_updated(tables: Tables, event: ev.JobUpdated) -> None:
     limit_ms = event.time_limit_ms + job.grace_ms if event.time_limit_ms else 0
     after = class_of(tables, before.key._replace(priority=event.priority, limit_ms=limit_ms))
     for attempt in job.active.values():
-        attempt.limit_ms = limit_ms
-        tables.get_worker(attempt.worker).touch()
+        tables.get_worker(attempt.worker).change_limit(attempt, limit_ms)
     if after is not before:
         if before.pending_jobs.pop(job.job_id, 0) is None:
             tables.touched_classes[before.class_id] = None
