@@ -103,7 +103,15 @@ class _Guarded(NamedTuple):
 
     place: Place
     guard: _Guarding
-    is_hold: bool
+    job_id: int = 0
+    """The job that the worker is kept for; 0: it is for whoever was served before."""
+
+    def goes_before(self, place: Place, job_id: int) -> bool:
+        """Whether a task of that job, which stands there, has to heed it."""
+        if not self.job_id:
+            return True
+        # Who has the shortest limit goes first behind the head, but takes no kept worker by it.
+        return job_id != self.job_id and place._replace(limit_ms=0) > self.place
 
 
 class Scheduler:
@@ -169,7 +177,7 @@ class _Pass:
             if self._is_over_limit(job_class):
                 return
             job = self._state.jobs.live[job_class.pending_jobs.peekitem(0)[0]]
-            excluded = self._excluded(place, job_class)
+            excluded = self._excluded(place, job_class, job.job_id)
             choice = self._search.find(job_class, self._rules.policy, excluded, job)
             if choice is None:
                 yield from self._wait(place, job_class, job)
@@ -214,13 +222,13 @@ class _Pass:
         holds = self._state.holds
         if any(hold.job_id == job.job_id for hold in holds.values()):
             return
-        found = self._starts.earliest(job_class, self._now_us)
+        found = self._starts.earliest(job_class, self._now_us, self._guards)
         if found is not None:
             guard = Guard(
                 found.worker, job_class.demand, found.start_us, self._now_us,
                 alone=job_class.exclusive,
             )  # fmt: skip
-            self._guards.setdefault(found.worker.number, _Guarded(place, guard, False))
+            self._guards[found.worker.number] = _Guarded(place, guard)
             return
         since_us = max(job.submit_us, job.waits.eligible_us if job.waits is not None else 0)
         if self._now_us - since_us < self._rules.reserve_after_us:
@@ -228,6 +236,7 @@ class _Pass:
         for number, hold in list(holds.items()):
             if not hold.preempts:
                 yield Lifting(number)
+                self._guards.pop(number, None)
         free = [each for each in self._search.feasible(job_class) if each.number not in holds]
         chosen = closest(free, job_class)
         if chosen is not None:
@@ -306,27 +315,28 @@ class _Pass:
 
     # Who is not to be delayed --------------------------------------------------------------
 
-    def _excluded(self, place: Place, job_class: JobClass) -> set[int]:
-        """The workers where the class may not start now, since it would delay somebody."""
+    def _excluded(self, place: Place, job_class: JobClass, job_id: int) -> set[int]:
+        """The workers where the job may not start a task now, since it would delay somebody."""
         if not self._guards:
             return set()
         return {
             number
             for number, guarded in self._guards.items()
-            if place > guarded.place and not guarded.guard.allows(job_class)
+            if guarded.goes_before(place, job_id) and not guarded.guard.allows(job_class)
         }
 
     def _guard(self, number: int, hold: Hold, place: Place) -> None:
         guard = guard_of_hold(self._state, self._state.get_worker(number), hold, self._now_us)
         if guard is not None:
-            self._guards[number] = _Guarded(place, guard, True)
+            place = place._replace(limit_ms=0, job_id=hold.job_id)
+            self._guards[number] = _Guarded(place, guard, hold.job_id)
 
     def _placed(self, number: int) -> None:
         """A task came to that worker."""
         if number in self._guards:
             self._guards[number].guard.placed()
         holds = self._state.holds
-        for kept in [n for n, each in self._guards.items() if each.is_hold and n not in holds]:
+        for kept in [n for n, each in self._guards.items() if each.job_id and n not in holds]:
             # It was for this task, or the last of its job, that it had been kept.
             del self._guards[kept]
 
@@ -343,7 +353,8 @@ class _Pass:
                 or not job.may_start
                 or kept[hold.job_id] > job.pending.count
                 or number not in self._fleet
-                or not job.demand.fits_in(worker.capacity)
+                or not could_take(worker, job.job_class)
+                or self._is_over_limit(job.job_class)
             ):
                 yield Lifting(number)
                 continue
@@ -369,13 +380,13 @@ class _Pass:
             job_class = attempt.job_class
             if (
                 job_class.demand.cpus_milli <= worker.free_cpus_milli
-                and worker.number not in self._excluded(own_place, job_class)
+                and worker.number not in self._excluded(own_place, job_class, attempt.job_id)
             ):
                 yield Resumption(attempt)
                 self._fleet.refresh()
             elif worker.number not in self._guards:
                 # What comes later is not to take what is freed there.
-                self._guards[worker.number] = _Guarded(own_place, Closed(), False)
+                self._guards[worker.number] = _Guarded(own_place, Closed())
 
     def _is_over_limit(self, job_class: JobClass) -> bool:
         """Whether one more of its tasks would be more than its user may have at once."""
