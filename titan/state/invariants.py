@@ -21,6 +21,7 @@ def check_invariants(state: ClusterState) -> None:
     active = 0
     waiting: dict[int, list[int]] = {}
     jobs_of: dict[object, int] = {}
+    strays: dict[int, int] = {}
     live: list[int] = []
     # Once: an ended job is unpacked at each look.
     for job in state.jobs.values():
@@ -34,6 +35,10 @@ def check_invariants(state: ClusterState) -> None:
             waiting.setdefault(class_id, []).append(job.job_id)
         for what in (class_id, job.environment):
             jobs_of[what] = jobs_of.get(what, 0) + 1
+        for attempt in job.active.values():
+            if attempt.job_class is not job.job_class:
+                class_id = attempt.job_class.class_id
+                strays[class_id] = strays.get(class_id, 0) + 1
         if not job.has_ended:
             live.append(job.job_id)
     for worker in state.workers.values():
@@ -48,8 +53,11 @@ def check_invariants(state: ClusterState) -> None:
             waiting.get(job_class.class_id, []) == list(job_class.pending_jobs),
             "each class knows its pending jobs",
         )
-    classes = {each.class_id: each.jobs for each in state.classes.values()}
-    # An environment may be known that no job refers to yet; every class has jobs.
+    classes = {each.class_id: each.jobs for each in state.classes.values() if each.jobs}
+    for each in state.classes.values():
+        _check(each.strays == strays.get(each.class_id, 0), "strays of a class are counted")
+        _check(each.jobs > 0 or each.strays > 0, "a class is forgotten once nothing refers to it")
+    # An environment may be known that no job refers to yet.
     known = {digest: jobs for digest, jobs in state.environment_jobs.items() if jobs}
     _check(classes | known == jobs_of, "classes and environments are kept while jobs refer to them")
     _check(
