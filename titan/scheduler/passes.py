@@ -252,14 +252,17 @@ class _Pass:
         limit = job.scheduling.array_limit
         if limit:
             wanted = min(wanted, limit - job.counts[1] - job.counts[2])
+        left = self._cpus_left(job_class)
+        if left is not None:
+            wanted = min(wanted, left // job_class.demand.cpus_milli)
         suspends = self._rules.preempt == "suspend"
         while kept < wanted:
             workers = [
                 worker
                 for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
-                if worker.number not in self._state.holds and could_take(worker, job_class)
+                if worker.number not in self._guards and could_take(worker, job_class)
             ]
-            victims = find_victims(workers, job_class, suspends=suspends)
+            victims = find_victims(workers, job_class, self._state.live_jobs, suspends=suspends)
             if victims is None:
                 return
             yield Preemption(victims, job.job_id)
@@ -390,12 +393,16 @@ class _Pass:
 
     def _is_over_limit(self, job_class: JobClass) -> bool:
         """Whether one more of its tasks would be more than its user may have at once."""
+        left = self._cpus_left(job_class)
+        return left is not None and job_class.demand.cpus_milli > left
+
+    def _cpus_left(self, job_class: JobClass) -> int | None:
+        """How many thousandths of cpus its user may have beside what it has; None: any."""
         limits = self._rules.user_limits
-        if not limits:
-            return False
-        limit = limits.get(job_class.user, limits.get("", 0))
-        used = self._state.usage.user_cpus_milli.get(job_class.user, 0)
-        return bool(limit) and used + job_class.demand.cpus_milli > limit
+        limit = limits.get(job_class.user, limits.get("", 0)) if limits else 0
+        if not limit:
+            return None
+        return limit - self._state.usage.user_cpus_milli.get(job_class.user, 0)
 
 
 def ahead_depth(job_class: JobClass) -> int:
