@@ -189,6 +189,9 @@ class Fleet:
     def _take_up(self, number: int) -> None:
         worker = self._state.workers.get(number)
         entry = self._entries.get(number)
+        # What stands still runs on where nothing new comes, too: else a drain would never end.
+        stands = worker is not None and number in self._called_in and bool(worker.suspended)
+        _keep(self.standing, number, stands)
         if worker is None or not worker.takes_tasks or number not in self._called_in:
             if entry is not None:
                 self._leave(number, entry)
@@ -198,7 +201,6 @@ class Fleet:
         ):
             self._leave(number, entry)
             entry = None
-        _keep(self.standing, number, bool(worker.suspended))
         _keep(self.preemptible, number, worker.preemptible > 0)
         if worker.limited or number in self.limited:
             _keep(self.limited, number, worker.limited > 0)
@@ -256,8 +258,7 @@ class Fleet:
         cpus_milli, memory_bytes, named = entry.free
         _add(pool.free, Resources(cpus_milli, memory_bytes, tuple(named.items())), -1)
         del self._entries[number]
-        for numbers in (self.standing, self.preemptible):
-            numbers.pop(number, None)
+        self.preemptible.pop(number, None)
         if number in self.limited:
             del self.limited[number]
             self._limited_changes[number] = None

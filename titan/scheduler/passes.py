@@ -95,6 +95,8 @@ Proposal = Placement | Resumption | Keeping | Lifting | Preemption
 class _Guarding(Protocol):
     def allows(self, job_class: JobClass) -> bool: ...
 
+    def allows_again(self, attempt: Attempt) -> bool: ...
+
     def placed(self) -> None: ...
 
 
@@ -159,7 +161,7 @@ class _Pass:
 
     def run(self) -> Iterator[Proposal]:
         """All of it."""
-        if not len(self._fleet):
+        if not len(self._fleet) and not self._fleet.standing:
             return
         yield from self._take_up_holds()
         self._find_standing()
@@ -381,13 +383,15 @@ class _Pass:
             own_place, attempt = self._standing.pop()
             worker = self._state.get_worker(attempt.worker)
             job_class = attempt.job_class
-            if (
-                job_class.demand.cpus_milli <= worker.free_cpus_milli
-                and worker.number not in self._excluded(own_place, job_class, attempt.job_id)
+            guarded = self._guards.get(worker.number)
+            if job_class.demand.cpus_milli <= worker.free_cpus_milli and (
+                guarded is None
+                or not guarded.goes_before(own_place, attempt.job_id)
+                or guarded.guard.allows_again(attempt)
             ):
                 yield Resumption(attempt)
                 self._fleet.refresh()
-            elif worker.number not in self._guards:
+            elif guarded is None:
                 # What comes later is not to take what is freed there.
                 self._guards[worker.number] = _Guarded(own_place, Closed())
 

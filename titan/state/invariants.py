@@ -111,7 +111,9 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
         unstarted = attempt.state is State.SCHEDULED and not attempt.ahead
         _check((key in here.unstarted) == unstarted, f"{name}: unstarted attempts are listed")
         if not attempt.ahead:
-            used = used.plus(job.demand)
+            # What stands still has its memory and devices, but not its cpus.
+            has = job.demand._replace(cpus_milli=0) if attempt.suspended else job.demand
+            used = used.plus(has)
             slots[class_id] = slots.get(class_id, 0) + 1
     if worker.is_draining:
         waits = [each for each in worker.attempts.values() if each.state is State.SCHEDULED]

@@ -122,6 +122,8 @@ def attempt_suspended(tables: Tables, event: ev.AttemptSuspended) -> None:
     require(event, attempt.state is State.RUNNING, "it does not run")
     require(event, not attempt.suspended, "it is suspended")
     tables.get_worker(attempt.worker).suspend(attempt)
+    # Its time limit stands still with it: until it goes on, this is what it has used, negated.
+    attempt.since_us -= tables.time_us
     if event.for_job:
         tables.holds[attempt.worker] = Hold(event.for_job, True)
     changed(tables, job)
@@ -130,6 +132,7 @@ def attempt_suspended(tables: Tables, event: ev.AttemptSuspended) -> None:
 def attempt_resumed(tables: Tables, event: ev.AttemptResumed) -> None:
     job, attempt = active_attempt(tables, event)
     require(event, attempt.suspended, "it is not suspended")
+    attempt.since_us += tables.time_us
     tables.get_worker(attempt.worker).resume(attempt)
     changed(tables, job)
 
