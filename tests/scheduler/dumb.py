@@ -214,9 +214,7 @@ class DumbScheduler:
             del self.kept[kept]
         return True
 
-    def choose(
-        self, job: Job, feasible: list[Worker], candidates: list[Worker]
-    ) -> tuple[int, int]:
+    def choose(self, job: Job, feasible: list[Worker], candidates: list[Worker]) -> tuple[int, int]:
         candidates = self.least_used(job, candidates)
         pointer = self.state.round_robin
         return choose(self.rules.policy, feasible, candidates, job.demand, pointer)
@@ -230,9 +228,7 @@ class DumbScheduler:
             for each in job.active.values()
         ]
         counts = [values.count(dict(each.labels).get(label, "")) for each in candidates]
-        return [
-            each for each, n in zip(candidates, counts, strict=True) if n == min(counts)
-        ]
+        return [each for each, n in zip(candidates, counts, strict=True) if n == min(counts)]
 
     # Who is not delayed --------------------------------------------------------------------
 

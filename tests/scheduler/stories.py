@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
 from tests.manager.builders import GIB, SECOND_US, FakeHost, Rig, new_job, resources
@@ -57,19 +58,19 @@ class Story:
         self.has_limits = self.rng.random() < 0.7
 
     def join(self) -> None:
-        """One more worker: of a few sizes, so that there are ties, and of almost the same memory."""
-        rng = self.rng
+        """One more worker."""
         host = FakeHost(self.rig, self.some_capacity())
         host.register(labels=self.some_labels())
         self.hosts.append(host)
-        assert rng is self.rng
 
     def some_capacity(self) -> Any:
-        """What a worker has."""
+        """Of few sizes, so that there are ties, and of almost the same memory."""
         rng = self.rng
         return resources(
             rng.choice([1, 2, 4, 4, 8]),
-            rng.choice([0, 4 * GIB, 4 * GIB - rng.randint(0, 9), 8 * GIB + rng.randint(0, 1 << 20)]),
+            rng.choice(
+                [0, 4 * GIB, 4 * GIB - rng.randint(0, 9), 8 * GIB + rng.randint(0, 1 << 20)]
+            ),
             gpu=rng.choice([0, 0, 0, 2, 4]),
         )
 
@@ -127,11 +128,9 @@ class Story:
 
     def submit(self, **fields: Any) -> None:
         """One job of somebody."""
-        try:
+        # It may name what is gone.
+        with suppress(TitanError):
             self.rig.submit(self.some_job(**fields), user=self.rng.choice(USERS))
-        except TitanError:
-            # It waits for what is gone.
-            pass
 
     def deliver(self) -> None:
         """Every worker learns what it is to do, and starts it."""
@@ -154,9 +153,7 @@ class Story:
     def happen(self) -> None:
         """One thing out of many."""
         rng, rig = self.rng, self.rig
-        what = rng.choices(
-            ("submit", "end", "pass time", "worker", "job"), (4, 4, 2, 2, 1)
-        )[0]
+        what = rng.choices(("submit", "end", "pass time", "worker", "job"), (4, 4, 2, 2, 1))[0]
         if what == "submit":
             for _ in range(rng.randint(1, 3)):
                 self.submit()
@@ -184,7 +181,9 @@ class Story:
             host.clear()
         elif what == 2:
             drains = rng.random() < 0.4
-            rig.do(DrainWorkers(workers=(host.worker_id.hex(),), drains=drains, reason="", user="root"))
+            rig.do(
+                DrainWorkers(workers=(host.worker_id.hex(),), drains=drains, reason="", user="root")
+            )
         elif what == 3:
             host.restart_host()
             host.register(labels=self.some_labels())

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.manager.builders import Rig
+from tests.manager.builders import SECOND_US, Rig
 from tests.scheduler.dumb import DumbScheduler, Rules
 from tests.scheduler.stories import Story, copy_of, fresh_pass
 from titan import events as ev
-from titan.scheduling import ORDERS, PLACEMENTS
+from titan.scheduling import ORDERS, PLACEMENTS, Scheduling
 
 CHUNKS = 24
-STORIES_PER_CHUNK = 80
+STORIES_PER_CHUNK = 10
 PASSES = 12
 
 
@@ -92,3 +92,45 @@ def test_passes_decide_as_a_walk_over_single_tasks_would(chunk: int) -> None:
             error.add_note(f"in {seed!r}")
             raise
     assert seen["place"] > 40
+
+
+@pytest.mark.parametrize("preempt", ["off", "requeue", "suspend"])
+@pytest.mark.parametrize("seed", range(8))
+def test_with_short_tasks_sent_ahead_and_others_stopped_nothing_known_goes_stale(
+    seed: int, preempt: str
+) -> None:
+    """The dumb scheduler knows nothing of these: here a kernel that saw none of it has to do."""
+    name = f"ahead {preempt} {seed}"
+    story = Story(name, **settings_of(name, 4 * seed), lookahead=True, preempt=preempt)
+    rig = story.rig
+    for _ in range(3):
+        story.join()
+    for _ in range(30):
+        story.submit(
+            cpus=story.rng.choice([0.5, 1, 2]),
+            array=[(0, story.rng.choice([2, 30]))],
+            priority=story.rng.choice([0, 0, 1]),
+            scheduling=Scheduling(preemptible=story.rng.random() < 0.5),
+        )
+        rig.tick()
+        rig.kernel.schedule_wanted = True
+        expected = fresh_pass(rig)
+        assert rig.schedule() == expected, name
+        story.deliver()
+        rig.now_us += story.rng.choice([1000, 3 * SECOND_US])
+        end_running(story)
+        if story.rng.random() < 0.5:
+            story.happen()
+
+
+def end_running(story: Story) -> None:
+    """Some of what runs and does not stand still."""
+    state = story.rig.state
+    for host in story.hosts:
+        for key in host.running:
+            job = state.live_jobs.get(key.job_id)
+            attempt = job.active.get(key.index) if job is not None else None
+            if story.rng.random() < 0.5 and not (attempt is not None and attempt.suspended):
+                host.end(key)
+        if host.session in story.rig.kernel.sessions:
+            host.send_reports()

@@ -43,7 +43,8 @@ def check_fleet(rig: Rig) -> None:
             keys = sorted(free_key(each, resources_asked) for each in pool.members.values())
             assert list(index.by_free) == keys
         for worker in pool.members.values():
-            assert pool.least.fits_in(worker.capacity) and worker.capacity.fits_in(pool.most)
+            assert pool.least.fits_in(worker.capacity)
+            assert worker.capacity.fits_in(pool.most)
             assert fleet.pool_of(worker.number) is pool
             assert worker in fleet.named(worker.name)
             assert worker in fleet.named(worker.worker_id.hex())

@@ -398,7 +398,8 @@ def test_whatever_happens_only_lower_and_preemptible_tasks_that_run_are_stopped(
                 job = rig.state.get_job(event.job_id)
                 assert job.scheduling.preemptible
                 assert priority < rig.state.get_job(event.for_job).priority
-                assert state is State.RUNNING and not is_given_up
+                assert state is State.RUNNING
+                assert not is_given_up
                 stopped += 1
         end_what_runs(story, 0.2)
         rig.now_us += story.rng.randint(0, 3) * SECOND_US
