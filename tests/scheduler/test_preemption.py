@@ -431,7 +431,8 @@ def settle_down(story: Story) -> None:
         rig.schedule()
         story.deliver()
         end_what_runs(story, 1)
-        rig.tick(2 * SECOND_US)
+        rig.now_us += 2 * SECOND_US
+        rig.tick()
     left = [worker.attempts for worker in rig.state.workers.values() if worker.attempts]
     assert left == []
     assert rig.state.holds == {}

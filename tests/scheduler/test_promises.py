@@ -14,6 +14,7 @@ from tests.scheduler.stories import Story
 from tests.scheduler.test_dumb import dumb_pass, settings_of
 from titan import events as ev
 from titan.manager.kernel import Settings
+from titan.manager.kernel.commands import DrainWorkers
 from titan.model import AttemptKey, State
 from titan.scheduler.reservation import Reservation, Starts
 from titan.scheduling import Scheduling
@@ -79,6 +80,32 @@ def test_no_worker_is_promised_more_than_it_has(seed: int) -> None:
         story.deliver()
         story.end_some()
         check_capacity(story.rig.state)
+
+
+@pytest.mark.parametrize("what", ["cancel", "drain", "fault", "leave", "silence"])
+def test_those_behind_a_head_that_is_gone_or_can_run_nowhere_start_at_once(what: str) -> None:
+    """Not only when something else happens, or a second later."""
+    rig = rig_of(order="fcfs", heartbeat_timeout_us=SECOND_US)
+    large, small = rig.worker(2), rig.worker(1)
+    rig.submit(new_job(cpus=2))
+    deliver(rig, large, small)
+    rig.submit(new_job(cpus=2), new_job())
+    assert placed(deliver(rig, large, small)) == []
+    if what == "cancel":
+        rig.cancel(2)
+    elif what == "drain":
+        rig.do(DrainWorkers(workers=(large.name,), drains=True, reason="", user="root"))
+    elif what == "fault":
+        large.fault = "its disk is full"
+        large.heartbeat()
+    elif what == "leave":
+        large.deregister()
+    else:
+        rig.turned_us += SECOND_US // 2
+        small.heartbeat()
+        rig.kernel.tick(rig.now_us, rig.turned_us)
+        rig.settle()
+    assert placed(rig.schedule()) == [3]
 
 
 # Invariants 8 and 9 ------------------------------------------------------------------------
@@ -192,6 +219,8 @@ def test_a_reserved_start_never_moves_later_and_is_kept(seed: int, order: str) -
             story.submit(7)
         if story.rng.random() < 0.05:
             story.join()
+            # What could run nowhere before may go first from now on.
+            story.promised.clear()
         story.run_pass()
         story.pass_time(early=0.15)
     assert story.kept > 0
