@@ -128,9 +128,32 @@ class Guard:
             amount <= self._beside.get(resource, 0) for resource, amount in _parts(job_class.demand)
         )
 
+    def allows_again(self, attempt: Attempt) -> bool:
+        """Whether one that stands still there may run on: that takes nothing but cpus."""
+        limit_us = attempt.limit_ms * 1000
+        if limit_us and self._now_us + limit_us <= self._start_us < NEVER:
+            return True
+        if self._waits_for_standing():
+            return True
+        if self._beside is None:
+            self._beside = self._find_beside()
+        return attempt.job_class.demand.cpus_milli <= self._beside["cpus"]
+
     def placed(self) -> None:
         """Something started on the worker."""
         self._beside = None
+
+    def _waits_for_standing(self) -> bool:
+        """Whether what stands still has what is guarded for: each would wait for the other."""
+        standing = [each.job_class for each in self._worker.suspended.values()]
+        if self._alone or any(each.exclusive for each in standing):
+            return True
+        for resource, amount in _parts(self._demand):
+            if resource != "cpus":
+                held = sum(dict(_parts(each.demand)).get(resource, 0) for each in standing)
+                if _capacity(self._worker, resource) - held < amount:
+                    return True
+        return False
 
     def _find_beside(self) -> dict[str, int]:
         worker = self._worker
@@ -161,6 +184,10 @@ class Closed:
 
     def allows(self, job_class: JobClass) -> bool:
         """Never."""
+        return False
+
+    def allows_again(self, attempt: Attempt) -> bool:
+        """Never: those that stand still there go on in their order."""
         return False
 
     def placed(self) -> None:

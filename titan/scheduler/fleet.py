@@ -180,22 +180,24 @@ class Fleet:
     def _take_up(self, number: int) -> None:
         worker = self._state.workers.get(number)
         entry = self._entries.get(number)
+        # What stands still runs on where nothing new comes, too: else a drain would never end.
+        stands = worker is not None and bool(worker.suspended) and number in self._called_in
+        if stands or number in self.standing:
+            _keep(self.standing, number, stands)
         if worker is None or not worker.takes_tasks or number not in self._called_in:
             if entry is not None:
                 self._leave(number, entry)
             return
-        if worker.suspended or number in self.standing:
-            _keep(self.standing, number, bool(worker.suspended))
-        if worker.preemptible or number in self.preemptible:
-            _keep(self.preemptible, number, worker.preemptible > 0)
-        if worker.limited or number in self.limited:
-            _keep(self.limited, number, worker.limited > 0)
-            self._limited_changes[number] = None
         if entry is not None and (
             entry.capacity is not worker.capacity or entry.labels is not worker.labels
         ):
             self._leave(number, entry)
             entry = None
+        if worker.preemptible or number in self.preemptible:
+            _keep(self.preemptible, number, worker.preemptible > 0)
+        if worker.limited or number in self.limited:
+            _keep(self.limited, number, worker.limited > 0)
+            self._limited_changes[number] = None
         if entry is None:
             entry = self._join(worker)
         self._note_free(entry, worker)
@@ -219,11 +221,11 @@ class Fleet:
                 if change:
                     sums[name] = sums.get(name, 0) + change
                     has_more = has_more or change > 0
-            now_named = dict(now_named)
         # Whoever was alone there, or waits to be, is told by the attempts.
         if has_more or not worker.attempts:
             self.gains.append(worker.number)
-        entry.free = worker.free_cpus_milli, worker.free_memory_bytes, now_named
+        # A copy: the worker's own is changed in place.
+        entry.free = worker.free_cpus_milli, worker.free_memory_bytes, dict(now_named)
 
     def _join(self, worker: Worker) -> _Entry:
         key = _pool_key(worker)
@@ -254,8 +256,7 @@ class Fleet:
         cpus_milli, memory_bytes, named = entry.free
         _add(pool.free, Resources(cpus_milli, memory_bytes, tuple(named.items())), -1)
         del self._entries[number]
-        for numbers in (self.standing, self.preemptible):
-            numbers.pop(number, None)
+        self.preemptible.pop(number, None)
         if number in self.limited:
             del self.limited[number]
             self._limited_changes[number] = None

@@ -95,6 +95,8 @@ Proposal = Placement | Resumption | Keeping | Lifting | Preemption
 class _Guarding(Protocol):
     def allows(self, job_class: JobClass) -> bool: ...
 
+    def allows_again(self, attempt: Attempt) -> bool: ...
+
     def placed(self) -> None: ...
 
 
@@ -103,7 +105,15 @@ class _Guarded(NamedTuple):
 
     place: Place
     guard: _Guarding
-    is_hold: bool
+    job_id: int = 0
+    """The job that the worker is kept for; 0: it is for whoever was served before."""
+
+    def goes_before(self, place: Place, job_id: int) -> bool:
+        """Whether a task of that job, which stands there, has to heed it."""
+        if not self.job_id:
+            return True
+        # Who has the shortest limit goes first behind the head, but takes no kept worker by it.
+        return job_id != self.job_id and place._replace(limit_ms=0) > self.place
 
 
 class Scheduler:
@@ -153,7 +163,7 @@ class _Pass:
 
     def run(self) -> Iterator[Proposal]:
         """All of it."""
-        if not len(self._fleet):
+        if not len(self._fleet) and not self._fleet.standing:
             return
         yield from self._take_up_holds()
         self._find_standing()
@@ -213,7 +223,7 @@ class _Pass:
 
     def _find(self, place: Place, job_class: JobClass, job: Job, but: int = 0) -> Choice | None:
         """A place where the class delays nobody, and not on that worker."""
-        excluded = self._excluded(place, job_class)
+        excluded = self._excluded(place, job_class, job.job_id)
         if but:
             excluded.add(but)
         return self._search.find(job_class, self._rules.policy, excluded, job)
@@ -239,13 +249,13 @@ class _Pass:
         holds = self._state.holds
         if any(hold.job_id == job.job_id for hold in holds.values()):
             return
-        found = self._starts.earliest(job_class, self._now_us)
+        found = self._starts.earliest(job_class, self._now_us, self._guards)
         if found is not None:
             guard = Guard(
                 found.worker, job_class.demand, found.start_us, self._now_us,
                 alone=job_class.exclusive,
             )  # fmt: skip
-            self._guards.setdefault(found.worker.number, _Guarded(place, guard, False))
+            self._guards[found.worker.number] = _Guarded(place, guard)
             return
         since_us = max(job.submit_us, job.waits.eligible_us if job.waits is not None else 0)
         if self._now_us - since_us < self._rules.reserve_after_us:
@@ -253,6 +263,7 @@ class _Pass:
         for number, hold in list(holds.items()):
             if not hold.preempts:
                 yield Lifting(number)
+                self._guards.pop(number, None)
         free = [each for each in self._search.feasible(job_class) if each.number not in holds]
         chosen = closest(free, job_class)
         if chosen is not None:
@@ -268,14 +279,17 @@ class _Pass:
         limit = job.scheduling.array_limit
         if limit:
             wanted = min(wanted, limit - job.counts[1] - job.counts[2])
+        left = self._cpus_left(job_class)
+        if left is not None:
+            wanted = min(wanted, left // job_class.demand.cpus_milli)
         suspends = self._rules.preempt == "suspend"
         while kept < wanted:
             workers = [
                 worker
                 for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
-                if worker.number not in self._state.holds and could_take(worker, job_class)
+                if worker.number not in self._guards and could_take(worker, job_class)
             ]
-            victims = find_victims(workers, job_class, suspends=suspends)
+            victims = find_victims(workers, job_class, self._state.live_jobs, suspends=suspends)
             if victims is None:
                 return
             yield Preemption(victims, job.job_id)
@@ -334,27 +348,28 @@ class _Pass:
 
     # Who is not to be delayed --------------------------------------------------------------
 
-    def _excluded(self, place: Place, job_class: JobClass) -> set[int]:
-        """The workers where the class may not start now, since it would delay somebody."""
+    def _excluded(self, place: Place, job_class: JobClass, job_id: int) -> set[int]:
+        """The workers where the job may not start a task now, since it would delay somebody."""
         if not self._guards:
             return set()
         return {
             number
             for number, guarded in self._guards.items()
-            if place > guarded.place and not guarded.guard.allows(job_class)
+            if guarded.goes_before(place, job_id) and not guarded.guard.allows(job_class)
         }
 
     def _guard(self, number: int, hold: Hold, place: Place) -> None:
         guard = guard_of_hold(self._state, self._state.get_worker(number), hold, self._now_us)
         if guard is not None:
-            self._guards[number] = _Guarded(place, guard, True)
+            place = place._replace(limit_ms=0, job_id=hold.job_id)
+            self._guards[number] = _Guarded(place, guard, hold.job_id)
 
     def _placed(self, number: int) -> None:
         """A task came to that worker."""
         if number in self._guards:
             self._guards[number].guard.placed()
         holds = self._state.holds
-        for kept in [n for n, each in self._guards.items() if each.is_hold and n not in holds]:
+        for kept in [n for n, each in self._guards.items() if each.job_id and n not in holds]:
             # It was for this task, or the last of its job, that it had been kept.
             del self._guards[kept]
 
@@ -371,7 +386,8 @@ class _Pass:
                 or not job.may_start
                 or kept[hold.job_id] > job.pending.count
                 or number not in self._fleet
-                or not job.demand.fits_in(worker.capacity)
+                or not could_take(worker, job.job_class)
+                or self._is_over_limit(job.job_class)
             ):
                 yield Lifting(number)
                 continue
@@ -395,24 +411,30 @@ class _Pass:
             own_place, attempt = self._standing.pop()
             worker = self._state.get_worker(attempt.worker)
             job_class = attempt.job_class
-            if (
-                job_class.demand.cpus_milli <= worker.free_cpus_milli
-                and worker.number not in self._excluded(own_place, job_class)
+            guarded = self._guards.get(worker.number)
+            if job_class.demand.cpus_milli <= worker.free_cpus_milli and (
+                guarded is None
+                or not guarded.goes_before(own_place, attempt.job_id)
+                or guarded.guard.allows_again(attempt)
             ):
                 yield Resumption(attempt)
                 self._fleet.refresh()
-            elif worker.number not in self._guards:
+            elif guarded is None:
                 # What comes later is not to take what is freed there.
-                self._guards[worker.number] = _Guarded(own_place, Closed(), False)
+                self._guards[worker.number] = _Guarded(own_place, Closed())
 
     def _is_over_limit(self, job_class: JobClass) -> bool:
         """Whether one more of its tasks would be more than its user may have at once."""
+        left = self._cpus_left(job_class)
+        return left is not None and job_class.demand.cpus_milli > left
+
+    def _cpus_left(self, job_class: JobClass) -> int | None:
+        """How many thousandths of cpus its user may have beside what it has; None: any."""
         limits = self._rules.user_limits
-        if not limits:
-            return False
-        limit = limits.get(job_class.user, limits.get("", 0))
-        used = self._state.usage.user_cpus_milli.get(job_class.user, 0)
-        return bool(limit) and used + job_class.demand.cpus_milli > limit
+        limit = limits.get(job_class.user, limits.get("", 0)) if limits else 0
+        if not limit:
+            return None
+        return limit - self._state.usage.user_cpus_milli.get(job_class.user, 0)
 
 
 def ahead_depth(job_class: JobClass) -> int:

@@ -7,12 +7,13 @@ where even all together would not suffice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Final, NamedTuple
 
 from titan.model import Resources, State
 from titan.state.attempts import Attempt
+from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.worker import Worker
 
@@ -29,30 +30,33 @@ class Victims(NamedTuple):
 
 
 def find_victims(
-    workers: Iterable[Worker], job_class: JobClass, *, suspends: bool
+    workers: Iterable[Worker], job_class: JobClass, jobs: Mapping[int, Job], *, suspends: bool
 ) -> Victims | None:
-    """The victims that make room for a task of the class; None where nobody's end would do."""
+    """The victims that make room for a task of the class; None where nobody's end would do.
+
+    `jobs` are those of the attempts: an update may have given them other priorities.
+    """
     best: Victims | None = None
     best_order: tuple[int, list[tuple[int, ...]], int] | None = None
     for worker in workers:
         if not worker.preemptible:
             continue
-        victims = victims_on(worker, job_class, suspends=suspends)
+        victims = victims_on(worker, job_class, jobs, suspends=suspends)
         if victims is None:
             continue
-        order = (len(victims), [victim_order(each) for each in victims], worker.number)
+        order = (len(victims), [victim_order(each, jobs) for each in victims], worker.number)
         if best_order is None or order < best_order:
             best, best_order = Victims(worker, victims), order
     return best
 
 
 def victims_on(
-    worker: Worker, job_class: JobClass, *, suspends: bool
+    worker: Worker, job_class: JobClass, jobs: Mapping[int, Job], *, suspends: bool
 ) -> tuple[Attempt, ...] | None:
     """The fewest victims on that worker; None where all together do not suffice."""
     candidates = sorted(
-        (each for each in worker.attempts.values() if _may_be_stopped(each, job_class)),
-        key=victim_order,
+        (each for each in worker.attempts.values() if _may_be_stopped(each, job_class, jobs)),
+        key=lambda each: victim_order(each, jobs),
     )
     if job_class.exclusive or worker.exclusive:
         slots = [each for each in worker.attempts.values() if not each.ahead]
@@ -79,15 +83,15 @@ def victims_on(
     return None
 
 
-def victim_order(attempt: Attempt) -> tuple[int, ...]:
+def victim_order(attempt: Attempt, jobs: Mapping[int, Job]) -> tuple[int, ...]:
     """Who goes first: the lowest."""
-    return attempt.job_class.priority, -attempt.since_us, -attempt.job_id, -attempt.index
+    return jobs[attempt.job_id].priority, -attempt.since_us, -attempt.job_id, -attempt.index
 
 
-def _may_be_stopped(attempt: Attempt, job_class: JobClass) -> bool:
+def _may_be_stopped(attempt: Attempt, job_class: JobClass, jobs: Mapping[int, Job]) -> bool:
     return (
         attempt.job_class.preemptible
-        and attempt.job_class.priority < job_class.priority
+        and jobs[attempt.job_id].priority < job_class.priority
         and attempt.state is State.RUNNING
         and not attempt.ahead
         and not attempt.suspended

@@ -5,6 +5,7 @@ A pass looks only at the workers that changed since the one before, while the he
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from sortedcontainers import SortedList
@@ -35,8 +36,10 @@ class Starts:
         self._starts: dict[int, int] = {}
         self._sorted: SortedList[tuple[int, int]] = SortedList()
 
-    def earliest(self, job_class: JobClass, now_us: int) -> Reservation | None:
-        """Of all workers that are kept for nobody; of several the lowest number; None: never."""
+    def earliest(
+        self, job_class: JobClass, now_us: int, kept: Container[int]
+    ) -> Reservation | None:
+        """Of all workers that are not `kept` for others; the lowest number; None: never."""
         changed = self._fleet.take_limited_changes()
         if job_class.class_id != self._class_id or job_class.affinities:
             self._class_id = job_class.class_id
@@ -45,12 +48,11 @@ class Starts:
             changed = self._fleet.limited
         for number in changed:
             self._note(number, job_class, now_us)
-        holds = self._state.holds
         best: tuple[int, int] | None = None
         for start_us, number in self._sorted:
             if best is not None and start_us > max(best[0], now_us):
                 break
-            if number not in holds:
+            if number not in kept:
                 # What should have ended ends now, wherever it is.
                 found = (max(start_us, now_us), number)
                 best = found if best is None else min(best, found)

@@ -21,6 +21,7 @@ def check_invariants(state: ClusterState) -> None:
     active = 0
     waiting: dict[int, list[int]] = {}
     jobs_of: dict[object, int] = {}
+    strays: dict[int, int] = {}
     live: list[int] = []
     # Once: an ended job is unpacked at each look.
     for job in state.jobs.values():
@@ -34,6 +35,10 @@ def check_invariants(state: ClusterState) -> None:
             waiting.setdefault(class_id, []).append(job.job_id)
         for what in (class_id, job.environment):
             jobs_of[what] = jobs_of.get(what, 0) + 1
+        for attempt in job.active.values():
+            if attempt.job_class is not job.job_class:
+                class_id = attempt.job_class.class_id
+                strays[class_id] = strays.get(class_id, 0) + 1
         if not job.has_ended:
             live.append(job.job_id)
     for worker in state.workers.values():
@@ -48,8 +53,11 @@ def check_invariants(state: ClusterState) -> None:
             waiting.get(job_class.class_id, []) == list(job_class.pending_jobs),
             "each class knows its pending jobs",
         )
-    classes = {each.class_id: each.jobs for each in state.classes.values()}
-    # An environment may be known that no job refers to yet; every class has jobs.
+    classes = {each.class_id: each.jobs for each in state.classes.values() if each.jobs}
+    for each in state.classes.values():
+        _check(each.strays == strays.get(each.class_id, 0), "strays of a class are counted")
+        _check(each.jobs > 0 or each.strays > 0, "a class is forgotten once nothing refers to it")
+    # An environment may be known that no job refers to yet.
     known = {digest: jobs for digest, jobs in state.environment_jobs.items() if jobs}
     _check(classes | known == jobs_of, "classes and environments are kept while jobs refer to them")
     _check(
@@ -95,14 +103,17 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
     for (job_id, index), attempt in worker.attempts.items():
         job = state.get_job(job_id)
         _check(job.active.get(index) is attempt, f"{name} holds {job_id}.{index} as its job does")
-        class_id = job.job_class.class_id
+        # An update may have given its job another class since.
+        class_id = attempt.job_class.class_id
         here = worker.classes[class_id]
         key = (job_id, index)
         _check((key in here.ahead) == attempt.ahead, f"{name}: ahead attempts are listed")
         unstarted = attempt.state is State.SCHEDULED and not attempt.ahead
         _check((key in here.unstarted) == unstarted, f"{name}: unstarted attempts are listed")
         if not attempt.ahead:
-            used = used.plus(job.demand)
+            # What stands still has its memory and devices, but not its cpus.
+            has = job.demand._replace(cpus_milli=0) if attempt.suspended else job.demand
+            used = used.plus(has)
             slots[class_id] = slots.get(class_id, 0) + 1
     if worker.is_draining:
         waits = [each for each in worker.attempts.values() if each.state is State.SCHEDULED]
@@ -110,6 +121,8 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
         _check(not left, f"{name} is draining, and what waits there is to come back")
     listed = {class_id: here.slots for class_id, here in worker.classes.items()}
     _check(slots == listed, f"{name}: slots are counted, and nobody waits behind none")
+    limited = sum(not each.ahead and each.limit_ms > 0 for each in worker.attempts.values())
+    _check(limited == worker.limited, f"{name}: slot attempts with time limits are counted")
     _check(used == worker.used, f"{name}: what is promised adds up")
     if worker.state in (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED):
         _check(not worker.attempts, f"{name} is gone and holds nothing")

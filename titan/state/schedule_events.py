@@ -102,8 +102,7 @@ def job_updated(tables: Tables, event: ev.JobUpdated) -> None:
     limit_ms = event.time_limit_ms + job.grace_ms if event.time_limit_ms else 0
     after = class_of(tables, before.key._replace(priority=event.priority, limit_ms=limit_ms))
     for attempt in job.active.values():
-        attempt.limit_ms = limit_ms
-        tables.get_worker(attempt.worker).touch()
+        tables.get_worker(attempt.worker).change_limit(attempt, limit_ms)
     if after is not before:
         if before.pending_jobs.pop(job.job_id, 0) is None:
             tables.touched_classes[before.class_id] = None
@@ -123,6 +122,8 @@ def attempt_suspended(tables: Tables, event: ev.AttemptSuspended) -> None:
     require(event, attempt.state is State.RUNNING, "it does not run")
     require(event, not attempt.suspended, "it is suspended")
     tables.get_worker(attempt.worker).suspend(attempt)
+    # Its time limit stands still with it: until it goes on, this is what it has used, negated.
+    attempt.since_us -= tables.time_us
     if event.for_job:
         tables.holds[attempt.worker] = Hold(event.for_job, True)
     changed(tables, job)
@@ -131,6 +132,7 @@ def attempt_suspended(tables: Tables, event: ev.AttemptSuspended) -> None:
 def attempt_resumed(tables: Tables, event: ev.AttemptResumed) -> None:
     job, attempt = active_attempt(tables, event)
     require(event, attempt.suspended, "it is not suspended")
+    attempt.since_us += tables.time_us
     tables.get_worker(attempt.worker).resume(attempt)
     changed(tables, job)
 

@@ -187,6 +187,7 @@ class Worker:
             return
         here.slots += 1
         self._take(job_class, 1)
+        self._count_limited(attempt, 1)
         if attempt.state is _SCHEDULED:
             here.unstarted[key] = attempt
 
@@ -204,6 +205,7 @@ class Worker:
             return
         del here.ahead[key]
         attempt.ahead = False
+        self._count_limited(attempt, 1)
         if not here.unstarted:
             here.slots += 1
             self._take(job_class, 1)
@@ -211,6 +213,7 @@ class Worker:
         other_key = next(iter(here.unstarted))
         other = here.unstarted.pop(other_key)
         other.ahead = True
+        self._count_limited(other, -1)
         here.ahead[other_key] = other
         here.ahead.move_to_end(other_key, last=False)
 
@@ -228,10 +231,12 @@ class Worker:
             # It has its cpus again, to pass them on or to give them back.
             self.resume(attempt)
         here.unstarted.pop(key, None)
+        self._count_limited(attempt, -1)
         if here.ahead:
             next_key, following = here.ahead.popitem(last=False)
             following.ahead = False
             here.unstarted[next_key] = following
+            self._count_limited(following, 1)
             return
         here.slots -= 1
         self._take(job_class, -1)
@@ -247,12 +252,21 @@ class Worker:
             if attempt.ahead:
                 continue
             self.exclusive += job_class.exclusive
-            self.limited += job_class.limit_ms > 0
+            self.limited += attempt.limit_ms > 0
             self.preemptible += job_class.preemptible
             if attempt.suspended:
                 self.suspended[key] = attempt
             else:
                 usage.add_cpus(job_class.user, job_class.demand.cpus_milli)
+
+    def change_limit(self, attempt: Attempt, limit_ms: int) -> None:
+        """It has another time limit from now on."""
+        if not attempt.ahead:
+            self._count_limited(attempt, -1)
+        attempt.limit_ms = limit_ms
+        if not attempt.ahead:
+            self._count_limited(attempt, 1)
+        self.touch()
 
     def suspend(self, attempt: Attempt) -> None:
         """It stands still: its cpus are free for others, its memory and devices are not."""
@@ -274,10 +288,14 @@ class Worker:
             self.free_named[name] = self.free_named.get(name, 0) - times * count
         if job_class.exclusive:
             self.exclusive += times
-        if job_class.limit_ms:
-            self.limited += times
         if job_class.preemptible:
             self.preemptible += times
+
+    def _count_limited(self, attempt: Attempt, times: int) -> None:
+        """A slot attempt came or went: when something ends here may be another time."""
+        if attempt.limit_ms:
+            self.limited += times
+            self.touch()
 
     def _take_cpus(self, job_class: JobClass, times: int) -> None:
         cpus_milli = times * job_class.demand.cpus_milli
