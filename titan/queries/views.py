@@ -10,7 +10,8 @@ from titan.model import AttemptKey, Reason, Resources, State, WorkerState
 from titan.patterns import expand
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import manager_pb2, types_pb2
-from titan.scheduler.explain import Explained, drain_text, explain_waiting
+from titan.scheduler.filters import drain_text
+from titan.scheduler.summary import Known, explain_waiting
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -30,10 +31,10 @@ def resources_message(resources: Resources) -> types_pb2.Resources:
     )
 
 
-def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_pb2.Job:
+def job_message(state: ClusterState, job: Job, known: Known) -> manager_pb2.Job:
     """A job as it is. Costs the same whatever the size of its array.
 
-    `explained` is shared by the messages that are made of the same state at once.
+    `known` is shared by the messages that are made of the same state at once.
     """
     message = manager_pb2.Job(
         job_id=job.job_id,
@@ -41,7 +42,7 @@ def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_
         user=job.user,
         state=types_pb2.State.ValueType(job.state),
         cancel_requested=job.cancel_requested,
-        waiting_for=explain_waiting(state, job, explained),
+        waiting_for=explain_waiting(state, job, known),
         command=job.command,
         cwd=job.cwd,
         resources=resources_message(job.demand),

@@ -2,11 +2,11 @@
 
 from tests.manager.builders import GIB, TIMEOUT_US, FakeHost, Rig, new_job
 from titan.manager.kernel.commands import DrainWorkers
-from titan.scheduler.explain import Explained, explain_waiting
+from titan.scheduler.summary import Known, explain_waiting
 
 
 def why(rig: Rig, job_id: int = 1) -> str:
-    return explain_waiting(rig.state, rig.state.get_job(job_id), {})
+    return explain_waiting(rig.state, rig.state.get_job(job_id), Known())
 
 
 def drain(rig: Rig, host: FakeHost, reason: str = "") -> None:
@@ -150,7 +150,8 @@ def test_a_job_for_one_worker_is_told_about_that_worker_alone() -> None:
         "only on w1: no worker is large enough for it, even when empty: "
         "it needs 8 cpus, the largest has 2"
     )
-    assert why(rig, 2) == why(rig, 3).removeprefix("only on w1: ") == "it is next to be placed"
+    assert why(rig, 2) == "room: 1 of 2 workers have it; those before it go first"
+    assert why(rig, 3) == "only on w1: room: 1 of 1 workers have it; those before it go first"
     drain(rig, one, "new disk")
     rig.schedule()
     assert why(rig, 3) == (
@@ -171,7 +172,7 @@ def test_one_look_serves_jobs_that_ask_for_the_same_of_the_same_worker() -> None
     rig = Rig()
     host = rig.worker(1)
     rig.submit(new_job(cpus=8), new_job(cpus=8, on=host.name), new_job(cpus=8))
-    known: Explained = {}
+    known = Known()
     told = [explain_waiting(rig.state, rig.state.get_job(each), known) for each in (1, 2, 3)]
     assert told[0] == told[2] != told[1]
-    assert len(known) == 2
+    assert len(known.tallies) == 2
