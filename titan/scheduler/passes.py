@@ -335,7 +335,10 @@ class Pass:
         return {
             number
             for number, guarded in self._guards.items()
-            if place > guarded.place and not guarded.guard.allows(job_class)
+            if place > guarded.place
+            # Nobody is in his own way, wherever he stands by now.
+            and place.class_id != guarded.place.class_id
+            and not guarded.guard.allows(job_class)
         }
 
     def _guard(self, number: int, hold: Hold, place: Place) -> None:
