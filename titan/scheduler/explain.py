@@ -33,7 +33,7 @@ from titan.state.job_changes import is_met
 from titan.state.job_class import ClassKey, JobClass
 
 # Of a class that is not there: no class has it.
-_NO_CLASS: Final = -1
+_NO_CLASS: Final = 0
 _GONE: Final = WorkerState.DEREGISTERED
 
 

@@ -35,10 +35,11 @@ class Kind(IntEnum):
     DRAINS = 8
     EXCLUSIVE = 9
     NOT_EMPTY = 10
-    KEPT = 11
-    DELAYS = 12
-    STANDS_STILL = 13
-    NO_ROOM = 14
+    NO_ROOM = 11
+    # There is room, but not for this one.
+    KEPT = 12
+    DELAYS = 13
+    STANDS_STILL = 14
 
 
 class Reason(NamedTuple):
@@ -151,14 +152,11 @@ def _passing_reason(worker: Worker, job_class: JobClass, claims: Claims) -> Reas
         return Reason(Kind.EXCLUSIVE)
     if job_class.exclusive and worker.attempts:
         return Reason(Kind.NOT_EMPTY)
-    claim = claims.get(worker.number)
-    if claim is not None:
-        return claim
     if not worker.has_room(job_class.demand):
         for resource in ("cpus", "memory", *(name for name, _ in job_class.demand.named)):
             if amount_of(job_class.demand, resource) > free_of(worker, resource):
                 return Reason(Kind.NO_ROOM, resource)
-    return None
+    return claims.get(worker.number)
 
 
 def constraint_text(constraint: LabelConstraint) -> str:
