@@ -58,7 +58,7 @@ def plan(rig: Rig, job: NewJob, user: str = "ada") -> Explained:
     kernel = rig.kernel
     return explain_new(
         kernel.scheduler, key, scheduling, rules_in_force(kernel), rig.now_us,
-        time_limit_ms=job.time_limit_ms,
+        job_id=rig.state.next_job_id, time_limit_ms=job.time_limit_ms,
     )  # fmt: skip
 
 
@@ -313,7 +313,8 @@ def test_a_plan_is_what_happens_when_the_job_then_comes(order: str, seed: int) -
         first = [
             (rig.state.get_worker(e.worker).name, RULE_NAMES[e.rule]) for e in placed if not e.ahead
         ][:1]
-        now = [(told.estimate.worker, told.rule)] if told.verdict is Verdict.NOW else []
+        now = [(told.choice.worker.name, RULE_NAMES[told.choice.rule])] if told.choice else []
+        assert bool(now) is (told.verdict is Verdict.NOW)
         assert now == first
 
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from titan import __version__
 from titan.errors import NoRoom, NotFound
 from titan.manager import translate
+from titan.manager.explain_service import ExplainService
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Cancelled, Submitted
 from titan.manager.live_use import add_live_use
@@ -45,6 +46,8 @@ class UserService:
         self._roster = roster
         self._past = past
         self._output = OutputRelay(shell, reach, past)
+        why = ExplainService(shell, past)
+        self.ExplainJob, self.PlanJobs = why.ExplainJob, why.PlanJobs
 
     def SubmitJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.SubmitJobRequest

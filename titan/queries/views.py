@@ -19,7 +19,7 @@ from titan.state.worker import Worker
 
 # Sorting more than that for one question would be felt by everybody else.
 SORTED_MAX: Final = 10_000
-_CANCELLED_WAITING = "cancelled before it started"
+CANCELLED_WAITING = "cancelled before it started"
 
 
 def resources_message(resources: Resources) -> types_pb2.Resources:
@@ -174,7 +174,7 @@ def _add_end(message: manager_pb2.Job, job: Job) -> None:
     if job.state is State.CANCELLED:
         message.reason = types_pb2.REASON_CANCELLED
         if job.ended is None:
-            message.detail = _CANCELLED_WAITING
+            message.detail = CANCELLED_WAITING
         elif not job.is_array:
             message.detail = job.ended.detail(0, job.ended.last().attempt)
         return

@@ -17,7 +17,7 @@ from titan.scheduler.backfill import NEVER, earliest_start_us, what_ends
 from titan.scheduler.constraints import could_take
 from titan.scheduler.filters import Claims, Kind, Tally, lacks_text, tally_workers
 from titan.scheduler.passes import Rules, Scheduler
-from titan.scheduler.policies import RULE_NAMES, Choice
+from titan.scheduler.policies import Choice
 from titan.scheduler.rehearsal import Rehearsal
 from titan.scheduler.waiting import (
     Wait,
@@ -67,8 +67,8 @@ class Explained:
     tasks_ahead: int
     estimate: Estimate
     """Of a task that can start now: where."""
-    rule: str = ""
-    """By which rule of the policy it would start now."""
+    choice: Choice | None
+    """The same with the rule of the policy that chose it."""
 
 
 def explain_task(
@@ -88,13 +88,12 @@ def explain_new(
     rules: Rules,
     now_us: int,
     *,
+    job_id: int,
     time_limit_ms: int = 0,
 ) -> Explained:
-    """Of the first task of a job that would be the next one submitted. Changes nothing."""
+    """Of the first task of a job that would come by that number, alone. Changes nothing."""
     state = scheduler.state
-    question = _Question(
-        scheduler, rules, now_us, JobClass(_NO_CLASS, key), state.next_job_id, None
-    )
+    question = _Question(scheduler, rules, now_us, JobClass(_NO_CLASS, key), job_id, None)
     waits = [Wait("a release: it is to be held", "held")] if scheduling.held else []
     if scheduling.begin_us > now_us:
         waits.append(begin_wait(scheduling.begin_us, now_us))
@@ -155,7 +154,7 @@ class _Question:
             tally=self._tally,
             tasks_ahead=self._rehearsal.count_tasks_ahead(),
             estimate=self._estimate(choice, waits) if verdict is not Verdict.NEVER else _UNKNOWN,
-            rule=RULE_NAMES[choice.rule] if choice is not None else "",
+            choice=choice,
         )
 
     def _verdict(self, choice: Choice | None, *, is_never: bool) -> Verdict:
