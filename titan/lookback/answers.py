@@ -125,7 +125,9 @@ class Answers:
     def explain_placed(self, placing: explanations.Placing) -> manager_pb2.Explanation:
         """How an attempt came to its worker, without the state of its task now."""
         lsn, event = self._placements.find(placing)
-        before, time_us = self._past.state_before(lsn, event.__eq__)
+        before, time_us = self._past.state_before(
+            lsn, lambda each: type(each) is ev.TaskAssigned and each == event
+        )
         return explanations.placed_message(before, event, lsn=lsn, time_us=time_us)
 
     def explain_forgotten(
