@@ -18,6 +18,7 @@ from titan.queries.selection import JobForgotten
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduler.policies import POLICY_OF_CODE, RULE_NAMES
 from titan.state.cluster import ClusterState
+from titan.state.job import Job
 from titan.state.worker import Worker
 
 Told = tuple[str, int, int, bool, bool]
@@ -155,15 +156,20 @@ def test_one_that_never_came_to_a_worker_says_how_it_ended(history: History, pas
     found = 0
     for state in states():
         for job_id in [each for lsn, each in ended if lsn == state.lsn]:
-            job = state.jobs.get(job_id)
-            cancelled = (job.cancelled or ()) if job is not None else ()
-            for index in [i for i in cancelled if not (job.ended and job.ended.of_index(i))][:1]:
+            if job_id not in state.jobs:
+                continue
+            job = state.get_job(job_id)
+            for index in [i for i in job.cancelled or () if not _had_attempts(job, i)][:1]:
                 told = Answers(past).explain_job(ask(job_id, index, state.lsn)).explanation
                 assert told.verdict == manager_pb2.VERDICT_ENDED
                 assert told.sentence == "cancelled before it started"
                 assert told.state == types_pb2.CANCELLED
                 found += 1
     assert found
+
+
+def _had_attempts(job: Job, index: int) -> bool:
+    return job.ended is not None and bool(job.ended.of_index(index))
 
 
 def test_unknown_jobs_and_tasks_are_refused(history: History, past: Past) -> None:

@@ -46,7 +46,10 @@ class Verdict(IntEnum):
 
 
 class Estimate(NamedTuple):
-    """When and where there is room at the latest, if all time limits are used up."""
+    """When and where there is room at the latest, if all time limits are used up.
+
+    As if nobody went before it: how many do is told beside.
+    """
 
     start_us: int
     """0: it can't be told."""
@@ -187,7 +190,10 @@ class _Question:
         best: tuple[int, int] | None = None
         for number in self._fleet.limited:
             worker = self._state.get_worker(number)
-            if number in self._claims or not could_take(worker, self._job_class):
+            if not could_take(worker, self._job_class):
+                continue
+            if number in self._claims and worker.admits(self._job_class):
+                # The room is there, for somebody else.
                 continue
             start_us = earliest_start_us(worker, self._job_class, now_us)
             if start_us < NEVER and (best is None or (start_us, number) < best):

@@ -1856,7 +1856,9 @@ class Explanation(_message.Message):
     tasks_ahead: _builtins.int
     """Tasks that are before it in the queue."""
     start_us: _builtins.int
-    """When it could start at the latest if all time limits are used up; 0: cannot be told."""
+    """When there is room for it at the latest if all time limits are used up and those before it do
+    not take it; 0: cannot be told.
+    """
     worker: _builtins.str
     """Where."""
     attempt: _builtins.int
