@@ -1,8 +1,20 @@
-"""Why a task waits: never is told from not now."""
+"""What jobs wait for, in a sentence: never is told from not now."""
 
-from tests.manager.builders import GIB, TIMEOUT_US, FakeHost, Rig, new_job
-from titan.manager.kernel.commands import DrainWorkers
+from tests.manager.builders import GIB, SECOND_US, TIMEOUT_US, FakeHost, Rig, new_job
+from titan.manager.kernel import Settings
+from titan.manager.kernel.commands import (
+    DrainWorkers,
+    HoldJobs,
+    NewDependency,
+    NewReference,
+    SetPolicy,
+    SuspendJobs,
+    WhichJobs,
+)
+from titan.model import State
+from titan.queries.selection import JobSelector
 from titan.scheduler.summary import Known, explain_waiting
+from titan.scheduling import SAME_INDEX, DependencyCondition, LabelConstraint, Scheduling
 
 
 def why(rig: Rig, job_id: int = 1) -> str:
@@ -175,4 +187,67 @@ def test_one_look_serves_jobs_that_ask_for_the_same_of_the_same_worker() -> None
     known = Known()
     told = [explain_waiting(rig.state, rig.state.get_job(each), known) for each in (1, 2, 3)]
     assert told[0] == told[2] != told[1]
-    assert len(known.tallies) == 2
+    assert len(known.rooms) == 2
+
+
+def test_what_it_waits_for_besides_room_is_told_in_place_of_room() -> None:
+    rig = Rig()
+    rig.submit(new_job(), new_job(array=[(0, 3)]))
+    one, two = (NewReference(JobSelector(job_id=each)) for each in (1, 2))
+    rig.submit(
+        new_job(
+            after=(
+                NewDependency(one, DependencyCondition.OK, -1),
+                NewDependency(two, DependencyCondition.FAILED, 1),
+            )
+        ),
+        new_job(array=[(0, 3)], after=(NewDependency(two, DependencyCondition.ANY, SAME_INDEX),)),
+        new_job(scheduling=Scheduling(begin_us=rig.now_us + 5400 * SECOND_US)),
+        new_job(scheduling=Scheduling(held=True)),
+    )
+    assert why(rig, 3) == "dependency: 1 to complete; dependency: task 1 of 2 to fail"
+    assert why(rig, 4) == "dependency: task 0 of 2 to end"
+    assert why(rig, 5) == "begins in 1h30m"
+    assert why(rig, 6) == "held"
+    which = WhichJobs(selectors=(JobSelector(job_id=6),))
+    rig.do(HoldJobs(which=which, releases=True))
+    rig.do(SuspendJobs(which=which, resumes=False))
+    assert why(rig, 6) == "suspended"
+
+
+def test_limits_are_told_with_what_is_in_use() -> None:
+    rig = Rig(settings=Settings(user_cpus_milli=3000))
+    rig.worker(8)
+    rig.submit(new_job(array=[(0, 9)], scheduling=Scheduling(array_limit=2)), new_job(cpus=2))
+    rig.schedule()
+    assert why(rig, 1) == "limit: 2 of at most 2 of its tasks are under way"
+    assert why(rig, 2) == "limit: ada uses 2 of at most 3 cpus, and it needs 2"
+    rig.do(SetPolicy(user="root", user_limits=(("ada", 0),)))
+    assert why(rig, 2) == "it is next to be placed"
+
+
+def test_a_retry_that_waits_for_its_time_is_told_how_long() -> None:
+    rig = Rig()
+    host = rig.worker(1)
+    rig.submit(new_job(scheduling=Scheduling(retries=3)))
+    rig.start_here(host, 1)
+    host.end(host.running[0], state=State.FAILED, exit_code=1)
+    host.send_reports()
+    assert why(rig).startswith("its next attempt in ")
+
+
+def test_labels_that_no_worker_has_are_told() -> None:
+    rig = Rig()
+    rig.worker(1)
+    zone = Scheduling(constraints=(LabelConstraint("zone", ("b", "c")),))
+    rig.submit(new_job(scheduling=zone))
+    assert why(rig) == "no worker could ever take it: there is none with zone in b,c"
+
+
+def test_those_before_it_go_first_where_there_is_room_that_is_not_for_it() -> None:
+    rig = Rig()
+    rig.worker(2)
+    rig.submit(new_job(time_limit_ms=60_000), new_job(cpus=2), new_job())
+    rig.schedule()
+    assert why(rig, 2) == "room: 0 of 1 workers can take it now"
+    assert why(rig, 3) == "room: 1 of 1 workers have it; those before it go first"

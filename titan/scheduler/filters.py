@@ -41,6 +41,9 @@ class Kind(IntEnum):
     DELAYS = 13
     STANDS_STILL = 14
 
+    # That of the base takes a microsecond, and each worker is counted under one of these.
+    __hash__ = int.__hash__
+
 
 class Reason(NamedTuple):
     """Why one worker is turned away; those of the same kind and subject are counted together."""
@@ -90,19 +93,47 @@ def tally_workers(
     count = 0
     with_room: list[Worker] = []
     reasons: dict[Reason, list[Worker]] = {}
+    is_plain = _is_plain(job_class)
+    cpus_milli, memory_bytes, _ = job_class.demand
+    no_cpus: list[Worker] = []
     for worker in workers:
         count += 1
+        # Most have no cpu free, and are told so without a look at all else.
+        if (
+            cpus_milli > worker.free_cpus_milli
+            and is_plain
+            and not worker.exclusive
+            and worker.takes_tasks
+            and cpus_milli <= worker.capacity.cpus_milli
+            and memory_bytes <= worker.capacity.memory_bytes
+            and has_called_in(worker.number)
+        ):
+            no_cpus.append(worker)
+            continue
         reason = find_reason(worker, job_class, has_called_in, claims)
         if reason is None:
             with_room.append(worker)
         else:
             reasons.setdefault(reason, []).append(worker)
+    if no_cpus:
+        reasons.setdefault(Reason(Kind.NO_ROOM, "cpus"), []).extend(no_cpus)
     ordered = dict(sorted(reasons.items(), key=lambda each: each[0].kind))
     turned_away = [
         TurnedAway(len(found), _why(reason, found, job_class), reason.kind <= Kind.LACKS_NAME)
         for reason, found in ordered.items()
     ]
     return Tally(count, with_room, turned_away, ordered)
+
+
+def _is_plain(job_class: JobClass) -> bool:
+    """Whether it asks for cpus and memory alone."""
+    return not (
+        job_class.on
+        or job_class.constraints
+        or job_class.affinities
+        or job_class.exclusive
+        or job_class.demand.named
+    )
 
 
 def find_reason(

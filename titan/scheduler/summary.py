@@ -5,13 +5,15 @@ It knows the state alone. Who is in whose way on which worker takes a rehearsal 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from titan.model import WorkerState
 from titan.scheduler.explain import never_text
 from titan.scheduler.filters import FAULTS_MAX, Kind, Tally, drain_text, tally_workers
 from titan.scheduler.waiting import Wait, first_waiting, limit_waits, waits_of_job, waits_of_task
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
-from titan.state.job_class import ClassKey
+from titan.state.job_class import ClassKey, JobClass
 from titan.state.worker import Worker
 
 
@@ -20,9 +22,18 @@ class Known:
     look."""
 
     def __init__(self) -> None:
-        self.tallies: dict[ClassKey, Tally] = {}
+        self.rooms: dict[ClassKey, _Room] = {}
         # What stands first in the queue: its priority, negated, and its number.
         self.first: tuple[int, int] | None = None
+
+
+class _Room(NamedTuple):
+    """What is told of the workers for a class."""
+
+    text: str
+    prefix: str
+    """Which worker it is about, where only one is in question."""
+    has_room: bool
 
 
 def explain_waiting(state: ClusterState, job: Job, known: Known) -> str:
@@ -34,21 +45,32 @@ def explain_waiting(state: ClusterState, job: Job, known: Known) -> str:
         return "; ".join(each.in_short for each in waits)
     # What tells workers apart; the rest of a class is the same to all of them.
     key = job.job_class.key._replace(user="", priority=0, limit_ms=0, spread="", preemptible=False)
-    tally = known.tallies.get(key)
-    if tally is None:
-        workers = [each for each in state.workers.values() if _is_in_question(each, job)]
-        tally = known.tallies[key] = tally_workers(
-            workers, job.job_class, has_called_in=lambda _: True, claims={}
-        )
-    if not job.on:
-        return _explain(state, job, tally, known)
-    if tally.workers:
-        name = next(each for each in state.workers.values() if _is_in_question(each, job)).name
-        return f"only on {name}: {_explain(state, job, tally, known)}"
-    gone = [worker.name for worker in state.workers.values() if worker.may_run(job.job_class)]
-    if gone:
-        return f"only on {gone[0]}: that worker took its leave; it waits until it is back"
-    return f"only on {job.on}: no worker has that name any more"
+    room = known.rooms.get(key)
+    if room is None:
+        room = known.rooms[key] = _find_room(state, job)
+    is_next = room.has_room and _is_first(state, job, known)
+    return room.prefix + ("it is next to be placed" if is_next else room.text)
+
+
+def _find_room(state: ClusterState, job: Job) -> _Room:
+    """Costs a look at each worker."""
+    job_class = job.job_class
+    workers = [
+        worker
+        for worker in state.workers.values()
+        if worker.state is not WorkerState.DEREGISTERED and worker.may_run(job_class)
+    ]
+    prefix = ""
+    if job.on:
+        prefix = f"only on {workers[0].name if workers else job.on}: "
+        if not workers:
+            gone = [each.name for each in state.workers.values() if each.may_run(job_class)]
+            if gone:
+                text = "that worker took its leave; it waits until it is back"
+                return _Room(text, f"only on {gone[0]}: ", has_room=False)
+            return _Room("no worker has that name any more", prefix, has_room=False)
+    tally = tally_workers(workers, job_class, has_called_in=lambda _: True, claims={})
+    return _Room(_explain(job_class, tally), prefix, has_room=bool(tally.with_room))
 
 
 def _waits(state: ClusterState, job: Job) -> list[Wait]:
@@ -65,16 +87,10 @@ def _waits(state: ClusterState, job: Job) -> list[Wait]:
     return waits
 
 
-def _is_in_question(worker: Worker, job: Job) -> bool:
-    return worker.state is not WorkerState.DEREGISTERED and worker.may_run(job.job_class)
-
-
-def _explain(state: ClusterState, job: Job, tally: Tally, known: Known) -> str:
+def _explain(job_class: JobClass, tally: Tally) -> str:
     if tally.is_never:
-        return never_text(tally, job.job_class)
+        return never_text(tally, job_class)
     if tally.with_room:
-        if _is_first(state, job, known):
-            return "it is next to be placed"
         count = len(tally.with_room)
         return f"room: {count} of {tally.workers} workers have it; those before it go first"
     large_enough = [
@@ -90,7 +106,7 @@ def _explain(state: ClusterState, job: Job, tally: Tally, known: Known) -> str:
     kept = [
         worker
         for worker in large_enough
-        if worker.admits(job.job_class) and (worker.fault or _only_drains(worker))
+        if (worker.fault or _only_drains(worker)) and worker.admits(job_class)
     ]
     if len(kept) == 1:
         return f"{sentence}; {kept[0].name} with room is {_why_not(kept[0])}"
