@@ -143,6 +143,7 @@ def test_the_estimate_is_when_time_limits_make_room_and_names_what_ends_where() 
     assert told.estimate == (rig.now_us + 4 * MINUTE_MS * 1000, second, 2)
     assert told.tasks_ahead == 0
     assert explain(rig, 5).tasks_ahead == 42
+    assert explain(rig, 4, 7).tasks_ahead == 1 + 7
 
 
 def test_without_time_limits_no_start_is_told() -> None:
@@ -172,6 +173,22 @@ def test_a_worker_kept_for_another_job_is_told_for_which() -> None:
     assert turned_away(explain(rig, 3)) == [(1, "is kept for 2")]
 
 
+def test_a_worker_that_owes_cpus_to_one_that_stands_still_is_told_to_whom() -> None:
+    rig = Rig(checks=False, settings=Settings(preempt="suspend"))
+    host = rig.worker(2)
+    rig.submit(new_job(cpus=2, scheduling=Scheduling(preemptible=True)))
+    settle(rig)
+    host.receive_all()
+    host.send_reports()
+    rig.submit(new_job(priority=5))
+    settle(rig)
+    assert rig.state.get_job(1).active[0].suspended
+    assert rig.state.get_job(2).active
+    rig.submit(new_job())
+    settle(rig)
+    assert turned_away(explain(rig, 3)) == [(1, "owes cpus to 1, which was suspended for others")]
+
+
 def test_under_fcfs_a_task_waits_for_the_first_even_where_it_has_room() -> None:
     rig = Rig(settings=Settings(order="fcfs"))
     rig.worker(2)
@@ -180,6 +197,7 @@ def test_under_fcfs_a_task_waits_for_the_first_even_where_it_has_room() -> None:
     told = explain(rig, 3)
     assert told.verdict is Verdict.LATER
     assert whats(told) == ["2 to be placed: it is first, and the order is fcfs"]
+    assert told.sentence == "behind 2: it is first, and the order is fcfs"
     assert len(told.tally.with_room) == 1
 
 
@@ -206,7 +224,9 @@ def test_what_a_job_waits_for_besides_room_is_told_as_long_as_it_is_so() -> None
     assert whats(explain(rig, 5)) == [
         "other tasks of ada to end: ada uses 2 of at most 2 cpus, and it needs 2"
     ]
-    assert whats(explain(rig, 6))[0] == "a release: it is held (`titan release 6`)"
+    told = explain(rig, 6)
+    assert whats(told)[0] == "a release: it is held (`titan release 6`)"
+    assert told.sentence.startswith("held; limit: ada uses 2 of at most 2 cpus")
     rig.do(HoldJobs(which=WhichJobs(selectors=(JobSelector(job_id=6),)), releases=True))
     rig.do(SuspendJobs(which=WhichJobs(selectors=(JobSelector(job_id=6),)), resumes=False))
     assert whats(explain(rig, 6))[0] == "a resume: it is suspended (`titan resume 6`)"

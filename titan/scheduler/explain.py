@@ -8,7 +8,7 @@ has to happen. Of a job that is not there yet it says what would be (`titan plan
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -68,6 +68,7 @@ class Explained:
     """What it waits for besides room."""
     tally: Tally
     tasks_ahead: int
+    """Those that may start and stand before it in the queue, those of its own job included."""
     estimate: Estimate
     """Of a task that can start now: where."""
     choice: Choice | None
@@ -81,7 +82,11 @@ def explain_task(
     state = scheduler.state
     waits = waits_of_task(state, job, index, now_us)
     question = _Question(scheduler, rules, now_us, job.job_class, job.job_id, job)
-    return question.answer(waits)
+    explained = question.answer(waits)
+    own = sum(
+        len(range(each.start, min(each.stop, index), each.step)) for each in job.pending.ranges
+    )
+    return replace(explained, tasks_ahead=explained.tasks_ahead + own)
 
 
 def explain_new(
@@ -146,8 +151,10 @@ class _Question:
         waits = waits + limit_waits(self._state, self._job_class, self._rules.user_limits)
         head = self._rehearsal.head
         if head is not None and self._rules.order == "fcfs":
-            text = f"{head.job_id} to be placed: it is first, and the order is fcfs"
-            waits.append(Wait(text, text))
+            text = "it is first, and the order is fcfs"
+            waits.append(
+                Wait(f"{head.job_id} to be placed: {text}", f"behind {head.job_id}: {text}")
+            )
         choice = None if waits or never else self._rehearsal.find(self._job)
         verdict = self._verdict(choice, is_never=bool(never))
         return Explained(
@@ -174,7 +181,7 @@ class _Question:
         if verdict is Verdict.NOW:
             return "it is next to be placed" if self._job is not None else "there is room for it"
         if waits:
-            return f"it waits for {'; '.join(each.what for each in waits)}"
+            return "; ".join(each.in_short for each in waits)
         workers = "worker" if tally.workers == 1 else "workers"
         return f"0 of {tally.workers} {workers} can take it now"
 
