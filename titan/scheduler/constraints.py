@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from titan.scheduling import LabelConstraint
+from titan.scheduling import JobAffinity, LabelConstraint
 from titan.state.job_class import JobClass
 from titan.state.worker import Worker
 
@@ -36,12 +36,17 @@ def affinities_hold(worker: Worker, job_class: JobClass) -> bool:
 
     A class that wants its own job near may begin anywhere: then no worker has a host's role yet.
     """
+    return find_broken_affinity(worker, job_class) is None
+
+
+def find_broken_affinity(worker: Worker, job_class: JobClass) -> JobAffinity | None:
+    """The first of them that does not hold there."""
     here = {job_id for job_id, _ in worker.attempts}
     for each in job_class.affinities:
         is_here = each.job_id in here
         if each.anti:
             if is_here:
-                return False
+                return each
         elif not is_here and not (each.job_id == job_class.key.job_id and not job_class.hosts):
-            return False
-    return True
+            return each
+    return None
