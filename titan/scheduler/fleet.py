@@ -34,9 +34,13 @@ PoolKey = tuple[Labels, int, tuple[int, int], tuple[tuple[str, int], ...]]
 class Pool:
     """Workers that differ in what is free, and a little in memory."""
 
-    __slots__ = ("capacity", "free", "indexes", "labels", "least", "members", "most", "numbers")
+    __slots__ = (
+        "capacity", "free", "indexes", "labels", "least", "members", "most", "number", "numbers",
+    )  # fmt: skip
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, number: int, labels: Labels) -> None:
+        # Its own, never used again.
+        self.number = number
         self.labels = labels
         self.members: dict[int, Worker] = {}
         self.numbers: SortedList[int] = SortedList()
@@ -231,7 +235,7 @@ class Fleet:
         key = _pool_key(worker)
         pool = self.pools.get(key)
         if pool is None:
-            pool = self.pools[key] = Pool(worker.labels)
+            pool = self.pools[key] = Pool(self.version, worker.labels)
             pool.free = {"cpus": 0, "memory": 0}
             self.version += 1
         self.version += pool.stretch(worker.capacity)

@@ -356,7 +356,7 @@ class Pass:
         if number in self._guards and self._head is not job_class:
             return False
         pool = self._fleet.pool_of(number)
-        return number not in self._awaited and id(pool) not in self._awaited_pools
+        return number not in self._awaited and pool.number not in self._awaited_pools
 
     def _await(self, job_class: JobClass) -> None:
         """The class waits for the workers that could take it."""
@@ -366,7 +366,7 @@ class Pass:
                 self._awaited[worker.number] = None
         else:
             for pool in pools:
-                self._awaited_pools[id(pool)] = None
+                self._awaited_pools[pool.number] = None
 
     # Who is not to be delayed --------------------------------------------------------------
 
