@@ -238,9 +238,9 @@ def check_recovery(directory: Path, copy: Path, told: dict[int, dict[str, object
     assert not found.unusable
     # The kill may have left one frame that only recovery counts.
     assert before.lsn <= after.lsn
+    known = Known()
     assert {
-        job_id: job_view(views.job_message(after, job, Known()))
-        for job_id, job in after.jobs.items()
+        job_id: job_view(views.job_message(after, job, known)) for job_id, job in after.jobs.items()
     } == told
 
 
