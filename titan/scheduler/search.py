@@ -133,10 +133,14 @@ class Search:
         return Run(self._state, self._fleet, shape, policy, excluded).next()
 
     def _find_shape(self, job_class: JobClass) -> Shape | None:
-        try:
-            shape = self._shape_of[job_class.class_id]
-        except KeyError:
-            shape = self._shape_of[job_class.class_id] = self._new_shape(job_class)
+        class_id = job_class.class_id
+        # One that is only thought of has no number.
+        if class_id and class_id in self._shape_of:
+            shape = self._shape_of[class_id]
+        else:
+            shape = self._new_shape(job_class)
+            if class_id:
+                self._shape_of[class_id] = shape
         if shape is not None and shape.version != self._fleet.version:
             self._choose_pools(shape, job_class)
         return shape
