@@ -26,5 +26,5 @@ def find_candidates(state: ClusterState, job_class: JobClass) -> list[Candidate]
     return [
         Candidate(worker, worker.admits(job_class))
         for worker in state.workers.values()
-        if worker.takes_tasks and could_take(worker, job_class)
+        if worker.takes_tasks and could_take(worker, job_class, state.live_jobs)
     ]

@@ -197,7 +197,7 @@ class _Question:
         best: tuple[int, int] | None = None
         for number in self._fleet.limited:
             worker = self._state.get_worker(number)
-            if not could_take(worker, self._job_class):
+            if not could_take(worker, self._job_class, self._state.live_jobs):
                 continue
             if number in self._claims and worker.admits(self._job_class):
                 # The room is there, for somebody else.

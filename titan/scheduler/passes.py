@@ -305,13 +305,14 @@ class Pass:
         if left is not None:
             wanted = min(wanted, left // job_class.demand.cpus_milli)
         suspends = self._rules.preempt == "suspend"
+        jobs = self._state.live_jobs
         while kept < wanted:
             workers = [
                 worker
                 for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
-                if worker.number not in self._guards and could_take(worker, job_class)
+                if worker.number not in self._guards and could_take(worker, job_class, jobs)
             ]
-            victims = find_victims(workers, job_class, self._state.live_jobs, suspends=suspends)
+            victims = find_victims(workers, job_class, jobs, suspends=suspends)
             if victims is None:
                 return
             yield Preemption(victims, job.job_id)
@@ -408,7 +409,7 @@ class Pass:
                 or not job.may_start
                 or kept[hold.job_id] > job.pending.count
                 or number not in self._fleet
-                or not could_take(worker, job.job_class)
+                or not could_take(worker, job.job_class, self._state.live_jobs)
                 or self._is_over_limit(job.job_class)
             ):
                 yield Lifting(number)

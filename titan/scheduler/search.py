@@ -212,7 +212,7 @@ class Search:
     def _feasible(self, job_class: JobClass) -> Iterable[Worker]:
         fleet = self._fleet
         workers = fleet.named(job_class.on) if job_class.on else fleet.workers()
-        return (each for each in workers if could_take(each, job_class))
+        return (each for each in workers if could_take(each, job_class, self._state.live_jobs))
 
     def _choose(
         self, job_class: JobClass, policy: Policy, excluded: Collection[int], job: Job | None
@@ -223,7 +223,9 @@ class Search:
             for each in feasible
             if each.number not in excluded
             and each.admits(job_class)
-            and (not job_class.affinities or affinities_hold(each, job_class))
+            and (
+                not job_class.affinities or affinities_hold(each, job_class, self._state.live_jobs)
+            )
         ]
         if job_class.spread and job is not None and candidates:
             candidates = self._least_used(job_class.spread, job, candidates)
