@@ -15,6 +15,14 @@ from hypothesis import strategies as st
 
 from titan import events as ev
 from titan.model import Execution, IndexRange, ScriptSource
+from titan.scheduling import (
+    PLAIN_SCHEDULING,
+    Dependency,
+    DependencyCondition,
+    JobAffinity,
+    LabelConstraint,
+    Scheduling,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "events-1.txt"
 TIME_US = 1_800_000_000_123_456
@@ -26,7 +34,21 @@ SUBMITTED = ev.JobSubmitted(
     Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff"),
               stdin=b"\xff/%i", stdout=b"\xfe", stderr=b"\xfd"),
     "w1",
+    Scheduling(
+        held=True,
+        after=(Dependency(41), Dependency(7, DependencyCondition.ANY, 3)),
+        retries=3, retry_on=(75, 1), array_limit=4, max_fails=0,
+        constraints=(LabelConstraint("zone", ("a", "b")), LabelConstraint("old", ("",), True)),
+        affinities=(JobAffinity(42), JobAffinity(40, True)), spread="rack", exclusive=True,
+        preemptible=True, begin_us=TIME_US, deadline_us=TIME_US + 1,
+    ),
 )  # fmt: skip
+# As it was written before jobs said more of when and where they start than a worker.
+PLAIN_SUBMITTED = SUBMITTED._replace(scheduling=PLAIN_SCHEDULING)
+
+ENDED = ev.AttemptEnded(
+    42, 7, 1, 5, 2, -1, 9, TIME_US, TIME_US + 1, 2, 3, 4 << 20, "killed", 1, TIME_US + 2, 1
+)
 
 STORED = ev.EnvironmentStored(
     b"e" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"), (b"B", b"")), b"#!/bin/sh\necho \xff\n"
@@ -41,7 +63,7 @@ EXAMPLES: list[ev.Event] = [
     ev.RecallRequested(42, 7, 1),
     ev.Recalled(42, 7, 1),
     ev.TaskStarted(42, 7, 1, TIME_US),
-    ev.AttemptEnded(42, 7, 1, 5, 2, -1, 9, TIME_US, TIME_US + 1, 2, 3, 4 << 20, "killed", 5),
+    ENDED,
     ev.Adopted(42, 7, 1, TIME_US),
     ev.WorkerRegistered(
         3, b"w" * 16, b"i" * 16, "boot", "w1", "127.0.0.1:7", 8000, 1 << 34,
@@ -57,6 +79,20 @@ EXAMPLES: list[ev.Event] = [
     STORED,
     ev.RequestAccepted("ada", b"r" * 16, b"c" * 16, 42, 3),
     ev.JobsForgotten((1, 42, 70_000)),
+    ev.DelaysPassed(TIME_US),
+    ev.DependencyFailed(42, (IndexRange(3, 5, 1),), 41),
+    ev.DeadlinePassed(42, True),
+    ev.JobHeld(42, "ada"),
+    ev.JobReleased(42, "ada"),
+    ev.JobUpdated(42, -3, 60_000, "ada"),
+    ev.JobSuspended(42, "ada"),
+    ev.JobResumed(42, "ada"),
+    ev.AttemptSuspended(42, 7, 1, 43),
+    ev.AttemptResumed(42, 7, 1),
+    ev.Preempted(42, 7, 1, 43, 10_000, "ada"),
+    ev.Reserved(3, 42),
+    ev.ReservationLifted(3),
+    ev.PolicySet("ada", 1, 4, True, 3, 60_000, (("", 4000), ("grace", 0))),
 ]  # fmt: skip
 
 # As they were written before the class had the fields that are left out, and how they read now.
@@ -67,7 +103,7 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
     ),
     (
         [3, *SUBMITTED[:11]],
-        SUBMITTED._replace(
+        PLAIN_SUBMITTED._replace(
             time_limit_ms=0,
             grace_ms=10_000,
             end_signal=0,
@@ -76,8 +112,16 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
             on="",
         ),
     ),
-    ([3, *SUBMITTED[:16]], SUBMITTED._replace(on="")),
-    ([3, *SUBMITTED[:15], [0o27]], SUBMITTED._replace(execution=Execution(umask=0o27), on="")),
+    ([3, *SUBMITTED[:16]], PLAIN_SUBMITTED._replace(on="")),
+    (
+        [3, *SUBMITTED[:15], [0o27]],
+        PLAIN_SUBMITTED._replace(execution=Execution(umask=0o27), on=""),
+    ),
+    ([3, *SUBMITTED[:17]], PLAIN_SUBMITTED),
+    (
+        [9, *ENDED[:13], 5],
+        ENDED._replace(task_state=5, not_before_us=0, charge=ev.CHARGE_NOTHING),
+    ),
     ([20, *STORED[:3]], STORED._replace(script=b"")),
     ([14, 3], ev.WorkerUnhealthy(3, "")),
 ]
@@ -158,11 +202,17 @@ def test_one_field_more_than_known_is_from_a_later_version(event: ev.Event) -> N
         ev.decode_record(packed([TIME_US, [item]]))
 
 
-@pytest.mark.parametrize("code", [0, 22, 99, 1 << 40, -1])
+@pytest.mark.parametrize("code", [0, 36, 99, 1 << 40, -1])
 def test_an_unknown_code_is_from_a_later_version(code: int) -> None:
     assert code not in ev.EVENT_OF_CODE
     with pytest.raises(ev.NewerEvent, match=f"code {code} "):
         ev.decode_record(packed([TIME_US, [[code, 1]]]))
+
+
+def test_a_way_to_schedule_with_one_field_more_than_known_is_from_a_later_version() -> None:
+    item = [3, *SUBMITTED[:17], [*SUBMITTED.scheduling, 0]]
+    with pytest.raises(ev.NewerEvent, match="scheduling has 14 fields, this version knows 13"):
+        ev.decode_record(packed([TIME_US, [item]]))
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=lambda each: type(each).__name__)

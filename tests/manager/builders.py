@@ -18,20 +18,32 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import (
     CancelJobs,
     Cancelled,
+    Changed,
     Command,
     DeregisterWorker,
     Heartbeat,
+    HoldJobs,
+    NewDependency,
     NewEnvironment,
     NewJob,
+    NewReference,
     Registered,
     RegisterWorker,
     Report,
     ReportTasks,
+    Requeued,
+    RequeueJobs,
+    SetPolicy,
     SubmitJobs,
     Submitted,
+    SuspendJobs,
+    UpdateJobs,
+    WhichJobs,
 )
 from titan.manager.kernel.outbox import Batch, Outbox, key_of
+from titan.manager.kernel.policy import policy_in_force
 from titan.model import (
+    TASK_ENDS,
     AttemptKey,
     Held,
     HeldAttempt,
@@ -41,15 +53,19 @@ from titan.model import (
     ReportKind,
     Resources,
     State,
+    Stop,
     StopMode,
-    WorkerState,
     named_resources,
 )
 from titan.queries.selection import JobFilter, JobSelector
+from titan.scheduler.constraints import may_run
+from titan.scheduling import ORDERS, SAME_INDEX, WHOLE_JOB, DependencyCondition
 from titan.state import ClusterState, check_invariants, digest
 from titan.state.invariants import check_capacity
-from titan.state.job import Job
+from titan.state.job import Job, derive_state
+from titan.state.job_class import JobClass
 from titan.state.snapshot import decode_state, encode_state
+from titan.state.worker import Worker
 
 CLUSTER_ID = bytes(range(16))
 START_US = 1_800_000_000_000_000
@@ -112,6 +128,18 @@ def submit(
     )
 
 
+def after(
+    job: int,
+    condition: DependencyCondition = DependencyCondition.OK,
+    index: int = WHOLE_JOB,
+    *,
+    of_request: bool = False,
+) -> NewDependency:
+    """What a job waits for: the job of that number, or of that place in the same request."""
+    reference = NewReference(None, job) if of_request else NewReference(JobSelector(job_id=job))
+    return NewDependency(reference, condition, index)
+
+
 def report(seq: int, key: AttemptKey, kind: ReportKind, **fields: Any) -> Report:
     """A report; an end is one with exit code 0 unless told otherwise."""
     if kind is ReportKind.ENDED:
@@ -128,9 +156,16 @@ def report(seq: int, key: AttemptKey, kind: ReportKind, **fields: Any) -> Report
 
 
 class Ledger:
-    """Follows the events task by task: what ended stays ended (invariant 2)."""
+    """Follows the events task by task, in the dumbest way.
+
+    What ended stays ended (invariant 2), and nothing is assigned before its time has come.
+    """
 
     def __init__(self) -> None:
+        self.submitted: dict[int, ev.JobSubmitted] = {}
+        # By job: "held" and "suspended", while it is.
+        self.kept: dict[int, set[str]] = {}
+        self.retries: dict[tuple[int, int], int] = {}
         self.tasks: dict[tuple[int, int], State] = {}
         self.ends: dict[tuple[int, int], int] = {}
         self.time_us = 0
@@ -148,26 +183,72 @@ class Ledger:
         return [states.count(State(number)) for number in range(1, 7)]
 
     def _note(self, event: ev.Event) -> None:
-        if isinstance(event, ev.JobSubmitted):
-            for each in event.array or (IndexRange(0, 1),):
-                for index in each.indexes:
-                    self.tasks[event.job_id, index] = State.PENDING
-        elif isinstance(event, ev.CancelRequested):
-            for (job_id, index), state in list(self.tasks.items()):
-                meant = not event.indexes or any(
-                    each.start <= index < each.stop for each in event.indexes
-                )
-                if job_id == event.job_id and meant and state is State.PENDING:
-                    self._set((job_id, index), State.CANCELLED)
-        elif isinstance(event, ev.TaskAssigned):
-            assert self.tasks[event.job_id, event.index] is State.PENDING
-            self._set((event.job_id, event.index), State.SCHEDULED)
-        elif isinstance(event, ev.Recalled):
-            self._set((event.job_id, event.index), State.PENDING)
-        elif isinstance(event, ev.TaskStarted | ev.Adopted):
-            self._set((event.job_id, event.index), State.RUNNING)
-        elif isinstance(event, ev.AttemptEnded):
-            self._set((event.job_id, event.index), State(event.task_state))
+        match event:
+            case ev.JobSubmitted():
+                self.submitted[event.job_id] = event
+                self.kept[event.job_id] = {"JobHeld"} if event.scheduling.held else set()
+                for each in event.array or (IndexRange(0, 1),):
+                    for index in each.indexes:
+                        self.tasks[event.job_id, index] = State.PENDING
+            case ev.CancelRequested() | ev.DependencyFailed():
+                self._cancel(event.job_id, event.indexes)
+            case ev.DeadlinePassed():
+                self._cancel(event.job_id, ())
+            case ev.JobHeld() | ev.JobSuspended():
+                self.kept[event.job_id].add(type(event).__name__)
+            case ev.JobReleased():
+                self.kept[event.job_id].discard("JobHeld")
+            case ev.JobResumed():
+                self.kept[event.job_id].discard("JobSuspended")
+            case _:
+                self._note_attempt(event)
+
+    def _note_attempt(self, event: ev.Event) -> None:
+        match event:
+            case ev.TaskAssigned():
+                assert self.tasks[event.job_id, event.index] is State.PENDING
+                self._check_may_start(event.job_id, event.index)
+                self._set((event.job_id, event.index), State.SCHEDULED)
+            case ev.Recalled():
+                self._set((event.job_id, event.index), State.PENDING)
+            case ev.TaskStarted() | ev.Adopted():
+                self._set((event.job_id, event.index), State.RUNNING)
+            case ev.AttemptEnded():
+                if event.charge == ev.CHARGE_RETRY:
+                    self._charge_retry((event.job_id, event.index))
+                self._set((event.job_id, event.index), State(event.task_state))
+
+    def _charge_retry(self, key: tuple[int, int]) -> None:
+        self.retries[key] = self.retries.get(key, 0) + 1
+        allowed = self.submitted[key[0]].scheduling.retries
+        assert self.retries[key] <= allowed, f"{key} was tried more often than asked for"
+
+    def _check_may_start(self, job_id: int, index: int) -> None:
+        name, asked = f"{job_id}.{index}", self.submitted[job_id].scheduling
+        assert not self.kept[job_id], f"{name} is to wait: {self.kept[job_id]}"
+        assert asked.begin_us <= self.time_us, f"{name} begins later"
+        for each in asked.after:
+            at = index if each.index == SAME_INDEX else each.index
+            if at == WHOLE_JOB:
+                counts = self.counts(each.job_id)
+                assert not any(counts[:3]), f"{name} comes after {each}"
+                end = derive_state(counts)
+            else:
+                end = self.tasks[each.job_id, at]
+            met = {
+                DependencyCondition.OK: (State.COMPLETED,),
+                DependencyCondition.ANY: TASK_ENDS,
+                DependencyCondition.FAILED: (State.FAILED,),
+            }
+            assert end in met[each.condition], f"{name} comes after {each}"
+        _, scheduled, running, *_ = self.counts(job_id) if asked.array_limit else (0, 0, 0)
+        assert not asked.array_limit or scheduled + running < asked.array_limit, f"{name} is over"
+
+    def _cancel(self, job_id: int, indexes: tuple[IndexRange, ...]) -> None:
+        for key, state in list(self.tasks.items()):
+            meant = not indexes or any(each.start <= key[1] < each.stop for each in indexes)
+            if key[0] == job_id and meant and state is State.PENDING:
+                self._set(key, State.CANCELLED)
 
     def _set(self, key: tuple[int, int], state: State) -> None:
         assert key not in self.ends, f"invariant 2: {key} had ended and became {state.name}"
@@ -237,12 +318,18 @@ class Rig:
         self.now_us += after_us
         self.turned_us += after_us
         self.kernel.tick(self.now_us, self.turned_us)
-        return self.settle()
+        return self._settled()
 
     def schedule(self) -> list[ev.Event]:
         """A pass."""
         self.kernel.schedule(self.now_us)
-        return self.settle()
+        return self._settled()
+
+    def _settled(self) -> list[ev.Event]:
+        happened = self.settle()
+        assert not self.state.doomed, "who waits for what can't happen any more is cancelled"
+        assert not self.state.overfailed, "who failed too often is cancelled"
+        return happened
 
     def settle(self) -> list[ev.Event]:
         """Writes down what was decided and compares the twin's state (invariant 5)."""
@@ -300,6 +387,55 @@ class Rig:
         )
         return answer
 
+    def which(self, *job_ids: int, user: str = "ada", indexes: Any = ()) -> WhichJobs:
+        """These jobs, or where there are `indexes` as (start, stop) only some of their tasks."""
+        ranges = tuple(IndexRange(*each) for each in indexes)
+        selectors = tuple(JobSelector(job_id=each, indexes=ranges) for each in job_ids)
+        return WhichJobs(selectors=selectors, user=user)
+
+    def hold(self, *job_ids: int) -> Changed:
+        """Holds them."""
+        answer: Changed = self.do(HoldJobs(which=self.which(*job_ids), releases=False))
+        return answer
+
+    def release(self, *job_ids: int) -> Changed:
+        """Releases them."""
+        answer: Changed = self.do(HoldJobs(which=self.which(*job_ids), releases=True))
+        return answer
+
+    def suspend(self, *job_ids: int) -> Changed:
+        """Suspends them."""
+        answer: Changed = self.do(SuspendJobs(which=self.which(*job_ids), resumes=False))
+        return answer
+
+    def resume(self, *job_ids: int) -> Changed:
+        """Resumes them."""
+        answer: Changed = self.do(SuspendJobs(which=self.which(*job_ids), resumes=True))
+        return answer
+
+    def update(self, *job_ids: int, priority: int | None = None, limit: int | None = None) -> Any:
+        """Gives them another priority, or time limit in milliseconds."""
+        which = self.which(*job_ids)
+        return self.do(UpdateJobs(which=which, priority=priority, time_limit_ms=limit))
+
+    def requeue(self, *job_ids: int, **fields: Any) -> Requeued:
+        """Puts them back, or where there are `indexes` only some of their tasks."""
+        answer: Requeued = self.do(
+            RequeueJobs(
+                which=self.which(*job_ids, indexes=fields.get("indexes", ())),
+                grace_ms=fields.get("grace_ms", 10_000),
+                request_id=fields.get("request_id", b""),
+                content=fields.get("content", b""),
+            )
+        )
+        return answer
+
+    def set_policy(self, **fields: Any) -> list[ev.Event]:
+        """Changes what is named of the policy."""
+        count = len(self.records)
+        self.do(SetPolicy(user="root", **fields))
+        return [event for payload in self.records[count:] for event in ev.decode_record(payload)[1]]
+
     def task_state(self, job_id: int, index: int = 0) -> State:
         """The state of a task, which the ledger has to agree with."""
         state = self.state.get_job(job_id).find_task_state(index)
@@ -323,6 +459,16 @@ class Rig:
         key = host.key_of(job_id, index)
         assert self.task_state(job_id, index) is State.RUNNING
         return key
+
+    def finish(
+        self, host: FakeHost, job_id: int, index: int = 0, state: State = State.COMPLETED
+    ) -> None:
+        """Starts a task there and lets it end so; then a pass."""
+        key = self.start_here(host, job_id, index)
+        self.now_us += 1000
+        host.end(key, state)
+        host.send_reports()
+        self.schedule()
 
     def _start(self, state: ClusterState) -> None:
         self.kernel = Kernel(state, self.settings)
@@ -359,6 +505,9 @@ class FakeHost:
         # In the order of their arrival: whether it runs, since when, its class.
         self.held: dict[AttemptKey, list[int]] = {}
         self.allowed: dict[int, int] = {}
+        # What of it stands still, and which time limits it was told afterwards.
+        self.standing: dict[AttemptKey, None] = {}
+        self.limits: dict[AttemptKey, int] = {}
         self.unacknowledged: list[Report] = []
         self.report_seq = 0
         self.dispatch_seq = 0
@@ -372,6 +521,11 @@ class FakeHost:
     def running(self) -> list[AttemptKey]:
         """What runs, oldest first."""
         return [key for key, (start_us, _) in self.held.items() if start_us]
+
+    @property
+    def working(self) -> list[AttemptKey]:
+        """What runs and does not stand still, oldest first."""
+        return [key for key in self.running if key not in self.standing]
 
     @property
     def queued(self) -> list[AttemptKey]:
@@ -494,12 +648,9 @@ class FakeHost:
         state = self.rig.state
         self.receive_message(
             batch.dispatch_seq,
-            [
-                (key_of(state, each), state.get_job(each.job_id).job_class.class_id)
-                for each in batch.starts
-            ],
+            [(key_of(state, each), each.job_class.class_id) for each in batch.starts],
             dict(batch.slots),
-            [(each.key, each.mode) for each in batch.stops],
+            batch.stops,
         )
 
     def receive_message(
@@ -507,7 +658,7 @@ class FakeHost:
         dispatch_seq: int,
         starts: list[tuple[AttemptKey, int]],
         slots: dict[int, int],
-        stops: list[tuple[AttemptKey, StopMode]],
+        stops: list[Stop],
     ) -> None:
         """The same, of what was copied from a batch."""
         if dispatch_seq <= self.dispatch_seq:
@@ -519,15 +670,15 @@ class FakeHost:
                 self.held.setdefault(key, [0, class_id])
         for class_id, count in slots.items():
             self.allowed[class_id] = min(count, self._live(class_id))
-        for key, mode in stops:
-            self._stop(key, mode, key in ended)
+        for stop in stops:
+            self._stop(stop, stop.key in ended)
         self._admit()
 
     # What happens to tasks ----------------------------------------------------------------------
 
     def end(self, key: AttemptKey, state: State = State.COMPLETED, **fields: Any) -> None:
         """A running task ends."""
-        start_us, class_id = self.held.pop(key)
+        start_us, class_id = self._drop(key)
         fields = {
             "reason": Reason.EXIT,
             "exit_code": 0 if state is State.COMPLETED else 1,
@@ -538,24 +689,38 @@ class FakeHost:
         self._lower(class_id)
         self._admit()
 
-    def _stop(self, key: AttemptKey, mode: int, has_ended: bool) -> None:
+    def _stop(self, stop: Stop, has_ended: bool) -> None:
+        key, mode = stop.key, stop.mode
         if key not in self.held:
-            if has_ended:
+            if has_ended or mode not in (StopMode.CANCEL, StopMode.RECALL):
                 return
+        elif mode is StopMode.LIMIT:
+            self.limits[key] = stop.time_limit_ms
+            return
+        elif mode is StopMode.RESUME:
+            self.standing.pop(key, None)
+            return
         elif not self.held[key][0]:
-            self._lower(self.held.pop(key)[1])
-        elif mode == StopMode.CANCEL:
+            self._lower(self._drop(key)[1])
+        elif mode is StopMode.CANCEL:
             self.end(key, State.CANCELLED, reason=Reason.CANCELLED, exit_code=-1, signal=15)
             return
         else:
+            if mode is StopMode.SUSPEND:
+                self.standing[key] = None
             return
-        if mode == StopMode.CANCEL:
+        if mode is StopMode.CANCEL:
             end_us = self.rig.now_us
             self._say(
                 key, ReportKind.ENDED, state=State.CANCELLED, reason=Reason.CANCELLED, end_us=end_us
             )
         else:
             self._say(key, ReportKind.RECALLED)
+
+    def _drop(self, key: AttemptKey) -> list[int]:
+        self.standing.pop(key, None)
+        self.limits.pop(key, None)
+        return self.held.pop(key)
 
     def _admit(self) -> None:
         for key, entry in self.held.items():
@@ -583,35 +748,89 @@ def only(events: Iterable[ev.Event], kind: type[Any]) -> list[Any]:
 
 
 def could_start(rig: Rig) -> list[tuple[int, int]]:
-    """Every (job, worker) where a waiting task would fit now, by looking at each (invariant 6)."""
+    """Every (job, worker) where a waiting task would fit now, by looking at each (invariant 6).
+
+    Left out is where somebody may be delayed who goes first: a reservation, a hold, or one that
+    stands still. Whether they are is for the tests of the scheduler; that nobody waits for ever
+    shows at the end of every history.
+    """
     state = rig.state
+    waiting = [job for job in state.live_jobs.values() if job.pending.count and job.may_start]
+    waiting = [job for job in waiting if not _is_over_limit(rig, job)]
+    # Whoever was sent ahead waits, too, and may have been the head of the last pass.
+    sent_ahead = [
+        job for job in state.live_jobs.values() if any(each.ahead for each in job.active.values())
+    ]
+    workers = [
+        worker
+        for number, worker in state.workers.items()
+        if number in rig.kernel.outboxes and worker.takes_tasks
+    ]
     found = []
-    for job in state.jobs.values():
-        if job.counts[0] == 0:
-            continue
-        for number, worker in state.workers.items():
-            if worker.state is not WorkerState.HEALTHY or number not in rig.kernel.outboxes:
+    for job in waiting:
+        ahead = [each for each in [*waiting, *sent_ahead] if _goes_first(rig, each, job)]
+        for worker in workers:
+            if _is_kept(rig, worker, job) or not _has_room(worker, job.job_class):
                 continue
-            if worker.drain is not None or worker.is_stopping:
+            heads = [
+                each
+                for each in ahead
+                if any(_could_take(w, each) for w in workers) and _order(rig) != "skip"
+            ]
+            if _order(rig) == "fcfs" and heads:
                 continue
-            used = Resources()
-            for (job_id, _), attempt in worker.attempts.items():
-                if not attempt.ahead:
-                    used = used.plus(state.get_job(job_id).demand)
-            if job.on and job.on not in (worker.name, worker.worker_id.hex()):
+            if worker.limited and any(_could_take(worker, each) for each in heads):
                 continue
-            hold = state.holds.get(number)
-            if hold is not None and _goes_first(rig, hold.job_id, job):
-                continue
-            if used.plus(job.demand).fits_in(worker.capacity):
-                found.append((job.job_id, number))
+            found.append((job.job_id, worker.number))
     return found
 
 
-def _goes_first(rig: Rig, job_id: int, other: Job) -> bool:
-    """Whether the job goes before the other one in the queue."""
-    job = rig.state.get_job(job_id)
+def _order(rig: Rig) -> str:
+    return ORDERS[policy_in_force(rig.state, rig.settings).order - 1]
+
+
+def _goes_first(rig: Rig, job: Job, other: Job) -> bool:
+    """Whether the job may go before the other one in the queue."""
+    if job is other:
+        return False
+    if policy_in_force(rig.state, rig.settings).fair_share or _order(rig) == "easy-sjbf":
+        return job.priority >= other.priority
+    # Jobs of a class go one after the other: where the first of them stands, the others do.
     return (-job.priority, job.job_id) < (-other.priority, other.job_id)
+
+
+def _is_over_limit(rig: Rig, job: Job) -> bool:
+    limits = dict(policy_in_force(rig.state, rig.settings).user_limits)
+    limit = limits.get(job.user, limits.get("", 0))
+    used = rig.state.usage.user_cpus_milli.get(job.user, 0)
+    return bool(limit) and used + job.demand.cpus_milli > limit
+
+
+def _could_take(worker: Worker, job: Job) -> bool:
+    return job.demand.fits_in(worker.capacity) and may_run(worker, job.job_class)
+
+
+def _has_room(worker: Worker, job_class: JobClass) -> bool:
+    slots = [each for each in worker.attempts.values() if not each.ahead]
+    if any(each.job_class.exclusive for each in slots):
+        return False
+    if (job_class.exclusive and worker.attempts) or not may_run(worker, job_class):
+        return False
+    used = Resources()
+    for each in slots:
+        demand = each.job_class.demand
+        stands = each.suspended and not worker.classes[each.job_class.class_id].ahead
+        used = used.plus(demand._replace(cpus_milli=0) if stands else demand)
+    return used.plus(job_class.demand).fits_in(worker.capacity)
+
+
+def _is_kept(rig: Rig, worker: Worker, other: Job) -> bool:
+    """Whether somebody who goes first is to have that worker, or runs on there."""
+    hold = rig.state.holds.get(worker.number)
+    if hold is not None and _goes_first(rig, rig.state.get_job(hold.job_id), other):
+        return True
+    standing = [rig.state.get_job(each.job_id) for each in worker.suspended.values()]
+    return any(job.priority >= other.priority and not job.is_suspended for job in standing)
 
 
 def check_refused(

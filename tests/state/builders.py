@@ -81,12 +81,14 @@ class Story:
         end_us: int = T0 + 1000,
         exit_code: int = 0,
         detail: str = "",
+        not_before_us: int = 0,
+        charge: int = ev.CHARGE_NOTHING,
     ) -> None:
         """It ends."""
         self.apply(
             ev.AttemptEnded(
                 job_id, index, attempt, state, Reason.EXIT, exit_code, -1, start_us, end_us,
-                0, 0, 0, detail, becomes or state,
+                0, 0, 0, detail, becomes or state, not_before_us, charge,
             )
         )  # fmt: skip
 

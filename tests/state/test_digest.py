@@ -7,10 +7,16 @@ import pytest
 
 from tests.state.builders import T0, Story
 from titan import events as ev
-from titan.model import Execution, IndexRange, Resources, State, WorkerState
+from titan.model import Execution, IndexRange, Reason, Resources, State, WorkerState
+from titan.scheduling import SAME_INDEX, Dependency, Scheduling
 from titan.state import ClusterState, digest
+from titan.state.attempts import Attempt
+from titan.state.job import Job
+from titan.state.job_class import ClassKey, JobClass
 from titan.state.request_table import Request
-from titan.state.worker import Drain
+from titan.state.tables import Hold
+from titan.state.waits import Waits
+from titan.state.worker import ClassOnWorker, Drain, Worker
 
 
 def story() -> Story:
@@ -37,6 +43,28 @@ def story() -> Story:
     built.apply(ev.WorkerDraining(2, "new disk", "ada", False))
     built.apply(ev.WorkerDraining(2, "", "", True))
     built.apply(ev.WorkerUnhealthy(2, "its disk is nearly full"))
+    return built
+
+
+def scheduled_story() -> Story:
+    """Something of everything that keeps tasks from starting, and of what makes room."""
+    built = Story()
+    for _ in range(3):
+        built.worker()
+    built.job((0, 4), scheduling=Scheduling(retries=2, exclusive=True, preemptible=True))
+    for index in range(3):
+        built.assign(1, index)
+        built.start(1, index)
+    built.apply(ev.AttemptSuspended(1, 1, 1, 0))
+    built.apply(ev.Preempted(1, 2, 1, 0, 77))
+    built.assign(1, 3, worker=2)
+    built.end(1, 3, State.FAILED, becomes=State.PENDING, not_before_us=T0 << 1, charge=1)
+    after = Dependency(1), Dependency(1, index=SAME_INDEX)
+    built.job((0, 4), scheduling=Scheduling(after=after, max_fails=3, deadline_us=T0 << 1))
+    built.job(scheduling=Scheduling(after=(Dependency(1, index=1),), held=True))
+    built.apply(ev.JobUpdated(1, 7, 60_000, "ada"))
+    built.apply(ev.Reserved(3, 2))
+    built.apply(ev.PolicySet("ada", 1, 1, False, 1, 60_000, ()))
     return built
 
 
@@ -75,6 +103,14 @@ def here(state: ClusterState) -> Any:
     return state.get_worker(1).classes[1]
 
 
+def waits(state: ClusterState) -> Any:
+    return state.get_job(1).waits
+
+
+def standing(state: ClusterState) -> Any:
+    return state.get_job(1).active[1]
+
+
 def whole(state: ClusterState) -> Any:
     return state
 
@@ -110,7 +146,8 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
             (worker, "capacity", Resources(1)), (worker, "free_cpus_milli", 1),
             (worker, "free_memory_bytes", 1), (worker, "free_named", {}),
             (here, "slots", 9), (job_class, "run_us", 9), (job_class, "samples", 9),
-            (job_class, "jobs", 9), (job_class, "on", "w9"),
+            (job_class, "jobs", 9),
+            (job_class, "key", ClassKey("ada", 1, Resources(1000))),
         ]
     ),
     ("a pending task", lambda state: job(state).pending.remove(5)),
@@ -133,9 +170,50 @@ CHANGES: list[tuple[str, Callable[[Any], object]]] = [
 ]  # fmt: skip
 
 
+SCHEDULED_CHANGES: list[tuple[str, Callable[[Any], object]]] = [
+    *(
+        (f"{holder.__name__}.{name}", put(holder, name, value))
+        for holder, name, value in [
+            (whole, "policy", None),
+            (whole, "holds", {3: Hold(2, True)}),
+            (whole, "doomed", {2: {1: 1}}),
+            (whole, "overfailed", {2: None}),
+            (whole, "dependents", {}),
+            (job, "scheduling", Scheduling()),
+            (job, "cut_short", (Reason.DEADLINE, 0)),
+            (standing, "limit_ms", 1), (standing, "limit_changed", False),
+            (standing, "since_us", 1),
+            (standing, "preempt_grace_ms", 1), (standing, "suspended", False),
+            (standing, "was_suspended", False), (standing, "cancel_signal", 1),
+            (worker, "exclusive", 9), (worker, "limited", 9), (worker, "preemptible", 9),
+            (job_class, "strays", 9),
+            (waits, "held", True), (waits, "suspended", True), (waits, "delayed", True),
+            (waits, "unmet", [0]), (waits, "not_before", {}), (waits, "element_unmet", {1: 1}),
+            (waits, "retries_used", {}), (waits, "losses", {1: 1}), (waits, "failed_on", {}),
+            (waits, "eligible_us", 1),
+        ]
+    ),
+    ("a task that waits for a time", lambda state: waits(state).tasks.remove(3)),
+    ("what stands still", lambda state: worker(state).suspended.clear()),
+    ("where a class is", lambda state: job_class(state).hosts.clear()),
+    ("the cpus of a user", lambda state: state.usage.user_cpus_milli.update(ada=1)),
+    ("the class of an attempt", lambda state: setattr(
+        standing(state), "job_class", state.get_job(2).job_class)),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("change", [c for _, c in CHANGES], ids=[n for n, _ in CHANGES])
 def test_the_digest_shows_a_change_of(change: Callable[[Any], object]) -> None:
     same, changed = story().state, story().state
+    change(changed)
+    assert digest(same) != digest(changed)
+
+
+@pytest.mark.parametrize(
+    "change", [c for _, c in SCHEDULED_CHANGES], ids=[n for n, _ in SCHEDULED_CHANGES]
+)
+def test_the_digest_shows_a_change_of_scheduling(change: Callable[[Any], object]) -> None:
+    same, changed = scheduled_story().state, scheduled_story().state
     change(changed)
     assert digest(same) != digest(changed)
 
@@ -150,17 +228,67 @@ def test_two_states_of_the_same_events_have_one_digest() -> None:
     assert digest(one) != digest(other)
 
 
-def test_every_field_of_the_state_is_in_the_digest_or_follows_from_it() -> None:
-    """A new field has to be put into the digest, or here with its reason."""
-    derived = {
+# Every field is changed by one of the tables above, by that name, or stands here with its reason.
+DERIVED: dict[type[Any], set[str]] = {
+    ClusterState: {
         # From the workers, from the classes and from the environments.
-        ClusterState: {"worker_numbers", "class_ids", "script_bytes"},
+        "worker_numbers", "class_ids", "script_bytes",
+        # From what the jobs wait for. What of it has passed or ended may stand here longer in the
+        # one state than in the other, and then stands for nothing.
+        "delayed", "deadlines",
+        # What a pass has to look at again: it is emptied by that, and not by events.
+        "touched_classes",
+    },
+    Job: {
+        # From the counts.
+        "known_state",
+    },
+    Attempt: set(),
+    # Parts of its key.
+    JobClass: {
+        "affinities", "constraints", "demand", "exclusive", "limit_ms", "on", "preemptible",
+        "priority", "spread", "user",
+    },
+    # The one of the state.
+    Worker: {"usage"},
+    ClassOnWorker: set(),
+    Waits: set(),
+}  # fmt: skip
+# Changed in the tables in a way of its own.
+OTHERWISE: dict[type[Any], set[str]] = {
+    ClusterState: {
+        "jobs", "environment_jobs", "workers", "classes", "environments", "requests", "usage",
+    },
+    Job: {"active", "ended", "job_class", "job_id", "pending", "waits"},
+    Attempt: {"cancel_signal", "index", "job_class", "job_id"},
+    JobClass: {"class_id", "hosts", "pending_jobs"},
+    Worker: {
+        "attempts", "classes", "free_cpus_milli", "free_memory_bytes", "free_named", "number",
+        "suspended",
+    },
+    ClassOnWorker: {"ahead", "unstarted"},
+    Waits: {"tasks"},
+}  # fmt: skip
+HOLDERS: dict[type[Any], list[Callable[[ClusterState], Any]]] = {
+    ClusterState: [whole],
+    Job: [job],
+    Attempt: [running, ahead, standing],
+    JobClass: [job_class],
+    Worker: [worker],
+    ClassOnWorker: [here],
+    Waits: [waits],
+}
+
+
+@pytest.mark.parametrize("kind", DERIVED, ids=lambda each: each.__name__)
+def test_every_field_of_the_state_is_in_the_digest_or_follows_from_it(kind: type[Any]) -> None:
+    """A new field has to be put into the digest, or above with its reason."""
+    fields = set(vars(ClusterState())) if kind is ClusterState else set(kind.__slots__)
+    changed = [name for name, _ in [*CHANGES, *SCHEDULED_CHANGES]]
+    shown = {
+        field
+        for field in fields
+        if any(f"{holder.__name__}.{field}" in changed for holder in HOLDERS[kind])
     }
-    state = ClusterState()
-    known = {
-        "lsn", "time_us", "cluster_id", "epoch", "version", "jobs", "next_job_id",
-        "environment_jobs", "workers", "next_worker", "next_class", "round_robin",
-        "classes", "environments", "requests",
-        "last_job_of", "task_counts", "job_counts",
-    }  # fmt: skip
-    assert set(vars(state)) == known | derived[ClusterState]
+    assert fields == shown | DERIVED[kind] | OTHERWISE[kind]
+    assert not DERIVED[kind] & (shown | OTHERWISE[kind])

@@ -46,6 +46,7 @@ class Attempt:
         "index",
         "job_class",
         "job_id",
+        "limit_changed",
         "limit_ms",
         "preempt_grace_ms",
         "recall_requested",
@@ -70,6 +71,8 @@ class Attempt:
         # That of its job when it was assigned; an update may give the job another one.
         self.job_class = job_class
         self.limit_ms = job_class.limit_ms
+        # Whether its worker may know another one, since an update changed it.
+        self.limit_changed = False
         self.job_id = job_id
         self.index = index
         self.attempt = attempt
@@ -88,7 +91,7 @@ class Attempt:
         self.recall_requested = False
         # -1: it is not to be stopped for its task to wait again.
         self.preempt_grace_ms = -1
-        # Whether it stands still, without its cpus, and whether it ever has.
+        # Whether it stands still, without its cpus, and whether it may ever have.
         self.suspended = False
         self.was_suspended = False
 

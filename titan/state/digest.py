@@ -84,7 +84,7 @@ def _attempt(each: Attempt) -> Any:
         each.job_id, each.index, each.attempt, each.worker, each.ahead, each.assigned_us,
         each.state, each.start_us, each.cancel_grace_ms, each.cancel_signal,
         each.recall_requested, each.job_class.class_id, each.limit_ms, each.since_us,
-        each.preempt_grace_ms, each.suspended, each.was_suspended,
+        each.preempt_grace_ms, each.suspended, each.was_suspended, each.limit_changed,
     )  # fmt: skip
 
 

@@ -91,6 +91,12 @@ def end_waiting(tables: Tables, job: Job, start: int = 0, stop: int = 1 << 62) -
     count = sum(map(len, taken))
     if not count:
         return
+    doomed = tables.doomed.get(job.job_id)
+    if doomed is not None:
+        for index in [each for each in doomed if start <= each < stop]:
+            del doomed[index]
+        if not doomed:
+            del tables.doomed[job.job_id]
     if job.cancelled is None:
         job.cancelled = IndexSet()
     job.cancelled.add_ranges(taken)

@@ -196,6 +196,8 @@ def adopted(tables: Tables, event: ev.Adopted) -> None:
     )
     attempt.state = State.RUNNING
     attempt.start_us = event.start_us
+    # Nobody knows any more what its worker was told before it was given up.
+    attempt.was_suspended = attempt.limit_changed = True
     job.active[event.index] = attempt
     # The number of the next attempt does not go back with it.
     job.note_attempts(event.index, job.next_attempt(event.index) - 1)

@@ -211,7 +211,7 @@ def _pack_attempt(each: Attempt) -> tuple[int | bool, ...]:
         each.index, each.attempt, each.worker, each.ahead, each.assigned_us, int(each.state),
         each.start_us, each.cancel_grace_ms, each.recall_requested, each.cancel_signal,
         each.job_class.class_id, each.limit_ms, each.since_us, each.preempt_grace_ms,
-        each.suspended, each.was_suspended,
+        each.suspended, each.was_suspended, each.limit_changed,
     )  # fmt: skip
 
 
@@ -229,6 +229,6 @@ def _build_attempt(job: Job, fields: tuple[Any, ...], classes: Mapping[int, JobC
     if rest:
         (
             _, attempt.limit_ms, attempt.since_us, attempt.preempt_grace_ms,
-            attempt.suspended, attempt.was_suspended,
+            attempt.suspended, attempt.was_suspended, attempt.limit_changed,
         ) = rest  # fmt: skip
     return attempt

@@ -37,17 +37,12 @@ def delays_passed(tables: Tables, event: ev.DelaysPassed) -> None:
 
 def dependency_failed(tables: Tables, event: ev.DependencyFailed) -> None:
     job = live_job(tables, event)
-    doomed = tables.doomed.get(event.job_id, {})
     job.cut_short = (Reason.DEPENDENCY_FAILED, event.dependency)
     for each in event.indexes:
         end_waiting(tables, job, each.start, each.stop)
-        for index in [index for index in doomed if each.start <= index < each.stop]:
-            del doomed[index]
     if not event.indexes:
-        end_waiting(tables, job)
-        doomed.clear()
-    if not doomed:
         tables.doomed.pop(event.job_id, None)
+        end_waiting(tables, job)
     pending_changed(tables, job)
 
 

@@ -182,6 +182,8 @@ class Worker:
             here = self.classes[job_class.class_id] = ClassOnWorker()
             job_class.hosts[self.number] = None
         if attempt.ahead:
+            if not here.ahead:
+                self._take_cpus(job_class, self._standing(job_class))
             here.ahead[key] = attempt
             self.touch()
             return
@@ -209,6 +211,7 @@ class Worker:
         if not here.unstarted:
             here.slots += 1
             self._take(job_class, 1)
+            self._ahead_left(here, job_class)
             return
         other_key = next(iter(here.unstarted))
         other = here.unstarted.pop(other_key)
@@ -225,6 +228,7 @@ class Worker:
         here = self.classes[job_class.class_id]
         if attempt.ahead:
             del here.ahead[key]
+            self._ahead_left(here, job_class)
             self.touch()
             return
         if attempt.suspended:
@@ -237,6 +241,7 @@ class Worker:
             following.ahead = False
             here.unstarted[next_key] = following
             self._count_limited(following, 1)
+            self._ahead_left(here, job_class)
             return
         here.slots -= 1
         self._take(job_class, -1)
@@ -256,29 +261,45 @@ class Worker:
             self.preemptible += job_class.preemptible
             if attempt.suspended:
                 self.suspended[key] = attempt
-            else:
+            if not attempt.suspended or self.classes[job_class.class_id].ahead:
                 usage.add_cpus(job_class.user, job_class.demand.cpus_milli)
 
     def change_limit(self, attempt: Attempt, limit_ms: int) -> None:
         """It has another time limit from now on."""
         if not attempt.ahead:
             self._count_limited(attempt, -1)
+        attempt.limit_changed = attempt.limit_changed or limit_ms != attempt.limit_ms
         attempt.limit_ms = limit_ms
         if not attempt.ahead:
             self._count_limited(attempt, 1)
         self.touch()
 
     def suspend(self, attempt: Attempt) -> None:
-        """It stands still: its cpus are free for others, its memory and devices are not."""
+        """It stands still: its cpus are free for others, its memory and devices are not.
+
+        Its cpus are not either while somebody waits ahead behind it, to whom they go at its end.
+        """
         attempt.suspended = attempt.was_suspended = True
         self.suspended[attempt.job_id, attempt.index] = attempt
-        self._take_cpus(attempt.job_class, -1)
+        self._give_way(attempt.job_class, -1)
 
     def resume(self, attempt: Attempt) -> None:
         """It runs on, with its cpus."""
         attempt.suspended = False
         del self.suspended[attempt.job_id, attempt.index]
-        self._take_cpus(attempt.job_class, 1)
+        self._give_way(attempt.job_class, 1)
+
+    def _give_way(self, job_class: JobClass, times: int) -> None:
+        self._take_cpus(job_class, 0 if self.classes[job_class.class_id].ahead else times)
+
+    def _standing(self, job_class: JobClass) -> int:
+        """How many of its attempts are suspended here."""
+        return sum(each.job_class is job_class for each in self.suspended.values())
+
+    def _ahead_left(self, here: ClassOnWorker, job_class: JobClass) -> None:
+        """One has left those ahead: with the last the cpus of what stands still are free."""
+        if self.suspended and not here.ahead:
+            self._take_cpus(job_class, -self._standing(job_class))
 
     def _take(self, job_class: JobClass, times: int) -> None:
         self._take_cpus(job_class, times)

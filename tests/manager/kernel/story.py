@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import random
+from typing import Any
 
 from tests.manager.builders import SECOND_US, TIMEOUT_US, FakeHost, Rig, new_job, resources
 from titan.errors import Refused, TitanError
 from titan.manager.kernel import Settings
-from titan.manager.kernel.commands import DrainWorkers, Variables
+from titan.manager.kernel.commands import DrainWorkers, NewDependency, NewReference, Variables
 from titan.model import State
 from titan.queries.selection import JobFilter
+from titan.scheduling import (
+    ORDERS,
+    PREEMPTIONS,
+    SAME_INDEX,
+    WHOLE_JOB,
+    DependencyCondition,
+    Scheduling,
+)
 from titan.state import digest
 
 USERS = ("ada", "grace", "edsger")
@@ -22,7 +31,10 @@ USERS = ("ada", "grace", "edsger")
 def tell() -> Rig:
     """The same at every run, whatever the interpreter's hash seed is."""
     rng = random.Random(2026)
-    rig = Rig(checks=False, settings=Settings(forget_over=20))
+    rig = Rig(
+        checks=False,
+        settings=Settings(forget_over=20, reserve_after_us=2 * SECOND_US, preempt="suspend"),
+    )
     hosts = [
         FakeHost(rig, resources(cpus, memory << 30, gpu=gpu, licence=gpu), f"w{cpus}")
         for cpus, memory, gpu in ((1, 0, 0), (2, 8, 1), (4, 16, 2), (8, 64, 4))
@@ -31,6 +43,8 @@ def tell() -> Rig:
         host.register()
     for turn in range(120):
         _submit(rig, rng, turn)
+        if turn > 10:
+            _intervene(rig, rng, turn)
         rig.schedule()
         # Every now and then one is cut off for longer than the timeout.
         is_cut = turn % 30 in (10, 11, 12, 13)
@@ -64,16 +78,17 @@ def summary() -> str:
 
 def _submit(rig: Rig, rng: random.Random, turn: int) -> None:
     variables: Variables = tuple((b"V%d" % each, b"x") for each in range(turn % 5))
+    array = rng.choice([[], [(0, 6)], [(0, 9, 4), (9, 10)]])
     jobs = [
         new_job(
             cpus=rng.choice([0.5, 1, 2]),
             memory_bytes=rng.choice([0, 1 << 30]),
             named=rng.choice([{}, {"gpu": 1}, {"licence": 1, "gpu": 2}]),
-            array=rng.choice([[], [(0, 6)], [(0, 9, 4), (9, 10)]]),
-            priority=rng.choice([0, 0, 3]),
+            array=array,
             on="w4" if turn % 10 == 2 else "",
+            **{"priority": rng.choice([0, 0, 3])} | asked,
         )
-        for _ in range(rng.randint(1, 3))
+        for asked in ({}, *(_fitting(rig, rng, turn, array) for _ in range(rng.randint(0, 2))))
     ]
     rig.submit(
         *jobs,
@@ -81,6 +96,66 @@ def _submit(rig: Rig, rng: random.Random, turn: int) -> None:
         request_id=rng.randbytes(16),
         environments=((bytes([len(variables)]) * 16, (), variables),),
     )
+
+
+def _fitting(
+    rig: Rig, rng: random.Random, turn: int, array: list[tuple[int, ...]]
+) -> dict[str, Any]:
+    """The same without what only arrays can ask for, where it is none."""
+    asked = _schedulings(rig, rng, turn)
+    scheduling = asked.get("scheduling")
+    after = asked.get("after")
+    if array:
+        return asked
+    if after:
+        asked["after"] = tuple(each._replace(index=WHOLE_JOB) for each in after)
+    if scheduling:
+        asked["scheduling"] = scheduling._replace(array_limit=0, max_fails=-1)
+    return asked
+
+
+def _schedulings(rig: Rig, rng: random.Random, turn: int) -> dict[str, Any]:
+    """What a job of the story asks for besides a place."""
+    earlier = NewReference(None, 0)
+    index = SAME_INDEX if turn % 3 == 0 else WHOLE_JOB
+    condition = rng.choice([*DependencyCondition])
+    return rng.choice(
+        [
+            {},
+            {"after": (NewDependency(earlier, condition, index),)},
+            {"scheduling": Scheduling(retries=2, retry_on=(1, 3), preemptible=True)},
+            {"scheduling": Scheduling(preemptible=True), "priority": -3},
+            {"scheduling": Scheduling(array_limit=2, max_fails=1)},
+            {"scheduling": Scheduling(begin_us=rig.now_us + 2 * SECOND_US, held=turn % 4 == 0)},
+            {"scheduling": Scheduling(deadline_us=rig.now_us + SECOND_US)},
+            {"scheduling": Scheduling(exclusive=True), "time_limit_ms": 60_000},
+            {"scheduling": Scheduling(spread="zone"), "time_limit_ms": 1_000},
+        ]
+    )
+
+
+def _intervene(rig: Rig, rng: random.Random, turn: int) -> None:
+    """What users and an administrator do about jobs that are there."""
+    live = list(rig.state.live_jobs)
+    job_ids = rng.sample(live, min(2, len(live)))
+    what = turn % 9
+    if not job_ids:
+        return
+    if what == 0:
+        rig.hold(*job_ids)
+    elif what == 2:
+        rig.suspend(*job_ids)
+    elif what in (4, 5):
+        rig.release(*live)
+        rig.resume(*live)
+    elif what == 6:
+        rig.update(*job_ids, priority=rng.choice([-1, 1]), limit=rng.choice([0, 30_000]))
+    elif what == 7:
+        rig.requeue(*job_ids)
+    elif what == 8:
+        preempt = PREEMPTIONS[1 + turn // 9 % 2]
+        limits = (("ada", 4000 if turn % 2 else 0),)
+        rig.set_policy(order=ORDERS[turn % 4], preempt=preempt, user_limits=limits)
 
 
 def _work(host: FakeHost, rng: random.Random) -> None:
@@ -93,7 +168,7 @@ def _work(host: FakeHost, rng: random.Random) -> None:
             host.register()
         host.heartbeat()
         host.receive_all()
-        for key in host.running[: rng.randint(0, 6)]:
+        for key in host.working[: rng.randint(0, 6)]:
             host.end(key, rng.choice([State.COMPLETED] * 4 + [State.FAILED]))
         host.send_reports(answer_arrives=rng.random() < 0.8)
     except Refused:

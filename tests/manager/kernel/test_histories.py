@@ -8,7 +8,8 @@ follows every pass, and at the end of a history all is healed and every task has
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
@@ -30,13 +31,36 @@ from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import (
     CancelJobs,
     DrainWorkers,
+    NewAffinity,
+    NewDependency,
     NewJob,
+    NewReference,
     Report,
     ReportTasks,
 )
 from titan.manager.kernel.outbox import key_of
-from titan.model import AttemptKey, Held, Reason, ReportKind, Resources, State, WorkerState
+from titan.model import (
+    AttemptKey,
+    Held,
+    Reason,
+    ReportKind,
+    Resources,
+    State,
+    WorkerState,
+)
 from titan.queries.selection import JobFilter, JobSelector
+from titan.scheduling import (
+    ORDERS,
+    PLAIN_SCHEDULING,
+    PREEMPTIONS,
+    SAME_INDEX,
+    WHOLE_JOB,
+    DependencyCondition,
+    LabelConstraint,
+    Scheduling,
+)
+from titan.state.attempts import Attempt
+from titan.state.job import Job
 
 WORKERS = st.integers(0, 3)
 CAPACITIES = [
@@ -64,12 +88,59 @@ USERS = ["ada", "grace"]
 # Mostly moments, so that tasks prove short; sometimes what trips a timeout.
 DELAYS = [0, 1, 1000, 10_000, 250_000, SECOND_US, 3 * SECOND_US, TIMEOUT_US // 2, TIMEOUT_US]
 
+# What some jobs ask for besides; times count from the submit.
+SCHEDULINGS: list[Scheduling] = [
+    *[PLAIN_SCHEDULING] * 6,
+    Scheduling(held=True),
+    Scheduling(retries=2, preemptible=True),
+    Scheduling(retries=1, retry_on=(1,)),
+    Scheduling(preemptible=True),
+    Scheduling(preemptible=True, exclusive=True),
+    Scheduling(array_limit=1, retries=1),
+    Scheduling(array_limit=3, max_fails=0),
+    Scheduling(max_fails=1, preemptible=True),
+    Scheduling(constraints=(LabelConstraint("zone", ("a", "b")),), spread="zone"),
+    Scheduling(constraints=(LabelConstraint("zone", ("b",)),)),
+    Scheduling(begin_us=SECOND_US, deadline_us=5 * SECOND_US),
+    Scheduling(deadline_us=SECOND_US),
+]
+# Of a job: which remembered one it waits for, how, and by which tasks.
+AFTER = st.tuples(
+    st.integers(0, 9),
+    st.sampled_from([*DependencyCondition]),
+    st.sampled_from([WHOLE_JOB, WHOLE_JOB, SAME_INDEX, 0, 3]),
+)
+
+
+class Wanted(NamedTuple):
+    """A job before it is known which ones are there to wait for."""
+
+    job: NewJob
+    after: tuple[tuple[int, DependencyCondition, int], ...]
+    keeps_to_itself: int
+    """1: its tasks go to one worker, 2: each to another one."""
+
+
+def wanted_job(
+    demand: dict[str, Any], array: Any, scheduling: Scheduling, after: Any, **others: Any
+) -> Wanted:
+    if not array:
+        scheduling = scheduling._replace(array_limit=0, max_fails=-1)
+    itself = others.pop("itself")
+    job = new_job(**demand, array=array, scheduling=scheduling, **others)
+    return Wanted(job, tuple(after), itself)
+
+
 jobs = st.builds(
-    lambda demand, array, priority, on: new_job(**demand, array=array, priority=priority, on=on),
+    wanted_job,
     st.sampled_from(DEMANDS),
     st.sampled_from(ARRAYS),
-    st.sampled_from([0, 0, 5, -5]),
-    st.sampled_from(["", "", "", "w1", "w3"]),
+    st.sampled_from(SCHEDULINGS),
+    st.just(()) | st.just(()) | st.lists(AFTER, max_size=2),
+    priority=st.sampled_from([0, 0, 5, -5]),
+    on=st.sampled_from(["", "", "", "w1", "w3"]),
+    time_limit_ms=st.sampled_from([0, 0, 500, 3000]),
+    itself=st.sampled_from([0, 0, 0, 0, 1, 2]),
 )
 
 
@@ -90,15 +161,19 @@ class Histories(RuleBasedStateMachine):
         self.requests: dict[bytes, tuple[tuple[NewJob, ...], list[int]]] = {}
 
     @initialize(wanted=st.lists(jobs, min_size=1, max_size=4), present=st.sets(WORKERS))
-    def begins(self, wanted: list[NewJob], present: set[int]) -> None:
+    def begins(self, wanted: list[Wanted], present: set[int]) -> None:
         for at in sorted(present):
             self.hosts[at].register()
         self.submits(wanted, "ada")
 
     # What goes well ------------------------------------------------------------------------
 
-    @rule(ends=st.integers(0, 3), takes_us=st.sampled_from([100, 1000, 1000, SECOND_US]))
-    def works(self, ends: int, takes_us: int) -> None:
+    @rule(
+        ends=st.integers(0, 3),
+        takes_us=st.sampled_from([100, 1000, 1000, SECOND_US]),
+        how=st.sampled_from([0, 0, 0, 1]),
+    )
+    def works(self, ends: int, takes_us: int, how: int = 0) -> None:
         """A while without trouble: a pass, calls, reports, the ends of some tasks."""
         self.passes()
         for host in self.hosts:
@@ -108,8 +183,39 @@ class Histories(RuleBasedStateMachine):
             host.send_reports()
         self.rig.tick(takes_us)
         for host in self.hosts:
-            for key in host.running[:ends]:
-                host.end(key)
+            for key in host.working[:ends]:
+                self.end(host, key, how)
+
+    @rule(
+        data=st.data(),
+        wanted=jobs,
+        what=st.lists(st.sampled_from(["suspend", "resume", "update", "requeue", "urge"]),
+                      min_size=1, max_size=3),
+    )  # fmt: skip
+    def meddles(self, data: st.DataObject, wanted: Wanted, what: list[str]) -> None:
+        """Something is done about a job that runs, whatever comes between."""
+        self.submits([wanted], "grace")
+        self.works(0, 1000)
+        running = [job_id for job_id, job in self.rig.state.live_jobs.items() if job.counts[2] > 0]
+        if not running:
+            return
+        job_id = data.draw(st.sampled_from(running))
+        for each in what:
+            if each == "suspend":
+                self.rig.suspend(job_id)
+            elif each == "resume":
+                self.rig.resume(job_id)
+            elif each == "update":
+                self.rig.update(job_id, limit=data.draw(st.sampled_from([0, 500, 9000])))
+            elif each == "requeue":
+                if not self.rig.state.get_job(job_id).has_ended:
+                    self.rig.requeue(job_id)
+            else:
+                job = self.rig.state.get_job(job_id)
+                self.rig.set_policy(preempt=data.draw(st.sampled_from(PREEMPTIONS)))
+                urgent = replace(wanted.job, priority=9, resources=job.demand, on="")
+                self.submits([wanted._replace(job=urgent)], "ada")
+                self.works(0, 1000)
 
     @rule(at=WORKERS, silence_us=st.sampled_from([TIMEOUT_US // 2, TIMEOUT_US]))
     def falls_silent(self, at: int, silence_us: int) -> None:
@@ -127,7 +233,7 @@ class Histories(RuleBasedStateMachine):
         self.rig.tick(0)
         assert self.is_cut_off(host)
         if works_on:
-            for key in host.running[:1]:
+            for key in host.working[:1]:
                 host.end(key)
         host.register()
         host.send_reports()
@@ -135,20 +241,20 @@ class Histories(RuleBasedStateMachine):
     # Users ---------------------------------------------------------------------------------
 
     @rule(wanted=st.lists(jobs, min_size=1, max_size=2), user=st.sampled_from(USERS))
-    def submits(self, wanted: list[NewJob], user: str) -> None:
+    def submits(self, wanted: list[Wanted], user: str) -> None:
         try:
-            self.rig.submit(*wanted, user=user)
+            self.rig.submit(*self.complete(wanted), user=user)
         except NoRoom:
             assert not self.rig.kernel.room
         except InvalidJob:
-            assert any(self.is_unknown(job) for job in wanted)
+            assert any(self.is_unknown(each.job) for each in wanted)
         else:
-            assert not any(self.is_unknown(job) for job in wanted)
+            assert not any(self.is_unknown(each.job) for each in wanted)
 
     @rule(wanted=jobs, request=st.integers(1, 3), content=st.binary(max_size=1))
-    def submits_with_a_request_id(self, wanted: NewJob, request: int, content: bytes) -> None:
+    def submits_with_a_request_id(self, wanted: Wanted, request: int, content: bytes) -> None:
         request_id = request.to_bytes(16, "big")
-        command = submit(wanted, request_id=request_id, content=content)
+        command = submit(*self.complete([wanted]), request_id=request_id, content=content)
         known = self.rig.state.requests.get("ada", request_id)
         lsn = self.rig.state.lsn
         try:
@@ -158,7 +264,7 @@ class Histories(RuleBasedStateMachine):
             assert not self.rig.kernel.room
         except InvalidJob:
             if known is None:
-                assert self.is_unknown(wanted)
+                assert self.is_unknown(wanted.job)
             else:
                 assert known.content != content
         else:
@@ -182,6 +288,69 @@ class Histories(RuleBasedStateMachine):
     def cancels_by_filter(self, user: str, state: State, chance: int) -> None:
         if chance == 0:
             self.rig.cancel(filter=JobFilter(states=(state,), user=user))
+
+    @rule(data=st.data(), releases=st.booleans())
+    def holds(self, data: st.DataObject, releases: bool) -> None:
+        job_id = self.pick(data)
+        if job_id:
+            changed = self.rig.release(job_id) if releases else self.rig.hold(job_id)
+            job = self.rig.state.get_job(job_id)
+            assert (changed.already_ended == [job_id]) == job.has_ended
+            assert job.has_ended or job.is_held != releases
+
+    @rule(data=st.data(), resumes=st.booleans())
+    def suspends(self, data: st.DataObject, resumes: bool) -> None:
+        job_id = self.pick(data)
+        if job_id:
+            if resumes:
+                self.rig.resume(job_id)
+            else:
+                self.rig.suspend(job_id)
+            job = self.rig.state.get_job(job_id)
+            assert job.has_ended or job.is_suspended != resumes
+            running = [each for each in job.active.values() if each.state is State.RUNNING]
+            assert resumes or all(each.suspended or each.is_given_up for each in running)
+
+    @rule(
+        data=st.data(),
+        priority=st.sampled_from([None, 0, 5, -5]),
+        limit_ms=st.sampled_from([None, 0, 500, 9000]),
+    )
+    def updates(self, data: st.DataObject, priority: int | None, limit_ms: int | None) -> None:
+        job_id = self.pick(data)
+        if job_id and (priority, limit_ms) != (None, None):
+            self.rig.update(job_id, priority=priority, limit=limit_ms)
+            job = self.rig.state.get_job(job_id)
+            assert job.has_ended or priority in (None, job.priority)
+            assert job.has_ended or limit_ms in (None, job.time_limit_ms)
+
+    @rule(data=st.data(), request=st.integers(0, 3), span=st.none() | st.tuples(
+        st.integers(0, 12), st.integers(1, 9)))  # fmt: skip
+    def requeues(self, data: st.DataObject, request: int, span: tuple[int, int] | None) -> None:
+        job_id = self.pick(data)
+        if not job_id:
+            return
+        indexes = () if span is None else ((span[0], span[0] + span[1]),)
+        request_id = (request + 100).to_bytes(16, "big") if request else b""
+        had_ended = self.rig.state.get_job(job_id).has_ended
+        try:
+            answer = self.rig.requeue(job_id, indexes=indexes, request_id=request_id)
+        except (NotFound, NoRoom):
+            assert indexes or not self.rig.kernel.room
+        except Refused:
+            assert had_ended
+        else:
+            assert answer.job_ids == [answer.submitted_again.get(job_id, job_id)]
+
+    @rule(
+        order=st.none() | st.sampled_from(ORDERS),
+        preempt=st.sampled_from(PREEMPTIONS),
+        fair_share=st.booleans(),
+        reserve_after_ms=st.sampled_from([0, 1000, 60_000]),
+        limit=st.sampled_from([0, 0, 2000]),
+    )
+    def sets_the_policy(self, limit: int, **changes: Any) -> None:
+        self.rig.set_policy(user_limits=(("ada", limit),), **changes)
 
     # Workers -------------------------------------------------------------------------------
 
@@ -270,9 +439,9 @@ class Histories(RuleBasedStateMachine):
         state = self.rig.state
         copy = (
             batch.dispatch_seq,
-            [(key_of(state, e), state.get_job(e.job_id).job_class.class_id) for e in batch.starts],
+            [(key_of(state, each), each.job_class.class_id) for each in batch.starts],
             dict(batch.slots),
-            [(each.key, each.mode) for each in batch.stops],
+            batch.stops,
         )
         assert not (batch.starts and batch.stops), "starts or stops, never both"
         assert host.next_batch() is None, "one batch is under way"
@@ -295,8 +464,8 @@ class Histories(RuleBasedStateMachine):
     @rule(at=WORKERS, which=st.integers(0, 3), how=st.sampled_from([0, 0, 0, 1, 2, 3]))
     def ends_a_task(self, at: int, which: int, how: int) -> None:
         host = self.hosts[at]
-        if which < len(host.running):
-            self.end(host, host.running[which], how)
+        if which < len(host.working):
+            self.end(host, host.working[which], how)
 
     @rule(at=WORKERS, drains=st.booleans(), reason=st.sampled_from(["", "disk"]))
     def is_drained(self, at: int, drains: bool, reason: str) -> None:
@@ -337,7 +506,13 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def passes(self) -> None:
-        self.rig.schedule()
+        for _ in range(20):
+            # What one pass makes room for, or a full record, asks for another one at once.
+            self.rig.schedule()
+            if not (self.rig.kernel.schedule_wanted and self.rig.kernel.room):
+                break
+        else:
+            pytest.fail("passes call for passes for ever")
         self.rig.check()
         if self.rig.kernel.room:
             assert could_start(self.rig) == [], "invariant 6"
@@ -377,6 +552,14 @@ class Histories(RuleBasedStateMachine):
             self.resize(host, capacity)
         names = tuple(host.name for host in self.hosts)
         rig.do(DrainWorkers(workers=names, drains=False, reason="", user="root"))
+        rig.set_policy(preempt="off", user_limits=(("ada", 0),))
+        # What could never run, and whoever waits for that in vain, ends too.
+        for job in list(rig.state.live_jobs.values()):
+            if not self.fits(job) or any(map(self.is_too_large, job.active.values())):
+                rig.cancel(job.job_id)
+        for job_id in list(rig.state.live_jobs):
+            rig.release(job_id)
+            rig.resume(job_id)
         for _ in range(400):
             rig.tick(250_000)
             for host in self.hosts:
@@ -384,11 +567,11 @@ class Histories(RuleBasedStateMachine):
                     host.register()
                 host.heartbeat()
                 host.receive_all()
-                for key in host.running:
+                self.check_wishes(host)
+                for key in host.working:
                     host.end(key)
                 host.send_reports()
-            rig.schedule()
-            assert could_start(rig) == [], "invariant 6"
+            self.passes()
             if self.is_done():
                 break
         assert self.is_done(), f"tasks by state: {rig.state.task_counts}"
@@ -401,15 +584,68 @@ class Histories(RuleBasedStateMachine):
         super().teardown()
 
     def is_done(self) -> bool:
-        fits = [
-            job
-            for job in self.rig.state.live_jobs.values()
-            if any(
-                job.demand.fits_in(capacity) and job.on in ("", host.name)
-                for host, capacity in zip(self.hosts, CAPACITIES, strict=True)
+        return not self.rig.state.live_jobs and not any(host.held for host in self.hosts)
+
+    def fits(self, job: Job) -> bool:
+        return ("zone", ("b",)) not in [each[:2] for each in job.scheduling.constraints] and any(
+            job.demand.fits_in(capacity) and job.on in ("", host.name)
+            for host, capacity in zip(self.hosts, CAPACITIES, strict=True)
+        )
+
+    def is_too_large(self, attempt: Attempt) -> bool:
+        """Whether it stands still on a worker that has become too small for its cpus."""
+        worker = self.rig.state.get_worker(attempt.worker)
+        return attempt.suspended and attempt.job_class.demand.cpus_milli > worker.capacity[0]
+
+    def check_wishes(self, host: FakeHost) -> None:
+        """All that was wished of what runs has come to the worker."""
+        for attempt in self.rig.state.get_worker(host.number).attempts.values():
+            key = key_of(self.rig.state, attempt)
+            if attempt.is_given_up or attempt.state is not State.RUNNING or key not in host.held:
+                continue
+            assert (key in host.standing) == attempt.suspended
+            limit_ms = self.rig.state.get_job(attempt.job_id).time_limit_ms
+            assert host.limits.get(key, limit_ms) == limit_ms
+
+    def pick(self, data: st.DataObject) -> int:
+        """A job that is remembered, mostly one that has not ended; 0: there is none."""
+        state = self.rig.state
+        chosen = list(state.live_jobs) if data.draw(st.integers(0, 3)) else list(state.jobs)
+        return data.draw(st.sampled_from(chosen)) if chosen else 0
+
+    def complete(self, wanted: list[Wanted]) -> list[NewJob]:
+        """The jobs with what they wait for among those that are there and those before them."""
+        known = list(self.rig.state.jobs)[-6:]
+        completed = []
+        for place, (job, after, itself) in enumerate(wanted):
+            references = []
+            for at, condition, index in after:
+                if at < place:
+                    reference, array = NewReference(None, at), wanted[at].job.array
+                elif known:
+                    job_id = known[at % len(known)]
+                    reference = NewReference(JobSelector(job_id=job_id))
+                    array = self.rig.state.get_job(job_id).array
+                else:
+                    continue
+                indexes = {i for each in array for i in each.indexes} or {0}
+                own = {i for each in job.array for i in each.indexes}
+                is_there = index in indexes or (index == SAME_INDEX and own and own <= indexes)
+                is_there = is_there and (index >= 0 or bool(array))
+                references.append(
+                    NewDependency(reference, condition, index if is_there else WHOLE_JOB)
+                )
+            scheduling = job.scheduling
+            now_us = max(self.rig.now_us, self.rig.state.time_us)
+            scheduling = scheduling._replace(
+                begin_us=now_us + scheduling.begin_us if scheduling.begin_us else 0,
+                deadline_us=now_us + scheduling.deadline_us if scheduling.deadline_us else 0,
             )
-        ]
-        return not fits and not any(host.held for host in self.hosts)
+            near = (NewAffinity(NewReference(None, place), itself == 2),) if itself else ()
+            completed.append(
+                replace(job, scheduling=scheduling, after=tuple(references), affinities=near)
+            )
+        return completed
 
     def is_unknown(self, job: NewJob) -> bool:
         """Whether it is to run on a worker that has not registered, or took its leave."""

@@ -219,15 +219,16 @@ def fill_outbox(state: ClusterState, outbox: Outbox, held: Held) -> None:
     for attempt in state.get_worker(outbox.worker).attempts.values():
         if attempt.is_given_up:
             outbox.want_stop(stop_of(state, attempt))
-        elif attempt.state is State.SCHEDULED:
-            if key_of(state, attempt) not in listed:
-                outbox.want_start(attempt)
-        else:
-            if attempt.was_suspended:
-                mode = StopMode.SUSPEND if attempt.suspended else StopMode.RESUME
-                outbox.want_stop(wish_of(state, attempt, mode))
-            if attempt.limit_ms != attempt.job_class.limit_ms:
-                outbox.want_stop(wish_of(state, attempt, StopMode.LIMIT))
+            continue
+        if attempt.state is State.SCHEDULED and key_of(state, attempt) not in listed:
+            # What it is sent with is what holds now.
+            outbox.want_start(attempt)
+            continue
+        if attempt.was_suspended:
+            mode = StopMode.SUSPEND if attempt.suspended else StopMode.RESUME
+            outbox.want_stop(wish_of(state, attempt, mode))
+        if attempt.limit_changed:
+            outbox.want_stop(wish_of(state, attempt, StopMode.LIMIT))
 
 
 def stop_of(state: ClusterState, attempt: Attempt) -> Stop:

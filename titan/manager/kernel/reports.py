@@ -8,7 +8,8 @@
     superseded by another attempt         stop it        ignored            ignored
 
 1. Only where its worker still has the room; else it is stopped.
-2. Unless it ended because we had it stopped: then the task goes on waiting.
+2. Unless it ended because we had it stopped, or failed with retries left: then the task goes on
+   waiting for the next try.
 3. Unless it is a repeat: an end that we know is not followed by a start.
 
 Every report is acknowledged once its outcome is durable, ignored ones too: nobody
@@ -24,9 +25,9 @@ from titan.errors import Refused
 from titan.manager.kernel.commands import Report, ReportTasks
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.outbox import Outbox
-from titan.manager.kernel.retries import retry_delay_us
+from titan.manager.kernel.retries import has_retry, retry_delay_us
 from titan.manager.kernel.suspend import suspend_attempt
-from titan.model import AttemptKey, Reason, ReportKind, State
+from titan.model import AttemptKey, Reason, ReportKind, State, StopMode
 from titan.state.attempts import Attempt
 from titan.state.job import Job
 
@@ -95,6 +96,14 @@ def has_ended(desk: Desk, key: AttemptKey) -> bool:
 def adopt(desk: Desk, key: AttemptKey, start_us: int) -> None:
     """An attempt that was given up counts again."""
     desk.emit(ev.Adopted(key.job_id, key.index, key.attempt, start_us))
+    job = desk.state.get_job(key.job_id)
+    attempt = job.active[key.index]
+    desk.wish(attempt, StopMode.LIMIT)
+    if job.is_suspended:
+        suspend_attempt(desk, attempt)
+    else:
+        # It may stand still by a wish that was made before it was given up.
+        desk.wish(attempt, StopMode.RESUME)
 
 
 def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
@@ -117,7 +126,7 @@ def _ended(desk: Desk, outbox: Outbox, report: Report) -> None:
     key = report.key
     attempt = find_attempt(desk, outbox, key)
     if attempt is None:
-        if was_lost(desk, outbox, key) and report.state is not State.CANCELLED:
+        if was_lost(desk, outbox, key) and not _goes_on(desk, report):
             _end_lost(desk, report)
         return
     end = _judge(desk, attempt, report)
@@ -131,6 +140,13 @@ def _ended(desk: Desk, outbox: Outbox, report: Report) -> None:
         not_before_us=end.not_before_us,
         charge=end.charge,
     )
+
+
+def _goes_on(desk: Desk, report: Report) -> bool:
+    """Whether the task of an attempt that had been given up waits on, however that ended."""
+    if report.state is State.FAILED:
+        return has_retry(desk.state.get_job(report.key.job_id), report)
+    return report.state is State.CANCELLED
 
 
 class _End(NamedTuple):

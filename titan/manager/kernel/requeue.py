@@ -5,9 +5,14 @@ from __future__ import annotations
 from titan import events as ev
 from titan.errors import InvalidJob, NoRoom, Refused
 from titan.manager.kernel.chosen import choose_tasks
-from titan.manager.kernel.commands import Requeued, RequeueJobs
+from titan.manager.kernel.commands import Requeued, RequeueJobs, Submitted
 from titan.manager.kernel.desk import Desk
-from titan.manager.kernel.submit import accept_request, find_earlier
+from titan.manager.kernel.submit import (
+    JOBS_PER_REQUEST_MAX,
+    REQUEST_BYTES_MAX,
+    accept_request,
+    find_earlier,
+)
 from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges
 from titan.queries.selection import JobSelector
 from titan.state.job import Job
@@ -22,12 +27,16 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         raise InvalidJob("the grace must lie between 0 and a day")
     user = command.which.user
     chosen = choose_tasks(desk.state, command.which)
-    ended = [(job, selector) for job, selector in chosen if job.has_ended]
     known = find_earlier(desk, user, command.request_id, command.content)
     if known is not None:
-        again = dict(zip((job.job_id for job, _ in ended), known.job_ids, strict=False))
-        return Requeued([again.get(job.job_id, job.job_id) for job, _ in chosen], again)
-    arrays = [_left_over(job, selector) for job, selector in ended]
+        return _answered_before(desk, command, chosen, known)
+    ended: dict[int, tuple[Job, list[JobSelector]]] = {}
+    for job, selector in chosen:
+        if job.has_ended:
+            ended.setdefault(job.job_id, (job, []))[1].append(selector)
+    arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
+    if ended:
+        _check_size([job for job, _ in ended.values()])
     if ended and not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     for job, selector in chosen:
@@ -35,7 +44,7 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
             _stop_tasks(desk, job, selector, command.grace_ms, user)
     first = desk.state.next_job_id
     again = {}
-    for (job, _), array in zip(ended, arrays, strict=True):
+    for (job, _), array in zip(ended.values(), arrays, strict=True):
         again[job.job_id] = _submit_again(desk, job, array)
     if again:
         accept_request(
@@ -43,6 +52,30 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         )
     desk.schedule_wanted = True
     return Requeued([again.get(job.job_id, job.job_id) for job, _ in chosen], again)
+
+
+def _answered_before(
+    desk: Desk,
+    command: RequeueJobs,
+    chosen: list[tuple[Job, JobSelector]],
+    known: Submitted,
+) -> Requeued:
+    """The answer to a request that comes again: what has ended since had been put back by it."""
+    request = desk.state.requests.get(command.which.user, command.request_id)
+    assert request is not None
+    had_ended = {job.job_id: None for job, _ in chosen if 0 < job.ended_us <= request.time_us}
+    again = dict(zip(had_ended, known.job_ids, strict=False))
+    return Requeued([again.get(job.job_id, job.job_id) for job, _ in chosen], again)
+
+
+def _check_size(jobs: list[Job]) -> None:
+    """They go into one record, as those of a submit do. Raises InvalidJob."""
+    size = sum(sum(map(len, job.command)) + len(job.cwd) + 24 * len(job.array) for job in jobs)
+    if len(jobs) > JOBS_PER_REQUEST_MAX or size > REQUEST_BYTES_MAX:
+        raise InvalidJob(
+            f"{len(jobs)} jobs that ended are too many to be submitted again at once: "
+            "choose fewer of them"
+        )
 
 
 def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user: str) -> None:
@@ -59,19 +92,23 @@ def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user
         desk.stop_attempt(attempt)
 
 
-def _left_over(job: Job, selector: JobSelector) -> tuple[IndexRange, ...]:
-    """The tasks of an ended job that did not complete. Raises Refused when there is none."""
-    left = sorted(
-        index
-        for index, state in job.task_ends().items()
-        if state is not State.COMPLETED and _is_meant(selector, index)
-    )
-    if not left:
-        raise Refused(
-            f"job {job.job_id} ended and completed what is meant: nothing is left to be run again; "
-            "to run it once more submit it once more"
-        )
-    return index_ranges(left) if job.is_array else ()
+def _left_over(job: Job, selectors: list[JobSelector]) -> tuple[IndexRange, ...]:
+    """The tasks of an ended job that did not complete. Raises Refused when a choice has none."""
+    ends = job.task_ends()
+    left: set[int] = set()
+    for selector in selectors:
+        chosen = {
+            index
+            for index, state in ends.items()
+            if state is not State.COMPLETED and _is_meant(selector, index)
+        }
+        if not chosen:
+            raise Refused(
+                f"job {job.job_id} ended and completed what is meant: nothing is left to be run "
+                "again; to run it once more submit it once more"
+            )
+        left |= chosen
+    return index_ranges(sorted(left)) if job.is_array else ()
 
 
 def _submit_again(desk: Desk, job: Job, array: tuple[IndexRange, ...]) -> int:

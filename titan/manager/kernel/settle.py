@@ -5,7 +5,6 @@ Written down before each pass and at each tick, so that a crash in between loses
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Final
 
 from titan import events as ev
@@ -14,7 +13,7 @@ from titan.model import index_ranges
 from titan.state.job import Job
 from titan.state.tables import ALL_TASKS
 
-# So many jobs are looked at for their deadlines in one turn.
+# So many jobs are cut short in one turn.
 DEADLINES_AT_ONCE_MAX: Final = 1_000
 
 
@@ -55,15 +54,21 @@ def _cancel_overfailed(desk: Desk, job: Job) -> None:
 
 
 def _check_deadlines(desk: Desk) -> None:
-    state = desk.state
-    for due_us, job_id in list(islice(state.deadlines, DEADLINES_AT_ONCE_MAX)):
-        if due_us > desk.now_us:
-            break
-        job: Job = state.jobs.live[job_id]
+    live = desk.state.jobs.live
+    due = desk.state.deadlines.irange(None, (desk.now_us, 1 << 62))
+    # Those that run and may still be in time stay due: they take no part of the number.
+    late = [job for job in (live[job_id] for _, job_id in due) if _is_late(job, desk.now_us)]
+    for job in late[:DEADLINES_AT_ONCE_MAX]:
         is_over = job.scheduling.deadline_us <= desk.now_us
-        runs_on = is_over and any(not each.cancel_requested for each in job.active.values())
-        if job.counts[0] or runs_on:
-            desk.emit(ev.DeadlinePassed(job_id, is_over))
-            for attempt in job.active.values() if is_over else ():
-                desk.stop_attempt(attempt)
-            desk.schedule_wanted = True
+        desk.emit(ev.DeadlinePassed(job.job_id, is_over))
+        for attempt in job.active.values() if is_over else ():
+            desk.stop_attempt(attempt)
+        desk.schedule_wanted = True
+
+
+def _is_late(job: Job, now_us: int) -> bool:
+    """Whether a job that is due has something that can't end in time."""
+    if job.counts[0]:
+        return True
+    is_over = job.scheduling.deadline_us <= now_us
+    return is_over and any(not each.cancel_requested for each in job.active.values())

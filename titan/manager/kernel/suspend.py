@@ -27,6 +27,10 @@ def suspend_attempt(desk: Desk, attempt: Attempt, for_job: int = 0) -> None:
     """A running attempt stands still from now on."""
     desk.emit(ev.AttemptSuspended(attempt.job_id, attempt.index, attempt.attempt, for_job))
     desk.wish(attempt, StopMode.SUSPEND)
+    # Whoever waits ahead of a slot waits for a short task, and not for one that stands still.
+    here = desk.state.get_worker(attempt.worker).classes[attempt.job_class.class_id]
+    for each in list(here.ahead.values()):
+        _recall(desk, each)
 
 
 def resume_attempt(desk: Desk, attempt: Attempt) -> None:
@@ -43,5 +47,10 @@ def _suspend(desk: Desk, job: Job, user: str) -> None:
         if attempt.state is State.RUNNING:
             suspend_attempt(desk, attempt)
         else:
-            desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
-            desk.stop_attempt(attempt)
+            _recall(desk, attempt)
+
+
+def _recall(desk: Desk, attempt: Attempt) -> None:
+    if not attempt.is_given_up:
+        desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
+        desk.stop_attempt(attempt)
