@@ -255,7 +255,7 @@ def test_freed_room_is_not_taken_by_a_stream_of_others() -> None:
     for batch in batches:
         for stop in batch.stops:
             rig.submit(new_job(priority=1), new_job(priority=0))
-            host.receive_message(batch.dispatch_seq, [], {}, [(stop.key, stop.mode)])
+            host.receive_message(batch.dispatch_seq, [], {}, [stop])
             host.dispatch_seq -= 1
             host.send_reports()
             assert set(placed(rig.schedule())) <= {2}
