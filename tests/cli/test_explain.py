@@ -55,13 +55,14 @@ def test_a_task_that_waits_for_room_is_told_who_lacks_what_and_when_it_could_sta
         tasks_ahead=41,
         start_us=int((NOW + 240) * 1e6),
         worker="w2",
+        ends_job_id=39,
     )
     assert why(explanation) == [
         "42 (train) PENDING: 0 of 12 workers can take it now",
         "  7 lack memory (needs 64 GiB, largest free 31 GiB)",
         "  2 drain",
         "  3 have no gpu: never, even when empty",
-        "41 tasks ahead; could start in about 4 min on w2",
+        "41 tasks ahead; could start in about 4 min when 39 ends on w2",
     ]
 
 

@@ -154,7 +154,7 @@ def test_options_come_from_the_environment_too(
         (["--time-limit", "0", "true"], "give 1ms to 3650d"),
         (["--time-limit", "3651d", "true"], "give 1ms to 3650d"),
         (["--time-limit", "-1h", "true"], "no duration"),
-        (["--grace", "5s", "true"], "a grace needs a time limit"),
+        (["--grace", "2d", "true"], "give at most a day"),
         (["--time-limit", "1h", "--grace", "5", "true"], "add a unit"),
         (["--time-limit", "1h", "--grace", "25h", "true"], "at most a day"),
         (["--signal-before-end", "USR1@5s", "true"], "needs a time limit"),

@@ -17,8 +17,8 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 CHANGE_FIELDS = ["job_id", "state", "held", "suspended", "priority", "time_limit_seconds"]
 EXPLANATION_FIELDS = """
     job_id index state verdict sentence waiting_for workers workers_with_room turned_away
-    tasks_ahead start_time worker attempt assigned_time assigned_lsn policy policy_version rule
-    candidates
+    tasks_ahead start_time worker ends_job_id attempt assigned_time assigned_lsn policy
+    policy_version rule candidates
 """.split()  # noqa: SIM905 - as a table
 
 

@@ -21,7 +21,7 @@ def test_a_job_of_words_only_has_the_defaults() -> None:
     assert not message.resources.named
     assert message.priority == 0
     assert not message.array
-    assert (message.time_limit_ms, message.grace_ms, message.end_signal) == (0, 0, 0)
+    assert (message.time_limit_ms, message.grace_ms, message.end_signal) == (0, 10_000, 0)
 
 
 def test_everything_that_is_asked_for_is_in_the_message() -> None:
@@ -109,7 +109,7 @@ def test_a_command_without_a_basename_still_has_a_name(command: Any) -> None:
         ({"time_limit": -1}, "no duration"),
         ({"time_limit": "90"}, "add a unit"),
         ({"time_limit": 5, "grace": -1}, "no duration"),
-        ({"grace": 5}, "needs a time limit"),
+        ({"grace": "2d"}, "a grace of"),
         ({"cpus": -1}, "more than 0"),
         ({"cpus": 10**9}, "more than 0"),
         ({"cpus": "0"}, "0 cpus"),

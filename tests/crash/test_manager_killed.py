@@ -30,6 +30,7 @@ from titan.client.views import job_view
 from titan.manager.recovery import recover
 from titan.model import State
 from titan.queries import views
+from titan.scheduler.summary import Known
 from titan.snapshots import load_snapshot, snapshot_directory
 from titan.state.digest import digest
 from titan.state.job import weigh
@@ -237,8 +238,9 @@ def check_recovery(directory: Path, copy: Path, told: dict[int, dict[str, object
     assert not found.unusable
     # The kill may have left one frame that only recovery counts.
     assert before.lsn <= after.lsn
+    known = Known()
     assert {
-        job_id: job_view(views.job_message(after, job, {})) for job_id, job in after.jobs.items()
+        job_id: job_view(views.job_message(after, job, known)) for job_id, job in after.jobs.items()
     } == told
 
 

@@ -238,6 +238,8 @@ DERIVED: dict[type[Any], set[str]] = {
         "delayed", "deadlines",
         # What a pass has to look at again: it is emptied by that, and not by events.
         "touched_classes",
+        # What the manager was started with.
+        "flags",
     },
     Job: {
         # From the counts.

@@ -58,6 +58,9 @@ class Reading(Protocol):
     def status(self, request: manager_pb2.GetJobStatusRequest) -> manager_pb2.GetJobStatusResponse:
         """A job."""
 
+    def why(self, request: manager_pb2.ExplainJobRequest) -> manager_pb2.ExplainJobResponse:
+        """Why a task waits, or how it came to be where it is."""
+
     def list_jobs(
         self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
     ) -> manager_pb2.ListJobsResponse:

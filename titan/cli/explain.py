@@ -68,6 +68,8 @@ def _prospect(explanation: manager_pb2.Explanation, now: float) -> str:
     parts = [f"{ahead} task{'s' if ahead != 1 else ''} ahead"] if ahead else []
     if explanation.verdict == manager_pb2.VERDICT_LATER:
         where = f" on {explanation.worker}" if explanation.worker else ""
+        if explanation.ends_job_id:
+            where = f" when {explanation.ends_job_id} ends{where}"
         if explanation.start_us:
             parts.append(f"could start {about_text(explanation.start_us / 1e6 - now)}{where}")
         elif not explanation.waiting_for:

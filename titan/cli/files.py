@@ -36,6 +36,10 @@ class FileSession:
         """A job."""
         return self._answers.get_job_status(request)
 
+    def why(self, request: manager_pb2.ExplainJobRequest) -> manager_pb2.ExplainJobResponse:
+        """Why a task waits, or how it came to be where it is."""
+        return self._answers.explain_job(request)
+
     def list_jobs(
         self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
     ) -> manager_pb2.ListJobsResponse:

@@ -176,8 +176,8 @@ def event_line(lsn: str, moment: str, name: str, words: str) -> str:
 def event_words(event: manager_pb2.Event) -> str:
     """What it says beside its name: without the job's number, digests, and what is nothing."""
     fields: dict[str, Any] = json.loads(event.fields)
-    if fields.get("time_limit_ms") == 0:
-        # It has its default, which is of no use.
+    if fields.get("time_limit_ms") == 0 and "grace_ms" in fields:
+        # It has its default, mostly.
         del fields["grace_ms"]
     return " ".join(
         _field_words(name, value)

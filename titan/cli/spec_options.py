@@ -60,7 +60,8 @@ _OPTIONS = [
         "--grace",
         type=DURATION,
         metavar="TIME",
-        help="Between SIGTERM and SIGKILL at the time limit [10s].",
+        help="Between SIGTERM and SIGKILL where Titan stops a task by itself, as at its time limit "
+        "[10s].",
     ),
     click.option(
         "--signal-before-end",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from titan.cli.command import PRINTING, Command, Settings, retry_option, say_as_of, time_of
+from titan.cli.command import READING, Command, Settings, retry_option, say_as_of, time_of
 from titan.cli.explain import why_lines
 from titan.cli.text import print_json
 from titan.client import requests
@@ -14,7 +14,7 @@ from titan.client.views import explanation_view
 
 @click.command(
     cls=Command,
-    takes=(*PRINTING, "at"),
+    takes=READING,
     epilog="""\b
 Examples:
   titan why 42
@@ -34,7 +34,7 @@ def why(settings: Settings, *, job: str, retry_for: float) -> int:
     last, or name:NAME.
     """
     request = requests.why_request(job, user=os_user(), at=settings.at)
-    with settings.session(retry_for) as session:
+    with settings.reader(retry_for) as session:
         response = session.why(request)
         explanation = response.explanation
         if settings.json:

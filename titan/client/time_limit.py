@@ -26,18 +26,21 @@ class TimeLimit(NamedTuple):
 def time_limit_of(
     limit: float | str | None, grace: float | str | None, signal_before_end: str | None
 ) -> TimeLimit:
-    """Seconds or text with a unit, and `USR1@60s`; without a limit all are 0. Raises InvalidJob."""
+    """Seconds or text with a unit, and `USR1@60s`. Raises InvalidJob.
+
+    The grace counts without a limit too, wherever Titan stops a task by itself: at a deadline, for
+    a higher priority, after too many failures.
+    """
+    grace_ms = _milliseconds(GRACE_SECONDS if grace is None else grace)
+    if not 0 <= grace_ms <= GRACE_MS_MAX:
+        raise InvalidJob(f"a grace of {grace!r}: give at most a day")
     if limit is None:
-        for value, name in ((grace, "a grace"), (signal_before_end, "a signal before the end")):
-            if value is not None:
-                raise InvalidJob(f"{name} needs a time limit, such as 1h")
-        return TimeLimit()
+        if signal_before_end is not None:
+            raise InvalidJob("a signal before the end needs a time limit, such as 1h")
+        return TimeLimit(0, grace_ms)
     limit_ms = _milliseconds(limit)
     if not 0 < limit_ms <= TIME_LIMIT_MS_MAX:
         raise InvalidJob(f"a time limit of {limit!r}: give 1ms to 3650d, or none at all")
-    grace_ms = _milliseconds(GRACE_SECONDS if grace is None else grace)
-    if grace_ms > GRACE_MS_MAX:
-        raise InvalidJob(f"a grace of {grace!r}: give at most a day")
     if signal_before_end is None:
         return TimeLimit(limit_ms, grace_ms)
     name, _, before = signal_before_end.partition("@")

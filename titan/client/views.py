@@ -196,6 +196,7 @@ def explanation_view(explanation: manager_pb2.Explanation) -> View:
         "tasks_ahead": explanation.tasks_ahead,
         "start_time": _time(explanation.start_us),
         "worker": explanation.worker or None,
+        "ends_job_id": explanation.ends_job_id or None,
         "attempt": explanation.attempt or None,
         "assigned_time": _time(explanation.assigned_us),
         "assigned_lsn": explanation.assigned_lsn or None,

@@ -9,20 +9,26 @@ from typing import Any, Final
 
 import msgpack
 
+from titan import events as ev
 from titan.errors import NotFound
 from titan.lookback.forgotten import ForgottenJobs
 from titan.lookback.past import Past
+from titan.lookback.placements import Placements
 from titan.lookback.story import page_of_story
-from titan.model import task_name
-from titan.queries import reads
-from titan.queries.requests import check_moment
-from titan.queries.selection import JobForgotten, check_indexes
+from titan.model import IndexRange, task_name
+from titan.queries import explanations, reads
+from titan.queries.requests import check_moment, selector_of
+from titan.queries.selection import JobForgotten, check_indexes, select_job
 from titan.queries.stories import Story, find_story, unpack_story
-from titan.rpc.v1 import manager_pb2
+from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.scheduler.passes import Scheduler, rules_of
 from titan.state.cluster import ClusterState
+from titan.state.job import Job
 
 # What was said of forgotten jobs; a job with a hundred attempts takes some 20 KiB.
 REPLIES_BYTES_MAX: Final = 16 * 1024 * 1024
+# What counts where nobody has set a policy and no manager says with which it was started.
+DEFAULT_POLICY: Final = ev.PolicySet("", 1, 1, False, 1, 60_000, ())
 
 
 class Answers:
@@ -35,6 +41,7 @@ class Answers:
         """A forgotten job is looked for so long at once; then StillReading says to ask again."""
         self._past = past
         self._forgotten = ForgottenJobs(past, look_seconds=look_seconds)
+        self._placements = Placements(past, look_seconds=look_seconds)
         # Of forgotten jobs, by question: the one asked about last is the last.
         self._replies: OrderedDict[bytes, bytes] = OrderedDict()
         self._replies_bytes = 0
@@ -98,6 +105,60 @@ class Answers:
         response.at_us = state.time_us
         return response
 
+    def explain_job(
+        self, request: manager_pb2.ExplainJobRequest, flags: ev.PolicySet | None = None
+    ) -> manager_pb2.ExplainJobResponse:
+        """Why a task waited, or how it had come to where it was.
+
+        `flags` is the policy that counted where nobody had set one; the log does not know it.
+        """
+        state = self._state_of(request)
+        response = manager_pb2.ExplainJobResponse(lsn=state.lsn, at_us=state.time_us)
+        selector = selector_of(request.job)
+        try:
+            message = self._explain(state, select_job(state, selector), selector.indexes, flags)
+        except JobForgotten as forgotten:
+            message = self.explain_forgotten(forgotten.job_id, selector.indexes)
+        response.explanation.CopyFrom(message)
+        return response
+
+    def explain_placed(self, placing: explanations.Placing) -> manager_pb2.Explanation:
+        """How an attempt came to its worker, without the state of its task now."""
+        lsn, event = self._placements.find(placing)
+        before, time_us = self._past.state_before(
+            lsn, lambda each: type(each) is ev.TaskAssigned and each == event
+        )
+        return explanations.placed_message(before, event, lsn=lsn, time_us=time_us)
+
+    def explain_forgotten(
+        self, job_id: int, indexes: tuple[IndexRange, ...]
+    ) -> manager_pb2.Explanation:
+        """Of a task of a job that ended and was forgotten."""
+        state = self._forgotten.state_with(job_id)
+        job = state.get_job(job_id)
+        check_indexes(job, indexes)
+        return self._explain(state, job, indexes, None)
+
+    def _explain(
+        self,
+        state: ClusterState,
+        job: Job,
+        indexes: tuple[IndexRange, ...],
+        flags: ev.PolicySet | None,
+    ) -> manager_pb2.Explanation:
+        index = explanations.choose_index(job, indexes)
+        placing = explanations.find_placing(state, job, index)
+        if placing is not None:
+            # The state may become another one while it is looked further back.
+            task = job.find_task_state(index)
+            message = self.explain_placed(placing)
+            message.state = types_pb2.State.ValueType(task or 0)
+            return message
+        # The log does not say who had called in: whoever was healthy counts.
+        scheduler = Scheduler(state, state.workers)
+        rules = rules_of(state.policy or flags or DEFAULT_POLICY)
+        return explanations.explain_unplaced(scheduler, job, index, rules, state.time_us)
+
     def get_events(
         self, request: manager_pb2.GetEventsRequest
     ) -> Iterator[manager_pb2.GetEventsResponse]:
@@ -152,6 +213,24 @@ def handlers(answers: Answers) -> dict[str, Callable[[bytes], bytes]]:
         packed: bytes = msgpack.packb(answers.find_output(*msgpack.unpackb(request)))
         return packed
 
+    def explain(request: bytes) -> bytes:
+        message, flags = msgpack.unpackb(request)
+        policy = ev.PolicySet._make(flags) if flags else None
+        asked = manager_pb2.ExplainJobRequest.FromString(message)
+        reply: bytes = answers.explain_job(asked, policy).SerializeToString()
+        return reply
+
+    def explain_placed(request: bytes) -> bytes:
+        placing = explanations.unpack_placing(request)
+        reply: bytes = answers.explain_placed(placing).SerializeToString()
+        return reply
+
+    def explain_forgotten(request: bytes) -> bytes:
+        job_id, indexes = msgpack.unpackb(request)
+        message = answers.explain_forgotten(job_id, tuple(IndexRange(*each) for each in indexes))
+        reply: bytes = message.SerializeToString()
+        return reply
+
     return {
         "GetJobStatus": _on_message(answers.get_job_status, manager_pb2.GetJobStatusRequest),
         "GetForgottenJob": _on_message(answers.get_forgotten_job, manager_pb2.GetJobStatusRequest),
@@ -161,6 +240,9 @@ def handlers(answers: Answers) -> dict[str, Callable[[bytes], bytes]]:
         "FindStory": find,
         "PageOfStory": tell,
         "FindOutput": find_output,
+        "ExplainJob": explain,
+        "ExplainPlaced": explain_placed,
+        "ExplainForgotten": explain_forgotten,
     }
 
 

@@ -131,6 +131,13 @@ class Past:
         """
         return self.read(lambda: self._state_with_end_of(job_id, forgotten_lsn))
 
+    def state_before(self, lsn: int, comes: Callable[[ev.Event], bool]) -> tuple[ClusterState, int]:
+        """The state just before the first such event of that record, and the record's time.
+
+        Raises as `state_at`.
+        """
+        return self.read(lambda: self._state_before(lsn, comes))
+
     def find_end(self) -> Mark:
         """The last durable record. Costs what was appended since it was asked for last."""
         firsts = self.list_segments()
@@ -192,11 +199,24 @@ class Past:
             if not _has_ended(standing.state, job_id):
                 self._advance(standing, forgotten_lsn - 1, 0)
             if not _has_ended(standing.state, job_id):
-                return self._stop_within(standing, job_id)
+                # It is forgotten by the same record.
+                state, _ = self._stop_within(standing, lambda _: _has_ended(standing.state, job_id))
+                return state
         except BaseException:
             standing.close()
             raise
         return self._asked(standing)
+
+    def _state_before(
+        self, lsn: int, comes: Callable[[ev.Event], bool]
+    ) -> tuple[ClusterState, int]:
+        if lsn < 2:
+            raise OutOfRange(f"before LSN {lsn} there is nothing: {self._range()}")
+        standing = self._stand_at(lsn - 1, 0)
+        try:
+            return self._stop_within(standing, comes)
+        finally:
+            standing.close()
 
     def _covers(self, standing: _Standing, time_us: int) -> bool:
         if standing.reader is not None and standing.state.time_us <= time_us:
@@ -316,9 +336,11 @@ class Past:
         if lsn and standing.state.lsn < lsn:
             raise OutOfRange(f"LSN {lsn} has not come yet: {self._range()}")
 
-    def _stop_within(self, standing: _Standing, job_id: int) -> ClusterState:
-        """Goes on into the record after it until the job has ended: it is forgotten by that same
-        record. What it leaves is no state of any moment, and is not kept."""
+    def _stop_within(
+        self, standing: _Standing, is_there: Callable[[ev.Event], bool]
+    ) -> tuple[ClusterState, int]:
+        """Goes on into the record after it, and stops before an event when it is there; with the
+        record's time. What it leaves is no state of any moment, and is not kept."""
         standing.close()
         state = standing.state
         with wal.Reader(self.log_directory, from_lsn=state.lsn + 1) as reader:
@@ -326,10 +348,10 @@ class Past:
         time_us, events = ev.decode_record(payload)
         state.begin_record(lsn, time_us)
         for event in events:
-            if _has_ended(state, job_id):
+            if is_there(event):
                 break
             state.apply(event)
-        return state
+        return state, time_us
 
     def _range(self) -> str:
         oldest = self._find_oldest()

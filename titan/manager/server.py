@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection
 
 from titan.manager.control_service import ControlService
 from titan.manager.dispatch import Dispatcher
+from titan.manager.explain_service import ExplainService
 from titan.manager.gate import Gate
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
@@ -26,9 +27,6 @@ class _Gated:
 
     def __init__(self, gate: Gate, descriptor: Any, *services: object, at_once: str = "") -> None:
         for method in descriptor.methods:
-            if method.name in ("ExplainJob", "PlanJobs"):  # HACK
-                setattr(self, method.name, None)
-                continue
             (handler,) = (
                 getattr(each, method.name) for each in services if hasattr(each, method.name)
             )
@@ -50,9 +48,10 @@ async def add_services(
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     user_service = UserService(shell, Reach(dispatcher), roster, past)
+    parts = (ControlService(shell), ExplainService(shell, past))
     worker_service = WorkerService(shell, dispatcher, roster)
     manager_pb2_grpc.add_ManagerServiceServicer_to_server(
-        cast("Any", _Gated(gate, users, user_service, ControlService(shell))), server
+        cast("Any", _Gated(gate, users, user_service, *parts)), server
     )
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(
         cast("Any", _Gated(gate, workers, worker_service, at_once="Heartbeat")), server

@@ -15,7 +15,7 @@ from titan.queries import views
 from titan.queries.requests import filter_of, selector_of
 from titan.queries.selection import JobFilter, filter_jobs, select_job
 from titan.rpc.v1 import manager_pb2
-from titan.scheduler.explain import Explained
+from titan.scheduler.summary import Known
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 
@@ -38,7 +38,7 @@ def get_job_status(
     attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))
     is_sent = job.execution.script_source is ScriptSource.SENT
     return manager_pb2.GetJobStatusResponse(
-        job=views.job_message(state, job, {}),
+        job=views.job_message(state, job, Known()),
         attempts=_fitting(islice(attempts, limit)) if limit else (),
         lsn=state.lsn,
         script=state.environments[job.environment].script if request.script and is_sent else b"",
@@ -122,15 +122,15 @@ def job_pages(state: ClusterState, jobs: list[Job]) -> Iterator[list[manager_pb2
     """The jobs as messages, as many together as an answer takes; none for no jobs."""
     page: list[manager_pb2.Job] = []
     size_bytes = 0
-    explained: Explained = {}
+    known = Known()
     for job in jobs:
-        message = views.job_message(state, job, explained)
+        message = views.job_message(state, job, known)
         size_bytes += message.ByteSize()
         if page and (size_bytes > ANSWER_BYTES_MAX or len(page) == LIST_MAX):
             yield page
             page, size_bytes = [], message.ByteSize()
             # The caller may have waited; the state may be another.
-            explained.clear()
+            known = Known()
         page.append(message)
     if page:
         yield page

@@ -12,7 +12,8 @@ from titan.patterns import expand
 from titan.rpc.execution import execution_message
 from titan.rpc.scheduling import scheduling_message
 from titan.rpc.v1 import manager_pb2, types_pb2
-from titan.scheduler.explain import Explained, drain_text, explain_waiting
+from titan.scheduler.filters import drain_text
+from titan.scheduler.summary import Known, explain_waiting
 from titan.scheduling import (
     ORDERS,
     PLACEMENTS,
@@ -29,7 +30,7 @@ from titan.state.worker import Worker
 SORTED_MAX: Final = 10_000
 # A list is made of many jobs, and some have many attempts under way.
 LOOKED_THROUGH_MAX: Final = 100
-_CANCELLED_WAITING = "cancelled before it started"
+CANCELLED_WAITING = "cancelled before it started"
 
 
 def resources_message(resources: Resources) -> types_pb2.Resources:
@@ -41,10 +42,10 @@ def resources_message(resources: Resources) -> types_pb2.Resources:
     )
 
 
-def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_pb2.Job:
+def job_message(state: ClusterState, job: Job, known: Known) -> manager_pb2.Job:
     """A job as it is. Costs the same whatever the size of its array.
 
-    `explained` is shared by the messages that are made of the same state at once.
+    `known` is shared by the messages that are made of the same state at once.
     """
     message = manager_pb2.Job(
         job_id=job.job_id,
@@ -52,7 +53,7 @@ def job_message(state: ClusterState, job: Job, explained: Explained) -> manager_
         user=job.user,
         state=types_pb2.State.ValueType(job.state),
         cancel_requested=job.cancel_requested,
-        waiting_for=explain_waiting(state, job, explained),
+        waiting_for=explain_waiting(state, job, known),
         command=job.command,
         cwd=job.cwd,
         resources=resources_message(job.demand),
@@ -205,7 +206,7 @@ def _add_end(state: ClusterState, message: manager_pb2.Job, job: Job) -> None:
             message.reason = types_pb2.Reason.ValueType(reason)
             message.detail = _cut_short_text(state, job, reason, other_id)
         elif job.ended is None:
-            message.detail = _CANCELLED_WAITING
+            message.detail = CANCELLED_WAITING
         elif not job.is_array:
             message.detail = job.ended.detail(0, job.ended.last().attempt)
         return

@@ -1,5 +1,5 @@
 """Who goes next, and where: pure functions of the state.
 
-`queue.py` orders what waits and proposes placements, `policies.py` chooses among
-workers, `explain.py` says why a task waits.
+`passes.py` goes through the queue and proposes placements, `policies.py` chooses among workers,
+`explain.py` says why a task waits and `candidates.py` why one was placed where it is.
 """

@@ -115,7 +115,11 @@ class Line:
 
     def place_of(self, job_class: JobClass) -> Place:
         """Where the class stands now."""
-        place = _place_of(job_class)
+        return self.place_for(job_class, job_class.pending_jobs.peekitem(0)[0])
+
+    def place_for(self, job_class: JobClass, job_id: int) -> Place:
+        """Where a job of the class stands, or would if it came."""
+        place = Place(-job_class.priority, 0, 0, job_id, job_class.class_id)
         if self._fair_share:
             cpus = self._state.usage.user_cpus_milli.get(job_class.user, 0)
             place = place._replace(user_cpus_milli=cpus)

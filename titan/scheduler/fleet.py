@@ -34,9 +34,13 @@ PoolKey = tuple[Labels, int, tuple[int, int], tuple[tuple[str, int], ...]]
 class Pool:
     """Workers that differ in what is free, and a little in memory."""
 
-    __slots__ = ("capacity", "free", "indexes", "labels", "least", "members", "most", "numbers")
+    __slots__ = (
+        "capacity", "free", "indexes", "labels", "least", "members", "most", "number", "numbers",
+    )  # fmt: skip
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, number: int, labels: Labels) -> None:
+        # Its own, never used again.
+        self.number = number
         self.labels = labels
         self.members: dict[int, Worker] = {}
         self.numbers: SortedList[int] = SortedList()
@@ -181,8 +185,9 @@ class Fleet:
         worker = self._state.workers.get(number)
         entry = self._entries.get(number)
         # What stands still runs on where nothing new comes, too: else a drain would never end.
-        stands = worker is not None and number in self._called_in and bool(worker.suspended)
-        _keep(self.standing, number, stands)
+        stands = worker is not None and bool(worker.suspended) and number in self._called_in
+        if stands or number in self.standing:
+            _keep(self.standing, number, stands)
         if worker is None or not worker.takes_tasks or number not in self._called_in:
             if entry is not None:
                 self._leave(number, entry)
@@ -192,7 +197,8 @@ class Fleet:
         ):
             self._leave(number, entry)
             entry = None
-        _keep(self.preemptible, number, worker.preemptible > 0)
+        if worker.preemptible or number in self.preemptible:
+            _keep(self.preemptible, number, worker.preemptible > 0)
         if worker.limited or number in self.limited:
             _keep(self.limited, number, worker.limited > 0)
             self._limited_changes[number] = None
@@ -229,7 +235,7 @@ class Fleet:
         key = _pool_key(worker)
         pool = self.pools.get(key)
         if pool is None:
-            pool = self.pools[key] = Pool(worker.labels)
+            pool = self.pools[key] = Pool(self.version, worker.labels)
             pool.free = {"cpus": 0, "memory": 0}
             self.version += 1
         self.version += pool.stretch(worker.capacity)

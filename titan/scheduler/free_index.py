@@ -9,7 +9,8 @@ cost a look at each bucket and not at each worker.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 from operator import eq
 from typing import Final
 
@@ -75,6 +76,10 @@ class FreeIndex:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def __iter__(self) -> Iterator[Key]:
+        """All keys in order."""
+        return chain.from_iterable(bucket.keys for bucket in self._buckets)
 
     def put(self, key: Key) -> None:
         """The worker is new, or has other amounts free."""

@@ -16,14 +16,16 @@ from collections.abc import Container, Iterator
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
+from titan.events import PolicySet
 from titan.scheduler.backfill import Closed, Guard, closest, guard_of_hold
 from titan.scheduler.class_queue import ClassQueue, Line, Place
 from titan.scheduler.constraints import could_take
 from titan.scheduler.fleet import Fleet
-from titan.scheduler.policies import Choice, Policy
+from titan.scheduler.policies import POLICY_OF_CODE, Choice, Policy
 from titan.scheduler.preemption import Victims, find_victims
 from titan.scheduler.reservation import Starts
 from titan.scheduler.search import Search
+from titan.scheduling import ORDERS, PREEMPTIONS
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -51,6 +53,19 @@ class Rules(NamedTuple):
     user_limits: dict[str, int] = {}  # noqa: RUF012 - never changed
     """How many thousandths of cpus of a user may run at once; the user "": of any other."""
     lookahead: bool = True
+
+
+def rules_of(policy: PolicySet, *, lookahead: bool = True) -> Rules:
+    """The rules that a policy means."""
+    return Rules(
+        POLICY_OF_CODE[policy.placement],
+        ORDERS[policy.order - 1],
+        policy.fair_share,
+        PREEMPTIONS[policy.preempt - 1],
+        policy.reserve_after_ms * 1000,
+        dict(policy.user_limits),
+        lookahead,
+    )
 
 
 class Placement(NamedTuple):
@@ -100,7 +115,7 @@ class _Guarding(Protocol):
     def placed(self) -> None: ...
 
 
-class _Guarded(NamedTuple):
+class Guarded(NamedTuple):
     """On a worker nobody behind that place may be in the way of whom the guard is for."""
 
     place: Place
@@ -124,6 +139,7 @@ class Scheduler:
 
     def __init__(self, state: ClusterState, called_in: Container[int]) -> None:
         self.state = state
+        self._called_in = called_in
         self.fleet = Fleet(state, called_in)
         self.queue = ClassQueue(state)
         self.search = Search(state, self.fleet)
@@ -134,13 +150,19 @@ class Scheduler:
         self.fleet.refresh()
         self.queue.refresh()
 
+    def has_called_in(self, number: int) -> bool:
+        """Whether that worker can be given tasks, as far as its calls tell."""
+        return number in self._called_in
+
     def run(self, rules: Rules, now_us: int) -> Iterator[Proposal]:
         """One pass."""
         self.refresh()
-        return _Pass(self, rules, now_us).run()
+        return Pass(self, rules, now_us).run()
 
 
-class _Pass:
+class Pass:
+    """The state of one pass. Made anew for each."""
+
     def __init__(self, scheduler: Scheduler, rules: Rules, now_us: int) -> None:
         self._state = scheduler.state
         self._fleet = scheduler.fleet
@@ -150,7 +172,7 @@ class _Pass:
         self._now_us = now_us
         self._line = Line(scheduler.state, scheduler.queue, fair_share=rules.fair_share)
         # The workers on which somebody must not be delayed.
-        self._guards: dict[int, _Guarded] = {}
+        self._guards: dict[int, Guarded] = {}
         self._head: JobClass | None = None
         self._preempts = rules.preempt != "off" and bool(scheduler.fleet.preemptible)
         # Classes that wait: nothing of a later one is sent ahead where they could go, or its
@@ -255,7 +277,7 @@ class _Pass:
                 found.worker, job_class.demand, found.start_us, self._now_us,
                 alone=job_class.exclusive,
             )  # fmt: skip
-            self._guards[found.worker.number] = _Guarded(place, guard)
+            self._guards[found.worker.number] = Guarded(place, guard)
             return
         since_us = max(job.submit_us, job.waits.eligible_us if job.waits is not None else 0)
         if self._now_us - since_us < self._rules.reserve_after_us:
@@ -279,17 +301,18 @@ class _Pass:
         limit = job.scheduling.array_limit
         if limit:
             wanted = min(wanted, limit - job.counts[1] - job.counts[2])
-        left = self._cpus_left(job_class)
+        left = cpus_left(self._state, self._rules.user_limits, job_class)
         if left is not None:
             wanted = min(wanted, left // job_class.demand.cpus_milli)
         suspends = self._rules.preempt == "suspend"
+        jobs = self._state.live_jobs
         while kept < wanted:
             workers = [
                 worker
                 for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
-                if worker.number not in self._guards and could_take(worker, job_class)
+                if worker.number not in self._guards and could_take(worker, job_class, jobs)
             ]
-            victims = find_victims(workers, job_class, self._state.live_jobs, suspends=suspends)
+            victims = find_victims(workers, job_class, jobs, suspends=suspends)
             if victims is None:
                 return
             yield Preemption(victims, job.job_id)
@@ -334,7 +357,7 @@ class _Pass:
         if number in self._guards and self._head is not job_class:
             return False
         pool = self._fleet.pool_of(number)
-        return number not in self._awaited and id(pool) not in self._awaited_pools
+        return number not in self._awaited and pool.number not in self._awaited_pools
 
     def _await(self, job_class: JobClass) -> None:
         """The class waits for the workers that could take it."""
@@ -344,7 +367,7 @@ class _Pass:
                 self._awaited[worker.number] = None
         else:
             for pool in pools:
-                self._awaited_pools[id(pool)] = None
+                self._awaited_pools[pool.number] = None
 
     # Who is not to be delayed --------------------------------------------------------------
 
@@ -362,7 +385,7 @@ class _Pass:
         guard = guard_of_hold(self._state, self._state.get_worker(number), hold, self._now_us)
         if guard is not None:
             place = place._replace(limit_ms=0, job_id=hold.job_id)
-            self._guards[number] = _Guarded(place, guard, hold.job_id)
+            self._guards[number] = Guarded(place, guard, hold.job_id)
 
     def _placed(self, number: int) -> None:
         """A task came to that worker."""
@@ -386,7 +409,7 @@ class _Pass:
                 or not job.may_start
                 or kept[hold.job_id] > job.pending.count
                 or number not in self._fleet
-                or not could_take(worker, job.job_class)
+                or not could_take(worker, job.job_class, self._state.live_jobs)
                 or self._is_over_limit(job.job_class)
             ):
                 yield Lifting(number)
@@ -421,20 +444,25 @@ class _Pass:
                 self._fleet.refresh()
             elif guarded is None:
                 # What comes later is not to take what is freed there.
-                self._guards[worker.number] = _Guarded(own_place, Closed())
+                self._guards[worker.number] = Guarded(own_place, Closed())
 
     def _is_over_limit(self, job_class: JobClass) -> bool:
         """Whether one more of its tasks would be more than its user may have at once."""
-        left = self._cpus_left(job_class)
-        return left is not None and job_class.demand.cpus_milli > left
+        return is_over_limit(self._state, self._rules.user_limits, job_class)
 
-    def _cpus_left(self, job_class: JobClass) -> int | None:
-        """How many thousandths of cpus its user may have beside what it has; None: any."""
-        limits = self._rules.user_limits
-        limit = limits.get(job_class.user, limits.get("", 0)) if limits else 0
-        if not limit:
-            return None
-        return limit - self._state.usage.user_cpus_milli.get(job_class.user, 0)
+
+def is_over_limit(state: ClusterState, limits: dict[str, int], job_class: JobClass) -> bool:
+    """Whether one more task of the class would be more than its user may have at once."""
+    left = cpus_left(state, limits, job_class)
+    return left is not None and job_class.demand.cpus_milli > left
+
+
+def cpus_left(state: ClusterState, limits: dict[str, int], job_class: JobClass) -> int | None:
+    """How many thousandths of cpus its user may have beside what it has; None: any."""
+    limit = limits.get(job_class.user, limits.get("", 0)) if limits else 0
+    if not limit:
+        return None
+    return limit - state.usage.user_cpus_milli.get(job_class.user, 0)
 
 
 def ahead_depth(job_class: JobClass) -> int:

@@ -65,7 +65,7 @@ class Starts:
         if number not in self._fleet.limited:
             return
         worker = self._state.get_worker(number)
-        if not could_take(worker, job_class):
+        if not could_take(worker, job_class, self._state.live_jobs):
             return
         start_us = earliest_start_us(worker, job_class, now_us)
         if start_us < NEVER:

@@ -133,10 +133,14 @@ class Search:
         return Run(self._state, self._fleet, shape, policy, excluded).next()
 
     def _find_shape(self, job_class: JobClass) -> Shape | None:
-        try:
-            shape = self._shape_of[job_class.class_id]
-        except KeyError:
-            shape = self._shape_of[job_class.class_id] = self._new_shape(job_class)
+        class_id = job_class.class_id
+        # One that is only thought of has no number.
+        if class_id and class_id in self._shape_of:
+            shape = self._shape_of[class_id]
+        else:
+            shape = self._new_shape(job_class)
+            if class_id:
+                self._shape_of[class_id] = shape
         if shape is not None and shape.version != self._fleet.version:
             self._choose_pools(shape, job_class)
         return shape
@@ -208,7 +212,7 @@ class Search:
     def _feasible(self, job_class: JobClass) -> Iterable[Worker]:
         fleet = self._fleet
         workers = fleet.named(job_class.on) if job_class.on else fleet.workers()
-        return (each for each in workers if could_take(each, job_class))
+        return (each for each in workers if could_take(each, job_class, self._state.live_jobs))
 
     def _choose(
         self, job_class: JobClass, policy: Policy, excluded: Collection[int], job: Job | None
@@ -219,7 +223,9 @@ class Search:
             for each in feasible
             if each.number not in excluded
             and each.admits(job_class)
-            and (not job_class.affinities or affinities_hold(each, job_class))
+            and (
+                not job_class.affinities or affinities_hold(each, job_class, self._state.live_jobs)
+            )
         ]
         if job_class.spread and job is not None and candidates:
             candidates = self._least_used(job_class.spread, job, candidates)

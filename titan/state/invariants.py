@@ -133,6 +133,8 @@ def _check_worker(state: ClusterState, worker: Worker) -> None:
         _check(not left, f"{name} is draining, and what waits there is to come back")
     listed = {class_id: here.slots for class_id, here in worker.classes.items()}
     _check(slots == listed, f"{name}: slots are counted, and nobody waits behind none")
+    limited = sum(not each.ahead and each.limit_ms > 0 for each in worker.attempts.values())
+    _check(limited == worker.limited, f"{name}: slot attempts with time limits are counted")
     _check(used == worker.used, f"{name}: what is promised adds up")
     if worker.state in (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED):
         _check(not worker.attempts, f"{name} is gone and holds nothing")

@@ -82,6 +82,9 @@ class Tables:
         self.holds: dict[int, Hold] = {}
         # None: nobody has set it.
         self.policy: ev.PolicySet | None = None
+        # What counts as long as nobody has; None where it is not known. It is no part of what the
+        # log says.
+        self.flags: ev.PolicySet | None = None
         # Tasks by state over the remembered jobs, and jobs by state, in the order of the states.
         self.task_counts = [0] * 6
         self.job_counts = [0] * 6

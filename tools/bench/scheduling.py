@@ -177,9 +177,10 @@ def _twice(
     cluster: Cluster, rounds: int, once: Callable[[], float]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Before and after."""
+    _settle_garbage()
     before = tuple(once() for _ in range(rounds))
     cluster.end_jobs(cluster.scale.ended_jobs)
-    gc.collect()
+    _settle_garbage()
     return before, tuple(once() for _ in range(rounds))
 
 
@@ -260,17 +261,25 @@ def _best(scale: Scale, rounds: int) -> tuple[tuple[float, ...], tuple[float, ..
 
 def _rates(make: Callable[[], Cluster], rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Tasks placed a second, by the first passes over all that wait."""
-    before, after = make(), make()
-    after.end_jobs(after.scale.ended_jobs)
     rates: list[tuple[float, ...]] = []
-    for cluster in (before, after):
-        gc.collect()
+    for ends_jobs in (False, True):
+        cluster = make()
+        if ends_jobs:
+            cluster.end_jobs(cluster.scale.ended_jobs)
+        _settle_garbage()
         found = []
         for _ in range(rounds):
             seconds = cluster.schedule()
             found.append(cluster.take() / seconds)
         rates.append(tuple(found))
     return rates[0], rates[1]
+
+
+def _settle_garbage() -> None:
+    """What is there stays: as a manager does once it is up, it is not gone through any more."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _one(scale: Scale, rounds: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

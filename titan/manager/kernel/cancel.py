@@ -23,6 +23,8 @@ def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
     for job, selector in chosen:
         if not job.has_ended:
             _cancel(desk, job, selector.indexes, command)
+    # Others may have waited behind what is gone.
+    desk.schedule_wanted = True
     return Cancelled([job.job_id for job, _ in chosen], already)
 
 

@@ -33,7 +33,8 @@ def drain_workers(desk: Desk, command: DrainWorkers) -> list[int]:
             _drain(desk, worker, Drain(command.reason, command.user))
         elif worker.drain is not None:
             desk.emit(ev.WorkerUndrained(worker.number, command.user, False))
-            desk.schedule_wanted = True
+    # A drain makes room, too: for those behind a head that only that worker could have taken.
+    desk.schedule_wanted = True
     return list(chosen)
 
 
@@ -46,7 +47,7 @@ def heed_stop(desk: Desk, worker: Worker, *, is_stopping: bool) -> None:
         recall_waiting(desk, worker)
     else:
         desk.emit(ev.WorkerUndrained(worker.number, "", True))
-        desk.schedule_wanted = True
+    desk.schedule_wanted = True
 
 
 def recall_waiting(desk: Desk, worker: Worker) -> None:

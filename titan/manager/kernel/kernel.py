@@ -47,6 +47,7 @@ class Kernel(Desk):
     ) -> None:
         """A manager takes the log over. Every known worker gets a full timeout to call in."""
         self.set_time(now_us, turned_us)
+        self.state.flags = policy.policy_of_flags(self.settings)
         if not self.state.cluster_id:
             self.emit(ev.ClusterCreated(cluster_id))
         self.emit(ev.ManagerStarted(epoch, version))

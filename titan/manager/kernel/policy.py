@@ -19,8 +19,11 @@ RESERVE_AFTER_MS_MAX: Final = 365 * 86_400_000
 
 def policy_in_force(state: ClusterState, settings: Settings) -> ev.PolicySet:
     """What was set while the cluster ran, else what the manager was started with."""
-    if state.policy is not None:
-        return state.policy
+    return state.policy if state.policy is not None else policy_of_flags(settings)
+
+
+def policy_of_flags(settings: Settings) -> ev.PolicySet:
+    """What the manager was started with."""
     limits = (("", settings.user_cpus_milli),) if settings.user_cpus_milli else ()
     return ev.PolicySet(
         "",

@@ -15,9 +15,8 @@ from titan.scheduler.passes import (
     Preemption,
     Resumption,
     Rules,
+    rules_of,
 )
-from titan.scheduler.policies import POLICY_OF_CODE
-from titan.scheduling import ORDERS, PREEMPTIONS
 
 # A pass stops here and goes on in the next record: one record and one loop turn stay short.
 ASSIGNMENTS_PER_RECORD_MAX: Final = 10_000
@@ -58,15 +57,7 @@ def remind(desk: Desk) -> None:
 def rules_in_force(desk: Desk) -> Rules:
     """How a pass goes about it now."""
     policy = policy_in_force(desk.state, desk.settings)
-    return Rules(
-        POLICY_OF_CODE[policy.placement],
-        ORDERS[policy.order - 1],
-        policy.fair_share,
-        PREEMPTIONS[policy.preempt - 1],
-        policy.reserve_after_ms * 1000,
-        dict(policy.user_limits),
-        desk.settings.lookahead,
-    )
+    return rules_of(policy, lookahead=desk.settings.lookahead)
 
 
 def _assign(desk: Desk, rules: Rules, placement: Placement) -> None:

@@ -26,6 +26,8 @@ from titan.model import (
     IndexRange,
 )
 from titan.queries.worker_selection import select_worker
+from titan.scheduling import Scheduling
+from titan.state.cluster import ClusterState
 
 # One request is one record, and a record takes at most 16 MiB.
 JOBS_PER_REQUEST_MAX: Final = 10_000
@@ -40,18 +42,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     known = find_earlier(desk, command.user, command.request_id, command.content)
     if known is not None:
         return known
-    _check_request(command)
-    for environment in command.environments:
-        # One that is stored has been looked at before.
-        if environment.digest not in desk.state.environments:
-            check_variables((*environment.exported, *environment.variables))
-    for number, job in enumerate(command.jobs):
-        prefix = f"job {number + 1} of {len(command.jobs)}: " if len(command.jobs) > 1 else ""
-        _check_job(job, len(command.environments), prefix)
-        script = command.environments[job.environment].script
-        check_script(job.execution, job.command, script, prefix)
-    on = _find_workers(desk, command)
-    named = resolve_references(desk.state, command.jobs)
+    on, named = check_submit(desk.state, command)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
@@ -76,6 +67,27 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     )
     desk.schedule_wanted = True
     return Submitted(range(first, first + len(command.jobs)))
+
+
+def check_submit(
+    state: ClusterState, command: SubmitJobs
+) -> tuple[dict[str, str], list[Scheduling]]:
+    """What is wrong with it, whatever room there is. Raises InvalidJob.
+
+    Else the workers that jobs ask for as the log is to name them, and when and where each job
+    may run with numbers for the jobs that it names.
+    """
+    _check_request(command)
+    for environment in command.environments:
+        # One that is stored has been looked at before.
+        if environment.digest not in state.environments:
+            check_variables((*environment.exported, *environment.variables))
+    for number, job in enumerate(command.jobs):
+        prefix = f"job {number + 1} of {len(command.jobs)}: " if len(command.jobs) > 1 else ""
+        _check_job(job, len(command.environments), prefix)
+        script = command.environments[job.environment].script
+        check_script(job.execution, job.command, script, prefix)
+    return _find_workers(state, command), resolve_references(state, command.jobs)
 
 
 def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Submitted | None:
@@ -103,13 +115,13 @@ def accept_request(
         desk.emit(ev.RequestAccepted(user, request_id, content, job_ids.start, len(job_ids)))
 
 
-def _find_workers(desk: Desk, command: SubmitJobs) -> dict[str, str]:
+def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
     """The workers that jobs ask for, each as the log is to name it. Raises InvalidJob."""
     found = {"": ""}
     for text in {job.on: None for job in command.jobs if job.on}:
         _check(len(text) <= NAME_LENGTH_MAX, "the name of the worker to run on is too long")
         try:
-            worker = select_worker(desk.state, text)
+            worker = select_worker(state, text)
         except (NotFound, Refused) as error:
             raise InvalidJob(str(error)) from error
         # Whoever gives an id means that very worker, whatever it is called.

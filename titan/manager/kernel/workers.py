@@ -110,6 +110,7 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
     for attempt in list(worker.attempts.values()):
         desk.lose_attempt(attempt, f"{worker.name} was stopped and handed it back", counts=False)
     desk.emit(ev.WorkerDeregistered(worker.number))
+    desk.schedule_wanted = True
     desk.close_session(worker.number)
     desk.heard_us.pop(worker.number, None)
     desk.heard_now.pop(worker.number, None)
@@ -126,11 +127,13 @@ def check_silence(desk: Desk) -> None:
         if silence < timeout:
             if worker.state is WorkerState.HEALTHY and desk.room:
                 desk.emit(ev.WorkerUnhealthy(number))
+                desk.schedule_wanted = True
             continue
         for attempt in list(worker.attempts.values()):
             seconds = silence // 1_000_000
             desk.lose_attempt(attempt, f"{worker.name} was not heard for {seconds} s")
         desk.emit(ev.WorkerLost(number))
+        desk.schedule_wanted = True
         desk.close_session(number)
         del desk.heard_us[number]
         desk.heard_now.pop(number, None)
@@ -180,6 +183,8 @@ def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
     """A worker that is heard says what keeps it from taking tasks, or that nothing does."""
     if fault and (worker.state is WorkerState.HEALTHY or worker.fault != fault):
         desk.emit(ev.WorkerUnhealthy(worker.number, fault))
+        # A head that only it could have taken holds nobody up any more.
+        desk.schedule_wanted = True
     elif not fault and worker.state is WorkerState.UNHEALTHY:
         desk.emit(ev.WorkerHealthy(worker.number))
         desk.schedule_wanted = True

@@ -1843,21 +1843,24 @@ class Explanation(_message.Message):
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     CANDIDATES_FIELD_NUMBER: _builtins.int
+    ENDS_JOB_ID_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     index: _builtins.int
     state: _types_pb2.State.ValueType
     verdict: Global___Verdict.ValueType
     sentence: _builtins.str
-    """All of it in words."""
+    """What keeps it, or how it came to be where it is; what follows tells more."""
     workers: _builtins.int
     """How many workers were looked at, how many can take it now, and the others."""
     workers_with_room: _builtins.int
     tasks_ahead: _builtins.int
     """Tasks that are before it in the queue."""
     start_us: _builtins.int
-    """When it could start at the latest if all time limits are used up; 0: cannot be told."""
+    """When there is room for it at the latest if all time limits are used up and those before it do
+    not take it; 0: cannot be told.
+    """
     worker: _builtins.str
-    """Where, and what has to end there."""
+    """Where."""
     attempt: _builtins.int
     """Of a task that was placed."""
     assigned_us: _builtins.int
@@ -1865,6 +1868,8 @@ class Explanation(_message.Message):
     policy: _builtins.str
     policy_version: _builtins.int
     rule: _builtins.str
+    ends_job_id: _builtins.int
+    """The job that has to end on that worker for it to start then; 0: none."""
     @_builtins.property
     def waiting_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it waits for besides room: a hold, a dependency, a time, a limit."""
@@ -1895,10 +1900,11 @@ class Explanation(_message.Message):
         policy_version: _builtins.int = ...,
         rule: _builtins.str = ...,
         candidates: _abc.Iterable[Global___Candidate] | None = ...,
+        ends_job_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_lsn", b"assigned_lsn", "assigned_us", b"assigned_us", "attempt", b"attempt", "candidates", b"candidates", "index", b"index", "job_id", b"job_id", "policy", b"policy", "policy_version", b"policy_version", "rule", b"rule", "sentence", b"sentence", "start_us", b"start_us", "state", b"state", "tasks_ahead", b"tasks_ahead", "turned_away", b"turned_away", "verdict", b"verdict", "waiting_for", b"waiting_for", "worker", b"worker", "workers", b"workers", "workers_with_room", b"workers_with_room"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_lsn", b"assigned_lsn", "assigned_us", b"assigned_us", "attempt", b"attempt", "candidates", b"candidates", "ends_job_id", b"ends_job_id", "index", b"index", "job_id", b"job_id", "policy", b"policy", "policy_version", b"policy_version", "rule", b"rule", "sentence", b"sentence", "start_us", b"start_us", "state", b"state", "tasks_ahead", b"tasks_ahead", "turned_away", b"turned_away", "verdict", b"verdict", "waiting_for", b"waiting_for", "worker", b"worker", "workers", b"workers", "workers_with_room", b"workers_with_room"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from tests.manager.builders import (
@@ -16,12 +14,10 @@ from tests.manager.builders import (
     prove_short,
     resources,
 )
-from tests.scheduler.builders import choose_for
 from titan import events as ev
 from titan.manager.kernel import Settings
-from titan.manager.kernel.commands import DrainWorkers
 from titan.manager.kernel.schedule import ASSIGNMENTS_PER_RECORD_MAX
-from titan.model import State, WorkerState
+from titan.model import State
 from titan.scheduler.policies import POLICIES
 
 
@@ -214,68 +210,3 @@ def test_what_is_meant_for_one_worker_is_not_sent_ahead_to_another() -> None:
     one.receive_all()
     recalls = only(rig.tick(SECOND_US), ev.RecallRequested)
     assert recalls == [], "the room of the other worker is none for them"
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_pass_places_as_a_walk_over_single_tasks_would(seed: int) -> None:
-    """Classes are a shortcut: task by task in the same order gives the same placements."""
-    rng = random.Random(seed)
-    rig = Rig(settings=Settings(policy=rng.choice(list(POLICIES))))
-    hosts = [
-        rig.worker(rng.randint(1, 8), rng.choice([0, 1 << 33]), gpu=rng.randint(0, 2))
-        for _ in range(4)
-    ]
-    names = [hosts[0].name, hosts[1].worker_id.hex()]
-    if seed % 2:
-        rig.do(DrainWorkers(workers=(hosts[2].name,), drains=True, reason="", user="root"))
-    for _ in range(25):
-        rig.submit(
-            new_job(
-                cpus=rng.choice([0.5, 1, 2, 3]),
-                memory_bytes=rng.choice([0, 0, 1 << 31]),
-                named={"gpu": rng.choice([0, 0, 1])},
-                priority=rng.choice([-1, 0, 0, 7]),
-                array=rng.choice([[], [(0, 3)]]),
-                on=rng.choice(["", "", "", *names]),
-            ),
-            user=rng.choice(["ada", "grace"]),
-        )
-    expected = walk(rig)
-    placed = [(e.job_id, e.index, e.worker) for e in only(rig.schedule(), ev.TaskAssigned)]
-    assert placed == expected
-    assert could_start(rig) == [], "invariant 6"
-
-
-def walk(rig: Rig) -> list[tuple[int, int, int]]:
-    """What a pass has to do, by looking at every waiting task on a copy of the state."""
-    from titan.state import ClusterState
-
-    state = ClusterState()
-    for lsn, payload in enumerate(rig.records, 1):
-        state.apply_record(lsn, *ev.decode_record(payload))
-    policy = POLICIES[rig.settings.policy]
-    waiting = sorted(
-        (-job.priority, job_id, index)
-        for job_id, job in state.jobs.items()
-        for index in job.pending
-    )
-    placed = []
-    state.begin_record(state.lsn + 1, state.time_us)
-    for _, job_id, index in waiting:
-        job = state.get_job(job_id)
-        feasible = [
-            each
-            for each in state.workers.values()
-            if each.state is WorkerState.HEALTHY
-            and each.drain is None
-            and job.on in ("", each.name, each.worker_id.hex())
-            and job.demand.fits_in(each.capacity)
-        ]
-        choice = choose_for(policy, feasible, job.demand, state.round_robin)
-        if choice is not None:
-            number = choice.worker.number
-            placed.append((job_id, index, number))
-            state.apply(
-                ev.TaskAssigned(job_id, index, 1, number, False, policy.code, 1, choice.rule)
-            )
-    return placed
