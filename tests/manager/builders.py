@@ -770,7 +770,7 @@ def could_start(rig: Rig) -> list[tuple[int, int]]:
     for job in waiting:
         ahead = [each for each in [*waiting, *sent_ahead] if _goes_first(rig, each, job)]
         for worker in workers:
-            if _is_kept(rig, worker, job) or not _has_room(worker, job.job_class):
+            if _is_kept(rig, worker, job) or not _has_room(rig, worker, job.job_class):
                 continue
             heads = [
                 each
@@ -810,11 +810,13 @@ def _could_take(worker: Worker, job: Job) -> bool:
     return job.demand.fits_in(worker.capacity) and may_run(worker, job.job_class)
 
 
-def _has_room(worker: Worker, job_class: JobClass) -> bool:
+def _has_room(rig: Rig, worker: Worker, job_class: JobClass) -> bool:
     slots = [each for each in worker.attempts.values() if not each.ahead]
     if any(each.job_class.exclusive for each in slots):
         return False
-    if (job_class.exclusive and worker.attempts) or not may_run(worker, job_class):
+    if (job_class.exclusive and worker.attempts) or not may_run(
+        worker, job_class, rig.state.live_jobs
+    ):
         return False
     used = Resources()
     for each in slots:
