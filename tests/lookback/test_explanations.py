@@ -12,13 +12,14 @@ from titan.lookback.answers import Answers
 from titan.lookback.past import Past
 from titan.lookback.placements import Placements
 from titan.lookback.story import find_first_lsn
-from titan.model import Resources, WorkerState
+from titan.model import WorkerState
 from titan.queries.explanations import Placing
 from titan.queries.selection import JobForgotten
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduler.policies import POLICY_OF_CODE, RULE_NAMES
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
+from titan.state.job_class import JobClass
 from titan.state.worker import Worker
 
 Told = tuple[str, int, int, bool, bool]
@@ -56,7 +57,7 @@ def assignments() -> list[tuple[int, int, ev.TaskAssigned, list[Told]]]:
             if type(event) is ev.TaskAssigned:
                 job = state.get_job(event.job_id)
                 told = [
-                    (w.name, w.free.cpus_milli, w.free.memory_bytes, _fits(w, job.demand),
+                    (w.name, w.free.cpus_milli, w.free.memory_bytes, _fits(w, job.job_class),
                      w.number == event.worker)
                     for w in state.workers.values()
                     if could_take(w, state, event.job_id)
@@ -66,8 +67,13 @@ def assignments() -> list[tuple[int, int, ev.TaskAssigned, list[Told]]]:
     return found
 
 
-def _fits(worker: Worker, demand: Resources) -> bool:
-    return worker.used.plus(demand).fits_in(worker.capacity)
+def _fits(worker: Worker, job_class: JobClass) -> bool:
+    slots = [each for each in worker.attempts.values() if not each.ahead]
+    is_another_alone = any(each.job_class.exclusive for each in slots)
+    wants_to_be_alone = job_class.exclusive and bool(worker.attempts)
+    if is_another_alone or wants_to_be_alone:
+        return False
+    return worker.used.plus(job_class.demand).fits_in(worker.capacity)
 
 
 def told_by(explanation: manager_pb2.Explanation) -> list[Told]:

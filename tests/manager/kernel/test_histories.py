@@ -693,5 +693,5 @@ class Histories(RuleBasedStateMachine):
         assert self.is_cut_off(host)
 
 
-Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=50)
+Histories.TestCase.settings = settings(max_examples=150, stateful_step_count=50)
 TestHistories = Histories.TestCase
