@@ -239,6 +239,21 @@ def test_no_more_is_preempted_than_its_user_may_have() -> None:
     assert placed(events) == [4]
 
 
+def test_who_waits_for_an_end_preempts_as_soon_as_that_suffices() -> None:
+    """The worker is kept for it already, since one there could not be stopped."""
+    rig = rig_of("requeue", reserve_after_us=SECOND_US)
+    host = rig.worker(2)
+    rig.submit(new_job(), new_job(scheduling=MAY_BE_PREEMPTED))
+    deliver(rig, host)
+    rig.submit(new_job(cpus=2, priority=1))
+    rig.tick(2 * SECOND_US)
+    assert len(only(deliver(rig, host), ev.Reserved)) == 1
+    end(rig, host, 1)
+    events = deliver(rig, host)
+    assert [each.job_id for each in only(events, ev.Preempted)] == [2]
+    assert placed(events) == [3]
+
+
 def test_freed_room_is_not_taken_by_a_stream_of_others() -> None:
     rig = rig_of("requeue")
     host = fill(rig)

@@ -296,7 +296,11 @@ class Pass:
         """Room for tasks of higher priority than others that may be stopped."""
         if not self._preempts:
             return
-        kept = sum(hold.job_id == job.job_id for hold in self._state.holds.values())
+        holds = self._state.holds
+        own = [(number, each) for number, each in holds.items() if each.job_id == job.job_id]
+        kept = sum(hold.preempts for _, hold in own)
+        # Those where it waits for an end are let go once somebody makes room instead.
+        awaited = [number for number, hold in own if not hold.preempts]
         wanted = job.pending.count
         limit = job.scheduling.array_limit
         if limit:
@@ -310,15 +314,20 @@ class Pass:
             workers = [
                 worker
                 for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
-                if worker.number not in self._guards and could_take(worker, job_class, jobs)
+                if (worker.number not in self._guards or worker.number in awaited)
+                and could_take(worker, job_class, jobs)
             ]
             victims = find_victims(workers, job_class, jobs, suspends=suspends)
             if victims is None:
                 return
+            for number in awaited:
+                yield Lifting(number)
+                self._guards.pop(number, None)
+            awaited.clear()
             yield Preemption(victims, job.job_id)
             self._fleet.refresh()
             kept += 1
-            hold = self._state.holds.get(victims.worker.number)
+            hold = holds.get(victims.worker.number)
             if hold is not None:
                 self._guard(victims.worker.number, hold, place)
 
