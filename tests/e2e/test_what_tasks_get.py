@@ -64,7 +64,11 @@ def test_the_environment_is_the_accounts_then_the_exported_then_the_chosen_then_
     told = environment_of(result.stdout)
     account = pwd.getpwuid(os.geteuid())
     assert told.pop(b"PATH").startswith(b"/mine:"), "the worker's own is appended"
-    assert told.pop(b"TITAN_WORKER") in (b"w1", b"w2")
+    # Of those two only the first has gpus, and the task asked for none of them.
+    assert (
+        told.pop(b"CUDA_VISIBLE_DEVICES", None)
+        == {b"w1": b"", b"w2": None}[told.pop(b"TITAN_WORKER")]
+    )
     assert told.pop(b"TMPDIR")
     assert told.pop(b"VIRTUAL_ENV", b"") == os.environb.get(b"VIRTUAL_ENV", b"")
     assert told.pop(b"TITAN_JOB_ID").isdigit()

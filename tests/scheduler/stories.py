@@ -23,7 +23,7 @@ from titan.manager.kernel.commands import (
 )
 from titan.model import State
 from titan.queries.selection import JobSelector
-from titan.scheduler.passes import Scheduler
+from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import WHOLE_JOB, DependencyCondition, LabelConstraint, Scheduling
 from titan.state import ClusterState
 from titan.state.snapshot import decode_state, encode_state

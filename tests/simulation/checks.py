@@ -27,7 +27,7 @@ from titan import events as ev
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.schedule import run_pass
 from titan.model import TASK_ENDS, AttemptKey, Reason, Resources, State, WorkerState
-from titan.scheduler.passes import Scheduler
+from titan.scheduler.scheduler import Scheduler
 from titan.state.cluster import ClusterState
 from titan.state.digest import digest
 from titan.state.invariants import check_capacity, check_invariants

@@ -21,7 +21,8 @@ from titan.queries.requests import check_moment, selector_of
 from titan.queries.selection import JobForgotten, check_indexes, select_job
 from titan.queries.stories import Story, find_story, unpack_story
 from titan.rpc.v1 import manager_pb2, types_pb2
-from titan.scheduler.passes import Scheduler, rules_of
+from titan.scheduler.rules import rules_of
+from titan.scheduler.scheduler import Scheduler
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 

@@ -17,8 +17,9 @@ from titan.queries.views import CANCELLED_WAITING, resources_message
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduler.candidates import Candidate, find_candidates
 from titan.scheduler.explain import Explained, explain_task
-from titan.scheduler.passes import Rules, Scheduler
 from titan.scheduler.policies import POLICY_OF_CODE, RULE_BEST, RULE_NAMES, Policy
+from titan.scheduler.rules import Rules
+from titan.scheduler.scheduler import Scheduler
 from titan.scheduler.waiting import first_waiting
 from titan.state.cluster import ClusterState
 from titan.state.job import Job

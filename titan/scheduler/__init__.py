@@ -1,5 +1,7 @@
 """Who goes next, and where: pure functions of the state.
 
-`passes.py` goes through the queue and proposes placements, `policies.py` chooses among workers,
-`explain.py` says why a task waits and `candidates.py` why one was placed where it is.
+Begin with `passes.py`, one pass over the queue, and `policies.py`, what the policies mean.
+`class_queue.py` orders what waits, `search.py` finds places, `backfill.py` and `preemption.py`
+say for whom others wait or give way, `scheduler.py` is what is kept from pass to pass.
+`explain.py` says why a task waits.
 """

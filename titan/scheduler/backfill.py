@@ -10,9 +10,10 @@ reserved. There a later task may start only if it ends by then or fits beside th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from titan.model import Resources
+from titan.scheduler.class_queue import Place
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
 from titan.state.job_class import JobClass
@@ -192,6 +193,30 @@ class Closed:
 
     def placed(self) -> None:
         """Nothing can have."""
+
+
+class _Guarding(Protocol):
+    def allows(self, job_class: JobClass) -> bool: ...
+
+    def allows_again(self, attempt: Attempt) -> bool: ...
+
+    def placed(self) -> None: ...
+
+
+class Guarded(NamedTuple):
+    """On a worker nobody behind that place may be in the way of whom the guard is for."""
+
+    place: Place
+    guard: _Guarding
+    job_id: int = 0
+    """The job that the worker is kept for; 0: it is for whoever was served before."""
+
+    def goes_before(self, place: Place, job_id: int) -> bool:
+        """Whether a task of that job, which stands there, has to heed it."""
+        if not self.job_id:
+            return True
+        # Who has the shortest limit goes first behind the head, but takes no kept worker by it.
+        return job_id != self.job_id and place._replace(limit_ms=0) > self.place
 
 
 def guard_of_hold(state: ClusterState, worker: Worker, hold: Hold, now_us: int) -> Guard | None:

@@ -16,9 +16,10 @@ from titan.model import TASK_ENDS, WorkerState
 from titan.scheduler.backfill import NEVER, earliest_start_us, what_ends
 from titan.scheduler.constraints import could_take
 from titan.scheduler.filters import Claims, Kind, Tally, lacks_text, tally_workers
-from titan.scheduler.passes import Rules, Scheduler
 from titan.scheduler.policies import Choice
 from titan.scheduler.rehearsal import Rehearsal
+from titan.scheduler.rules import Rules
+from titan.scheduler.scheduler import Scheduler
 from titan.scheduler.waiting import (
     Wait,
     begin_wait,

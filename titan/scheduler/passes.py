@@ -12,22 +12,26 @@ caller applies each proposal to the state before it asks for the next.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from itertools import islice
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
-from titan.events import PolicySet
-from titan.scheduler.backfill import Closed, Guard, closest, guard_of_hold
-from titan.scheduler.class_queue import ClassQueue, Line, Place
+from titan.scheduler.backfill import Closed, Guard, Guarded, closest, guard_of_hold
+from titan.scheduler.class_queue import Line, Place
 from titan.scheduler.constraints import could_take
-from titan.scheduler.fleet import Fleet
-from titan.scheduler.policies import POLICY_OF_CODE, Choice, Policy
-from titan.scheduler.preemption import Victims, find_victims
-from titan.scheduler.reservation import Starts
-from titan.scheduler.search import Search
-from titan.scheduling import ORDERS, PREEMPTIONS
+from titan.scheduler.policies import Choice
+from titan.scheduler.preemption import find_victims
+from titan.scheduler.proposals import (
+    Keeping,
+    Lifting,
+    Placement,
+    Preemption,
+    Proposal,
+    Resumption,
+)
+from titan.scheduler.rules import Rules, cpus_left, is_over_limit
+from titan.scheduler.scheduler import Scheduler
 from titan.state.attempts import Attempt
-from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.tables import Hold
@@ -40,124 +44,10 @@ AHEAD_TASKS_MAX: Final = 64
 AHEAD_SAMPLES: Final = 2
 
 
-class Rules(NamedTuple):
-    """How a pass goes about it."""
-
-    policy: Policy
-    order: str
-    """One of titan.scheduling.ORDERS."""
-    fair_share: bool = False
-    preempt: str = "off"
-    """One of titan.scheduling.PREEMPTIONS."""
-    reserve_after_us: int = 60_000_000
-    user_limits: dict[str, int] = {}  # noqa: RUF012 - never changed
-    """How many thousandths of cpus of a user may run at once; the user "": of any other."""
-    lookahead: bool = True
-
-
-def rules_of(policy: PolicySet, *, lookahead: bool = True) -> Rules:
-    """The rules that a policy means."""
-    return Rules(
-        POLICY_OF_CODE[policy.placement],
-        ORDERS[policy.order - 1],
-        policy.fair_share,
-        PREEMPTIONS[policy.preempt - 1],
-        policy.reserve_after_ms * 1000,
-        dict(policy.user_limits),
-        lookahead,
-    )
-
-
-class Placement(NamedTuple):
-    """A task should go there."""
-
-    job_id: int
-    index: int  # type: ignore[assignment]  # hides tuple.index
-    worker: int
-    ahead: bool
-    rule: int
-
-
-class Resumption(NamedTuple):
-    """A suspended attempt has its cpus again."""
-
-    attempt: Attempt
-
-
-class Keeping(NamedTuple):
-    """A worker should be kept for a job that nobody can say a time for."""
-
-    worker: int
-    job_id: int
-
-
-class Lifting(NamedTuple):
-    """A worker need not be kept any more."""
-
-    worker: int
-
-
-class Preemption(NamedTuple):
-    """These make room for a job."""
-
-    victims: Victims
-    job_id: int
-
-
-Proposal = Placement | Resumption | Keeping | Lifting | Preemption
-
-
-class _Guarding(Protocol):
-    def allows(self, job_class: JobClass) -> bool: ...
-
-    def allows_again(self, attempt: Attempt) -> bool: ...
-
-    def placed(self) -> None: ...
-
-
-class Guarded(NamedTuple):
-    """On a worker nobody behind that place may be in the way of whom the guard is for."""
-
-    place: Place
-    guard: _Guarding
-    job_id: int = 0
-    """The job that the worker is kept for; 0: it is for whoever was served before."""
-
-    def goes_before(self, place: Place, job_id: int) -> bool:
-        """Whether a task of that job, which stands there, has to heed it."""
-        if not self.job_id:
-            return True
-        # Who has the shortest limit goes first behind the head, but takes no kept worker by it.
-        return job_id != self.job_id and place._replace(limit_ms=0) > self.place
-
-
-class Scheduler:
-    """What is kept from pass to pass to make the next one cheap; all of it follows from the state.
-
-    `called_in` are the workers that can be given tasks, by number.
-    """
-
-    def __init__(self, state: ClusterState, called_in: Container[int]) -> None:
-        self.state = state
-        self._called_in = called_in
-        self.fleet = Fleet(state, called_in)
-        self.queue = ClassQueue(state)
-        self.search = Search(state, self.fleet)
-        self.starts = Starts(state, self.fleet)
-
-    def refresh(self) -> None:
-        """Takes up all that changed since the last pass."""
-        self.fleet.refresh()
-        self.queue.refresh()
-
-    def has_called_in(self, number: int) -> bool:
-        """Whether that worker can be given tasks, as far as its calls tell."""
-        return number in self._called_in
-
-    def run(self, rules: Rules, now_us: int) -> Iterator[Proposal]:
-        """One pass."""
-        self.refresh()
-        return Pass(self, rules, now_us).run()
+def run_pass(scheduler: Scheduler, rules: Rules, now_us: int) -> Iterator[Proposal]:
+    """One pass."""
+    scheduler.refresh()
+    return Pass(scheduler, rules, now_us).run()
 
 
 class Pass:
@@ -458,20 +348,6 @@ class Pass:
     def _is_over_limit(self, job_class: JobClass) -> bool:
         """Whether one more of its tasks would be more than its user may have at once."""
         return is_over_limit(self._state, self._rules.user_limits, job_class)
-
-
-def is_over_limit(state: ClusterState, limits: dict[str, int], job_class: JobClass) -> bool:
-    """Whether one more task of the class would be more than its user may have at once."""
-    left = cpus_left(state, limits, job_class)
-    return left is not None and job_class.demand.cpus_milli > left
-
-
-def cpus_left(state: ClusterState, limits: dict[str, int], job_class: JobClass) -> int | None:
-    """How many thousandths of cpus its user may have beside what it has; None: any."""
-    limit = limits.get(job_class.user, limits.get("", 0)) if limits else 0
-    if not limit:
-        return None
-    return limit - state.usage.user_cpus_milli.get(job_class.user, 0)
 
 
 def ahead_depth(job_class: JobClass) -> int:

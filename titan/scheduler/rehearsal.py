@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-from titan.scheduler.backfill import Closed
+from titan.scheduler.backfill import Closed, Guarded
 from titan.scheduler.filters import Claims, Kind, Reason
-from titan.scheduler.passes import Guarded, Pass, Rules, Scheduler
+from titan.scheduler.passes import Pass
 from titan.scheduler.policies import Choice
+from titan.scheduler.rules import Rules
+from titan.scheduler.scheduler import Scheduler
 from titan.state.job import Job
 from titan.state.job_class import JobClass
 

@@ -9,20 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from sortedcontainers import SortedList
-
 from titan.model import Resources
 from titan.scheduler.constraints import affinities_hold, could_take
 from titan.scheduler.fleet import Fleet, Pool, matching_pools
-from titan.scheduler.policies import (
-    RULE_BEST,
-    Choice,
-    Policy,
-    amount_of,
-    asked_resources,
-    free_of,
-    most_used,
-)
+from titan.scheduler.policies import Choice, Policy
+from titan.scheduler.runs import Run
+from titan.scheduler.shape import Shape, takes
 from titan.scheduling import LabelConstraint
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
@@ -33,42 +25,6 @@ from titan.state.worker import Worker
 _NOBODY: Final[frozenset[int]] = frozenset()
 # Shapes, and classes of which it is known which shape they have, are let go beyond so many.
 _KNOWN_MAX: Final = 100_000
-
-
-class Shape:
-    """What classes have in common that are told apart by no worker: demand and labels."""
-
-    __slots__ = ("amounts", "asked", "demand", "full_at", "orders", "parts", "version", "whole")
-
-    def __init__(self, demand: Resources) -> None:
-        self.demand = demand
-        self.asked = tuple(asked_resources(demand))
-        self.amounts = {each: amount_of(demand, each) for each in self.asked}
-        # The resources asked for, each of them first, with how much of them.
-        self.orders = {first: _order(self.asked, first, self.amounts) for first in self.asked}
-        # Pools of which each member is large enough, and those of which some are.
-        self.whole: list[Pool] = []
-        self.parts: list[Pool] = []
-        # Of the fleet, when these were chosen.
-        self.version = -1
-        # How many gains there had been when nobody had room; -1: somebody may have.
-        self.full_at = -1
-
-    def members_of(self, pool: Pool) -> list[Worker]:
-        """Those of a pool that are large enough."""
-        return [each for each in pool.members.values() if self.demand.fits_in(each.capacity)]
-
-    def use(self, resource: str) -> tuple[int, int]:
-        """What is used of a resource over F, and how much there is."""
-        capacity = free = 0
-        for pool in self.whole:
-            capacity += pool.capacity.get(resource, 0)
-            free += pool.free.get(resource, 0)
-        for pool in self.parts:
-            for worker in self.members_of(pool):
-                capacity += amount_of(worker.capacity, resource)
-                free += free_of(worker, resource)
-        return capacity - free, capacity
 
 
 class Search:
@@ -241,151 +197,6 @@ class Search:
         return [each for each in candidates if tasks.get(_value(each, label), 0) == fewest]
 
 
-class Run:
-    """Places for one task of a shape after the other.
-
-    The caller applies each placement to the state before it asks for the next, and nothing else
-    is placed meanwhile. What would be asked again for each task is kept: as long as all had room
-    only the last one has to be looked at again, and the best fit goes on being the best while it
-    has room, since it has less than before.
-    """
-
-    def __init__(
-        self,
-        state: ClusterState,
-        fleet: Fleet,
-        shape: Shape,
-        policy: Policy,
-        excluded: Collection[int] = _NOBODY,
-        *,
-        is_full: bool = False,
-    ) -> None:
-        self._state = state
-        self._fleet = fleet
-        self._shape = shape
-        self._policy = policy
-        self._excluded = excluded
-        self._last: Worker | None = None
-        self._order: tuple[tuple[str, ...], list[int]] | None = None
-        self._use: dict[str, tuple[int, int]] | None = None
-        self._is_full = is_full
-        self._turns: _Turns | None = None
-        if not is_full and policy.takes_turns and not excluded and self._all_have_room():
-            self._turns = _Turns(shape, state.round_robin)
-
-    def next(self) -> Choice | None:
-        """Where the next task goes; None: nobody has room."""
-        if self._is_full:
-            return None
-        last = self._last
-        if self._turns is not None:
-            if last is None or takes(last, self._shape.demand):
-                number = self._turns.next()
-                if number:
-                    self._last = self._state.get_worker(number)
-                    return Choice(self._last, RULE_ROUND_ROBIN)
-            self._turns = None
-            self._last = last = None
-        worker = self._best(last)
-        if worker is None:
-            self._is_full = True
-            if not self._excluded:
-                self._shape.full_at = self._fleet.gains_count
-            return None
-        self._last = worker
-        return Choice(worker, RULE_BEST)
-
-    def _all_have_room(self) -> bool:
-        """Whether C is F."""
-        shape = self._shape
-        order, amounts = shape.orders[shape.asked[0]]
-        return all(pool.index(order).have_all(amounts) for pool in shape.whole) and all(
-            takes(worker, shape.demand) for pool in shape.parts for worker in shape.members_of(pool)
-        )
-
-    def _best(self, last: Worker | None) -> Worker | None:
-        shape, fills = self._shape, self._policy.fills
-        before = self._order
-        self._order = order, amounts = shape.orders[self._scarcest(last)]
-        if (
-            fills
-            and last is not None
-            and before is not None
-            and before[0] is order
-            and takes(last, shape.demand)
-        ):
-            return last
-        self._fleet.refresh()
-        best: tuple[int, ...] | None = None
-        # A member with room is large enough, so that parts of pools need no other look.
-        for pool in (*shape.whole, *shape.parts):
-            index = pool.index(order)
-            if fills:
-                key = index.first_with(amounts, self._excluded)
-                is_better = key is not None and (best is None or key < best)
-            else:
-                key = index.most_with(amounts, self._excluded)
-                is_better = key is not None and (
-                    best is None or (key[:-1], -key[-1]) > (best[:-1], -best[-1])
-                )
-            if is_better:
-                best = key
-        return self._state.get_worker(best[-1]) if best is not None else None
-
-    def _scarcest(self, last: Worker | None) -> str:
-        """r*, the resource asked for that is used most over F."""
-        asked = self._shape.asked
-        if len(asked) == 1:
-            return asked[0]
-        if self._use is None:
-            self._fleet.refresh()
-            self._use = {each: self._shape.use(each) for each in asked}
-        elif last is not None:
-            # The last task came to one of F.
-            for each, amount in self._shape.amounts.items():
-                used, capacity = self._use[each]
-                self._use[each] = used + amount, capacity
-        return most_used(asked, self._use.__getitem__)
-
-
-class _Turns:
-    """The numbers of F from the pointer on, around and around."""
-
-    def __init__(self, shape: Shape, pointer: int) -> None:
-        self._lists = [pool.numbers for pool in shape.whole] + [
-            SortedList(each.number for each in shape.members_of(pool)) for pool in shape.parts
-        ]
-        self._next: list[list[int]] = []
-        self._begin(pointer)
-
-    def next(self) -> int:
-        """Whose turn it is; 0: F is empty."""
-        if not self._next:
-            self._begin(0)
-            if not self._next:
-                return 0
-        first = self._next[0] if len(self._next) == 1 else min(self._next)
-        number, which, at = first
-        numbers = self._lists[which]
-        if at + 1 < len(numbers):
-            first[0], first[2] = numbers[at + 1], at + 1
-        else:
-            self._next.remove(first)
-        return number
-
-    def _begin(self, pointer: int) -> None:
-        """The next number of each list, the list, and where in it."""
-        for which, numbers in enumerate(self._lists):
-            at = numbers.bisect_right(pointer)
-            if at < len(numbers):
-                self._next.append([numbers[at], which, at])
-
-
-def takes(worker: Worker, demand: Resources) -> bool:
-    """Whether a task of that demand, which does not mind others, has room there now."""
-    return not worker.exclusive and worker.has_room(demand)
-
-
 def _first_with_room(
     shape: Shape, pool: Pool, low: int | None, high: int | None, excluded: Collection[int]
 ) -> int:
@@ -398,16 +209,6 @@ def _first_with_room(
 
 def _is_special(job_class: JobClass) -> bool:
     return bool(job_class.on or job_class.exclusive or job_class.affinities or job_class.spread)
-
-
-def _order(
-    asked: tuple[str, ...], first: str, amounts: dict[str, int]
-) -> tuple[tuple[str, ...], list[int]]:
-    """The resources asked for, that one first, and how much of each."""
-    order = asked
-    if first != asked[0]:
-        order = (first, *(each for each in asked if each != first))
-    return order, [amounts[each] for each in order]
 
 
 def _value(worker: Worker, label: str) -> str:

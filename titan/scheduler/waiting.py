@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from titan.model import TASK_ENDS
-from titan.scheduler.passes import is_over_limit
+from titan.scheduler.rules import is_over_limit
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, Dependency, DependencyCondition
 from titan.state.cluster import ClusterState
 from titan.state.job import Job

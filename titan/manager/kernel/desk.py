@@ -16,7 +16,7 @@ from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.model import AttemptKey, Reason, State, Stop, StopMode
-from titan.scheduler.passes import Scheduler
+from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState

@@ -8,15 +8,9 @@ from titan import events as ev
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.policy import policy_in_force
 from titan.manager.kernel.suspend import resume_attempt, suspend_attempt
-from titan.scheduler.passes import (
-    Keeping,
-    Lifting,
-    Placement,
-    Preemption,
-    Resumption,
-    Rules,
-    rules_of,
-)
+from titan.scheduler import passes
+from titan.scheduler.proposals import Keeping, Lifting, Placement, Preemption, Resumption
+from titan.scheduler.rules import Rules, rules_of
 
 # A pass stops here and goes on in the next record: one record and one loop turn stay short.
 ASSIGNMENTS_PER_RECORD_MAX: Final = 10_000
@@ -28,7 +22,7 @@ def run_pass(desk: Desk) -> None:
     """One pass over the queue."""
     rules = rules_in_force(desk)
     desk.passed_us = desk.now_us
-    for assigned, proposal in enumerate(desk.scheduler.run(rules, desk.now_us)):
+    for assigned, proposal in enumerate(passes.run_pass(desk.scheduler, rules, desk.now_us)):
         if assigned == ASSIGNMENTS_PER_RECORD_MAX:
             desk.schedule_wanted = True
             return
