@@ -126,7 +126,11 @@ def await_dependencies(tables: Tables, job: Job) -> None:
     """A new job waits for what it names, as far as that has not happened."""
     after = job.scheduling.after
     waits = job.waits_made()
-    if any(each.index == SAME_INDEX for each in after):
+    # What has happened to each task of a large array need not be looked up for each.
+    goes_by_task = any(
+        each.index == SAME_INDEX and not _is_met_by_all(tables, each) for each in after
+    )
+    if goes_by_task:
         waits.tasks, job.pending = job.pending, IndexSet()
     for place, each in enumerate(after):
         # One that is not there comes later in the same record.
@@ -138,7 +142,7 @@ def await_dependencies(tables: Tables, job: Job) -> None:
         if other is None:
             continue
         if each.index == SAME_INDEX:
-            for index, end in sorted(other.task_ends().items()):
+            for index, end in sorted(other.task_ends().items()) if goes_by_task else ():
                 if index in waits.tasks:
                     _settle_element(tables, job, each, index, end)
         elif each.index == WHOLE_JOB:
@@ -148,6 +152,16 @@ def await_dependencies(tables: Tables, job: Job) -> None:
             state = other.find_task_state(each.index)
             if state in TASK_ENDS:
                 _settle_whole(tables, job, place, state)
+
+
+def _is_met_by_all(tables: Tables, dependency: Dependency) -> bool:
+    """Whether each task of that job has ended as was waited for."""
+    other = tables.jobs.get(dependency.job_id)
+    if other is None or not other.has_ended:
+        return False
+    return dependency.condition is DependencyCondition.ANY or (
+        dependency.condition is DependencyCondition.OK and other.state is State.COMPLETED
+    )
 
 
 def class_of(tables: Tables, key: ClassKey) -> JobClass:

@@ -128,6 +128,23 @@ def test_tasks_of_the_same_index_wait_for_an_array_that_has_partly_ended() -> No
     assert [rig.task_state(2, index) for index in (1, 2)] == [State.SCHEDULED, CANCELLED]
 
 
+def test_tasks_of_the_same_index_go_at_once_after_an_array_of_which_all_completed() -> None:
+    rig = Rig()
+    host = rig.worker(4)
+    rig.submit(new_job(array=[(0, 2)]), new_job(array=[(0, 2)]))
+    for index in (0, 1):
+        rig.finish(host, 1, index)
+    rig.finish(host, 2, 0, State.FAILED)
+    rig.finish(host, 2, 1)
+    rig.submit(
+        new_job(array=[(0, 2)], after=(after(1, OK, SAME_INDEX), after(2, ANY, SAME_INDEX))),
+        new_job(array=[(0, 2)], after=(after(1, OK, SAME_INDEX), after(2, OK, SAME_INDEX))),
+    )
+    rig.schedule()
+    assert rig.state.get_job(3).counts == [0, 2, 0, 0, 0, 0]
+    assert rig.state.get_job(4).counts == [0, 1, 0, 0, 0, 1]
+
+
 def test_jobs_of_one_request_wait_for_each_other_in_any_order() -> None:
     rig = Rig()
     host = rig.worker()

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from tests.manager.builders import Rig, check_refused, new_job, only, prove_short
 from titan import events as ev
-from titan.errors import InvalidJob, NotFound
-from titan.manager.kernel.commands import HoldJobs, WhichJobs
+from titan.errors import InvalidJob, NoRoom, NotFound
+from titan.manager.kernel.commands import (
+    HoldJobs,
+    RequeueJobs,
+    SetPolicy,
+    SuspendJobs,
+    UpdateJobs,
+    WhichJobs,
+)
 from titan.model import State, StopMode
+from titan.queries.selection import JobSelector
 from titan.scheduling import Scheduling
 
 
@@ -104,5 +112,23 @@ def test_a_held_job_can_be_cancelled() -> None:
     rig = Rig()
     rig.submit(new_job())
     rig.hold(1)
+    rig.cancel(1)
+    assert rig.task_state(1) is State.CANCELLED
+
+
+def test_without_room_in_the_log_jobs_can_be_cancelled_and_nothing_else() -> None:
+    rig = Rig()
+    rig.worker()
+    rig.submit(new_job(), new_job())
+    rig.kernel.room = False
+    which = WhichJobs(selectors=(JobSelector(job_id=1),), user="ada")
+    for command in (
+        HoldJobs(which=which, releases=False),
+        SuspendJobs(which=which, resumes=False),
+        UpdateJobs(which=which, priority=3, time_limit_ms=None),
+        RequeueJobs(which=which, grace_ms=0, request_id=b"", content=b""),
+        SetPolicy(user="ada", order="fcfs"),
+    ):
+        check_refused(rig, command, NoRoom, match="disk is full")
     rig.cancel(1)
     assert rig.task_state(1) is State.CANCELLED

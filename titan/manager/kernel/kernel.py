@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from titan import events as ev
+from titan.errors import NoRoom
 from titan.manager.kernel import (
     cancel,
     drain,
@@ -61,6 +62,11 @@ class Kernel(Desk):
         `turned_us` is time as far as the loop turned: silence is counted in it.
         """
         self.set_time(now_us, turned_us)
+        if not self.room and isinstance(command, _NEEDS_ROOM):
+            raise NoRoom(
+                "the manager's disk is full: until there is room again jobs can be cancelled, and "
+                "nothing else of them changed"
+            )
         return _DECIDE[type(command)](self, command)
 
     def tick(self, now_us: int, turned_us: int) -> None:
@@ -82,6 +88,9 @@ class Kernel(Desk):
         self.schedule_wanted = False
         schedule.run_pass(self)
 
+
+# Without room only ends, cancels, drains and registrations are decided; submits say so themselves.
+_NEEDS_ROOM: Final = (HoldJobs, SuspendJobs, UpdateJobs, RequeueJobs, SetPolicy)
 
 _DECIDE: Final[dict[type[Any], Callable[[Desk, Any], Any]]] = {
     SubmitJobs: submit.submit_jobs,

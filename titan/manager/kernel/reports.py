@@ -164,7 +164,8 @@ def _judge(desk: Desk, attempt: Attempt, report: Report) -> _End:
     """What a worker's report of an end means: for its user's wishes, and for the retries left."""
     state, reason, detail = report.state, report.reason, report.detail
     if attempt.cancel_requested:
-        if desk.state.get_job(attempt.job_id).cut_short == (Reason.DEADLINE, 0):
+        job = desk.state.get_job(attempt.job_id)
+        if job.cut_short == (Reason.DEADLINE, 0) and not job.cancel_requested:
             return _End(State.CANCELLED, Reason.DEADLINE, State.CANCELLED, detail)
         return _End(State.CANCELLED, Reason.CANCELLED, State.CANCELLED, detail)
     if state is State.CANCELLED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from titan import events as ev
-from titan.errors import InvalidJob, NoRoom, Refused
+from titan.errors import InvalidJob, Refused
 from titan.manager.kernel.chosen import choose_tasks
 from titan.manager.kernel.commands import Requeued, RequeueJobs, Submitted
 from titan.manager.kernel.desk import Desk
@@ -21,7 +21,7 @@ from titan.state.job import Job
 def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
     """Puts all that is meant back, or changes nothing.
 
-    Raises NotFound, InvalidJob, NoRoom, and Refused for a job that completed.
+    Raises NotFound, InvalidJob, and Refused for a job that completed.
     """
     if not 0 <= command.grace_ms <= GRACE_MS_MAX:
         raise InvalidJob("the grace must lie between 0 and a day")
@@ -37,8 +37,6 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
     arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
     if ended:
         _check_size([job for job, _ in ended.values()])
-    if ended and not desk.room:
-        raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     for job, selector in chosen:
         if not job.has_ended:
             _stop_tasks(desk, job, selector, command.grace_ms, user)
