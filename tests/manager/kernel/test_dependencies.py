@@ -6,12 +6,22 @@ import random
 
 import pytest
 
-from tests.manager.builders import FakeHost, Rig, after, check_refused, new_job, only, submit
+from tests.manager.builders import (
+    GIB,
+    TIMEOUT_US,
+    FakeHost,
+    Rig,
+    after,
+    check_refused,
+    new_job,
+    only,
+    submit,
+)
 from titan import events as ev
 from titan.errors import InvalidJob
 from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import NewDependency, NewJob, NewReference
-from titan.model import IndexRange, Reason, State
+from titan.model import Held, IndexRange, Reason, State
 from titan.queries.selection import JobSelector
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
 
@@ -321,3 +331,24 @@ def _work(host: FakeHost, rng: random.Random) -> None:
         if rng.random() < 0.7:
             host.end(key, State.COMPLETED if rng.random() < 0.7 else State.FAILED)
     host.send_reports()
+
+
+def test_the_end_of_an_attempt_that_was_given_up_lets_those_start_that_waited_for_it() -> None:
+    rig = Rig()
+    host, other = rig.worker(1, GIB), rig.worker()
+    rig.submit(new_job(memory_bytes=GIB))
+    rig.submit(new_job(after=(after(1),)))
+    key = rig.start_here(host, 1)
+    rig.now_us += TIMEOUT_US
+    rig.turned_us += TIMEOUT_US
+    other.heartbeat()
+    rig.tick()
+    host.end(key)
+    host.fault = "no room"
+    host.register(held=Held((), 0, 0))
+    rig.schedule()
+    assert rig.task_state(1) is State.PENDING
+    host.send_reports()
+    assert rig.task_state(1) is State.COMPLETED
+    rig.schedule()
+    assert rig.task_state(2) is State.SCHEDULED
