@@ -86,7 +86,8 @@ def cancel_requested(tables: Tables, event: ev.CancelRequested) -> None:
             if start <= attempt.index < stop:
                 attempt.cancel_grace_ms = event.grace_ms
                 attempt.cancel_signal = event.signal
-    tables.overfailed.pop(job.job_id, None)
+    if not event.indexes:
+        tables.overfailed.pop(job.job_id, None)
     pending_changed(tables, job)
 
 
