@@ -98,7 +98,9 @@ def test_limits_are_for_arrays() -> None:
         check_refused(rig, submit(new_job(scheduling=scheduling)), InvalidJob, match="for arrays")
 
 
-def test_a_cancel_of_some_tasks_does_not_save_the_others_of_an_array_that_failed_too_often() -> None:
+def test_a_cancel_of_some_tasks_does_not_save_the_others_of_an_array_that_failed_too_often() -> (
+    None
+):
     rig = Rig()
     host = rig.worker()
     rig.submit(new_job(array=[(0, 4)], scheduling=Scheduling(max_fails=0)))

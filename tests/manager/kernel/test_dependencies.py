@@ -352,3 +352,46 @@ def test_the_end_of_an_attempt_that_was_given_up_lets_those_start_that_waited_fo
     assert rig.task_state(1) is State.COMPLETED
     rig.schedule()
     assert rig.task_state(2) is State.SCHEDULED
+
+
+def test_who_waits_for_one_task_is_not_looked_at_when_others_end() -> None:
+    rig = Rig()
+    rig.submit(new_job(array=[(0, 4)]))
+    rig.submit(new_job(after=(after(1),)))
+    rig.submit(new_job(after=(after(1, index=2), after(1, ANY, index=2))))
+    rig.submit(new_job(array=[(0, 4)], after=(after(1, index=SAME_INDEX),)))
+    assert rig.state.dependents == {
+        1: {WHOLE_JOB: {2: (0,)}, 2: {3: (0, 1)}, SAME_INDEX: {4: (0,)}}
+    }
+    rig.cancel(1, indexes=[(2, 3)])
+    rig.tick()
+    assert rig.task_state(3) is CANCELLED
+    assert rig.state.dependents == {1: {WHOLE_JOB: {2: (0,)}, SAME_INDEX: {4: (0,)}}}
+    rig.cancel(1)
+    rig.tick()
+    assert not rig.state.dependents
+
+
+def test_tasks_in_steps_that_never_can_start_are_one_range_of_the_log() -> None:
+    rig = Rig()
+    steps = [(0, 1000, 2), (1001, 1200, 3)]
+    rig.submit(new_job(array=steps))
+    rig.submit(new_job(array=steps, after=(after(1, index=SAME_INDEX),)))
+    rig.cancel(1)
+    failed = only(rig.tick(), ev.DependencyFailed)
+    assert failed == [ev.DependencyFailed(2, (IndexRange(0, 1200),), 1)]
+    assert rig.state.get_job(2).counts == [0, 0, 0, 0, 0, 567]
+
+
+def test_a_range_of_the_log_spares_the_tasks_in_it_that_still_can_start() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job(array=[(0, 5)]), new_job(array=[(0, 5)]))
+    wait = (after(1, index=SAME_INDEX), after(2, ANY, index=SAME_INDEX))
+    rig.submit(new_job(array=[(0, 5)], after=wait))
+    rig.finish(host, 1, 0)
+    rig.cancel(2, indexes=[(0, 1)])
+    rig.cancel(1, indexes=[(2, 3), (4, 5)])
+    failed = only(rig.tick(), ev.DependencyFailed)
+    assert failed == [ev.DependencyFailed(3, (IndexRange(2, 3), IndexRange(4, 5)), 1)]
+    assert rig.state.get_job(3).counts == [3, 0, 0, 0, 0, 2]
