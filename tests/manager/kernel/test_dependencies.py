@@ -19,7 +19,7 @@ from tests.manager.builders import (
 )
 from titan import events as ev
 from titan.errors import InvalidJob
-from titan.manager.kernel import Settings
+from titan.manager.kernel import Settings, desk, references
 from titan.manager.kernel.commands import NewDependency, NewJob, NewReference
 from titan.model import Held, IndexRange, Reason, State
 from titan.queries.selection import JobSelector
@@ -395,3 +395,33 @@ def test_a_range_of_the_log_spares_the_tasks_in_it_that_still_can_start() -> Non
     failed = only(rig.tick(), ev.DependencyFailed)
     assert failed == [ev.DependencyFailed(3, (IndexRange(2, 3), IndexRange(4, 5)), 1)]
     assert rig.state.get_job(3).counts == [3, 0, 0, 0, 0, 2]
+
+
+def test_one_request_makes_the_manager_look_at_so_many_tasks_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    monkeypatch.setattr(references, "SAME_INDEX_TASKS_MAX", 20)
+    rig.submit(new_job(array=[(0, 30)]))
+    part = new_job(array=[(0, 20, 2)], after=(after(1, index=SAME_INDEX),))
+    check_refused(rig, submit(part, part, part), InvalidJob, match="job 3 of 3: over 20 tasks")
+    whole = new_job(array=[(0, 30)], after=(after(1, index=SAME_INDEX),))
+    rig.submit(part, whole, part)
+    host = rig.worker()
+    rig.finish(host, 1, 0)
+    rig.finish(host, 1, 1)
+    monkeypatch.setattr(references, "ENDED_TASKS_MAX", 3)
+    check_refused(rig, submit(whole, whole), InvalidJob, match="of which over 3 ended")
+    rig.submit(whole)
+    rig.submit(*[new_job(after=(after(1, index=1),))] * 9)
+
+
+def test_a_cancel_of_many_ranges_is_written_in_several_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    rig.submit(*[new_job(array=[(0, 100)])] * 4)
+    monkeypatch.setattr(desk, "RANGES_PER_RECORD_MAX", 20)
+    before = len(rig.records)
+    rig.cancel(1, 2, 3, 4, indexes=[(at, at + 1) for at in range(0, 20, 2)])
+    assert len(rig.records) == before + 2
