@@ -52,3 +52,10 @@ class AccessDenied(Refused):
 
 class OutputUnavailable(TitanError):
     """What a task wrote can't be read now: the worker that holds it is away."""
+
+
+def reason_of(error: ValueError) -> str:
+    """What was wrong with a value, as a sentence; Python tells of bytes that are no text in code."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object!r} is not UTF-8, as names, labels and users have to be"
+    return str(error)

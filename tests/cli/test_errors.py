@@ -44,6 +44,34 @@ def test_an_address_that_is_none_or_not_on_this_machine_is_a_usage_error(
     assert address in result.err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["hold", "--name", "\udcff"], ["queue", "--user", "\udcff"], ["why", "name:\udcff"]),
+        *(["policy", "set", "--user-cpus", "\udcff=2"], ["drain", "\udcff"]),
+        *(
+            ["submit", option, value, "true"]
+            for option, value in (
+                *(("--name", "\udcff"), ("--constraint", "zone==\udcff"), ("--on", "\udcff")),
+                *(
+                    ("--after", "name:\udcff"),
+                    ("--affinity", "name:\udcff"),
+                    ("--spread", "\udcff"),
+                ),
+            )
+        ),
+    ],
+    ids=ascii,
+)
+def test_bytes_that_are_no_text_are_refused_as_names_with_a_sentence(
+    manager: FakeManager, titan: Titan, words: list[str]
+) -> None:
+    result = titan(*words)
+    assert (result.code, result.out) == (2, "")
+    assert "is not UTF-8, as names, labels and users have to be" in result.err
+    assert "Traceback" not in result.err
+
+
 def test_the_manager_may_be_named_before_and_after_the_command_and_the_later_wins(
     manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

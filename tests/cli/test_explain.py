@@ -92,6 +92,15 @@ def test_never_is_told_apart_from_later(workers: int, last: str) -> None:
     ]
 
 
+def test_what_can_never_start_for_another_reason_is_not_blamed_on_the_workers() -> None:
+    explanation = waiting(
+        manager_pb2.VERDICT_NEVER,
+        sentence="it could not end by its deadline and would be cancelled",
+        turned_away=[Away(workers=3, why="have no gpu", never=True)],
+    )
+    assert why(explanation)[1:] == ["  3 have no gpu: never, even when empty"]
+
+
 def test_what_it_waits_for_besides_room_comes_first() -> None:
     explanation = waiting(
         sentence="held by ada",

@@ -52,6 +52,12 @@ def test_a_job_that_is_held_or_suspended_says_so(fields: dict[str, Any], text: s
     assert queue_row(manager_pb2.Job(submit_us=1, **fields), now=1.0)[3] == text
 
 
+def test_a_task_that_is_to_be_tried_again_is_told_what_it_waits_for_not_where_it_was() -> None:
+    again = "its next attempt in 8s"
+    job = manager_pb2.Job(state=types_pb2.PENDING, worker="w1", waiting_for=again)
+    assert queue_row(job, now=1.0)[-1] == again
+
+
 def test_names_of_others_cannot_speak_to_the_terminal(manager: FakeManager, titan: Titan) -> None:
     manager.add_job(name="\x1b[2Jboo\nfoo\x9b", user="\u202emallory")
     out = titan("queue").out

@@ -72,6 +72,9 @@ def test_a_suspended_job_stands_still_and_leaves_its_cpus(tmp_path: Path) -> Non
         cluster.ok("suspend", str(job))
         wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "it stands")
         assert cluster.json("show", str(job))["suspended"] is True
+        resume = f"a resume: it is suspended (`titan resume {job}`)"
+        for at in ((), ("--at", "0s ago")):
+            assert cluster.json("why", str(job), *at)["waiting_for"] == [resume]
         cluster.ok("run", "true")
         cluster.ok("resume", str(job))
         wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_SLEEPING, "it goes on")

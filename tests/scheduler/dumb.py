@@ -81,11 +81,9 @@ class DumbScheduler:
         self.workers = [
             each
             for number, each in sorted(state.workers.items())
-            if each.state is WorkerState.HEALTHY
-            and not each.is_stopping
-            and each.drain is None
-            and number in called_in
+            if takes_tasks(each) and number in called_in
         ]
+        self.called_in = called_in
         self.kept: dict[int, Kept] = {}
         self.head: Job | None = None
         self.decisions: list[tuple[Any, ...]] = []
@@ -299,20 +297,28 @@ class DumbScheduler:
         for number, hold in sorted(self.state.holds.items()):
             job = self.state.live_jobs.get(hold.job_id)
             seen.append(hold.job_id)
+            worker = self.state.workers[number]
+            silent = takes_tasks(worker) and number not in self.called_in
             if (
                 job is None
-                or number not in numbers
-                or not self.could_take(numbers[number], job)
+                or (number not in numbers and not silent)
+                or not self.could_take(worker, job)
                 or not self.may_start(job)
                 or seen.count(hold.job_id) > job.pending.count
             ):
                 self.lift(number)
+                continue
+            if silent:
                 continue
             self.kept[number] = Kept(job, NEVER, self.key(job))
 
     def lift(self, number: int) -> None:
         self.do(ev.ReservationLifted(number), "lift", number)
         self.kept.pop(number, None)
+
+
+def takes_tasks(worker: Worker) -> bool:
+    return worker.state is WorkerState.HEALTHY and not worker.is_stopping and worker.drain is None
 
 
 def lack(worker: Worker, demand: Resources) -> Fraction:

@@ -254,6 +254,38 @@ def test_who_waits_for_an_end_preempts_as_soon_as_that_suffices() -> None:
     assert placed(events) == [3]
 
 
+def test_a_new_manager_stops_no_second_one_while_the_first_ones_worker_is_silent() -> None:
+    rig = rig_of("requeue")
+    hosts = [fill(rig, cpus=1) for _ in range(2)]
+    rig.submit(new_job(priority=1))
+    (stopped,) = only(rig.schedule(), ev.Preempted)
+    number = rig.state.get_job(stopped.job_id).active[0].worker
+    hosts.sort(key=lambda host: host.number == number)
+    rig.restart()
+    for host in hosts:
+        host.register()
+        events = deliver(rig, host)
+        assert only(events, ev.Preempted) == only(events, ev.ReservationLifted) == []
+    assert placed(events)[0] == 3
+
+
+def test_who_waits_for_room_on_a_worker_that_stays_silent_is_made_some_elsewhere() -> None:
+    rig = rig_of("requeue")
+    hosts = [fill(rig, cpus=1) for _ in range(2)]
+    rig.submit(new_job(priority=1))
+    (first,) = only(rig.schedule(), ev.Preempted)
+    number = rig.state.get_job(first.job_id).active[0].worker
+    (other,) = [host for host in hosts if host.number != number]
+    rig.restart()
+    other.register()
+    assert only(rig.schedule(), ev.Preempted) == []
+    rig.tick(rig.settings.heartbeat_timeout_us - 1)
+    other.heartbeat()
+    (second,) = only(rig.schedule(), ev.Preempted)
+    assert second.job_id != first.job_id
+    assert placed(deliver(rig, other))[0] == 3
+
+
 def test_freed_room_is_not_taken_by_a_stream_of_others() -> None:
     rig = rig_of("requeue")
     host = fill(rig)

@@ -62,6 +62,9 @@ def _prospect(explanation: manager_pb2.Explanation, now: float) -> str:
         count = explanation.workers
         if not count:
             return "never: there is no worker that it could run on"
+        if sum(each.workers for each in explanation.turned_away if each.never) < count:
+            # It is not for the workers: the sentence has said for what.
+            return ""
         which = "the worker" if count == 1 else f"any of the {count} workers"
         return f"never: not on {which}, even when empty"
     ahead = explanation.tasks_ahead

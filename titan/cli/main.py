@@ -75,6 +75,7 @@ def _run(arguments: list[str]) -> int:
     import click  # noqa: PLC0415 - see above
 
     from titan.cli.group import cli  # noqa: PLC0415
+    from titan.errors import reason_of  # noqa: PLC0415
 
     # A terminal that can't show a character shows its code instead of a traceback.
     for stream in (sys.stdout, sys.stderr):
@@ -93,3 +94,7 @@ def _run(arguments: list[str]) -> int:
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
+    except UnicodeEncodeError as error:
+        # Bytes of the command line that were to become a name.
+        print(f"titan: {reason_of(error)}", file=sys.stderr)
+        return click.UsageError.exit_code

@@ -20,7 +20,7 @@ from titan.cli.text import is_terminal, print_json
 from titan.client import retry
 from titan.client.cursors import WatchCursor, has_ended
 from titan.client.views import job_view
-from titan.rpc.v1 import manager_pb2
+from titan.rpc.v1 import manager_pb2, types_pb2
 
 HEADINGS: Final = (
     "JOB",
@@ -126,6 +126,9 @@ def queue_row(job: manager_pb2.Job, now: float) -> tuple[str, ...]:
 def _worker_or_reason(job: manager_pb2.Job) -> str:
     if has_ended(job):
         return why_ended(job) or job.worker
+    if job.state == types_pb2.PENDING:
+        # Its worker is where it was tried last.
+        return job.waiting_for
     return job.worker or job.waiting_for
 
 

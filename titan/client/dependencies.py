@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from titan.client.names import parse_job
-from titan.errors import InvalidJob
+from titan.errors import InvalidJob, reason_of
 from titan.model import INDEX_MAX
 from titan.rpc.v1 import manager_pb2
 
@@ -105,7 +105,7 @@ def as_after(given: Waited) -> After:
     try:
         return parse_after(given)
     except ValueError as error:
-        raise InvalidJob(str(error)) from error
+        raise InvalidJob(reason_of(error)) from error
 
 
 def names_specs(given: Sequence[Any]) -> bool:
@@ -165,7 +165,7 @@ class References:
         try:
             selector = parse_job(job, self._user)
         except ValueError as error:
-            raise InvalidJob(f"{what}: {error}") from error
+            raise InvalidJob(f"{what}: {reason_of(error)}") from error
         if selector.indexes:
             raise InvalidJob(f"{what}: {job} names tasks, and a whole job is meant here")
         return manager_pb2.JobReference(job=selector)

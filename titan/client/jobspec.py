@@ -23,7 +23,7 @@ from titan.client.scheduling import scheduling_of
 from titan.client.scripts import Script, interpreter_words, script_of, worker_script_word
 from titan.client.time_limit import time_limit_of
 from titan.client.ulimits import Value
-from titan.errors import InvalidJob
+from titan.errors import InvalidJob, reason_of
 from titan.model import (
     CPUS_MILLI_MAX,
     MEMORY_BYTES_MAX,
@@ -159,7 +159,7 @@ def to_message(spec: JobSpec, references: References | None = None) -> manager_p
             scheduling=_scheduling(spec, array_limit, is_array=bool(ranges)),
         )
     except ValueError as error:
-        raise InvalidJob(str(error)) from error
+        raise InvalidJob(reason_of(error)) from error
     except FileNotFoundError as error:
         raise InvalidJob("this directory no longer exists; give another with cwd") from error
     if references is not None:

@@ -8,7 +8,7 @@ from typing import Final
 from titan import units
 from titan.client.names import parse_job
 from titan.client.signals import signal_number
-from titan.errors import InvalidJob
+from titan.errors import InvalidJob, reason_of
 from titan.model import CPUS_MILLI_MAX, TASK_ENDS, TIME_LIMIT_MS_MAX, State
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -235,7 +235,7 @@ def job_selector(job: str | int, user: str) -> manager_pb2.JobSelector:
     try:
         return parse_job(job, user)
     except ValueError as error:
-        raise InvalidJob(str(error)) from error
+        raise InvalidJob(reason_of(error)) from error
 
 
 def _check_one_of_both(jobs: Sequence[str | int], wanted: manager_pb2.JobFilter | None) -> None:

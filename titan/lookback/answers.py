@@ -20,7 +20,7 @@ from titan.queries import explanations, reads
 from titan.queries.requests import check_moment, selector_of
 from titan.queries.selection import JobForgotten, check_indexes, select_job
 from titan.queries.stories import Story, find_story, unpack_story
-from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.rpc.v1 import manager_pb2
 from titan.scheduler.rules import rules_of
 from titan.scheduler.scheduler import Scheduler
 from titan.state.cluster import ClusterState
@@ -151,9 +151,10 @@ class Answers:
         placing = explanations.find_placing(state, job, index)
         if placing is not None:
             # The state may become another one while it is looked further back.
-            task = job.find_task_state(index)
+            now = manager_pb2.Explanation()
+            explanations.add_state(now, job, index)
             message = self.explain_placed(placing)
-            message.state = types_pb2.State.ValueType(task or 0)
+            message.MergeFrom(now)
             return message
         # The log does not say who had called in: whoever was healthy counts.
         scheduler = Scheduler(state, state.workers)

@@ -60,8 +60,9 @@ class ExplainService:
         index = explanations.choose_index(job, selector.indexes)
         placing = explanations.find_placing(state, job, index)
         if placing is not None:
-            task = types_pb2.State.ValueType(job.find_task_state(index) or 0)
-            return self._explain_placed(placing, task)
+            now = manager_pb2.Explanation()
+            explanations.add_state(now, job, index)
+            return self._explain_placed(placing, now)
         explanation = explanations.explain_unplaced(
             kernel.scheduler, job, index, rules_in_force(kernel), self._shell.now_us()
         )
@@ -119,14 +120,15 @@ class ExplainService:
         about = request.at.SerializeToString()
         return Response.FromString(await self._past.ask("ExplainJob", question, about=about))
 
-    async def _explain_placed(self, placing: Placing, task: types_pb2.State.ValueType) -> Response:
+    async def _explain_placed(self, placing: Placing, now: manager_pb2.Explanation) -> Response:
+        """`now` is what the log does not know of it."""
         lsn = self._shell.lsn
         await self._shell.wait_durable(lsn)
         reply = await self._past.ask(
             "ExplainPlaced", placing.pack(), about=placing, seconds=NOW_DEADLINE_SECONDS
         )
         explanation = manager_pb2.Explanation.FromString(reply)
-        explanation.state = task
+        explanation.MergeFrom(now)
         return Response(explanation=explanation, lsn=lsn)
 
     async def _explain_forgotten(self, job_id: int, indexes: tuple[IndexRange, ...]) -> Response:

@@ -20,7 +20,7 @@ from titan.scheduler.explain import Explained, explain_task
 from titan.scheduler.policies import POLICY_OF_CODE, RULE_BEST, RULE_NAMES, Policy
 from titan.scheduler.rules import Rules
 from titan.scheduler.scheduler import Scheduler
-from titan.scheduler.waiting import first_waiting
+from titan.scheduler.waiting import first_waiting, resume_wait
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.job_class import JobClass
@@ -104,6 +104,19 @@ def explain_unplaced(
     message.job_id, message.index = job.job_id, index
     message.state = types_pb2.State.ValueType(state or 0)
     return message
+
+
+def add_state(message: manager_pb2.Explanation, job: Job, index: int) -> None:
+    """To how a task was placed: what became of it, and what it waits for if it stands still."""
+    message.state = types_pb2.State.ValueType(job.find_task_state(index) or 0)
+    attempt = job.active.get(index)
+    if attempt is None or not attempt.suspended:
+        return
+    message.waiting_for.append(
+        resume_wait(job.job_id).what
+        if job.is_suspended
+        else "its cpus: it is suspended, and runs on once they are free for it again"
+    )
 
 
 def waiting_message(explained: Explained) -> manager_pb2.Explanation:

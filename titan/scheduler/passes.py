@@ -58,6 +58,7 @@ class Pass:
         self._fleet = scheduler.fleet
         self._search = scheduler.search
         self._starts = scheduler.starts
+        self._has_called_in = scheduler.has_called_in
         self._rules = rules
         self._now_us = now_us
         self._line = Line(scheduler.state, scheduler.queue, fair_share=rules.fair_share)
@@ -307,16 +308,21 @@ class Pass:
             job = self._state.live_jobs.get(hold.job_id)
             worker = self._state.get_worker(number)
             kept[hold.job_id] = kept.get(hold.job_id, 0) + 1
+            is_silent = worker.takes_tasks and not self._has_called_in(number)
             if (
                 job is None
                 or not job.pending.count
                 or not job.may_start
                 or kept[hold.job_id] > job.pending.count
-                or number not in self._fleet
+                or (number not in self._fleet and not is_silent)
                 or not could_take(worker, job.job_class, self._state.live_jobs)
                 or self._is_over_limit(job.job_class)
             ):
                 yield Lifting(number)
+                continue
+            if is_silent:
+                # It calls in yet, or is given up: else each start of a manager, of which one
+                # worker hears first, would stop tasks elsewhere for what is made room for there.
                 continue
             self._guard(number, hold, self._line.place_of(job.job_class))
 

@@ -41,9 +41,7 @@ def waits_of_job(job: Job, now_us: int) -> list[Wait]:
         if waits.held:
             found.append(Wait(f"a release: it is held (`titan release {job.job_id}`)", "held"))
         if waits.suspended:
-            found.append(
-                Wait(f"a resume: it is suspended (`titan resume {job.job_id}`)", "suspended")
-            )
+            found.append(resume_wait(job.job_id))
         if waits.delayed:
             found.append(begin_wait(job.scheduling.begin_us, now_us))
         found += dependency_waits([job.scheduling.after[place] for place in waits.unmet])
@@ -86,6 +84,11 @@ def limit_waits(state: ClusterState, job_class: JobClass, limits: dict[str, int]
         f"and it needs {job_class.demand.cpus_milli / 1000:g}"
     )
     return [Wait(f"other tasks of {user} to end: {text}", f"limit: {text}")]
+
+
+def resume_wait(job_id: int) -> Wait:
+    """For the end of a suspension that somebody asked for."""
+    return Wait(f"a resume: it is suspended (`titan resume {job_id}`)", "suspended")
 
 
 def begin_wait(begin_us: int, now_us: int) -> Wait:
