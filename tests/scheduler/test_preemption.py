@@ -25,7 +25,7 @@ from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import DrainWorkers, HoldJobs, UpdateJobs, WhichJobs
 from titan.model import AttemptKey, Resources, State, named_resources
 from titan.queries.selection import JobSelector
-from titan.scheduler.preemption import find_victims
+from titan.scheduler.preemption import rank_victims
 from titan.scheduling import Scheduling
 from titan.state.attempts import Attempt
 from titan.state.invariants import check_capacity
@@ -122,7 +122,7 @@ def test_of_all_sets_of_victims_the_first_of_the_smallest_is_chosen(suspends: bo
             if not fits_once_they_left(each, wanted)
             for chosen in all_subsets(each, wanted, suspends=suspends)
         ]
-        victims = find_victims(workers, wanted, jobs, suspends=suspends)
+        victims = next(iter(rank_victims(workers, wanted, jobs, suspends=suspends)), None)
         if not possible:
             assert victims is None, f"seed {seed}"
             seen["none"] += 1
@@ -262,6 +262,7 @@ def test_a_new_manager_stops_no_second_one_while_the_first_ones_worker_is_silent
     number = rig.state.get_job(stopped.job_id).active[0].worker
     hosts.sort(key=lambda host: host.number == number)
     rig.restart()
+    events: list[ev.Event] = []
     for host in hosts:
         host.register()
         events = deliver(rig, host)

@@ -29,7 +29,7 @@ from titan.scheduling import Scheduling
 from titan.state.job_class import ClassKey, JobClass, class_key
 
 # Each costs a look at every worker.
-PLANS_MAX: Final = 100
+PLANS_MAX: Final = 10
 # In place of the script that a job comes with: a plan is asked for without it.
 _SOME_SCRIPT: Final = b"#!/bin/sh\n"
 

@@ -41,7 +41,7 @@ def releases(worker: Worker, now_us: int) -> list[Release]:
     for attempt in worker.attempts.values():
         if attempt.ahead or not attempt.limit_ms or attempt.suspended:
             continue
-        end_us = attempt.since_us + attempt.limit_ms * 1000
+        end_us = attempt.limit_end_us
         here = worker.classes[attempt.job_class.class_id]
         if here.ahead:
             end_us += -(-len(here.ahead) // here.slots) * attempt.limit_ms * 1000

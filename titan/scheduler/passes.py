@@ -20,7 +20,7 @@ from titan.scheduler.backfill import Closed, Guard, Guarded, closest, guard_of_h
 from titan.scheduler.class_queue import Line, Place
 from titan.scheduler.constraints import could_take
 from titan.scheduler.policies import Choice
-from titan.scheduler.preemption import find_victims
+from titan.scheduler.preemption import rank_victims
 from titan.scheduler.proposals import (
     Keeping,
     Lifting,
@@ -205,23 +205,23 @@ class Pass:
             wanted = min(wanted, left // job_class.demand.cpus_milli)
         suspends = self._rules.preempt == "suspend"
         jobs = self._state.live_jobs
-        while kept < wanted:
-            workers = [
-                worker
-                for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
-                if (worker.number not in self._guards or worker.number in awaited)
-                and could_take(worker, job_class, jobs)
-            ]
-            victims = find_victims(workers, job_class, jobs, suspends=suspends)
-            if victims is None:
-                return
+        if kept >= wanted:
+            return
+        workers = [
+            worker
+            for worker in map(self._state.get_worker, sorted(self._fleet.preemptible))
+            if (worker.number not in self._guards or worker.number in awaited)
+            and could_take(worker, job_class, jobs)
+        ]
+        # What is done on one worker changes nothing on the others.
+        ranked = rank_victims(workers, job_class, jobs, suspends=suspends)
+        for victims in ranked[: wanted - kept]:
             for number in awaited:
                 yield Lifting(number)
                 self._guards.pop(number, None)
             awaited.clear()
             yield Preemption(victims, job.job_id)
             self._fleet.refresh()
-            kept += 1
             hold = holds.get(victims.worker.number)
             if hold is not None:
                 self._guard(victims.worker.number, hold, place)

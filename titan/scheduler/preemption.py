@@ -29,25 +29,21 @@ class Victims(NamedTuple):
     attempts: tuple[Attempt, ...]
 
 
-def find_victims(
+def rank_victims(
     workers: Iterable[Worker], job_class: JobClass, jobs: Mapping[int, Job], *, suspends: bool
-) -> Victims | None:
-    """The victims that make room for a task of the class; None where nobody's end would do.
+) -> list[Victims]:
+    """Victims that each make room for a task of the class, on a worker each, the best first.
 
     `jobs` are those of the attempts: an update may have given them other priorities.
     """
-    best: Victims | None = None
-    best_order: tuple[int, list[tuple[int, ...]], int] | None = None
+    ranked = []
     for worker in workers:
-        if not worker.preemptible:
-            continue
         victims = victims_on(worker, job_class, jobs, suspends=suspends)
-        if victims is None:
-            continue
-        order = (len(victims), [victim_order(each, jobs) for each in victims], worker.number)
-        if best_order is None or order < best_order:
-            best, best_order = Victims(worker, victims), order
-    return best
+        if victims is not None:
+            orders = [victim_order(each, jobs) for each in victims]
+            ranked.append((len(victims), orders, worker.number, Victims(worker, victims)))
+    ranked.sort(key=lambda each: each[:3])
+    return [victims for *_, victims in ranked]
 
 
 def victims_on(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from titan import events as ev
 from titan.errors import InvalidJob, Refused
 from titan.manager.kernel.chosen import choose_tasks
@@ -16,6 +18,9 @@ from titan.manager.kernel.submit import (
 from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges
 from titan.queries.selection import JobSelector
 from titan.state.job import Job
+
+# A look at each of them takes the loop some microseconds.
+SUBMITTED_AGAIN_TASKS_MAX: Final = 1_000_000
 
 
 def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
@@ -95,6 +100,11 @@ def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user
 
 def _left_over(job: Job, selectors: list[JobSelector]) -> tuple[IndexRange, ...]:
     """The tasks of an ended job that did not complete. Raises Refused when a choice has none."""
+    if job.tasks_total > SUBMITTED_AGAIN_TASKS_MAX:
+        raise Refused(
+            f"job {job.job_id} has over {SUBMITTED_AGAIN_TASKS_MAX} tasks, too many to look "
+            "through here: submit those that failed by --array (`titan show --state FAILED`)"
+        )
     ends = job.task_ends()
     left: set[int] = set()
     for selector in selectors:

@@ -63,6 +63,7 @@ def _cancel_overfailed(desk: Desk, job: Job) -> None:
 
 
 def _check_deadlines(desk: Desk) -> None:
+    """Writes down what can't end in time any more. Costs by the jobs that are due."""
     live = desk.state.jobs.live
     due = desk.state.deadlines.irange(None, (desk.now_us, 1 << 62))
     # Those that run and may still be in time stay due: they take no part of the number.
