@@ -115,7 +115,7 @@ MISTAKES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "whatever a heartbeat does not list was held": (
         (Outbox, "was_held", lambda outbox, attempt, held: True),
     ),
-    "a request id is not looked up": ((submit, "_find_earlier", nothing),),
+    "a request id is not looked up": ((submit, "find_earlier", nothing),),
     "the log does not sync": ((FakeFileSystem, "fdatasync", nothing),),
     "a cancel is forgotten when the worker is lost": (
         (desk.Desk, "lose_attempt", lose_forgetting_the_cancel),

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from titan.state.index_set import IndexSet
+from titan.model import IndexRange
+from titan.state.index_set import IndexSet, is_within, joined
+
+SPANS = st.builds(
+    lambda start, count, step: IndexRange(start, start + count, step),
+    st.integers(0, 60), st.integers(1, 30), st.integers(1, 3),
+)  # fmt: skip
 
 
 @st.composite
@@ -29,6 +35,8 @@ def check(real: IndexSet, dumb: set[int]) -> None:
     assert list(real) == sorted(dumb)
     assert len(real) == real.count == len(dumb)
     assert [each for each in range(-1, 90) if each in real] == sorted(dumb)
+    for start in range(-1, 90):
+        assert real.find_from(start) == min((each for each in dumb if each >= start), default=None)
     if dumb:
         assert real.first() == min(dumb)
     else:
@@ -65,10 +73,10 @@ def test_an_index_set_does_what_a_set_of_the_same_numbers_does(
                 real.add(index)
                 dumb.add(index)
         elif act == "take":
-            start = data.draw(st.integers(0, 60))
-            stop = start + data.draw(st.integers(0, 30))
-            part = real.take(start, stop)
-            chosen = {each for each in dumb if start <= each < stop}
+            spans = joined(data.draw(st.lists(SPANS, max_size=4)))
+            part = real.take(spans)
+            chosen = {each for each in dumb if any(s.start <= each < s.stop for s in spans)}
+            assert chosen == {each for each in dumb if is_within(each, spans)}
             assert [index for each in part for index in each] == sorted(chosen)
             taken.add_ranges(part)
             dumb -= chosen
@@ -125,3 +133,9 @@ def test_indexes_that_come_back_in_order_are_one_range_again() -> None:
     for index in (4, 5, 6):
         some.add(index)
     assert some.ranges == [range(4, 7)]
+
+
+def test_spans_that_meet_or_overlap_are_joined_in_rising_order() -> None:
+    spans = [IndexRange(9, 12), IndexRange(0, 3), IndexRange(3, 5, 2), IndexRange(1, 2)]
+    assert joined(spans) == [IndexRange(0, 5), IndexRange(9, 12)]
+    assert joined([]) == []

@@ -17,7 +17,7 @@ from titan.manager.clock import Clock, Traffic, TurnClock
 from titan.manager.feed import Feed
 from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
-from titan.manager.kernel.commands import Command, ReportTasks, SubmitJobs
+from titan.manager.kernel.commands import Command, ReportTasks, RequeueJobs, SetPolicy, SubmitJobs
 from titan.manager.kernel.outbox import Outbox
 
 _log = logging.getLogger("titan.manager")
@@ -80,6 +80,9 @@ class Shell:
             if self._gathered_bytes > GATHERED_BYTES_MAX:
                 self._append()
                 self._gathered_bytes = command.size_bytes
+        elif isinstance(command, RequeueJobs | SetPolicy):
+            # What these write may take most of a record.
+            self._append()
         kernel.room = self.journal.room
         now_us = self._clock.now_us()
         self._traffic.note(now_us)

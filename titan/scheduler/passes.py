@@ -146,16 +146,20 @@ class Pass:
         if not self._search.could_run(job_class):
             return
         yield from self._preempt(place, job_class, job)
+        if self._rules.lookahead and job_class.samples and ahead_depth(job_class):
+            yield from self._send_ahead(job_class)
+            if not job_class.pending_jobs:
+                # All of it is on its way behind its own: it waits for nothing of the others'.
+                return
+            job = self._state.jobs.live[job_class.pending_jobs.peekitem(0)[0]]
+            place = self._line.place_of(job_class)
         if self._head is None:
             self._head = job_class
             if self._rules.order in ("easy", "easy-sjbf"):
                 yield from self._reserve(place, job_class, job)
             if self._rules.order == "easy-sjbf":
                 self._line.put_shortest_first()
-        if self._rules.lookahead:
-            if job_class.samples and ahead_depth(job_class):
-                yield from self._send_ahead(job_class)
-            self._waiting.append(job_class)
+        self._waiting.append(job_class)
 
     def _reserve(self, place: Place, job_class: JobClass, job: Job) -> Iterator[Proposal]:
         """The head's earliest start; or a worker that is kept for it after a while."""
@@ -254,7 +258,8 @@ class Pass:
         number = worker.number
         if number not in self._fleet or worker.is_overfull or worker.exclusive:
             return False
-        if number in self._guards and self._head is not job_class:
+        guarded = self._guards.get(number)
+        if guarded is not None and guarded.job_id not in job_class.pending_jobs:
             return False
         pool = self._fleet.pool_of(number)
         return number not in self._awaited and pool.number not in self._awaited_pools

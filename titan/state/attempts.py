@@ -107,8 +107,12 @@ class Attempt:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether it is to end, or to come back, by somebody's wish."""
-        return self.cancel_requested or self.recall_requested or self.preempted
+        """Whether it is to end, or to come back, by somebody's wish.
+
+        A recall that came too late asks for nothing any more: what runs is let be.
+        """
+        recalled = self.recall_requested and self.state is State.SCHEDULED
+        return recalled or self.cancel_requested or self.preempted
 
     @property
     def cancel_requested(self) -> bool:

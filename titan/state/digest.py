@@ -47,7 +47,11 @@ def _parts(state: ClusterState) -> Any:
         sorted(state.holds.items()),
         sorted((job_id, sorted(tasks.items())) for job_id, tasks in state.doomed.items()),
         sorted(state.overfailed),
-        sorted((job_id, sorted(others.items())) for job_id, others in state.dependents.items()),
+        sorted(
+            (job_id, index, sorted(others.items()))
+            for job_id, by_index in state.dependents.items()
+            for index, others in by_index.items()
+        ),
     )
     yield from (_job(job) for job in state.jobs.values())
     yield from (_worker(worker) for worker in state.workers.values())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
+
+from titan.model import IndexRange
 
 
 class IndexSet:
@@ -71,16 +73,36 @@ class IndexSet:
         ranges[position : position + 1] = [part for part in (whole[:at], whole[at + 1 :]) if part]
         self.count -= 1
 
-    def take(self, start: int, stop: int) -> list[range]:
-        """Takes out and returns what lies in start … stop-1, as ranges in rising order."""
+    def find_from(self, start: int) -> int | None:
+        """The lowest index that is not below that one, None when there is none."""
+        position = self._position_of(start)
+        for whole in self._ranges[max(position, 0) : position + 2]:
+            at = _position(whole, start)
+            if at < len(whole):
+                return whole[at]
+        return None
+
+    def take(self, spans: Sequence[IndexRange]) -> list[range]:
+        """Takes out and returns what lies in the spans, as ranges in rising order.
+
+        The spans rise and lie apart; their steps are not looked at. Costs O(r + spans).
+        """
         taken: list[range] = []
         kept: list[range] = []
+        at = 0
         for whole in self._ranges:
-            low = _position(whole, start)
-            high = _position(whole, stop)
-            for part, into in ((whole[:low], kept), (whole[low:high], taken), (whole[high:], kept)):
-                if part:
-                    into.append(part)
+            rest = whole
+            while rest and at < len(spans) and spans[at].start <= rest[-1]:
+                low = _position(rest, spans[at].start)
+                high = _position(rest, spans[at].stop)
+                for part, into in ((rest[:low], kept), (rest[low:high], taken)):
+                    if part:
+                        into.append(part)
+                rest = rest[high:]
+                # A span that took the end of the range may go on in the next one.
+                at += bool(rest)
+            if rest:
+                kept.append(rest)
         self._ranges = kept
         self.count -= sum(len(part) for part in taken)
         return taken
@@ -99,7 +121,24 @@ class IndexSet:
         return bisect_right(self._ranges, index, key=_start) - 1
 
 
-def _start(each: range) -> int:
+def joined(spans: Iterable[IndexRange]) -> list[IndexRange]:
+    """The same indexes, whatever the steps, in spans that rise and lie apart."""
+    rising: list[IndexRange] = []
+    for start, stop, _ in sorted(spans):
+        if rising and start <= rising[-1].stop:
+            rising[-1] = IndexRange(rising[-1].start, max(stop, rising[-1].stop))
+        else:
+            rising.append(IndexRange(start, stop))
+    return rising
+
+
+def is_within(index: int, spans: Sequence[IndexRange]) -> bool:
+    """Whether the index lies in one of the spans, which rise and lie apart."""
+    position = bisect_right(spans, index, key=_start) - 1
+    return position >= 0 and index < spans[position].stop
+
+
+def _start(each: range | IndexRange) -> int:
     return each.start
 
 

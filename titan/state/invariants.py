@@ -187,7 +187,7 @@ def _check_classes(
 def _check_waiting(state: ClusterState) -> None:
     """What keeps jobs from starting, and the indexes over it."""
     live = state.live_jobs
-    dependents: dict[int, set[int]] = {}
+    dependents: dict[tuple[int, int], set[int]] = {}
     deadlines: list[tuple[int, int]] = []
     for job in live.values():
         _check_waits(state, job)
@@ -195,8 +195,12 @@ def _check_waiting(state: ClusterState) -> None:
             deadlines.append(deadline_entry(job))
         for each in job.scheduling.after:
             if each.job_id in live:
-                dependents.setdefault(each.job_id, set()).add(job.job_id)
-    known = {job_id: set(others) for job_id, others in state.dependents.items()}
+                dependents.setdefault((each.job_id, each.index), set()).add(job.job_id)
+    known = {
+        (job_id, index): set(others)
+        for job_id, by_index in state.dependents.items()
+        for index, others in by_index.items()
+    }
     _check(known == dependents, "who waits for whom is listed")
     _check(list(state.deadlines) == sorted(deadlines), "the deadlines of live jobs are listed")
     for table in (state.doomed, state.overfailed):

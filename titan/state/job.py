@@ -202,6 +202,13 @@ class Job:
         waits = self.waits
         return index in self.pending or (waits is not None and index in waits.tasks)
 
+    def next_waiting(self, start: int) -> int | None:
+        """The lowest index from that one on of a task that waits, for whatever."""
+        found = [self.pending.find_from(start)]
+        if self.waits is not None:
+            found.append(self.waits.tasks.find_from(start))
+        return min((index for index in found if index is not None), default=None)
+
     def remove_pending(self, index: int) -> None:
         """Takes out a task that waits. Raises KeyError."""
         waits = self.waits

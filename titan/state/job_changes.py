@@ -5,18 +5,22 @@ The handlers of events call it; nothing here is an event's own meaning.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from titan import events as ev
-from titan.model import TASK_ENDS, State
+from titan.model import TASK_ENDS, IndexRange, State
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, Dependency, DependencyCondition
 from titan.state.attempts import Attempt
-from titan.state.index_set import IndexSet
+from titan.state.index_set import IndexSet, is_within
 from titan.state.job import Job
 from titan.state.job_class import ClassKey, JobClass, class_key
 from titan.state.tables import ALL_TASKS, IllegalEvent, Tables
 
 _RUNNING: Final = State.RUNNING
+_ALL: Final = (IndexRange(0, 1 << 62),)
+# Who waits only for the job as a whole; only its keys count.
+_WHOLE: Final[dict[int, dict[int, tuple[int, ...]]]] = {WHOLE_JOB: {}}
 
 
 def live_job(tables: Tables, event: Any) -> Job:
@@ -83,17 +87,21 @@ def unblocked(tables: Tables, job: Job) -> None:
     pending_changed(tables, job)
 
 
-def end_waiting(tables: Tables, job: Job, start: int = 0, stop: int = 1 << 62) -> None:
-    """The tasks start … stop-1 that wait are CANCELLED."""
-    taken = job.pending.take(start, stop)
+def end_waiting(tables: Tables, job: Job, spans: Sequence[IndexRange] = ()) -> None:
+    """The tasks that wait are CANCELLED: all, or those in the spans, which rise and lie apart.
+
+    Costs by the spans, the ranges of what waits, and what is cancelled.
+    """
+    spans = spans or _ALL
+    taken = job.pending.take(spans)
     if job.waits is not None:
-        taken += job.waits.take(start, stop)
+        taken += job.waits.take(spans)
     count = sum(map(len, taken))
     if not count:
         return
     doomed = tables.doomed.get(job.job_id)
     if doomed is not None:
-        for index in [each for each in doomed if start <= each < stop]:
+        for index in [each for each in doomed if is_within(each, spans)]:
             del doomed[index]
         if not doomed:
             del tables.doomed[job.job_id]
@@ -102,24 +110,25 @@ def end_waiting(tables: Tables, job: Job, start: int = 0, stop: int = 1 << 62) -
     job.cancelled.add_ranges(taken)
     count_tasks(tables, job, State.PENDING, State.CANCELLED, count)
     job.end_us = max(job.end_us, tables.time_us)
-    for index in [i for i in job.attempts_made or () if start <= i < stop]:
+    for index in [each for each in job.attempts_made or () if is_within(each, spans)]:
         if index not in job.active:
             job.forget_task(index)
-    if job.job_id in tables.dependents:
+    if tables.dependents.get(job.job_id, _WHOLE).keys() - _WHOLE.keys():
         for index in sorted(index for part in taken for index in part):
             task_ended(tables, job, index, State.CANCELLED)
 
 
 def task_ended(tables: Tables, job: Job, index: int, state: State) -> None:
-    """A task of a job that others wait for ended so."""
-    for dependent, places in _dependents(tables, job):
+    """A task of a job that others wait for ended so. Costs by those that wait for that task."""
+    for dependent, place in _dependents(tables, job, index):
         assert dependent.waits is not None
-        for place in places:
+        if place in dependent.waits.unmet:
+            _settle_whole(tables, dependent, place, state)
+    for dependent, place in _dependents(tables, job, SAME_INDEX):
+        assert dependent.waits is not None
+        if index in dependent.waits.tasks:
             each = dependent.scheduling.after[place]
-            if each.index == index and place in dependent.waits.unmet:
-                _settle_whole(tables, dependent, place, state)
-            elif each.index == SAME_INDEX and index in dependent.waits.tasks:
-                _settle_element(tables, dependent, each, index, state)
+            _settle_element(tables, dependent, each, index, state)
 
 
 def await_dependencies(tables: Tables, job: Job) -> None:
@@ -215,20 +224,18 @@ def _end(tables: Tables, job: Job) -> None:
         for number in [n for n, hold in tables.holds.items() if hold.job_id == job.job_id]:
             del tables.holds[number]
     for each in scheduling.after:
-        others = tables.dependents.get(each.job_id)
-        if others is not None:
-            others.pop(job.job_id, None)
-            if not others:
+        by_index = tables.dependents.get(each.job_id, {})
+        others = by_index.get(each.index, {})
+        if others.pop(job.job_id, None) is not None and not others:
+            del by_index[each.index]
+            if not by_index:
                 del tables.dependents[each.job_id]
     tables.doomed.pop(job.job_id, None)
     if job.job_id in tables.dependents:
-        state = job.state
-        for dependent, places in _dependents(tables, job):
+        for dependent, place in _dependents(tables, job, WHOLE_JOB):
             assert dependent.waits is not None
-            for place in places:
-                is_whole = dependent.scheduling.after[place].index == WHOLE_JOB
-                if is_whole and place in dependent.waits.unmet:
-                    _settle_whole(tables, dependent, place, state)
+            if place in dependent.waits.unmet:
+                _settle_whole(tables, dependent, place, job.state)
         del tables.dependents[job.job_id]
 
 
@@ -239,15 +246,18 @@ def deadline_entry(job: Job) -> tuple[int, int]:
 
 def note_dependent(tables: Tables, job: Job, place: int) -> None:
     """What the job waits for at that place is of a job that has not ended."""
-    others = tables.dependents.setdefault(job.scheduling.after[place].job_id, {})
+    each = job.scheduling.after[place]
+    others = tables.dependents.setdefault(each.job_id, {}).setdefault(each.index, {})
     others[job.job_id] = (*others.get(job.job_id, ()), place)
 
 
-def _dependents(tables: Tables, job: Job) -> list[tuple[Job, tuple[int, ...]]]:
-    """Those that wait for the job or a task of it, by number, and by which dependencies."""
+def _dependents(tables: Tables, job: Job, index: int) -> list[tuple[Job, int]]:
+    """Those that wait for that of the job, by number, and by which of their dependencies."""
     live = tables.jobs.live
-    others = tables.dependents.get(job.job_id, {})
-    return [(live[each], others[each]) for each in sorted(others) if each in live]
+    others = tables.dependents.get(job.job_id, {}).get(index, {})
+    return [
+        (live[each], place) for each in sorted(others) if each in live for place in others[each]
+    ]
 
 
 def _settle_whole(tables: Tables, job: Job, place: int, state: State) -> None:

@@ -8,6 +8,7 @@ from titan import events as ev
 from titan.model import ATTEMPT_TRANSITIONS, TASK_TRANSITIONS, Resources, State
 from titan.scheduling import PLAIN_SCHEDULING
 from titan.state.attempts import Attempt, AttemptLog, pack_ended
+from titan.state.index_set import is_within, joined
 from titan.state.job import Job
 from titan.state.job_changes import (
     active_attempt,
@@ -79,14 +80,14 @@ def cancel_requested(tables: Tables, event: ev.CancelRequested) -> None:
     job = live_job(tables, event)
     if not event.indexes:
         job.cancel_requested = True
-    spans = [(each.start, each.stop) for each in event.indexes] or [(0, 1 << 62)]
-    for start, stop in spans:
-        end_waiting(tables, job, start, stop)
-        for attempt in job.active.values():
-            if start <= attempt.index < stop:
-                attempt.cancel_grace_ms = event.grace_ms
-                attempt.cancel_signal = event.signal
-    tables.overfailed.pop(job.job_id, None)
+    spans = joined(event.indexes)
+    end_waiting(tables, job, spans)
+    for attempt in job.active.values():
+        if not spans or is_within(attempt.index, spans):
+            attempt.cancel_grace_ms = event.grace_ms
+            attempt.cancel_signal = event.signal
+    if not event.indexes:
+        tables.overfailed.pop(job.job_id, None)
     pending_changed(tables, job)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from titan import events as ev
 from titan.model import Reason, State
+from titan.state.index_set import joined
 from titan.state.job import Job
 from titan.state.job_changes import (
     active_attempt,
@@ -38,11 +39,9 @@ def delays_passed(tables: Tables, event: ev.DelaysPassed) -> None:
 def dependency_failed(tables: Tables, event: ev.DependencyFailed) -> None:
     job = live_job(tables, event)
     job.cut_short = (Reason.DEPENDENCY_FAILED, event.dependency)
-    for each in event.indexes:
-        end_waiting(tables, job, each.start, each.stop)
     if not event.indexes:
         tables.doomed.pop(event.job_id, None)
-        end_waiting(tables, job)
+    end_waiting(tables, job, joined(event.indexes))
     pending_changed(tables, job)
 
 

@@ -71,8 +71,9 @@ class Tables:
         self.delayed: SortedList[tuple[int, int, int]] = SortedList()
         # (time, job): what waits of the job then can't end by its deadline any more.
         self.deadlines: SortedList[tuple[int, int]] = SortedList()
-        # By job: those that wait for it or for a task of it, and which of their dependencies do.
-        self.dependents: dict[int, dict[int, tuple[int, ...]]] = {}
+        # By job, and by what of it (a task, SAME_INDEX or WHOLE_JOB): those that wait for that, and
+        # which of their dependencies do.
+        self.dependents: dict[int, dict[int, dict[int, tuple[int, ...]]]] = {}
         # By job: its tasks whose dependency can't be met any more, or ALL_TASKS, and the job that
         # it was on; until DependencyFailed.
         self.doomed: dict[int, dict[int, int]] = {}

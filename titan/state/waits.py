@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from titan.state.index_set import IndexSet
+from titan.model import IndexRange
+from titan.state.index_set import IndexSet, is_within
 
 
 class Waits:
@@ -60,11 +61,11 @@ class Waits:
         self.not_before.pop(index, None)
         self.element_unmet.pop(index, None)
 
-    def take(self, start: int, stop: int) -> list[range]:
-        """Takes out and returns the tasks start … stop-1, as ranges in rising order."""
-        taken = self.tasks.take(start, stop)
+    def take(self, spans: Sequence[IndexRange]) -> list[range]:
+        """Takes out and returns the tasks in the spans, as ranges in rising order."""
+        taken = self.tasks.take(spans)
         for table in (self.not_before, self.element_unmet):
-            for index in [each for each in table if start <= each < stop]:
+            for index in [each for each in table if is_within(each, spans)]:
                 del table[index]
         return taken
 

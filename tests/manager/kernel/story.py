@@ -41,7 +41,7 @@ def tell() -> Rig:
     ]
     for host in hosts:
         host.register()
-    for turn in range(120):
+    for turn in range(200):
         _submit(rig, rng, turn)
         if turn > 10:
             _intervene(rig, rng, turn)

@@ -96,3 +96,17 @@ def test_limits_are_for_arrays() -> None:
     rig = Rig()
     for scheduling in (Scheduling(array_limit=1), Scheduling(max_fails=0)):
         check_refused(rig, submit(new_job(scheduling=scheduling)), InvalidJob, match="for arrays")
+
+
+def test_a_cancel_of_some_tasks_does_not_save_the_others_of_an_array_that_failed_too_often() -> (
+    None
+):
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job(array=[(0, 4)], scheduling=Scheduling(max_fails=0)))
+    key = rig.start_here(host, 1, 0)
+    host.end(key, State.FAILED)
+    host.send_reports()
+    rig.cancel(1, indexes=[(3, 4)])
+    rig.tick()
+    assert rig.state.get_job(1).counts == [0, 0, 0, 0, 1, 3]

@@ -6,12 +6,22 @@ import random
 
 import pytest
 
-from tests.manager.builders import FakeHost, Rig, after, check_refused, new_job, only, submit
+from tests.manager.builders import (
+    GIB,
+    TIMEOUT_US,
+    FakeHost,
+    Rig,
+    after,
+    check_refused,
+    new_job,
+    only,
+    submit,
+)
 from titan import events as ev
 from titan.errors import InvalidJob
-from titan.manager.kernel import Settings
+from titan.manager.kernel import Settings, desk, references
 from titan.manager.kernel.commands import NewDependency, NewJob, NewReference
-from titan.model import IndexRange, Reason, State
+from titan.model import Held, IndexRange, Reason, State
 from titan.queries.selection import JobSelector
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
 
@@ -338,3 +348,97 @@ def _work(host: FakeHost, rng: random.Random) -> None:
         if rng.random() < 0.7:
             host.end(key, State.COMPLETED if rng.random() < 0.7 else State.FAILED)
     host.send_reports()
+
+
+def test_the_end_of_an_attempt_that_was_given_up_lets_those_start_that_waited_for_it() -> None:
+    rig = Rig()
+    host, other = rig.worker(1, GIB), rig.worker()
+    rig.submit(new_job(memory_bytes=GIB))
+    rig.submit(new_job(after=(after(1),)))
+    key = rig.start_here(host, 1)
+    rig.now_us += TIMEOUT_US
+    rig.turned_us += TIMEOUT_US
+    other.heartbeat()
+    rig.tick()
+    host.end(key)
+    host.fault = "no room"
+    host.register(held=Held((), 0, 0))
+    rig.schedule()
+    assert rig.task_state(1) is State.PENDING
+    host.send_reports()
+    assert rig.task_state(1) is State.COMPLETED
+    rig.schedule()
+    assert rig.task_state(2) is State.SCHEDULED
+
+
+def test_who_waits_for_one_task_is_not_looked_at_when_others_end() -> None:
+    rig = Rig()
+    rig.submit(new_job(array=[(0, 4)]))
+    rig.submit(new_job(after=(after(1),)))
+    rig.submit(new_job(after=(after(1, index=2), after(1, ANY, index=2))))
+    rig.submit(new_job(array=[(0, 4)], after=(after(1, index=SAME_INDEX),)))
+    assert rig.state.dependents == {
+        1: {WHOLE_JOB: {2: (0,)}, 2: {3: (0, 1)}, SAME_INDEX: {4: (0,)}}
+    }
+    rig.cancel(1, indexes=[(2, 3)])
+    rig.tick()
+    assert rig.task_state(3) is CANCELLED
+    assert rig.state.dependents == {1: {WHOLE_JOB: {2: (0,)}, SAME_INDEX: {4: (0,)}}}
+    rig.cancel(1)
+    rig.tick()
+    assert not rig.state.dependents
+
+
+def test_tasks_in_steps_that_never_can_start_are_one_range_of_the_log() -> None:
+    rig = Rig()
+    steps = [(0, 1000, 2), (1001, 1200, 3)]
+    rig.submit(new_job(array=steps))
+    rig.submit(new_job(array=steps, after=(after(1, index=SAME_INDEX),)))
+    rig.cancel(1)
+    failed = only(rig.tick(), ev.DependencyFailed)
+    assert failed == [ev.DependencyFailed(2, (IndexRange(0, 1200),), 1)]
+    assert rig.state.get_job(2).counts == [0, 0, 0, 0, 0, 567]
+
+
+def test_a_range_of_the_log_spares_the_tasks_in_it_that_still_can_start() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job(array=[(0, 5)]), new_job(array=[(0, 5)]))
+    wait = (after(1, index=SAME_INDEX), after(2, ANY, index=SAME_INDEX))
+    rig.submit(new_job(array=[(0, 5)], after=wait))
+    rig.finish(host, 1, 0)
+    rig.cancel(2, indexes=[(0, 1)])
+    rig.cancel(1, indexes=[(2, 3), (4, 5)])
+    failed = only(rig.tick(), ev.DependencyFailed)
+    assert failed == [ev.DependencyFailed(3, (IndexRange(2, 3), IndexRange(4, 5)), 1)]
+    assert rig.state.get_job(3).counts == [3, 0, 0, 0, 0, 2]
+
+
+def test_one_request_makes_the_manager_look_at_so_many_tasks_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    monkeypatch.setattr(references, "SAME_INDEX_TASKS_MAX", 20)
+    rig.submit(new_job(array=[(0, 30)]))
+    part = new_job(array=[(0, 20, 2)], after=(after(1, index=SAME_INDEX),))
+    check_refused(rig, submit(part, part, part), InvalidJob, match="job 3 of 3: over 20 tasks")
+    whole = new_job(array=[(0, 30)], after=(after(1, index=SAME_INDEX),))
+    rig.submit(part, whole, part)
+    host = rig.worker()
+    rig.finish(host, 1, 0)
+    rig.finish(host, 1, 1)
+    monkeypatch.setattr(references, "ENDED_TASKS_MAX", 3)
+    check_refused(rig, submit(whole, whole), InvalidJob, match="of which over 3 ended")
+    rig.submit(whole)
+    rig.submit(*[new_job(after=(after(1, index=1),))] * 9)
+
+
+def test_a_cancel_of_many_ranges_is_written_in_several_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig = Rig()
+    rig.submit(*[new_job(array=[(0, 100)])] * 4)
+    monkeypatch.setattr(desk, "RANGES_PER_RECORD_MAX", 20)
+    before = len(rig.records)
+    rig.cancel(1, 2, 3, 4, indexes=[(at, at + 1) for at in range(0, 20, 2)])
+    assert len(rig.records) == before + 2

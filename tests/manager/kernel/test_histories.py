@@ -186,6 +186,7 @@ class Histories(RuleBasedStateMachine):
             for key in host.working[:ends]:
                 self.end(host, key, how)
 
+    @precondition(lambda self: self.rig.kernel.room)
     @rule(
         data=st.data(),
         wanted=jobs,
@@ -289,6 +290,7 @@ class Histories(RuleBasedStateMachine):
         if chance == 0:
             self.rig.cancel(filter=JobFilter(states=(state,), user=user))
 
+    @precondition(lambda self: self.rig.kernel.room)
     @rule(data=st.data(), releases=st.booleans())
     def holds(self, data: st.DataObject, releases: bool) -> None:
         job_id = self.pick(data)
@@ -298,6 +300,7 @@ class Histories(RuleBasedStateMachine):
             assert (changed.already_ended == [job_id]) == job.has_ended
             assert job.has_ended or job.is_held != releases
 
+    @precondition(lambda self: self.rig.kernel.room)
     @rule(data=st.data(), resumes=st.booleans())
     def suspends(self, data: st.DataObject, resumes: bool) -> None:
         job_id = self.pick(data)
@@ -311,6 +314,7 @@ class Histories(RuleBasedStateMachine):
             running = [each for each in job.active.values() if each.state is State.RUNNING]
             assert resumes or all(each.suspended or each.is_given_up for each in running)
 
+    @precondition(lambda self: self.rig.kernel.room)
     @rule(
         data=st.data(),
         priority=st.sampled_from([None, 0, 5, -5]),
@@ -342,6 +346,7 @@ class Histories(RuleBasedStateMachine):
         else:
             assert answer.job_ids == [answer.submitted_again.get(job_id, job_id)]
 
+    @precondition(lambda self: self.rig.kernel.room)
     @rule(
         order=st.none() | st.sampled_from(ORDERS),
         preempt=st.sampled_from(PREEMPTIONS),

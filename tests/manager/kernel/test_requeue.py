@@ -226,3 +226,25 @@ def test_a_preempted_task_that_is_lost_or_recalled_waits_again_too() -> None:
     host.register()
     assert rig.task_state(1) is State.PENDING
     rig.start_here(host, 1)
+
+
+def test_what_is_left_of_an_array_has_to_fit_in_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    host = rig.worker(400)
+    rig.submit(new_job(array=[(0, 400)]))
+    for index in range(0, 400, 9):
+        rig.finish(host, 1, index)
+    rig.cancel(1)
+    host.receive_all()
+    host.send_reports()
+    assert rig.state.get_job(1).has_ended
+    monkeypatch.setattr(requeue, "REQUEST_BYTES_MAX", 200)
+    check_refused(rig, command(rig.which(1)), InvalidJob, match="fewer of their tasks")
+    assert rig.requeue(1, indexes=[(0, 20)]).submitted_again == {1: 2}
+
+
+def test_a_job_is_not_named_without_end() -> None:
+    rig = Rig()
+    rig.submit(new_job())
+    which = WhichJobs(selectors=(JobSelector(job_id=1),) * 10_001, user="ada")
+    check_refused(rig, command(which), InvalidJob, match="at most 10000 jobs")

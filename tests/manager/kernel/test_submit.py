@@ -438,3 +438,12 @@ def test_the_same_request_is_answered_though_its_worker_is_gone() -> None:
     first = rig.do(command)
     host.deregister()
     assert rig.do(command) == first
+
+
+def test_a_request_counts_with_its_user_once_for_each_job() -> None:
+    rig = Rig()
+    command = submit(
+        *[new_job()] * 10, user="\N{EURO SIGN}" * 255, size_bytes=12 * 1024 * 1024 - 7649
+    )
+    check_refused(rig, command, InvalidJob, match="over the limit of 12582912")
+    rig.do(replace(command, size_bytes=12 * 1024 * 1024 - 7650))

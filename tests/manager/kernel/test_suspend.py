@@ -232,3 +232,60 @@ def test_a_suspended_job_that_is_held_or_drained_around_stays_where_it_is() -> N
     rig.resume(1)
     rig.schedule()
     assert not rig.state.get_job(1).active[0].suspended, "it had started: the hold is not for it"
+
+
+def test_a_task_that_was_recalled_too_late_is_suspended_and_resumed_like_any_other() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.receive(batch)
+    rig.suspend(1)
+    host.send_reports()
+    assert host.outbox is not None
+    host.outbox.acknowledged(batch)
+    wishes(host)
+    for _ in range(2):
+        rig.resume(1)
+        rig.schedule()
+        assert wishes(host) == [StopMode.RESUME]
+        assert not host.standing
+        rig.suspend(1)
+        assert wishes(host) == [StopMode.SUSPEND]
+    rig.restart()
+    host.register()
+    assert wishes(host) == [StopMode.SUSPEND]
+
+
+def test_a_start_that_is_told_after_suspend_and_cancel_is_not_made_to_stand_still() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.receive(batch)
+    rig.suspend(1)
+    rig.cancel(1)
+    host.send_reports()
+    assert not rig.state.get_job(1).active[0].suspended
+    assert host.outbox is not None
+    host.outbox.acknowledged(batch)
+    assert wishes(host) == [StopMode.CANCEL]
+
+
+def test_cpus_that_a_late_suspend_frees_go_to_others_at_once() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job(), new_job())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.receive(batch)
+    rig.suspend(1)
+    rig.schedule()
+    host.send_reports()
+    rig.schedule()
+    assert rig.task_state(2) is State.SCHEDULED

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from titan.errors import InvalidJob
 from titan.manager.kernel.commands import Changed, WhichJobs
 from titan.queries.selection import JobSelector, filter_jobs, select_job
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
+
+# Each is looked up by itself, and an ended one unpacked.
+SELECTORS_MAX: Final = 10_000
 
 __all__ = ["Changed", "Chosen", "choose_jobs", "choose_tasks"]
 
@@ -24,6 +27,10 @@ def choose_tasks(state: ClusterState, which: WhichJobs) -> list[tuple[Job, JobSe
     """All that is meant, each with what chose it. Raises NotFound, InvalidJob."""
     if which.filter is not None:
         return [(job, JobSelector()) for job in filter_jobs(state, which.filter)]
+    if len(which.selectors) > SELECTORS_MAX:
+        raise InvalidJob(
+            f"at most {SELECTORS_MAX} jobs can be named at once: send several requests"
+        )
     if which.selectors:
         return [(select_job(state, each), each) for each in which.selectors]
     raise InvalidJob("no job is named")

@@ -24,6 +24,8 @@ from titan.state.cluster import ClusterState
 # A record takes at most 16 MiB, and an end with its sentence up to 1.2 KB. What one decision
 # leads to beyond that goes on in the next record, but for what is promised to be atomic.
 EVENTS_PER_RECORD_MAX: Final = 10_000
+# Of tasks, in cancels and the like; each takes some 12 bytes.
+RANGES_PER_RECORD_MAX: Final = 100_000
 _DIVISIBLE: Final = frozenset(
     {
         ev.AttemptEnded, ev.CancelRequested, ev.RecallRequested, ev.Adopted, ev.DependencyFailed,
@@ -88,6 +90,8 @@ class Desk:
         # Jobs that changed in the events not taken yet, in order.
         self.changed_jobs: dict[int, None] = {}
         self._events: list[ev.Event] = []
+        # How many ranges of tasks stand in them.
+        self._ranges = 0
         # Records that were full before they were taken.
         self._full: deque[tuple[int, list[ev.Event]]] = deque()
 
@@ -119,13 +123,20 @@ class Desk:
 
     def emit(self, event: ev.Event) -> None:
         """Lets an event happen."""
-        if len(self._events) >= EVENTS_PER_RECORD_MAX and type(event) in _DIVISIBLE:
+        kind = type(event)
+        is_full = (
+            len(self._events) >= EVENTS_PER_RECORD_MAX or self._ranges >= RANGES_PER_RECORD_MAX
+        )
+        if is_full and kind in _DIVISIBLE:
             self._full.append((self.state.time_us, self._events))
             self._events = []
         if not self._events:
+            self._ranges = 0
             self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))
         self.state.apply(event)
         self._events.append(event)
+        if isinstance(event, ev.CancelRequested | ev.DependencyFailed):
+            self._ranges += len(event.indexes)
         job_id = getattr(event, "job_id", None)
         if job_id is not None:
             self.changed_jobs[job_id] = None

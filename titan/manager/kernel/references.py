@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from graphlib import CycleError, TopologicalSorter
+from operator import attrgetter
 from typing import Final
 
 from titan.errors import InvalidJob, NotFound
@@ -18,11 +20,17 @@ from titan.scheduling import (
     Scheduling,
 )
 from titan.state.cluster import ClusterState
-from titan.state.index_set import IndexSet
+from titan.state.job import Job
 
 REFERENCES_MAX: Final = 10_000
-# Each of them is looked up by itself, which takes the loop a tenth of a second.
-SAME_INDEX_TASKS_MAX: Final = 100_000
+# Of one request, so that the manager turns again within a second or so: each task that waits for the
+# one of its index is looked up by itself, unless the arrays are the same, and each that has ended
+# of an array that others wait for by their tasks.
+SAME_INDEX_TASKS_MAX: Final = 200_000
+ENDED_TASKS_MAX: Final = 1_000_000
+# A search for one task through those that ended passes so many in the time of one look.
+_PASSED_BY_SEARCH: Final = 64
+_START: Final = attrgetter("start")
 
 
 def resolve_references(state: ClusterState, jobs: Sequence[NewJob]) -> list[Scheduling]:
@@ -31,26 +39,28 @@ def resolve_references(state: ClusterState, jobs: Sequence[NewJob]) -> list[Sche
     Refused are unknown and forgotten jobs, tasks that a job does not have, and cycles.
     """
     _check_cycles(jobs)
-    first = state.next_job_id
+    resolver = _Resolver(state, jobs)
     return [
-        job.scheduling
-        if not (job.after or job.affinities)
-        else _Resolver(state, jobs, first, place).resolve(job)
+        job.scheduling if not (job.after or job.affinities) else resolver.resolve(place, job)
         for place, job in enumerate(jobs)
     ]
 
 
 class _Resolver:
-    """For one job of a submit."""
+    """For the jobs of one submit, one by one."""
 
-    def __init__(self, state: ClusterState, jobs: Sequence[NewJob], first: int, place: int) -> None:
+    def __init__(self, state: ClusterState, jobs: Sequence[NewJob]) -> None:
         self._state = state
         self._jobs = jobs
-        self._first = first
-        self._prefix = f"job {place + 1} of {len(jobs)}: " if len(jobs) > 1 else ""
+        self._first = state.next_job_id
+        self._prefix = ""
+        # What may still be looked at.
+        self._same_index_tasks = SAME_INDEX_TASKS_MAX
+        self._ended_tasks = ENDED_TASKS_MAX
 
-    def resolve(self, job: NewJob) -> Scheduling:
+    def resolve(self, place: int, job: NewJob) -> Scheduling:
         """Raises InvalidJob."""
+        self._prefix = f"job {place + 1} of {len(self._jobs)}: " if len(self._jobs) > 1 else ""
         if len(job.after) + len(job.affinities) > REFERENCES_MAX:
             raise self._wrong(f"it names over {REFERENCES_MAX} jobs; put them in one array")
         after: dict[Dependency, None] = {}
@@ -60,6 +70,8 @@ class _Resolver:
                 self._check_same_indexes(job, job_id, array)
             elif each.index != WHOLE_JOB and not _has_index(array, each.index):
                 raise self._wrong(f"job {job_id} has no task {job_id}.{each.index} to wait for")
+            if each.index != WHOLE_JOB:
+                self._count_ended(job_id, is_search=each.index != SAME_INDEX)
             after[Dependency(job_id, each.condition, each.index)] = None
         affinities = {
             JobAffinity(self._find(each.job, "be near")[0], each.anti): None
@@ -97,26 +109,42 @@ class _Resolver:
             )
         if job.array == other:
             return
-        if sum(len(each.indexes) for each in job.array) > SAME_INDEX_TASKS_MAX:
+        self._same_index_tasks -= sum(len(each.indexes) for each in job.array)
+        if self._same_index_tasks < 0:
             raise self._wrong(
-                f"over {SAME_INDEX_TASKS_MAX} tasks can only wait task by task for an array with "
-                "the very same indexes"
+                f"over {SAME_INDEX_TASKS_MAX} tasks of a request can only wait task by task for "
+                "an array with the very same indexes"
             )
-        known = IndexSet(each.indexes for each in other)
         for each in job.array:
             for index in each.indexes:
-                if index not in known:
+                if not _has_index(other, index):
                     raise self._wrong(
                         f"job {other_id} has no task {other_id}.{index} for its task of that "
                         "index to wait for"
                     )
+
+    def _count_ended(self, job_id: int, *, is_search: bool) -> None:
+        """The submit will look for tasks of that job that ended already."""
+        other: Job | None = self._state.jobs.get(job_id)
+        if other is None or other.ended is None:
+            return
+        self._ended_tasks -= len(other.ended) // (_PASSED_BY_SEARCH if is_search else 1)
+        if self._ended_tasks < 0:
+            raise self._wrong(
+                f"the request waits for tasks of arrays of which over {ENDED_TASKS_MAX} ended: "
+                "send several requests, or let it wait for whole jobs"
+            )
 
     def _wrong(self, what: str) -> InvalidJob:
         return InvalidJob(self._prefix + what)
 
 
 def _has_index(array: tuple[IndexRange, ...], index: int) -> bool:
-    return any(index in each.indexes for each in array) if array else index == 0
+    if not array:
+        return index == 0
+    # They rise and do not overlap.
+    position = bisect_right(array, index, key=_START) - 1
+    return position >= 0 and index in array[position].indexes
 
 
 def _check_cycles(jobs: Sequence[NewJob]) -> None:

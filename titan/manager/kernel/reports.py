@@ -113,7 +113,7 @@ def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
         if attempt.state is State.SCHEDULED:
             desk.emit(ev.TaskStarted(key.job_id, key.index, key.attempt, report.start_us))
             outbox.arrived(attempt)
-            if desk.state.get_job(key.job_id).is_suspended:
+            if desk.state.get_job(key.job_id).is_suspended and not attempt.is_given_up:
                 suspend_attempt(desk, attempt)
         return
     if may_be_adopted(desk, outbox, key):
@@ -190,6 +190,8 @@ def _end_lost(desk: Desk, report: Report) -> None:
             report.cpu_system_us, report.max_rss_bytes, report.detail, report.state,
         )
     )  # fmt: skip
+    # Others may have waited for it.
+    desk.schedule_wanted = True
 
 
 def _recalled(desk: Desk, outbox: Outbox, report: Report) -> None:

@@ -35,15 +35,18 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         if job.has_ended:
             ended.setdefault(job.job_id, (job, []))[1].append(selector)
     arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
-    if ended:
-        _check_size([job for job, _ in ended.values()])
+    first = desk.state.next_job_id
+    submits = [
+        _submit_again(job, array, first + place)
+        for place, ((job, _), array) in enumerate(zip(ended.values(), arrays, strict=True))
+    ]
+    _check_size(submits)
     for job, selector in chosen:
         if not job.has_ended:
             _stop_tasks(desk, job, selector, command.grace_ms, user)
-    first = desk.state.next_job_id
-    again = {}
-    for (job, _), array in zip(ended.values(), arrays, strict=True):
-        again[job.job_id] = _submit_again(desk, job, array)
+    for event in submits:
+        desk.emit(event)
+    again = {job_id: event.job_id for job_id, event in zip(ended, submits, strict=True)}
     if again:
         accept_request(
             desk, user, command.request_id, command.content, range(first, first + len(again))
@@ -66,13 +69,13 @@ def _answered_before(
     return Requeued([again.get(job.job_id, job.job_id) for job, _ in chosen], again)
 
 
-def _check_size(jobs: list[Job]) -> None:
+def _check_size(submits: list[ev.JobSubmitted]) -> None:
     """They go into one record, as those of a submit do. Raises InvalidJob."""
-    size = sum(sum(map(len, job.command)) + len(job.cwd) + 24 * len(job.array) for job in jobs)
-    if len(jobs) > JOBS_PER_REQUEST_MAX or size > REQUEST_BYTES_MAX:
+    size = len(ev.encode_record(0, submits[: JOBS_PER_REQUEST_MAX + 1]))
+    if len(submits) > JOBS_PER_REQUEST_MAX or size > REQUEST_BYTES_MAX:
         raise InvalidJob(
-            f"{len(jobs)} jobs that ended are too many to be submitted again at once: "
-            "choose fewer of them"
+            f"{len(submits)} jobs that ended are too many to be submitted again at once, or too "
+            "large: choose fewer of them, or fewer of their tasks"
         )
 
 
@@ -109,9 +112,8 @@ def _left_over(job: Job, selectors: list[JobSelector]) -> tuple[IndexRange, ...]
     return index_ranges(sorted(left)) if job.is_array else ()
 
 
-def _submit_again(desk: Desk, job: Job, array: tuple[IndexRange, ...]) -> int:
+def _submit_again(job: Job, array: tuple[IndexRange, ...], job_id: int) -> ev.JobSubmitted:
     """A new job as that one was. What it waited for has happened, or never will."""
-    job_id = desk.state.next_job_id
     key = job.job_class.key
     affinities = tuple(
         each._replace(job_id=job_id) if each.job_id == job.job_id else each
@@ -120,15 +122,12 @@ def _submit_again(desk: Desk, job: Job, array: tuple[IndexRange, ...]) -> int:
     scheduling = job.scheduling._replace(
         after=(), begin_us=0, deadline_us=0, held=False, affinities=affinities
     )
-    desk.emit(
-        ev.JobSubmitted(
-            job_id, job.user, job.name, job.command, job.cwd, job.environment,
-            key.demand.cpus_milli, key.demand.memory_bytes, key.demand.named, job.priority, array,
-            job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-            job.execution, key.on, scheduling,
-        )
+    return ev.JobSubmitted(
+        job_id, job.user, job.name, job.command, job.cwd, job.environment,
+        key.demand.cpus_milli, key.demand.memory_bytes, key.demand.named, job.priority, array,
+        job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
+        job.execution, key.on, scheduling,
     )  # fmt: skip
-    return job_id
 
 
 def _is_meant(selector: JobSelector, index: int) -> bool:

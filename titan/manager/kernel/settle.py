@@ -9,12 +9,14 @@ from typing import Final
 
 from titan import events as ev
 from titan.manager.kernel.desk import Desk
-from titan.model import index_ranges
+from titan.model import IndexRange
 from titan.state.job import Job
 from titan.state.tables import ALL_TASKS
 
 # So many jobs are cut short in one turn.
 DEADLINES_AT_ONCE_MAX: Final = 1_000
+# Of one event; each takes some 12 bytes of the log.
+RANGES_PER_EVENT_MAX: Final = 100_000
 
 
 def settle(desk: Desk) -> None:
@@ -29,21 +31,28 @@ def settle(desk: Desk) -> None:
         for job_id in list(state.overfailed):
             _cancel_overfailed(desk, state.get_job(job_id))
         for job_id, tasks in list(state.doomed.items()):
-            for event in _failed_dependencies(job_id, tasks):
+            for event in _failed_dependencies(state.get_job(job_id), tasks):
                 desk.emit(event)
         desk.schedule_wanted = True
 
 
-def _failed_dependencies(job_id: int, tasks: dict[int, int]) -> list[ev.DependencyFailed]:
-    """The events for a job's tasks, those side by side in one range."""
+def _failed_dependencies(job: Job, tasks: dict[int, int]) -> list[ev.DependencyFailed]:
+    """The events for a job's tasks, those between which none of it waits in one range."""
     if ALL_TASKS in tasks:
-        return [ev.DependencyFailed(job_id, (), tasks[ALL_TASKS])]
-    by_dependency: dict[int, list[int]] = {}
+        return [ev.DependencyFailed(job.job_id, (), tasks[ALL_TASKS])]
+    by_dependency: dict[int, list[IndexRange]] = {}
+    before = -1
     for index in sorted(tasks):
-        by_dependency.setdefault(tasks[index], []).append(index)
+        ranges = by_dependency.setdefault(tasks[index], [])
+        if ranges and ranges[-1].stop == before + 1 and job.next_waiting(before + 1) == index:
+            ranges[-1] = IndexRange(ranges[-1].start, index + 1)
+        else:
+            ranges.append(IndexRange(index, index + 1))
+        before = index
     return [
-        ev.DependencyFailed(job_id, index_ranges(indexes), dependency)
-        for dependency, indexes in by_dependency.items()
+        ev.DependencyFailed(job.job_id, tuple(ranges[at : at + RANGES_PER_EVENT_MAX]), dependency)
+        for dependency, ranges in by_dependency.items()
+        for at in range(0, len(ranges), RANGES_PER_EVENT_MAX)
     ]
 
 

@@ -27,6 +27,8 @@ def suspend_attempt(desk: Desk, attempt: Attempt, for_job: int = 0) -> None:
     """A running attempt stands still from now on."""
     desk.emit(ev.AttemptSuspended(attempt.job_id, attempt.index, attempt.attempt, for_job))
     desk.wish(attempt, StopMode.SUSPEND)
+    # Its cpus are for others.
+    desk.schedule_wanted = True
     # Whoever waits ahead of a slot waits for a short task, and not for one that stands still.
     here = desk.state.get_worker(attempt.worker).classes[attempt.job_class.class_id]
     for each in list(here.ahead.values()):
