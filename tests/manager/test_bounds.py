@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from tests.manager.harness import running_manager
 from titan import events as ev
+from titan.manager.kernel.commands import SetPolicy
 from titan.manager.kernel.desk import EVENTS_PER_RECORD_MAX, Desk, Settings
 from titan.model import IndexRange, State
 from titan.state.attempts import AttemptLog
@@ -37,3 +41,15 @@ def test_more_cancels_than_a_record_takes_go_on_in_the_next_one() -> None:
     assert [len(events) for _, events in records] == [EVENTS_PER_RECORD_MAX, 1]
     assert desk.state.lsn == 1 + len(records)
     assert desk.state.get_job(1).state is State.CANCELLED
+
+
+def test_each_change_of_the_policy_begins_a_record_of_its_own() -> None:
+    async def play() -> None:
+        async with running_manager() as manager:
+            before = manager.shell.lsn
+            for cpus_milli in (1, 2, 3):
+                limits = tuple((str(user), cpus_milli) for user in range(1_000))
+                manager.shell.execute(SetPolicy(user="root", user_limits=limits))
+            assert manager.shell.lsn == before + 3
+
+    asyncio.run(play())

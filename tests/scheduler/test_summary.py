@@ -1,6 +1,6 @@
 """What jobs wait for, in a sentence: never is told from not now."""
 
-from tests.manager.builders import GIB, SECOND_US, TIMEOUT_US, FakeHost, Rig, new_job
+from tests.manager.builders import GIB, SECOND_US, TIMEOUT_US, FakeHost, Rig, after, new_job
 from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import (
     DrainWorkers,
@@ -251,3 +251,15 @@ def test_those_before_it_go_first_where_there_is_room_that_is_not_for_it() -> No
     rig.schedule()
     assert why(rig, 2) == "room: 0 of 1 workers can take it now"
     assert why(rig, 3) == "room: 1 of 1 workers have it; those before it go first"
+
+
+def test_a_list_may_be_asked_for_before_it_is_written_down_that_nobody_can_start() -> None:
+    rig = Rig()
+    rig.worker()
+    rig.submit(new_job(array=[(0, 2)]))
+    rig.submit(new_job(array=[(0, 2)], after=(after(1, index=SAME_INDEX),)))
+    rig.cancel(1)
+    assert rig.state.doomed
+    assert why(rig, 2)
+    rig.tick()
+    assert why(rig, 2) == ""

@@ -56,7 +56,7 @@ class Begun(NamedTuple):
 
 
 def begun_attempts(job: Job, index: int) -> list[Begun]:
-    """All of a task that have begun."""
+    """All of a task that have begun, by number: one that was lost may end after the next."""
     begun = [
         Begun(record.attempt, record.worker, record.end_us)
         for record in (job.ended.of_index(index) if job.ended else ())
@@ -65,7 +65,7 @@ def begun_attempts(job: Job, index: int) -> list[Begun]:
     active = job.active.get(index)
     if active is not None and active.state is State.RUNNING:
         begun.append(Begun(active.attempt, active.worker, 0))
-    return begun
+    return sorted(begun)
 
 
 def list_jobs(

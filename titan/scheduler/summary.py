@@ -117,9 +117,13 @@ def _is_first(state: ClusterState, job: Job, known: Known) -> bool:
     """Whether nobody goes before it. Costs by the classes that wait, once."""
     if known.first is None:
         known.first = min(
-            (-each.priority, each.pending_jobs.peekitem(0)[0])
-            for each in (job.job_class, *state.classes.values())
-            if each.pending_jobs
+            (
+                (-each.priority, each.pending_jobs.peekitem(0)[0])
+                for each in (job.job_class, *state.classes.values())
+                if each.pending_jobs
+            ),
+            # Nobody may start: what waits for what can't happen is cancelled within this turn.
+            default=(0, 0),
         )
     return (-job.priority, job.job_id) <= known.first
 
