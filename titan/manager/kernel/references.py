@@ -23,9 +23,9 @@ from titan.state.cluster import ClusterState
 from titan.state.job import Job
 
 REFERENCES_MAX: Final = 10_000
-# Of one request, so that the manager turns again within a second or so: each task that waits for the
-# one of its index is looked up by itself, unless the arrays are the same, and each that has ended
-# of an array that others wait for by their tasks.
+# Of one request, so that the manager turns again within a second or so: each task that waits for
+# the one of its index is looked up by itself, unless the arrays are the same, and each that has
+# ended of an array that others wait for by their tasks.
 SAME_INDEX_TASKS_MAX: Final = 200_000
 ENDED_TASKS_MAX: Final = 1_000_000
 # A search for one task through those that ended passes so many in the time of one look.
