@@ -55,7 +55,7 @@ class OutputUnavailable(TitanError):
 
 
 def reason_of(error: ValueError) -> str:
-    """What was wrong with a value; Python tells of bytes that are no text in code."""
+    """What was wrong with a value, as a sentence, which Python has not for what is no text."""
     if isinstance(error, UnicodeEncodeError):
         return f"{error.object!r} is not UTF-8, as names, labels and users have to be"
     return str(error)

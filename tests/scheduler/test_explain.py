@@ -242,6 +242,14 @@ def test_a_begin_that_is_known_is_the_estimate_where_there_is_room() -> None:
     assert (told.verdict, told.estimate) == (Verdict.LATER, (begin_us, "w1", 0))
 
 
+def test_who_asks_for_more_than_his_limit_is_not_told_to_wait_for_others() -> None:
+    rig = Rig(settings=Settings(user_cpus_milli=2000))
+    rig.worker(4)
+    rig.submit(new_job(cpus=3))
+    settle(rig)
+    assert whats(explain(rig, 1)) == ["a higher limit: ada may have 2 cpus at once, and it needs 3"]
+
+
 def test_tasks_that_wait_each_for_its_like_are_told_for_which() -> None:
     rig = Rig()
     rig.submit(new_job(array=[(0, 5)]))

@@ -78,10 +78,14 @@ def limit_waits(state: ClusterState, job_class: JobClass, limits: dict[str, int]
         return []
     user = job_class.user
     limit = limits.get(user, limits.get("", 0))
+    needed = job_class.demand.cpus_milli
+    if needed > limit:
+        text = f"{user} may have {limit / 1000:g} cpus at once, and it needs {needed / 1000:g}"
+        return [Wait(f"a higher limit: {text}", f"limit: {text}")]
     used = state.usage.user_cpus_milli.get(user, 0)
     text = (
         f"{user} uses {used / 1000:g} of at most {limit / 1000:g} cpus, "
-        f"and it needs {job_class.demand.cpus_milli / 1000:g}"
+        f"and it needs {needed / 1000:g}"
     )
     return [Wait(f"other tasks of {user} to end: {text}", f"limit: {text}")]
 
