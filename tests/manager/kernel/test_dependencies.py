@@ -20,7 +20,7 @@ from tests.manager.builders import (
 from titan import events as ev
 from titan.errors import InvalidJob
 from titan.manager.kernel import Settings, desk, references
-from titan.manager.kernel.commands import NewDependency, NewJob, NewReference
+from titan.manager.kernel.commands import NewAffinity, NewDependency, NewJob, NewReference
 from titan.model import Held, IndexRange, Reason, State
 from titan.queries.selection import JobSelector
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
@@ -299,6 +299,17 @@ def test_unknown_and_forgotten_jobs_tasks_that_are_none_and_circles_are_refused(
     check_refused(rig, submit(*circle), InvalidJob, match="circle: ")
     # One bad job of a request refuses all of it, by its place.
     check_refused(rig, submit(plain(), plain(after=(after(99),))), InvalidJob, match="job 2 of 2")
+
+
+def test_a_job_near_one_that_has_ended_is_refused_since_it_would_never_start() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.finish(host, 1)
+    ended = NewReference(JobSelector(job_id=1))
+    near = submit(new_job(affinities=(NewAffinity(ended, False),)))
+    check_refused(rig, near, InvalidJob, match="near job 1, which has ended")
+    rig.submit(new_job(affinities=(NewAffinity(ended, True),)))
 
 
 @pytest.mark.parametrize("seed", range(8))

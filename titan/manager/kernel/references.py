@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final
 
 from titan.errors import InvalidJob, NotFound
-from titan.manager.kernel.commands import NewJob, NewReference
+from titan.manager.kernel.commands import NewAffinity, NewJob, NewReference
 from titan.model import IndexRange
 from titan.queries.selection import JobForgotten, select_job
 from titan.scheduling import (
@@ -74,10 +74,19 @@ class _Resolver:
                 self._count_ended(job_id, is_search=each.index != SAME_INDEX)
             after[Dependency(job_id, each.condition, each.index)] = None
         affinities = {
-            JobAffinity(self._find(each.job, "be near")[0], each.anti): None
-            for each in job.affinities
+            JobAffinity(self._find_neighbour(each), each.anti): None for each in job.affinities
         }
         return job.scheduling._replace(after=tuple(after), affinities=tuple(affinities))
+
+    def _find_neighbour(self, affinity: NewAffinity) -> int:
+        """The number of a job near which, or away from which, tasks are to run."""
+        job_id, _ = self._find(affinity.job, "be away from" if affinity.anti else "be near")
+        other: Job | None = self._state.jobs.get(job_id)
+        if not affinity.anti and other is not None and other.has_ended:
+            raise self._wrong(
+                f"it is to be near job {job_id}, which has ended: it would never start"
+            )
+        return job_id
 
     def _find(self, reference: NewReference, to: str) -> tuple[int, tuple[IndexRange, ...]]:
         """The number of a job that is named, and its tasks."""
