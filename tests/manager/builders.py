@@ -17,7 +17,6 @@ from titan.errors import TitanError
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import (
     CancelJobs,
-    Cancelled,
     Changed,
     Command,
     DeregisterWorker,
@@ -372,12 +371,12 @@ class Rig:
         answer: Submitted = self.do(submit(*jobs, **fields))
         return list(answer.job_ids)
 
-    def cancel(self, *job_ids: int, grace_ms: int = 10_000, **fields: Any) -> Cancelled:
+    def cancel(self, *job_ids: int, grace_ms: int = 10_000, **fields: Any) -> Changed:
         """Cancels jobs; `indexes` as (start, stop) only some of their tasks."""
         indexes = tuple(IndexRange(*each) for each in fields.get("indexes", ()))
         selectors = tuple(JobSelector(job_id=each, indexes=indexes) for each in job_ids)
         chosen: JobFilter | None = fields.get("filter")
-        answer: Cancelled = self.do(
+        answer: Changed = self.do(
             CancelJobs(
                 selectors=selectors,
                 filter=chosen,

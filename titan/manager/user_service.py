@@ -14,7 +14,7 @@ from titan import __version__
 from titan.errors import NoRoom, NotFound
 from titan.manager import translate
 from titan.manager.feed import Watcher
-from titan.manager.kernel.commands import CancelJobs, Cancelled, Submitted
+from titan.manager.kernel.commands import CancelJobs, Changed, Submitted
 from titan.manager.live_use import add_live_use
 from titan.manager.output import OutputRelay
 from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
@@ -82,7 +82,7 @@ class UserService:
         """Cancels jobs or tasks of them."""
         command = translate.cancel_command(request)
         try:
-            answer: Cancelled = self._shell.execute(command)
+            answer: Changed = self._shell.execute(command)
         except JobForgotten:
             return self._cancel_with_forgotten(request, command)
         state = self._shell.kernel.state
@@ -192,13 +192,13 @@ class UserService:
         """The same when some of the jobs ended so long ago that only the log knows them."""
         state = self._shell.kernel.state
         gone: dict[int, manager_pb2.Job] = {}
-        answer: Cancelled | None = None
+        answer: Changed | None = None
         loop = asyncio.get_running_loop()
         end = loop.time() + NOW_DEADLINE_SECONDS
         while answer is None:
             left = tuple(each for i, each in enumerate(command.selectors) if i not in gone)
             try:
-                nothing = Cancelled([], [])
+                nothing = Changed([], [])
                 answer = self._shell.execute(replace(command, selectors=left)) if left else nothing
             except JobForgotten as forgotten:
                 # Nothing was cancelled, then. Which of them is it?

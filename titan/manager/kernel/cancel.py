@@ -5,13 +5,13 @@ from __future__ import annotations
 from titan import events as ev
 from titan.errors import InvalidJob
 from titan.manager.kernel.chosen import choose_tasks
-from titan.manager.kernel.commands import CancelJobs, Cancelled, WhichJobs
+from titan.manager.kernel.commands import CancelJobs, Changed, WhichJobs
 from titan.manager.kernel.desk import Desk
 from titan.model import GRACE_MS_MAX, SIGNAL_MAX, IndexRange
 from titan.state.job import Job
 
 
-def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
+def cancel_jobs(desk: Desk, command: CancelJobs) -> Changed:
     """Cancels all that is meant, or nothing. Raises NotFound, InvalidJob."""
     if not 0 <= command.grace_ms <= GRACE_MS_MAX:
         raise InvalidJob("the grace must lie between 0 and a day")
@@ -25,7 +25,7 @@ def cancel_jobs(desk: Desk, command: CancelJobs) -> Cancelled:
             _cancel(desk, job, selector.indexes, command)
     # Others may have waited behind what is gone.
     desk.schedule_wanted = True
-    return Cancelled([job.job_id for job, _ in chosen], already)
+    return Changed([job.job_id for job, _ in chosen], already)
 
 
 def _cancel(desk: Desk, job: Job, indexes: tuple[IndexRange, ...], command: CancelJobs) -> None:

@@ -131,13 +131,6 @@ class CancelJobs:
     signal: int = SIGTERM
 
 
-class Cancelled(NamedTuple):
-    """The jobs meant, and those of them that had ended before."""
-
-    job_ids: list[int]
-    already_ended: list[int]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldJobs:
     """None of their tasks starts until they are released; or release them."""
