@@ -26,7 +26,10 @@ The fault model
   agent may be told to hand all back, at once or when what it has has run out. Wall clocks of
   workers are wrong and may be set. Its disk may be nearly full, when it takes no new tasks.
 * Tasks fail, cannot be spawned, ignore SIGTERM, run for 5 ms or for a minute.
-* Administrators drain workers and lift that again.
+* Administrators drain workers and lift that again; they hold, suspend, requeue and update jobs,
+  and when all is calm let all of them go on.
+* Jobs wait for others, for a time, or to be released; they are tried again, want a label, to be
+  alone, few at once, an end by some time, and make room for others (`wishes.py`).
 * Clients send a request again, under the same id, until they are answered, and at times
   once more after that.
 
@@ -34,5 +37,5 @@ Not modelled: disks that rot, fsync that lies, clones of a worker, other users o
 machine, pull mode. The manager has no files but its log and snapshots.
 
 Every choice comes from a plan and its seed (`plan.py`): one seed is one run, to the
-byte. Read `cluster.py` next; what must hold is in `checks.py`.
+byte. Read `cluster.py` next; what must hold is in `checks.py` and `promises.py`.
 """

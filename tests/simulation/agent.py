@@ -303,6 +303,7 @@ class SimAgent:
                         named={"gpu": machine.worker.gpus} if machine.worker.gpus else {},
                     ),
                     version="0",
+                    labels={"zone": machine.worker.zone},
                     cluster_id=action.cluster_id,
                     held=translate.held(action.held),
                     acknowledged_seq=action.acknowledged_seq,

@@ -18,16 +18,18 @@ And a time limit is kept to the moment, while its host lives and whoever else is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from tests.simulation.executions import Execution, TaskEnd
 from tests.simulation.plan import USERS, JobPlan, Plan
+from tests.simulation.promises import Promises
 from tests.simulation.world import World, check
 from titan import events as ev
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.schedule import run_pass
-from titan.model import TASK_ENDS, AttemptKey, Reason, Resources, State, WorkerState
+from titan.model import TASK_ENDS, AttemptKey, IndexRange, Reason, Resources, State, WorkerState
 from titan.scheduler.scheduler import Scheduler
+from titan.scheduling import Dependency
 from titan.state.cluster import ClusterState
 from titan.state.digest import digest
 from titan.state.invariants import check_capacity, check_invariants
@@ -37,30 +39,6 @@ from titan.worker.host.records import EndRecord, Record
 
 # A host's turn, and what a task takes to end itself; time limits are kept to within that.
 TURN_US: Final = 50_000
-
-
-@dataclass(slots=True)
-class Execution:
-    """A process that really ran."""
-
-    worker: str
-    start_us: int
-    end_us: int = 0
-    is_warned: bool = False
-    is_alive: bool = True
-    exit_code: int | None = None
-    signal: int | None = None
-    # Its end is in a host's journal, and no reboot took it away.
-    end_is_kept: bool = False
-
-
-@dataclass(slots=True, frozen=True)
-class TaskEnd:
-    """How a task ended, and in which record."""
-
-    lsn: int
-    state: State
-    attempt: int
 
 
 class Witness:
@@ -86,6 +64,10 @@ class Witness:
         self._assigned: dict[AttemptKey, int] = {}
         self._submitted: dict[int, int] = {}
         self._cancelled: dict[int, int] = {}
+        # Requeues by their ids, and jobs that were submitted again by them.
+        self._requeues: set[bytes] = set()
+        self._again: dict[int, int] = {}
+        self.promises = Promises(world, plan, self._find_end)
         # By worker: whether an administrator's, whether for its stop.
         self._drains: dict[int, set[bool]] = {}
         self._lost_in_silence: set[AttemptKey] = set()
@@ -128,7 +110,8 @@ class Witness:
         del self._payloads[lsn:]
         del self._digests[lsn:]
         self._ends = {key: end for key, end in self._ends.items() if end.lsn <= lsn}
-        for table in (self._submitted, self._cancelled):
+        self.promises.rewind(lsn)
+        for table in (self._submitted, self._cancelled, self._again):
             for number in [each for each, at in table.items() if at > lsn]:
                 del table[number]
         for key in [each for each, at in self._assigned.items() if at > lsn]:
@@ -151,6 +134,7 @@ class Witness:
         time_us, events = ev.decode_record(payload)
         self._state.begin_record(lsn, time_us)
         for event in events:
+            self.promises.examine(lsn, event, self._state, kernel.now_us)
             self._examine(lsn, event)
             self._state.apply(event)
         names = " ".join(type(event).__name__ for event in events[:8])
@@ -196,8 +180,12 @@ class Witness:
 
     # What the outside is told -----------------------------------------------------------------
 
-    def acknowledged(self, request_id: bytes, job_id: int, number: int) -> None:
+    def acknowledged(
+        self, request_id: bytes, job_id: int, number: int, after: list[Dependency]
+    ) -> None:
         """A client's submit was answered."""
+        known = self._state.get_job(job_id).scheduling.after
+        check(list(known) == after, f"job {job_id} waits for {known}, not {after}")
         check(self._submits.setdefault(request_id, job_id) == job_id, "one request, two jobs")
         check(self._is_durable(self._submitted.get(job_id)), f"job {job_id} was not durable (7)")
         self._plan_of_job[job_id] = number
@@ -205,6 +193,14 @@ class Witness:
     def given_up(self) -> None:
         """A client was refused for good, and wishes for its job no more."""
         self._given_up += 1
+
+    def requeue_sent(self, request_id: bytes) -> None:
+        """Somebody puts a job back, or has it submitted again under that id."""
+        self._requeues.add(request_id)
+
+    def changed(self, lsn: int) -> None:
+        """A change of jobs was answered."""
+        check(self._is_durable(lsn), f"a change in record {lsn} was not durable (7)")
 
     def cancel_sent(self, job_id: int) -> None:
         """A client cancels."""
@@ -257,12 +253,38 @@ class Witness:
     def warned(self, key: AttemptKey) -> None:
         """A process was told that its time limit is near."""
         execution = self._executions[key]
+        if len(self.promises.limits_ms(key.job_id)) > 1:
+            return
         check(not execution.is_warned, f"{key} is warned twice")
         execution.is_warned = True
         job = self._plan_of(self._state.get_job(key.job_id))
         due_us = (job.time_limit_ms - job.warn_before_ms) * 1000
-        late_us = self._world.now_us - execution.start_us - due_us
+        late_us = execution.ran_us(self._world.now_us) - due_us
         check(0 <= late_us < TURN_US, f"{key} is warned {late_us} us late")
+
+    def stopped(self, key: AttemptKey) -> None:
+        """A process stands still."""
+        self._world.count("stopped")
+        self._executions[key].stopped_at_us = self._world.now_us
+
+    def went_on(self, key: AttemptKey) -> None:
+        """A process that stood still runs on."""
+        self._world.count("went on")
+        execution = self._executions[key]
+        assert execution.stopped_at_us is not None
+        execution.stood_us += self._world.now_us - execution.stopped_at_us
+        execution.stopped_at_us = None
+
+    def wrongly_standing(self) -> list[AttemptKey]:
+        """What runs and counts as suspended, or the reverse."""
+        return [
+            key
+            for key, execution in self._executions.items()
+            if execution.is_alive
+            and self._is_current(job := self._state.get_job(key.job_id), key)
+            and not job.active[key.index].is_given_up
+            and job.active[key.index].suspended == (execution.stopped_at_us is None)
+        ]
 
     def vanished(self, key: AttemptKey) -> None:
         """A process went with its machine."""
@@ -298,7 +320,12 @@ class Witness:
             if execution.is_alive and execution.worker == worker:
                 job = self._state.get_job(key.job_id)
                 if self._is_current(job, key):
-                    used = used.plus(job.demand)
+                    # What is told to end while it stands still goes on for its grace: its cpus
+                    # are others' by then.
+                    attempt = job.active[key.index]
+                    is_ending = attempt.suspended and attempt.is_given_up
+                    stands = is_ending or execution.stopped_at_us is not None
+                    used = used.plus(job.demand._replace(cpus_milli=0) if stands else job.demand)
         number = int(worker.removeprefix("worker"))
         has = self._plan.workers[number]
         room = Resources(has.cpus_milli, 1 << 34, (("gpu", has.gpus),) if has.gpus else ())
@@ -309,15 +336,6 @@ class Witness:
     def _examine(self, lsn: int, event: ev.Event) -> None:
         """Before it is applied."""
         match event:
-            case ev.JobSubmitted():
-                self._submitted[event.job_id] = lsn
-            case ev.RequestAccepted():
-                known = self._state.requests.get(event.user, event.request_id)
-                check(known is None, "a request is accepted twice")
-            case ev.CancelRequested():
-                check(event.job_id in self._cancels_sent, f"nobody cancelled {event.job_id}")
-                self._cancelled.setdefault(event.job_id, lsn)
-                self._cancel_pending(lsn, event)
             case ev.WorkerDraining() | ev.WorkerUndrained():
                 drains = self._drains.setdefault(event.worker, set())
                 drains ^= {event.stopping}
@@ -351,6 +369,35 @@ class Witness:
                 by_itself = isinstance(event, ev.WorkerUnhealthy) and event.reason
                 self._world.count(type(event).__name__ + (" by itself" if by_itself else ""))
             case _:
+                self._examine_wish(lsn, event)
+
+    def _examine_wish(self, lsn: int, event: ev.Event) -> None:
+        match event:
+            case ev.JobSubmitted():
+                self._submitted[event.job_id] = lsn
+            case ev.RequestAccepted():
+                known = self._state.requests.get(event.user, event.request_id)
+                check(known is None, "a request is accepted twice")
+                if event.request_id in self._requeues:
+                    first, jobs = event.first_job_id, event.jobs
+                    self._again.update(dict.fromkeys(range(first, first + jobs), lsn))
+                    self._world.count("submitted again", jobs)
+            case ev.CancelRequested():
+                if event.job_id in self._cancels_sent:
+                    self._cancelled.setdefault(event.job_id, lsn)
+                else:
+                    is_over = self.promises.is_overfailed(self._state.get_job(event.job_id))
+                    check(is_over, f"nobody cancelled {event.job_id}")
+                    self._world.count("too many failed")
+                self._cancel_pending(lsn, event.job_id, event.indexes)
+            case ev.DependencyFailed():
+                after = self._state.get_job(event.job_id).scheduling.after
+                is_meant = event.dependency in [each.job_id for each in after]
+                check(is_meant, f"{event}: it does not wait for that")
+                self._cancel_pending(lsn, event.job_id, event.indexes)
+            case ev.DeadlinePassed():
+                self._cancel_pending(lsn, event.job_id, ())
+            case _:
                 pass
 
     def _examine_start(self, event: ev.TaskStarted) -> None:
@@ -359,7 +406,7 @@ class Witness:
         job = self._state.get_job(event.job_id)
         attempt = job.active[event.index]
         if attempt.ahead:
-            here = self._state.get_worker(attempt.worker).classes[job.job_class.class_id]
+            here = self._state.get_worker(attempt.worker).classes[attempt.job_class.class_id]
             self._world.count("swapped" if here.unstarted else "started beyond the slots")
 
     def _examine_end(self, lsn: int, event: ev.AttemptEnded) -> None:
@@ -376,7 +423,7 @@ class Witness:
         if attempt is None:
             self._world.count("end of a lost attempt counted")
         if state in (State.COMPLETED, State.FAILED):
-            self._examine_exit(key, event, execution, self._plan_of(job))
+            self._examine_exit(key, event, execution)
         wished = attempt is not None and attempt.cancel_requested
         check((becomes is State.CANCELLED) == wished, f"{key} becomes {becomes.name} (2)")
         if becomes in TASK_ENDS:
@@ -385,7 +432,7 @@ class Witness:
             self._world.count("stopped attempt put its task back")
 
     def _examine_exit(
-        self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None, plan: JobPlan
+        self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None
     ) -> None:
         """Of an attempt that nobody cancelled: it ended by itself, or by its time limit."""
         if event.reason == Reason.LAUNCH_ERROR:
@@ -394,13 +441,20 @@ class Witness:
         check(execution is not None, f"{key} ended and never ran (2)")
         assert execution is not None
         code = execution.exit_code
-        ran_us, limit_us = execution.end_us - execution.start_us, plan.time_limit_ms * 1000
+        plan = self._plan_of(self._state.get_job(key.job_id))
+        ran_us, limits_ms = execution.ran_us(execution.end_us), self.promises.limits_ms(key.job_id)
+        least_us = min([each for each in limits_ms if each], default=0) * 1000
+        # None that can be told of a limit that was changed while it ran.
+        limit_us = least_us if len(limits_ms) == 1 else 0
         if event.reason == Reason.TIMEOUT:
             self._world.count("task timed out")
             check(event.state == State.FAILED, f"{key} timed out and is {event.state}")
-            check(0 < limit_us <= ran_us, f"{key} timed out after {ran_us} us: {plan}")
+            check(0 < least_us <= ran_us, f"{key} timed out after {ran_us} us: {plan}")
             most_us = limit_us + plan.grace_ms * 1000 + TURN_US
-            check(ran_us < most_us, f"{key} timed out after {ran_us} us, not {most_us}")
+            check(
+                not limit_us or ran_us < most_us,
+                f"{key} timed out after {ran_us} us, not {most_us}",
+            )
             return
         check(code is not None and code == event.exit_code, f"{key} ended: {execution} (2)")
         check((code == 0) == (event.state == State.COMPLETED), f"{key}: {execution}, {event} (2)")
@@ -421,13 +475,16 @@ class Witness:
             check(not execution.is_alive, f"{key} runs, {worker} was heard: it is not lost (3)")
             check(not execution.end_is_kept, f"{key} ended and the end was dropped: {execution}")
 
-    def _cancel_pending(self, lsn: int, event: ev.CancelRequested) -> None:
-        job = self._state.get_job(event.job_id)
-        spans = [(each.start, each.stop) for each in event.indexes] or [(0, 1 << 62)]
-        for each in job.pending.ranges:
-            for index in each:
-                if any(start <= index < stop for start, stop in spans):
-                    self._end_task(lsn, self._key(event.job_id, index, 0), State.CANCELLED)
+    def _cancel_pending(self, lsn: int, job_id: int, ranges: tuple[IndexRange, ...]) -> None:
+        job = self._state.get_job(job_id)
+        for index in self.promises.tasks_of(job_id):
+            is_meant = not ranges or any(index in each.indexes for each in ranges)
+            if is_meant and job.is_pending(index):
+                self._end_task(lsn, self._key(job_id, index, 0), State.CANCELLED)
+
+    def _find_end(self, job_id: int, index: int) -> State | None:
+        end = self._ends.get((job_id, index))
+        return None if end is None else end.state
 
     def _end_task(self, lsn: int, key: AttemptKey, state: State) -> None:
         task = (key.job_id, key.index)
@@ -444,15 +501,28 @@ class Witness:
         """When all is over: each task ended as its plan has it, or was cancelled."""
         for job in self._state.jobs.values():
             plan = self._plan_of(job)
-            for index in range(plan.tasks or 1):
+            may_be_cancelled = job.job_id in self._cancels_sent or (
+                plan.scheduling.may_be_cut_short
+            )
+            for index in self.promises.tasks_of(job.job_id):
                 end = self._ends[job.job_id, index]
-                is_bad = plan.exit_code(index) or plan.is_too_long(index) or not plan.is_launched
-                wanted = State.FAILED if is_bad else State.COMPLETED
-                is_right = end.state in (wanted, State.CANCELLED)
-                check(is_right, f"{job.job_id}.{index} is {end}, should be {wanted.name}")
+                wanted = self._ends_wanted(job, plan, index)
+                is_right = end.state in wanted or (
+                    end.state is State.CANCELLED and may_be_cancelled
+                )
+                check(is_right, f"{job.job_id}.{index} is {end}, should be {wanted}")
         wanted_jobs = len(self._plan.jobs) - self._given_up
         check(len(self._submits) == wanted_jobs, "every request made one job")
-        check(len(self._state.jobs) == wanted_jobs, "no request made two")
+        check(len(self._state.jobs) == wanted_jobs + len(self._again), "no request made two")
+
+    def _ends_wanted(self, job: Job, plan: JobPlan, index: int) -> set[State]:
+        """How that task may end if nobody cancels it: in one way, under one time limit."""
+        is_bad = plan.exit_code(index) or not plan.is_launched
+        run_us = plan.run_us(index)
+        return {
+            State.FAILED if is_bad or 0 < limit_ms * 1000 < run_us else State.COMPLETED
+            for limit_ms in self.promises.limits_ms(job.job_id)
+        }
 
 
 def _would_start_more(kernel: Kernel) -> bool:

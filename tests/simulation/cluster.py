@@ -12,6 +12,7 @@ from tests.simulation.faults import strike
 from tests.simulation.machine import Machine
 from tests.simulation.manager import NODE, SETTINGS, SimManager
 from tests.simulation.network import Network
+from tests.simulation.overseer import Overseer
 from tests.simulation.plan import FAULTS_END_MS, FaultPlan, Plan
 from tests.simulation.worker import Worker
 from tests.simulation.world import Violation, World, check
@@ -70,19 +71,28 @@ class Cluster:
             late_percent=plan.late_percent,
         )
         self.witness = Witness(world, plan, SETTINGS.heartbeat_timeout_us)
-        self.manager = SimManager(world, self.network, self.witness)
+        self.manager = SimManager(world, self.network, self.witness, plan.preempt)
         self.workers = [
             Worker(Machine(f"worker{i}", plan, each, world, self.network, self.witness))
             for i, each in enumerate(plan.workers)
         ]
-        self.clients = [
-            Client(i, job, world, self.network, self.witness) for i, job in enumerate(plan.jobs)
-        ]
+        self.clients: list[Client] = []
+        for i, job in enumerate(plan.jobs):
+            self.clients.append(
+                Client(
+                    i, job, world, self.network, self.witness, self.clients, self._manager_time_us
+                )
+            )
+        self.overseer = Overseer(
+            plan.changes, world, self.network, self.witness,
+            lambda number: self.clients[number % len(self.clients)].job_id,
+        )  # fmt: skip
         self.administrators = [
             Administrator(each, f"worker{each.worker % len(self.workers)}", world, self.network)
             for each in plan.drains
         ]
         self._stale_since_us: dict[object, int] = {}
+        self._wrong_since_us: dict[object, int] = {}
 
     def run(self) -> None:
         """Faults, calm, quiet. Raises Violation and whatever the real parts raise."""
@@ -124,6 +134,10 @@ class Cluster:
                 worker.host.dies_after = -1
             worker.start_agent()
 
+    def _manager_time_us(self) -> int | None:
+        process = self.manager.process
+        return None if process is None else process.kernel.now_us
+
     def _is_quiet(self) -> bool:
         return not self._what_is_left()
 
@@ -138,7 +152,14 @@ class Cluster:
         if drained:
             self.administrators[0].lift_what_came_late([each.worker_id for each in drained])
             left.append(f"drained: {[each.name for each in drained]}")
-        left += [f"job {job_id}" for job_id in kernel.state.live_jobs]
+        if kernel.events_count:
+            left.append("events that are in no record yet")
+        if not self.overseer.is_done:
+            left.append("changes of jobs")
+        live = kernel.state.live_jobs
+        if any(job.is_held or job.is_suspended for job in live.values()):
+            self.overseer.let_all_go_on()
+        left += [f"job {job_id}" for job_id in live]
         for worker in self.workers:
             if worker.machine.processes:
                 left.append(f"{worker.machine.name}: {list(worker.machine.processes)}")
@@ -158,6 +179,11 @@ class Cluster:
         self._stale_since_us = {key: self._stale_since_us.get(key, now_us) for key in stale}
         for key, since_us in self._stale_since_us.items():
             check(now_us - since_us < STALE_US_MAX, f"{key} is superseded and runs on (3)")
+        wrong = self.witness.wrongly_standing()
+        self._wrong_since_us = {key: self._wrong_since_us.get(key, now_us) for key in wrong}
+        for key, since_us in self._wrong_since_us.items():
+            what = "runs and is suspended, or the reverse"
+            check(now_us - since_us < STALE_US_MAX, f"{key} {what}")
 
     def _strike(self, fault: FaultPlan) -> None:
         worker = self.workers[fault.worker % len(self.workers)]

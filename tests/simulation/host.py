@@ -7,6 +7,7 @@ may die between any two actions.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
 from typing import Final
@@ -18,11 +19,17 @@ from titan.worker import protocol
 from titan.worker.host import actions as host_actions
 from titan.worker.host.bookkeeping import Bookkeeping
 from titan.worker.host.records import Record, Recovered, recover
+from titan.worker.host.timers import Timers
 from titan.worker.messages import Exit, Report
+from titan.worker.signals import SIGCONT, SIGSTOP
 
 IDLE_US: Final = 10_000_000
 GRACE_MS: Final = 10_000
 SPAWNS_PER_TURN: Final = 16
+_HOLDS: Final[dict[type[host_actions.Action], tuple[int, ...]]] = {
+    host_actions.Suspend: (SIGSTOP,),
+    host_actions.Resume: (SIGCONT,),
+}
 
 
 class HostDied(BaseException):
@@ -46,6 +53,9 @@ class SimHost:
         self._actions: deque[host_actions.Action] = deque()
         self._reports: list[Report] = []
         self._pids: dict[AttemptKey, int] = {}
+        self._timers = Timers(self.book.is_live)
+        # When it looks next for what is due.
+        self._rings_us = math.inf
         self._detach_us = IDLE_US
         self._alone_since: int | None = self._world.now_us
         self._leaves_with_agent = False
@@ -104,6 +114,7 @@ class SimHost:
     def reap(self, process: Process, how: Exit) -> None:
         """A task has ended."""
         del self._pids[process.key]
+        self._timers.end(process.key)
         self._do(self.book.exited(process.key, how, self._machine.wall_us()))
         self._turn()
 
@@ -159,7 +170,7 @@ class SimHost:
 
     def _perform(self) -> None:
         spawned = 0
-        signals: list[host_actions.Signal] = []
+        signals: list[tuple[AttemptKey, int]] = []
         while self._actions and spawned < SPAWNS_PER_TURN:
             if self.dies_after == 0:
                 raise HostDied
@@ -174,19 +185,29 @@ class SimHost:
                     self._spawn(action)
                     spawned += 1
                 case host_actions.Signal():
-                    signals.append(action)
-                case host_actions.StartTimer():
-                    self._start_timer(action)
+                    signals.append((action.key, action.signal))
+                case (
+                    host_actions.StartTimer()
+                    | host_actions.DropLimit()
+                    | host_actions.Suspend()
+                    | host_actions.Resume()
+                ):
+                    self._timers.perform(action, self._seconds())
+                    signals += [(action.key, each) for each in _HOLDS.get(type(action), ())]
                 case host_actions.Left():
                     self._has_left = True
                     if self.link is not None:
                         self.link.to_agent(protocol.LeftAll())
                 case _:
                     raise AssertionError(action)
-        for each in signals:
-            pid = self._pids.get(each.key)
+        self._send_signals(signals)
+        self._wait_for_timers()
+
+    def _send_signals(self, signals: list[tuple[AttemptKey, int]]) -> None:
+        for key, number in signals:
+            pid = self._pids.get(key)
             if pid is not None:
-                self._machine.signal(pid, each.signal)
+                self._machine.signal(pid, number)
 
     def _spawn(self, action: host_actions.Spawn) -> None:
         self._flush_journal()
@@ -197,15 +218,30 @@ class SimHost:
             self._do(self.book.not_launched(action.key, "no such program", now_us))
             return
         self._pids[action.key] = pid
+        self._timers.begin(action.key, self._seconds())
         self._do(self.book.started(action.key, pid, self._world.elapsed_us // 10_000, now_us))
 
-    def _start_timer(self, action: host_actions.StartTimer) -> None:
-        def ring() -> None:
-            if self.is_alive:
-                self._do(self.book.timer_over(action))
-                self._turn()
+    # Time -------------------------------------------------------------------------------------
 
-        self._world.after(action.after_ms * 1000, ring)
+    def _seconds(self) -> float:
+        return self._world.elapsed_us / 1e6
+
+    def _wait_for_timers(self) -> None:
+        due = self._timers.next_due
+        if due == math.inf:
+            return
+        due_us = max(math.ceil(due * 1e6), self._world.elapsed_us + 1)
+        if due_us < self._rings_us:
+            self._rings_us = due_us
+            self._world.after(due_us - self._world.elapsed_us, self._ring)
+
+    def _ring(self) -> None:
+        if not self.is_alive:
+            return
+        self._rings_us = math.inf
+        for timer in self._timers.take_due(self._seconds()):
+            self._do(self.book.timer_over(timer))
+        self._turn()
 
     # Its end ----------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from tests.simulation.world import World
 from titan.model import AttemptKey
 from titan.worker.host.records import Record
 from titan.worker.messages import Exit, Launch
-from titan.worker.signals import SIGKILL, SIGTERM
+from titan.worker.signals import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 
 
 @dataclass(eq=False)
@@ -25,7 +25,15 @@ class Process:
     pid: int
     job: JobPlan
     parent: Reaper
+    left_us: int
+    """How long it has still to run."""
     is_alive: bool = True
+    is_stopped: bool = False
+    goes_on_us: int = 0
+    stretch: int = 0
+    """How often it went on, or was stopped."""
+    waiting: list[int] = field(default_factory=list)
+    """Signals that came while it was stopped."""
 
 
 class Reaper(Protocol):
@@ -79,12 +87,37 @@ class Machine:
         if not job.is_launched:
             return None
         self._next_pid += 1
-        process = Process(key, self._next_pid, job, parent)
+        process = Process(key, self._next_pid, job, parent, job.run_us(key.index))
         self.processes[process.pid] = process
         self.witness.spawned(self.name, process.key)
-        code = job.exit_code(key.index)
-        self.world.after(job.run_us(key.index), partial(self._end, process, code, None))
+        self._run(process)
         return process.pid
+
+    def _run(self, process: Process) -> None:
+        process.goes_on_us = self.world.now_us
+        process.stretch += 1
+        self.world.after(process.left_us, partial(self._run_out, process, process.stretch))
+
+    def _run_out(self, process: Process, stretch: int) -> None:
+        if process.stretch == stretch:
+            self._end(process, process.job.exit_code(process.key.index), None)
+
+    def _stop(self, process: Process) -> None:
+        if not process.is_stopped:
+            process.is_stopped = True
+            process.stretch += 1
+            process.left_us -= self.world.now_us - process.goes_on_us
+            self.witness.stopped(process.key)
+
+    def _go_on(self, process: Process) -> None:
+        if not process.is_stopped:
+            return
+        process.is_stopped = False
+        self.witness.went_on(process.key)
+        self._run(process)
+        signals, process.waiting = process.waiting, []
+        for each in signals:
+            self.signal(process.pid, each)
 
     def signal(self, pid: int, number: int) -> None:
         """A signal to a task and all that came of it."""
@@ -94,6 +127,12 @@ class Machine:
         if number == SIGKILL:
             self.world.count("killed")
             self.world.after(10, partial(self._end, process, None, number))
+        elif number == SIGSTOP:
+            self._stop(process)
+        elif number == SIGCONT:
+            self._go_on(process)
+        elif process.is_stopped:
+            process.waiting.append(number)
         elif number != SIGTERM:
             self.world.count("warned of its time limit")
             self.witness.warned(process.key)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -29,7 +30,7 @@ from titan import events as ev
 from titan.errors import TitanError
 from titan.manager import clock, translate
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.kernel.commands import DeregisterWorker
+from titan.manager.kernel.commands import Changed, Command, DeregisterWorker, Requeued
 from titan.manager.kernel.outbox import Outbox
 from titan.manager.recovery import recover
 from titan.manager.retention import Limits, Retention
@@ -52,7 +53,10 @@ SETTINGS: Final = Settings(heartbeat_timeout_us=10_000_000, heartbeat_interval_u
 class SimManager:
     """The manager's machine: its disk, and the process that runs on it now."""
 
-    def __init__(self, world: World, network: Network, witness: Witness) -> None:
+    def __init__(
+        self, world: World, network: Network, witness: Witness, preempt: str = "off"
+    ) -> None:
+        self.settings = replace(SETTINGS, preempt=preempt)
         self.world = world
         self.network = network
         self.witness = witness
@@ -163,7 +167,7 @@ class ManagerProcess:
         self.log, state = found.log, found.state
         self.witness.recovered(state, found.records)
         self.retention = Retention(DIRECTORY, LIMITS, file_system=machine.disk)
-        self.kernel = Kernel(state, SETTINGS)
+        self.kernel = Kernel(state, machine.settings)
         self._clock = clock.Clock(not_before_us=state.time_us)
         self._turn_clock = clock.TurnClock()
         self._stalled_until_us = 0
@@ -428,6 +432,23 @@ class ManagerProcess:
             lsn=self.lsn,
         )
 
+    def hold(self, request: manager_pb2.HoldJobRequest) -> Any:
+        return self._change(translate.hold_command(request))
+
+    def suspend(self, request: manager_pb2.SuspendJobRequest) -> Any:
+        return self._change(translate.suspend_command(request))
+
+    def update(self, request: manager_pb2.UpdateJobRequest) -> Any:
+        return self._change(translate.update_command(request))
+
+    def requeue(self, request: manager_pb2.RequeueJobRequest) -> Any:
+        answer: Requeued = self._execute(translate.requeue_command(request))
+        return manager_pb2.RequeueJobResponse(submitted_again=answer.submitted_again, lsn=self.lsn)
+
+    def _change(self, command: Command) -> Any:
+        answer: Changed = self._execute(command)
+        return manager_pb2.ChangeJobResponse(already_ended=answer.already_ended, lsn=self.lsn)
+
     def _note_heard(self, session: bytes) -> None:
         number = self.kernel.sessions[session].worker
         self.witness.heard(self.kernel.state.get_worker(number).name)
@@ -444,5 +465,9 @@ _HANDLERS: Final[dict[str, Callable[[ManagerProcess, Any], Any]]] = {
     "ReportTaskStatus": ManagerProcess.report,
     "SubmitJob": ManagerProcess.submit,
     "CancelJob": ManagerProcess.cancel,
+    "HoldJob": ManagerProcess.hold,
+    "SuspendJob": ManagerProcess.suspend,
+    "UpdateJob": ManagerProcess.update,
+    "RequeueJob": ManagerProcess.requeue,
     "DrainWorker": ManagerProcess.drain,
 }

@@ -13,8 +13,19 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from tests.simulation.wishes import (
+    ZONES,
+    Change,
+    ChangePlan,
+    SchedulingPlan,
+    random_change,
+    random_scheduling,
+)
+
 FAULTS_END_MS = 45_000
 USERS = ("user0", "user1")
+# The delay before the first retry; each further one is up to twice as long.
+RETRY_US_MAX = 1_000_000
 
 
 class Fault(Enum):
@@ -63,6 +74,7 @@ class WorkerPlan:
     """It listens nowhere and says so."""
     is_unreachable: bool = False
     """It listens, and the manager finds nobody at its address."""
+    zone: str = "a"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +109,19 @@ class JobPlan:
     warn_before_ms: int = 0
     on: int | None = None
     """The one worker where it may run."""
+    scheduling: SchedulingPlan = SchedulingPlan()  # noqa: RUF009 - frozen
 
     def is_too_long(self, index: int) -> bool:
         """Whether that task runs into its time limit if it is let."""
         return 0 < self.time_limit_ms * 1000 < self.run_us(index)
+
+    @property
+    def work_us(self) -> int:
+        """How long its tasks take one after the other, tried again and waiting for that, too."""
+        retries = self.scheduling.retries
+        run_us = sum(self.run_us(index) for index in range(self.tasks or 1))
+        delays_us = self.scheduling.begin_ms * 1000 + (RETRY_US_MAX << retries)
+        return run_us * (retries + 1) + delays_us
 
     def run_us(self, index: int) -> int:
         """How long that task runs if it is let."""
@@ -129,6 +150,8 @@ class Plan:
     jobs: tuple[JobPlan, ...]
     faults: tuple[FaultPlan, ...]
     drains: tuple[DrainPlan, ...] = ()
+    changes: tuple[ChangePlan, ...] = ()
+    preempt: str = "off"
     lost_percent: int = 0
     doubled_percent: int = 0
     late_percent: int = 0
@@ -136,8 +159,11 @@ class Plan:
 
     @property
     def work_us(self) -> int:
-        """How long all its tasks take one after the other."""
-        return sum(job.run_us(index) for job in self.jobs for index in range(job.tasks or 1))
+        """How long all its tasks take one after the other, with all that makes them run again."""
+        again = [each.job for each in self.changes if each.change is Change.REQUEUE]
+        runs = (*self.jobs, *(self.jobs[each % len(self.jobs)] for each in again))
+        once_us = sum(job.work_us for job in runs)
+        return once_us * (2 if self.preempt == "requeue" else 1)
 
 
 SHORT_RUNS_MS = ((5,), (10,), (20, 20, 20, 5), (10, 10, 10, 10, 10, 1_500), (15, 5, 40))
@@ -202,12 +228,20 @@ def random_plan(seed: int) -> Plan:
         replace(each, fetches=reach.random() < 0.3, is_unreachable=reach.random() < 0.15)
         for each in workers
     )
+    zones = Random(f"zones of {seed}")
+    workers = tuple(replace(each, zone=zones.choice(ZONES)) for each in workers)
+    placed = [_placed(each, places, len(workers)) for each in jobs]
+    wishes = Random(f"wishes of {seed}")
+    if wishes.random() < 0.6:
+        placed = [_scheduled(placed, i, workers, wishes) for i in range(len(placed))]
     return Plan(
         seed=seed,
         workers=workers,
-        jobs=tuple(
-            _limited(_fitted(_placed(each, places, len(workers)), workers), limits) for each in jobs
+        jobs=tuple(_limited(_fitted(each, workers), limits) for each in placed),
+        changes=tuple(
+            random_change(wishes, FAULTS_END_MS) for _ in range(wishes.choice((0, 4, 12)))
         ),
+        preempt=wishes.choice(("off", "requeue", "suspend", "suspend")),
         faults=tuple(faults),
         drains=tuple(_random_drain(drains) for _ in range(drains.choice((0, 0, 0, 1, 3)))),
         lost_percent=random.choice((0, 0, 1, 5, 15)),
@@ -217,10 +251,28 @@ def random_plan(seed: int) -> Plan:
     )
 
 
+def _scheduled(
+    jobs: list[JobPlan], number: int, workers: tuple[WorkerPlan, ...], random: Random
+) -> JobPlan:
+    """The job of that number, perhaps with wishes when and where it is to run."""
+    job = jobs[number]
+    scheduling = random_scheduling(random, number, [each.tasks for each in jobs])
+    on = random.choice(workers) if job.on is None else workers[job.on]
+    zone = random.choice(("", "", on.zone))
+    if random.random() < 0.4:
+        return job
+    priority = random.choice((job.priority, 0, 5, 9))
+    return replace(job, priority=priority, scheduling=replace(scheduling, zone=zone))
+
+
 def _fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:
     """The job with demands that some worker can meet: one that waits for ever ends no run."""
     if job.on is None:
-        best = max(workers, key=lambda each: (each.gpus >= job.gpus, each.cpus_milli))
+        zone = job.scheduling.zone
+        best = max(
+            (each for each in workers if zone in ("", each.zone)),
+            key=lambda each: (each.gpus >= job.gpus, each.cpus_milli),
+        )
     else:
         best = workers[job.on]
     return replace(
@@ -305,6 +357,22 @@ def plans() -> st.SearchStrategy[Plan]:
         time_limit_ms=st.sampled_from((0, 0, *TIME_LIMITS_MS)),
         grace_ms=st.sampled_from(GRACES_MS),
         on=st.sampled_from((None, None, 0, 1, 2)),
+        scheduling=st.builds(
+            SchedulingPlan,
+            is_held=st.booleans(),
+            retries=st.integers(0, 2),
+            is_exclusive=st.booleans(),
+            is_preemptible=st.booleans(),
+            begin_ms=st.sampled_from((0, 500)),
+        ),
+    )
+    changes = st.builds(
+        ChangePlan,
+        at_ms=st.integers(0, FAULTS_END_MS),
+        change=st.sampled_from(Change),
+        job=st.integers(0, 5),
+        for_ms=st.integers(0, 20_000),
+        detail=st.integers(0, 40),
     )
     faults = st.builds(
         FaultPlan,
@@ -334,6 +402,8 @@ def plans() -> st.SearchStrategy[Plan]:
         jobs=st.lists(jobs, min_size=1, max_size=6).map(tuple),
         faults=st.lists(faults, max_size=6).map(tuple),
         drains=st.lists(drains, max_size=3).map(tuple),
+        changes=st.lists(changes, max_size=5).map(tuple),
+        preempt=st.sampled_from(("off", "requeue", "suspend")),
         lost_percent=st.sampled_from((0, 1, 5, 15)),
         doubled_percent=st.sampled_from((0, 2, 10)),
         late_percent=st.sampled_from((0, 1, 5)),

@@ -14,13 +14,16 @@ from tests.simulation.manager import ManagerProcess
 from tests.simulation.plan import random_plan
 from tests.simulation.test_scenarios import SCENARIOS
 from tests.wal.fake_fs import FakeFileSystem
-from titan.manager.kernel import desk, drain, reports, submit, workers
+from titan.manager.kernel import desk, drain, reports, retries, submit, workers
 from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, State
+from titan.scheduler import preemption
+from titan.state import job_changes
 from titan.worker.agent.core import Core, HostState
 from titan.worker.host import bookkeeping
-from titan.worker.host.actions import Purpose, StartTimer
+from titan.worker.host.actions import Purpose, StartTimer, Suspend
 from titan.worker.host.bookkeeping import Bookkeeping
+from titan.worker.host.timers import Timers
 from titan.worker.host.verdict import judge
 
 # After the named scenarios; the rarest shows in one seed of ten.
@@ -53,6 +56,7 @@ recover_book = Bookkeeping.__init__
 admit = Core._admit
 reports_taken = Core.reports_taken
 timer_over = Bookkeeping.timer_over
+perform_timer = Timers.perform
 
 
 def connect_without_ends(core: Core, host: HostState) -> Any:
@@ -91,6 +95,11 @@ def judge_by_the_exit(how: Any, _doom: Any, *, is_cancelled: bool) -> Any:
     return judge(how, None, is_cancelled=is_cancelled)
 
 
+def perform_without_pauses(timers: Timers, action: Any, now: float) -> None:
+    if not isinstance(action, Suspend):
+        perform_timer(timers, action, now)
+
+
 def nothing(*_: Any) -> None:
     return None
 
@@ -126,6 +135,15 @@ MISTAKES: dict[str, tuple[tuple[Any, str, Any], ...]] = {
         (bookkeeping, "judge", judge_by_the_exit),
     ),
     "what waits on a draining worker is left there": ((drain, "recall_waiting", nothing),),
+    "a suspended task's time limit runs on": ((Timers, "perform", perform_without_pauses),),
+    "a worker is not told who stands still": ((desk.Desk, "wish", nothing),),
+    "a retry costs nothing": ((retries, "_used", lambda job, index: 0),),
+    "whatever a task waits for has happened once it ended": (
+        (job_changes, "is_met", lambda condition, state: True),
+    ),
+    "anybody makes room for anybody": (
+        (preemption, "_may_be_stopped", lambda attempt, job_class, jobs: True),
+    ),
     "what runs and does not count is let run": ((desk.Desk, "stop_stray", nothing),),
 }
 

@@ -8,6 +8,8 @@ import pytest
 
 from tests.simulation.cluster import Outcome, run
 from tests.simulation.plan import CancelPlan, Fault, FaultPlan, JobPlan, Plan, WorkerPlan
+from tests.simulation.wishes import AfterPlan, Change, ChangePlan, SchedulingPlan
+from titan.scheduling import DependencyCondition
 
 
 def job(
@@ -24,6 +26,16 @@ def limited(run_ms: int, **limit: int) -> JobPlan:
     """A job of one task with a time limit, which does not listen to SIGTERM."""
     # mypy takes the numbers for every field of a plan.
     return replace(job(run_ms), ignores_sigterm=True, **limit)  # type: ignore[arg-type]
+
+
+def wishing(plain: JobPlan, scheduling: SchedulingPlan, priority: int = 0) -> JobPlan:
+    """The job with wishes when and where it is to run."""
+    return replace(plain, scheduling=scheduling, priority=priority)
+
+
+def change(kind: Change, at_ms: int, for_ms: int = 0) -> ChangePlan:
+    """A change of the first job."""
+    return ChangePlan(at_ms=at_ms, change=kind, job=0, for_ms=for_ms, detail=0)
 
 
 def fault(kind: Fault, at_ms: int, for_ms: int, detail: int = 0) -> FaultPlan:
@@ -72,6 +84,46 @@ SCENARIOS: dict[str, Plan] = {
     "a task runs into its time limit while nobody is there but its host": plan(
         [limited(150_000, time_limit_ms=8_000, grace_ms=500, warn_before_ms=3_000)],
         [fault(Fault.MANAGER_KILLED, 4_000, 30_000), fault(Fault.AGENT_KILLED, 4_500, 20_000)],
+    ),
+    "a task is suspended for longer than its time limit": replace(
+        plan([limited(20_000, time_limit_ms=30_000)], []),
+        changes=(change(Change.SUSPEND, 5_000, for_ms=60_000),),
+    ),
+    "a task is suspended while its worker is away": replace(
+        plan([job(20_000)], [fault(Fault.CUT, 4_000, 5_000)]),
+        changes=(change(Change.SUSPEND, 5_000, for_ms=20_000),),
+    ),
+    "a job makes room for one of higher priority by standing still": replace(
+        plan(
+            [
+                wishing(job(10_000), SchedulingPlan(is_preemptible=True)),
+                wishing(job(2_000, submit_ms=4_000), SchedulingPlan(), priority=5),
+            ],
+            [fault(Fault.MANAGER_KILLED, 5_000, 100)],
+        ),
+        preempt="suspend",
+    ),
+    "a job makes room for one of higher priority by waiting again": replace(
+        plan(
+            [
+                wishing(job(10_000), SchedulingPlan(is_preemptible=True)),
+                wishing(job(2_000, submit_ms=4_000), SchedulingPlan(), priority=5),
+            ],
+            [fault(Fault.MANAGER_KILLED, 5_000, 100)],
+        ),
+        preempt="requeue",
+    ),
+    "a job that waits for one that fails is cancelled": plan(
+        [
+            replace(wishing(job(300), SchedulingPlan(retries=2)), exit_codes=(1,), submit_ms=1_000),
+            wishing(
+                job(300, submit_ms=1_500),
+                SchedulingPlan(
+                    after=(AfterPlan(job=0, condition=DependencyCondition.OK, is_same_index=False),)
+                ),
+            ),
+        ],
+        [fault(Fault.MANAGER_KILLED, 2_000, 500)],
     ),
     "power fails while records are flushed": plan(
         [job(10, tasks=40)],
@@ -138,6 +190,33 @@ def test_a_time_limit_is_kept_and_its_end_told_to_those_who_come_back() -> None:
     found = counts("a task runs into its time limit while nobody is there but its host")
     assert (found["warned of its time limit"], found["killed"]) == (1, 1)
     assert (found["task timed out"], found["assigned"]) == (1, 1)
+
+
+def test_a_time_limit_stands_still_with_its_task() -> None:
+    found = counts("a task is suspended for longer than its time limit")
+    assert (found["stopped"], found["went on"], found["task COMPLETED"]) == (1, 1, 1)
+
+
+def test_a_suspension_reaches_a_worker_that_was_away() -> None:
+    found = counts("a task is suspended while its worker is away")
+    assert (found["stopped"], found["went on"], found["assigned"]) == (1, 1, 1)
+
+
+def test_what_is_preempted_runs_on_where_it_stood_still() -> None:
+    found = counts("a job makes room for one of higher priority by standing still")
+    assert (found["AttemptSuspended for another"], found["went on"], found["assigned"]) == (1, 1, 2)
+
+
+def test_what_is_preempted_runs_again() -> None:
+    found = counts("a job makes room for one of higher priority by waiting again")
+    assert (found["Preempted for another"], found["assigned"]) == (1, 3)
+    assert found["task COMPLETED"] == 2
+
+
+def test_a_job_is_tried_again_as_often_as_it_may_and_takes_those_behind_it_along() -> None:
+    found = counts("a job that waits for one that fails is cancelled")
+    assert (found["tried again"], found["assigned"]) == (2, 3)
+    assert (found["task FAILED"], found["task CANCELLED"]) == (1, 1)
 
 
 def test_after_a_restart_every_worker_has_the_whole_timeout_to_call_in() -> None:

@@ -66,6 +66,24 @@ def test_a_start_that_is_told_after_the_suspend_is_suspended() -> None:
     assert list(host.standing) == [host.key_of(1)]
 
 
+def test_the_cpus_of_a_start_that_is_suspended_as_it_is_told_go_to_others_at_once() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.receive(batch)
+    rig.suspend(1)
+    rig.submit(new_job())
+    rig.schedule()
+    host.send_reports()
+    assert rig.state.get_job(1).active[0].suspended
+    assert rig.kernel.schedule_wanted
+    rig.schedule()
+    assert rig.task_state(2) is State.SCHEDULED
+
+
 def test_what_has_not_started_comes_back_and_waits_for_the_resume() -> None:
     rig = Rig()
     host = rig.worker()

@@ -33,6 +33,8 @@ def suspend_attempt(desk: Desk, attempt: Attempt, for_job: int = 0) -> None:
     here = desk.state.get_worker(attempt.worker).classes[attempt.job_class.class_id]
     for each in list(here.ahead.values()):
         _recall(desk, each)
+    # A start that is told after its job was suspended leaves its cpus, too.
+    desk.schedule_wanted = True
 
 
 def resume_attempt(desk: Desk, attempt: Attempt) -> None:
