@@ -41,8 +41,11 @@ def tell() -> Rig:
     ]
     for host in hosts:
         host.register()
-    for turn in range(200):
+    for turn in range(120):
         _submit(rig, rng, turn)
+        if turn % 6 == 0:
+            # Short ones, so that some are sent ahead.
+            rig.submit(new_job(cpus=0.5, array=[(0, 20)], priority=3), user="ada")
         if turn > 10:
             _intervene(rig, rng, turn)
         rig.schedule()
