@@ -83,7 +83,10 @@ def test_it_comes_in_pages_of_whole_records(
     job_id = longest()
     assert pages(history, Story(job_id)) == slowly(job_id)
     page, left = page_of_story(history.directory / "wal", Story(job_id, limit=2))
-    assert [each.lsn for each in page.events] == [lsn for lsn, *_ in slowly(job_id)[:2]]
+    # A page of one event ends with its record, however many more of these there are.
+    first_record = slowly(job_id)[0][0]
+    in_first = [lsn for lsn, *_ in slowly(job_id) if lsn == first_record]
+    assert [each.lsn for each in page.events] == in_first[:2]
     assert left is not None or len(page.events) == 2
     for limit in (1, 2, 3, 5):
         assert pages(history, Story(job_id, limit=limit)) == slowly(job_id)[:limit]
