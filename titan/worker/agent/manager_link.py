@@ -52,6 +52,8 @@ class ManagerLink:
         self._access_file = access_file
         self._turn = 0
         self._channel: grpc.aio.Channel | None = None
+        # One for each channel: a stub makes an object for each of its methods.
+        self._service: worker_pb2_grpc.WorkerServiceAsyncStub | None = None
         self._metadata: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -70,9 +72,9 @@ class ManagerLink:
             self._turn += 1
             raise CallFailed(Failure.UNREACHABLE, f"no access token: {error}") from error
         self._channel = channel.open_aio_channel(self.address)
-        stub = self._stub()
+        self._service = worker_pb2_grpc.WorkerServiceStub(self._channel)
         try:
-            return await self._call(stub.RegisterWorker, request, REGISTER_SECONDS)
+            return await self._call(self._service.RegisterWorker, request, REGISTER_SECONDS)
         except CallFailed as error:
             self._turn += error.failure == Failure.UNREACHABLE
             if error.failure == Failure.UNREGISTERED:
@@ -106,14 +108,14 @@ class ManagerLink:
 
     async def close(self) -> None:
         """Close the connection; calls on their way fail."""
-        old, self._channel = self._channel, None
+        old, self._channel, self._service = self._channel, None, None
         if old is not None:
             await old.close()
 
     def _stub(self) -> worker_pb2_grpc.WorkerServiceAsyncStub:
-        if self._channel is None:
+        if self._service is None:
             raise CallFailed(Failure.UNREACHABLE, "not connected")
-        return worker_pb2_grpc.WorkerServiceStub(self._channel)
+        return self._service
 
     async def _call(
         self,
