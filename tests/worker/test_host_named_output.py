@@ -123,9 +123,9 @@ def test_a_named_file_is_neither_cut_nor_removed(driver: HostDriver, tmp_path: P
     big = tmp_path / "big"
     assert big.stat().st_blocks * 512 >= 1 << 20
     output = os.fsencode(driver.path / "output")
-    entry = output_files.measure(output, attempt[1:], int(big.stat().st_mtime) + 10)
-    assert entry is not None
-    assert output_files.remove(output, [entry]) == [entry]
+    entries = output_files.measure(output, {attempt[1:]: int(big.stat().st_mtime) + 10})
+    assert len(entries) == 1
+    assert output_files.remove(output, entries) == entries
     assert os.listdir(output) == []
     assert big.stat().st_size == 1 << 20
 

@@ -120,8 +120,22 @@ def test_what_is_still_open_for_writing_stays_and_for_reading_does_not(tmp_path:
 
 def test_what_an_attempt_left_is_measured_and_given_the_time_of_its_end(tmp_path: Path) -> None:
     before = write(tmp_path, 7, end_s=NOW - 5_000)
-    measured = output_files.measure(os.fsencode(tmp_path), before.name, NOW)
-    assert measured == before._replace(end_s=NOW)
+    measured = output_files.measure(os.fsencode(tmp_path), {before.name: NOW, (9, 0, 1): NOW})
+    assert measured == [before._replace(end_s=NOW)]
     # So that a later look knows it.
-    assert found(tmp_path) == [measured]
-    assert output_files.measure(os.fsencode(tmp_path), (9, 0, 1), NOW) is None
+    assert found(tmp_path) == measured
+
+
+def test_attempts_are_measured_alike_many_at_once_and_one_by_one(tmp_path: Path) -> None:
+    before = [write(tmp_path, 7, index, end_s=NOW) for index in range(100)]
+    for name in ("3.1.out.cut", "3.1.err.begin", "5.1.out.cut.new", "33.1.out.cut", "x"):
+        (tmp_path / "7" / "0" / name).touch()
+    ended = {entry.name: NOW for entry in before} | {(7, 200, 1): NOW, (9, 0, 1): NOW}
+    directory = os.fsencode(tmp_path)
+    together = output_files.measure(directory, ended)
+    assert together == [
+        entry for each in ended for entry in output_files.measure(directory, {each: NOW})
+    ]
+    assert {entry.index: entry.files for entry in together if entry.files != 2} == {
+        3: 4, 5: 3, 33: 3,
+    }  # fmt: skip

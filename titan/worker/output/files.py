@@ -12,7 +12,8 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from titan.worker.output.hole import NOTE_SUFFIX
@@ -34,6 +35,8 @@ _THOUSAND: Final = re.compile(rb"[0-9]{1,18}")
 _QUIET_SECONDS: Final = 60
 # File systems round times, and clocks differ.
 _SLACK_SECONDS: Final = 2
+# From so many of its attempts on a folder, which has those of a thousand tasks, is listed.
+_LISTED_MIN: Final = 50
 # An empty folder may have been made for a task that is about to start.
 _EMPTY_SECONDS: Final = 3_600
 
@@ -50,13 +53,27 @@ def look_through(directory: bytes, known_max: int = KNOWN_MAX) -> Found:
     return oldest.found()
 
 
-def measure(directory: bytes, name: Name, end_s: int) -> Entry | None:
-    """What an attempt that ended then has left, None: nothing.
+def measure(directory: bytes, ended: Mapping[Name, int]) -> list[Entry]:
+    """What attempts that ended at these times, in seconds, have left; none for one without files.
 
     Of one that was quiet before its end the files are given its time, so that whoever looks
     through them later knows it.
     """
-    base = attempt_path(directory, *name)
+    folders: dict[bytes, list[tuple[bytes, Name]]] = {}
+    for name in ended:
+        base = attempt_path(directory, *name)
+        folders.setdefault(os.path.dirname(base), []).append((base, name))
+    found = []
+    for folder, members in folders.items():
+        # One walk through the folder costs less than to ask for many names of which hardly one
+        # is there.
+        names = _names(folder) if len(members) >= _LISTED_MIN else None
+        found += [_measure(base, name, ended[name], names) for base, name in members]
+    return [entry for entry in found if entry is not None]
+
+
+def _measure(base: bytes, name: Name, end_s: int, names: AbstractSet[bytes] | None) -> Entry | None:
+    """`names`: all that is in its folder, None: not known."""
     size_bytes = files = 0
     for suffix in _SUFFIXES:
         with contextlib.suppress(OSError):
@@ -67,7 +84,11 @@ def measure(directory: bytes, name: Name, end_s: int) -> Entry | None:
                 os.utime(base + suffix, (found.st_atime, end_s), follow_symlinks=False)
     if not files:
         return None
-    files += sum(os.path.lexists(base + suffix) for suffix in _NOTE_SUFFIXES)
+    if names is None:
+        files += sum(os.path.lexists(base + suffix) for suffix in _NOTE_SUFFIXES)
+    else:
+        stem = os.path.basename(base)
+        files += sum(stem + suffix in names for suffix in _NOTE_SUFFIXES)
     return Entry(end_s, *name, size_bytes, files)
 
 
@@ -130,6 +151,14 @@ def _look_into(folder: bytes, job_id: int) -> list[Entry]:
     if is_empty:
         _remove_if_old(folder)
     return list(found.values())
+
+
+def _names(folder: bytes) -> AbstractSet[bytes]:
+    """Of all that is in it; nothing where there is no such folder."""
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def _entries(path: bytes) -> Iterator[os.DirEntry[bytes]]:

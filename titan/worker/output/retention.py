@@ -119,8 +119,7 @@ class OutputRetention:
         return taken
 
     def _measure(self, ended: dict[Name, int]) -> list[Entry]:
-        found = (output_files.measure(self._directory, *each) for each in ended.items())
-        return [entry for entry in found if entry is not None]
+        return output_files.measure(self._directory, ended)
 
     async def _remove_some(self) -> bool:
         """Whether there may be more to remove."""
