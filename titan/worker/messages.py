@@ -8,6 +8,7 @@ number's meaning never changes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
 from titan.model import (
@@ -123,6 +124,15 @@ class Report(NamedTuple):
     max_rss_bytes: int = 0
     detail: str = ""
     """A sentence for people."""
+
+
+def merged(reports: Iterable[Report]) -> tuple[Report, ...]:
+    """Without starts whose ends are here too: an end says when its attempt began."""
+    reports = tuple(reports)
+    over = {report.key for report in reports if report.kind != ReportKind.STARTED}
+    return tuple(
+        report for report in reports if report.kind != ReportKind.STARTED or report.key not in over
+    )
 
 
 class Exit(NamedTuple):

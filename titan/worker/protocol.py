@@ -163,7 +163,7 @@ class Refused(NamedTuple):
 
 
 class Reports(NamedTuple):
-    """Host to agent: what happened since."""
+    """Host to agent: what happened since, without starts whose ends are here too."""
 
     reports: tuple[Report, ...]
 

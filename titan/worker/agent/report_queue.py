@@ -12,8 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Final, NamedTuple
 
-from titan.model import ReportKind
-from titan.worker.messages import Report
+from titan.worker.messages import Report, merged
 
 # A batch is acknowledged as a whole: larger ones gain little and delay the first end in them.
 BATCH_REPORTS_MAX: Final = 1_000
@@ -82,10 +81,4 @@ class ReportQueue:
                 break
             count += 1
         taken = [self._behind.popleft() for _ in range(count)]
-        over = {report.key for report in taken if report.kind != ReportKind.STARTED}
-        reports = tuple(
-            report
-            for report in taken
-            if report.kind != ReportKind.STARTED or report.key not in over
-        )
-        return Batch(self.acknowledged_seq + 1, taken[-1].seq, reports)
+        return Batch(self.acknowledged_seq + 1, taken[-1].seq, merged(taken))

@@ -34,7 +34,7 @@ from titan.worker.host.recovery import take_over
 from titan.worker.host.spawn import LaunchError
 from titan.worker.host.standstill import Standstill
 from titan.worker.host.timers import Timers
-from titan.worker.messages import Environment, Report
+from titan.worker.messages import Environment, Report, merged
 from titan.worker.signals import SIGCONT, SIGSTOP
 
 # With nothing to keep, the host waits so long for an agent that is being restarted.
@@ -50,8 +50,8 @@ _SCRIPT_BYTES_MAX: Final = 16 << 20
 # reports wait for each other where nobody waits for them. An end that leaves a slot empty goes at
 # once, a start waits for an end that may be near, which makes one report of both ...
 START_WAITS_SECONDS: Final = 0.003
-# ... and while others wait here, all wait: for less than the 50 ms of work that is sent ahead.
-BUSY_WAITS_SECONDS: Final = 0.02
+# ... and while others wait here, all wait: for a part of the 150 ms of work that is sent ahead.
+BUSY_WAITS_SECONDS: Final = 0.05
 # Shorter than this the loop can't wait.
 WAITS_SECONDS_MIN: Final = 0.001
 # epoll(7) counts milliseconds in 31 bits, which are 24 days, and a time limit may be years.
@@ -261,7 +261,7 @@ class Host:
 
     def _send_reports(self) -> None:
         if self._reports:
-            self._link.send(protocol.Reports(tuple(self._reports)))
+            self._link.send(protocol.Reports(merged(self._reports)))
         self._reports.clear()
         self._reports_due = math.inf
 
