@@ -37,9 +37,13 @@ from titan.state.job_class import JobClass
 from titan.state.tables import Hold
 from titan.state.worker import Worker
 
-# A worker is sent about so much work ahead of each slot, and no more tasks than that.
-AHEAD_WINDOW_US: Final = 50_000
+# A worker is sent about so much work ahead of each slot, and no more tasks than that. The more it
+# is, the fewer calls and flushes there are for a task; who comes with a higher priority may have to
+# wait for so long. It is less than the age at which what was sent ahead is recalled.
+AHEAD_WINDOW_US: Final = 150_000
 AHEAD_TASKS_MAX: Final = 64
+# The tasks of a class are short up to here.
+AHEAD_RUN_US_MAX: Final = 25_000
 # A class has proved short once so many of its tasks completed.
 AHEAD_SAMPLES: Final = 2
 
@@ -363,6 +367,6 @@ class Pass:
 
 def ahead_depth(job_class: JobClass) -> int:
     """How many tasks of the class may wait behind each slot; 0 unless they proved short."""
-    if job_class.samples < AHEAD_SAMPLES or job_class.run_us > AHEAD_WINDOW_US // 2:
+    if job_class.samples < AHEAD_SAMPLES or job_class.run_us > AHEAD_RUN_US_MAX:
         return 0
     return min(AHEAD_WINDOW_US // max(job_class.run_us, 1), AHEAD_TASKS_MAX)
