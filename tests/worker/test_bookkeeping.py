@@ -754,6 +754,18 @@ def test_an_end_may_wait_to_be_told_for_half_the_time_that_those_behind_it_take(
     assert waits == [2_000, 1_000, 1_000, 0, 0, 0, 0]
 
 
+def test_one_that_had_little_to_do_does_not_shorten_the_wait_of_the_others() -> None:
+    book = Bookkeeping()
+    book.start(batch(launch(), indexes=range(20), slots=1))
+    waits = []
+    for index, end_us in enumerate((9_000, 1_800, 9_000)):
+        book.started(key(index=index), 100 + index, 7, 1_000)
+        actions = book.exited(key(index=index), OK, end_us)
+        waits += [action.wait_us for action in actions if isinstance(action, Emit)]
+    # 18 wait behind one of 8 ms, 17 behind an average of 7.1 ms, 16 behind one of 7.2 ms.
+    assert waits == [18 * 8_000 // 2, 17 * 7_100 // 2, 16 * 7_212 // 2]
+
+
 def test_what_could_not_be_launched_is_told_at_once() -> None:
     book = Bookkeeping()
     book.start(batch(launch(), indexes=range(9), slots=2))

@@ -37,10 +37,10 @@ from titan.state.job_class import JobClass
 from titan.state.tables import Hold
 from titan.state.worker import Worker
 
-# A worker is sent about so much work ahead of each slot, and no more tasks than that. The more it
-# is, the fewer calls and flushes there are for a task; who comes with a higher priority may have to
-# wait for so long. It is less than the age at which what was sent ahead is recalled.
-AHEAD_WINDOW_US: Final = 150_000
+# A worker is sent so much work ahead of each slot, and no more tasks than that: mostly it is about
+# half of it, as run times are guessed to the long side. The more it is, the fewer calls and flushes
+# there are for a task; who comes with a higher priority may have to wait for so long.
+AHEAD_WINDOW_US: Final = 300_000
 AHEAD_TASKS_MAX: Final = 64
 # The tasks of a class are short up to here.
 AHEAD_RUN_US_MAX: Final = 25_000

@@ -330,7 +330,7 @@ class Bookkeeping:
     # Helpers ------------------------------------------------------------------------------------
 
     def _ended_with(self, attempt: Attempt, report: Report) -> list[Action]:
-        self._remove(attempt)
+        self._remove(attempt, report.end_us - report.start_us if report.start_us else 0)
         actions: list[Action]
         if is_direct(attempt.key):
             kept = self.direct.end(report)
@@ -345,9 +345,8 @@ class Bookkeeping:
         # Who waits for devices comes before its own class, which could take them for ever.
         self._start_short(following)
         self._start_waiting(class_id, following)
-        # Half the time that those who wait behind each slot take if they run as long as this one.
-        run_us = report.end_us - report.start_us if report.start_us else 0
-        wait_us = self._slots.waiting_per_running(class_id) * run_us // 2
+        # Half the time that those who wait behind each slot take.
+        wait_us = self._slots.busy_us(class_id) // 2
         return [Journal(EndRecord(report)), Emit(report, wait_us), *following]
 
     def _end_unstarted(self, stop: Stop, now_us: int, detail: str, actions: list[Action]) -> None:
@@ -384,10 +383,10 @@ class Bookkeeping:
         self._attempts[key] = Attempt(key, launch, environment, launch.time_limit_ms)
         self._slots.add(launch.class_id, key)
 
-    def _remove(self, attempt: Attempt) -> None:
+    def _remove(self, attempt: Attempt, run_us: int = 0) -> None:
         del self._attempts[attempt.key]
         if attempt.is_started:
-            self._slots.end(attempt.launch.class_id)
+            self._slots.end(attempt.launch.class_id, run_us)
             self._devices.give_back(attempt.key)
         else:
             self._slots.drop(attempt.launch.class_id, attempt.key)

@@ -24,6 +24,8 @@ class _Class:
     waiting: OrderedDict[AttemptKey, None]
     running: int = 0
     allowed: int = 0
+    run_us: int = 0
+    """About how long its tasks run; 0 before the first has ended."""
 
     @property
     def live(self) -> int:
@@ -68,11 +70,14 @@ class Slots:
         del found.waiting[key]
         self._settle(class_id, found)
 
-    def end(self, class_id: int) -> None:
-        """One that was running is gone."""
+    def end(self, class_id: int, run_us: int = 0) -> None:
+        """One that was running is gone, after so long; 0: that says nothing of others."""
         found = self._classes[class_id]
         assert found.running > 0, f"nothing of class {class_id} runs"
         found.running -= 1
+        if run_us:
+            # A single one may have been held up, or have had little to do.
+            found.run_us += (run_us - found.run_us) // 8 if found.run_us else run_us
         self._settle(class_id, found)
 
     @property
@@ -80,10 +85,12 @@ class Slots:
         """Whether any wait for others to end. O(classes)."""
         return any(found.waiting for found in self._classes.values())
 
-    def waiting_per_running(self, class_id: int) -> int:
-        """How many wait behind each that runs, rounded down; 0 when none runs."""
+    def busy_us(self, class_id: int) -> int:
+        """About how long those that wait behind each that runs take; 0 when none runs."""
         found = self._classes.get(class_id)
-        return len(found.waiting) // found.running if found and found.running else 0
+        return (
+            found.run_us * (len(found.waiting) // found.running) if found and found.running else 0
+        )
 
     def counts(self) -> dict[int, tuple[int, int, int]]:
         """For each class: how many are waiting, running, and allowed to run."""
