@@ -50,7 +50,7 @@ _SCRIPT_BYTES_MAX: Final = 16 << 20
 # reports wait for each other where nobody waits for them. An end that leaves a slot empty goes at
 # once, a start waits for an end that may be near, which makes one report of both ...
 START_WAITS_SECONDS: Final = 0.003
-# ... and while others wait here, all wait: for a part of the 150 ms of work that is sent ahead.
+# ... and while others wait here, all wait: for a part of the work that was sent ahead.
 BUSY_WAITS_SECONDS: Final = 0.05
 # Shorter than this the loop can't wait.
 WAITS_SECONDS_MIN: Final = 0.001
@@ -319,18 +319,20 @@ class Host:
         """How long the loop may wait for something to happen, None: for ever."""
         if self._actions:
             return 0.0
-        due = [self._timers.next_due, self._reports_due, self._outputs.next_due]
-        due += (self._confinement.next_look, self._children.next_sweep, self._standstill.next_look)
+        due = min(
+            *(self._timers.next_due, self._reports_due, self._outputs.next_due),
+            *(self._confinement.next_look, self._children.next_sweep, self._standstill.next_look),
+        )
         if self._alone_since is not None:
             if self._book.is_idle:
-                due.append(self._alone_since + IDLE_SECONDS)
+                due = min(due, self._alone_since + IDLE_SECONDS)
             if not self._book.is_leaving:
-                due.append(self._alone_since + self._detach_seconds)
+                due = min(due, self._alone_since + self._detach_seconds)
         elif not self._link.is_connected:
             return 0.0
-        if min(due) == math.inf:
+        if due == math.inf:
             return None
-        return min(max(0.0, min(due) - time.monotonic()), WAIT_SECONDS_MAX)
+        return min(max(0.0, due - time.monotonic()), WAIT_SECONDS_MAX)
 
     def _is_over(self) -> bool:
         if self._actions:

@@ -199,6 +199,9 @@ def _encode(value: tuple[Any, ...]) -> bytes:
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
+    written = os.write(descriptor, content)
+    if written == len(content):
+        return
+    view = memoryview(content)[written:]
     while view:
         view = view[os.write(descriptor, view) :]

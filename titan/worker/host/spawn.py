@@ -25,7 +25,7 @@ from titan.model import AttemptKey
 from titan.patterns import expand
 from titan.worker.host.forked import LimitError, check_ulimits, fork_and_exec
 from titan.worker.messages import Launch
-from titan.worker.output.paths import output_path
+from titan.worker.output.paths import output_folder
 from titan.worker.output.targets import Action, OutputTargets, TargetError
 
 _NO_STDIN: Final = contextlib.nullcontext[Action](
@@ -49,6 +49,8 @@ class Spawner:
         self._worker_name = worker_name
         self._targets = OutputTargets(output_directory, worker_name)
         self._directories: dict[bytes, None] = {}
+        # The directory that this process is in, as far as it was entered here.
+        self._inside = b""
         # A handler ends with exec, an ignored signal would stay ignored. Python itself ignores
         # SIGPIPE and SIGXFSZ, nohup ignores SIGHUP.
         self._ignored = [
@@ -79,7 +81,9 @@ class Spawner:
 
     def leave_directory(self) -> None:
         """Go where nothing is in the way of unmounting a file system."""
-        os.chdir(b"/")
+        if self._inside != b"/":
+            os.chdir(b"/")
+            self._inside = b"/"
 
     def _find_and_spawn(
         self,
@@ -177,8 +181,13 @@ class Spawner:
             yield actions
 
     def _enter(self, directory: bytes) -> None:
+        directory = directory or b"/"
+        # Others may have been taken away or exchanged since.
+        if directory == b"/" == self._inside:
+            return
         try:
-            os.chdir(directory or b"/")
+            os.chdir(directory)
+            self._inside = directory
         except (FileNotFoundError, NotADirectoryError) as error:
             raise LaunchError(
                 f"no directory {shown(directory)} on {self._worker_name}; use --cwd"
@@ -189,7 +198,7 @@ class Spawner:
             ) from error
 
     def _make_output_directory(self, key: AttemptKey) -> bytes:
-        folder = os.path.dirname(output_path(self._output_directory, key, b"out"))
+        folder = output_folder(self._output_directory, key)
         if folder in self._directories:
             return folder
         try:

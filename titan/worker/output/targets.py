@@ -57,11 +57,8 @@ class OutputTargets:
 
     def own(self, key: AttemptKey) -> tuple[Action, ...]:
         """What makes the child's stdout and stderr where its user named no files."""
-        return tuple(self._own(key, number, suffix) for number, suffix, _ in _STREAMS)
-
-    def _own(self, key: AttemptKey, number: int, suffix: bytes) -> Action:
-        path = output_path(self._directory, key, suffix)
-        return (os.POSIX_SPAWN_OPEN, number, path, _OWN_FLAGS, _OWN_MODE)
+        base = output_path(self._directory, key, b"")
+        return tuple(_own(number, base + suffix) for number, suffix, _ in _STREAMS)
 
     @contextlib.contextmanager
     def opened(self, key: AttemptKey, launch: Launch) -> Iterator[tuple[Action, ...]]:
@@ -70,10 +67,10 @@ class OutputTargets:
             actions: list[Action] = []
             for number, suffix, stream in _STREAMS:
                 pattern = _named(launch, suffix)
-                if not pattern:
-                    actions.append(self._own(key, number, suffix))
-                    continue
                 own = output_path(self._directory, key, suffix)
+                if not pattern:
+                    actions.append(_own(number, own))
+                    continue
                 path = expand(pattern, key, launch.job_name)
                 try:
                     descriptor = _open_named(path, launch.execution.umask)
@@ -106,6 +103,10 @@ class OutputTargets:
                 sentence = f"cannot write the output on {where}: {error.strerror}"
                 raise TargetError(sentence) from error
         return had_link
+
+
+def _own(number: int, path: bytes) -> Action:
+    return (os.POSIX_SPAWN_OPEN, number, path, _OWN_FLAGS, _OWN_MODE)
 
 
 def find_named(path: bytes) -> bytes:
