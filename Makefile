@@ -18,7 +18,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-faults soak-worker traces check bench proto format clean
+.PHONY: help demo test soak-crash soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -30,6 +30,9 @@ demo: .venv/.stamp ## Start a small cluster on this machine and show what it doe
 # A file at a time on each core, the long ones (crash) among the first; ARGS="-n 0": one by one.
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+soak-crash: .venv/.stamp ## Kill a manager fifty times under load and see that nothing acknowledged is lost.
+	TITAN_CRASHES=50 $(RUN) pytest -n 0 -s tests/crash/test_manager_killed.py $(ARGS)
 
 soak-faults: .venv/.stamp ## Fail each system call on a manager's files once (strace; minutes).
 	TITAN_FAULTS=all $(RUN) pytest -s tests/crash/test_syscall_faults.py $(ARGS)

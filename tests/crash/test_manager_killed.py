@@ -37,7 +37,7 @@ from titan.state.job import weigh
 from wal import find_snapshots, list_segments
 
 # A longer run: TITAN_CRASHES=2000 with another TITAN_CRASH_SEED.
-CRASHES = int(os.environ.get("TITAN_CRASHES", "50"))
+CRASHES = int(os.environ.get("TITAN_CRASHES", "16"))
 SEED = os.environ.get("TITAN_CRASH_SEED", "1")
 USERS = 4
 
