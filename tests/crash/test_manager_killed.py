@@ -55,7 +55,7 @@ KEPT_SEGMENTS_MAX = 8
 
 
 @pytest.mark.timeout(60 + CRASHES * 3)
-def test_a_manager_killed_fifty_times_in_a_row_loses_no_job_and_ends_none_twice(
+def test_a_manager_killed_again_and_again_loses_no_job_and_ends_none_twice(
     tmp_path: Path,
 ) -> None:
     """Invariants 1, 2, 5 and 7 over real processes, on one data directory."""
