@@ -19,7 +19,7 @@ TICK_US: Final = 200_000
 MINUTES: Final = 10
 
 
-def measure(directory: Path, *, quick: bool) -> list[Result]:
+def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     """Bytes of the log, frames and all, for each heartbeat that came."""
     beats = 0
     kernel = Kernel(ClusterState(), Settings())
