@@ -22,8 +22,10 @@ from tools.bench import (
     latency,
     lookback,
     opening,
+    pipeline,
     replay,
     scheduling,
+    singles,
     submits,
     tasks,
 )
@@ -37,6 +39,8 @@ Measure = Callable[..., list[Result]]
 PARTS: Final[Mapping[str, Measure]] = {
     "a": tasks.measure,
     "l": tasks.measure_limited,
+    "m": singles.measure,
+    "n": pipeline.measure,
     "b": submits.measure,
     "c": latency.measure,
     "d": replay.measure,
