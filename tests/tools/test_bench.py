@@ -18,10 +18,10 @@ from tools.bench.result import Curve, Result, alternate, said_before, table
 
 ROWS = {
     "a": 1, "l": 1, "m": 1, "n": 1, "b": 1, "c": 4, "d": 1, "e": 1, "f": 1, "g": 1, "h": 1, "i": 2,
-    "j": 4,
+    "j": 4, "o": 2,
 }  # fmt: skip
 # What these may take is a number.
-BOUNDED = {"h", "i", "n"}
+BOUNDED = {"h", "i", "n", "o"}
 
 
 @pytest.mark.parametrize("part", ROWS)
@@ -81,7 +81,7 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
     curve = Curve(
         name="growth", title="t", x_label="things (count)", y_label="time (s)",
         series={"measured": [(0, 1.0), (10, 2.0), (100, 3.0)]}, line=[(0, 1.0), (200, 5.0)],
-        line_label="fitted", bound=4.0, logarithmic=True,
+        line_label="fitted", bound=4.0, bound_label="must", logarithmic=True,
     )  # fmt: skip
     result = Result(
         part="z", what="w", unit="s", values=(1.0,), floor="f", floors=(1.0,), ratios=(1.0,),

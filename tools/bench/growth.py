@@ -39,7 +39,7 @@ def _draw(curve: Curve, path: Path) -> None:
             label=curve.line_label,
         )  # fmt: skip
     if curve.bound is not None:
-        axes.axhline(curve.bound, linestyle=":", color="tab:red", label="must keep to")
+        axes.axhline(curve.bound, linestyle=":", color="tab:red", label=curve.bound_label)
     places = sorted({x for points in curve.series.values() for x, _ in points})
     if curve.logarithmic:
         # Linear below the first that is not 0.

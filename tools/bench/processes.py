@@ -158,6 +158,6 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """What the process has used so far, without its children."""
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    """What the process has used so far, without its children. Raises OSError."""
+    # clock_getcpuclockid(3): to the nanosecond, where /proc counts ticks of 10 ms.
+    return time.clock_gettime(~process.pid << 3 | 2)

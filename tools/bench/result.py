@@ -23,6 +23,7 @@ class Curve:
     line_label: str = ""
     bound: float | None = None
     """What y must keep to."""
+    bound_label: str = ""
     logarithmic: bool = False
     """x grows by factors; it may be 0."""
 
