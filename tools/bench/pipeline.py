@@ -10,7 +10,7 @@ from titan.rpc.v1 import manager_pb2_grpc
 from tools.bench import peers
 from tools.bench.fake_workers import fake_workers
 from tools.bench.processes import cluster
-from tools.bench.result import Compared, Result, alternate_with
+from tools.bench.result import Compared, Result, alternate_with, compared_rows
 from tools.bench.tasks import run_array
 
 WORKERS: Final = 4
@@ -41,28 +41,15 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
         values, compared = alternate_with(
             rounds, lambda: tasks / run_array(here, stub, tasks), others
         )
-        details = {
+        spent = {
             "manager µs/task": here.cpu_seconds()["manager"] - manager_before,
             "workers µs/task": load.cpu_seconds() - load_before,
         }
     bound = Compared((BOUND,), tuple(value / BOUND for value in values))
     rows = [(f"{BOUND:,.0f} tasks/s", "≥ 1", bound)]
     rows += [(peer.title, "≥ 4", each) for each in compared]
-    return [
-        Result(
-            part="n",
-            what=f"tasks without processes, {WORKERS} workers of {CPUS} cpus",
-            unit="tasks/s",
-            values=values,
-            floor=floor,
-            floors=numbers.floors,
-            ratios=numbers.ratios,
-            must=must,
-            goal="",
-            details={name: each * 1e6 / (rounds * tasks) for name, each in details.items()}
-            if numbers is bound
-            else {},
-            notes=notes,
-        )
-        for floor, must, numbers in rows
-    ]
+    return compared_rows(
+        rows, part="n", what=f"tasks without processes, {WORKERS} workers of {CPUS} cpus",
+        unit="tasks/s", values=values, notes=notes,
+        details={name: each * 1e6 / (rounds * tasks) for name, each in spent.items()},
+    )  # fmt: skip

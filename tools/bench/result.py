@@ -96,6 +96,38 @@ def alternate_with(
     return tuple(values), [Compared(tuple(each), ratios(values, each)) for each in found]
 
 
+def compared_rows(
+    others: Sequence[tuple[str, str, Compared]],
+    *,
+    part: str,
+    what: str,
+    unit: str,
+    values: tuple[float, ...],
+    details: Mapping[str, float],
+    notes: Sequence[str],
+) -> list[Result]:
+    """A row for each (floor, must, numbers) that the same values stand beside.
+
+    What else is to be said of them is said of the first.
+    """
+    return [
+        Result(
+            part=part,
+            what=what,
+            unit=unit,
+            values=values,
+            floor=floor,
+            floors=numbers.floors,
+            ratios=numbers.ratios,
+            must=must,
+            goal="",
+            details={} if number else details,
+            notes=() if number else notes,
+        )
+        for number, (floor, must, numbers) in enumerate(others)
+    ]
+
+
 def ratios(values: Sequence[float], floors: Sequence[float]) -> tuple[float, ...]:
     """Of each value to the mean of the floors before and after it."""
     return tuple(value / fmean(floors[number : number + 2]) for number, value in enumerate(values))
