@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 import wal
+from titan.manager.recovery import recover
+from titan.state.invariants import check_invariants
 from tools.bench import __main__ as bench
 from tools.bench import peers
+from tools.bench.crowd import JOBS_PER_RECORD, SIZES, USERS, write_crowd
 from tools.bench.growth import draw
 from tools.bench.history import write_history
 from tools.bench.replay import replay_all
@@ -18,7 +21,7 @@ from tools.bench.result import Curve, Result, alternate, said_before, table
 
 ROWS = {
     "a": 1, "l": 1, "m": 1, "n": 1, "b": 1, "c": 4, "d": 1, "e": 1, "f": 1, "g": 1, "h": 1, "i": 2,
-    "j": 4, "o": 2,
+    "j": 4, "o": 2, "p": 2,
 }  # fmt: skip
 # What these may take is a number.
 BOUNDED = {"h", "i", "n", "o"}
@@ -117,6 +120,20 @@ def test_a_history_is_the_same_each_time_and_replays(tmp_path: Path) -> None:
     assert logs[0] == logs[1]
     with wal.Log.open(tmp_path / "1") as log:
         replay_all(log)
+
+
+def test_a_crowd_is_what_a_manager_finds_at_its_start(tmp_path: Path) -> None:
+    ended, waiting = 250, USERS * JOBS_PER_RECORD
+    write_crowd(tmp_path / "m", ended, waiting)
+    recovered = recover(tmp_path / "m")
+    state = recovered.state
+    recovered.log.abandon()
+    assert recovered.snapshot_lsn == state.lsn
+    check_invariants(state)
+    assert (state.jobs.ended_count, len(state.live_jobs)) == (ended, waiting)
+    waiting_classes = {job.job_class.class_id for job in state.live_jobs.values()}
+    assert len(waiting_classes) == USERS * SIZES
+    assert not any(worker.attempts for worker in state.workers.values())
 
 
 @pytest.mark.parametrize("arguments", [["--only", "z"], ["--rounds", "0"], ["--events", "-1"]])

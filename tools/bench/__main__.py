@@ -16,6 +16,7 @@ from typing import Final
 
 from tools.bench import (
     beside,
+    crowded,
     growth,
     heartbeats,
     host,
@@ -45,6 +46,7 @@ PARTS: Final[Mapping[str, Measure]] = {
     "b": submits.measure,
     "c": latency.measure,
     "o": many_workers.measure,
+    "p": crowded.measure,
     "d": replay.measure,
     "e": opening.measure_log,
     "f": opening.measure_snapshot,

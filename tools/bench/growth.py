@@ -43,7 +43,9 @@ def _draw(curve: Curve, path: Path) -> None:
     places = sorted({x for points in curve.series.values() for x, _ in points})
     if curve.logarithmic:
         # Linear below the first that is not 0.
-        axes.set_xscale("symlog", linthresh=next(x for x in places if x))
+        first = next(x for x in places if x)
+        axes.set_xscale("symlog", linthresh=first)
+        axes.set_xlim(-first / 10, 1.2 * places[-1])
         axes.set_xticks(places)
         axes.minorticks_off()
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))

@@ -125,9 +125,9 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, *, cpus: int) -> Iterator[Cluster]:
+def cluster(directory: Path, *, cpus: int, forget_over: int = 250_000) -> Iterator[Cluster]:
     """A cluster with one worker of so many cpus; 0: without a worker."""
-    with running(directory, "manager", str(directory / "m")) as manager:
+    with running(directory, "manager", str(directory / "m"), str(forget_over)) as manager:
         here = Cluster(directory, manager)
         if not cpus:
             yield here
