@@ -63,8 +63,9 @@ check-layers: .venv/.stamp
 check-stubs: .venv/.stamp
 	$(RUN) tools.proto --check
 
-bench: .venv/.stamp ## Run the benchmarks.
-	$(RUN) tools.bench
+# Shows beside its numbers what bench.json says from the last time, then writes it anew.
+bench: .venv/.stamp ## Run the benchmarks, write bench.json and bench-*.png (half an hour).
+	$(RUN) tools.bench --before bench.json --json bench.json
 
 proto: .venv/.stamp ## Generate titan/rpc/v1 from the .proto files.
 	$(RUN) tools.proto

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import wal
+from titan.manager.recovery import recover
+from titan.state.invariants import check_invariants
 from tools.bench import __main__ as bench
+from tools.bench import peers
+from tools.bench.crowd import JOBS_PER_RECORD, SIZES, USERS, write_crowd
+from tools.bench.growth import draw
 from tools.bench.history import write_history
 from tools.bench.replay import replay_all
-from tools.bench.result import Result, alternate, table
+from tools.bench.result import Curve, Result, alternate, said_before, table
 
-ROWS = {"a": 1, "b": 1, "c": 4, "d": 1, "e": 1, "f": 1, "g": 1, "h": 1, "i": 2, "j": 4}
+ROWS = {
+    "a": 1, "l": 1, "m": 1, "n": 1, "b": 1, "c": 4, "d": 1, "e": 1, "f": 1, "g": 1, "h": 1, "i": 2,
+    "j": 4, "o": 2, "p": 2,
+}  # fmt: skip
+# What these may take is a number.
+BOUNDED = {"h", "i", "n", "o"}
 
 
 @pytest.mark.parametrize("part", ROWS)
@@ -27,7 +38,9 @@ def test_a_part_measures_itself_and_its_floor(
     printed = capsys.readouterr().out
     for each in results:
         assert len(each["values"]) == 1
-        assert len(each["floors"]) == (1 if part in {"h", "i"} else 2)
+        # A 99th percentile stands beside the median of its own round.
+        is_alone = part in BOUNDED or "p99" in each["what"]
+        assert len(each["floors"]) == (1 if is_alone else 2)
         assert each["ratio"] == each["ratios"][0] > 0
         assert each["what"] in printed
 
@@ -52,6 +65,54 @@ def test_the_table_shows_medians_and_what_is_wanted() -> None:
         assert each in text
 
 
+def test_the_table_shows_what_a_run_before_said_of_the_same_row(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    arguments = ["--quick", "--only", "h", "--json", str(file), "--before", str(file)]
+    assert bench.main(arguments) == 0, "nothing was there before"
+    said = said_before(json.loads(file.read_text()))
+    ((key, text),) = said.items()
+    assert key[0] == "h"
+    assert text.startswith("2.")
+    result = Result(
+        part=key[0], what=key[1], unit="bytes", values=(5.0,), floor=key[2], floors=(20.0,),
+        ratios=(0.25,), must="", goal="",
+    )  # fmt: skip
+    assert text in table([result], said)
+    other = replace(result, what="another row")
+    assert text not in table([other], said)
+
+
+def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
+    curve = Curve(
+        name="growth", title="t", x_label="things (count)", y_label="time (s)",
+        series={"measured": [(0, 1.0), (10, 2.0), (100, 3.0)]}, line=[(0, 1.0), (200, 5.0)],
+        line_label="fitted", bound=4.0, bound_label="must", logarithmic=True,
+    )  # fmt: skip
+    result = Result(
+        part="z", what="w", unit="s", values=(1.0,), floor="f", floors=(1.0,), ratios=(1.0,),
+        must="", goal="", curve=curve,
+    )  # fmt: skip
+    (said,) = draw([result, replace(result, curve=None)], tmp_path / "numbers.json")
+    picture = tmp_path / "numbers-growth.png"
+    assert said == f"drawn: {picture}"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("peer", [peers.HYPERQUEUE, peers.DASK], ids=lambda each: each.module)
+def test_a_peer_runs_its_tasks_and_leaves_nothing(peer: peers.Peer, tmp_path: Path) -> None:
+    if not peer.is_there:
+        pytest.skip(f"{peer.module} is not installed")
+    assert peers.tasks_per_second(peer, tmp_path, 10) > 0
+    assert list(tmp_path.iterdir()) == []
+    assert peers.why_absent(peer, quick=False) == ()
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_a_note() -> None:
+    absent = peers.Peer("Nothing", "no_such_module_at_all", "anything")
+    (note,) = peers.why_absent(absent, quick=False)
+    assert "pip install" in note
+
+
 def test_a_history_is_the_same_each_time_and_replays(tmp_path: Path) -> None:
     counts = [write_history(tmp_path / name, 3_000) for name in ("1", "2")]
     assert counts[0] == counts[1] >= 3_000
@@ -59,6 +120,20 @@ def test_a_history_is_the_same_each_time_and_replays(tmp_path: Path) -> None:
     assert logs[0] == logs[1]
     with wal.Log.open(tmp_path / "1") as log:
         replay_all(log)
+
+
+def test_a_crowd_is_what_a_manager_finds_at_its_start(tmp_path: Path) -> None:
+    ended, waiting = 250, USERS * JOBS_PER_RECORD
+    write_crowd(tmp_path / "m", ended, waiting)
+    recovered = recover(tmp_path / "m")
+    state = recovered.state
+    recovered.log.abandon()
+    assert recovered.snapshot_lsn == state.lsn
+    check_invariants(state)
+    assert (state.jobs.ended_count, len(state.live_jobs)) == (ended, waiting)
+    waiting_classes = {job.job_class.class_id for job in state.live_jobs.values()}
+    assert len(waiting_classes) == USERS * SIZES
+    assert not any(worker.attempts for worker in state.workers.values())
 
 
 @pytest.mark.parametrize("arguments", [["--only", "z"], ["--rounds", "0"], ["--events", "-1"]])

@@ -9,42 +9,71 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tools.bench import (
     beside,
+    crowded,
+    growth,
     heartbeats,
     host,
     latency,
     lookback,
+    many_workers,
     opening,
+    pipeline,
     replay,
     scheduling,
+    singles,
     submits,
     tasks,
 )
 from tools.bench.processes import BenchError
-from tools.bench.result import Result, table
+from tools.bench.result import Result, said_before, table
 
-PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
+# What measures a part in that directory: measure(directory, rounds=…, quick=…).
+Measure = Callable[..., list[Result]]
+
+# In the order in which they are run. q, r and s are taken: bulk submits, memory, commands.
+PARTS: Final[Mapping[str, Measure]] = {
+    "a": tasks.measure,
+    "l": tasks.measure_limited,
+    "m": singles.measure,
+    "n": pipeline.measure,
+    "b": submits.measure,
+    "c": latency.measure,
+    "o": many_workers.measure,
+    "p": crowded.measure,
+    "d": replay.measure,
+    "e": opening.measure_log,
+    "f": opening.measure_snapshot,
+    "g": beside.measure,
+    "h": heartbeats.measure,
+    "i": lookback.measure,
+    "j": host.measure,
+    "k": scheduling.measure,
+}
 ROUNDS: Final = 5
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs what is asked for, prints the table, writes the file; returns the exit code."""
+    """Runs what is asked for, prints the table, writes the files; returns the exit code."""
     options = _parse(arguments)
     start = time.monotonic()
+    measures: dict[str, Measure] = {**PARTS, "d": partial(replay.measure, events=options.events)}
     results: list[Result] = []
     for part in options.only:
         print(f"measuring {part} …", file=sys.stderr, flush=True)
         try:
-            results += _measure(part, options)
+            with tempfile.TemporaryDirectory(prefix="titan-bench-", dir=options.directory) as name:
+                results += measures[part](Path(name), rounds=options.rounds, quick=options.quick)
         except BenchError as error:
             print(f"tools.bench: ({part}) {error}", file=sys.stderr)
             return 1
-    print(table(results))
+    print(table(results, options.before))
     if options.json is not None:
         report = {
             "time": time.time(),
@@ -58,46 +87,30 @@ def main(arguments: Sequence[str]) -> int:
             "results": [each.as_json() for each in results],
         }
         options.json.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+        for line in growth.draw(results, options.json):
+            print(line)
     return 0
-
-
-def _measure(part: str, options: argparse.Namespace) -> list[Result]:
-    with tempfile.TemporaryDirectory(prefix="titan-bench-", dir=options.directory) as name:
-        directory = Path(name)
-        rounds, quick = options.rounds, options.quick
-        if part == "a":
-            return tasks.measure(directory, rounds=rounds, quick=quick)
-        if part == "b":
-            return submits.measure(directory, rounds=rounds, quick=quick)
-        if part == "c":
-            return latency.measure(directory, rounds=rounds, quick=quick)
-        if part == "d":
-            events = options.events or (replay.EVENTS_QUICK if quick else replay.EVENTS)
-            return replay.measure(directory, rounds=rounds, events=events)
-        if part == "j":
-            return host.measure(directory, rounds=rounds, quick=quick)
-        if part == "k":
-            return scheduling.measure(rounds=rounds, quick=quick)
-        if part == "h":
-            return heartbeats.measure(directory, quick=quick)
-        measures = {
-            "e": opening.measure_log,
-            "f": opening.measure_snapshot,
-            "g": beside.measure,
-            "i": lookback.measure,
-        }
-        return measures[part](directory, rounds=rounds, quick=quick)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description=__doc__)
     parser.add_argument(
-        "--only", type=_parts, default=PARTS, metavar="a,b", help="which parts [all]"
+        "--only", type=_parts, default=tuple(PARTS), metavar="a,b", help="which parts [all]"
     )
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"of each part [{ROUNDS}]")
-    parser.add_argument("--events", type=_positive, metavar="N", help="in the log of part d")
-    parser.add_argument("--quick", action="store_true", help="small sizes, one round: a smoke test")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round there")
+    parser.add_argument(
+        "--events", type=_positive, default=0, metavar="N", help="in the log of part d"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes, one round, no peers: a smoke test"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every round there, and curves beside it"
+    )
+    parser.add_argument(
+        "--before", type=_report, default={}, metavar="FILE",
+        help="what --json wrote before, to be shown beside the numbers; it need not exist",
+    )  # fmt: skip
     parser.add_argument(
         "--directory", type=Path, metavar="DIR", help="whose disk to use [the temporary one]"
     )
@@ -118,6 +131,16 @@ def _positive(value: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _report(value: str) -> dict[tuple[str, str, str], str]:
+    """Read before anything is measured: the same file may be written at the end."""
+    try:
+        return said_before(json.loads(Path(value).read_text()))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(f"{value} was not written by --json: {error}") from error
 
 
 if __name__ == "__main__":

@@ -19,18 +19,22 @@ from tools.bench.result import Result, alternate
 
 # What a turn of a busy manager appends before anybody waits for it.
 RECORDS_PER_FLUSH: Final = 20
+ALONE_SECONDS: Final = 2.0
+ALONE_SECONDS_QUICK: Final = 0.1
 RECORD: Final = ev.encode_record(1 << 62, [ev.WorkerHeartbeats(tuple(range(1, 21)) * 2)])
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
-    """Both append into the same log for as long as a snapshot of it takes."""
+    """Both append into the same log: for as long as a snapshot of it takes, and a while alone."""
     write_lives(
         directory / "wal", ENDED_QUICK if quick else ENDED, History(arrays=False), singly=None
     )
     values, floors, ratios = alternate(
         rounds,
         lambda: seconds_of("beside", "with", directory),
-        lambda: seconds_of("beside", "without", directory),
+        lambda: seconds_of(
+            "beside", str(ALONE_SECONDS_QUICK if quick else ALONE_SECONDS), directory
+        ),
     )
     return [
         Result(
@@ -47,19 +51,23 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     ]
 
 
-def _append(directory: Path, *, beside: bool) -> float:
-    """Records a second; the clock of the log stands, and a snapshot begins anew."""
+def _append(directory: Path, alone_seconds: float | None) -> float:
+    """Records a second; None: while a snapshot is taken, which begins anew.
+
+    The clock of the log stands.
+    """
     for lsn in wal.find_snapshots(snapshot_directory(directory)):
         wal.remove_snapshot(snapshot_directory(directory), lsn)
     with wal.Log.open(directory / "wal") as log:
         log.start(_ignore, _ignore, _ignore)
         snapshotter = None
-        if beside:
+        if alone_seconds is None:
             arguments = (str(directory), "error", "0", str(os.getpid()))
             command = [sys.executable, "-m", "titan.lookback.snapshotter", *arguments]
             snapshotter = subprocess.Popen(command, cwd=ROOT)
         count, start = 0, time.perf_counter()
-        while snapshotter.poll() is None if snapshotter else time.perf_counter() < start + 2:
+        end = start + (alone_seconds or 0)
+        while snapshotter.poll() is None if snapshotter else time.perf_counter() < end:
             for _ in range(RECORDS_PER_FLUSH):
                 lsn = log.append(RECORD)
             count += RECORDS_PER_FLUSH
@@ -75,8 +83,8 @@ def _ignore(_: object) -> None:
 
 
 def main(what: str, directory: str) -> int:
-    """Prints the records a second."""
-    print(_append(Path(directory), beside=what == "with"))
+    """Prints the records a second, beside a snapshot or for so many seconds alone."""
+    print(_append(Path(directory), None if what == "with" else float(what)))
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from titan.model import TASK_ENDS
 from titan.rpc.v1 import manager_pb2, types_pb2
 
+USER: Final = "bench"
 # About what a login shell exports, so that an environment has its usual size.
 _VARIABLES: Final = [
     types_pb2.Variable(name=b"VARIABLE_%d" % number, value=b"some value or other" * 2)
@@ -18,19 +19,23 @@ _ENVIRONMENT: Final = types_pb2.Environment(
 
 
 def submit_request(
-    *command: bytes, request_id: bytes, tasks: int = 0
+    *command: bytes,
+    request_id: bytes,
+    tasks: int = 0,
+    cpus_milli: int = 1000,
+    memory_bytes: int = 0,
 ) -> manager_pb2.SubmitJobRequest:
-    """One job of one cpu; with `tasks` an array of so many."""
+    """One job; with `tasks` an array of so many."""
     array = [types_pb2.IndexRange(start=0, stop=tasks, step=1)] if tasks else []
     job = manager_pb2.JobSpec(
         name="bench",
         command=command,
         cwd=b"/",
-        resources=types_pb2.Resources(cpus_milli=1000),
+        resources=types_pb2.Resources(cpus_milli=cpus_milli, memory_bytes=memory_bytes),
         array=array,
     )
     return manager_pb2.SubmitJobRequest(
-        request_id=request_id, user="bench", environments=[_ENVIRONMENT], jobs=[job]
+        request_id=request_id, user=USER, environments=[_ENVIRONMENT], jobs=[job]
     )
 
 

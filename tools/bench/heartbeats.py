@@ -19,14 +19,14 @@ TICK_US: Final = 200_000
 MINUTES: Final = 10
 
 
-def measure(directory: Path, *, quick: bool) -> list[Result]:
+def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     """Bytes of the log, frames and all, for each heartbeat that came."""
     beats = 0
     kernel = Kernel(ClusterState(), Settings())
     now_us = 1_700_000_000_000_000
     kernel.start(cluster_id=b"c" * 16, epoch=1, version="0", now_us=now_us)
     for number in range(WORKERS):
-        kernel.decide(_registration(number), now_us, 0)
+        kernel.decide(registration(number), now_us, 0)
     with wal.Log.open(directory / "wal") as log:
         _write(log, kernel)
         before = log.last_segment_bytes
@@ -67,7 +67,8 @@ def _write(log: wal.Log, kernel: Kernel) -> None:
         log.flush()
 
 
-def _registration(number: int) -> cmd.RegisterWorker:
+def registration(number: int) -> cmd.RegisterWorker:
+    """What a worker of that number says when it calls in."""
     return cmd.RegisterWorker(
         worker_id=b"%016d" % number,
         instance=b"i",

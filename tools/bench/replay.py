@@ -21,10 +21,10 @@ EVENTS: Final = 1_000_000
 EVENTS_QUICK: Final = 2_000
 
 
-def measure(directory: Path, *, rounds: int, events: int) -> list[Result]:
-    """Each in a process of its own, as at a manager's start."""
+def measure(directory: Path, *, rounds: int, quick: bool, events: int = 0) -> list[Result]:
+    """Each in a process of its own, as at a manager's start. `events` 0: as many as ever."""
     log = directory / "wal"
-    written = write_history(log, events)
+    written = write_history(log, events or (EVENTS_QUICK if quick else EVENTS))
     values, floors, ratios = alternate(
         rounds,
         lambda: written / seconds_of("replay", "replay", log),

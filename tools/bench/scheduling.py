@@ -10,6 +10,7 @@ import gc
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -149,7 +150,7 @@ class Cluster:
         self.kernel.decide(command, self.now_us, 0)
 
 
-def measure(*, rounds: int, quick: bool) -> list[Result]:
+def measure(_directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     """All numbers, before and after many jobs have ended."""
     scale = QUICK if quick else FULL
     results: list[Result] = []

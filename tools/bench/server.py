@@ -1,6 +1,6 @@
 """The processes that a benchmark starts: `python -m tools.bench.server ROLE …`.
 
-manager DIR              a manager, as `titan manager`
+manager DIR FORGET_OVER  a manager, as `titan manager`
 worker DIR MANAGER CPUS  a worker, as `titan worker`
 empty                    a gRPC server whose one method does nothing; prints its address
 spawn COUNT AT_ONCE [D]  runs /bin/true so often, that many at once; prints the seconds; with D
@@ -28,13 +28,16 @@ _DEV_NULL: Final = (
 )
 
 
-def run_manager(directory: str) -> int:
+def run_manager(directory: str, forget_over: str) -> int:
     """Serves on a free port until SIGTERM."""
     from titan.manager import main as manager  # noqa: PLC0415  (each role loads its own)
 
     return manager.run_manager(
         manager.ManagerOptions(
-            data_directory=Path(directory), listen="127.0.0.1:0", log_level="warning"
+            data_directory=Path(directory),
+            listen="127.0.0.1:0",
+            forget_over=int(forget_over),
+            log_level="warning",
         )
     )
 

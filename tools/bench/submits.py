@@ -24,6 +24,7 @@ CALLS: Final = 10_000
 CALLS_QUICK: Final = 200
 
 Call = Callable[[int], Awaitable[object]]
+Submit = Callable[[int], Awaitable[int]]
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
@@ -44,8 +45,8 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             floor=f"empty unary calls to a server of its own, as the submits by {CALLERS} callers",
             floors=tuple(floors),
             ratios=ratios(values, floors),
-            must="≥ 0.4",
-            goal="≥ 0.6",
+            must="≥ 0.6",
+            goal="",
             # The warm-up is a tenth of a round.
             details={"manager µs/submit": spent * 1e6 / ((rounds + 0.1) * calls)},
         )
@@ -56,27 +57,32 @@ async def _measure(
     here: Cluster, empty: str, rounds: int, calls: int
 ) -> tuple[list[float], list[float]]:
     async with open_aio_channel(here.address) as channel, open_aio_channel(empty) as empty_channel:
-        submit = _submitter(channel, here, calls)
+        submit = submitter(channel, here, calls)
         call = _empty_caller(empty_channel)
-        await _rate(submit, calls // 10)
-        await _rate(call, calls // 10)
-        floors = [await _rate(call, calls)]
+        await calls_per_second(submit, calls // 10)
+        await calls_per_second(call, calls // 10)
+        floors = [await calls_per_second(call, calls)]
         values = []
         for _ in range(rounds):
-            values.append(await _rate(submit, calls))
-            floors.append(await _rate(call, calls))
+            values.append(await calls_per_second(submit, calls))
+            floors.append(await calls_per_second(call, calls))
         return values, floors
 
 
-def _submitter(channel: grpc.aio.Channel, here: Cluster, calls: int) -> Call:
+def submitter(
+    channel: grpc.aio.Channel, here: Cluster, calls: int, *, cpus_milli: int = 1000
+) -> Submit:
+    """What submits a job, given a number below `calls`, and returns its id."""
     stub: manager_pb2_grpc.ManagerServiceAsyncStub = manager_pb2_grpc.ManagerServiceStub(channel)
     # Made before the clock starts: what the caller needs for that is the same in any system.
-    requests = [submit_request(b"/bin/true", request_id=os.urandom(16)) for _ in range(calls)]
+    requests = [
+        submit_request(b"/bin/true", request_id=b"", cpus_milli=cpus_milli) for _ in range(calls)
+    ]
 
-    async def submit(number: int) -> None:
+    async def submit(number: int) -> int:
         request = requests[number]
         request.request_id = os.urandom(16)
-        await stub.SubmitJob(request, metadata=here.metadata)
+        return (await stub.SubmitJob(request, metadata=here.metadata)).job_ids[0]
 
     return submit
 
@@ -92,7 +98,7 @@ def _empty_caller(channel: grpc.aio.Channel) -> Call:
     return call
 
 
-async def _rate(call: Call, calls: int) -> float:
+async def calls_per_second(call: Call, calls: int) -> float:
     """Calls a second; each of the callers makes the next one when its last is answered."""
     numbers = iter(range(calls))
 

@@ -1,0 +1,338 @@
+"""Workers on the wire that run nothing: `python -m tools.bench.fake_workers MANAGER CPUS`.
+
+Each is a worker to its manager: it registers, beats, takes its batches of tasks over a connection
+of its own, and reports them in order and until they are acknowledged. Behind it there is neither
+an agent nor a task host: a task that may run has ended at once. So what is measured with them is
+the manager, and as little as an honest worker can cost.
+
+All of one process share a port, where the session of a call tells whose it is. A line with a
+number on stdin asks for so many workers in all, and is answered when they have registered. The
+process ends with its stdin. It takes no faults: a call that fails ends it with a sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple, NoReturn
+
+import psutil
+
+from titan.rpc import access
+from titan.rpc.channel import new_aio_server, open_aio_channel
+from titan.rpc.v1 import (
+    manager_pb2,
+    task_pb2,
+    task_pb2_grpc,
+    types_pb2,
+    worker_pb2,
+    worker_pb2_grpc,
+)
+from tools.bench.processes import (
+    DEADLINE_SECONDS,
+    ROOT,
+    BenchError,
+    Cluster,
+    cpu_seconds,
+    environment,
+    wait_for,
+)
+
+# As an agent's batches.
+REPORTS_MAX: Final = 1_000
+REGISTERING_MAX: Final = 50
+MEMORY_BYTES: Final = 64 << 30
+CALL_SECONDS: Final = 30.0
+# A fraction of the golden section: however many there are, their beats lie evenly apart.
+GOLDEN: Final = 0.618034
+
+_STATISTICS: Final = manager_pb2.NodeStatistics(
+    cpu_percent=12.5,
+    memory_used_bytes=1 << 32,
+    memory_total_bytes=MEMORY_BYTES,
+    load_1m=0.5,
+    disk_free_bytes=1 << 40,
+)
+
+
+class _End(NamedTuple):
+    """A task that has ended. Its start has the number before."""
+
+    seq: int
+    epoch: int
+    job_id: int
+    task_index: int
+    attempt: int
+    us: int
+
+
+class _Worker:
+    """One worker: its connection, its tasks and its reports."""
+
+    def __init__(self, number: int, manager: str) -> None:
+        self._number = number
+        self._channel = open_aio_channel(manager)
+        self._stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(
+            self._channel
+        )
+        self._metadata = access.metadata(access.find_token(manager))
+        self._interval_seconds = 0.0
+        self._dispatch_seq = self._report_seq = 0
+        # Of each class: what waits, in order.
+        self._waiting: dict[int, deque[tuple[int, int, int, int]]] = {}
+        self._ended: deque[_End] = deque()
+        self._has_ended = asyncio.Event()
+        self.session = b""
+
+    async def register(self, address: str, token: str, cpus: int) -> None:
+        """Calls in."""
+        answer = await self._stub.RegisterWorker(
+            worker_pb2.RegisterWorkerRequest(
+                instance=os.urandom(16), boot_id="none", name=f"fake{self._number}",
+                address=address, token=token, version="0", output_directory=b"/nowhere",
+                capacity=types_pb2.Resources(cpus_milli=1000 * cpus, memory_bytes=MEMORY_BYTES),
+                limits="none",
+            ),
+            metadata=self._metadata, timeout=CALL_SECONDS,
+        )  # fmt: skip
+        self.session = answer.session
+        self._interval_seconds = answer.heartbeat_interval_ms / 1000
+
+    def start(self, request: task_pb2.StartTaskRequest) -> None:
+        """Takes a batch: adds its tasks, then runs those that may."""
+        self._take_batch(request.dispatch_seq)
+        specs = request.specs
+        for each in request.starts:
+            spec = specs[each.spec]
+            waiting = self._waiting.setdefault(spec.class_id, deque())
+            waiting.append((spec.epoch, spec.job_id, each.index, each.attempt))
+        for slots in request.slots:
+            # With any slot at all each of them gets it in turn, since it is free again at once.
+            if slots.slots and (ready := self._waiting.pop(slots.class_id, None)):
+                self._end(ready)
+
+    def stop(self, request: task_pb2.StopTaskRequest) -> None:
+        """Takes a batch of wishes. None is made of tasks that wait here: they do not wait."""
+        self._take_batch(request.dispatch_seq)
+        if any(self._waiting.values()):
+            raise BenchError("a task was to be stopped that waits for a slot")
+
+    async def beat(self) -> None:
+        """Heartbeats, for ever."""
+        await asyncio.sleep(self._number * GOLDEN % 1 * self._interval_seconds)
+        while True:
+            held = worker_pb2.Held(
+                attempts=[
+                    worker_pb2.HeldAttempt(key=_key(each), state=worker_pb2.HELD_ENDED)
+                    for each in self._ended
+                ],
+                dispatch_seq=self._dispatch_seq,
+                report_seq=self._report_seq,
+            )
+            request = worker_pb2.HeartbeatRequest(
+                session=self.session, held=held, statistics=_STATISTICS
+            )
+            await self._stub.Heartbeat(request, metadata=self._metadata, timeout=CALL_SECONDS)
+            await asyncio.sleep(self._interval_seconds)
+
+    async def report(self) -> None:
+        """Tells what has ended, a batch at a time, for ever."""
+        while True:
+            await self._has_ended.wait()
+            ends = [self._ended[place] for place in range(min(len(self._ended), REPORTS_MAX))]
+            request = worker_pb2.ReportTaskStatusRequest(
+                session=self.session, first_seq=ends[0].seq - 1, last_seq=ends[-1].seq
+            )
+            for end in ends:
+                request.reports.add(
+                    seq=end.seq, key=_key(end), kind=worker_pb2.REPORT_ENDED,
+                    state=types_pb2.COMPLETED, reason=types_pb2.REASON_EXIT, exit_code=0,
+                    start_us=end.us, end_us=end.us, cpu_user_us=500, cpu_system_us=500,
+                    max_rss_bytes=1 << 20,
+                )  # fmt: skip
+            answer = await self._stub.ReportTaskStatus(
+                request, metadata=self._metadata, timeout=CALL_SECONDS
+            )
+            while self._ended and self._ended[0].seq <= answer.report_seq:
+                self._ended.popleft()
+            if not self._ended:
+                self._has_ended.clear()
+
+    def _take_batch(self, dispatch_seq: int) -> None:
+        if dispatch_seq != self._dispatch_seq + 1:
+            raise BenchError(f"batch {dispatch_seq} came after {self._dispatch_seq}")
+        self._dispatch_seq = dispatch_seq
+
+    def _end(self, tasks: deque[tuple[int, int, int, int]]) -> None:
+        us = time.time_ns() // 1000
+        for task in tasks:
+            # A number for the start, which is told by the end, and one for the end.
+            self._report_seq += 2
+            self._ended.append(_End(self._report_seq, *task, us))
+        self._has_ended.set()
+
+
+class _TaskService(task_pb2_grpc.TaskServiceServicer):
+    """What the manager calls, for all workers of the process."""
+
+    def __init__(self) -> None:
+        self.workers: dict[bytes, _Worker] = {}
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def StartTask(  # noqa: N802  (gRPC's names)
+        self, request: task_pb2.StartTaskRequest, _context: object
+    ) -> task_pb2.StartTaskResponse:
+        """A batch of starts."""
+        with self._noted():
+            self.workers[request.session].start(request)
+        return task_pb2.StartTaskResponse()
+
+    async def StopTask(  # noqa: N802
+        self, request: task_pb2.StopTaskRequest, _context: object
+    ) -> task_pb2.StopTaskResponse:
+        """A batch of wishes."""
+        with self._noted():
+            self.workers[request.session].stop(request)
+        return task_pb2.StopTaskResponse()
+
+    def GetTaskStatus(self, request: object, context: object) -> NoReturn:  # noqa: N802
+        """Nobody asks."""
+        raise NotImplementedError
+
+    def UpdateWorker(self, request: object, context: object) -> NoReturn:  # noqa: N802
+        """Nobody asks."""
+        raise NotImplementedError
+
+    def StreamOutput(self, request: object, context: object) -> NoReturn:  # noqa: N802
+        """Nobody asks."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        """The process ends with what goes wrong in a call."""
+        try:
+            yield
+        except (BenchError, KeyError) as error:
+            if not self.failure.done():
+                self.failure.set_exception(error)
+            raise
+
+
+def _key(end: _End) -> types_pb2.AttemptKey:
+    return types_pb2.AttemptKey(
+        epoch=end.epoch, job_id=end.job_id, index=end.task_index, attempt=end.attempt
+    )
+
+
+async def _run(manager: str, cpus: int) -> None:
+    """Until stdin ends, or something fails."""
+    server = new_aio_server()
+    service = _TaskService()
+    task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    lines = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
+    )
+    registering = asyncio.Semaphore(REGISTERING_MAX)
+
+    async def add_worker(number: int) -> _Worker:
+        async with registering:
+            worker = _Worker(number, manager)
+            await worker.register(address, "token", cpus)
+            service.workers[worker.session] = worker
+            return worker
+
+    async with asyncio.TaskGroup() as group:
+        # It only ever fails, and everything with it.
+        tasks = [group.create_task(_wait(service.failure))]
+        while line := await lines.readline():
+            wanted = range(len(service.workers) + 1, int(line) + 1)
+            for worker in await asyncio.gather(*map(add_worker, wanted)):
+                tasks += [group.create_task(worker.beat()), group.create_task(worker.report())]
+            print(int(line), flush=True)
+        for task in tasks:
+            task.cancel()
+    await server.stop(0)
+
+
+async def _wait(future: asyncio.Future[None]) -> None:
+    await future
+
+
+def raise_file_limit() -> int:
+    """Lets this process and those that it starts open as many files as they may; returns that."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+class Load:
+    """The process with the workers."""
+
+    def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
+        self._process = process
+        self._log = log
+        self._usage = psutil.Process(process.pid)
+
+    def grow(self, workers: int) -> None:
+        """Returns when there are so many, all registered. Raises BenchError."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{workers}\n")
+        self._process.stdin.flush()
+        wait_for(lambda: self._has_said(str(workers)), f"a cluster of {workers} workers")
+
+    def cpu_seconds(self) -> float:
+        """What the process has used so far."""
+        return cpu_seconds(self._usage)
+
+    def check(self) -> None:
+        """Raises BenchError when something has failed there."""
+        if self._process.poll() is not None:
+            raise BenchError(f"the workers failed: {self._log.read_text()[-2000:]}")
+
+    def _has_said(self, answer: str) -> bool | None:
+        self.check()
+        return answer in self._log.read_text().split() or None
+
+
+@contextlib.contextmanager
+def fake_workers(directory: Path, here: Cluster, *, cpus: int) -> Iterator[Load]:
+    """A process for workers of that cluster, none yet, of so many cpus each."""
+    log = directory / "workers.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.bench.fake_workers", here.address, str(cpus)],
+            cwd=ROOT, env=environment(directory), stdin=subprocess.PIPE, stdout=output,
+            stderr=output, text=True,
+        )  # fmt: skip
+    load = Load(process, log)
+    try:
+        yield load
+        load.check()
+    finally:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Ends with its stdin.
+            process.communicate(timeout=DEADLINE_SECONDS)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def main(manager: str, cpus: str) -> int:
+    """Serves workers for that manager."""
+    asyncio.run(_run(manager, int(cpus)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
