@@ -94,9 +94,14 @@ class Pass:
 
     def _passes_over(self, job_class: JobClass) -> bool:
         """Whether it is known without a look that the class can't start, send ahead, or be head."""
-        if self._head is None or self._preempts or self._standing:
+        if self._preempts or self._standing:
             return False
         if not self._search.is_known_full(job_class.class_id):
+            return False
+        if not self._search.could_run(job_class):
+            # There is no worker that it could keep others from.
+            return True
+        if self._head is None:
             return False
         if self._rules.lookahead:
             if job_class.samples and ahead_depth(job_class):
