@@ -26,6 +26,8 @@ from titan.rpc.v1 import task_pb2_grpc
 _log = logging.getLogger("titan.dispatch")
 
 CALL_SECONDS: Final = 10.0
+# A line without work; each of thousands of idle workers has one.
+LOOK_UP_SECONDS: Final = 60.0
 BACKOFF_SECONDS_MIN: Final = 0.05
 BACKOFF_SECONDS_MAX: Final = 2.0
 # An agent that is being started again listens before it registers.
@@ -122,7 +124,7 @@ class _Line:
                 if batch is None:
                     self._woken.clear()
                     # Looks up now and then so that it ends with its session.
-                    await _wait(self._woken, CALL_SECONDS)
+                    await _wait(self._woken, LOOK_UP_SECONDS)
                 elif not await self._send(stub, batch):
                     await asyncio.sleep(self._backoff_seconds * random.uniform(0.5, 1.0))
 

@@ -41,7 +41,7 @@ def test_a_class_proved_short_goes_ahead_as_far_as_its_window() -> None:
     prove_short(rig, host)
     (array,) = rig.submit(new_job(array=[(0, 100)]))
     assert placed(rig.schedule()) == [(array, 0, 1, False)] + [
-        (array, index, 1, True) for index in range(1, 51)
+        (array, index, 1, True) for index in range(1, 65)
     ]
     assert rig.state.get_worker(1).free_cpus_milli == 0
 
@@ -51,14 +51,17 @@ def test_a_class_proved_short_goes_ahead_as_far_as_its_window() -> None:
     [
         (0, AHEAD_TASKS_MAX),
         (100, 64),
-        (1000, 50),
-        (10_000, 5),
-        (25_000, 2),
+        (1000, 64),
+        (5_000, 60),
+        (10_000, 30),
+        (25_000, 12),
         (25_001, 0),
         (10**9, 0),
     ],
 )
-def test_the_depth_is_a_window_of_50_ms_of_work(run_us: int, depth: int) -> None:
+def test_the_depth_is_a_window_of_300_ms_of_work_for_tasks_of_up_to_25_ms(
+    run_us: int, depth: int
+) -> None:
     rig = Rig()
     rig.submit(new_job())
     job_class = rig.state.classes[1]
@@ -145,6 +148,15 @@ def test_room_on_a_worker_that_has_not_called_in_asks_nothing_back() -> None:
     rig.restart()
     host.register()
     assert only(rig.tick(10 * WAIT_US), ev.RecallRequested) == []
+
+
+def test_what_was_sent_ahead_before_a_restart_is_asked_back_after_it() -> None:
+    rig, host, array = ahead_rig(3)
+    other = rig.worker(1)
+    rig.restart()
+    host.register()
+    other.register()
+    assert only(rig.tick(WAIT_US), ev.RecallRequested) == [ev.RecallRequested(array, 1, 1)]
 
 
 def test_room_on_an_unhealthy_worker_asks_nothing_back() -> None:

@@ -75,8 +75,15 @@ class Desk:
         self.sessions: dict[bytes, Outbox] = {}
         # Those of them, by worker number, that have something new to send.
         self.ready_outboxes: dict[int, None] = {}
-        # When each worker was heard last, in time during which the loop turned.
+        # When each worker was heard last, in time during which the loop turned; who has been silent
+        # longest is the first.
         self.heard_us: dict[int, int] = {}
+        # Workers that may have attempts sent ahead, by number.
+        self.ahead_on = {
+            number: None
+            for number, worker in state.workers.items()
+            if any(here.ahead for here in worker.classes.values())
+        }
         self.turned_us = 0
         # Heard since the last WorkerHeartbeats, and when that was.
         self.heard_now: dict[int, None] = {}
@@ -210,6 +217,11 @@ class Desk:
     def stop_stray(self, outbox: Outbox, key: AttemptKey) -> None:
         """Tells a worker to give up an attempt that counts no more (invariant 3)."""
         outbox.want_stop(Stop(key, StopMode.CANCEL, 0))
+
+    def hear(self, number: int) -> None:
+        """That worker was heard now."""
+        self.heard_us.pop(number, None)
+        self.heard_us[number] = self.turned_us
 
     def close_session(self, number: int) -> None:
         """Nothing of the worker's session counts any more."""

@@ -54,7 +54,7 @@ class Kernel(Desk):
         self.emit(ev.ManagerStarted(epoch, version))
         for number, worker in self.state.workers.items():
             if worker.state in (WorkerState.HEALTHY, WorkerState.UNHEALTHY):
-                self.heard_us[number] = self.turned_us
+                self.hear(number)
 
     def decide(self, command: Command, now_us: int, turned_us: int) -> Any:
         """Answers a command, after its events. Raises TitanError, then nothing changed.

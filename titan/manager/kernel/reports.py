@@ -46,7 +46,7 @@ def apply_reports(desk: Desk, command: ReportTasks) -> int:
             "register again"
         )
     # Whoever reports is alive.
-    desk.heard_us[outbox.worker] = desk.turned_us
+    desk.hear(outbox.worker)
     for report in command.reports:
         if report.seq > outbox.applied_seq:
             _OUTCOMES[report.kind](desk, outbox, report)

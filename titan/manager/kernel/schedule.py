@@ -67,6 +67,8 @@ def _assign(desk: Desk, rules: Rules, placement: Placement) -> None:
             placement.worker, placement.ahead, policy.code, policy.version, placement.rule,
         )
     )  # fmt: skip
+    if placement.ahead:
+        desk.ahead_on[placement.worker] = None
     outbox = desk.outboxes.get(placement.worker)
     if outbox is not None:
         outbox.want_start(job.active[placement.index])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import Final
 
 from titan import events as ev
@@ -68,7 +69,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     desk.outboxes[number] = outbox
     worker.touch()
     desk.sessions[command.session] = outbox
-    desk.heard_us[number] = desk.turned_us
+    desk.hear(number)
     desk.schedule_wanted = True
     ends_are_to_come = applied_seq == command.acknowledged_seq
     _settle_held(desk, outbox, command.held, ends_are_to_come=ends_are_to_come)
@@ -83,7 +84,7 @@ def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
         raise Refused(REGISTER_AGAIN)
     number = outbox.worker
     worker = desk.state.get_worker(number)
-    desk.heard_us[number] = desk.turned_us
+    desk.hear(number)
     desk.heard_now[number] = None
     if desk.room:
         _heed_fault(desk, worker, command.fault)
@@ -119,10 +120,11 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
 def check_silence(desk: Desk) -> None:
     """UNHEALTHY after half the timeout, DISCONNECTED after the whole of it."""
     timeout = desk.settings.heartbeat_timeout_us
-    for number, heard in list(desk.heard_us.items()):
+    silent = takewhile(
+        lambda each: (desk.turned_us - each[1]) * 2 >= timeout, desk.heard_us.items()
+    )
+    for number, heard in list(silent):
         silence = desk.turned_us - heard
-        if silence * 2 < timeout:
-            continue
         worker = desk.state.get_worker(number)
         if silence < timeout:
             if worker.state is WorkerState.HEALTHY and desk.room:
@@ -150,16 +152,20 @@ def record_heartbeats(desk: Desk) -> None:
 
 def recall_from_ahead(desk: Desk) -> None:
     """What has waited too long behind others goes where there is room now."""
-    if not desk.room:
+    if not desk.room or not desk.ahead_on:
         return
     # Only to those that have called in can a task go.
     numbers = sorted(desk.outboxes)
     workers = [desk.state.get_worker(number) for number in numbers]
     healthy = [each for each in workers if each.takes_tasks]
-    for worker in healthy:
-        for class_id, here in list(worker.classes.items()):
-            if not here.ahead:
-                continue
+    for number in sorted(desk.ahead_on):
+        worker = desk.state.get_worker(number)
+        classes = [(each, here) for each, here in worker.classes.items() if here.ahead]
+        if not classes:
+            del desk.ahead_on[number]
+        if number not in desk.outboxes or not worker.takes_tasks:
+            continue
+        for class_id, here in classes:
             job_class = desk.state.classes[class_id]
             room = sum(
                 _slots_free(each, job_class.demand)
