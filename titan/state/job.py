@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from titan.events import JobSubmitted
 from titan.model import TASK_ENDS, IndexRange, Reason, Resources, State
@@ -11,6 +12,13 @@ from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job_class import JobClass
 from titan.state.waits import Waits
+
+# Most jobs have one task, and many of them wait: what is equal for all of these, and changes with
+# the first thing that happens to one, they share.
+_ONE_TASK: Final = range(1)
+_COUNTS_OF_ONE: Final = tuple(tuple(int(at == each) for at in range(6)) for each in range(6))
+# Never changed.
+_NO_ATTEMPTS: Final[dict[int, Attempt]] = {}
 
 
 class Job:
@@ -86,10 +94,12 @@ class Job:
         self.end_us = 0
         # When the manager knew that all had ended; 0: not yet.
         self.ended_us = 0
-        self.pending = IndexSet(each.indexes for each in event.array or (IndexRange(0, 1),))
+        self.pending = IndexSet(
+            [each.indexes for each in event.array] if event.array else (_ONE_TASK,)
+        )
         # What keeps tasks from starting besides room; None: nothing, now or so far.
         self.waits: Waits | None = None
-        self.active: dict[int, Attempt] = {}
+        self.active = _NO_ATTEMPTS
         # Why tasks that never started ended, if it was not by a cancel: a reason, and the job
         # that they waited for.
         self.cut_short: tuple[Reason, int] | None = None
@@ -102,10 +112,25 @@ class Job:
         # (index, attempt) of the failed task with the lowest index.
         self.lowest_failed: tuple[int, int] | None = None
         # How many tasks are in each state, in the order of the states.
-        self.counts = [len(self.pending), 0, 0, 0, 0, 0]
+        self.counts = shared_counts([len(self.pending), 0, 0, 0, 0, 0])
         self.changed_lsn = 0
         # What `state` was after the last change: two look-ups of it cost more than keeping it.
         self.known_state = State.PENDING
+
+    def add_attempt(self, attempt: Attempt) -> None:
+        """It is under way."""
+        if self.active is _NO_ATTEMPTS:
+            self.active = {}
+        self.active[attempt.index] = attempt
+
+    def count_tasks(self, before: int, after: int, tasks: int) -> None:
+        """So many went from one position in `counts` to another."""
+        counts = self.counts
+        if isinstance(counts, list):
+            counts[before] -= tasks
+            counts[after] += tasks
+        else:
+            self.counts = _COUNTS_OF_ONE[after]
 
     @property
     def user(self) -> str:
@@ -246,6 +271,11 @@ class Job:
             self.forget_attempts(index)
         if self.waits is not None:
             self.waits.forget(index)
+
+
+def shared_counts(counts: list[int]) -> list[int] | tuple[int, ...]:
+    """Those counts; of a job of one task they are not its own, and can't be changed."""
+    return _COUNTS_OF_ONE[counts.index(1)] if sum(counts) == 1 else counts
 
 
 def derive_state(counts: Sequence[int]) -> State:

@@ -44,9 +44,8 @@ def active_attempt(tables: Tables, event: Any) -> tuple[Job, Attempt]:
 def count_tasks(tables: Tables, job: Job, before: State, after: State, tasks: int) -> None:
     """So many tasks of the job went from one state to another."""
     source, target = before - 1, after - 1
-    counts, all_counts = job.counts, tables.task_counts
-    counts[source] -= tasks
-    counts[target] += tasks
+    job.count_tasks(source, target, tasks)
+    all_counts = tables.task_counts
     all_counts[source] -= tasks
     all_counts[target] += tasks
 

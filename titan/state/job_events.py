@@ -111,7 +111,7 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
     if made is not None:
         job.forget_attempts(index)
     attempt = Attempt(job.job_class, job_id, index, number, worker_number, ahead, tables.time_us)
-    job.active[index] = attempt
+    job.add_attempt(attempt)
     job.attempts_total += 1
     worker.add(attempt)
     if rule == RULE_ROUND_ROBIN:
@@ -199,7 +199,7 @@ def adopted(tables: Tables, event: ev.Adopted) -> None:
     attempt.start_us = event.start_us
     # Nobody knows any more what its worker was told before it was given up.
     attempt.was_suspended = attempt.limit_changed = True
-    job.active[event.index] = attempt
+    job.add_attempt(attempt)
     # The number of the next attempt does not go back with it.
     job.note_attempts(event.index, job.next_attempt(event.index) - 1)
     tables.get_worker(number).add(attempt)

@@ -29,11 +29,13 @@ from titan.model import IndexRange, Reason, State, execution_fields, execution_o
 from titan.scheduling import PLAIN_SCHEDULING, Scheduling, scheduling_fields, scheduling_of
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
-from titan.state.job import Job, derive_state, weigh
+from titan.state.job import Job, derive_state, shared_counts, weigh
 from titan.state.job_class import ClassKey, JobClass, class_key_of
 from titan.state.waits import Waits, waits_of
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
+# A packer keeps the memory that the largest thing it ever packed took: large ones get their own.
+_LARGE_BYTES: Final = 1 << 16
 _STATES: Final = {int(state): state for state in State}
 _HEAD: Final = struct.Struct("<qq6IIHB")
 assert _HEAD.size == 47
@@ -90,7 +92,9 @@ def pack_job(job: Job) -> bytes:
         job.ended_us, job.changed_lsn, *job.counts, job.job_class.class_id, len(name),
         len(job.environment),
     )  # fmt: skip
-    rest: bytes = _packer.pack(
+    is_large = ended is not None and len(ended.data) > _LARGE_BYTES
+    packer = msgpack.Packer(use_bin_type=True) if is_large else _packer
+    rest: bytes = packer.pack(
         (
             job.job_id, job.epoch, job.command, job.cwd, job.array, job.submit_us,
             job.submit_lsn, job.start_us, job.end_us, _flat(job.pending.ranges),
@@ -112,13 +116,14 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
     """The job again; its class is one of these. Raises ValueError, KeyError, TypeError."""
     job = Job.__new__(Job)
     try:
-        job.ended_us, job.changed_lsn, *job.counts, class_id, name_bytes, digest_bytes = (
+        job.ended_us, job.changed_lsn, *counts, class_id, name_bytes, digest_bytes = (
             _HEAD.unpack_from(data)
         )
     except struct.error as error:
         raise ValueError(str(error)) from error
     name_end = _HEAD.size + name_bytes
     rest = name_end + digest_bytes
+    job.counts = shared_counts(counts)
     job.job_class = classes[class_id]
     job.name = data[_HEAD.size : name_end].decode()
     job.environment = data[name_end:rest]

@@ -25,7 +25,7 @@ def test_no_more_tasks_of_an_array_are_under_way_than_its_limit() -> None:
             host.end(host.running[0])
             host.send_reports()
     assert most == 2
-    assert rig.state.get_job(1).counts == [0, 0, 0, 6, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [0, 0, 0, 6, 0, 0]
 
 
 def test_whoever_waits_for_its_limit_is_in_nobodys_way() -> None:
@@ -46,7 +46,7 @@ def test_a_task_that_comes_back_makes_room_within_the_limit() -> None:
     host.receive_all()
     host.send_reports()
     rig.schedule()
-    assert rig.state.get_job(1).counts == [2, 1, 0, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [2, 1, 0, 0, 0, 0]
 
 
 def test_once_more_tasks_failed_than_may_the_others_are_cancelled() -> None:
@@ -62,7 +62,7 @@ def test_once_more_tasks_failed_than_may_the_others_are_cancelled() -> None:
     host.receive_all()
     host.send_reports()
     job = rig.state.get_job(1)
-    assert job.counts == [0, 0, 0, 0, 2, 7]
+    assert list(job.counts) == [0, 0, 0, 0, 2, 7]
     assert job.state is State.FAILED
 
 
@@ -77,7 +77,7 @@ def test_a_crash_between_the_last_failure_and_the_cancel_loses_nothing() -> None
         for _ in range(restarts):
             rig.restart()
         rig.tick()
-        assert rig.state.get_job(1).counts == [0, 0, 0, 0, 1, 3]
+        assert list(rig.state.get_job(1).counts) == [0, 0, 0, 0, 1, 3]
 
 
 def test_failures_that_are_tried_again_do_not_count() -> None:
@@ -89,7 +89,7 @@ def test_failures_that_are_tried_again_do_not_count() -> None:
     rig.finish(host, 1, 1, State.COMPLETED)
     rig.tick(1_000_000)
     rig.finish(host, 1, 0, State.FAILED)
-    assert rig.state.get_job(1).counts == [0, 0, 0, 1, 1, 0]
+    assert list(rig.state.get_job(1).counts) == [0, 0, 0, 1, 1, 0]
 
 
 def test_limits_are_for_arrays() -> None:
@@ -109,4 +109,4 @@ def test_a_cancel_of_some_tasks_does_not_save_the_others_of_an_array_that_failed
     host.send_reports()
     rig.cancel(1, indexes=[(3, 4)])
     rig.tick()
-    assert rig.state.get_job(1).counts == [0, 0, 0, 0, 1, 3]
+    assert list(rig.state.get_job(1).counts) == [0, 0, 0, 0, 1, 3]

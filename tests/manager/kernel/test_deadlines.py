@@ -56,7 +56,7 @@ def test_what_waits_at_the_deadline_ends_with_it() -> None:
     assert rig.state.get_job(1).state is State.PENDING
     assert only(rig.tick(1), ev.DeadlinePassed) == [ev.DeadlinePassed(1, True)]
     job = rig.state.get_job(1)
-    assert job.counts == [0, 0, 0, 0, 0, 3]
+    assert list(job.counts) == [0, 0, 0, 0, 0, 3]
     assert job.cut_short == (Reason.DEADLINE, 0)
     assert not rig.state.deadlines
 
@@ -84,15 +84,15 @@ def test_with_a_time_limit_a_task_cannot_start_too_late_to_end_in_time() -> None
     rig.submit(new_job(array=[(0, 3)], time_limit_ms=20_000, scheduling=by(MINUTE_US)))
     rig.start_here(host, 1, 0)
     pass_time(rig, host, MINUTE_US - 20 * SECOND_US - 1)
-    assert rig.state.get_job(1).counts == [2, 0, 1, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [2, 0, 1, 0, 0, 0]
     assert only(rig.tick(1), ev.DeadlinePassed) == [ev.DeadlinePassed(1, False)]
-    assert rig.state.get_job(1).counts == [0, 0, 1, 0, 0, 2]
+    assert list(rig.state.get_job(1).counts) == [0, 0, 1, 0, 0, 2]
     host.heartbeat()
     # What came back only now can't be in time either.
     host.restart_host()
     host.register()
     rig.schedule()
-    assert rig.state.get_job(1).counts == [0, 0, 0, 0, 0, 3]
+    assert list(rig.state.get_job(1).counts) == [0, 0, 0, 0, 0, 3]
 
 
 def test_another_time_limit_moves_the_latest_start() -> None:

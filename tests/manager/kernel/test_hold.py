@@ -56,14 +56,14 @@ def test_what_has_not_started_comes_back_and_what_runs_runs_on() -> None:
     host.receive(host.next_batch())  # type: ignore[arg-type]
     host.send_reports(1)
     rig.hold(3)
-    assert rig.state.get_job(3).counts == [0, 3, 1, 0, 0, 0]
+    assert list(rig.state.get_job(3).counts) == [0, 3, 1, 0, 0, 0]
     assert sum(each.recall_requested for each in rig.state.get_job(3).active.values()) == 3
     host.outbox.failed(host.outbox._under_way, rig.state)  # type: ignore[union-attr, arg-type]
     host.receive_all()
     host.send_reports()
     rig.schedule()
     # One of those had started: it runs on.
-    assert rig.state.get_job(3).counts == [2, 0, 2, 0, 0, 0]
+    assert list(rig.state.get_job(3).counts) == [2, 0, 2, 0, 0, 0]
 
 
 def test_a_release_before_the_recall_is_answered_changes_nothing_of_that() -> None:

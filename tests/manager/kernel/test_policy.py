@@ -105,8 +105,8 @@ def test_a_user_has_no_more_cpus_at_once_than_the_limit_and_others_go_past() -> 
     rig.submit(new_job(array=[(0, 5)], priority=5))
     rig.submit(new_job(array=[(0, 3)]), user="grace")
     rig.start_here(host, 1, 0)
-    assert rig.state.get_job(1).counts == [3, 0, 2, 0, 0, 0]
-    assert rig.state.get_job(2).counts == [0, 0, 3, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [3, 0, 2, 0, 0, 0]
+    assert list(rig.state.get_job(2).counts) == [0, 0, 3, 0, 0, 0]
     # What stands still counts no more, and a restart forgets nothing of it.
     rig.suspend(1)
     assert rig.state.usage.user_cpus_milli == {"grace": 3000}
@@ -115,7 +115,7 @@ def test_a_user_has_no_more_cpus_at_once_than_the_limit_and_others_go_past() -> 
     assert rig.state.usage.user_cpus_milli == {"grace": 3000}
     rig.submit(new_job(array=[(0, 5)]))
     rig.schedule()
-    assert rig.state.get_job(3).counts == [3, 2, 0, 0, 0, 0]
+    assert list(rig.state.get_job(3).counts) == [3, 2, 0, 0, 0, 0]
 
 
 def test_a_limit_for_whoever_is_not_named_is_of_each_of_them() -> None:

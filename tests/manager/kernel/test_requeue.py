@@ -70,7 +70,7 @@ def test_what_has_not_started_is_recalled_and_what_waits_waits() -> None:
     (batch,) = host.receive_all()
     assert {each.mode for each in batch.stops} == {StopMode.RECALL}
     host.send_reports()
-    assert rig.state.get_job(1).counts == [4, 0, 0, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [4, 0, 0, 0, 0, 0]
 
 
 def test_of_an_array_only_the_tasks_that_are_meant_come_back() -> None:
@@ -81,7 +81,7 @@ def test_of_an_array_only_the_tasks_that_are_meant_come_back() -> None:
     rig.requeue(1, indexes=[(1, 3)])
     host.receive_all()
     host.send_reports()
-    assert rig.state.get_job(1).counts == [2, 0, 2, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [2, 0, 2, 0, 0, 0]
 
 
 def test_a_repeated_wish_and_one_after_a_cancel_write_nothing() -> None:

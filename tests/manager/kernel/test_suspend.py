@@ -93,7 +93,7 @@ def test_what_has_not_started_comes_back_and_waits_for_the_resume() -> None:
     assert wishes(host) == [StopMode.RECALL]
     host.send_reports()
     rig.schedule()
-    assert rig.state.get_job(1).counts == [2, 0, 0, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [2, 0, 0, 0, 0, 0]
     rig.resume(1)
     rig.start_here(host, 1, 0)
 
