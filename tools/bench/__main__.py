@@ -15,6 +15,7 @@ from typing import Final
 
 from tools.bench import (
     beside,
+    commands,
     heartbeats,
     host,
     latency,
@@ -28,7 +29,7 @@ from tools.bench import (
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, table
 
-PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
+PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "s")
 ROUNDS: Final = 5
 
 
@@ -85,6 +86,7 @@ def _measure(part: str, options: argparse.Namespace) -> list[Result]:
             "f": opening.measure_snapshot,
             "g": beside.measure,
             "i": lookback.measure,
+            "s": commands.measure,
         }
         return measures[part](directory, rounds=rounds, quick=quick)
 
