@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from titan.client.dependencies import After as After
     from titan.client.flow import read_flow as read_flow
     from titan.client.jobspec import JobSpec as JobSpec
+    from titan.client.output import OutputChunk as OutputChunk
     from titan.client.sync import Client as Client
     from titan.client.sync import Job as Job
     from titan.client.views import JobsChanged as JobsChanged
-    from titan.client.views import OutputChunk as OutputChunk
 
 _PLACES = {
     "After": "titan.client.dependencies",
@@ -45,7 +45,7 @@ _PLACES = {
     "Job": "titan.client.sync",
     "JobSpec": "titan.client.jobspec",
     "JobsChanged": "titan.client.views",
-    "OutputChunk": "titan.client.views",
+    "OutputChunk": "titan.client.output",
     "read_flow": "titan.client.flow",
 }
 

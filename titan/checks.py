@@ -20,9 +20,11 @@ from titan.model import (
     NAMED_RESOURCE_MAX,
     OWN_RESOURCES,
     PIDS_MAX,
+    RETRIES_MAX,
     SCRIPT_BYTES_MAX,
     SIGNAL_MAX,
     TIME_LIMIT_MS_MAX,
+    TIME_US_MAX,
     ULIMITS,
     UMASK_MAX,
     Execution,
@@ -39,10 +41,7 @@ COMMAND_BYTES_MAX: Final = 1024 * 1024
 PATH_BYTES_MAX: Final = 4095
 NAME_LENGTH_MAX: Final = 255
 NAMED_RESOURCES_MAX: Final = 64
-RETRIES_MAX: Final = 1_000
 CONSTRAINTS_MAX: Final = 64
-# The year 9999.
-TIME_US_MAX: Final = 253_402_300_799_000_000
 # An interpreter and its options.
 INTERPRETER_BYTES_MAX: Final = 4096
 _PATTERN: Final = re.compile(rb"%(.?)", re.DOTALL)

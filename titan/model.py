@@ -19,6 +19,9 @@ MEMORY_BYTES_MAX: Final = 1 << 60
 NAMED_RESOURCE_MAX: Final = 1 << 40
 # Ten years; whoever means longer means no limit.
 TIME_LIMIT_MS_MAX: Final = 10 * 365 * 86_400_000
+# The year 9999.
+TIME_US_MAX: Final = 253_402_300_799_000_000
+RETRIES_MAX: Final = 1_000
 # A program's start takes some of it; what asks for less could only fail.
 MEMORY_LIMIT_BYTES_MIN: Final = 16 << 20
 PIDS_MAX: Final = 1 << 22

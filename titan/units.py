@@ -32,30 +32,31 @@ _DURATION_UNITS: Final[dict[str, int]] = {
     "ms": 1_000,
 }
 
-# ASCII digits only, and not megabytes of them.
+# ASCII digits only, and not megabytes of them. `re` compiles a pattern when it is first used: all
+# of them take longer than a short command may.
 _NUMBER = r"(?:[0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})"
-_SIZE = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)")
-_BARE = re.compile(_NUMBER)
-_DURATION_PART = re.compile(rf"({_NUMBER})(ms|[dhms])")
-_CLOCK = re.compile(r"([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])")
+_SIZE = rf"({_NUMBER})\s*([A-Za-z]+)"
+_BARE = _NUMBER
+_DURATION_PART = rf"({_NUMBER})(ms|[dhms])"
+_CLOCK = r"([0-9]{1,6}):([0-5][0-9]):([0-5][0-9])"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _TIME_OF_DAY = r"[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
-_MOMENT = re.compile(rf"{_DATE}(?:[T ]{_TIME_OF_DAY}\s?(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?")
-_TODAY = re.compile(_TIME_OF_DAY)
+_MOMENT = rf"{_DATE}(?:[T ]{_TIME_OF_DAY}\s?(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})?)?"
+_TODAY = _TIME_OF_DAY
 # From 1973 on and before 5138: fewer digits are a slip, more are milliseconds.
-_UNIX_SECONDS = re.compile(r"[0-9]{9,11}(?:\.[0-9]{1,9})?")
-_BEFORE_NOW = re.compile(r"-\s*(.+)|(.+?)\s+ago")
-_AFTER_NOW = re.compile(r"(?:now\s*)?\+\s*(.+)")
+_UNIX_SECONDS = r"[0-9]{9,11}(?:\.[0-9]{1,9})?"
+_BEFORE_NOW = r"-\s*(.+)|(.+?)\s+ago"
+_AFTER_NOW = r"(?:now\s*)?\+\s*(.+)"
 
 
 def parse_size(text: str) -> int:
     """`4GiB`, `512M`, `1.5G`, `1GB` in bytes: K M G T and KiB … are 1024-based, KB … 1000-based."""
     given = text.strip()
-    if match := _SIZE.fullmatch(given):
+    if match := re.fullmatch(_SIZE, given):
         unit = _SIZE_UNITS.get(match[2].upper())
         if unit is not None:
             return _within(_times(match[1], unit)[0], SIZE_BYTES_MAX, text, "more than 1024P")
-    if _BARE.fullmatch(given):
+    if re.fullmatch(_BARE, given):
         if _times(given, 1) == (0, 0):
             return 0
         raise ValueError(f"{text!r} has no unit: add a unit, such as {given}M or {given}G")
@@ -74,14 +75,14 @@ def format_size(size_bytes: int) -> str:
 def parse_duration(text: str) -> float:
     """`90s`, `10m`, `2h`, `1d`, `1h30m`, `1:30:00`, `500ms` in seconds."""
     given = text.strip()
-    if match := _CLOCK.fullmatch(given):
+    if match := re.fullmatch(_CLOCK, given):
         seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
         return float(_within(seconds, DURATION_SECONDS_MAX, text, "more than a century"))
-    if _BARE.fullmatch(given):
+    if re.fullmatch(_BARE, given):
         if _times(given, 1) == (0, 0):
             return 0.0
         raise ValueError(f"{text!r} has no unit: add a unit, such as {given}s or {given}m")
-    parts = _DURATION_PART.findall(given)
+    parts = re.findall(_DURATION_PART, given)
     units = [unit for _, unit in parts]
     in_order = units == [unit for unit in _DURATION_UNITS if unit in units]
     if not parts or "".join(number + unit for number, unit in parts) != given or not in_order:
@@ -131,9 +132,9 @@ def parse_moment(text: str, now: float) -> float:
     given = text.strip()
     if given == "now":
         return now
-    if _UNIX_SECONDS.fullmatch(given):
+    if re.fullmatch(_UNIX_SECONDS, given):
         return float(given)
-    if match := _BEFORE_NOW.fullmatch(given):
+    if match := re.fullmatch(_BEFORE_NOW, given):
         return now - parse_duration(match[1] or match[2])
     moment = _find_calendar_moment(text, now, days=-1)
     if moment is None:
@@ -153,14 +154,14 @@ def parse_time_to_come(text: str, now: float) -> float:
     given = text.strip()
     if given == "now":
         return now
-    if _UNIX_SECONDS.fullmatch(given):
+    if re.fullmatch(_UNIX_SECONDS, given):
         return float(given)
-    if match := _AFTER_NOW.fullmatch(given):
+    if match := re.fullmatch(_AFTER_NOW, given):
         return now + parse_duration(match[1])
     moment = _find_calendar_moment(text, now, days=1)
     if moment is not None:
         return moment
-    if _BARE.fullmatch(given) or _CLOCK.fullmatch(given) or _DURATION_PART.match(given):
+    if re.fullmatch(_BARE, given) or re.fullmatch(_CLOCK, given) or re.match(_DURATION_PART, given):
         return now + parse_duration(given)
     raise ValueError(
         f"{text!r} is no time: write it as now+1h, 2h, 16:00, 2026-12-01 or 2026-12-01T12:00"
@@ -171,14 +172,14 @@ def _find_calendar_moment(text: str, now: float, *, days: int) -> float | None:
     """A date, or a time of day: the last one up to now, with days 1 the first one after it."""
     given = text.strip()
     try:
-        if _TODAY.fullmatch(given):
+        if re.fullmatch(_TODAY, given):
             today = datetime.fromtimestamp(now).astimezone().date().isoformat()
             moment = datetime.fromisoformat(f"{today}T{given}")
             has_passed = moment.timestamp() <= now
             if has_passed if days > 0 else not has_passed:
                 moment += timedelta(days=days)
             return moment.timestamp()
-        if _MOMENT.fullmatch(given):
+        if re.fullmatch(_MOMENT, given):
             return datetime.fromisoformat(given.replace(" ", "T", 1).replace(" ", "")).timestamp()
     except (ValueError, OverflowError, OSError) as error:
         raise ValueError(f"{text!r} is no time: {error}") from error
@@ -188,7 +189,7 @@ def _find_calendar_moment(text: str, now: float, *, days: int) -> float | None:
 def parse_cpus(text: str) -> int:
     """`2` or `0.5` in thousandths; three decimals, more than 0."""
     given = text.strip()
-    if not _BARE.fullmatch(given):
+    if not re.fullmatch(_BARE, given):
         raise ValueError(f"{text!r} is no number of cpus: write it as 2 or 0.5")
     milli, rest = _times(given, 1000)
     if rest:

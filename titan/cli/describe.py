@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from titan import units
 from titan.client.cursors import has_ended
-from titan.client.views import enum_name
+from titan.client.enums import enum_name
 from titan.model import Reason, State, WorkerState, task_name
 from titan.rpc.v1 import manager_pb2, types_pb2
 

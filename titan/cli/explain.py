@@ -8,7 +8,7 @@ from typing import Final
 from titan import units
 from titan.cli.table import table_lines
 from titan.cli.text import local_time, printable
-from titan.client.views import enum_name
+from titan.client.enums import enum_name
 from titan.model import State, task_name
 from titan.rpc.v1 import manager_pb2
 

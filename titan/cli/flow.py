@@ -37,18 +37,6 @@ _BESIDE_A_FILE: Final = frozenset(
     }
 )
 
-file_option: Final = click.option(
-    "--file",
-    type=click.Path(),
-    metavar="FLOW",
-    help="Submit all jobs of a FLOW.toml, or of a workflow in WfFormat (JSON), or none.",
-)
-dry_run_option: Final = click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Of a --file: print what would be submitted, and change nothing.",
-)
-
 
 class Flow(NamedTuple):
     """The jobs of a file, and the one request that submits them."""

@@ -19,7 +19,6 @@ from titan.cli.table import print_table
 from titan.cli.text import is_terminal, print_json
 from titan.client import retry
 from titan.client.cursors import WatchCursor, has_ended
-from titan.client.views import job_view
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 HEADINGS: Final = (
@@ -88,6 +87,8 @@ def queue(
     with settings.reader(retry_for) as session:
         listed = session.list_jobs(wanted, limit, settings.at)
     if settings.json:
+        from titan.client.views import job_view  # noqa: PLC0415 - only here
+
         print_json([job_view(job) for job in listed.jobs])
         return 0
     say_as_of(listed)

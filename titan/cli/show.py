@@ -40,9 +40,10 @@ from titan.cli.text import local_time, print_json, printable
 from titan.client import requests
 from titan.client.connection import os_user
 from titan.client.cursors import OutputCursor
+from titan.client.enums import enum_name
 from titan.client.execution import execution_words
 from titan.client.session import Session
-from titan.client.views import counts_view, enum_name, event_view, show_view, to_text
+from titan.client.views import counts_view, event_view, show_view, to_text
 from titan.errors import NotFound, TitanError
 from titan.model import State
 from titan.rpc.v1 import manager_pb2, types_pb2

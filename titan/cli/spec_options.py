@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +10,6 @@ import click
 
 from titan.cli.params import COUNT, CPUS, DURATION, PAIR, SIZE
 from titan.cli.scheduling_options import SCHEDULING_OPTIONS
-from titan.cli.script_options import read_script, with_directives
 from titan.client import submission
 from titan.client.connection import os_user
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec
@@ -166,6 +164,11 @@ def submit_request(
 ) -> manager_pb2.SubmitJobRequest:
     """The request for one job. What is wrong with the options is a usage error."""
     if script is not None:
+        from titan.cli.script_options import (  # noqa: PLC0415 - only here
+            read_script,
+            with_directives,
+        )
+
         text = read_script(ctx, script)
         given = with_directives(ctx, script, text.text, given)
         return _request(ctx, request_id, command=command, script=text, **given)
@@ -199,7 +202,9 @@ def _request(
         (request,) = submission.submit_requests(
             [spec],
             user=os_user(),
-            request_id=submission.parse_request_id(request_id or secrets.token_bytes(16)),
+            request_id=submission.parse_request_id(
+                request_id or os.urandom(submission.REQUEST_ID_BYTES)
+            ),
             environ=os.environb,
         )
     except (InvalidJob, ValueError) as error:

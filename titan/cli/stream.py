@@ -17,7 +17,7 @@ from titan import units
 from titan.cli.command import say
 from titan.client.aio_session import AioSession
 from titan.client.cursors import LineJoiner, OutputCursor
-from titan.client.views import OutputChunk
+from titan.client.output import OutputChunk
 from titan.errors import NotFound, OutputUnavailable
 from titan.model import IndexRange
 from titan.rpc.v1 import types_pb2

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from titan.cli.command import OWN_FAILURE, PRINTING, Command, Settings, retry_option
-from titan.cli.flow import dry_run_option, file_option, submit_file
 from titan.cli.spec_options import CONTEXT, spec_options, submit_request
 from titan.cli.text import print_json
 
@@ -28,8 +27,17 @@ Examples:
 """,
 )
 @spec_options
-@file_option
-@dry_run_option
+@click.option(
+    "--file",
+    type=click.Path(),
+    metavar="FLOW",
+    help="Submit all jobs of a FLOW.toml, or of a workflow in WfFormat (JSON), or none.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Of a --file: print what would be submitted, and change nothing.",
+)
 @click.option("--wait", is_flag=True, help="Wait until the job has ended, and exit as it did.")
 @click.option("-q", "--quiet", is_flag=True, help="Print only the job's number.")
 @retry_option
@@ -52,6 +60,8 @@ def submit(
     """
     settings: Settings = ctx.obj
     if file is not None:
+        from titan.cli.flow import submit_file  # noqa: PLC0415 - only here
+
         how: dict[str, Any] = {
             "dry_run": dry_run,
             "wait": wait,

@@ -24,8 +24,8 @@ from titan.client.connection import (
     manager_address,
 )
 from titan.client.cursors import EventsCursor, OutputCursor, WatchCursor
+from titan.client.output import OutputChunk
 from titan.client.requests import page_request
-from titan.client.views import OutputChunk
 from titan.rpc.channel import open_aio_channel, split_address
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
 

@@ -15,7 +15,7 @@ from typing import Final
 from titan.rpc.v1 import manager_pb2
 
 _WORD: Final = r"[^\s=!<>(),&|'\"]+"
-_TOKEN: Final = re.compile(
+_TOKEN: Final = (
     rf"\s*(?:(?P<sign>==|!=|<=|>=|&&|\|\||[=!<>(),&|])|\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'"
     rf"|(?P<word>{_WORD}))"
 )
@@ -57,9 +57,10 @@ class _Reader:
         self._text = text
         self._tokens: list[tuple[str, str]] = []
         place = 0
+        token = re.compile(_TOKEN)
         rest = text.rstrip()
         while place < len(rest):
-            match = _TOKEN.match(rest, place)
+            match = token.match(rest, place)
             if match is None:
                 raise self.error("there is a quote without its end")
             kind = match.lastgroup or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from titan.client.views import OutputChunk
+from titan.client.output import OutputChunk
 from titan.model import TASK_ENDS
 from titan.rpc.v1 import manager_pb2
 

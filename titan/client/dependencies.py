@@ -26,8 +26,8 @@ SELF: Final = "self"
 REFERENCES_MAX: Final = 10_000
 _SAME_INDEX: Final = ".%i"
 # Of a name `.7` may be a part: only numbers and `last` have tasks behind a point.
-_ONE_TASK: Final = re.compile(r"([0-9]+|last)\.([0-9]{1,10})")
-_TASKS: Final = re.compile(r"([0-9]+)\.[0-9,:-]+")
+_ONE_TASK: Final = r"([0-9]+|last)\.([0-9]{1,10})"
+_TASKS: Final = r"([0-9]+)\.[0-9,:-]+"
 
 
 class HasId(Protocol):
@@ -73,9 +73,9 @@ def parse_after(text: str) -> After:
     job, condition = _split_condition(text.strip())
     if job.endswith(_SAME_INDEX):
         return After(job.removesuffix(_SAME_INDEX), condition, same_index=True)
-    if match := _ONE_TASK.fullmatch(job):
+    if match := re.fullmatch(_ONE_TASK, job):
         return After(match[1], condition, int(match[2]))
-    if match := _TASKS.fullmatch(job):
+    if match := re.fullmatch(_TASKS, job):
         raise ValueError(
             f"{text!r} names several tasks: wait for one ({match[1]}.7), for all of the job "
             f"({match[1]}), or each task for the one of its own index ({match[1]}.%i)"

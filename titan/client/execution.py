@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from titan.rpc.v1 import types_pb2
 
 # Where a job's script is: with the job, or on its worker.
 _SOURCES: Final = {int(ScriptSource.SENT): "job", int(ScriptSource.ON_WORKER): "worker"}
-_OCTAL: Final = re.compile(r"(?:0o)?([0-7]{1,4})")
+_OCTAL: Final = r"(?:0o)?([0-7]{1,4})"
 
 
 def limits_of(
@@ -71,6 +70,8 @@ def execution_words(message: types_pb2.Execution) -> str:
         is_sent = execution.script_source is ScriptSource.SENT
         words.append("a script" if is_sent else "a script of the worker")
     if execution.interpreter:
+        import shlex  # noqa: PLC0415 - slow, and only here
+
         words.append(f"the interpreter {shlex.join(map(_text, execution.interpreter))}")
     if execution.stdin:
         words.append(f"stdin from {_text(execution.stdin)}")
@@ -93,7 +94,7 @@ def umask_of(umask: int | str | None) -> int:
     if umask is None:
         return -1
     if isinstance(umask, str):
-        match = _OCTAL.fullmatch(umask)
+        match = re.fullmatch(_OCTAL, umask)
         number = int(match[1], 8) if match else -1
     else:
         number = umask

@@ -13,8 +13,6 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from titan import units
-from titan.checks import check_pattern
-from titan.client.arrays import parse_array_and_limit, parse_indexes
 from titan.client.dependencies import REFERENCES_MAX, NamedJob, References, Waited
 from titan.client.execution import limits_of, umask_of
 from titan.client.moments import TimeToCome
@@ -300,6 +298,8 @@ def _file_name(stream: str, given: Word | None, default: str) -> bytes:
     name = os.fsencode(given)
     if not name:
         raise ValueError(f"{stream} has an empty name: leave it out for {default}")
+    from titan.checks import check_pattern  # noqa: PLC0415 - loads what few jobs need
+
     check_pattern(name, f"the name of {stream}")
     return name
 
@@ -378,13 +378,7 @@ def _priority(priority: int) -> int:
 
 def _array(spec: JobSpec) -> tuple[tuple[IndexRange, ...], int]:
     """Its ranges, and how many tasks may be under way at once; 0: any."""
-    limit = 0
-    if spec.array is None:
-        ranges: tuple[IndexRange, ...] = ()
-    elif isinstance(spec.array, str):
-        ranges, limit = parse_array_and_limit(spec.array)
-    else:
-        ranges = parse_indexes(spec.array)
+    ranges, limit = _ranges(spec.array)
     if spec.array_limit is None:
         return ranges, limit
     if spec.array_limit < 1:
@@ -392,3 +386,14 @@ def _array(spec: JobSpec) -> tuple[tuple[IndexRange, ...], int]:
     if limit not in {0, spec.array_limit}:
         raise ValueError(f"the array is limited to {limit} and to {spec.array_limit} tasks at once")
     return ranges, spec.array_limit
+
+
+def _ranges(array: str | Iterable[int] | None) -> tuple[tuple[IndexRange, ...], int]:
+    if array is None:
+        return (), 0
+    from titan.client.arrays import (  # noqa: PLC0415 - most jobs are none
+        parse_array_and_limit,
+        parse_indexes,
+    )
+
+    return parse_array_and_limit(array) if isinstance(array, str) else (parse_indexes(array), 0)

@@ -6,8 +6,8 @@ import time
 from datetime import datetime
 
 from titan import units
-from titan.checks import TIME_US_MAX
 from titan.errors import InvalidJob
+from titan.model import TIME_US_MAX
 from titan.rpc.v1 import manager_pb2
 
 Moment = int | float | str | datetime

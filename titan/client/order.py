@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from graphlib import CycleError, TopologicalSorter
 from typing import Final
 
 from titan.errors import InvalidJob
@@ -17,6 +16,8 @@ def in_order(names: Sequence[str], waits_for: Sequence[Sequence[int]]) -> list[i
 
     Raises InvalidJob that names jobs which wait for each other.
     """
+    from graphlib import CycleError, TopologicalSorter  # noqa: PLC0415 - most jobs wait for none
+
     sorter: TopologicalSorter[int] = TopologicalSorter(dict(enumerate(waits_for)))
     try:
         sorter.prepare()

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from titan.checks import RETRIES_MAX
 from titan.client.constraints import check_label, format_constraint, parse_constraint
 from titan.client.moments import TimeToCome, time_to_come_us
 from titan.errors import InvalidJob
-from titan.model import ARRAY_TASKS_MAX
+from titan.model import ARRAY_TASKS_MAX, RETRIES_MAX
 from titan.rpc.v1 import manager_pb2
 
 EXIT_CODE_MAX: Final = 255

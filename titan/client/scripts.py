@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Final, NamedTuple
@@ -58,6 +57,8 @@ def interpreter_words(given: str | Sequence[str | bytes] | None) -> list[bytes]:
     """The words; a text is split as a shell does it. Raises InvalidJob."""
     if given is None:
         return []
+    import shlex  # noqa: PLC0415 - most jobs have no interpreter
+
     try:
         words = shlex.split(given) if isinstance(given, str) else given
     except ValueError as error:

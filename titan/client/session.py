@@ -23,10 +23,11 @@ from titan.client.connection import (
     manager_address,
 )
 from titan.client.cursors import EventsCursor, OutputCursor, WatchCursor
+from titan.client.output import OutputChunk
 from titan.client.requests import page_request
-from titan.client.views import OutputChunk
 from titan.rpc.channel import open_channel, split_address
-from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
+from titan.rpc.stub import manager_stub
+from titan.rpc.v1 import manager_pb2
 
 _DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -51,7 +52,7 @@ class Session:
         self._access = Access(self.address, access_file)
         self._outage = Outage(self.address, notice)
         self._channel = open_channel(self.address)
-        self._stub = manager_pb2_grpc.ManagerServiceStub(self._channel)
+        self._stub = manager_stub(self._channel)
         self._was_reached = False
 
     def __enter__(self) -> Self:

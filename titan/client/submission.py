@@ -6,7 +6,6 @@ whole or not at all. Jobs that name each other go in one request.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -27,7 +26,7 @@ REQUEST_ID_BYTES: Final = 16
 REQUEST_ID_LENGTH_MAX: Final = 64
 # A chunk is closed well below the limit; only a single job may come closer to it.
 _CHUNK_BYTES: Final = 8 * 1024 * 1024
-_HEX_ID = re.compile(r"[0-9a-fA-F]{32}")
+_HEX_ID = r"[0-9a-fA-F]{32}"
 
 
 def parse_request_id(text: str | bytes) -> bytes:
@@ -36,12 +35,12 @@ def parse_request_id(text: str | bytes) -> bytes:
         if len(text) != REQUEST_ID_BYTES:
             raise InvalidJob(f"a request id is {REQUEST_ID_BYTES} bytes, or text")
         return text
-    if _HEX_ID.fullmatch(text):
+    if re.fullmatch(_HEX_ID, text):
         return bytes.fromhex(text)
     if not 0 < len(text) <= REQUEST_ID_LENGTH_MAX:
         raise InvalidJob(f"a request id has 1 to {REQUEST_ID_LENGTH_MAX} characters")
     encoded = text.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(encoded, digest_size=REQUEST_ID_BYTES).digest()
+    return _digest(encoded)
 
 
 def submit_requests(
@@ -165,4 +164,10 @@ class _Chunk:
 
 def _derived_id(request_id: bytes, number: int) -> bytes:
     counted = request_id + number.to_bytes(8, "big")
-    return hashlib.blake2b(counted, digest_size=REQUEST_ID_BYTES).digest()
+    return _digest(counted)
+
+
+def _digest(data: bytes) -> bytes:
+    from hashlib import blake2b  # noqa: PLC0415 - it loads OpenSSL, and most ids are drawn
+
+    return blake2b(data, digest_size=REQUEST_ID_BYTES).digest()

@@ -17,9 +17,10 @@ from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
 from titan.client.moments import Moment, TimeToCome, moment
+from titan.client.output import OutputChunk
 from titan.client.session import Session
 from titan.client.ulimits import Value
-from titan.client.views import JobsChanged, OutputChunk, View
+from titan.client.views import JobsChanged, View
 from titan.model import State
 
 

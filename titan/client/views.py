@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from enum import IntEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from titan.client.arrays import format_array
+from titan.client.enums import enum_name
 from titan.client.execution import execution_view
 from titan.client.scheduling import scheduling_view
 from titan.model import IndexRange, Reason, State, WorkerState
@@ -27,38 +27,6 @@ class JobsChanged(NamedTuple):
 
     lsn: int
     jobs: list[View]
-
-
-class OutputChunk:
-    """A piece of what a task wrote; `stream` is "stdout" or "stderr".
-
-    Or what is missing between two pieces: with `hole_bytes` there is no data, and so much was
-    left out because the task wrote more than its worker keeps (its --output-max).
-    """
-
-    # By hand: tuples have an `index` already, and dataclasses take their time to import.
-    __slots__ = ("attempt", "data", "hole_bytes", "index", "offset", "stream")
-
-    def __init__(
-        self,
-        index: int,
-        attempt: int,
-        stream: str,
-        offset: int,
-        data: bytes,
-        hole_bytes: int = 0,
-    ) -> None:
-        self.index = index
-        self.attempt = attempt
-        self.stream = stream
-        self.offset = offset
-        self.data = data
-        self.hole_bytes = hole_bytes
-
-    def __repr__(self) -> str:
-        place = f"index={self.index}, attempt={self.attempt}, stream={self.stream!r}"
-        hole = f", hole_bytes={self.hole_bytes}" if self.hole_bytes else ""
-        return f"OutputChunk({place}, offset={self.offset}, data={self.data!r}{hole})"
 
 
 def show_view(response: manager_pb2.GetJobStatusResponse) -> View:
@@ -327,16 +295,6 @@ def array_view(ranges: Iterable[types_pb2.IndexRange]) -> str | None:
 def to_text(value: bytes) -> str:
     """Bytes for people and JSON."""
     return value.decode("utf-8", "replace")
-
-
-def enum_name(kind: type[IntEnum], number: int) -> str | None:
-    """The name of a state or reason; None for 0. A newer manager may send one unknown here."""
-    if number == 0:
-        return None
-    try:
-        return kind(number).name
-    except ValueError:
-        return f"UNKNOWN_{number}"
 
 
 def _time(time_us: int) -> float | None:

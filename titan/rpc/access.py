@@ -12,8 +12,6 @@ what a kill has left.
 
 from __future__ import annotations
 
-import hmac
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,8 @@ _MODE = 0o600
 
 def new_token() -> str:
     """256 random bits in text."""
+    import secrets  # noqa: PLC0415 - only servers draw one
+
     return secrets.token_urlsafe(32)
 
 
@@ -36,10 +36,12 @@ def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
 
 def is_granted(call_metadata: Iterable[tuple[str, str | bytes]] | None, token: str) -> bool:
     """Whether the call carries that token; compared in constant time."""
+    from hmac import compare_digest  # noqa: PLC0415 - only servers compare, and it loads OpenSSL
+
     for key, value in call_metadata or ():
         if key == METADATA_KEY:
             given = value if isinstance(value, bytes) else value.encode()
-            return hmac.compare_digest(given, token.encode())
+            return compare_digest(given, token.encode())
     return False
 
 

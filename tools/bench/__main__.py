@@ -16,6 +16,7 @@ from typing import Final
 
 from tools.bench import (
     beside,
+    commands,
     crowded,
     growth,
     heartbeats,
@@ -38,7 +39,7 @@ from tools.bench.result import Result, said_before, table
 # What measures a part in that directory: measure(directory, rounds=…, quick=…).
 Measure = Callable[..., list[Result]]
 
-# In the order in which they are run. q, r and s are taken: bulk submits, memory, commands.
+# In the order in which they are run.
 PARTS: Final[Mapping[str, Measure]] = {
     "a": tasks.measure,
     "l": tasks.measure_limited,
@@ -49,6 +50,7 @@ PARTS: Final[Mapping[str, Measure]] = {
     "o": many_workers.measure,
     "p": crowded.measure,
     "r": memory.measure,
+    "s": commands.measure,
     "d": replay.measure,
     "e": opening.measure_log,
     "f": opening.measure_snapshot,
