@@ -593,7 +593,7 @@ def test_the_digest_tells_states_apart_that_differ_in_one_event() -> None:
 
 
 BREAKS: list[tuple[str, Callable[[ClusterState], object]]] = [
-    ("a count", lambda state: state.get_job(1).counts.__setitem__(0, 9)),
+    ("a count", lambda state: setattr(state.get_job(1), "counts", [9, 1, 0, 0, 0, 0])),
     ("a task lost", lambda state: state.get_job(1).pending.remove(2)),
     ("room forgotten", lambda state: setattr(state.get_worker(1), "free_cpus_milli", 4000)),
     ("an attempt nowhere", lambda state: state.get_worker(1).attempts.clear()),
