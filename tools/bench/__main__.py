@@ -20,6 +20,7 @@ from tools.bench import (
     host,
     latency,
     lookback,
+    memory,
     opening,
     replay,
     scheduling,
@@ -29,7 +30,7 @@ from tools.bench import (
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, table
 
-PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "s")
+PARTS: Final = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "r", "s")
 ROUNDS: Final = 5
 
 
@@ -86,6 +87,7 @@ def _measure(part: str, options: argparse.Namespace) -> list[Result]:
             "f": opening.measure_snapshot,
             "g": beside.measure,
             "i": lookback.measure,
+            "r": memory.measure,
             "s": commands.measure,
         }
         return measures[part](directory, rounds=rounds, quick=quick)

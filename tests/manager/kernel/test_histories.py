@@ -585,7 +585,7 @@ class Histories(RuleBasedStateMachine):
             worker = rig.state.get_worker(host.number)
             assert worker.free == worker.capacity, "invariant 8"
         for job_id, job in rig.state.jobs.items():
-            assert job.counts == rig.ledger.counts(job_id), "invariant 2"
+            assert list(job.counts) == rig.ledger.counts(job_id), "invariant 2"
         super().teardown()
 
     def is_done(self) -> bool:

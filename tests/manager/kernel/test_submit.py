@@ -220,7 +220,7 @@ def test_what_is_just_within_the_limits_is_accepted(job: NewJob) -> None:
     assert rig.submit(job) == [1]
     assert digest(rig.state) == digest(rig.twin)
     total = sum(len(each.indexes) for each in job.array) or 1
-    assert rig.state.get_job(1).counts == [total, 0, 0, 0, 0, 0]
+    assert list(rig.state.get_job(1).counts) == [total, 0, 0, 0, 0, 0]
 
 
 def test_a_job_keeps_its_time_limit_and_what_belongs_to_it() -> None:
