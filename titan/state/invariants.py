@@ -9,7 +9,7 @@ from titan.model import TASK_ENDS, Resources, State, WorkerState
 from titan.scheduling import SAME_INDEX, WHOLE_JOB
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
-from titan.state.job import Job, task_end
+from titan.state.job import NO_ATTEMPTS, NONE_WAITS, ONE_WAITS, Job, task_end
 from titan.state.job_changes import deadline_entry
 from titan.state.tables import ALL_TASKS
 from titan.state.worker import Worker
@@ -21,6 +21,10 @@ class InvariantViolated(AssertionError):
 
 def check_invariants(state: ClusterState) -> None:
     """Raises InvariantViolated. Costs a walk over the whole state."""
+    _check(
+        ONE_WAITS.ranges == [range(1)] and not NONE_WAITS.ranges and not NO_ATTEMPTS,
+        "what plain jobs share is never changed",
+    )
     tasks, jobs = [0] * 6, [0] * 6
     active = 0
     waiting: dict[int, list[int]] = {}

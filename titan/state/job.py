@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from titan.events import JobSubmitted
-from titan.model import TASK_ENDS, IndexRange, Reason, Resources, State
+from titan.model import PLAIN, TASK_ENDS, Execution, IndexRange, Reason, Resources, State
 from titan.scheduling import Scheduling
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job_class import JobClass
 from titan.state.waits import Waits
 
-# Most jobs have one task, and many of them wait: what is equal for all of these, and changes with
-# the first thing that happens to one, they share.
-_ONE_TASK: Final = range(1)
-_COUNTS_OF_ONE: Final = tuple(tuple(int(at == each) for at in range(6)) for each in range(6))
-# Never changed.
-_NO_ATTEMPTS: Final[dict[int, Attempt]] = {}
+# A plain job has one task: what waits of it, and how many there are in which state, is one of
+# these, shared by all of them. They are never changed.
+ONE_WAITS: Final = IndexSet((range(1),))
+NONE_WAITS: Final = IndexSet()
+PLAIN_COUNTS: Final = tuple(
+    tuple(int(state == position) for position in range(6)) for state in range(6)
+)
+# Of a job none of whose tasks was ever under way.
+NO_ATTEMPTS: Final[dict[int, Attempt]] = {}
+
+
+class Terms(NamedTuple):
+    """On what terms a job's tasks run.
+
+    Those of a session's jobs are mostly equal, and then one object.
+    """
+
+    cwd: bytes
+    environment: bytes
+    time_limit_ms: int
+    grace_ms: int
+    end_signal: int
+    end_signal_before_ms: int
+    execution: Execution = PLAIN
 
 
 class Job:
@@ -37,30 +55,24 @@ class Job:
         "cancel_requested",
         "cancelled",
         "changed_lsn",
-        "command",
         "counts",
         "cut_short",
-        "cwd",
-        "end_signal",
-        "end_signal_before_ms",
         "end_us",
         "ended",
         "ended_us",
-        "environment",
         "epoch",
-        "execution",
-        "grace_ms",
         "job_class",
         "job_id",
         "known_state",
         "lowest_failed",
         "name",
+        "packed_command",
         "pending",
         "scheduling",
         "start_us",
         "submit_lsn",
         "submit_us",
-        "time_limit_ms",
+        "terms",
         "waits",
     )
 
@@ -72,19 +84,14 @@ class Job:
         submit_lsn: int,
         submit_us: int,
         job_class: JobClass,
+        terms: Terms,
     ) -> None:
         self.job_id = event.job_id
         self.epoch = epoch
         self.name = event.name
-        self.command = event.command
-        self.cwd = event.cwd
-        self.environment = event.environment
+        self.packed_command = pack_command(event.command)
+        self.terms = terms
         self.array: tuple[IndexRange, ...] = event.array
-        self.time_limit_ms = event.time_limit_ms
-        self.grace_ms = event.grace_ms
-        self.end_signal = event.end_signal
-        self.end_signal_before_ms = event.end_signal_before_ms
-        self.execution = event.execution
         self.scheduling: Scheduling = event.scheduling
         self.job_class = job_class
         self.submit_lsn = submit_lsn
@@ -94,12 +101,19 @@ class Job:
         self.end_us = 0
         # When the manager knew that all had ended; 0: not yet.
         self.ended_us = 0
-        self.pending = IndexSet(
-            [each.indexes for each in event.array] if event.array else (_ONE_TASK,)
-        )
+        # Its tasks that wait for room, to be changed by the methods below only; and how many tasks
+        # are in each state, in the order of the states.
+        self.counts: Sequence[int]
+        if event.array:
+            self.pending = IndexSet(each.indexes for each in event.array)
+            self.counts = [len(self.pending), 0, 0, 0, 0, 0]
+        else:
+            self.pending = ONE_WAITS
+            self.counts = PLAIN_COUNTS[0]
         # What keeps tasks from starting besides room; None: nothing, now or so far.
         self.waits: Waits | None = None
-        self.active = _NO_ATTEMPTS
+        # By index; to be added to by `add_active` only.
+        self.active = NO_ATTEMPTS
         # Why tasks that never started ended, if it was not by a cancel: a reason, and the job
         # that they waited for.
         self.cut_short: tuple[Reason, int] | None = None
@@ -111,26 +125,50 @@ class Job:
         self.cancel_requested = False
         # (index, attempt) of the failed task with the lowest index.
         self.lowest_failed: tuple[int, int] | None = None
-        # How many tasks are in each state, in the order of the states.
-        self.counts = shared_counts([len(self.pending), 0, 0, 0, 0, 0])
         self.changed_lsn = 0
         # What `state` was after the last change: two look-ups of it cost more than keeping it.
         self.known_state = State.PENDING
 
-    def add_attempt(self, attempt: Attempt) -> None:
-        """It is under way."""
-        if self.active is _NO_ATTEMPTS:
-            self.active = {}
-        self.active[attempt.index] = attempt
+    @property
+    def command(self) -> tuple[bytes, ...]:
+        """The program and its arguments."""
+        packed = self.packed_command
+        return tuple(packed.split(b"\0")) if isinstance(packed, bytes) else packed
 
-    def count_tasks(self, before: int, after: int, tasks: int) -> None:
-        """So many went from one position in `counts` to another."""
-        counts = self.counts
-        if isinstance(counts, list):
-            counts[before] -= tasks
-            counts[after] += tasks
-        else:
-            self.counts = _COUNTS_OF_ONE[after]
+    @property
+    def cwd(self) -> bytes:
+        """Where its tasks run."""
+        return self.terms.cwd
+
+    @property
+    def environment(self) -> bytes:
+        """The digest of its environment."""
+        return self.terms.environment
+
+    @property
+    def time_limit_ms(self) -> int:
+        """How long each attempt may run; 0: as long as it likes."""
+        return self.terms.time_limit_ms
+
+    @property
+    def grace_ms(self) -> int:
+        """Between SIGTERM and SIGKILL where Titan stops a task by itself."""
+        return self.terms.grace_ms
+
+    @property
+    def end_signal(self) -> int:
+        """What is sent before the time limit; 0: nothing."""
+        return self.terms.end_signal
+
+    @property
+    def end_signal_before_ms(self) -> int:
+        """How long before."""
+        return self.terms.end_signal_before_ms
+
+    @property
+    def execution(self) -> Execution:
+        """How its tasks are run."""
+        return self.terms.execution
 
     @property
     def user(self) -> str:
@@ -240,7 +278,37 @@ class Job:
         if waits is not None and index in waits.tasks:
             waits.remove(index)
         else:
+            self.take_pending(index)
+
+    def take_pending(self, index: int) -> None:
+        """Takes out a task that waits for room. Raises KeyError."""
+        if self.pending is ONE_WAITS:
+            if index:
+                raise KeyError(index)
+            self.pending = NONE_WAITS
+        elif self.pending is NONE_WAITS:
+            raise KeyError(index)
+        else:
             self.pending.remove(index)
+
+    def take_pending_in(self, spans: Sequence[IndexRange]) -> list[range]:
+        """Takes out and returns those in the spans, as `IndexSet.take` does."""
+        if self.pending is ONE_WAITS:
+            self.pending = IndexSet(self.pending.ranges)
+        return self.pending.take(spans) if self.pending is not NONE_WAITS else []
+
+    def put_pending(self, index: int) -> None:
+        """A task waits for room that did not."""
+        if self.pending is NONE_WAITS:
+            self.pending = ONE_WAITS if not index else IndexSet((range(index, index + 1),))
+        else:
+            self.pending.add(index)
+
+    def add_active(self, attempt: Attempt) -> None:
+        """An attempt is under way."""
+        if self.active is NO_ATTEMPTS:
+            self.active = {}
+        self.active[attempt.index] = attempt
 
     def waits_made(self) -> Waits:
         """What keeps its tasks from starting; made at the first thing that does."""
@@ -273,9 +341,14 @@ class Job:
             self.waits.forget(index)
 
 
-def shared_counts(counts: list[int]) -> list[int] | tuple[int, ...]:
-    """Those counts; of a job of one task they are not its own, and can't be changed."""
-    return _COUNTS_OF_ONE[counts.index(1)] if sum(counts) == 1 else counts
+def pack_command(words: tuple[bytes, ...]) -> bytes | tuple[bytes, ...]:
+    """The words in one object, which takes a quarter of the memory.
+
+    No word of a program to be run holds a zero byte: see `check_command`. A log that has one all
+    the same is read as it is.
+    """
+    packed = b"\0".join(words)
+    return packed if words and packed.count(b"\0") == len(words) - 1 else words
 
 
 def derive_state(counts: Sequence[int]) -> State:

@@ -13,7 +13,7 @@ from titan.model import TASK_ENDS, IndexRange, State
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, Dependency, DependencyCondition
 from titan.state.attempts import Attempt
 from titan.state.index_set import IndexSet, is_within
-from titan.state.job import Job
+from titan.state.job import PLAIN_COUNTS, Job
 from titan.state.job_class import ClassKey, JobClass, class_key
 from titan.state.tables import ALL_TASKS, IllegalEvent, Tables
 
@@ -44,8 +44,12 @@ def active_attempt(tables: Tables, event: Any) -> tuple[Job, Attempt]:
 def count_tasks(tables: Tables, job: Job, before: State, after: State, tasks: int) -> None:
     """So many tasks of the job went from one state to another."""
     source, target = before - 1, after - 1
-    job.count_tasks(source, target, tasks)
-    all_counts = tables.task_counts
+    counts, all_counts = job.counts, tables.task_counts
+    if isinstance(counts, list):
+        counts[source] -= tasks
+        counts[target] += tasks
+    else:
+        job.counts = PLAIN_COUNTS[target]
     all_counts[source] -= tasks
     all_counts[target] += tasks
 
@@ -92,7 +96,7 @@ def end_waiting(tables: Tables, job: Job, spans: Sequence[IndexRange] = ()) -> N
     Costs by the spans, the ranges of what waits, and what is cancelled.
     """
     spans = spans or _ALL
-    taken = job.pending.take(spans)
+    taken = job.take_pending_in(spans)
     if job.waits is not None:
         taken += job.waits.take(spans)
     count = sum(map(len, taken))
@@ -139,7 +143,7 @@ def await_dependencies(tables: Tables, job: Job) -> None:
         each.index == SAME_INDEX and not _is_met_by_all(tables, each) for each in after
     )
     if goes_by_task:
-        waits.tasks, job.pending = job.pending, IndexSet()
+        waits.tasks, job.pending = IndexSet(job.pending.ranges), IndexSet()
     for place, each in enumerate(after):
         # One that is not there comes later in the same record.
         other: Job | None = tables.jobs.get(each.job_id)
@@ -285,7 +289,7 @@ def _settle_element(
         waits.element_unmet[index] = left
         return
     waits.remove(index)
-    job.pending.add(index)
+    job.put_pending(index)
     pending_changed(tables, job)
 
 

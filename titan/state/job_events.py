@@ -9,7 +9,7 @@ from titan.model import ATTEMPT_TRANSITIONS, TASK_TRANSITIONS, Resources, State
 from titan.scheduling import PLAIN_SCHEDULING
 from titan.state.attempts import Attempt, AttemptLog, pack_ended
 from titan.state.index_set import is_within, joined
-from titan.state.job import Job
+from titan.state.job import Job, Terms
 from titan.state.job_changes import (
     active_attempt,
     await_dependencies,
@@ -49,16 +49,21 @@ def job_submitted(tables: Tables, event: ev.JobSubmitted) -> None:
     require(event, event.environment in tables.environments, "its environment is not known")
     tables.next_job_id += 1
     demand = Resources(event.cpus_milli, event.memory_bytes, event.named)
+    terms = Terms(
+        event.cwd, event.environment, event.time_limit_ms, event.grace_ms, event.end_signal,
+        event.end_signal_before_ms, event.execution,
+    )  # fmt: skip
     job = Job(
         event,
         epoch=tables.epoch,
         submit_lsn=tables.lsn,
         submit_us=tables.time_us,
         job_class=class_of(tables, key_of_event(event, demand)),
+        terms=tables.shared_terms(terms),
     )
     tables.jobs.add(job)
     job.job_class.jobs += 1
-    tables.environment_jobs[job.environment] += 1
+    tables.environment_jobs[event.environment] += 1
     job.changed_lsn = tables.lsn
     if event.scheduling is PLAIN_SCHEDULING:
         job.job_class.pending_jobs[event.job_id] = None
@@ -105,13 +110,13 @@ def task_assigned(tables: Tables, event: ev.TaskAssigned) -> None:
     if not job.may_start:
         raise IllegalEvent(event, "its job waits for something else than room")
     try:
-        job.pending.remove(index)
+        job.take_pending(index)
     except KeyError:
         raise IllegalEvent(event, f"the task is {job.find_task_state(index)}") from None
     if made is not None:
         job.forget_attempts(index)
     attempt = Attempt(job.job_class, job_id, index, number, worker_number, ahead, tables.time_us)
-    job.add_attempt(attempt)
+    job.add_active(attempt)
     job.attempts_total += 1
     worker.add(attempt)
     if rule == RULE_ROUND_ROBIN:
@@ -199,7 +204,7 @@ def adopted(tables: Tables, event: ev.Adopted) -> None:
     attempt.start_us = event.start_us
     # Nobody knows any more what its worker was told before it was given up.
     attempt.was_suspended = attempt.limit_changed = True
-    job.add_attempt(attempt)
+    job.add_active(attempt)
     # The number of the next attempt does not go back with it.
     job.note_attempts(event.index, job.next_attempt(event.index) - 1)
     tables.get_worker(number).add(attempt)
@@ -274,7 +279,7 @@ def _back_to_pending(
         waits.not_before[index] = not_before_us
         tables.delayed.add((not_before_us, job.job_id, index))
     else:
-        job.pending.add(index)
+        job.put_pending(index)
     job.note_attempts(index, attempt)
     count_tasks(tables, job, before, _PENDING, 1)
 

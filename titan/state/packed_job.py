@@ -20,7 +20,7 @@ New fields of the rest go last, and a snapshot says by its format which ones the
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -29,7 +29,17 @@ from titan.model import IndexRange, Reason, State, execution_fields, execution_o
 from titan.scheduling import PLAIN_SCHEDULING, Scheduling, scheduling_fields, scheduling_of
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
-from titan.state.job import Job, derive_state, shared_counts, weigh
+from titan.state.job import (
+    NO_ATTEMPTS,
+    NONE_WAITS,
+    ONE_WAITS,
+    PLAIN_COUNTS,
+    Job,
+    Terms,
+    derive_state,
+    pack_command,
+    weigh,
+)
 from titan.state.job_class import ClassKey, JobClass, class_key_of
 from titan.state.waits import Waits, waits_of
 
@@ -112,8 +122,15 @@ def pack_job(job: Job) -> bytes:
     return b"".join((head, name, job.environment, rest))
 
 
-def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
-    """The job again; its class is one of these. Raises ValueError, KeyError, TypeError."""
+def unpack_job(
+    data: bytes,
+    classes: Mapping[int, JobClass],
+    shared_terms: Callable[[Terms], Terms] | None = None,
+) -> Job:
+    """The job again; its class is one of these. Raises ValueError, KeyError, TypeError.
+
+    `shared_terms` finds terms that are there already, for one that is to be kept.
+    """
     job = Job.__new__(Job)
     try:
         job.ended_us, job.changed_lsn, *counts, class_id, name_bytes, digest_bytes = (
@@ -123,24 +140,31 @@ def unpack_job(data: bytes, classes: Mapping[int, JobClass]) -> Job:
         raise ValueError(str(error)) from error
     name_end = _HEAD.size + name_bytes
     rest = name_end + digest_bytes
-    job.counts = shared_counts(counts)
     job.job_class = classes[class_id]
     job.name = data[_HEAD.size : name_end].decode()
-    job.environment = data[name_end:rest]
     (
-        job.job_id, job.epoch, job.command, job.cwd, array, job.submit_us, job.submit_lsn,
+        job.job_id, job.epoch, command, cwd, array, job.submit_us, job.submit_lsn,
         job.start_us, job.end_us, pending, cancelled, active, ended, details, made,
         job.attempts_total, job.cancel_requested, job.lowest_failed,
-        job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-        execution, *waiting,
+        time_limit_ms, grace_ms, end_signal, end_signal_before_ms, execution, *waiting,
     ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
     job.array = tuple(IndexRange._make(each) for each in array) if array else ()
-    job.execution = execution_of(execution)
-    job.pending = _index_set(pending)
+    job.packed_command = pack_command(command)
+    terms = Terms(
+        cwd, data[name_end:rest], time_limit_ms, grace_ms, end_signal, end_signal_before_ms,
+        execution_of(execution),
+    )  # fmt: skip
+    job.terms = shared_terms(terms) if shared_terms is not None else terms
+    job.counts = counts
+    if array:
+        job.pending = _index_set(pending)
+    else:
+        job.counts = PLAIN_COUNTS[counts.index(1)]
+        job.pending = ONE_WAITS if pending else NONE_WAITS
     job.cancelled = _index_set(cancelled) if cancelled is not None else None
-    job.active = {}
+    job.active = NO_ATTEMPTS
     for each in active:
-        job.active[each[0]] = _build_attempt(job, each, classes)
+        job.add_active(_build_attempt(job, each, classes))
     job.ended = None
     if ended is not None:
         job.ended = AttemptLog()

@@ -32,7 +32,7 @@ def delays_passed(tables: Tables, event: ev.DelaysPassed) -> None:
             unblocked(tables, job)
         elif job.waits.not_before.get(index) == due_us:
             job.waits.remove(index)
-            job.pending.add(index)
+            job.put_pending(index)
             pending_changed(tables, job)
 
 
@@ -90,7 +90,7 @@ def job_updated(tables: Tables, event: ev.JobUpdated) -> None:
     before = job.job_class
     if job.scheduling.deadline_us:
         tables.deadlines.discard(deadline_entry(job))
-    job.time_limit_ms = event.time_limit_ms
+    job.terms = tables.shared_terms(job.terms._replace(time_limit_ms=event.time_limit_ms))
     if job.scheduling.deadline_us:
         tables.deadlines.add(deadline_entry(job))
     limit_ms = event.time_limit_ms + job.grace_ms if event.time_limit_ms else 0

@@ -193,9 +193,9 @@ class _Loader:
             self._state.add_class(each)
 
     def _live_jobs(self, content: tuple[Any, ...]) -> None:
-        classes = self._state.classes
+        classes, shared_terms = self._state.classes, self._state.shared_terms
         for job_id, data in zip(*content, strict=True):
-            self._live[job_id] = unpack_job(data or self._take_pieces(), classes)
+            self._live[job_id] = unpack_job(data or self._take_pieces(), classes, shared_terms)
 
     def _ended_jobs(self, content: tuple[Any, ...]) -> None:
         # A dict keeps the order of the ends over all blocks.

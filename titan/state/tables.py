@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from sortedcontainers import SortedDict, SortedList
 
 from titan import events as ev
-from titan.state.job import Job
+from titan.state.job import Job, Terms
 from titan.state.job_class import ClassKey, JobClass
 from titan.state.job_table import JobTable
 from titan.state.request_table import RequestTable
@@ -16,6 +16,8 @@ from titan.state.worker import Worker
 
 # In place of an index: each task of the job.
 ALL_TASKS: Final = -1
+# Terms of jobs that came lately, among which equal ones are looked for.
+_TERMS_KEPT: Final = 256
 
 
 class IllegalEvent(Exception):
@@ -61,6 +63,8 @@ class Tables:
         # Of the scripts in them.
         self.script_bytes = 0
         self.requests = RequestTable()
+        # No part of what the log says: it only saves memory.
+        self._terms: dict[Terms, Terms] = {}
         self.last_job_of: dict[str, int] = {}
         self.usage = Usage()
         # What a pass of the scheduler has to look at again; emptied by it, and no part of what
@@ -107,6 +111,15 @@ class Tables:
         """Raises KeyError."""
         worker: Worker = self.workers[number]
         return worker
+
+    def shared_terms(self, terms: Terms) -> Terms:
+        """Equal ones that a job has already, if there are any: then these need not be kept."""
+        known = self._terms.get(terms)
+        if known is None:
+            if len(self._terms) >= _TERMS_KEPT:
+                self._terms.clear()
+            self._terms[terms] = known = terms
+        return known
 
     def add_environment(self, stored: ev.EnvironmentStored, jobs: int) -> None:
         """One that is new, and how many jobs refer to it."""

@@ -39,6 +39,28 @@ def submit_request(
     )
 
 
+def distinct_jobs_request(first: int, jobs: int, *, request_id: bytes) -> bytes:
+    """So many jobs on the wire, each with a name and arguments of its own: first, first + 1, …"""
+    request = manager_pb2.SubmitJobRequest(
+        request_id=request_id,
+        user="bench",
+        environments=[_ENVIRONMENT],
+        jobs=[
+            manager_pb2.JobSpec(
+                name=f"train-{number:07}",
+                command=(
+                    b"python", b"train.py", b"--epochs", b"10", b"--seed", b"%d" % number,
+                    b"--output", b"runs/%07d" % number,
+                ),
+                cwd=b"/home/bench/project",
+                resources=types_pb2.Resources(cpus_milli=1000, memory_bytes=1 << 30),
+            )
+            for number in range(first, first + jobs)
+        ],
+    )  # fmt: skip
+    return request.SerializeToString()
+
+
 def has_ended(job: manager_pb2.Job) -> bool:
     """Whether nothing changes any more."""
     return int(job.state) in TASK_ENDS

@@ -1,195 +1,225 @@
-"""(r) What the manager remembers, in bytes of its resident memory."""
+"""(r) What a job, and what a task of an array, takes of the manager's memory.
+
+Each kind in a process of its own, which holds the real kernel and brings it there by commands
+as they come from the wire: the resident set after it less that before it, garbage collected, by
+how many there are. What leaves the process (the log's records, the workers' batches) is made and
+dropped.
+"""
 
 from __future__ import annotations
 
 import gc
 import os
+import resource
+import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import psutil
+
 from titan import events as ev
+from titan.manager import translate
 from titan.manager.kernel import Kernel, Settings
-from titan.model import IndexRange, Reason, Resources, State
-from titan.state.cluster import ClusterState
-from tools.bench.heartbeats import registration
-from tools.bench.processes import seconds_of
+from titan.manager.kernel.commands import RegisterWorker, Report, ReportTasks
+from titan.manager.kernel.outbox import Outbox, key_of
+from titan.model import Held, Reason, ReportKind, Resources, State
+from titan.rpc.v1 import manager_pb2
+from titan.state import ClusterState
+from titan.state.attempts import Attempt
+from tools.bench.calls import distinct_jobs_request, submit_request
+from tools.bench.processes import ROOT
 from tools.bench.result import Result
 
-JOBS: Final = 100_000
-JOBS_QUICK: Final = 2_000
-ARRAY_TASKS: Final = 1_000_000
-ARRAY_TASKS_QUICK: Final = 20_000
-RUNNING: Final = 20_000
-RUNNING_QUICK: Final = 1_000
-JOBS_PER_RECORD: Final = 100
-# Of which each worker runs so many.
-TASKS_PER_WORKER: Final = 1_000
-NOW_US: Final = 1_800_000_000_000_000
-_ENVIRONMENT: Final = b"environment 0001"
-_VARIABLES: Final = tuple((b"VARIABLE_%d" % number, b"value" * 8) for number in range(20))
+WORKERS: Final = 10
+# How many start at once, and end at once where they are to end.
+WAVE: Final = 1_000
+# What is made once, whatever comes, is made before it counts.
+WARM_UP: Final = 1_000
+_START_US: Final = 1_800_000_000_000_000
+_RUN_US: Final = 1_500_000
 
 
-class Row(NamedTuple):
-    """A kind of thing, and how many bytes one may take."""
+class Kind(NamedTuple):
+    """What is counted, how many of it, and how many bytes each may take."""
 
     what: str
-    bound_bytes: float
-    things: int
-    things_quick: int
+    number: int
+    bytes_max: int
 
 
-ROWS: Final = {
-    "pending": Row("a pending job with its request id", 1024, JOBS, JOBS_QUICK),
-    "array": Row("a pending task of an array", 1, ARRAY_TASKS, ARRAY_TASKS_QUICK),
-    "running": Row("a running task", 1500, RUNNING, RUNNING_QUICK),
-    "ended": Row("a job that has ended", 400, JOBS, JOBS_QUICK),
-    "ended-array": Row("a task of an array that has ended", 100, JOBS, JOBS_QUICK),
+KINDS: Final = {
+    "pending": Kind("a pending job with its request id", 100_000, 1_024),
+    "pending-array": Kind("a pending task of an array", 1_000_000, 1),
+    "running": Kind("a running job with its request id", 20_000, 1_500),
+    "running-array": Kind("a running task of an array", 20_000, 1_500),
+    "finished": Kind("a finished job", 100_000, 400),
+    "finished-array": Kind("a finished task of an array", 100_000, 100),
 }
+QUICK_DIVISOR: Final = 50
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
-    """Each kind in processes of its own: what was freed before would hide what is taken."""
+    """Each kind in a process of its own, in each round."""
+    del directory
     results = []
-    for kind, row in ROWS.items():
-        count = row.things_quick if quick else row.things
-        values = tuple(seconds_of("memory", f"{kind},{count}", directory) for _ in range(rounds))
+    for name, kind in KINDS.items():
+        count = kind.number // QUICK_DIVISOR if quick else kind.number
+        values = tuple(_bytes_each(name, count) for _ in range(rounds))
         results.append(
             Result(
                 part="r",
-                what=row.what,
+                what=kind.what,
                 unit="bytes",
                 values=values,
-                floor=f"{row.bound_bytes:g} bytes",
-                floors=(row.bound_bytes,),
-                ratios=tuple(value / row.bound_bytes for value in values),
+                floor="what it may take",
+                floors=(float(kind.bytes_max),),
+                ratios=tuple(value / kind.bytes_max for value in values),
                 must="≤ 1",
                 goal="",
-                details={"of so many": float(count)},
             )
         )
     return results
 
 
-class Cluster:
-    """A kernel without a log, and workers with room for all that is wanted."""
-
-    def __init__(self) -> None:
-        self.kernel = Kernel(ClusterState(), Settings(forget_over=1 << 40))
-        self.kernel.start(cluster_id=b"cluster id 0 1 2", epoch=1, version="0", now_us=NOW_US)
-        self.kernel.emit(ev.EnvironmentStored(_ENVIRONMENT, _VARIABLES, ()))
-
-    def add_workers(self, workers: int) -> None:
-        """Numbers from 1; each with a cpu for every task."""
-        capacity = Resources(1000 * TASKS_PER_WORKER, 1 << 40)
-        for number in range(1, workers + 1):
-            self.kernel.decide(replace(registration(number), capacity=capacity), NOW_US, 0)
-        self.settle()
-
-    def submit(
-        self, jobs: int, array: tuple[IndexRange, ...] = (), *, with_requests: bool = True
-    ) -> None:
-        """Jobs that differ, each by a request of its own, whose id is remembered or not."""
-        first = self.kernel.state.next_job_id
-        for job_id in range(first, first + jobs):
-            self.kernel.emit(
-                ev.JobSubmitted(
-                    job_id, "grace", f"step {job_id}",
-                    (b"/usr/bin/python3", b"step.py", b"--input", b"part-%d.csv" % job_id),
-                    b"/srv/project", _ENVIRONMENT, 1000, 0, (), 0, array,
-                )
-            )  # fmt: skip
-            if with_requests:
-                request_id, content = os.urandom(16), os.urandom(16)
-                self.kernel.emit(ev.RequestAccepted("grace", request_id, content, job_id, 1))
-            if not job_id % JOBS_PER_RECORD:
-                self.settle()
-        self.settle()
-
-    def start(self, jobs: int) -> None:
-        """Jobs of one task, of which each worker runs so many."""
-        self.submit(jobs)
-        for position in range(jobs):
-            worker = 1 + position // TASKS_PER_WORKER
-            self.kernel.emit(ev.TaskAssigned(position + 1, 0, 1, worker, False, 1, 1, 1))
-            self.kernel.emit(ev.TaskStarted(position + 1, 0, 1, NOW_US + position))
-            if not position % JOBS_PER_RECORD:
-                self.settle()
-        self.settle()
-
-    def run(self, jobs: int) -> None:
-        """Jobs of one task, of which one after the other comes and completes.
-
-        Some at a time: what all would take while they wait is not what is measured. Nor are
-        request ids, which are forgotten by themselves.
-        """
-        for position in range(jobs):
-            if not position % JOBS_PER_RECORD:
-                self.submit(min(JOBS_PER_RECORD, jobs - position), with_requests=False)
-            self._run_task(position, position + 1, 0)
-        self.settle()
-
-    def run_array(self, tasks: int) -> None:
-        """An array whose tasks complete one after the other."""
-        self.submit(1, (IndexRange(0, tasks),))
-        for position in range(tasks):
-            self._run_task(position, 1, position)
-        self.settle()
-
-    def _run_task(self, position: int, job_id: int, index: int) -> None:
-        start_us = NOW_US + 1_000 * position
-        self.kernel.emit(ev.TaskAssigned(job_id, index, 1, 1, False, 1, 1, 1))
-        self.kernel.emit(
-            ev.AttemptEnded(
-                job_id, index, 1, State.COMPLETED, Reason.EXIT, 0, -1, start_us,
-                start_us + 1_500 + position % 997, 1_200 + position % 301, 400, 22_904_832, "",
-                State.COMPLETED, 0, 0,
-            )
-        )  # fmt: skip
-        if not position % JOBS_PER_RECORD:
-            self.settle()
-
-    def settle(self) -> None:
-        """A tick, as there are some each second: what ended is packed.
-
-        What would be written, sent and told is let go; the scheduler takes up what is new.
-        """
-        self.kernel.tick(NOW_US, 0)
-        while self.kernel.take_record() is not None:
-            pass
-        self.kernel.take_changed_jobs()
-        self.kernel.take_ready_outboxes()
-        self.kernel.scheduler.refresh()
+def _bytes_each(name: str, count: int) -> float:
+    command = [sys.executable, "-m", "tools.bench.memory", name, str(count)]
+    return float(subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
 
 
-def main(what: str, _directory: str) -> int:
-    """Prints the bytes that one more of a kind takes."""
-    kind, _, number = what.partition(",")
-    count = int(number)
-    here = Cluster()
-    # The workers are there before.
-    here.add_workers(-(-count // TASKS_PER_WORKER) if kind == "running" else 1)
-    works: dict[str, Callable[[], None]] = {
-        "pending": lambda: here.submit(count),
-        "array": lambda: here.submit(1, (IndexRange(0, count),)),
-        "running": lambda: here.start(count),
-        "ended": lambda: here.run(count),
-        "ended-array": lambda: here.run_array(count),
-    }
+def bytes_each(name: str, count: int) -> float:
+    """In this process, which should have done nothing before."""
+    state, _, kind = name.partition("-")
+    manager = _Manager(slots=max(WAVE, count + WARM_UP if state == "running" else 0))
+    bring = manager.bring_array if kind else manager.bring_jobs
+    bring(WARM_UP, state)
     before = _resident_bytes()
-    works[kind]()
-    # A few pages more or less are nothing's.
-    print(max(_resident_bytes() - before, 1) / count)
-    return 0
+    bring(count, state)
+    # It is counted in pages: what takes less than one may have taken that.
+    return max(_resident_bytes() - before, resource.getpagesize()) / count
+
+
+class _Manager:
+    """The kernel, and what a shell and workers do to it."""
+
+    def __init__(self, slots: int) -> None:
+        self._kernel = Kernel(ClusterState(), Settings())
+        self._now_us = _START_US
+        self._seqs = [0] * WORKERS
+        self._submitted = 0
+        self._kernel.start(cluster_id=b"c" * 16, epoch=1, version="0", now_us=self._now_us)
+        for number in range(WORKERS):
+            self._kernel.decide(_registration(number, -(-slots // WORKERS)), self._now_us, 0)
+        self._write()
+
+    def bring_jobs(self, count: int, state: str) -> None:
+        """So many jobs; those that only end come by many in a request."""
+        at_once = WAVE if state == "finished" else 1
+        for done in range(at_once, count + 1, at_once):
+            request = distinct_jobs_request(self._submitted, at_once, request_id=os.urandom(16))
+            self._submitted += at_once
+            self._submit(request)
+            if state == "pending" or done % WAVE:
+                continue
+            started = self._run()
+            if state == "finished":
+                self._finish(started)
+
+    def bring_array(self, count: int, state: str) -> None:
+        """One array of so many tasks."""
+        request = submit_request(b"/bin/true", request_id=os.urandom(16), tasks=count)
+        self._submit(request.SerializeToString())
+        if state == "pending":
+            return
+        started = self._run()
+        while state == "finished" and started:
+            self._finish(started)
+            started = self._run()
+
+    def _submit(self, data: bytes) -> None:
+        # Of jobs that come one by one each has a moment of its own.
+        self._now_us += 1000
+        command = translate.submit_command(manager_pb2.SubmitJobRequest.FromString(data))
+        self._kernel.decide(command, self._now_us, 0)
+        self._write()
+
+    def _run(self) -> list[Attempt]:
+        """Places what has room, and lets it start."""
+        kernel = self._kernel
+        kernel.schedule_wanted = True
+        while kernel.schedule_wanted:
+            kernel.schedule(self._now_us)
+            self._write()
+        started = []
+        for outbox in kernel.take_ready_outboxes():
+            while (batch := outbox.next_batch(kernel.state)) is not None:
+                outbox.acknowledged(batch)
+                started += batch.starts
+                self._report(outbox, batch.starts, ReportKind.STARTED)
+        return started
+
+    def _finish(self, attempts: Iterable[Attempt]) -> None:
+        self._now_us += _RUN_US
+        by_worker: dict[int, list[Attempt]] = {}
+        for attempt in attempts:
+            by_worker.setdefault(attempt.worker, []).append(attempt)
+        for number, ended in by_worker.items():
+            self._report(self._kernel.outboxes[number], ended, ReportKind.ENDED)
+        # What ended is packed by ticks.
+        self._kernel.tick(self._now_us, 0)
+        self._write()
+
+    def _report(self, outbox: Outbox, attempts: list[Attempt], kind: ReportKind) -> None:
+        first = outbox.applied_seq + 1
+        reports = tuple(
+            Report(
+                seq, key_of(self._kernel.state, attempt), kind,
+                state=State.COMPLETED, reason=Reason.EXIT, exit_code=0,
+                start_us=attempt.start_us or self._now_us, end_us=self._now_us,
+                cpu_user_us=1_200_000, cpu_system_us=30_000, max_rss_bytes=80 << 20,
+            )
+            for seq, attempt in enumerate(attempts, first)
+        )  # fmt: skip
+        command = ReportTasks(
+            session=outbox.session,
+            first_seq=first,
+            last_seq=first + len(reports) - 1,
+            reports=reports,
+        )
+        self._kernel.decide(command, self._now_us, 0)
+        self._write()
+
+    def _write(self) -> None:
+        while (record := self._kernel.take_record()) is not None:
+            ev.encode_record(*record)
+        self._kernel.take_changed_jobs()
+
+
+def _registration(number: int, slots: int) -> RegisterWorker:
+    return RegisterWorker(
+        worker_id=b"%016d" % number,
+        instance=b"i",
+        boot_id="b",
+        name=f"w{number}",
+        address="127.0.0.1:1",
+        token="t",
+        capacity=Resources(1000 * slots, slots << 30),
+        labels=(),
+        version="0",
+        output_directory=b"/out",
+        cluster_id=b"",
+        held=Held((), 0, 0),
+        acknowledged_seq=0,
+        new_worker_id=b"",
+        session=b"%d" % number,
+    )
 
 
 def _resident_bytes() -> int:
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.Process().memory_info().rss)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    print(bytes_each(sys.argv[1], int(sys.argv[2])))
