@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.manager.kernel import story
-from tests.state.builders import T0, Story
+from tests.state.builders import ENVIRONMENT, T0, Story
 from tests.state.test_digest import scheduled_story
 from tests.state.test_digest import story as something_of_everything
 from titan import events as ev
@@ -19,7 +19,7 @@ from titan.model import Resources, State
 from titan.state import ClusterState, check_invariants, digest
 from titan.state import snapshot as snapshot_module
 from titan.state.job_class import ClassKey, JobClass
-from titan.state.packed_job import export_job, import_job, pack_job
+from titan.state.packed_job import export_job, import_job, pack_job, unpack_job
 from titan.state.replay import replay
 from titan.state.snapshot import SnapshotError, decode_state, encode_state, read_head
 
@@ -109,8 +109,8 @@ def test_the_head_tells_where_it_stands_by_itself() -> None:
 
 def test_another_format_is_refused_by_name() -> None:
     kind, fields = msgpack.unpackb(blocks_of(ClusterState())[0])
-    block = msgpack.packb([kind, [3, "9.9", *fields[2:]]])
-    with pytest.raises(SnapshotError, match=r"format 3 and was written by Titan 9\.9"):
+    block = msgpack.packb([kind, [4, "9.9", *fields[2:]]])
+    with pytest.raises(SnapshotError, match=r"format 4 and was written by Titan 9\.9"):
         decode_state([block])
 
 
@@ -248,18 +248,65 @@ def everything_scheduled() -> ClusterState:
     return state
 
 
-def test_the_golden_snapshot_of_format_2_is_rewritten_only_on_purpose() -> None:
+def test_a_golden_snapshot_of_format_2_still_reads() -> None:
+    assert digest(golden("snapshot-2.txt")) == digest(everything_scheduled())
+
+
+def everything_ended() -> ClusterState:
+    """What format 3 writes otherwise: jobs of which one attempt ended, or none, or more."""
+    built = scheduled_story()
+    done, never, twice, odd = (built.job() for _ in range(4))
+    built.assign(done, worker=2)
+    built.start(done, start_us=T0 + 5)
+    built.end(done, start_us=T0 + 5, end_us=T0 + 9)
+    built.apply(ev.CancelRequested(never, (), 0))
+    built.assign(twice, worker=2)
+    built.lose(twice)
+    built.assign(twice, attempt=2, worker=2)
+    built.end(twice, attempt=2)
+    # By a clock that is behind, and by a cancel a moment after its end.
+    built.assign(odd, worker=2)
+    built.end(odd, start_us=T0 - 9, end_us=T0 - 10, state=State.FAILED, detail="why not")
+    built.state.jobs.pack_ended(9)
+    return built.state
+
+
+def test_the_golden_snapshot_of_format_3_is_rewritten_only_on_purpose() -> None:
     if os.environ.get("SNAPSHOT_GOLDEN_REWRITE") != "1":
         return
-    lines = [block.hex() for block in blocks_of(everything_scheduled())]
-    (GOLDEN / "snapshot-2.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
+    lines = [block.hex() for block in blocks_of(everything_ended())]
+    (GOLDEN / "snapshot-3.txt").write_text("\n".join(lines) + "\n", encoding="ascii")
     pytest.fail("rewritten")
 
 
-def test_a_golden_snapshot_of_format_2_still_reads_and_is_written_so() -> None:
-    assert digest(golden("snapshot-2.txt")) == digest(everything_scheduled())
-    lines = (GOLDEN / "snapshot-2.txt").read_text(encoding="ascii").split()
-    assert [block.hex() for block in blocks_of(everything_scheduled())] == lines
+def test_a_golden_snapshot_of_format_3_still_reads_and_is_written_so() -> None:
+    assert digest(golden("snapshot-3.txt")) == digest(everything_ended())
+    lines = (GOLDEN / "snapshot-3.txt").read_text(encoding="ascii").split()
+    assert [block.hex() for block in blocks_of(everything_ended())] == lines
+
+
+def test_a_job_of_one_attempt_is_packed_and_unpacked_whatever_its_clocks_say() -> None:
+    state = everything_ended()
+    before = digest(state)
+    assert digest(decode_state(blocks_of(state))) == before
+    for job_id in state.jobs:
+        job = state.get_job(job_id)
+        again = unpack_job(pack_job(job), state.classes)
+        assert (again.start_us, again.end_us) == (job.start_us, job.end_us)
+        assert list(again.ended or ()) == list(job.ended or ())
+        assert again.command == job.command
+
+
+@pytest.mark.parametrize("words", [(b"",), (b"a", b""), (b"a", b"", b"b"), (b"a\0b", b"c"), ()])
+def test_the_words_of_a_command_are_kept_whatever_is_in_them(words: tuple[bytes, ...]) -> None:
+    built = Story()
+    built.apply(
+        ev.JobSubmitted(
+            built.state.next_job_id, "ada", "n", words, b"/", ENVIRONMENT, 1, 0, (), 0, ()
+        )
+    )
+    assert built.state.get_job(1).command == words
+    assert decode_state(blocks_of(built.state)).get_job(1).command == words
 
 
 def test_an_environment_without_jobs_that_stands_in_a_log_goes_into_a_snapshot() -> None:

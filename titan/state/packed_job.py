@@ -14,6 +14,10 @@ msgpack array:
       47+n     m  digest
     47+n+m        [job_id, epoch, command, …], in the order of `pack_job`
 
+The command is its words with zero bytes between them. A job of which just one attempt ended, as
+of most that ended, has numbers in place of that attempt's record, the start after the submit and
+the end after the start, and nil for its own start or end where they are that attempt's.
+
 New fields of the rest go last, and a snapshot says by its format which ones there are.
 """
 
@@ -27,7 +31,7 @@ import msgpack
 
 from titan.model import IndexRange, Reason, State, execution_fields, execution_of
 from titan.scheduling import PLAIN_SCHEDULING, Scheduling, scheduling_fields, scheduling_of
-from titan.state.attempts import Attempt, AttemptLog
+from titan.state.attempts import Attempt, AttemptLog, EndedAttempt, pack_ended
 from titan.state.index_set import IndexSet
 from titan.state.job import (
     NO_ATTEMPTS,
@@ -44,9 +48,9 @@ from titan.state.job_class import ClassKey, JobClass, class_key_of
 from titan.state.waits import Waits, waits_of
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
-# A packer keeps the memory that the largest thing it ever packed took: large ones get their own.
-_LARGE_BYTES: Final = 1 << 16
 _STATES: Final = {int(state): state for state in State}
+# A packer keeps room for the largest that it has packed, so what is larger gets one of its own.
+_PACKER_BYTES_MAX: Final = 64 * 1024
 _HEAD: Final = struct.Struct("<qq6IIHB")
 assert _HEAD.size == 47
 
@@ -102,15 +106,26 @@ def pack_job(job: Job) -> bytes:
         job.ended_us, job.changed_lsn, *job.counts, job.job_class.class_id, len(name),
         len(job.environment),
     )  # fmt: skip
-    is_large = ended is not None and len(ended.data) > _LARGE_BYTES
-    packer = msgpack.Packer(use_bin_type=True) if is_large else _packer
+    log: bytes | bytearray | tuple[int, ...] | None = None
+    start_us: int | None = job.start_us
+    end_us: int | None = job.end_us
+    packer = _packer
+    if ended is not None:
+        log = ended.data
+        if len(ended) == 1:
+            only = ended.last()
+            log = _pack_ended(job, only)
+            start_us = None if only.start_us == start_us else start_us
+            end_us = None if only.end_us == end_us else end_us
+        elif len(log) > _PACKER_BYTES_MAX:
+            packer = msgpack.Packer(use_bin_type=True)
     rest: bytes = packer.pack(
         (
-            job.job_id, job.epoch, job.command, job.cwd, job.array, job.submit_us,
-            job.submit_lsn, job.start_us, job.end_us, _flat(job.pending.ranges),
+            job.job_id, job.epoch, job.packed_command, job.cwd, job.array, job.submit_us,
+            job.submit_lsn, start_us, end_us, _flat(job.pending.ranges),
             _flat(job.cancelled.ranges) if job.cancelled is not None else None,
             [_pack_attempt(each) for each in job.active.values()] if job.active else (),
-            ended.data if ended is not None else None,
+            log,
             [(*key, text) for key, text in ended.details.items()]
             if ended is not None and ended.details else (),
             list(job.attempts_made.items()) if job.attempts_made else (),
@@ -144,12 +159,12 @@ def unpack_job(
     job.name = data[_HEAD.size : name_end].decode()
     (
         job.job_id, job.epoch, command, cwd, array, job.submit_us, job.submit_lsn,
-        job.start_us, job.end_us, pending, cancelled, active, ended, details, made,
+        start_us, end_us, pending, cancelled, active, ended, details, made,
         job.attempts_total, job.cancel_requested, job.lowest_failed,
         time_limit_ms, grace_ms, end_signal, end_signal_before_ms, execution, *waiting,
     ) = msgpack.unpackb(memoryview(data)[rest:], use_list=False)  # fmt: skip
     job.array = tuple(IndexRange._make(each) for each in array) if array else ()
-    job.packed_command = pack_command(command)
+    job.packed_command = command if isinstance(command, bytes) else pack_command(command)
     terms = Terms(
         cwd, data[name_end:rest], time_limit_ms, grace_ms, end_signal, end_signal_before_ms,
         execution_of(execution),
@@ -168,9 +183,16 @@ def unpack_job(
     job.ended = None
     if ended is not None:
         job.ended = AttemptLog()
-        job.ended.data = bytearray(ended)
+        job.ended.data = bytearray(
+            ended if isinstance(ended, bytes) else _unpack_ended(job.submit_us, *ended)
+        )
+        if start_us is None:
+            start_us = job.ended.last().start_us
+        if end_us is None:
+            end_us = job.ended.last().end_us
         if details:
             job.ended.details = {(index, attempt): text for index, attempt, text in details}
+    job.start_us, job.end_us = start_us, end_us
     job.attempts_made = dict(made) if made else None
     job.scheduling, job.waits, job.cut_short = _unpack_waits(waiting)
     job.known_state = job.state
@@ -233,6 +255,16 @@ def _unpack_waits(
         waits_of(waits) if waits is not None else None,
         (Reason(cut_short[0]), cut_short[1]) if cut_short is not None else None,
     )
+
+
+def _pack_ended(job: Job, ended: EndedAttempt) -> tuple[int, ...]:
+    start_us, end_us = ended.start_us, ended.end_us
+    return (*ended[:7], start_us - job.submit_us, end_us - start_us, *ended[9:])
+
+
+def _unpack_ended(submit_us: int, *fields: int) -> bytes:
+    start_us = submit_us + fields[7]
+    return pack_ended(*fields[:7], start_us, start_us + fields[8], *fields[9:])
 
 
 def _pack_attempt(each: Attempt) -> tuple[int | bool, ...]:

@@ -40,7 +40,10 @@ from titan.state.packed_job import pack_job, unpack_job
 from titan.state.tables import ALL_TASKS, Hold
 from titan.state.worker import ClassOnWorker, Drain, Worker
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+# Before it a command was an array of words, and the only attempt of a job a record as any other:
+# the packed jobs say so themselves.
+_FORMAT_WITH_WORDS: Final = 2
 # Before it classes were (number, user, priority, demand, worker, run_us, samples, jobs), and there
 # was nothing of `scheduling`.
 _FORMAT_WITHOUT_SCHEDULING: Final = 1
@@ -113,7 +116,7 @@ def read_head(block: bytes) -> SnapshotHead:
     kind, fields = _unpack(block)
     if kind != "head":
         raise SnapshotError("it does not begin with a head")
-    if fields[0] not in (FORMAT, _FORMAT_WITHOUT_SCHEDULING):
+    if fields[0] not in (FORMAT, _FORMAT_WITH_WORDS, _FORMAT_WITHOUT_SCHEDULING):
         raise NewerSnapshot(fields[0], fields[1])
     return SnapshotHead._make(fields[1:5])
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from tools.bench import (
     beside,
+    bulk,
     commands,
     crowded,
     growth,
@@ -49,6 +50,7 @@ PARTS: Final[Mapping[str, Measure]] = {
     "c": latency.measure,
     "o": many_workers.measure,
     "p": crowded.measure,
+    "q": bulk.measure,
     "r": memory.measure,
     "s": commands.measure,
     "d": replay.measure,
