@@ -183,7 +183,7 @@ def test_a_snapshot_of_a_later_format_is_told_from_a_damaged_one(tmp_path: Path)
     kind, fields = msgpack.unpackb(next(iter(encode_state(writer.state, "9.9"))))
     head = msgpack.packb([kind, [7, *fields[1:]]])
     wal.write_snapshot(tmp_path / "snapshots", position, [head])
-    with pytest.raises(SnapshotUnusable, match="format version 7 is newer than 2") as caught:
+    with pytest.raises(SnapshotUnusable, match="format version 7 is newer than 3") as caught:
         load_snapshot(tmp_path, position.lsn)
     assert isinstance(caught.value.__cause__, wal.NewerVersion)
     assert writer.reopen().unusable == [position.lsn]
