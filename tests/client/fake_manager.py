@@ -21,7 +21,7 @@ from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
 from titan.errors import StillReading
 from titan.model import IndexRange
-from titan.rpc import access
+from titan.rpc import access, tokens
 from titan.rpc.channel import SERVER_OPTIONS
 from titan.rpc.status import status_of, trailers_of
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
@@ -66,7 +66,7 @@ class FakeManager(FakeControl):
     def start(self, *, writes_token: bool = True) -> None:
         """Serves, at the same address as before if there was one, with a new token."""
         self._is_stopping = False
-        self._token = access.new_token()
+        self._token = tokens.new_token()
         pool = ThreadPoolExecutor(32)
         self._server = grpc.server(pool, options=SERVER_OPTIONS)
         manager_pb2_grpc.add_ManagerServiceServicer_to_server(self, self._server)
@@ -238,7 +238,7 @@ class FakeManager(FakeControl):
             failures = self._failures[method]
             failure = failures.pop(0) if failures else None
             self._changed.notify_all()
-        if not access.is_granted(context.invocation_metadata(), self._token):
+        if not tokens.is_granted(context.invocation_metadata(), self._token):
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "no access token")
         if failure is not None:
             status, details, trailers = failure

@@ -24,7 +24,7 @@ from tests.crash.recovered import check_every_way_leads_to_the_same_state
 from tests.crash.strace import Call, Fault
 from titan import Client, NoRoom
 from titan.errors import ManagerUnreachable
-from titan.rpc import access
+from titan.rpc import tokens
 from titan.snapshots import take_snapshot
 
 IS_SOAK = bool(os.environ.get("TITAN_FAULTS"))
@@ -333,7 +333,7 @@ def check_next_start(run: Run) -> None:
     directory = run.cluster.manager_directory
     with Cluster(run.cluster.root / "again") as again:
         again.manager_directory = directory
-        token = access.keep_or_draw_token(directory)
+        token = tokens.keep_or_draw_token(directory)
         if not run.scene.is_new:
             check_every_way_leads_to_the_same_state(directory)
         manager = again.start_manager(*run.scene.options)
@@ -349,7 +349,7 @@ def check_next_start(run: Run) -> None:
         assert not run.refused & set(told)
         if not run.scene.is_new:
             assert len([name for name in told if name.startswith("old")]) == 4 * OLD_JOBS
-            assert access.keep_or_draw_token(directory) == token
+            assert tokens.keep_or_draw_token(directory) == token
         assert manager.end() == 0, manager.log
         check_every_way_leads_to_the_same_state(directory)
         leftovers = [path.name for path in directory.iterdir() if path.name.startswith(".")]

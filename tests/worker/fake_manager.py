@@ -14,7 +14,7 @@ import grpc.aio
 from tests.worker.builders import EPOCH
 from titan import paths
 from titan.model import AttemptKey
-from titan.rpc import access, channel
+from titan.rpc import access, channel, tokens
 from titan.rpc.v1 import (
     manager_pb2,
     task_pb2,
@@ -178,7 +178,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         return worker_pb2.ReportTaskStatusResponse(report_seq=self.report_seq)
 
     async def _check(self, method: str, context: Any, session: bytes | None = None) -> None:
-        if not access.is_granted(context.invocation_metadata(), self.token):
+        if not tokens.is_granted(context.invocation_metadata(), self.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
         if refusals := self.refuse.get(method):
             await context.abort(refusals.pop(0), "refused by the test")

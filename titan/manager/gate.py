@@ -17,7 +17,7 @@ import grpc.aio
 
 from titan.errors import AccessDenied, NotFound, TitanError
 from titan.manager.shell import Shell
-from titan.rpc import access
+from titan.rpc import access, tokens
 from titan.rpc.status import status_of, trailers_of
 
 _log = logging.getLogger("titan.rpc")
@@ -90,7 +90,7 @@ class Gate:
         return call
 
     def _check(self, request: Any, context: Context) -> None:
-        if not access.is_granted(context.invocation_metadata(), self._token):
+        if not tokens.is_granted(context.invocation_metadata(), self._token):
             _log.warning("a call without the access token peer=%s", context.peer())
             raise AccessDenied(_NO_TOKEN)
         at_least = getattr(request, "at_least_lsn", 0)

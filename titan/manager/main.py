@@ -32,7 +32,7 @@ from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
-from titan.rpc import access
+from titan.rpc import access, tokens
 from titan.rpc.channel import check_loopback, new_aio_server, split_address
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.snapshots import LEFT_FREE_SEGMENTS
@@ -144,7 +144,7 @@ async def _serve(
     if not await _wait_room_to_start(shell, journal, stop):
         return
     data_directory.write_description(options.data_directory, state.cluster_id)
-    token = access.keep_or_draw_token(options.data_directory)
+    token = tokens.keep_or_draw_token(options.data_directory)
     past = PastDesk(options.data_directory)
     health = await add_services(server, shell, dispatcher, past, token)
     # Whoever comes in the moment that the server answers finds the token already.

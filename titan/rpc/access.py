@@ -7,12 +7,11 @@ call. Loopback is no protection by itself: login nodes are shared.
 
 A worker does the same with a token of its own, which it also tells its manager. Its port
 may be another at each start, so it takes its files away when it ends, and at its next start
-what a kill has left.
+what a kill has left. How servers draw tokens and compare them is in `tokens.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +21,9 @@ METADATA_KEY = "titan-access-token"
 _MODE = 0o600
 
 
-def new_token() -> str:
-    """256 random bits in text."""
-    import secrets  # noqa: PLC0415 - only servers draw one
-
-    return secrets.token_urlsafe(32)
-
-
 def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     """What a call carries."""
     return ((METADATA_KEY, token),) if token else ()
-
-
-def is_granted(call_metadata: Iterable[tuple[str, str | bytes]] | None, token: str) -> bool:
-    """Whether the call carries that token; compared in constant time."""
-    from hmac import compare_digest  # noqa: PLC0415 - only servers compare, and it loads OpenSSL
-
-    for key, value in call_metadata or ():
-        if key == METADATA_KEY:
-            given = value if isinstance(value, bytes) else value.encode()
-            return compare_digest(given, token.encode())
-    return False
 
 
 def no_token_text(role: str) -> str:
@@ -59,10 +40,10 @@ def file_by_address(address: str) -> Path:
     return paths.state_directory() / "access" / f"{name}.json"
 
 
-def keep_or_draw_token(data_directory: Path) -> str:
-    """The token that is there, so that a restart locks nobody out; else a new one."""
+def stored_token(data_directory: Path) -> str:
+    """The token that a server left in its directory; empty: none, or nothing that can be read."""
     token = _read_or_nothing(data_directory / "access.json").get("token")
-    return token if isinstance(token, str) and token else new_token()
+    return token if isinstance(token, str) else ""
 
 
 def write_token(

@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection
 
 from titan import logs
 from titan.model import Resources, named_resources
-from titan.rpc import access, channel
+from titan.rpc import access, channel, tokens
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
@@ -183,7 +183,7 @@ def _open_door(listen: str) -> _Door:
         raise OSError(f"cannot listen on {listen}: {error}") from error
     host, _ = channel.split_address(listen)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return _Door(server, address, access.new_token())
+    return _Door(server, address, tokens.new_token())
 
 
 def _leave_token(path: Path, door: _Door) -> None:

@@ -10,7 +10,7 @@ import grpc.aio
 
 from titan.errors import InvalidJob
 from titan.model import Stop
-from titan.rpc import access
+from titan.rpc import access, tokens
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker.agent import translate
 from titan.worker.agent.capacity import Offer, is_empty
@@ -170,7 +170,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         return task_pb2.StopTaskResponse()
 
     async def _check_token(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        if not access.is_granted(context.invocation_metadata(), self._token):
+        if not tokens.is_granted(context.invocation_metadata(), self._token):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
                 f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
