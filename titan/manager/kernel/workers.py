@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import takewhile
 from typing import Final
 
@@ -21,6 +22,8 @@ from titan.model import (
     WorkerState,
 )
 from titan.scheduler.constraints import may_run
+from titan.state.attempts import Attempt
+from titan.state.job_class import JobClass
 from titan.state.worker import Worker
 
 # The heartbeats of so long go into one event.
@@ -152,37 +155,43 @@ def record_heartbeats(desk: Desk) -> None:
 
 def recall_from_ahead(desk: Desk) -> None:
     """What has waited too long behind others goes where there is room now."""
-    if not desk.room or not desk.ahead_on:
+    late = list(_late(desk)) if desk.room else []
+    if not late:
         return
     # Only to those that have called in can a task go.
-    numbers = sorted(desk.outboxes)
-    workers = [desk.state.get_worker(number) for number in numbers]
+    workers = [desk.state.get_worker(number) for number in sorted(desk.outboxes)]
     healthy = [each for each in workers if each.takes_tasks]
+    for worker, job_class, attempts in late:
+        room = sum(
+            _slots_free(each, job_class.demand)
+            for each in healthy
+            if each is not worker
+            and each.number not in desk.state.holds
+            and not each.exclusive
+            and may_run(each, job_class)
+        )
+        for attempt in attempts[: max(room, 0)]:
+            if not attempt.is_given_up:
+                desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
+                desk.stop_attempt(attempt)
+
+
+def _late(desk: Desk) -> Iterator[tuple[Worker, JobClass, list[Attempt]]]:
+    """What was sent ahead and has waited too long, by worker and class, the oldest first."""
+    before_us = desk.now_us - AHEAD_WAIT_MAX_US
     for number in sorted(desk.ahead_on):
         worker = desk.state.get_worker(number)
-        classes = [(each, here) for each, here in worker.classes.items() if here.ahead]
-        if not classes:
+        has_ahead = False
+        for class_id, here in worker.classes.items():
+            has_ahead |= bool(here.ahead)
+            if number in desk.outboxes and worker.takes_tasks:
+                attempts = takewhile(
+                    lambda each: each.assigned_us <= before_us, here.ahead.values()
+                )
+                if found := list(attempts):
+                    yield worker, desk.state.classes[class_id], found
+        if not has_ahead:
             del desk.ahead_on[number]
-        if number not in desk.outboxes or not worker.takes_tasks:
-            continue
-        for class_id, here in classes:
-            job_class = desk.state.classes[class_id]
-            room = sum(
-                _slots_free(each, job_class.demand)
-                for each in healthy
-                if each is not worker
-                and each.number not in desk.state.holds
-                and not each.exclusive
-                and may_run(each, job_class)
-            )
-            for attempt in list(here.ahead.values()):
-                waited = desk.now_us - attempt.assigned_us
-                if room <= 0 or waited < AHEAD_WAIT_MAX_US:
-                    break
-                room -= 1
-                if not attempt.is_given_up:
-                    desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
-                    desk.stop_attempt(attempt)
 
 
 def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
