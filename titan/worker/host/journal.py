@@ -199,9 +199,6 @@ def _encode(value: tuple[Any, ...]) -> bytes:
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
-    written = os.write(descriptor, content)
-    if written == len(content):
-        return
-    view = memoryview(content)[written:]
+    view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -198,7 +198,7 @@ class Spawner:
             ) from error
 
     def _make_output_directory(self, key: AttemptKey) -> bytes:
-        folder = output_folder(self._output_directory, key)
+        folder = output_folder(self._output_directory, key.job_id, key.index)
         if folder in self._directories:
             return folder
         try:

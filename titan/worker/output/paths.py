@@ -10,11 +10,11 @@ def output_path(directory: bytes, key: AttemptKey, suffix: bytes) -> bytes:
     return attempt_path(directory, key.job_id, key.index, key.attempt) + suffix
 
 
-def output_folder(directory: bytes, key: AttemptKey) -> bytes:
-    """The folder that an attempt's output is in."""
-    return b"%s/%d/%d" % (directory, key.job_id, key.index // 1000)
+def output_folder(directory: bytes, job_id: int, index: int) -> bytes:
+    """The folder that the output of a task's attempts is in."""
+    return b"%s/%d/%d" % (directory, job_id, index // 1000)
 
 
 def attempt_path(directory: bytes, job_id: int, index: int, attempt: int) -> bytes:
     """How the paths of an attempt's output begin, up to the dot before the suffix."""
-    return b"%s/%d/%d/%d.%d." % (directory, job_id, index // 1000, index, attempt)
+    return b"%s/%d.%d." % (output_folder(directory, job_id, index), index, attempt)
