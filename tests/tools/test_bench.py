@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,11 +58,11 @@ def test_a_ratio_is_to_the_floors_on_both_sides_of_its_round() -> None:
 def test_the_table_shows_medians_and_what_is_wanted() -> None:
     result = Result(
         part="a", what="things", unit="things/s", values=(900.0, 1000.0, 1100.0), floor="nothing",
-        floors=(2000.0, 2000.0), ratios=(0.45, 0.5, 0.55), must="≥ 0.3", goal="≥ 0.7",
+        floors=(2000.0, 2000.0), ratios=(0.45, 0.5, 0.55), must="≥ 0.3",
         details={"extra": 12.5},
     )  # fmt: skip
     text = table([result])
-    for each in ("1,000 things/s", "2,000 things/s", "0.45 – 0.55", "≥ 0.7", "extra 12.5"):
+    for each in ("1,000 things/s", "2,000 things/s", "0.45 – 0.55", "≥ 0.3", "extra 12.5"):
         assert each in text
 
 
@@ -75,7 +76,7 @@ def test_the_table_shows_what_a_run_before_said_of_the_same_row(tmp_path: Path) 
     assert text.startswith("2.")
     result = Result(
         part=key[0], what=key[1], unit="bytes", values=(5.0,), floor=key[2], floors=(20.0,),
-        ratios=(0.25,), must="", goal="",
+        ratios=(0.25,), must="",
     )  # fmt: skip
     assert text in table([result], said)
     other = replace(result, what="another row")
@@ -90,7 +91,7 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
     )  # fmt: skip
     result = Result(
         part="z", what="w", unit="s", values=(1.0,), floor="f", floors=(1.0,), ratios=(1.0,),
-        must="", goal="", curve=curve,
+        must="", curve=curve,
     )  # fmt: skip
     (said,) = draw([result, replace(result, curve=None)], tmp_path / "numbers.json")
     picture = tmp_path / "numbers-growth.png"
@@ -101,7 +102,8 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("peer", [peers.HYPERQUEUE, peers.DASK], ids=lambda each: each.module)
 def test_a_peer_runs_its_tasks_and_leaves_nothing(peer: peers.Peer, tmp_path: Path) -> None:
     if not peer.is_there:
-        pytest.skip(f"{peer.module} is not installed")
+        assert not os.environ.get("TITAN_CI"), f"{peer.module} is not installed"
+        pytest.skip(f"{peer.module} is not installed: pip install '.[peers]' brings it")
     assert peers.tasks_per_second(peer, tmp_path, 10) > 0
     assert list(tmp_path.iterdir()) == []
     assert peers.why_absent(peer, quick=False) == ()

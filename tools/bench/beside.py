@@ -46,7 +46,6 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             floors=floors,
             ratios=ratios,
             must="≥ 0.8",
-            goal="",
         )
     ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -14,7 +13,7 @@ from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
 from tools.bench.calls import distinct_jobs_request, submit_request
 from tools.bench.processes import BenchError, cluster
-from tools.bench.result import Result
+from tools.bench.result import Result, against, compared_rows
 
 JOBS: Final = 10_000
 JOBS_QUICK: Final = 100
@@ -58,39 +57,23 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             return 1e3 * (time.perf_counter() - start)
 
         bulk()
-        rates, spent = _rounds(rounds, bulk, lambda: here.cpu_seconds()["manager"])
+        before = here.cpu_seconds()["manager"]
+        rates = tuple(bulk() for _ in range(rounds))
+        spent = here.cpu_seconds()["manager"] - before
         array()
-        times, _ = _rounds(rounds, array, lambda: 0.0)
-    return [
-        Result(
-            part="q",
-            what=f"{jobs:,} different jobs a call",
-            unit="jobs/s",
-            values=rates,
-            floor="what it has to reach",
-            floors=(BOUND_PER_SECOND,),
-            ratios=tuple(each / BOUND_PER_SECOND for each in rates),
-            must="≥ 1",
-            goal="",
-            details={"manager µs/job": spent * 1e6 / (rounds * CALLS * jobs)},
-        ),
-        Result(
-            part="q",
-            what=f"an array of {tasks:,} tasks",
-            unit="ms",
-            values=times,
-            floor="what it may take",
-            floors=(BOUND_MS,),
-            ratios=tuple(each / BOUND_MS for each in times),
-            must="≤ 1",
-            goal="",
-        ),
-    ]
-
-
-def _rounds(
-    rounds: int, one: Callable[[], float], cpu_seconds: Callable[[], float]
-) -> tuple[tuple[float, ...], float]:
-    """What each gave, and the processor time that all took."""
-    before = cpu_seconds()
-    return tuple(one() for _ in range(rounds)), cpu_seconds() - before
+        times = tuple(array() for _ in range(rounds))
+    rows = compared_rows(
+        [("what it has to reach", "≥ 1", against(BOUND_PER_SECOND, rates))],
+        part="q",
+        what=f"{jobs:,} different jobs a call",
+        unit="jobs/s",
+        values=rates,
+        details={"manager µs/job": spent * 1e6 / (rounds * CALLS * jobs)},
+    )
+    return rows + compared_rows(
+        [("what it may take", "≤ 1", against(BOUND_MS, times))],
+        part="q",
+        what=f"an array of {tasks:,} tasks",
+        unit="ms",
+        values=times,
+    )

@@ -67,7 +67,6 @@ def _result(what: str, taken: Sequence[Mapping[str, _Run]]) -> Result:
         floors=tuple(each[_FLOOR].wall_ms for each in taken),
         ratios=tuple(each[what].wall_ms / each[_FLOOR].wall_ms for each in taken),
         must="≤ 1.5",
-        goal="",
         details={
             "cpu ms": median(cpu),
             "the floor's": median(cpu_floor),

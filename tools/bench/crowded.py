@@ -73,7 +73,6 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             floors=found[what][sizes[-1]].floors,
             ratios=found[what][sizes[-1]].ratios,
             must="≥ 0.9",
-            goal="",
             details={
                 f"ratio beside {ended:,} ended": median(each.ratios)
                 for ended, each in found[what].items()

@@ -22,8 +22,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple
 
+import grpc
 import psutil
 
 from titan.rpc import access
@@ -31,7 +32,6 @@ from titan.rpc.channel import new_aio_server, open_aio_channel
 from titan.rpc.v1 import (
     manager_pb2,
     task_pb2,
-    task_pb2_grpc,
     types_pb2,
     worker_pb2,
     worker_pb2_grpc,
@@ -180,8 +180,8 @@ class _Worker:
         self._has_ended.set()
 
 
-class _TaskService(task_pb2_grpc.TaskServiceServicer):
-    """What the manager calls, for all workers of the process."""
+class _TaskService:
+    """What the manager calls of TaskService, for all workers of the process."""
 
     def __init__(self) -> None:
         self.workers: dict[bytes, _Worker] = {}
@@ -203,17 +203,22 @@ class _TaskService(task_pb2_grpc.TaskServiceServicer):
             self.workers[request.session].stop(request)
         return task_pb2.StopTaskResponse()
 
-    def GetTaskStatus(self, request: object, context: object) -> NoReturn:  # noqa: N802
-        """Nobody asks."""
-        raise NotImplementedError
-
-    def UpdateWorker(self, request: object, context: object) -> NoReturn:  # noqa: N802
-        """Nobody asks."""
-        raise NotImplementedError
-
-    def StreamOutput(self, request: object, context: object) -> NoReturn:  # noqa: N802
-        """Nobody asks."""
-        raise NotImplementedError
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """To be added to a server."""
+        served: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            "StartTask": grpc.unary_unary_rpc_method_handler(
+                self.StartTask,
+                request_deserializer=task_pb2.StartTaskRequest.FromString,
+                response_serializer=task_pb2.StartTaskResponse.SerializeToString,
+            ),
+            "StopTask": grpc.unary_unary_rpc_method_handler(
+                self.StopTask,
+                request_deserializer=task_pb2.StopTaskRequest.FromString,
+                response_serializer=task_pb2.StopTaskResponse.SerializeToString,
+            ),
+        }
+        name = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
+        return grpc.method_handlers_generic_handler(name, served)
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -236,7 +241,7 @@ async def _run(manager: str, cpus: int) -> None:
     """Until stdin ends, or something fails."""
     server = new_aio_server()
     service = _TaskService()
-    task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)
+    server.add_generic_rpc_handlers((service.handlers(),))
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     lines = asyncio.StreamReader()

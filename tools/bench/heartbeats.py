@@ -11,12 +11,13 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel import commands as cmd
 from titan.model import Held, Resources
 from titan.state.cluster import ClusterState
-from tools.bench.result import Result
+from tools.bench.result import Result, against, compared_rows
 
 WORKERS: Final = 1_000
 INTERVAL_US: Final = 3_000_000
 TICK_US: Final = 200_000
 MINUTES: Final = 10
+BOUND_BYTES: Final = 20.0
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
@@ -45,20 +46,14 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             kernel.tick(now_us, now_us - begin_us)
             _write(log, kernel)
         size = log.last_segment_bytes - before
-    value = size / beats
-    return [
-        Result(
-            part="h",
-            what=f"log for a heartbeat of {WORKERS:,} idle workers every 3 s",
-            unit="bytes",
-            values=(value,),
-            floor="20 bytes",
-            floors=(20.0,),
-            ratios=(value / 20,),
-            must="< 1",
-            goal="",
-        )
-    ]
+    values = (size / beats,)
+    return compared_rows(
+        [(f"{BOUND_BYTES:g} bytes", "< 1", against(BOUND_BYTES, values))],
+        part="h",
+        what=f"log for a heartbeat of {WORKERS:,} idle workers every 3 s",
+        unit="bytes",
+        values=values,
+    )
 
 
 def _write(log: wal.Log, kernel: Kernel) -> None:

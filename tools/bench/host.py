@@ -56,7 +56,7 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
         results.append(
             Result(
                 part="j", what=what, unit="tasks/s", values=values, floor=floor, floors=floors,
-                ratios=ratios, must=must, goal="",
+                ratios=ratios, must=must,
             )
         )  # fmt: skip
     return results

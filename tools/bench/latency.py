@@ -79,7 +79,6 @@ def _results(
         floors=tuple(floors),
         ratios=ratios(medians, floors),
         must=musts[0],
-        goal="",
         details=details,
     )
     yield Result(
@@ -91,7 +90,6 @@ def _results(
         floors=medians,
         ratios=tuple(value / each for value, each in zip(slowest, medians, strict=True)),
         must=musts[1],
-        goal="",
     )
 
 

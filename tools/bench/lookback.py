@@ -63,7 +63,6 @@ def _result(what: str, values: list[float], bound: float, details: dict[str, flo
         floors=(bound,),
         ratios=tuple(value / bound for value in values),
         must="≤ 1",
-        goal="",
         details=details,
     )
 

@@ -110,7 +110,6 @@ def _results(
             floors=(BOUND_PERCENT,),
             ratios=tuple(value / BOUND_PERCENT for value in shares[bounded]),
             must="≤ 1",
-            goal="",
             details=details,
             notes=notes,
             curve=curve,
@@ -124,7 +123,6 @@ def _results(
             floors=(100.0,),
             ratios=(far / 100,),
             must="",
-            goal="",
             details={"fitted µs/heartbeat": beat_us},
         ),
     ]

@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,15 +23,16 @@ import psutil
 from titan import events as ev
 from titan.manager import translate
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.kernel.commands import RegisterWorker, Report, ReportTasks
+from titan.manager.kernel.commands import Report, ReportTasks
 from titan.manager.kernel.outbox import Outbox, key_of
-from titan.model import Held, Reason, ReportKind, Resources, State
+from titan.model import Reason, ReportKind, Resources, State
 from titan.rpc.v1 import manager_pb2
 from titan.state import ClusterState
 from titan.state.attempts import Attempt
 from tools.bench.calls import distinct_jobs_request, submit_request
+from tools.bench.heartbeats import registration
 from tools.bench.processes import ROOT
-from tools.bench.result import Result
+from tools.bench.result import Result, against, compared_rows
 
 WORKERS: Final = 10
 # How many start at once, and end at once where they are to end.
@@ -63,22 +65,16 @@ QUICK_DIVISOR: Final = 50
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     """Each kind in a process of its own, in each round."""
     del directory
-    results = []
+    results: list[Result] = []
     for name, kind in KINDS.items():
         count = kind.number // QUICK_DIVISOR if quick else kind.number
         values = tuple(_bytes_each(name, count) for _ in range(rounds))
-        results.append(
-            Result(
-                part="r",
-                what=kind.what,
-                unit="bytes",
-                values=values,
-                floor="what it may take",
-                floors=(float(kind.bytes_max),),
-                ratios=tuple(value / kind.bytes_max for value in values),
-                must="≤ 1",
-                goal="",
-            )
+        results += compared_rows(
+            [("what it may take", "≤ 1", against(kind.bytes_max, values))],
+            part="r",
+            what=kind.what,
+            unit="bytes",
+            values=values,
         )
     return results
 
@@ -109,8 +105,11 @@ class _Manager:
         self._seqs = [0] * WORKERS
         self._submitted = 0
         self._kernel.start(cluster_id=b"c" * 16, epoch=1, version="0", now_us=self._now_us)
+        cpus = -(-slots // WORKERS)
+        capacity = Resources(1000 * cpus, cpus << 30)
         for number in range(WORKERS):
-            self._kernel.decide(_registration(number, -(-slots // WORKERS)), self._now_us, 0)
+            command = replace(registration(number), capacity=capacity)
+            self._kernel.decide(command, self._now_us, 0)
         self._write()
 
     def bring_jobs(self, count: int, state: str) -> None:
@@ -194,26 +193,6 @@ class _Manager:
         while (record := self._kernel.take_record()) is not None:
             ev.encode_record(*record)
         self._kernel.take_changed_jobs()
-
-
-def _registration(number: int, slots: int) -> RegisterWorker:
-    return RegisterWorker(
-        worker_id=b"%016d" % number,
-        instance=b"i",
-        boot_id="b",
-        name=f"w{number}",
-        address="127.0.0.1:1",
-        token="t",
-        capacity=Resources(1000 * slots, slots << 30),
-        labels=(),
-        version="0",
-        output_directory=b"/out",
-        cluster_id=b"",
-        held=Held((), 0, 0),
-        acknowledged_seq=0,
-        new_worker_id=b"",
-        session=b"%d" % number,
-    )
 
 
 def _resident_bytes() -> int:

@@ -49,7 +49,6 @@ def measure_log(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             floors=floors,
             ratios=ratios,
             must="≤ 5",
-            goal="",
             details={"events": events, "log MB": _size(directory / "wal") / 1e6},
         )
     ]
@@ -75,7 +74,6 @@ def measure_snapshot(directory: Path, *, rounds: int, quick: bool) -> list[Resul
             floors=floors,
             ratios=ratios,
             must="≤ 1",
-            goal="",
             details={"snapshot MB": _size(snapshot_directory(directory)) / 1e6},
         )
     ]

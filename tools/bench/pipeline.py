@@ -10,7 +10,7 @@ from titan.rpc.v1 import manager_pb2_grpc
 from tools.bench import peers
 from tools.bench.fake_workers import fake_workers
 from tools.bench.processes import cluster
-from tools.bench.result import Compared, Result, alternate_with, compared_rows
+from tools.bench.result import Result, against, alternate_with, compared_rows
 from tools.bench.tasks import run_array
 
 WORKERS: Final = 4
@@ -45,8 +45,7 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             "manager µs/task": here.cpu_seconds()["manager"] - manager_before,
             "workers µs/task": load.cpu_seconds() - load_before,
         }
-    bound = Compared((BOUND,), tuple(value / BOUND for value in values))
-    rows = [(f"{BOUND:,.0f} tasks/s", "≥ 1", bound)]
+    rows = [(f"{BOUND:,.0f} tasks/s", "≥ 1", against(BOUND, values))]
     rows += [(peer.title, "≥ 4", each) for each in compared]
     return compared_rows(
         rows, part="n", what=f"tasks without processes, {WORKERS} workers of {CPUS} cpus",

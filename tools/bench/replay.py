@@ -41,7 +41,6 @@ def measure(directory: Path, *, rounds: int, quick: bool, events: int = 0) -> li
             floors=floors,
             ratios=ratios,
             must="",
-            goal="",
             details={"log MB": size / 1e6, "bytes/event": size / written},
         )
     ]

@@ -40,7 +40,6 @@ class Result:
     floors: tuple[float, ...]
     ratios: tuple[float, ...]
     must: str
-    goal: str
     details: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     """What has to be known of the numbers: what was left out, how limits were kept."""
@@ -61,6 +60,7 @@ class Result:
         return asdict(self) | medians
 
 
+NO_DETAILS: Final[Mapping[str, float]] = {}
 NOTHING_BEFORE: Final[Mapping[tuple[str, str, str], str]] = {}
 
 
@@ -96,6 +96,11 @@ def alternate_with(
     return tuple(values), [Compared(tuple(each), ratios(values, each)) for each in found]
 
 
+def against(bound: float, values: Sequence[float]) -> Compared:
+    """Values that stand beside a number, which is the same in each round."""
+    return Compared((bound,), tuple(value / bound for value in values))
+
+
 def compared_rows(
     others: Sequence[tuple[str, str, Compared]],
     *,
@@ -103,8 +108,8 @@ def compared_rows(
     what: str,
     unit: str,
     values: tuple[float, ...],
-    details: Mapping[str, float],
-    notes: Sequence[str],
+    details: Mapping[str, float] = NO_DETAILS,
+    notes: Sequence[str] = (),
 ) -> list[Result]:
     """A row for each (floor, must, numbers) that the same values stand beside.
 
@@ -120,7 +125,6 @@ def compared_rows(
             floors=numbers.floors,
             ratios=numbers.ratios,
             must=must,
-            goal="",
             details={} if number else details,
             notes=() if number else notes,
         )
@@ -140,7 +144,7 @@ def table(
 
     `before` is what an earlier run said of a row.
     """
-    head = ("", "what", "measured", "floor", "ratio", "lowest – highest", "must", "goal", "before")
+    head = ("", "what", "measured", "floor", "ratio", "lowest – highest", "must", "before")
     rows = [head, *(_row(each, before.get(each.key, "")) for each in results)]
     kept = [column for column in range(len(head)) if any(row[column] for row in rows[1:])]
     widths = {column: max(len(row[column]) for row in rows) for column in kept}
@@ -182,7 +186,6 @@ def _row(result: Result, before: str) -> tuple[str, ...]:
         f"{median(result.ratios):.3g}",
         f"{min(result.ratios):.3g} – {max(result.ratios):.3g}",
         result.must,
-        result.goal,
         before,
     )
 

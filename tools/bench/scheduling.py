@@ -168,7 +168,6 @@ def measure(_directory: Path, *, rounds: int, quick: bool) -> list[Result]:
                 part="k", what=what, unit=unit, values=values,
                 floor=f"the same after {scale.ended_jobs:,} jobs have ended", floors=later,
                 ratios=tuple(a / b for a, b in zip(values, later, strict=True)), must=must,
-                goal="",
             )
         )  # fmt: skip
     return results

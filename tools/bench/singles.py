@@ -14,7 +14,7 @@ from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
 from tools.bench.calls import has_ended
 from tools.bench.processes import BenchError, Cluster, cluster
-from tools.bench.result import Result, alternate
+from tools.bench.result import Result, alternate_with, compared_rows
 from tools.bench.submits import CALLERS, calls_per_second, submitter
 from tools.bench.tasks import (
     CPUS,
@@ -36,25 +36,15 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     with cluster(directory, cpus=CPUS) as here:
         _run_jobs(here, min(WARM_UP_TASKS, jobs))
         before = here.cpu_seconds()
-        values, floors, ratios = alternate(
-            rounds, lambda: jobs / _run_jobs(here, jobs), lambda: bare_rate(jobs)
+        values, (bare,) = alternate_with(
+            rounds, lambda: jobs / _run_jobs(here, jobs), [lambda: bare_rate(jobs)]
         )
         details = costs(here, before, rounds * jobs)
-    return [
-        Result(
-            part="m",
-            what=f"single jobs end to end, {CALLERS} submits under way",
-            unit="jobs/s",
-            values=values,
-            floor=FLOOR,
-            floors=floors,
-            ratios=ratios,
-            must="≥ 0.5",
-            goal="",
-            details=details,
-            notes=(WATCH,),
-        )
-    ]
+    return compared_rows(
+        [(FLOOR, "≥ 0.5", bare)], part="m",
+        what=f"single jobs end to end, {CALLERS} submits under way", unit="jobs/s",
+        values=values, details=details, notes=(WATCH,),
+    )  # fmt: skip
 
 
 def _run_jobs(here: Cluster, jobs: int) -> float:

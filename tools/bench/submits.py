@@ -46,7 +46,6 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
             floors=tuple(floors),
             ratios=ratios(values, floors),
             must="≥ 0.6",
-            goal="",
             # The warm-up is a tenth of a round.
             details={"manager µs/submit": spent * 1e6 / ((rounds + 0.1) * calls)},
         )

@@ -18,7 +18,7 @@ from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
 from tools.bench import peers
 from tools.bench.calls import has_ended, submit_request
 from tools.bench.processes import BenchError, Cluster, cluster, output_of
-from tools.bench.result import Result, alternate, alternate_with, compared_rows
+from tools.bench.result import Result, alternate_with, compared_rows
 
 CPUS: Final = 2
 TASKS: Final = 5_000
@@ -64,27 +64,17 @@ def measure_limited(directory: Path, *, rounds: int, quick: bool) -> list[Result
         limits = _check_limits(here, stub)
         run_array(here, stub, min(WARM_UP_TASKS, tasks), memory_bytes=MEMORY_BYTES)
         before = here.cpu_seconds()
-        values, floors, ratios = alternate(
+        values, (bare,) = alternate_with(
             rounds,
             lambda: tasks / run_array(here, stub, tasks, memory_bytes=MEMORY_BYTES),
-            lambda: bare_rate(tasks),
+            [lambda: bare_rate(tasks)],
         )
         details = costs(here, before, rounds * tasks)
-    return [
-        Result(
-            part="l",
-            what=f"tasks end to end, each with --memory {MEMORY_BYTES >> 20}MiB",
-            unit="tasks/s",
-            values=values,
-            floor=FLOOR,
-            floors=floors,
-            ratios=ratios,
-            must="≥ 0.55",
-            goal="",
-            details=details,
-            notes=(limits,),
-        )
-    ]
+    return compared_rows(
+        [(FLOOR, "≥ 0.55", bare)], part="l",
+        what=f"tasks end to end, each with --memory {MEMORY_BYTES >> 20}MiB", unit="tasks/s",
+        values=values, details=details, notes=(limits,),
+    )  # fmt: skip
 
 
 def bare_rate(tasks: int) -> float:
