@@ -17,6 +17,7 @@ from tools.bench import peers
 from tools.bench.crowd import JOBS_PER_RECORD, SIZES, USERS, write_crowd
 from tools.bench.growth import draw
 from tools.bench.history import write_history
+from tools.bench.processes import BenchError
 from tools.bench.replay import replay_all
 from tools.bench.result import Curve, Result, alternate, said_before, table
 
@@ -44,6 +45,21 @@ def test_a_part_measures_itself_and_its_floor(
         assert len(each["floors"]) == (1 if is_alone else 2)
         assert each["ratio"] == each["ratios"][0] > 0
         assert each["what"] in printed
+
+
+def test_a_part_that_fails_does_not_take_what_the_others_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_directory: Path, **_how: object) -> list[Result]:
+        raise BenchError("it did not come up")
+
+    monkeypatch.setitem(bench.PARTS, "a", fail)
+    file = tmp_path / "results.json"
+    assert bench.main(["--quick", "--only", "a,h", "--json", str(file)]) == 1
+    assert [each["part"] for each in json.loads(file.read_text())["results"]] == ["h"]
+    told = capsys.readouterr()
+    assert "(a) it did not come up" in told.err
+    assert "log for a heartbeat" in told.out
 
 
 def test_a_ratio_is_to_the_floors_on_both_sides_of_its_round() -> None:

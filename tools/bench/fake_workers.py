@@ -101,7 +101,8 @@ class _Worker:
                 capacity=types_pb2.Resources(cpus_milli=1000 * cpus, memory_bytes=MEMORY_BYTES),
                 limits="none",
             ),
-            metadata=self._metadata, timeout=CALL_SECONDS,
+            # Thousands connect at once, some of them not at the first try.
+            metadata=self._metadata, timeout=CALL_SECONDS, wait_for_ready=True,
         )  # fmt: skip
         self.session = answer.session
         self._interval_seconds = answer.heartbeat_interval_ms / 1000
