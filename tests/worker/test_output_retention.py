@@ -12,7 +12,7 @@ import pytest
 
 from tests.worker.builders import key
 from tests.worker.fake_manager import wait_for
-from tests.worker.test_output_files import NOW, everything, write
+from tests.worker.test_output_files import NOW, write
 from titan.worker.output import files as output_files
 from titan.worker.output import retention as output_retention
 from titan.worker.output.retention import OutputRetention
@@ -143,7 +143,7 @@ def test_a_disk_that_fails_is_tried_again(
     monkeypatch.setattr(output_files, "remove", fail)
 
     async def scene(_: OutputRetention) -> None:
-        await wait_for(lambda: not everything(tmp_path / "output"), "it to go")
+        await wait_for(lambda: not jobs(tmp_path), "it to go")
 
     play(tmp_path, Limits(7 * DAY, 0, 0), Keeper(), scene)
     assert "Read-only file system" in caplog.text
