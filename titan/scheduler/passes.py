@@ -41,7 +41,7 @@ from titan.state.worker import Worker
 # half of it, as run times are guessed to the long side. The more it is, the fewer calls and flushes
 # there are for a task; who comes with a higher priority may have to wait for so long.
 AHEAD_WINDOW_US: Final = 300_000
-AHEAD_TASKS_MAX: Final = 64
+AHEAD_TASKS_MAX: Final = 128
 # The tasks of a class are short up to here.
 AHEAD_RUN_US_MAX: Final = 25_000
 # A class has proved short once so many of its tasks completed.

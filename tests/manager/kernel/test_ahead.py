@@ -39,9 +39,9 @@ def test_a_class_proved_short_goes_ahead_as_far_as_its_window() -> None:
     rig = Rig()
     host = rig.worker(1)
     prove_short(rig, host)
-    (array,) = rig.submit(new_job(array=[(0, 100)]))
+    (array,) = rig.submit(new_job(array=[(0, 200)]))
     assert placed(rig.schedule()) == [(array, 0, 1, False)] + [
-        (array, index, 1, True) for index in range(1, 65)
+        (array, index, 1, True) for index in range(1, 129)
     ]
     assert rig.state.get_worker(1).free_cpus_milli == 0
 
@@ -50,8 +50,9 @@ def test_a_class_proved_short_goes_ahead_as_far_as_its_window() -> None:
     ("run_us", "depth"),
     [
         (0, AHEAD_TASKS_MAX),
-        (100, 64),
-        (1000, 64),
+        (100, 128),
+        (1000, 128),
+        (3_000, 100),
         (5_000, 60),
         (10_000, 30),
         (25_000, 12),
@@ -259,13 +260,13 @@ def test_nothing_goes_ahead_to_a_worker_that_came_back_smaller() -> None:
     rig = Rig()
     host = rig.worker(2)
     prove_short(rig, host)
-    (array,) = rig.submit(new_job(array=[(0, 200)]))
+    (array,) = rig.submit(new_job(array=[(0, 400)]))
     rig.start_here(host, array)
     host.capacity = Resources(1000)
     rig.capacity_holds = False
     host.register()
     rig.schedule()
-    for _ in range(200):
+    for _ in range(400):
         rig.now_us += 1000
         host.end(host.running[0])
         host.send_reports()
