@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from titan import events as ev
@@ -17,7 +18,7 @@ from titan.checks import (
     check_variables,
 )
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
-from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted
+from titan.manager.kernel.commands import NewEnvironment, NewJob, SubmitJobs, Submitted
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.references import resolve_references
 from titan.model import (
@@ -83,10 +84,12 @@ def check_submit(
         if environment.digest not in state.environments:
             check_variables((*environment.exported, *environment.variables))
     for number, job in enumerate(command.jobs):
-        prefix = f"job {number + 1} of {len(command.jobs)}: " if len(command.jobs) > 1 else ""
-        _check_job(job, len(command.environments), prefix)
-        script = command.environments[job.environment].script
-        check_script(job.execution, job.command, script, prefix)
+        try:
+            _check_job(job, command.environments)
+        except InvalidJob as error:
+            if len(command.jobs) == 1:
+                raise
+            raise InvalidJob(f"job {number + 1} of {len(command.jobs)}: {error}") from error
     return _find_workers(state, command), resolve_references(state, command.jobs)
 
 
@@ -130,56 +133,54 @@ def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
 
 
 def _check_request(command: SubmitJobs) -> None:
-    _check(bool(command.jobs), "there is no job in the request")
-    _check(
-        len(command.jobs) <= JOBS_PER_REQUEST_MAX,
-        f"{len(command.jobs)} jobs in one request are over the limit of {JOBS_PER_REQUEST_MAX}; "
-        "send several requests, or use an array",
-    )
+    jobs = len(command.jobs)
+    _check(jobs > 0, "there is no job in the request")
+    if jobs > JOBS_PER_REQUEST_MAX:
+        raise InvalidJob(
+            f"{jobs} jobs in one request are over the limit of {JOBS_PER_REQUEST_MAX}; "
+            "send several requests, or use an array"
+        )
     _check(bool(command.user), "there is no user in the request")
     _check(len(command.user) <= NAME_LENGTH_MAX, "the user's name is too long")
     # In the log each of the jobs names its user.
-    size = command.size_bytes + len(command.jobs) * len(command.user.encode())
-    _check(
-        size <= REQUEST_BYTES_MAX,
-        f"the request takes {size} bytes, over the limit of {REQUEST_BYTES_MAX}; "
-        "send several requests",
-    )
+    size = command.size_bytes + jobs * len(command.user.encode())
+    if size > REQUEST_BYTES_MAX:
+        raise InvalidJob(
+            f"the request takes {size} bytes, over the limit of {REQUEST_BYTES_MAX}; "
+            "send several requests"
+        )
 
 
-def _check_job(job: NewJob, environments: int, prefix: str) -> None:
-    check_command(job.command, prefix)
-    _check(
-        0 < len(job.name) <= NAME_LENGTH_MAX, f"{prefix}a name has 1 to {NAME_LENGTH_MAX} letters"
-    )
-    check_directory(job.cwd, prefix)
-    _check(0 <= job.environment < environments, f"{prefix}its environment is not in the request")
-    _check(abs(job.priority) <= PRIORITY_MAX, f"{prefix}the priority is out of range")
-    check_resources(job.resources, prefix)
-    _check_array(job.array, prefix)
-    check_time_limit(
-        job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms, prefix
-    )
-    check_execution(job.execution, job.resources, prefix)
-    check_scheduling(job.scheduling, prefix, is_array=bool(job.array))
+def _check_job(job: NewJob, environments: Sequence[NewEnvironment]) -> None:
+    check_command(job.command)
+    if not 0 < len(job.name) <= NAME_LENGTH_MAX:
+        raise InvalidJob(f"a name has 1 to {NAME_LENGTH_MAX} letters")
+    check_directory(job.cwd)
+    _check(0 <= job.environment < len(environments), "its environment is not in the request")
+    _check(abs(job.priority) <= PRIORITY_MAX, "the priority is out of range")
+    check_resources(job.resources)
+    _check_array(job.array)
+    check_time_limit(job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms)
+    check_execution(job.execution, job.resources)
+    check_scheduling(job.scheduling, is_array=bool(job.array))
+    check_script(job.execution, job.command, environments[job.environment].script)
 
 
-def _check_array(array: tuple[IndexRange, ...], prefix: str) -> None:
-    _check(len(array) <= ARRAY_RANGES_MAX, f"{prefix}the array has over {ARRAY_RANGES_MAX} ranges")
+def _check_array(array: tuple[IndexRange, ...]) -> None:
+    if not array:
+        return
+    if len(array) > ARRAY_RANGES_MAX:
+        raise InvalidJob(f"the array has over {ARRAY_RANGES_MAX} ranges")
     end = -1
     tasks = 0
     for each in array:
-        _check(
-            each.step > 0 and 0 <= each.start < each.stop and each.stop - 1 <= INDEX_MAX,
-            f"{prefix}the array has a range that is empty or beyond {INDEX_MAX}",
-        )
-        _check(each.start > end, f"{prefix}the ranges of an array must rise and not overlap")
+        if each.step <= 0 or not 0 <= each.start < each.stop or each.stop - 1 > INDEX_MAX:
+            raise InvalidJob(f"the array has a range that is empty or beyond {INDEX_MAX}")
+        _check(each.start > end, "the ranges of an array must rise and not overlap")
         end = each.indexes[-1]
         tasks += len(each.indexes)
-    _check(
-        tasks <= ARRAY_TASKS_MAX,
-        f"{prefix}the array has {tasks} tasks, over the limit of {ARRAY_TASKS_MAX}",
-    )
+    if tasks > ARRAY_TASKS_MAX:
+        raise InvalidJob(f"the array has {tasks} tasks, over the limit of {ARRAY_TASKS_MAX}")
 
 
 def _check(holds: bool, otherwise: str) -> None:
