@@ -165,6 +165,8 @@ def _check_cycles(jobs: Sequence[NewJob]) -> None:
         for place, (_, _, terms) in enumerate(jobs)
         if terms.after
     }
+    if not graph:
+        return
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -64,10 +64,14 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         if environment.digest in used and environment.digest not in desk.state.environments:
             desk.emit(ev.EnvironmentStored(*environment))
     user, make = command.user, ev.JobSubmitted._make
-    for job_id, ((name, words, terms), scheduling) in enumerate(
-        zip(command.jobs, named, strict=True), first
-    ):
-        desk.emit(make((job_id, user, name, words, *fields[id(terms)], scheduling)))
+    desk.emit_submits(
+        [
+            make((job_id, user, name, words, *fields[id(terms)], scheduling))
+            for job_id, ((name, words, terms), scheduling) in enumerate(
+                zip(command.jobs, named, strict=True), first
+            )
+        ]
+    )
     accept_request(
         desk, command.user, command.request_id, command.content, range(first, first + len(named))
     )
