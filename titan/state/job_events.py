@@ -86,9 +86,10 @@ def _submit_alike(tables: Tables, events: Sequence[ev.JobSubmitted]) -> None:
     epoch, lsn, time_us = tables.epoch, tables.lsn, tables.time_us
     jobs = [Job(each, epoch, lsn, time_us, job_class, terms) for each in events]
     count = len(jobs)
-    job_ids = range(first, first + count)
+    # Everywhere the same objects, which a range would make anew.
+    job_ids = [job.job_id for job in jobs]
     if count > 1:
-        require(event, [job.job_id for job in jobs] == [*job_ids], "job ids count up")
+        require(event, job_ids == [*range(first, first + count)], "job ids count up")
     tables.next_job_id = first + count
     tables.jobs.add(job_ids, jobs)
     job_class.jobs += count
@@ -97,7 +98,7 @@ def _submit_alike(tables: Tables, events: Sequence[ev.JobSubmitted]) -> None:
         _begin_waiting(tables, jobs[0])
     else:
         if count == 1:
-            job_class.pending_jobs[first] = None
+            job_class.pending_jobs[event.job_id] = None
         else:
             job_class.pending_jobs.update(dict.fromkeys(job_ids))
         tables.touched_classes[job_class.class_id] = None

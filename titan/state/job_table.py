@@ -107,8 +107,8 @@ class JobTable(Mapping[int, Job]):
         for job_id, job in self._ended.items():
             yield job_id, job if isinstance(job, bytes) else pack_job(job)
 
-    def add(self, job_ids: range, jobs: Sequence[Job]) -> None:
-        """New ones of these ids, which are above all others."""
+    def add(self, job_ids: Sequence[int], jobs: Sequence[Job]) -> None:
+        """New ones of these ids, which rise and are above all others."""
         self.live.update(zip(job_ids, jobs, strict=True))
         self._live_ids.add(job_ids)
         if self._all_ids is not None:
