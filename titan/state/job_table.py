@@ -31,8 +31,8 @@ class JobTable(Mapping[int, Job]):
         self._live_ids = RisingIds((), self.live)
         # Those that ended, in the order in which they did.
         self._ended: dict[int, Job | bytes] = {}
-        # All ids; None: made when somebody first asks for their order.
-        self._all_ids: RisingIds | None = RisingIds((), self)
+        # All ids; None: nobody has asked for their order yet.
+        self._all_ids: RisingIds | None = None
         # How many of them, from the oldest on, are packed.
         self._packed = 0
         # What those take of the memory, in plain jobs.
