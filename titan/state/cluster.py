@@ -51,11 +51,8 @@ class ClusterState(Tables):
             raise IllegalEvent(event, f"there is no {error}") from error
 
     def apply_submits(self, events: Sequence[ev.JobSubmitted]) -> None:
-        """Applies these events, as `apply` does one after the other."""
-        try:
-            job_events.jobs_submitted(self, events)
-        except KeyError as error:
-            raise IllegalEvent(None, f"there is no {error}") from error
+        """Applies these events, as `apply` does one after the other. Raises IllegalEvent."""
+        job_events.jobs_submitted(self, events)
 
 
 def _cluster_created(tables: Tables, event: ev.ClusterCreated) -> None:

@@ -58,11 +58,12 @@ class NewAffinity(NamedTuple):
     anti: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NewTerms:
     """What jobs of a submit ask for. What follows `array` is as in JobSubmitted.
 
-    Jobs that ask for the same best have one object: it is looked at once then.
+    Jobs that ask for the same best have one object: it is looked at once then. To find it among
+    others costs little, since none is equal to another one.
 
     Of `scheduling` the jobs that it names are in `after` and `affinities` here.
     """

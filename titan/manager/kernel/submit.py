@@ -52,7 +52,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     fields = {}
     for terms in _distinct_terms(command):
         demand = terms.resources
-        fields[id(terms)] = (
+        fields[terms] = (
             terms.cwd, command.environments[terms.environment].digest, demand.cpus_milli,
             demand.memory_bytes, demand.named, terms.priority, terms.array, terms.time_limit_ms,
             terms.grace_ms, terms.end_signal, terms.end_signal_before_ms, terms.execution,
@@ -66,7 +66,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     user, make = command.user, ev.JobSubmitted._make
     desk.emit_submits(
         [
-            make((job_id, user, name, words, *fields[id(terms)], scheduling))
+            make((job_id, user, name, words, *fields[terms], scheduling))
             for job_id, ((name, words, terms), scheduling) in enumerate(
                 zip(command.jobs, named, strict=True), first
             )
@@ -123,7 +123,7 @@ def accept_request(
 
 def _distinct_terms(command: SubmitJobs) -> Iterable[NewTerms]:
     """Each object once, in the order of the jobs."""
-    return {id(terms): terms for _, _, terms in command.jobs}.values()
+    return dict.fromkeys(terms for _, _, terms in command.jobs)
 
 
 def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
@@ -161,13 +161,13 @@ def _check_request(command: SubmitJobs) -> None:
 
 def _check_jobs(command: SubmitJobs) -> None:
     jobs, environments = command.jobs, command.environments
-    checked: set[int] = set()
+    checked: set[NewTerms] = set()
     for number, (name, words, terms) in enumerate(jobs):
         try:
             check_command(words)
             if not 0 < len(name) <= NAME_LENGTH_MAX:
                 raise InvalidJob(f"a name has 1 to {NAME_LENGTH_MAX} letters")
-            if id(terms) in checked:
+            if terms in checked:
                 continue
             _check_terms(terms, environments)
             check_script(terms.execution, words, environments[terms.environment].script)
@@ -177,7 +177,7 @@ def _check_jobs(command: SubmitJobs) -> None:
             raise InvalidJob(f"job {number + 1} of {len(jobs)}: {error}") from error
         # On a worker the path of the script, a word of the command, may be another each time.
         if terms.execution.script_source is not ScriptSource.ON_WORKER:
-            checked.add(id(terms))
+            checked.add(terms)
 
 
 def _check_terms(terms: NewTerms, environments: Sequence[NewEnvironment]) -> None:
