@@ -8,6 +8,7 @@ way. After each step the three have to agree.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from titan.manager.kernel.commands import (
     NewEnvironment,
     NewJob,
     NewReference,
+    NewTerms,
     Registered,
     RegisterWorker,
     Report,
@@ -94,11 +96,9 @@ def new_job(
 ) -> NewJob:
     """One job of a submit; `array` as (start, stop) or (start, stop, step).
 
-    `options` are other fields of NewJob.
+    `options` are other fields of NewTerms.
     """
-    return NewJob(
-        name=name,
-        command=command,
+    terms = NewTerms(
         cwd=cwd,
         environment=environment,
         resources=resources(cpus, memory_bytes, **(named or {})),
@@ -106,6 +106,12 @@ def new_job(
         array=tuple(IndexRange(*each) for each in array),
         **options,
     )
+    return NewJob(name, command, terms)
+
+
+def with_terms(job: NewJob, **fields: Any) -> NewJob:
+    """The same job on other terms."""
+    return job._replace(terms=replace(job.terms, **fields))
 
 
 def submit(

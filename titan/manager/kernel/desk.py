@@ -9,6 +9,7 @@ out that depends on them before that record is durable.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -137,9 +138,7 @@ class Desk:
         if is_full and kind in _DIVISIBLE:
             self._full.append((self.state.time_us, self._events))
             self._events = []
-        if not self._events:
-            self._ranges = 0
-            self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))
+        self._begin()
         self.state.apply(event)
         self._events.append(event)
         if isinstance(event, ev.CancelRequested | ev.DependencyFailed):
@@ -147,6 +146,13 @@ class Desk:
         job_id = getattr(event, "job_id", None)
         if job_id is not None:
             self.changed_jobs[job_id] = None
+
+    def emit_submits(self, events: Sequence[ev.JobSubmitted]) -> None:
+        """Lets them happen, all in one record."""
+        self._begin()
+        self.state.apply_submits(events)
+        self._events += events
+        self.changed_jobs.update(dict.fromkeys(event.job_id for event in events))
 
     def end_attempt(
         self,
@@ -234,3 +240,9 @@ class Desk:
         """It is now so late; `turned_us` is time as far as the loop turned. Neither goes back."""
         self.now_us = max(self.now_us, now_us)
         self.turned_us = max(self.turned_us, turned_us)
+
+    def _begin(self) -> None:
+        """What follows happens in the record that was begun, or in a new one."""
+        if not self._events:
+            self._ranges = 0
+            self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))
