@@ -79,6 +79,8 @@ class Desk:
         # When each worker was heard last, in time during which the loop turned; who has been silent
         # longest is the first.
         self.heard_us: dict[int, int] = {}
+        # Those of them that fell silent with many others: they are lost later.
+        self.held_back: dict[int, None] = {}
         # Workers that may have attempts sent ahead, by number.
         self.ahead_on = {
             number: None
@@ -228,6 +230,13 @@ class Desk:
         """That worker was heard now."""
         self.heard_us.pop(number, None)
         self.heard_us[number] = self.turned_us
+        self.held_back.pop(number, None)
+
+    def forget_silence(self, number: int) -> None:
+        """Nobody waits to hear of that worker any more."""
+        self.heard_us.pop(number, None)
+        self.heard_now.pop(number, None)
+        self.held_back.pop(number, None)
 
     def close_session(self, number: int) -> None:
         """Nothing of the worker's session counts any more."""

@@ -1,4 +1,4 @@
-"""Workers: registration, what they hold against what they should, silence."""
+"""Workers: registration, what they hold against what they should."""
 
 from __future__ import annotations
 
@@ -116,32 +116,7 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
     desk.emit(ev.WorkerDeregistered(worker.number))
     desk.schedule_wanted = True
     desk.close_session(worker.number)
-    desk.heard_us.pop(worker.number, None)
-    desk.heard_now.pop(worker.number, None)
-
-
-def check_silence(desk: Desk) -> None:
-    """UNHEALTHY after half the timeout, DISCONNECTED after the whole of it."""
-    timeout = desk.settings.heartbeat_timeout_us
-    silent = takewhile(
-        lambda each: (desk.turned_us - each[1]) * 2 >= timeout, desk.heard_us.items()
-    )
-    for number, heard in list(silent):
-        silence = desk.turned_us - heard
-        worker = desk.state.get_worker(number)
-        if silence < timeout:
-            if worker.state is WorkerState.HEALTHY and desk.room:
-                desk.emit(ev.WorkerUnhealthy(number))
-                desk.schedule_wanted = True
-            continue
-        for attempt in list(worker.attempts.values()):
-            seconds = silence // 1_000_000
-            desk.lose_attempt(attempt, f"{worker.name} was not heard for {seconds} s")
-        desk.emit(ev.WorkerLost(number))
-        desk.schedule_wanted = True
-        desk.close_session(number)
-        del desk.heard_us[number]
-        desk.heard_now.pop(number, None)
+    desk.forget_silence(worker.number)
 
 
 def record_heartbeats(desk: Desk) -> None:
