@@ -56,6 +56,7 @@ from titan.model import (
     State,
     Stop,
     StopMode,
+    WorkerState,
     named_resources,
 )
 from titan.queries.selection import JobFilter, JobSelector
@@ -595,6 +596,12 @@ class FakeHost:
         """Another instance, which knows nothing of what the old one held."""
         self.instance = self.rig.draw()
         self.clear()
+
+    def wait_out_rest(self) -> None:
+        """It came back often, and stays until it is given new tasks again."""
+        while self.rig.state.get_worker(self.number).state is WorkerState.UNHEALTHY:
+            self.rig.tick(SECOND_US)
+            self.heartbeat()
 
     def heartbeat(self, held: Held | None = None) -> None:
         """Says that it lives."""

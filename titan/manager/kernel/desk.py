@@ -16,6 +16,7 @@ from typing import Final
 from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
+from titan.manager.kernel.returns import Returns
 from titan.model import AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
@@ -93,6 +94,7 @@ class Desk:
         self.heartbeats_recorded_us = 0
         # The instance that a worker's newer one took the place of, and when.
         self.replaced: dict[int, tuple[bytes, int]] = {}
+        self.returns = Returns(settings.heartbeat_timeout_us)
         self.schedule_wanted = True
         self.scheduler = Scheduler(state, self.outboxes)
         # When the last pass was.

@@ -50,6 +50,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         desk.replaced[number] = (worker.instance, desk.turned_us)
     desk.close_session(number)
     if worker is not None:
+        _note_return(desk, worker, command.instance)
         _lose_absent(desk, worker, command)
     desk.emit(
         ev.WorkerRegistered(
@@ -59,7 +60,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         )
     )  # fmt: skip
     worker = desk.state.get_worker(number)
-    _heed_fault(desk, worker, command.fault)
+    _heed_fault(desk, worker, command.fault or desk.returns.fault(number, desk.turned_us))
     heed_stop(desk, worker, is_stopping=command.is_stopping)
     if worker.is_draining:
         # A drain is written down whole or in parts; a crash may have come between these.
@@ -90,7 +91,7 @@ def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
     desk.hear(number)
     desk.heard_now[number] = None
     if desk.room:
-        _heed_fault(desk, worker, command.fault)
+        _heed_fault(desk, worker, command.fault or desk.returns.fault(number, desk.turned_us))
     heed_stop(desk, worker, is_stopping=command.is_stopping)
     _settle_held(desk, outbox, command.held)
     listed = {each.key for each in command.held.attempts}
@@ -170,7 +171,7 @@ def _late(desk: Desk) -> Iterator[tuple[Worker, JobClass, list[Attempt]]]:
 
 
 def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
-    """A worker that is heard says what keeps it from taking tasks, or that nothing does."""
+    """What keeps a worker that is heard from taking tasks; empty: nothing does."""
     if fault and (worker.state is WorkerState.HEALTHY or worker.fault != fault):
         desk.emit(ev.WorkerUnhealthy(worker.number, fault))
         # A head that only it could have taken holds nobody up any more.
@@ -212,6 +213,13 @@ def _identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
         )
         return state.next_worker, command.new_worker_id, warning
     return number, worker_id, ""
+
+
+def _note_return(desk: Desk, worker: Worker, instance: bytes) -> None:
+    """A known worker registers: that counts if it was lost, or its host is another one."""
+    is_anew = worker.instance != instance and worker.state is not WorkerState.DEREGISTERED
+    if worker.state is WorkerState.DISCONNECTED or is_anew:
+        desk.returns.note(worker.number, desk.turned_us)
 
 
 def _lose_absent(desk: Desk, worker: Worker, command: RegisterWorker) -> None:
