@@ -499,6 +499,7 @@ class FakeHost:
         self.worker_id = b""
         self.number = 0
         self.instance = rig.draw()
+        self.starts = 1
         self.name = name or f"w{rig.drawn}"
         self.session = b""
         self.outbox: Outbox | None = None
@@ -578,6 +579,7 @@ class FakeHost:
             "session": self.rig.draw(),
             "is_stopping": self.is_stopping,
             "fault": self.fault,
+            "host_starts": self.starts,
         }
         return RegisterWorker(**(arguments | fields))
 
@@ -595,6 +597,7 @@ class FakeHost:
     def restart_host(self) -> None:
         """Another instance, which knows nothing of what the old one held."""
         self.instance = self.rig.draw()
+        self.starts += 1
         self.clear()
 
     def wait_out_rest(self) -> None:

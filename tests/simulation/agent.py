@@ -133,6 +133,7 @@ class SimAgent:
                             live=message.live,
                             reports=message.reports,
                             report_seq=message.report_seq,
+                            starts=message.starts,
                         )
                     )
                 )

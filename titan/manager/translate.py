@@ -146,6 +146,7 @@ def register_command(
         is_stopping=request.stopping,
         fault=request.fault[:DETAIL_LENGTH_MAX],
         limits=request.limits[:DETAIL_LENGTH_MAX],
+        host_starts=request.host_starts,
     )
 
 

@@ -230,6 +230,8 @@ class RegisterWorker:
     is_stopping: bool = False
     fault: str = ""
     limits: str = ""
+    host_starts: int = 0
+    """Of two instances the one with more is the later one; 0: not known."""
 
 
 class Registered(NamedTuple):

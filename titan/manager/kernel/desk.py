@@ -92,8 +92,12 @@ class Desk:
         # Heard since the last WorkerHeartbeats, and when that was.
         self.heard_now: dict[int, None] = {}
         self.heartbeats_recorded_us = 0
+        # The host of each worker that registered last: its instance, and how many were started.
+        self.hosts: dict[int, tuple[bytes, int]] = {}
         # The instance that a worker's newer one took the place of, and when.
         self.replaced: dict[int, tuple[bytes, int]] = {}
+        # The one that was refused as an earlier one, and when.
+        self.refused_earlier: dict[int, tuple[bytes, int]] = {}
         self.returns = Returns(settings.heartbeat_timeout_us)
         self.schedule_wanted = True
         self.scheduler = Scheduler(state, self.outboxes)

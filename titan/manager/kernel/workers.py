@@ -7,11 +7,11 @@ from itertools import takewhile
 from typing import Final
 
 from titan import events as ev
-from titan.checks import check_capacity
-from titan.errors import InvalidJob, Refused
+from titan.errors import Refused
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered, RegisterWorker
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.drain import heed_stop, recall_waiting
+from titan.manager.kernel.identity import check_registration, identify
 from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
 from titan.manager.kernel.reports import adopt, find_attempt, has_ended, may_be_adopted
 from titan.model import (
@@ -36,8 +36,8 @@ REGISTER_AGAIN: Final = "the session is not known; register again"
 
 def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     """A worker calls in, for the first time or again. Raises Refused, InvalidJob."""
-    _check_registration(desk, command)
-    number, worker_id, warning = _identify(desk, command)
+    check_registration(desk, command)
+    number, worker_id, warning = identify(desk, command)
     worker: Worker | None = desk.state.workers.get(number)
     earlier = desk.outboxes.get(number)
     applied_seq = command.acknowledged_seq
@@ -48,6 +48,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
             applied_seq = max(applied_seq, earlier.applied_seq)
     elif worker is not None:
         desk.replaced[number] = (worker.instance, desk.turned_us)
+    desk.hosts[number] = (command.instance, command.host_starts)
     desk.close_session(number)
     if worker is not None:
         _note_return(desk, worker, command.instance)
@@ -179,40 +180,6 @@ def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
     elif not fault and worker.state is WorkerState.UNHEALTHY:
         desk.emit(ev.WorkerHealthy(worker.number))
         desk.schedule_wanted = True
-
-
-def _check_registration(desk: Desk, command: RegisterWorker) -> None:
-    check_capacity(command.capacity)
-    if not command.name or len(command.name) > 255 or not command.instance:
-        raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
-    foreign = command.cluster_id not in (b"", desk.state.cluster_id)
-    if foreign and command.held.attempts:
-        raise Refused(
-            f"{command.name} holds tasks of the cluster {command.cluster_id.hex()}, and this is "
-            f"{desk.state.cluster_id.hex()}; let them end there, or give the worker another "
-            "data directory"
-        )
-
-
-def _identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
-    """The worker's number and id, and a warning where a clone of a worker got a new id."""
-    state = desk.state
-    worker_id = command.worker_id or command.new_worker_id
-    number = state.worker_numbers.get(worker_id)
-    if number is None:
-        return state.next_worker, worker_id, ""
-    instance, replaced_us = desk.replaced.get(number, (b"", 0))
-    recently = desk.turned_us - replaced_us <= 2 * desk.settings.heartbeat_interval_us
-    if instance == command.instance and recently:
-        # It is heard again right after another took its place: there are two of it.
-        other = state.get_worker(number)
-        warning = (
-            f"two workers use the id {worker_id.hex()}: {other.name} at {other.address} and "
-            f"{command.name} at {command.address}; was a data directory copied? "
-            f"{command.name} gets a new id"
-        )
-        return state.next_worker, command.new_worker_id, warning
-    return number, worker_id, ""
 
 
 def _note_return(desk: Desk, worker: Worker, instance: bytes) -> None:
