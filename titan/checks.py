@@ -266,6 +266,10 @@ def check_scheduling(scheduling: Scheduling, prefix: str, *, is_array: bool) -> 
         not s.retry_on or s.retries > 0, f"{prefix}it names exit codes to retry on and no retries"
     )
     _check(
+        not (s.at_most_once and s.retries),
+        f"{prefix}what runs at most once is not tried again: give no retries",
+    )
+    _check(
         0 <= s.array_limit <= ARRAY_TASKS_MAX and -1 <= s.max_fails <= ARRAY_TASKS_MAX,
         f"{prefix}limits of an array are 0 to {ARRAY_TASKS_MAX} tasks",
     )

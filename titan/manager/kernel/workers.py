@@ -48,9 +48,9 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
             applied_seq = max(applied_seq, earlier.applied_seq)
     elif worker is not None:
         desk.replaced[number] = (worker.instance, desk.turned_us)
-    desk.close_session(number)
     if worker is not None:
         _lose_absent(desk, worker, command)
+    desk.close_session(number)
     desk.emit(
         ev.WorkerRegistered(
             number, worker_id, command.instance, command.boot_id, command.name, command.address,
