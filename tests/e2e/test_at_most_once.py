@@ -113,10 +113,19 @@ def test_it_outlives_its_agent(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.titan("wait", str(job_id)).returncode == 0
 
 
-def test_a_manager_with_a_shorter_timeout_refuses_it(cluster: Cluster) -> None:
-    cluster.start_manager("--heartbeat-timeout", "8s")
+def test_a_manager_with_a_shorter_timeout_refuses_it_and_warns_of_those_from_before(
+    cluster: Cluster,
+) -> None:
+    needed = "need a --heartbeat-timeout of 8.08 s or more, and this manager's is 8 s"
+    manager = cluster.start_manager("--heartbeat-timeout", "8s")
     refused = cluster.titan("submit", "--at-most-once", "true")
     assert refused.returncode == 5
-    assert (
-        b"need a --heartbeat-timeout of 8.08 s or more, and this manager's is 8 s" in refused.stderr
+    assert needed in refused.stderr.decode()
+    assert manager.end() == 0
+    manager = cluster.start_manager("--heartbeat-timeout", TIMEOUT)
+    cluster.submit("--at-most-once", "true")
+    assert manager.end() == 0
+    manager = cluster.start_manager("--heartbeat-timeout", "8s")
+    assert f"WARNING there are such jobs from before: jobs that run at most once {needed}" in (
+        manager.log
     )

@@ -47,7 +47,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         return known
     on, named = check_submit(desk.state, command)
     if any(each.at_most_once for each in named):
-        _check_lease(desk.settings)
+        check_lease(desk.settings)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
@@ -112,7 +112,7 @@ def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Su
     return Submitted(range(known.first_job_id, known.first_job_id + known.jobs))
 
 
-def _check_lease(settings: Settings) -> None:
+def check_lease(settings: Settings) -> None:
     """Whether what runs at most once has ended by the time that its worker counts as lost.
 
     Raises Refused.
