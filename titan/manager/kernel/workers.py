@@ -49,6 +49,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     elif worker is not None:
         desk.replaced[number] = (worker.instance, desk.turned_us)
     if worker is not None:
+        # While its last session is there: that knows what was sent.
         _lose_absent(desk, worker, command)
     desk.close_session(number)
     desk.emit(
