@@ -16,6 +16,7 @@ from tests.simulation.host import SimHost
 from tests.simulation.link import Link
 from tests.simulation.machine import Machine
 from tests.simulation.network import UNAVAILABLE, Answer, Call, Reply
+from tests.simulation.plan import LEASE_US
 from titan.rpc.v1 import task_pb2, types_pb2, worker_pb2
 from titan.worker import protocol
 from titan.worker.agent import actions, manager_link, translate
@@ -31,6 +32,7 @@ _PassAction = (
     | actions.PassStart
     | actions.PassStop
     | actions.PassAcknowledged
+    | actions.PassLease
     | actions.PassLeave
 )
 _DEADLINES_US: Final[dict[type[_CallAction], int]] = {
@@ -54,7 +56,7 @@ class SimAgent:
         self._world = machine.world
         self._have_host = have_host
         self.address = f"{machine.name}:{machine.agents_started}"
-        self._core = Core(machine.worker_id, fetches=machine.worker.fetches)
+        self._core = Core(machine.worker_id, fetches=machine.worker.fetches, lease_us=LEASE_US)
         self._core.note_fault(machine.fault)
         self._link: Link | None = None
         self._is_welcome = False
@@ -215,6 +217,7 @@ class SimAgent:
                     | actions.PassStart()
                     | actions.PassStop()
                     | actions.PassAcknowledged()
+                    | actions.PassLease()
                     | actions.PassLeave()
                 ):
                     self._pass(action)
@@ -243,6 +246,8 @@ class SimAgent:
                 message = protocol.Acknowledge(action.report_seq)
             case actions.PassCluster():
                 message = protocol.Cluster(action.cluster_id)
+            case actions.PassLease():
+                message = protocol.Lease(action.until_us)
             case actions.PassLeave():
                 message = protocol.Leave(action.grace_ms)
         self._link.to_host(message)
@@ -276,7 +281,8 @@ class SimAgent:
             deadline_us += action.wait_ms * 1000
         self._calls.append(
             self._machine.network.call(
-                self.node, MANAGER, method, request, deadline_us, partial(self._answered, action)
+                *(self.node, MANAGER, method, request, deadline_us),
+                partial(self._answered, action, self._world.elapsed_us),
             )
         )
 
@@ -312,7 +318,7 @@ class SimAgent:
                     fault=action.fault,
                 )
 
-    def _answered(self, action: _CallAction, answer: Answer) -> None:
+    def _answered(self, action: _CallAction, sent_us: int, answer: Answer) -> None:
         if not self.is_alive:
             return
         core, call = self._core, action.call
@@ -339,6 +345,8 @@ class SimAgent:
                 todo = self._fetched(call, message)
             case actions.Deregister():
                 todo = core.deregistered(call)
+        if isinstance(action, actions.Register | actions.SendHeartbeat):
+            todo = core.lease_renewed(sent_us) + todo
         self._perform(todo)
 
     def _fetched(self, call: int, message: worker_pb2.HeartbeatResponse) -> list[Action]:

@@ -7,7 +7,8 @@ processes really ran where. The numbers are those of the invariants:
    every log that a manager replays;
 2  a task ends once and its end never changes; the end is that of a real execution;
 3  no attempt is spawned twice; two attempts of a task run at once only after the first
-   was given up with a silent worker; what has ended or was recalled is not spawned;
+   was given up with a silent worker; what has ended or was recalled is not spawned; what is
+   to run at most once does, and not after it was given up while there is a host to stop it;
 4  the state promises no more than a worker has, and what really runs there fits;
 5  replay gives the state that the manager had, at every LSN;
 6  after a pass nothing waits that could start without delaying a reservation;
@@ -18,6 +19,7 @@ And a time limit is kept to the moment, while its host lives and whoever else is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from tests.simulation.executions import Execution, TaskEnd
@@ -233,7 +235,10 @@ class Witness:
             check(is_lost, f"{key} is spawned, and it was {ended} (3)")
             check(key in self._lost_in_silence, f"{key} is spawned, its worker was heard (3)")
             self._world.count("superseded attempt spawned")
+        at_most_once = job.job_class.at_most_once
+        check(not at_most_once or self._is_current(job, key), f"{key} is spawned after its end (3)")
         for other, execution in self._executions.items():
+            check(not at_most_once or other[:3] != key[:3], f"{key} is spawned after {other} (3)")
             if execution.is_alive and other[:3] == key[:3]:
                 check(
                     other in self._lost_in_silence or key in self._lost_in_silence,
@@ -285,6 +290,11 @@ class Witness:
             and not job.active[key.index].is_given_up
             and job.active[key.index].suspended == (execution.stopped_at_us is None)
         ]
+
+    def orphaned(self, keys: Iterable[AttemptKey]) -> None:
+        """Their host is gone, and they run on until another one finds them."""
+        for key in keys:
+            self._executions[key].is_orphan = True
 
     def vanished(self, key: AttemptKey) -> None:
         """A process went with its machine."""
@@ -415,14 +425,17 @@ class Witness:
         attempt = job.active.get(event.index)
         execution = self._executions.get(key)
         state, becomes = State(event.state), State(event.task_state)
+        if state is State.LOST or event.reason == Reason.WORKER_LOST:
+            self._examine_lost(key, event, execution)
         if state is State.LOST:
             assert attempt is not None
             self._examine_loss(key, self._state.get_worker(attempt.worker).name, execution)
         else:
-            check(execution is None or not execution.is_alive, f"{key} ended and runs (8)")
+            is_over = execution is None or not execution.is_alive or execution.is_orphan
+            check(is_over, f"{key} ended and runs (8)")
         if attempt is None:
             self._world.count("end of a lost attempt counted")
-        if state in (State.COMPLETED, State.FAILED):
+        if state in (State.COMPLETED, State.FAILED) and event.reason != Reason.WORKER_LOST:
             self._examine_exit(key, event, execution)
         wished = attempt is not None and attempt.cancel_requested
         check((becomes is State.CANCELLED) == wished, f"{key} becomes {becomes.name} (2)")
@@ -430,6 +443,17 @@ class Witness:
             self._end_task(lsn, key, becomes)
         elif state is State.CANCELLED:
             self._world.count("stopped attempt put its task back")
+
+    def _examine_lost(
+        self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None
+    ) -> None:
+        """What is to run at most once ends with its worker, unless nobody can have begun it."""
+        at_most_once = self._state.get_job(key.job_id).job_class.at_most_once
+        becomes = State(event.task_state)
+        if at_most_once and becomes is State.PENDING:
+            check(execution is None, f"{key} ran, and is to run at most once: {event}")
+        if at_most_once and becomes is State.FAILED:
+            self._world.count("ran at most once, and was lost")
 
     def _examine_exit(
         self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None
@@ -519,6 +543,9 @@ class Witness:
         """How that task may end if nobody cancels it: in one way, under one time limit."""
         is_bad = plan.exit_code(index) or not plan.is_launched
         run_us = plan.run_us(index)
+        if plan.scheduling.at_most_once:
+            # It may be lost with its worker.
+            return {State.FAILED, State.FAILED if is_bad else State.COMPLETED}
         return {
             State.FAILED if is_bad or 0 < limit_ms * 1000 < run_us else State.COMPLETED
             for limit_ms in self.promises.limits_ms(job.job_id)

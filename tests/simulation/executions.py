@@ -19,6 +19,8 @@ class Execution:
     stood_us: int = 0
     is_warned: bool = False
     is_alive: bool = True
+    # Its host was killed, and nobody has looked after it yet.
+    is_orphan: bool = False
     exit_code: int | None = None
     signal: int | None = None
     # Its end is in a host's journal, and no reboot took it away.
