@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
 
 from titan.errors import InvalidJob
 from titan.manager.kernel import commands
@@ -29,6 +30,8 @@ from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300
 REPORT_BYTES_MAX = 8 * 1024 * 1024
+# Some 15 ms of the loop.
+STEP_JOBS = 1_000
 
 
 def resources_of(message: types_pb2.Resources) -> Resources:
@@ -42,33 +45,52 @@ def resources_of(message: types_pb2.Resources) -> Resources:
 
 def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs:
     """A submit. Raises InvalidJob."""
+    steps = submit_steps(request)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            command: commands.SubmitJobs = end.value
+            return command
+
+
+def submit_steps(
+    request: manager_pb2.SubmitJobRequest,
+) -> Generator[None, None, commands.SubmitJobs]:
+    """The same with a stop after every so many jobs, where others can be heard."""
+    jobs: list[commands.NewJob] = []
+    for start in range(0, len(request.jobs), STEP_JOBS):
+        if start:
+            yield
+        jobs += map(_new_job, request.jobs[start : start + STEP_JOBS])
     return commands.SubmitJobs(
         user=request.user,
         request_id=request.request_id,
         content=_content(request),
         size_bytes=request.ByteSize(),
         environments=tuple(_environment(each) for each in request.environments),
-        jobs=tuple(
-            commands.NewJob(
-                name=each.name,
-                command=tuple(each.command),
-                cwd=each.cwd,
-                environment=each.environment,
-                resources=resources_of(each.resources),
-                priority=each.priority,
-                array=ranges_of(each.array),
-                time_limit_ms=each.time_limit_ms,
-                grace_ms=each.grace_ms,
-                end_signal=each.end_signal,
-                end_signal_before_ms=each.end_signal_before_ms,
-                execution=_execution(each.execution),
-                on=each.on,
-                scheduling=scheduling_of_message(each.scheduling),
-                after=tuple(map(_dependency, each.scheduling.after)),
-                affinities=tuple(map(_affinity, each.scheduling.affinities)),
-            )
-            for each in request.jobs
-        ),
+        jobs=tuple(jobs),
+    )
+
+
+def _new_job(message: manager_pb2.JobSpec) -> commands.NewJob:
+    return commands.NewJob(
+        name=message.name,
+        command=tuple(message.command),
+        cwd=message.cwd,
+        environment=message.environment,
+        resources=resources_of(message.resources),
+        priority=message.priority,
+        array=ranges_of(message.array),
+        time_limit_ms=message.time_limit_ms,
+        grace_ms=message.grace_ms,
+        end_signal=message.end_signal,
+        end_signal_before_ms=message.end_signal_before_ms,
+        execution=_execution(message.execution),
+        on=message.on,
+        scheduling=scheduling_of_message(message.scheduling),
+        after=tuple(map(_dependency, message.scheduling.after)),
+        affinities=tuple(map(_affinity, message.scheduling.affinities)),
     )
 
 

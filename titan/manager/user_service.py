@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Generator
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
@@ -48,10 +48,11 @@ class UserService:
 
     def SubmitJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.SubmitJobRequest
-    ) -> manager_pb2.SubmitJobResponse:
-        """Accepts jobs."""
+    ) -> Generator[None, None, manager_pb2.SubmitJobResponse]:
+        """Accepts jobs, in steps between which the loop turns; nothing is done but in the last."""
+        command = yield from translate.submit_steps(request)
         try:
-            answer: Submitted = self._shell.execute(translate.submit_command(request))
+            answer: Submitted = self._shell.execute(command)
         except NoRoom as error:
             raise NoRoom(f"{error} ({self._shell.journal.describe_room()})") from error
         return manager_pb2.SubmitJobResponse(job_ids=answer.job_ids, lsn=self._shell.lsn)
