@@ -67,6 +67,7 @@ class ManagerOptions:
     reader_lag_max_bytes: int = Limits().reader_lag_max_bytes
     forget_after_seconds: float = Settings().forget_after_us / 1e6
     forget_over: int = Settings().forget_over
+    jobs_max: int = Settings().jobs_max
     log_level: str = "info"
 
 
@@ -131,6 +132,7 @@ async def _serve(
         user_cpus_milli=options.user_cpus_milli,
         forget_after_us=int(options.forget_after_seconds * 1e6),
         forget_over=options.forget_over,
+        jobs_max=options.jobs_max,
     )
     dispatcher = Dispatcher()
     shell = Shell(Kernel(state, settings), journal, dispatcher)

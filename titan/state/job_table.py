@@ -13,7 +13,7 @@ from typing import Any
 
 from sortedcontainers import SortedDict, SortedList
 
-from titan.state.job import Job, weigh
+from titan.state.job import Job, weigh, weigh_live
 from titan.state.job_class import JobClass
 from titan.state.packed_job import JobHead, head_of, pack_job, read_head, unpack_job
 
@@ -31,6 +31,8 @@ class JobTable(Mapping[int, Job]):
         self._sorted: SortedList[int] | None = SortedList()
         # Those that have not ended, by id.
         self.live: SortedDict[int, Job] = SortedDict()
+        # What those take of the memory, in plain jobs.
+        self.live_weight = 0
         # Those that ended, in the order in which they did.
         self._ended: dict[int, Job | bytes] = {}
         # How many of them, from the oldest on, are packed.
@@ -98,12 +100,14 @@ class JobTable(Mapping[int, Job]):
     def add(self, job: Job) -> None:
         """A new one."""
         self.live[job.job_id] = job
+        self.live_weight += weigh_live(job)
         if self._sorted is not None:
             self._sorted.add(job.job_id)
 
     def end(self, job: Job) -> None:
         """It ended and will not change any more, but for what the same event still does."""
         del self.live[job.job_id]
+        self.live_weight -= weigh_live(job)
         self._ended[job.job_id] = job
         self.ended_weight += weigh(job.tasks_total)
 
@@ -137,6 +141,7 @@ class JobTable(Mapping[int, Job]):
     def load(self, live: dict[int, Job], ended: dict[int, Any], ended_weight: int) -> None:
         """Fills an empty table: `ended`, as bytes in the order of the ends, is the table's now."""
         self.live = SortedDict(live)
+        self.live_weight = sum(map(weigh_live, live.values()))
         self._ended = ended
         self._packed = len(self._ended)
         self.ended_weight = ended_weight

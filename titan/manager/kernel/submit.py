@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from titan import events as ev
@@ -28,6 +29,7 @@ from titan.model import (
 from titan.queries.worker_selection import select_worker
 from titan.scheduling import Scheduling
 from titan.state.cluster import ClusterState
+from titan.state.job import weigh
 
 # One request is one record, and a record takes at most 16 MiB.
 JOBS_PER_REQUEST_MAX: Final = 10_000
@@ -45,6 +47,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     on, named = check_submit(desk.state, command)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
+    check_memory(desk, [job.array for job in command.jobs])
     first = desk.state.next_job_id
     # One that no job of the request has would be kept for ever.
     used = {command.environments[job.environment].digest for job in command.jobs}
@@ -105,6 +108,18 @@ def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Su
             "take another one"
         )
     return Submitted(range(known.first_job_id, known.first_job_id + known.jobs))
+
+
+def check_memory(desk: Desk, arrays: Sequence[tuple[IndexRange, ...]]) -> None:
+    """Whether so many more jobs are not too many; `arrays` has one for each. Raises NoRoom."""
+    more = sum(weigh(sum(len(each.indexes) for each in array)) if array else 1 for array in arrays)
+    limit = desk.settings.jobs_max
+    if desk.state.jobs.live_weight + more > limit:
+        raise NoRoom(
+            f"{len(desk.state.live_jobs)} jobs have not ended, and with these there would be more "
+            f"than the manager takes (--jobs-max {limit}, an array as one for 8 tasks); try again "
+            "when some have ended"
+        )
 
 
 def accept_request(
