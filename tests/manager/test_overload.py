@@ -21,8 +21,9 @@ from tests.manager.harness import (
 )
 from titan.client import retry
 from titan.client.aio_session import AioSession
-from titan.manager import gate
+from titan.manager import gate, translate
 from titan.manager.admission import Bounds
+from titan.manager.kernel import submit
 from titan.rpc import access, status
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
@@ -225,5 +226,39 @@ def test_what_a_worker_says_passes_no_door() -> None:
             await until(lambda: len(manager.shell.kernel.sessions) == 1)
             manager.disk.release()
             await asyncio.gather(first, calling_in)
+
+    asyncio.run(scenario())
+
+
+def test_many_jobs_are_looked_at_in_steps_and_accepted_or_refused_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(translate, "STEP_JOBS", 3)
+    monkeypatch.setattr(submit, "CHECKED_AT_ONCE", 3)
+
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            turns: list[int] = []
+            note = manager.doors.submits.pace.note
+
+            def note_turn(is_small: bool, seconds: float) -> None:
+                turns.append(len(manager.shell.kernel.state.jobs))
+                note(is_small, seconds)
+
+            request = submit_request(8)
+            bad = submit_request(8)
+            bad.jobs[6].name = ""
+            with pytest.raises(grpc.aio.AioRpcError, match=r"job 7 of 8: a name has") as refused:
+                await manager.users.SubmitJob(bad, metadata=manager.metadata)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            too_many = submit_request(submit.JOBS_PER_REQUEST_MAX + 1)
+            with pytest.raises(grpc.aio.AioRpcError, match="send several requests"):
+                await manager.users.SubmitJob(too_many, metadata=manager.metadata)
+            assert not manager.shell.kernel.state.jobs
+            monkeypatch.setattr(manager.doors.submits.pace, "note", note_turn)
+            answer = await manager.users.SubmitJob(request, metadata=manager.metadata)
+            assert list(answer.job_ids) == list(range(1, 9))
+            # To translate three at a time, to check three at a time, and to accept them.
+            assert turns == [0, 0, 0, 0, 0, 8]
 
     asyncio.run(scenario())

@@ -15,6 +15,7 @@ from titan.errors import NoRoom, NotFound
 from titan.manager import translate
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Changed, Submitted
+from titan.manager.kernel.submit import check_steps
 from titan.manager.live_use import add_live_use
 from titan.manager.output import OutputRelay
 from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
@@ -50,7 +51,7 @@ class UserService:
         self, request: manager_pb2.SubmitJobRequest
     ) -> Generator[None, None, manager_pb2.SubmitJobResponse]:
         """Accepts jobs, in steps between which the loop turns; nothing is done but in the last."""
-        command = yield from translate.submit_steps(request)
+        command = yield from check_steps((yield from translate.submit_steps(request)))
         try:
             answer: Submitted = self._shell.execute(command)
         except NoRoom as error:
