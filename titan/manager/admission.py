@@ -40,7 +40,8 @@ class Bounds:
 _GUESS_BYTES_MIN: Final = 16 * 1024
 _GUESS_BYTES_FIRST: Final = 512 * 1024
 
-_Line = dict["asyncio.Future[int]", None]
+# What the next one is told: what its message is taken for, or that it has waited too long.
+_Line = dict["asyncio.Future[int | None]", None]
 
 
 class Admission:
@@ -117,16 +118,16 @@ class Admission:
 
     async def _wait(self, peer: str, end: float) -> int:
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[int] = loop.create_future()
+        waiter: asyncio.Future[int | None] = loop.create_future()
         self._lines.setdefault(peer, {})[waiter] = None
         self.calls_waiting += 1
-        timer = loop.call_at(end, self._turn_away, waiter)
+        timer = loop.call_at(end, _give_up, waiter)
         try:
-            return await waiter
+            guess_bytes = await waiter
         except asyncio.CancelledError:
-            if not waiter.cancelled() and waiter.exception() is None:
+            if not waiter.cancelled() and (guessed := waiter.result()) is not None:
                 # It has gone in the moment that it was let in.
-                self.note_left(waiter.result(), was_read=False)
+                self.note_left(guessed, was_read=False)
             raise
         finally:
             timer.cancel()
@@ -136,10 +137,9 @@ class Admission:
                 self.calls_waiting -= 1
                 if not line:
                     del self._lines[peer]
-
-    def _turn_away(self, waiter: asyncio.Future[int]) -> None:
-        if not waiter.done():
-            waiter.set_exception(self.busy())
+        if guess_bytes is None:
+            raise self.busy()
+        return guess_bytes
 
     def busy(self) -> Busy:
         """What one is told that is turned away."""
@@ -196,3 +196,8 @@ class Place:
     def leave(self) -> None:
         """It has its answer, or is gone."""
         self._door.note_left(self._size_bytes, was_read=self._was_read)
+
+
+def _give_up(waiter: asyncio.Future[int | None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

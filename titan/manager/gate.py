@@ -51,14 +51,14 @@ class Gate:
         """A call with one answer; without `waits` it says nothing, and goes at once."""
         shell = self._shell
 
-        async def call(request: Request, context: Context) -> Reply:
+        async def call(request: Request, context: Context) -> Any:
             try:
                 self._check(request, context)
                 answer = handler(request)
                 reply = await answer if inspect.isawaitable(answer) else answer
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
-                await context.abort(status_of(error), str(error), trailers_of(error))
+                return _refused(context, error)
             if waits:
                 await shell.wait_durable(shell.lsn)
             return reply
@@ -84,8 +84,7 @@ class Gate:
                 place = await admission.enter(context.peer())
             except TitanError as error:
                 # Nothing was looked at that could depend on anything.
-                await context.abort(status_of(error), str(error), trailers_of(error))
-                raise AssertionError from error
+                return _refused(context, error)
             return await self._decide(handler, parse, place, context)
 
         return call
@@ -104,7 +103,7 @@ class Gate:
                     yield reply
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
-                await context.abort(status_of(error), str(error), trailers_of(error))
+                _refused(context, error)
 
         return call
 
@@ -113,13 +112,12 @@ class Gate:
     ) -> Callable[[AsyncIterator[Request], Context], Awaitable[Reply]]:
         """A call with a stream of requests, whose answer says nothing of the state."""
 
-        async def call(requests: AsyncIterator[Request], context: Context) -> Reply:
+        async def call(requests: AsyncIterator[Request], context: Context) -> Any:
             try:
                 self._check(None, context)
                 return await handler(requests)
             except TitanError as error:
-                await context.abort(status_of(error), str(error), trailers_of(error))
-                raise AssertionError from error
+                return _refused(context, error)
 
         return call
 
@@ -135,15 +133,17 @@ class Gate:
         try:
             message = await _read(context)
             place.note_read(len(message))
-            answer = await _take_turns(place, _steps(handler, parse, message))
+            steps = _steps(handler, parse, message)
+            del message
+            answer = await _take_turns(place, steps)
             reply = await answer if inspect.isawaitable(answer) else answer
             await shell.wait_durable(shell.lsn)
         except Busy as error:
             # It saw nothing that anything depends on.
-            await context.abort(status_of(error), str(error), trailers_of(error))
+            return _refused(context, error)
         except TitanError as error:
             await shell.wait_durable(shell.lsn)
-            await context.abort(status_of(error), str(error), trailers_of(error))
+            return _refused(context, error)
         except asyncio.CancelledError:
             has_gone = True
             raise
@@ -183,6 +183,18 @@ class Gate:
             )
 
 
+def _refused(context: Context, error: TitanError) -> Any:
+    """What a handler returns that refuses.
+
+    Not by `abort`: the exception that it raises is kept with the call, and keeps the call's frame
+    with all that is in it, a circle that nobody but the garbage collector breaks.
+    """
+    context.set_code(status_of(error))
+    context.set_details(str(error))
+    context.set_trailing_metadata(trailers_of(error))
+    return None
+
+
 async def _read(context: Context) -> bytes:
     """The one message of a call. Raises InvalidJob."""
     try:
@@ -201,6 +213,7 @@ def _steps(
     """What the handler does, which is one step or, if it is a generator, its own."""
     try:
         request = parse(message)
+        del message
     except DecodeError as error:
         raise InvalidJob("the request cannot be read: it is no message of its kind") from error
     answer = handler(request)
