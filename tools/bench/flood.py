@@ -59,8 +59,8 @@ MEMORY_BASE_BYTES: Final = 128 * MEBIBYTE
 MEMORY_CALLS_BYTES: Final = 128 * MEBIBYTE
 MEMORY_BYTES_EACH_JOB: Final = 1_024
 SAMPLE_SECONDS: Final = 0.1
-# After the flood each client's last call may still be tried.
-PATIENCE_SECONDS: Final = 60.0
+# As the product's client has it. After the flood each client's last call may still be tried.
+PATIENCE_SECONDS: Final = retry.RETRY_FOR_SECONDS
 # More than the workers have, so that every job stays.
 CPUS_MILLI: Final = 64_000
 
@@ -75,8 +75,10 @@ class _Flood(NamedTuple):
     jobs: int
     refusals: int
     failures: int
+    given_up: int
     latencies_ms: list[float]
     beats_ms: list[float]
+    kept: int
     memory_bytes: int
     cpu_seconds: float
 
@@ -97,7 +99,7 @@ def _rows(found: _Flood, jobs: int, *, quick: bool) -> list[Result]:
     seconds = SECONDS_QUICK if quick else SECONDS
     clients = CLIENTS_QUICK if quick else CLIENTS
     what = f"{clients} clients submit {jobs:,} a call"
-    bound = MEMORY_BASE_BYTES + MEMORY_CALLS_BYTES + found.jobs * MEMORY_BYTES_EACH_JOB
+    bound = MEMORY_BASE_BYTES + MEMORY_CALLS_BYTES + found.kept * MEMORY_BYTES_EACH_JOB
     beats = (_percentile(found.beats_ms, 0.99),)
     memory = (found.memory_bytes / MEBIBYTE,)
     details = {
@@ -110,6 +112,7 @@ def _rows(found: _Flood, jobs: int, *, quick: bool) -> list[Result]:
         "its p99": _percentile(found.latencies_ms, 0.99),
         "refused": found.refusals,
         "without an answer": found.failures,
+        "given up": found.given_up,
         "manager µs/call": found.cpu_seconds * 1e6 / found.calls,
     }
     return compared_rows(
@@ -118,7 +121,7 @@ def _rows(found: _Flood, jobs: int, *, quick: bool) -> list[Result]:
     ) + compared_rows(
         [("what it may take", "≤ 1", against(bound / MEBIBYTE, memory))],
         part="t", what=f"{what}: the manager's memory", unit="MiB", values=memory,
-        details={"jobs": found.jobs},
+        details={"jobs": found.kept},
     )  # fmt: skip
 
 
@@ -139,14 +142,16 @@ def _flood(directory: Path, jobs: int, *, quick: bool) -> _Flood:
     data = directory / "m"
     _check_workers(data)
     accepted = [range(first, first + count) for each in told for first, count in each["accepted"]]
-    _check_jobs(data, accepted)
+    kept = _check_jobs(data, accepted)
     return _Flood(
         calls=len(accepted),
         jobs=sum(map(len, accepted)),
         refusals=sum(each["refusals"] for each in told),
         failures=sum(each["failures"] for each in told),
+        given_up=sum(each["given_up"] for each in told),
         latencies_ms=[ms for each in told for ms in each["latencies_ms"]],
         beats_ms=beats_ms,
+        kept=kept,
         memory_bytes=most[0],
         cpu_seconds=spent,
     )
@@ -206,8 +211,11 @@ def _check_workers(data: Path) -> None:
                     raise BenchError(f"a worker that beat all the time was given up: {event}")
 
 
-def _check_jobs(data: Path, accepted: Sequence[range]) -> None:
-    """Raises BenchError if one that was acknowledged is lost, or was told of twice."""
+def _check_jobs(data: Path, accepted: Sequence[range]) -> int:
+    """How many jobs there are in all.
+
+    Raises BenchError if one that was acknowledged is lost, or was told of twice.
+    """
     found = recover(data)
     try:
         counts = Counter(job_id for each in accepted for job_id in each)
@@ -219,6 +227,7 @@ def _check_jobs(data: Path, accepted: Sequence[range]) -> None:
         raise BenchError(
             f"of {len(counts)} jobs {len(lost)} are lost, {len(twice)} were told twice"
         )
+    return len(found.state.jobs)
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
@@ -237,7 +246,7 @@ class _Client:
         self._request = request
         self.accepted: list[tuple[int, int]] = []
         self.latencies_ms: list[float] = []
-        self.refusals = self.failures = 0
+        self.refusals = self.failures = self.given_up = 0
 
     async def submit_until(self, end: float) -> None:
         """Submits one after the other until the monotonic clock shows `end`."""
@@ -248,12 +257,20 @@ class _Client:
                 with_id = manager_pb2.SubmitJobRequest(request_id=os.urandom(16))
                 request = self._request + with_id.SerializeToString()
                 start = time.perf_counter()
-                answer = manager_pb2.SubmitJobResponse.FromString(await self._call(method, request))
+                try:
+                    message = await self._call(method, request)
+                except TitanError:
+                    self.given_up += 1
+                    continue
+                answer = manager_pb2.SubmitJobResponse.FromString(message)
                 self.latencies_ms.append(1e3 * (time.perf_counter() - start))
                 self.accepted.append((answer.job_ids[0], len(answer.job_ids)))
 
     async def _call(self, method: BytesCall, request: bytes) -> bytes:
-        """The same request until it is answered, as the product's client does it."""
+        """The same request until it is answered, as the product's client does it.
+
+        Raises TitanError where that gives up.
+        """
         policy = retry.Policy(self._address, PATIENCE_SECONDS)
         repeats = retry.Repeats(policy, time.monotonic())
         while True:
@@ -290,16 +307,13 @@ async def _run_clients(manager: str, count: int, seconds: float, jobs: int) -> d
         "latencies_ms": [ms for each in clients for ms in each.latencies_ms],
         "refusals": sum(each.refusals for each in clients),
         "failures": sum(each.failures for each in clients),
+        "given_up": sum(each.given_up for each in clients),
     }
 
 
 def main(manager: str, clients: str, seconds: str, jobs: str) -> int:
     """Some of the clients."""
-    try:
-        told = asyncio.run(_run_clients(manager, int(clients), float(seconds), int(jobs)))
-    except TitanError as error:
-        print(error, file=sys.stderr)
-        return 1
+    told = asyncio.run(_run_clients(manager, int(clients), float(seconds), int(jobs)))
     print(json.dumps(told))
     return 0
 
