@@ -14,6 +14,11 @@ from titan.manager.pace import Pace
 SIZE = 1_000
 
 
+def one() -> str:
+    """Where they call from."""
+    return "one"
+
+
 class Callers:
     """Those that call: who came in, in order, and who was turned away."""
 
@@ -45,7 +50,7 @@ class Callers:
 
     async def _enter(self, name: str, peer: str, size_bytes: int) -> None:
         try:
-            place = await self.door.enter(peer)
+            place = await self.door.enter(lambda: peer)
         except Busy:
             self.refused.append(name)
             return
@@ -100,7 +105,7 @@ def test_beyond_a_number_of_those_that_wait_a_call_is_refused_at_once() -> None:
         with pytest.raises(
             Busy, match="busy with 1 calls, and 2 more wait; nothing of this one was"
         ):
-            await callers.door.enter("one")
+            await callers.door.enter(one)
         await callers.leave("a", "b", "c")
         callers.check_nobody()
 
@@ -162,12 +167,12 @@ def test_so_many_messages_are_read_at_once() -> None:
         door = Admission(Pace(), Bounds(calls_reading=2))
         for _ in range(50):
             # So that they are taken for small ones.
-            place = await door.enter("one")
+            place = await door.enter(one)
             place.note_read(10)
             place.leave()
-        first = await door.enter("one")
-        await door.enter("one")
-        third = asyncio.create_task(door.enter("one"))
+        first = await door.enter(one)
+        await door.enter(one)
+        third = asyncio.create_task(door.enter(one))
         await settle()
         assert not third.done()
         first.note_read(10)
@@ -213,7 +218,7 @@ def test_who_waits_inside_for_too_long_is_refused_as_well() -> None:
         told: list[str] = []
 
         async def work(name: str) -> None:
-            place = await door.enter("one")
+            place = await door.enter(one)
             place.note_read(SIZE)
             # All have come by then.
             await settle()

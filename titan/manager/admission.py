@@ -12,6 +12,7 @@ What workers say does not pass here, and finds the loop free by `pace.py`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,8 +60,8 @@ class Admission:
         # By connection, the one whose turn it is first: those that wait, oldest first.
         self._lines: dict[str, _Line] = {}
 
-    async def enter(self, peer: str) -> Place:
-        """Returns when a call over that connection may come in. Raises Busy.
+    async def enter(self, peer: Callable[[], str]) -> Place:
+        """Returns when a call over the connection that `peer` tells may come in. Raises Busy.
 
         Connections take turns: who makes one call does not wait for the thousand of another.
         """
@@ -69,7 +70,7 @@ class Admission:
         if self.calls_waiting or not self._has_room:
             if self.calls_waiting >= self._bounds.calls_waiting:
                 raise self.busy()
-            guess_bytes = await self._wait(peer, end)
+            guess_bytes = await self._wait(peer(), end)
         else:
             guess_bytes = self._let_in()
         return Place(self, guess_bytes, end)

@@ -81,7 +81,7 @@ class Gate:
         async def call(_requests: AsyncIterator[bytes], context: Context) -> Any:
             try:
                 self._check_token(context)
-                place = await admission.enter(context.peer())
+                place = await admission.enter(context.peer)
             except TitanError as error:
                 # Nothing was looked at that could depend on anything.
                 return _refused(context, error)

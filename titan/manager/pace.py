@@ -14,6 +14,8 @@ from typing import Final
 
 # Turns hold the loop for so long at most, or one of them alone does, until the next rest.
 WORK_SECONDS: Final = 0.05
+# What takes less than that does not count: the loop comes by between two of them by itself.
+TRIFLE_SECONDS: Final = 0.001
 # To be heard a call takes some turns of the loop, and in between some of gRPC's threads beside it:
 # a rest is so many looks around, each so long after the last.
 LOOKS: Final = 4
@@ -79,8 +81,9 @@ class Pace:
     def note(self, is_small: bool, seconds: float) -> None:
         """A turn is over that took so long."""
         self._small_seconds = self._small_seconds + seconds if is_small else 0.0
-        self._worked_seconds += seconds
         self._is_given = False
+        if seconds >= TRIFLE_SECONDS:
+            self._worked_seconds += seconds
         if self._worked_seconds < WORK_SECONDS:
             self._give_next()
         elif not self._is_resting:
