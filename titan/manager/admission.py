@@ -39,7 +39,7 @@ class Bounds:
 
 # What a message is taken for until it is read: for as large as those that came last.
 _GUESS_BYTES_MIN: Final = 16 * 1024
-_GUESS_BYTES_FIRST: Final = 512 * 1024
+_GUESS_BYTES_FIRST: Final = 128 * 1024
 
 # What the next one is told: what its message is taken for, or that it has waited too long.
 _Line = dict["asyncio.Future[int | None]", None]
