@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from titan.errors import (
     AccessDenied,
+    Busy,
     InvalidJob,
     ManagerUnreachable,
     NoRoom,
@@ -54,6 +55,7 @@ __all__ = [
     "After",
     "AsyncClient",
     "AsyncJob",
+    "Busy",
     "Client",
     "InvalidJob",
     "Job",

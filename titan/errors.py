@@ -42,6 +42,10 @@ class NoRoom(Refused):
     """The manager has no room for it now: its disk is full, or a limit is reached."""
 
 
+class Busy(NoRoom):
+    """More is asked of the manager than it can do now; asking again a little later helps."""
+
+
 class StillReading(Refused):
     """The log is still being read for the answer; a repeated question goes on from there."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cli.conftest import Process, Titan
 from tests.client.fake_manager import FakeManager
+from titan.client import retry
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 
@@ -206,6 +207,29 @@ def test_a_submit_without_an_answer_says_how_to_repeat_it(
     assert (result.code, result.out) == (3, "")
     assert "may have been accepted" in result.err
     assert f"safe to repeat with --request-id {'ab' * 16}" in result.err
+
+
+def test_a_submit_to_a_busy_manager_waits_says_so_once_and_is_the_same_one(
+    manager: FakeManager, titan: Titan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BUSY_PAUSE_FIRST_SECONDS", 0.001)
+    manager.be_busy("SubmitJob", "the manager is busy with 256 calls", count=3)
+    result = titan("submit", "-q", "true")
+    assert (result.code, result.out) == (0, "1\n")
+    assert result.err == (
+        "titan: the manager is busy with 256 calls: waiting for it (Ctrl-C stops waiting)\n"
+    )
+    assert len({each.request_id for each in manager.called("SubmitJob")}) == 1
+    assert len(manager.called("SubmitJob")) == 4
+
+
+def test_a_submit_to_a_manager_that_stays_busy_is_refused(
+    manager: FakeManager, titan: Titan
+) -> None:
+    manager.be_busy("SubmitJob", "the manager is busy with 256 calls", count=99)
+    result = titan("submit", "--retry-for", "200ms", "true")
+    assert (result.code, result.out) == (5, "")
+    assert result.err.endswith("titan: the manager is busy with 256 calls\n")
 
 
 @pytest.mark.parametrize(

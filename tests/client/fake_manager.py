@@ -19,7 +19,7 @@ import grpc
 from tests.client.fake_control import FakeControl
 from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
-from titan.errors import StillReading
+from titan.errors import Busy, StillReading
 from titan.model import IndexRange
 from titan.rpc import access, tokens
 from titan.rpc.channel import SERVER_OPTIONS
@@ -100,6 +100,12 @@ class FakeManager(FakeControl):
     def keep_reading(self, method: str, details: str, count: int = 1) -> None:
         """The next calls of the method are told that the log is still being read for them."""
         error = StillReading(details)
+        with self._changed:
+            self._failures[method] += [(status_of(error), details, trailers_of(error))] * count
+
+    def be_busy(self, method: str, details: str, count: int = 1) -> None:
+        """The next calls of the method are told that there is too much to do."""
+        error = Busy(details)
         with self._changed:
             self._failures[method] += [(status_of(error), details, trailers_of(error))] * count
 

@@ -5,8 +5,10 @@ import pytest
 
 from titan.client import retry
 from titan.errors import (
+    Busy,
     InvalidJob,
     ManagerUnreachable,
+    NoRoom,
     NotFound,
     OutputUnavailable,
     StillReading,
@@ -15,6 +17,7 @@ from titan.errors import (
 POLICY = retry.Policy("127.0.0.1:1", 30.0)
 AWAY = retry.Failure(grpc.StatusCode.UNAVAILABLE, "connection reset")
 WORKER_AWAY = retry.Failure(grpc.StatusCode.FAILED_PRECONDITION, "w1 is away")
+BUSY = retry.Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "300 calls wait", is_busy=True)
 LATE = retry.Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "no answer in time")
 
 
@@ -62,6 +65,34 @@ def test_a_manager_that_is_still_reading_is_asked_again_and_was_not_away() -> No
     assert repeats.pause_after(AWAY, now) == retry.PAUSE_FIRST_SECONDS
     with pytest.raises(StillReading, match="5 segments are left"):
         repeats.pause_after(reading, now)
+
+
+def test_a_busy_manager_is_asked_again_ever_later_and_not_by_all_at_one_moment() -> None:
+    assert len({_busy_pauses(3) for _ in range(10)}) > 1
+    pauses = _busy_pauses(12)
+    for turn, pause in enumerate(pauses):
+        longest = min(retry.BUSY_PAUSE_MAX_SECONDS, retry.BUSY_PAUSE_FIRST_SECONDS * 2**turn)
+        assert longest / 2 <= pause <= longest
+
+
+def test_a_manager_that_stays_busy_is_given_up_with_its_own_words() -> None:
+    repeats = retry.Repeats(POLICY, now=0.0, repeat_hint="repeat it with X")
+    repeats.pause_after(BUSY, 10.0)
+    # Nothing of it was done, so there is nothing that may have been accepted.
+    with pytest.raises(Busy, match=r"^300 calls wait$"):
+        repeats.pause_after(BUSY, 30.0)
+
+
+def test_a_manager_without_room_is_not_asked_again() -> None:
+    full = BUSY._replace(is_busy=False, details="the disk is full")
+    with pytest.raises(NoRoom, match="disk is full") as caught:
+        retry.Repeats(POLICY, now=0.0).pause_after(full, 0.0)
+    assert not isinstance(caught.value, Busy)
+
+
+def _busy_pauses(count: int) -> tuple[float, ...]:
+    repeats = retry.Repeats(POLICY, now=0.0)
+    return tuple(repeats.pause_after(BUSY, 0.0) for _ in range(count))
 
 
 def test_for_ever_never_gives_up() -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import grpc
 
 import wal
+from titan.manager.admission import Bounds, Doors
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.past import PastDesk
@@ -107,6 +108,8 @@ class Manager:
     disk: SlowDisk
     users: manager_pb2_grpc.ManagerServiceAsyncStub
     workers: worker_pb2_grpc.WorkerServiceAsyncStub
+    address: str
+    doors: Doors
     metadata: tuple[tuple[str, str], ...] = field(default_factory=lambda: access.metadata(TOKEN))
 
     async def submit(
@@ -148,7 +151,7 @@ def submit_request(jobs: int, *, request_id: bytes = b"") -> manager_pb2.SubmitJ
 
 
 @asynccontextmanager
-async def running_manager() -> AsyncIterator[Manager]:
+async def running_manager(bounds: Bounds | None = None) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
     dispatcher = Dispatcher()
@@ -158,15 +161,19 @@ async def running_manager() -> AsyncIterator[Manager]:
     server = new_aio_server()
     port = server.add_insecure_port("127.0.0.1:0")
     past = PastDesk(Path("/nowhere"))
-    await add_services(server, shell, dispatcher, past, TOKEN)
+    doors = Doors(bounds)
+    await add_services(server, shell, dispatcher, past, TOKEN, doors)
     await server.start()
     try:
-        async with open_aio_channel(f"127.0.0.1:{port}") as channel:
+        address = f"127.0.0.1:{port}"
+        async with open_aio_channel(address) as channel:
             yield Manager(
                 shell,
                 disk,
                 manager_pb2_grpc.ManagerServiceStub(channel),
                 worker_pb2_grpc.WorkerServiceStub(channel),
+                address,
+                doors,
             )
     finally:
         disk.release()

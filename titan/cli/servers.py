@@ -91,6 +91,14 @@ Examples:
     help="How many ended jobs stay in memory, an array as one for 8 tasks; the oldest go first.",
 )
 @click.option(
+    "--jobs-max",
+    type=click.IntRange(min=1),
+    default=2_000_000,
+    show_default=True,
+    metavar="JOBS",
+    help="How many jobs that have not ended it takes, counted so; beyond that submits are refused.",
+)
+@click.option(
     "--snapshot-every",
     type=SIZE,
     default="8MiB",
@@ -129,6 +137,7 @@ def manager(
     retain: float,
     forget_after: float,
     forget_over: int,
+    jobs_max: int,
     snapshot_every: int,
     segment_size: int,
     reader_lag_max: int,
@@ -162,6 +171,7 @@ def manager(
             retain_seconds=retain,
             forget_after_seconds=forget_after,
             forget_over=forget_over,
+            jobs_max=jobs_max,
             snapshot_bytes=snapshot_every,
             segment_bytes=segment_size,
             reader_lag_max_bytes=reader_lag_max,

@@ -293,6 +293,8 @@ class AioSession:
         pause = repeats.pause_after(failure, time.monotonic())
         if failure.is_still_reading:
             self._outage.is_reading(failure.details)
+        elif failure.is_busy:
+            self._outage.is_busy(failure.details)
         elif self._policy.retry_for_seconds == retry.FOR_EVER:
             self._outage.began()
         await asyncio.sleep(pause)

@@ -15,7 +15,7 @@ from titan.client import retry
 from titan.errors import AccessDenied, TitanError
 from titan.rpc import access
 from titan.rpc.channel import check_loopback, split_address
-from titan.rpc.status import is_still_reading
+from titan.rpc.status import is_busy, is_still_reading
 
 DEFAULT_MANAGER: Final = "127.0.0.1:50051"
 
@@ -94,12 +94,19 @@ class Outage:
         self._notice = notice
         self._was_told = False
         self._was_reading_told = False
+        self._was_busy_told = False
 
     def is_reading(self, details: str) -> None:
         """It said that it is still reading its log."""
         if self._notice is not None and not self._was_reading_told:
             self._was_reading_told = True
             self._notice(f"{details} (Ctrl-C stops waiting)")
+
+    def is_busy(self, details: str) -> None:
+        """It said that it has too much to do."""
+        if self._notice is not None and not self._was_busy_told:
+            self._was_busy_told = True
+            self._notice(f"{details}: waiting for it (Ctrl-C stops waiting)")
 
     def began(self) -> None:
         """A try failed."""
@@ -120,6 +127,8 @@ def failure_of(error: grpc.RpcError) -> retry.Failure:
     status, details = error.code(), error.details() or ""
     if is_still_reading(error.trailing_metadata()):
         return retry.Failure(status, details, is_still_reading=True)
+    if is_busy(error.trailing_metadata()):
+        return retry.Failure(status, details, is_busy=True)
     # The transport's text nests each layer's: the last part is the one for people.
     if status is grpc.StatusCode.UNAVAILABLE and "last error: " in details:
         details = details.rpartition("last error: ")[2].rpartition("remote host: ")[2]

@@ -1,4 +1,4 @@
-"""What becomes of a call that failed: asked again, after how long, or raised. Pure.
+"""What becomes of a call that failed: asked again, after how long, or raised. Pure but for a lot.
 
 A call that was sent is repeated, because every call may be: reads change nothing,
 writes carry a request id or can only be true once. Whoever waits passes the time in.
@@ -6,12 +6,14 @@ writes carry a request id or can only be true once. Whoever waits passes the tim
 
 from __future__ import annotations
 
+import random
 from typing import Final, NamedTuple
 
 import grpc
 
 from titan.errors import (
     AccessDenied,
+    Busy,
     ManagerUnreachable,
     OutputUnavailable,
     StillReading,
@@ -33,6 +35,10 @@ STILL_READING_SECONDS_MAX: Final = 900.0
 # Between two tries. The channel has a back-off of its own for connecting.
 PAUSE_FIRST_SECONDS: Final = 0.05
 PAUSE_MAX_SECONDS: Final = 1.0
+# The same after the manager said that it is busy, of which up to a half is drawn by lot: those that
+# it refused at one moment are not to come back at one.
+BUSY_PAUSE_FIRST_SECONDS: Final = 0.2
+BUSY_PAUSE_MAX_SECONDS: Final = 4.0
 # A manager draws its token when it starts, and may serve a moment before the file has it.
 ACCESS_TRIES_MAX: Final = 5
 ACCESS_PAUSE_SECONDS: Final = 0.1
@@ -58,6 +64,8 @@ class Failure(NamedTuple):
     details: str
     is_still_reading: bool = False
     """The manager is there, and reads its log for the answer."""
+    is_busy: bool = False
+    """The manager is there, and has too much to do; nothing of the call was done."""
 
 
 class Policy(NamedTuple):
@@ -88,6 +96,7 @@ class Repeats:
         self._begin = now
         self._end = now + policy.retry_for_seconds
         self._refusals = 0
+        self._busy = 0
         self.failures = 0
 
     def attempt_seconds(self, now: float) -> float:
@@ -111,6 +120,12 @@ class Repeats:
             # It was an answer: what fails later is a new failure.
             self.succeeded(now)
             return PAUSE_FIRST_SECONDS
+        if failure.is_busy:
+            pause = _busy_pause_seconds(self._busy)
+            self._busy += 1
+            if now + pause >= self._end:
+                raise Busy(failure.details)
+            return pause
         if failure.status not in TRANSIENT:
             raise error_of(failure.status, failure.details)
         pause = _pause_seconds(self.failures)
@@ -198,3 +213,8 @@ def no_answer(address: str, why: str) -> TitanError:
 
 def _pause_seconds(failures: int) -> float:
     return min(PAUSE_MAX_SECONDS, PAUSE_FIRST_SECONDS * 2.0 ** min(failures, 10))
+
+
+def _busy_pause_seconds(times: int) -> float:
+    pause = min(BUSY_PAUSE_MAX_SECONDS, BUSY_PAUSE_FIRST_SECONDS * 2.0 ** min(times, 10))
+    return pause * random.uniform(0.5, 1.0)

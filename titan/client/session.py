@@ -275,6 +275,8 @@ class Session:
         pause = repeats.pause_after(failure, time.monotonic())
         if failure.is_still_reading:
             self._outage.is_reading(failure.details)
+        elif failure.is_busy:
+            self._outage.is_busy(failure.details)
         time.sleep(pause)
         self._access.renew()
 

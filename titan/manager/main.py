@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import secrets
@@ -24,6 +23,7 @@ from titan import __version__, logs
 from titan.errors import Refused, TitanError
 from titan.manager import directory as data_directory
 from titan.manager.dispatch import Dispatcher
+from titan.manager.garbage import Collector
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
@@ -69,6 +69,7 @@ class ManagerOptions:
     reader_lag_max_bytes: int = Limits().reader_lag_max_bytes
     forget_after_seconds: float = Settings().forget_after_us / 1e6
     forget_over: int = Settings().forget_over
+    jobs_max: int = Settings().jobs_max
     log_level: str = "info"
 
 
@@ -101,8 +102,6 @@ async def _run(options: ManagerOptions) -> None:
         data_directory.prepare(options.data_directory)
         start_ns = time.monotonic_ns()
         found = recover(options.data_directory, segment_bytes=options.segment_bytes)
-        # Modules and what was recovered: no search for cycles needs to go through them again.
-        gc.freeze()
         recovery_us = (time.monotonic_ns() - start_ns) // 1000
         try:
             await _serve(options, server, address, found, recovery_us, stop)
@@ -121,6 +120,8 @@ async def _serve(
     recovery_us: int,
     stop: asyncio.Event,
 ) -> None:
+    # Modules and what was recovered: no search for cycles needs to go through them again.
+    collector = Collector()
     state, journal = found.state, FileJournal(options.data_directory / "wal", found.log)
     settings = Settings(
         heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
@@ -133,6 +134,7 @@ async def _serve(
         user_cpus_milli=options.user_cpus_milli,
         forget_after_us=int(options.forget_after_seconds * 1e6),
         forget_over=options.forget_over,
+        jobs_max=options.jobs_max,
     )
     dispatcher = Dispatcher()
     shell = Shell(Kernel(state, settings), journal, dispatcher)
@@ -163,6 +165,7 @@ async def _serve(
     helpers = [
         asyncio.create_task(shell.run_ticks()),
         asyncio.create_task(keeper.run()),
+        asyncio.create_task(collector.run()),
     ]
     if not has_left_token:
         leaving = _leave_token(options.data_directory, address, token)
@@ -255,7 +258,7 @@ def _bind(listen: str) -> tuple[grpc.aio.Server, str]:
     except ValueError as error:
         raise StartRefused(str(error)) from error
     host, wanted = split_address(listen)
-    server = new_aio_server()
+    server = new_aio_server(is_bounded=True)
     try:
         # gRPC would write lines of its own to stderr before it says no.
         _try_to_bind(host, wanted)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+import grpc
 import grpc.aio
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from titan.manager.admission import Admission, Doors
 from titan.manager.control_service import ControlService
 from titan.manager.dispatch import Dispatcher
 from titan.manager.explain_service import ExplainService
@@ -19,42 +24,39 @@ from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
-from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, worker_pb2, worker_pb2_grpc
+from titan.rpc.v1 import manager_pb2, worker_pb2
 
-
-class _Gated:
-    """Servicers that share a service's methods, each of which went through the gate."""
-
-    def __init__(self, gate: Gate, descriptor: Any, *services: object, at_once: str = "") -> None:
-        for method in descriptor.methods:
-            (handler,) = (
-                getattr(each, method.name) for each in services if hasattr(each, method.name)
-            )
-            if method.server_streaming:
-                wrapped: Any = gate.stream(handler)
-            elif method.client_streaming:
-                wrapped = gate.incoming(handler)
-            else:
-                wrapped = gate.unary(handler, waits=method.name != at_once)
-            setattr(self, method.name, wrapped)
+_SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
+_CHANGES: Final = frozenset({"CancelJob", "HoldJob", "SuspendJob", "UpdateJob"})
+_NO_DOORS: Final[Mapping[str, Admission]] = {}
 
 
 async def add_services(
-    server: grpc.aio.Server, shell: Shell, dispatcher: Dispatcher, past: PastDesk, token: str
+    server: grpc.aio.Server,
+    shell: Shell,
+    dispatcher: Dispatcher,
+    past: PastDesk,
+    token: str,
+    doors: Doors | None = None,
 ) -> HealthServicer:
     """Adds everything that a manager serves; returns what answers for its health."""
     gate = Gate(shell, token)
     roster = Roster(shell)
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
-    user_service = UserService(shell, Reach(dispatcher), roster, past)
-    parts = (ControlService(shell), ExplainService(shell, past))
-    worker_service = WorkerService(shell, dispatcher, roster)
-    manager_pb2_grpc.add_ManagerServiceServicer_to_server(
-        cast("Any", _Gated(gate, users, user_service, *parts)), server
+    user_services = (
+        UserService(shell, Reach(dispatcher), roster, past),
+        ControlService(shell),
+        ExplainService(shell, past),
     )
-    worker_pb2_grpc.add_WorkerServiceServicer_to_server(
-        cast("Any", _Gated(gate, workers, worker_service, at_once="Heartbeat")), server
+    doors = doors or Doors()
+    door_of = dict.fromkeys(_SUBMITS, doors.submits) | dict.fromkeys(_CHANGES, doors.changes)
+    worker_service = WorkerService(shell, dispatcher, roster)
+    server.add_generic_rpc_handlers(
+        (
+            _handlers(gate, users, user_services, door_of=door_of),
+            _handlers(gate, workers, (worker_service,), at_once="Heartbeat"),
+        )
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -64,3 +66,36 @@ async def add_services(
     names = (users.full_name, workers.full_name, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
     return health
+
+
+def _handlers(
+    gate: Gate,
+    service: ServiceDescriptor,
+    parts: Sequence[object],
+    *,
+    door_of: Mapping[str, Admission] = _NO_DOORS,
+    at_once: str = "",
+) -> grpc.GenericRpcHandler:
+    """The methods of a service, each behind the gate; `parts` have a method for each of them.
+
+    Those with a door wait there, and the one that is answered `at_once` for nothing.
+    """
+    served: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+    for method in service.methods:
+        name = method.name
+        (handler,) = (getattr(each, name) for each in parts if hasattr(each, name))
+        parse = GetMessageClass(method.input_type).FromString
+        serialize = GetMessageClass(method.output_type).SerializeToString
+        if name in door_of:
+            admitted = gate.admitted(handler, parse, door_of[name])
+            served[name] = grpc.stream_unary_rpc_method_handler(admitted, None, serialize)
+        elif method.server_streaming:
+            stream = gate.stream(handler)
+            served[name] = grpc.unary_stream_rpc_method_handler(stream, parse, serialize)
+        elif method.client_streaming:
+            incoming = gate.incoming(handler)
+            served[name] = grpc.stream_unary_rpc_method_handler(incoming, parse, serialize)
+        else:
+            unary = gate.unary(handler, waits=name != at_once)
+            served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
+    return grpc.method_handlers_generic_handler(service.full_name, served)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Generator
 
 from titan.errors import InvalidJob
 from titan.manager.kernel import commands
@@ -30,6 +31,8 @@ from titan.scheduling import PLAIN_SCHEDULING, SAME_INDEX, WHOLE_JOB, Dependency
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300
 REPORT_BYTES_MAX = 8 * 1024 * 1024
+# Some 15 ms of the loop.
+STEP_JOBS = 1_000
 
 
 def resources_of(message: types_pb2.Resources) -> Resources:
@@ -44,14 +47,28 @@ def resources_of(message: types_pb2.Resources) -> Resources:
 
 def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs:
     """A submit. Raises InvalidJob."""
+    steps = submit_steps(request)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            command: commands.SubmitJobs = end.value
+            return command
+
+
+def submit_steps(
+    request: manager_pb2.SubmitJobRequest,
+) -> Generator[None, None, commands.SubmitJobs]:
+    """The same with a stop after every so many jobs, where others can be heard."""
     data = request.SerializeToString(deterministic=True)
+    jobs = yield from _jobs(request, data)
     return commands.SubmitJobs(
         user=request.user,
         request_id=request.request_id,
         content=_hash(data) if request.request_id else b"",
         size_bytes=len(data),
         environments=tuple(_environment(each) for each in request.environments),
-        jobs=_jobs(request, data),
+        jobs=jobs,
     )
 
 
@@ -226,8 +243,10 @@ def _which(
     )
 
 
-def _jobs(request: manager_pb2.SubmitJobRequest, data: bytes) -> tuple[commands.NewJob, ...]:
-    """The jobs of the request that takes these bytes."""
+def _jobs(
+    request: manager_pb2.SubmitJobRequest, data: bytes
+) -> Generator[None, None, tuple[commands.NewJob, ...]]:
+    """The jobs of the request that takes these bytes, in steps."""
     if len(request.jobs) <= 1:
         return tuple(
             commands.NewJob(each.name, tuple(each.command), _terms(each)) for each in request.jobs
@@ -236,7 +255,7 @@ def _jobs(request: manager_pb2.SubmitJobRequest, data: bytes) -> tuple[commands.
     # these is read once. A copy of the request may be taken apart.
     known: dict[bytes, commands.NewTerms] = {}
     jobs: list[commands.NewJob] = []
-    for each in manager_pb2.SubmitJobRequest.FromString(data).jobs:
+    for number, each in enumerate(manager_pb2.SubmitJobRequest.FromString(data).jobs, 1):
         # By a slice it takes half as long as by an iterator.
         name, command = each.name, tuple(each.command[:])
         each.ClearField("name")
@@ -246,6 +265,8 @@ def _jobs(request: manager_pb2.SubmitJobRequest, data: bytes) -> tuple[commands.
         if terms is None:
             terms = known[rest] = _terms(each)
         jobs.append(commands.NewJob(name, command, terms))
+        if number % STEP_JOBS == 0:
+            yield
     return tuple(jobs)
 
 

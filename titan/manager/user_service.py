@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Generator
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, TypeAlias, TypeVar
@@ -15,6 +15,7 @@ from titan.errors import NoRoom, NotFound
 from titan.manager import translate
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Changed, Submitted
+from titan.manager.kernel.submit import check_steps
 from titan.manager.live_use import add_live_use
 from titan.manager.output import OutputRelay
 from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
@@ -48,10 +49,11 @@ class UserService:
 
     def SubmitJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.SubmitJobRequest
-    ) -> manager_pb2.SubmitJobResponse:
-        """Accepts jobs."""
+    ) -> Generator[None, None, manager_pb2.SubmitJobResponse]:
+        """Accepts jobs, in steps between which the loop turns; nothing is done but in the last."""
+        command = yield from check_steps((yield from translate.submit_steps(request)))
         try:
-            answer: Submitted = self._shell.execute(translate.submit_command(request))
+            answer: Submitted = self._shell.execute(command)
         except NoRoom as error:
             raise NoRoom(f"{error} ({self._shell.journal.describe_room()})") from error
         return manager_pb2.SubmitJobResponse(job_ids=answer.job_ids, lsn=self._shell.lsn)

@@ -40,6 +40,14 @@ SERVER_OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 
+# Of a message that is not read yet a server takes no more than that, whatever the line could carry:
+# with thousands of calls that wait, what gRPC would let in by itself is more than they are worth.
+UNREAD_BYTES_MAX = 128 * 1024
+_BOUNDED = [
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", UNREAD_BYTES_MAX),
+]
+
 
 def open_channel(address: str) -> grpc.Channel:
     """A channel for calls from threads. Connects at the first call."""
@@ -51,9 +59,12 @@ def open_aio_channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
 
 
-def new_aio_server() -> grpc.aio.Server:
-    """A server on the running asyncio loop."""
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+def new_aio_server(*, is_bounded: bool = False) -> grpc.aio.Server:
+    """A server on the running asyncio loop.
+
+    With `is_bounded` what waits to be read takes no more memory than `UNREAD_BYTES_MAX` a call.
+    """
+    server = grpc.aio.server(options=[*SERVER_OPTIONS, *(_BOUNDED if is_bounded else ())])
     # Handlers are added in two ways by the generated code. The server waits for the next call of
     # each registered method by itself, and all of these waits are set up anew at every call; for
     # the others, one wait does.

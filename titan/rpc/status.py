@@ -11,10 +11,13 @@ from titan import errors
 
 # What the trailers of an UNAVAILABLE carry when the manager is there, and at it.
 STILL_READING: Final = ("titan-still-reading", "1")
+# And those of a RESOURCE_EXHAUSTED that is over as soon as others have been served.
+BUSY: Final = ("titan-busy", "1")
 
 _STATUS_OF: dict[type[errors.TitanError], grpc.StatusCode] = {
-    # Before the other one of that code, which is what it means without the trailer.
+    # Before the others of their codes, which are what these mean without the trailer.
     errors.StillReading: grpc.StatusCode.UNAVAILABLE,
+    errors.Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
@@ -52,9 +55,20 @@ def error_of(status: grpc.StatusCode, details: str) -> errors.TitanError:
 
 def trailers_of(error: errors.TitanError) -> tuple[tuple[str, str], ...]:
     """What a server says beside the code."""
-    return (STILL_READING,) if isinstance(error, errors.StillReading) else ()
+    if isinstance(error, errors.StillReading):
+        return (STILL_READING,)
+    return (BUSY,) if isinstance(error, errors.Busy) else ()
 
 
 def is_still_reading(trailers: Iterable[Any] | None) -> bool:
     """Whether the trailers say that the manager is at it."""
-    return any(key == STILL_READING[0] for key, *_ in trailers or ())
+    return _has(trailers, STILL_READING)
+
+
+def is_busy(trailers: Iterable[Any] | None) -> bool:
+    """Whether the trailers say that the manager has too much to do for a moment."""
+    return _has(trailers, BUSY)
+
+
+def _has(trailers: Iterable[Any] | None, wanted: tuple[str, str]) -> bool:
+    return any(key == wanted[0] for key, *_ in trailers or ())

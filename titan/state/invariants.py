@@ -9,7 +9,7 @@ from titan.model import TASK_ENDS, Resources, State, WorkerState
 from titan.scheduling import SAME_INDEX, WHOLE_JOB
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
-from titan.state.job import NO_ATTEMPTS, NONE_WAITS, ONE_WAITS, Job, task_end
+from titan.state.job import NO_ATTEMPTS, NONE_WAITS, ONE_WAITS, Job, task_end, weigh_live
 from titan.state.job_changes import deadline_entry
 from titan.state.tables import ALL_TASKS
 from titan.state.worker import Worker
@@ -56,6 +56,8 @@ def check_invariants(state: ClusterState) -> None:
     _check(state.task_counts == tasks, "the tasks by state add up")
     _check(state.job_counts == jobs, "the jobs by state add up")
     _check(live == list(state.live_jobs), "the jobs that have not ended are listed")
+    weight = sum(map(weigh_live, state.live_jobs.values()))
+    _check(weight == state.jobs.live_weight, "their weights add up")
     _check_classes(state, waiting, strays)
     classes = {each.class_id: each.jobs for each in state.classes.values() if each.jobs}
     # An environment may be known that no job refers to yet; a class may be kept for strays alone.

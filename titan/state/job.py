@@ -367,6 +367,16 @@ def weigh(tasks: int) -> int:
     return max(1, -(-tasks // 8))
 
 
+def weigh_live(job: Job) -> int:
+    """What one that has not ended takes of the memory, in plain jobs, besides what runs of it.
+
+    A plain job takes some 850 bytes, of which its command is a part.
+    """
+    command = job.packed_command
+    size_bytes = len(command) if isinstance(command, bytes) else sum(map(len, command))
+    return (size_bytes >> 10) + (weigh(job.tasks_total) if job.array else 1)
+
+
 def task_end(state: int) -> State:
     """How a task ended whose last attempt ended so: a cancelled one may have lost its worker."""
     return State(state) if state in TASK_ENDS else State.CANCELLED

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from titan.state.job import Job, weigh
+from titan.state.job import Job, weigh, weigh_live
 from titan.state.job_class import JobClass
 from titan.state.packed_job import JobHead, head_of, pack_job, read_head, unpack_job
 from titan.state.rising_ids import RisingIds
@@ -29,6 +29,8 @@ class JobTable(Mapping[int, Job]):
         # Those that have not ended, in the order of their ids, in which they come.
         self.live: dict[int, Job] = {}
         self._live_ids = RisingIds((), self.live)
+        # What those take of the memory, in plain jobs.
+        self.live_weight = 0
         # Those that ended, in the order in which they did.
         self._ended: dict[int, Job | bytes] = {}
         # All ids; None: nobody has asked for their order yet.
@@ -113,11 +115,13 @@ class JobTable(Mapping[int, Job]):
         self._live_ids.add(job_ids)
         if self._all_ids is not None:
             self._all_ids.add(job_ids)
+        self.live_weight += sum(map(weigh_live, jobs))
 
     def end(self, job: Job) -> None:
         """It ended and will not change any more, but for what the same event still does."""
         del self.live[job.job_id]
         self._live_ids.note_gone()
+        self.live_weight -= weigh_live(job)
         self._ended[job.job_id] = job
         self.ended_weight += weigh(job.tasks_total)
 
@@ -152,6 +156,7 @@ class JobTable(Mapping[int, Job]):
         """Fills an empty table: `ended`, as bytes in the order of the ends, is the table's now."""
         self.live = {job_id: live[job_id] for job_id in sorted(live)}
         self._live_ids = RisingIds(self.live, self.live)
+        self.live_weight = sum(map(weigh_live, live.values()))
         self._ended = ended
         self._packed = len(self._ended)
         self.ended_weight = ended_weight

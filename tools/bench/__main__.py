@@ -19,6 +19,7 @@ from tools.bench import (
     bulk,
     commands,
     crowded,
+    flood,
     growth,
     heartbeats,
     host,
@@ -61,6 +62,7 @@ PARTS: Final[dict[str, Measure]] = {
     "i": lookback.measure,
     "j": host.measure,
     "k": scheduling.measure,
+    "t": flood.measure,
 }
 ROUNDS: Final = 5
 

@@ -6,21 +6,24 @@ an agent nor a task host: a task that may run has ended at once. So what is meas
 the manager, and as little as an honest worker can cost.
 
 All of one process share a port, where the session of a call tells whose it is. A line with a
-number on stdin asks for so many workers in all, and is answered when they have registered. The
-process ends with its stdin. It takes no faults: a call that fails ends it with a sentence.
+number on stdin asks for so many workers in all, and is answered when they have registered; a line
+`beats` is answered with a JSON list of how many ms each heartbeat since the last such line waited
+for its answer. The process ends with its stdin. It takes no faults: a call that fails ends it with
+a sentence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import resource
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -53,6 +56,7 @@ MEMORY_BYTES: Final = 64 << 30
 CALL_SECONDS: Final = 30.0
 # A fraction of the golden section: however many there are, their beats lie evenly apart.
 GOLDEN: Final = 0.618034
+BEATS: Final = b"beats\n"
 
 _STATISTICS: Final = manager_pb2.NodeStatistics(
     cpu_percent=12.5,
@@ -91,6 +95,8 @@ class _Worker:
         self._ended: deque[_End] = deque()
         self._has_ended = asyncio.Event()
         self.session = b""
+        self.beats_ms: list[float] = []
+        self.beat_began: float | None = None
 
     async def register(self, address: str, token: str, cpus: int) -> None:
         """Calls in."""
@@ -141,7 +147,10 @@ class _Worker:
             request = worker_pb2.HeartbeatRequest(
                 session=self.session, held=held, statistics=_STATISTICS
             )
+            self.beat_began = start = time.perf_counter()
             await self._stub.Heartbeat(request, metadata=self._metadata, timeout=CALL_SECONDS)
+            self.beats_ms.append(1e3 * (time.perf_counter() - start))
+            self.beat_began = None
             await asyncio.sleep(self._interval_seconds)
 
     async def report(self) -> None:
@@ -262,6 +271,9 @@ async def _run(manager: str, cpus: int) -> None:
         # It only ever fails, and everything with it.
         tasks = [group.create_task(_wait(service.failure))]
         while line := await lines.readline():
+            if line == BEATS:
+                print(json.dumps(_take_beats(service.workers.values())), flush=True)
+                continue
             wanted = range(len(service.workers) + 1, int(line) + 1)
             for worker in await asyncio.gather(*map(add_worker, wanted)):
                 tasks += [group.create_task(worker.beat()), group.create_task(worker.report())]
@@ -269,6 +281,16 @@ async def _run(manager: str, cpus: int) -> None:
         for task in tasks:
             task.cancel()
     await server.stop(0)
+
+
+def _take_beats(workers: Iterable[_Worker]) -> list[float]:
+    """One that has no answer yet counts as what it has waited so far."""
+    now = time.perf_counter()
+    beats = [each for worker in workers for each in worker.beats_ms]
+    beats += [1e3 * (now - each.beat_began) for each in workers if each.beat_began is not None]
+    for worker in workers:
+        worker.beats_ms.clear()
+    return beats
 
 
 async def _wait(future: asyncio.Future[None]) -> None:
@@ -296,6 +318,22 @@ class Load:
         self._process.stdin.write(f"{workers}\n")
         self._process.stdin.flush()
         wait_for(lambda: self._has_said(str(workers)), f"a cluster of {workers} workers")
+
+    def take_beats_ms(self) -> list[float]:
+        """How long each heartbeat since the last call waited for its answer. Raises BenchError."""
+        assert self._process.stdin is not None
+        before = self._log.stat().st_size
+        self._process.stdin.write(BEATS.decode())
+        self._process.stdin.flush()
+
+        def find_answer() -> list[float] | None:
+            self.check()
+            with self._log.open("rb") as log:
+                log.seek(before)
+                line = log.read()
+            return list(json.loads(line)) if line.endswith(b"]\n") else None
+
+        return wait_for(find_answer, "the times of the heartbeats")
 
     def cpu_seconds(self) -> float:
         """What the process has used so far."""

@@ -7,7 +7,7 @@ import pytest
 from tests.manager.builders import Rig, after, check_refused, new_job, only
 from titan import events as ev
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
-from titan.manager.kernel import requeue
+from titan.manager.kernel import Settings, requeue
 from titan.manager.kernel.commands import RequeueJobs, WhichJobs
 from titan.model import IndexRange, Reason, State, StopMode
 from titan.queries.selection import JobSelector
@@ -47,6 +47,13 @@ def test_a_running_task_is_stopped_and_waits_again() -> None:
     rig.start_here(host, 1)
     assert job.active[0].attempt == 2
     assert job.waits is None or not job.waits.retries_used
+
+
+def test_what_would_be_submitted_again_is_refused_where_there_are_too_many_jobs() -> None:
+    rig = Rig(settings=Settings(jobs_max=1))
+    ended_array(rig, 2)
+    rig.submit(new_job())
+    check_refused(rig, command(WhichJobs(selectors=(JobSelector(job_id=1),), user="ada")), NoRoom)
 
 
 def test_a_task_that_ends_by_itself_meanwhile_has_ended() -> None:

@@ -21,6 +21,7 @@ from tests.manager.builders import (
 )
 from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
+from titan.manager.kernel import Settings
 from titan.manager.kernel import submit as limits
 from titan.manager.kernel.commands import NewJob, NewTerms, SubmitJobs, Variables
 from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource, State
@@ -267,6 +268,25 @@ def test_without_room_no_job_is_accepted_and_nothing_is_assigned() -> None:
     assert rig.schedule() == []
     rig.kernel.room = True
     assert len(only(rig.schedule(), ev.TaskAssigned)) == 1
+
+
+def test_more_jobs_that_have_not_ended_than_the_manager_takes_are_refused() -> None:
+    rig = Rig(settings=Settings(jobs_max=4))
+    rig.submit(JOB, JOB)
+    # An array counts as one for eight tasks, and a long command for each KiB.
+    check_refused(rig, submit(new_job(array=[(0, 17)])), NoRoom, match=r"^2 jobs have .*max 4, an")
+    rig.submit(new_job(array=[(0, 16)]), request_id=ID)
+    check_refused(rig, submit(JOB), NoRoom, match="try again when some have ended")
+    # What was accepted is told again, whatever has come since.
+    assert rig.submit(new_job(array=[(0, 16)]), request_id=ID) == [3]
+    rig.cancel(3)
+    assert rig.submit(new_job(command=(b"c", b"x" * 1024))) == [4]
+    assert rig.state.jobs.live_weight == 4
+    check_refused(rig, submit(JOB), NoRoom)
+    rig.restart()
+    assert rig.state.jobs.live_weight == 4
+    rig.cancel(4)
+    assert rig.submit(JOB, JOB) == [5, 6]
 
 
 # Request ids -------------------------------------------------------------------------------

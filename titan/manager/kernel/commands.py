@@ -97,7 +97,7 @@ class SubmitJobs:
     """Accept all of these jobs, or none.
 
     `content` is a hash of everything that was asked for, `size_bytes` what it takes on
-    the wire.
+    the wire. `are_checked` says of the jobs that nothing is wrong with them by themselves.
     """
 
     user: str
@@ -106,6 +106,7 @@ class SubmitJobs:
     size_bytes: int
     environments: tuple[NewEnvironment, ...]
     jobs: tuple[NewJob, ...]
+    are_checked: bool = False
 
 
 class Submitted(NamedTuple):

@@ -13,6 +13,7 @@ from titan.manager.kernel.submit import (
     JOBS_PER_REQUEST_MAX,
     REQUEST_BYTES_MAX,
     accept_request,
+    check_memory,
     find_earlier,
 )
 from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges, task_name
@@ -26,7 +27,7 @@ SUBMITTED_AGAIN_TASKS_MAX: Final = 1_000_000
 def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
     """Puts all that is meant back, or changes nothing.
 
-    Raises NotFound, InvalidJob, and Refused for a job that completed.
+    Raises NotFound, InvalidJob, NoRoom, and Refused for a job that completed.
     """
     if not 0 <= command.grace_ms <= GRACE_MS_MAX:
         raise InvalidJob("the grace must lie between 0 and a day")
@@ -48,6 +49,7 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         for place, ((job, _), array) in enumerate(zip(ended.values(), arrays, strict=True))
     ]
     _check_size(submits)
+    check_memory(desk, arrays)
     for job, selector in chosen:
         if not job.has_ended:
             _stop_tasks(desk, job, selector, command.grace_ms, user)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from titan import events as ev
@@ -30,6 +31,7 @@ from titan.model import (
 from titan.queries.worker_selection import select_worker
 from titan.scheduling import Scheduling
 from titan.state.cluster import ClusterState
+from titan.state.job import weigh
 
 # One request is one record, and a record takes at most 16 MiB.
 JOBS_PER_REQUEST_MAX: Final = 10_000
@@ -40,6 +42,8 @@ REQUEST_ID_BYTES: Final = 16
 # By how much a worker's silence has to be longer than the lease of its tasks before it is lost, at
 # clocks that differ by 1 %: its host turns again, finds that the lease is over, and kills.
 LEASE_MARGIN_US: Final = 5_000_000
+# Some 10 ms where each asks for something else.
+CHECKED_AT_ONCE: Final = 1_000
 
 
 def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
@@ -52,6 +56,7 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         check_lease(desk.settings)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
+    check_memory(desk, [terms.array for _, _, terms in command.jobs])
     first = desk.state.next_job_id
     # What jobs ask for, as their events have it from the directory on.
     fields = {}
@@ -97,8 +102,26 @@ def check_submit(
         # One that is stored has been looked at before.
         if environment.digest not in state.environments:
             check_variables((*environment.exported, *environment.variables))
-    _check_jobs(command)
+    if not command.are_checked:
+        _check_jobs(command, range(len(command.jobs)), set())
     return _find_workers(state, command), resolve_references(state, command.jobs)
+
+
+def check_steps(command: SubmitJobs) -> Generator[None, None, SubmitJobs]:
+    """The same command, whose jobs have been looked at by themselves. Raises InvalidJob.
+
+    Where each asks for something else it takes as long as to accept them, and it needs no state: of
+    many jobs it is done in steps, between which whoever has the command may do something else.
+    """
+    total = len(command.jobs)
+    if total <= CHECKED_AT_ONCE:
+        return command
+    _check_request(command)
+    checked: set[NewTerms] = set()
+    for start in range(0, total, CHECKED_AT_ONCE):
+        _check_jobs(command, range(start, min(start + CHECKED_AT_ONCE, total)), checked)
+        yield
+    return replace(command, are_checked=True)
 
 
 def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Submitted | None:
@@ -129,6 +152,18 @@ def check_lease(settings: Settings) -> None:
             f"jobs that run at most once need a --heartbeat-timeout of {needed_us / 1e6:g} s or "
             f"more, and this manager's is {settings.heartbeat_timeout_us / 1e6:g} s: on a worker "
             f"that is cut off their tasks run on for up to {settings.lease_us / 1e6:g} s"
+        )
+
+
+def check_memory(desk: Desk, arrays: Sequence[tuple[IndexRange, ...]]) -> None:
+    """Whether so many more jobs are not too many; `arrays` has one for each. Raises NoRoom."""
+    more = sum(weigh(sum(len(each.indexes) for each in array)) if array else 1 for array in arrays)
+    limit = desk.settings.jobs_max
+    if desk.state.jobs.live_weight + more > limit:
+        raise NoRoom(
+            f"{len(desk.state.live_jobs)} jobs have not ended, and with these there would be more "
+            f"than the manager takes (--jobs-max {limit}, an array as one for 8 tasks); try again "
+            "when some have ended"
         )
 
 
@@ -178,10 +213,11 @@ def _check_request(command: SubmitJobs) -> None:
         )
 
 
-def _check_jobs(command: SubmitJobs) -> None:
+def _check_jobs(command: SubmitJobs, numbers: range, checked: set[NewTerms]) -> None:
+    """Looks at these jobs; what is wrong with the terms in `checked` has been looked at before."""
     jobs, environments = command.jobs, command.environments
-    checked: set[NewTerms] = set()
-    for number, (name, words, terms) in enumerate(jobs):
+    for number in numbers:
+        name, words, terms = jobs[number]
         try:
             check_command(words)
             if not 0 < len(name) <= NAME_LENGTH_MAX:
