@@ -175,13 +175,15 @@ class Cluster:
                 root / f"{name}.log",
                 root / name,
             )  # fmt: skip
-        self._proxy = subprocess.Popen(
-            [sys.executable, "-m", "tools.chaos.proxy", json.dumps(links), str(seed)],
-            env=self.environment,
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
+        with (root / "proxy.log").open("wb") as log:
+            self._proxy = subprocess.Popen(
+                [sys.executable, "-m", "tools.chaos.proxy", json.dumps(links), str(seed)],
+                env=self.environment,
+                cwd=REPOSITORY,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
 
     @property
     def servers(self) -> list[Server]:

@@ -113,24 +113,24 @@ class Link:
             await asyncio.sleep(seconds)
         return True
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = _Connection(self, writer)
-        task = asyncio.current_task()
-        assert task is not None
-        connection.task = task
+        if self._condition.refuses:
+            connection.abort()
+            return
         self._connections.add(connection)
-        self._tasks.add(task)
+        # Not asyncio's own task for it, which complains of being cancelled.
+        connection.task = asyncio.create_task(self._carry(connection, reader))
+        self._tasks.add(connection.task)
+        connection.task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
         try:
-            if self._condition.refuses:
-                connection.abort()
-            else:
+            with suppress(OSError, TimeoutError):
                 await connection.carry(reader, self._to_port)
-        except (OSError, TimeoutError, asyncio.CancelledError):
-            pass
         finally:
             connection.close()
             self._connections.discard(connection)
-            self._tasks.discard(task)
 
 
 class _Connection:
