@@ -32,7 +32,7 @@ KINDS: Final = {
     "short": 10, "array": 4, "long": 3, "fails": 2, "flaky": 2, "limited": 2, "stubborn": 1,
     "flow": 2, "follows": 2,
 }  # fmt: skip
-CANCEL_CHANCE: Final = 0.12
+CANCEL_CHANCE: Final = 0.2
 REPEAT_CHANCE: Final = 0.1
 # While more tasks than that wait, nobody submits: the load has to end when the run does.
 PENDING_MAX: Final = 150
@@ -65,7 +65,10 @@ class User:
                 continue
             self._submit(self._draw())
             if self._recent and self._chance.random() < CANCEL_CHANCE:
-                self._cancel(self._chance.choice(self._recent))
+                # The last one is under way more often than not.
+                self._cancel(
+                    self._chance.choice([self._recent[-1], self._chance.choice(self._recent)])
+                )
 
     def stop(self) -> None:
         """What is under way may take this long."""
