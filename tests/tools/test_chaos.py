@@ -41,7 +41,7 @@ def test_faults_on_one_target_follow_each_other_and_end_in_time() -> None:
 
 def test_a_run_of_two_minutes_sees_every_kind_and_the_disk_only_where_there_is_one() -> None:
     kinds = {fault.kind for seed in range(5) for fault in draw(seed)}
-    assert len(kinds) == 20
+    assert len(kinds) == 21
     assert not {fault.kind for fault in draw(1, has_disk=False)} & set(DISK_KINDS)
 
 

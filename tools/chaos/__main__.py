@@ -32,7 +32,7 @@ from tools.chaos.evidence import END, LOG, RUNS, USERS, EvidenceError, read_evid
 from tools.chaos.faults import draw_faults
 from tools.chaos.judge import judge, tell_story, tell_verdict
 
-USER_COUNT: Final = 3
+USER_COUNT: Final = 4
 # Within this after the last fault everything has ended and is well again.
 SETTLE_SECONDS: Final = 120.0
 # What is on its way out when its server has ended.
@@ -203,8 +203,13 @@ def main(arguments: list[str] | None = None) -> int:
     if given.seed is None:
         given.seed = secrets.randbelow(1_000_000)
     root = Path(tempfile.mkdtemp(prefix="titan-chaos-"))
+    # Whoever ends it early leaves nothing either.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = _run(root, given)
+    except KeyboardInterrupt:
+        print(f"chaos: ended early; see {root}", file=sys.stderr)
+        return 130
     except (ChaosError, EvidenceError, OSError) as error:
         print(f"chaos: {error}; see {root}", file=sys.stderr)
         return 2

@@ -118,26 +118,28 @@ class Breaker:
         if verb == "stop":
             server.send(signal.SIGSTOP)
             return lambda: server.send(signal.SIGCONT)
-        if what == "worker" and verb == "kill":
-            assert isinstance(server, Worker)
-            server.kill_all()
+        if verb == "kill" and isinstance(server, Worker) and what != "agent":
+            server.kill_all(with_tasks=what == "worker")
             return server.start
         if verb == "kill":
             server.kill()
             return server.start
-        server.send(signal.SIGINT if verb == "leave" else signal.SIGTERM)
-        return lambda: self._start_when_ended(server, time.monotonic() + STOP_SECONDS)
+        number = signal.SIGINT if verb == "leave" else signal.SIGTERM
+        allowed = (0,) if server.has_listened() else (0, -number, 128 + number)
+        server.send(number)
+        deadline = time.monotonic() + STOP_SECONDS
+        return lambda: self._start_when_ended(server, deadline, allowed)
 
-    def _start_when_ended(self, server: Server, deadline: float) -> None:
+    def _start_when_ended(self, server: Server, deadline: float, allowed: tuple[int, ...]) -> None:
         code = server.exit_code()
         if code is None and time.monotonic() < deadline:
             now = time.monotonic() - self._start
-            self._at(now + 0.2, lambda: self._start_when_ended(server, deadline))
+            self._at(now + 0.2, lambda: self._start_when_ended(server, deadline, allowed))
             return
         if code is None:
             self._note(f"{server.name} did not end within {STOP_SECONDS:g} s of its signal")
             server.kill()
-        elif code:
+        elif code not in allowed:
             self._note(f"{server.name} was told to end, and did so with exit code {code}")
         server.start()
 

@@ -30,6 +30,8 @@ WORKER_CPUS: Final = 4
 # A snapshot and a new segment every few minutes; a segment more is allocated ahead.
 LOG_OPTIONS: Final = ("--segment-size", "1M", "--snapshot-every", "1M")
 START_SECONDS: Final = 60.0
+# Python ends by a signal that comes before Titan listens to it, on a machine that has much to do.
+DEAF_SECONDS: Final = 15.0
 # What Titan promises of a SIGTERM is 5 s, on a machine that does nothing else.
 STOP_SECONDS: Final = 30.0
 
@@ -52,6 +54,7 @@ class Server:
     def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path):
         self.name = name
         self.is_wanted = False
+        self.start_time = 0.0
         self._command = command
         self._environment = environment
         self._log = log
@@ -65,6 +68,7 @@ class Server:
     def start(self) -> None:
         """Does not wait for anything."""
         self.is_wanted = True
+        self.start_time = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -74,6 +78,10 @@ class Server:
                 stderr=log,
                 cwd=REPOSITORY,
             )
+
+    def has_listened(self) -> bool:
+        """Whether a signal that is sent now has to be heard."""
+        return time.monotonic() > self.start_time + DEAF_SECONDS
 
     def exit_code(self) -> int | None:
         """None while it runs."""
@@ -111,17 +119,17 @@ class Worker(Server):
                 return pid
         return None
 
-    def kill_all(self) -> None:
-        """The agent, its host and all its tasks at one blow, as when the machine loses power."""
+    def kill_all(self, *, with_tasks: bool) -> None:
+        """The agent and its host at one blow; with all tasks it is as if power were lost."""
         self.send(signal.SIGSTOP)
         host = self.find_host()
         # One that is being started is the agent's child and does not hold the directory yet.
-        family = {*descendants(self.pid), *([host] if host else [])}
-        for pid in [*family]:
+        hosts = {*descendants(self.pid), *([host] if host else [])}
+        for pid in hosts:
             send(pid, signal.SIGSTOP)
-            family.update(descendants(pid))
+        tasks = {task for pid in hosts for task in descendants(pid)} - hosts if with_tasks else ()
         self.kill()
-        for pid in family:
+        for pid in (*hosts, *tasks):
             send(pid, signal.SIGKILL)
 
 
@@ -334,9 +342,9 @@ def unmount_disk(place: Path) -> None:
 def _wait_end(server: Server) -> str:
     """What is to be said of its end, or nothing."""
     deadline = time.monotonic() + STOP_SECONDS
-    while server.exit_code() is None:
+    while (code := server.exit_code()) is None:
         if time.monotonic() > deadline:
             server.kill()
             return f"{server.name} did not end within {STOP_SECONDS:g} s of being told to"
         time.sleep(0.05)
-    return ""
+    return f"{server.name} was told to end, and did so with exit code {code}" if code else ""

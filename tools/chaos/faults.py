@@ -19,6 +19,7 @@ WORKER_KINDS: Final = {
     "stop-agent": 3,
     "kill-host": 3,
     "stop-host": 2,
+    "kill-both": 2,
     "kill-worker": 3,
     "leave-worker": 1,
 }

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 # Of each kind that many come in so many jobs.
 KINDS: Final = {
-    "short": 10, "array": 4, "long": 3, "fails": 2, "flaky": 2, "limited": 2, "stubborn": 1,
+    "short": 10, "array": 5, "long": 5, "fails": 2, "flaky": 2, "limited": 2, "stubborn": 1,
     "flow": 2, "follows": 2,
 }  # fmt: skip
 CANCEL_CHANCE: Final = 0.2
@@ -60,7 +60,7 @@ class User:
     def run(self) -> None:
         """Until it is over. Raises TimeoutError for what was never answered."""
         while not self.is_over:
-            time.sleep(self._chance.uniform(0.05, 0.7))
+            time.sleep(self._chance.uniform(0.02, 0.4))
             if self._waiting() > PENDING_MAX:
                 continue
             self._submit(self._draw())
@@ -110,7 +110,7 @@ class User:
             waited = chance.choice(self._recent) if self._recent else None
             return [self._job("short", 0.2, after=None if waited is None else After(waited, "any"))]
         if kind == "array":
-            return [self._job("array", chance.uniform(0.05, 0.6), tasks=chance.randint(2, 24))]
+            return [self._job("array", chance.uniform(0.05, 1.5), tasks=chance.randint(2, 24))]
         if kind == "long":
             return [self._job(kind, chance.uniform(4, 20))]
         if kind in ("limited", "stubborn"):
