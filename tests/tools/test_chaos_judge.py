@@ -313,6 +313,10 @@ def failed_though_it_was_to_complete(told: Told) -> None:
     told.ended(1, 1, "FAILED", "SIGNAL", -1)
 
 
+def completed_though_it_has_no_end(told: Told) -> None:
+    told.whole(1, "endless")
+
+
 def cancelled_and_nobody_asked(told: Told) -> None:
     told.job(1)
     told.log("CancelRequested", job_id=1, indexes=[])
@@ -393,6 +397,7 @@ VIOLATIONS: list[tuple[str, Callable[[Told], None]]] = [
     ("unaccounted", completed_and_never_came_to_its_end),
     ("unaccounted", completed_by_a_run_that_failed),
     ("wrong", failed_though_it_was_to_complete),
+    ("wrong", completed_though_it_has_no_end),
     ("wrong", cancelled_and_nobody_asked),
     ("wrong", given_up_after_too_few_losses),
     ("wrong", failed_more_often_than_it_may),

@@ -38,6 +38,8 @@ ENDS: Final = {
     "fails": ("FAILED", "EXIT"),
     "limited": ("FAILED", "TIMEOUT"),
     "stubborn": ("FAILED", "TIMEOUT"),
+    # Only by its user's cancel.
+    "endless": ("", ""),
 }
 _WELL: Final = ("COMPLETED", "EXIT")
 

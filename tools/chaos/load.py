@@ -30,14 +30,18 @@ T = TypeVar("T")
 # Of each kind that many come in so many jobs.
 KINDS: Final = {
     "short": 10, "array": 5, "long": 5, "fails": 2, "flaky": 2, "limited": 2, "stubborn": 1,
-    "flow": 2, "follows": 2,
+    "endless": 2, "flow": 2, "follows": 2,
 }  # fmt: skip
 CANCEL_CHANCE: Final = 0.2
 REPEAT_CHANCE: Final = 0.1
 # While more tasks than that wait, nobody submits: the load has to end when the run does.
 PENDING_MAX: Final = 150
-# A task of these kinds runs until something stops it.
-ENDLESS_SECONDS: Final = 60.0
+# Runs until its time limit stops it.
+LIMITED_SECONDS: Final = 60.0
+# Runs until its user cancels it, so long after it was accepted. One that was given up with its
+# worker and is not stopped later is still there at the end.
+ENDLESS_SECONDS: Final = 900.0
+CANCELLED_AFTER_SECONDS: Final = (1.0, 12.0)
 # One try; the user's own loop goes on for as long as it takes.
 RETRY_FOR_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 110.0
@@ -55,12 +59,14 @@ class User:
         self._chance = random.Random(seed)
         self._ids = secrets.SystemRandom()
         self._recent: deque[int] = deque(maxlen=20)
+        self._endless: list[tuple[float, int]] = []
         self._give_up_at = float("inf")
 
     def run(self) -> None:
         """Until it is over. Raises TimeoutError for what was never answered."""
         while not self.is_over:
             time.sleep(self._chance.uniform(0.02, 0.4))
+            self._cancel_endless(time.monotonic())
             if self._waiting() > PENDING_MAX:
                 continue
             self._submit(self._draw())
@@ -69,6 +75,7 @@ class User:
                 self._cancel(
                     self._chance.choice([self._recent[-1], self._chance.choice(self._recent)])
                 )
+        self._cancel_endless(float("inf"))
 
     def stop(self) -> None:
         """What is under way may take this long."""
@@ -83,12 +90,25 @@ class User:
         request_id = f"{self._ids.getrandbits(128):032x}"
         self._write("submit", request_id=request_id, jobs=[told for told, _ in jobs])
         specs = [spec for _, spec in jobs]
-        for _ in range(2 if self._chance.random() < REPEAT_CHANCE else 1):
-            answer = self._persist(lambda: self._client.submit_many(specs, request_id=request_id))
-            assert answer is not None
-            job_ids = [job.id for job in answer]
-            self._write("accepted", request_id=request_id, job_ids=job_ids)
-            self._recent.append(job_ids[0])
+        job_ids = self._ask_for(request_id, specs)
+        if self._chance.random() < REPEAT_CHANCE:
+            self._ask_for(request_id, specs)
+        self._recent.append(job_ids[0])
+        if jobs[0][0]["kind"] == "endless":
+            due = time.monotonic() + self._chance.uniform(*CANCELLED_AFTER_SECONDS)
+            self._endless.append((due, job_ids[0]))
+
+    def _ask_for(self, request_id: str, specs: list[JobSpec]) -> list[int]:
+        answer = self._persist(lambda: self._client.submit_many(specs, request_id=request_id))
+        assert answer is not None
+        job_ids = [job.id for job in answer]
+        self._write("accepted", request_id=request_id, job_ids=job_ids)
+        return job_ids
+
+    def _cancel_endless(self, now: float) -> None:
+        for due, job_id in [each for each in self._endless if each[0] <= now]:
+            self._cancel(job_id)
+            self._endless.remove((due, job_id))
 
     def _cancel(self, job_id: int) -> None:
         grace = self._chance.choice(["100ms", "1s", "3s"])
@@ -113,8 +133,10 @@ class User:
             return [self._job("array", chance.uniform(0.05, 1.5), tasks=chance.randint(2, 24))]
         if kind == "long":
             return [self._job(kind, chance.uniform(4, 20))]
+        if kind == "endless":
+            return [self._job(kind, ENDLESS_SECONDS)]
         if kind in ("limited", "stubborn"):
-            return [self._job(kind, ENDLESS_SECONDS, limit=chance.uniform(0.5, 3))]
+            return [self._job(kind, LIMITED_SECONDS, limit=chance.uniform(0.5, 3))]
         return [self._job(kind, chance.uniform(0.05, 1))]
 
     def _job(
