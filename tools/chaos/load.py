@@ -177,7 +177,8 @@ class User:
             except TitanError as error:
                 if time.monotonic() > self._give_up_at:
                     raise TimeoutError(f"never answered: {error}") from error
-                time.sleep(self._chance.uniform(0.05, 0.3))
+                # Not by the seed: how often that is asked for is chance, and what comes is not.
+                time.sleep(random.uniform(0.05, 0.3))
         return None
 
     def _write(self, what: str, **fields: object) -> None:
