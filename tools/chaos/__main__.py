@@ -222,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(root: Path, given: argparse.Namespace) -> int:
     place = root / "disk"
-    why_none = "this process shares its mounts with others"
+    why_none = "only root can have a small one, where unshare(1) allows mounts of its own"
     if os.environ.get(_OWN_MOUNTS):
         size_bytes = _DISK_BYTES + int(given.minutes * _DISK_BYTES_A_MINUTE)
         why_none = mount_disk(place, size_bytes)

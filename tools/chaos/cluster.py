@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
@@ -324,8 +323,6 @@ def free_ports(count: int) -> list[int]:
 
 def mount_disk(place: Path, size_bytes: int) -> str:
     """A small disk of its own. Returns why there is none, or nothing."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        return "only root may mount a small disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "titan-chaos", str(place)]
     mounted = subprocess.run(command, capture_output=True, text=True, check=False)

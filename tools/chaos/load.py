@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 # Of each kind that many come in so many jobs.
 KINDS: Final = {
-    "short": 10, "array": 5, "long": 5, "fails": 2, "flaky": 2, "limited": 2, "stubborn": 1,
-    "endless": 2, "flow": 2, "follows": 2,
+    "short": 10, "array": 5, "long": 8, "fails": 2, "flaky": 2, "limited": 2, "stubborn": 1,
+    "endless": 5, "flow": 2, "follows": 2,
 }  # fmt: skip
 CANCEL_CHANCE: Final = 0.2
 REPEAT_CHANCE: Final = 0.1
@@ -41,7 +41,7 @@ LIMITED_SECONDS: Final = 60.0
 # Runs until its user cancels it, so long after it was accepted. One that was given up with its
 # worker and is not stopped later is still there at the end.
 ENDLESS_SECONDS: Final = 900.0
-CANCELLED_AFTER_SECONDS: Final = (1.0, 12.0)
+CANCELLED_AFTER_SECONDS: Final = (3.0, 20.0)
 # One try; the user's own loop goes on for as long as it takes.
 RETRY_FOR_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 110.0
