@@ -328,6 +328,19 @@ def given_up_after_too_few_losses(told: Told) -> None:
     told.ended(1, 1, "FAILED", "WORKER_LOST", -1)
 
 
+def lost_five_times_by_name_and_four_in_truth(told: Told) -> None:
+    """As a manager told it that kept counting the loss of what it had adopted."""
+    told.job(1)
+    for attempt in range(1, LOSSES_MAX):
+        told.assigned(1, attempt)
+        if attempt == 1:
+            told.lost(1, attempt)
+            told.log("Adopted", job_id=1, index=0, attempt=attempt)
+        if attempt < LOSSES_MAX - 1:
+            told.lost(1, attempt, worker=None)
+    told.ended(1, LOSSES_MAX - 1, "FAILED", "WORKER_LOST", -1)
+
+
 def failed_more_often_than_it_may(told: Told) -> None:
     told.job(1, "fails", retries=0)
     for attempt, task_state in ((1, "PENDING"), (2, "FAILED")):
@@ -400,6 +413,7 @@ VIOLATIONS: list[tuple[str, Callable[[Told], None]]] = [
     ("wrong", completed_though_it_has_no_end),
     ("wrong", cancelled_and_nobody_asked),
     ("wrong", given_up_after_too_few_losses),
+    ("wrong", lost_five_times_by_name_and_four_in_truth),
     ("wrong", failed_more_often_than_it_may),
     ("wrong", other_number_of_tasks),
     ("wrong", started_before_what_it_waits_for_had_ended),
