@@ -374,6 +374,17 @@ def started_before_what_it_waits_for_had_ended(told: Told) -> None:
     told.ended(2)
 
 
+def started_beside_what_its_worker_said_was_lost(told: Told) -> None:
+    told.job(1)
+    told.assigned(1)
+    told.ran(1, seconds=10, exit_code=None)
+    told.user("cancel", job_id=1)
+    told.log("CancelRequested", job_id=1, indexes=[])
+    told.now += 5
+    told.ended(1, 1, "LOST", "WORKER_LOST", -1, "CANCELLED")
+    told.whole(2, after=[{**AFTER_OK[0], "condition": "ANY"}])
+
+
 def started_for_real_before_what_it_waits_for(told: Told) -> None:
     told.whole(1)
     told.evidence.executions[-1].last += 5
@@ -418,6 +429,7 @@ VIOLATIONS: list[tuple[str, Callable[[Told], None]]] = [
     ("wrong", other_number_of_tasks),
     ("wrong", started_before_what_it_waits_for_had_ended),
     ("wrong", started_for_real_before_what_it_waits_for),
+    ("wrong", started_beside_what_its_worker_said_was_lost),
     ("wrong", server_that_died),
 ]
 
@@ -462,6 +474,18 @@ def came_back_and_was_lost_again_before_it_could_be_stopped(told: Told) -> None:
     told.log("WorkerHealthy", worker=1)
     told.now += 10
     told.log("WorkerLost", worker=1)
+
+
+def started_while_what_it_waited_for_was_cut_off(told: Told) -> None:
+    told.job(1)
+    told.assigned(1)
+    told.ran(1, seconds=10, exit_code=None)
+    told.user("cancel", job_id=1)
+    told.log("CancelRequested", job_id=1, indexes=[])
+    told.now += 5
+    told.ended(1, 1, "LOST", "WORKER_LOST", -1, "CANCELLED")
+    told.log("WorkerLost", same_record=True, worker=1)
+    told.whole(2, after=[{**AFTER_OK[0], "condition": "ANY"}])
 
 
 def given_up_and_adopted(told: Told) -> None:
@@ -554,6 +578,7 @@ def never_answered_and_never_accepted(told: Told) -> None:
     [
         ran_on_while_its_worker_was_cut_off,
         came_back_and_was_lost_again_before_it_could_be_stopped,
+        started_while_what_it_waited_for_was_cut_off,
         given_up_and_adopted,
         given_up_and_its_end_counts,
         cancelled_while_it_waited,

@@ -37,7 +37,6 @@ class Attempt:
     exit_code: int = -1
     losses: list[int] = field(default_factory=list)
     """The records in which it was given up; it may have been adopted since."""
-    is_adopted: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -207,7 +206,7 @@ class History:
             return
         attempt.state, attempt.reason = event["state"], event["reason"]
         attempt.exit_code = event["exit_code"]
-        if event["state"] == "LOST":
+        if event["reason"] == "WORKER_LOST":
             attempt.losses.append(event["lsn"])
         if event["task_state"] in TASK_ENDS:
             self.ends[task] = TaskEnd(
@@ -230,7 +229,7 @@ class History:
         if attempt is None or attempt.state != "LOST" or task in self.active or task in self.ends:
             self._breaks(event, "it was not given up, or its task does not wait")
             return
-        attempt.state, attempt.is_adopted = "RUNNING", True
+        attempt.state, attempt.reason = "RUNNING", ""
         self.active[task] = event["attempt"]
 
     def _registered(self, event: Event) -> None:

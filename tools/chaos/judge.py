@@ -254,7 +254,7 @@ class _Judge:
         if attempt.worker != run.worker:
             sentence = f"{name} ran on {run.worker}, the log has it on {attempt.worker}"
             self._find("unaccounted", run.key[0], sentence)
-        if attempt.state == "LOST" and not attempt.is_adopted:
+        if attempt.reason == "WORKER_LOST":
             back = self._back_for_good(attempt)
             last = self._evidence.boot_time + run.last
             if back is not None and last > back.time + LINGER_SECONDS:
@@ -276,10 +276,13 @@ class _Judge:
         return None
 
     def _check_after(self, run: Execution, dependency: Event) -> None:
-        """What it waited for had ended for real, too."""
+        """What it waited for had ended for real, too, unless that was cut off when it ended."""
         for task in self._history.tasks_of(dependency["job_id"]):
             end = self._history.ends.get(task)
-            if end is not None and end.attempt:
+            if end is None or not end.attempt:
+                continue
+            attempt = self._history.attempts[*task, end.attempt]
+            if attempt.reason != "WORKER_LOST" or not self._history.was_lost_with_worker(attempt):
                 for waited in self._runs.get((*task, end.attempt), ()):
                     if waited.last > run.start:
                         sentence = f"{_name(run.key)} started before {_name(waited.key)} had ended"
