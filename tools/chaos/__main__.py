@@ -204,7 +204,8 @@ def main(arguments: list[str] | None = None) -> int:
         given.seed = secrets.randbelow(1_000_000)
     root = Path(tempfile.mkdtemp(prefix="titan-chaos-"))
     # Whoever ends it early leaves nothing either.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         code = _run(root, given)
     except KeyboardInterrupt:
