@@ -205,7 +205,9 @@ def main(arguments: list[str] | None = None) -> int:
     root = Path(tempfile.mkdtemp(prefix="titan-chaos-"))
     # Whoever ends it early leaves nothing either.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        # Not for nohup(1), which is there so that it goes on.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         code = _run(root, given)
     except KeyboardInterrupt:
