@@ -107,11 +107,14 @@ class Breaker:
         if fault.target.endswith(".lines"):
             return self._break_lines(fault.kind, fault.target.removesuffix(".lines"))
         verb, what = fault.kind.split("-")
+        is_manager = fault.target == "manager"
+        server = self._cluster.manager if is_manager else self._cluster.workers[fault.target]
+        if not server.is_wanted:
+            # It takes longer to end than the script has thought, and is started after that.
+            return None
         if what == "host":
             host = self._cluster.workers[fault.target].find_host()
             return self._break_host(verb, host) if host else None
-        is_manager = fault.target == "manager"
-        server = self._cluster.manager if is_manager else self._cluster.workers[fault.target]
         return self._break_server(verb, what, server)
 
     def _break_server(self, verb: str, what: str, server: Server) -> _Action:

@@ -65,7 +65,8 @@ class Server:
         return self._process.pid
 
     def start(self) -> None:
-        """Does not wait for anything."""
+        """Does not wait for anything. Only one that does not run is started."""
+        assert self.exit_code() is not None, f"{self.name} runs"
         self.is_wanted = True
         self.start_time = time.monotonic()
         with self._log.open("ab") as log:
