@@ -4,6 +4,9 @@
 PYTHON ?=
 # What pytest is given: make test ARGS="tests/wal -x".
 ARGS ?=
+# How long 'make chaos' breaks things, and by which seed; one is drawn where none is given.
+MINUTES ?= 2
+SEED ?=
 # Where the workloads for 'make traces' are.
 TRACES ?=
 export PYTHON
@@ -18,7 +21,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-crash soak-faults soak-worker traces check bench proto format clean
+.PHONY: help demo test chaos soak-crash soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -30,6 +33,10 @@ demo: .venv/.stamp ## Start a small cluster on this machine and show what it doe
 # A file at a time on each core, the long ones (crash) among the first; ARGS="-n 0": one by one.
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# SEED=… takes the faults and the load of an earlier run again; ARGS="--keep" goes to the tool.
+chaos: .venv/.stamp ## Break a real cluster under load for MINUTES=2, and judge it; see tools/chaos.
+	$(RUN) tools.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-crash: .venv/.stamp ## Kill a manager fifty times under load and see that nothing acknowledged is lost.
 	TITAN_CRASHES=50 $(RUN) pytest -n 0 -s tests/crash/test_manager_killed.py $(ARGS)

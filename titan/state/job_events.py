@@ -10,7 +10,7 @@ from typing import Any, Final
 from titan import events as ev
 from titan.model import ATTEMPT_TRANSITIONS, TASK_TRANSITIONS, Resources, State
 from titan.scheduling import PLAIN_SCHEDULING
-from titan.state.attempts import Attempt, AttemptLog, pack_ended
+from titan.state.attempts import Attempt, AttemptLog, EndedAttempt, pack_ended
 from titan.state.index_set import is_within, joined
 from titan.state.job import Job, Terms
 from titan.state.job_changes import (
@@ -193,7 +193,8 @@ def attempt_ended(tables: Tables, event: ev.AttemptEnded) -> None:
     attempt = job.active.get(index)
     if attempt is None or attempt.attempt != number:
         attempt = None
-        task_state, worker = _revive(tables, event, job)
+        task_state, lost = _revive(tables, event, job)
+        worker = lost.worker
         if start_us:
             _note_start(job, start_us)
     else:
@@ -228,9 +229,10 @@ def attempt_ended(tables: Tables, event: ev.AttemptEnded) -> None:
 
 def adopted(tables: Tables, event: ev.Adopted) -> None:
     job = live_job(tables, event)
-    task_state, number = _revive(tables, event, job)
+    task_state, lost = _revive(tables, event, job)
+    _take_back_loss(job, lost)
     attempt = Attempt(
-        job.job_class, event.job_id, event.index, event.attempt, number, False, tables.time_us
+        job.job_class, event.job_id, event.index, event.attempt, lost.worker, False, tables.time_us
     )
     attempt.state = State.RUNNING
     attempt.start_us = event.start_us
@@ -239,7 +241,7 @@ def adopted(tables: Tables, event: ev.Adopted) -> None:
     job.add_active(attempt)
     # The number of the next attempt does not go back with it.
     job.note_attempts(event.index, job.next_attempt(event.index) - 1)
-    tables.get_worker(number).add(attempt)
+    tables.get_worker(lost.worker).add(attempt)
     job.remove_pending(event.index)
     _note_start(job, event.start_us)
     count_tasks(tables, job, task_state, State.RUNNING, 1)
@@ -291,15 +293,24 @@ def _leave(tables: Tables, event: Any, job: Job, attempt: Attempt | None, state:
         drop_class(tables, job_class)
 
 
-def _revive(tables: Tables, event: Any, job: Job) -> tuple[State, int]:
-    """Forgets that the attempt was LOST. Returns its task's state and its worker's number."""
+def _revive(tables: Tables, event: Any, job: Job) -> tuple[State, EndedAttempt]:
+    """Forgets that the attempt was LOST. Returns its task's state and what was known of it."""
     record = job.ended.find(event.index, event.attempt) if job.ended else None
     if job.ended is None or record is None or record.state != State.LOST:
         raise IllegalEvent(event, "no such attempt is under way or lost")
     if not job.is_pending(event.index):
         raise IllegalEvent(event, f"the task is {job.find_task_state(event.index)}")
     job.ended.remove(event.index, event.attempt)
-    return State.PENDING, record.worker
+    return State.PENDING, record
+
+
+def _take_back_loss(job: Job, lost: EndedAttempt) -> None:
+    """What runs after all was not lost: a task that survives silences does its workers no harm."""
+    losses = job.waits.losses if job.waits is not None else {}
+    if lost.start_us and lost.index in losses:
+        losses[lost.index] -= 1
+        if not losses[lost.index]:
+            del losses[lost.index]
 
 
 def _back_to_pending(

@@ -168,6 +168,34 @@ def test_losses_count_whichever_way_the_worker_goes_but_for_a_leave() -> None:
     assert rig.task_state(1) is State.SCHEDULED
 
 
+def test_a_loss_that_was_none_is_taken_back() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    rig.start_here(host, 1)
+    waits = None
+    for _ in range(6):
+        rig.tick(TIMEOUT_US)
+        waits = rig.state.get_job(1).waits
+        assert waits is not None
+        assert waits.losses == {0: 1}
+        assert rig.task_state(1) is State.PENDING
+        # Silent and no more than that: its task ran on, and counts again.
+        host.register()
+        assert rig.task_state(1) is State.RUNNING
+        assert waits.losses == {}
+    host.restart_host()
+    host.register()
+    assert waits is not None
+    assert waits.losses == {0: 1}
+    # That of another attempt is not.
+    rig.start_here(host, 1)
+    rig.tick(TIMEOUT_US)
+    assert waits.losses == {0: 2}
+    host.register()
+    assert waits.losses == {0: 1}
+
+
 def test_a_delay_survives_a_restart_and_a_snapshot() -> None:
     rig = Rig()
     host = rig.worker()
