@@ -189,6 +189,7 @@ def test_a_loss_that_was_none_is_taken_back() -> None:
     assert waits is not None
     assert waits.losses == {0: 1}
     # That of another attempt is not.
+    host.wait_out_rest()
     rig.start_here(host, 1)
     rig.tick(TIMEOUT_US)
     assert waits.losses == {0: 2}
