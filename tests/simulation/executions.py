@@ -18,6 +18,8 @@ class Execution:
     stopped_at_us: int | None = None
     stood_us: int = 0
     is_warned: bool = False
+    # Its host never stood still.
+    is_kept_in_time: bool = True
     is_alive: bool = True
     exit_code: int | None = None
     signal: int | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
-from tests.simulation.cluster import Outcome, run
-from tests.simulation.plan import CancelPlan, Fault, FaultPlan, JobPlan, Plan, WorkerPlan
+from tests.simulation.cluster import run
+from tests.simulation.plan import CancelPlan, DrainPlan, Fault, FaultPlan, JobPlan, Plan, WorkerPlan
 from tests.simulation.wishes import AfterPlan, Change, ChangePlan, SchedulingPlan
 from titan.scheduling import DependencyCondition
 
@@ -81,6 +83,68 @@ SCENARIOS: dict[str, Plan] = {
     "the manager is away for longer than a worker may be": plan(
         [job(30_000)], [fault(Fault.MANAGER_KILLED, 5_000, 20_000)]
     ),
+    "what waits ahead goes where there is room": plan(
+        [
+            replace(job(1_500), on=1),
+            job(*[5] * 20, 3_000, *[5] * 19, submit_ms=1_100, tasks=40),
+        ],
+        [],
+        workers=2,
+        seed=2,
+    ),
+    "a worker with tasks ahead drains": replace(
+        plan([job(10, 10, 10, 10, 10, 3_000, tasks=40)], [], workers=2),
+        drains=(DrainPlan(at_ms=3_000, worker=0, for_ms=15_000),),
+    ),
+    "a task that runs is cancelled": plan(
+        [job(150_000, cancel=CancelPlan(after_ms=5_000, first=0, last=0, grace_ms=500))], []
+    ),
+    "only answers are lost": plan([job(30_000)], [fault(Fault.CUT_TO_WORKER, 5_000, 20_000)]),
+    "only requests are lost": plan([job(30_000)], [fault(Fault.CUT_TO_MANAGER, 5_000, 20_000)]),
+    "users are cut off": plan(
+        [job(300, submit_ms=3_000, cancel=CancelPlan(after_ms=0, first=0, last=0, grace_ms=0))],
+        [fault(Fault.CUT_CLIENTS, 1_000, 15_000, detail=2)],
+    ),
+    "the manager stands still for longer than a worker may be silent": plan(
+        [job(30_000)], [fault(Fault.MANAGER_STALLS, 5_000, 20_000)], workers=2
+    ),
+    "the manager's machine is suspended for longer than a worker may be silent": plan(
+        [job(30_000)], [fault(Fault.MANAGER_SLEEPS, 5_000, 20_000)], workers=2
+    ),
+    "a worker's machine is suspended with a task that has a time limit": plan(
+        [limited(150_000, time_limit_ms=8_000, warn_before_ms=3_000)],
+        [fault(Fault.WORKER_SLEEPS, 5_000, 20_000)],
+    ),
+    "an agent stands still for longer than it may be silent": plan(
+        [job(8_000)], [fault(Fault.AGENT_STALLS, 5_000, 20_000)]
+    ),
+    "a host stands still while its task ends": plan(
+        [job(8_000)], [fault(Fault.HOST_STALLS, 5_000, 13_000)]
+    ),
+    "wall clocks are set by hours again and again": plan(
+        [limited(150_000, time_limit_ms=20_000, warn_before_ms=3_000), job(300, tasks=5)],
+        [
+            fault(kind, 500 + 1_500 * i, 0)
+            for i in range(12)
+            for kind in (Fault.CLOCK_SET, Fault.MANAGER_CLOCK_SET)
+        ]
+        + [fault(Fault.MANAGER_KILLED, 7_000, 100), fault(Fault.MANAGER_KILLED, 14_000, 100)],
+    ),
+    "the disk is slow": plan(
+        [job(300, tasks=5)],
+        [fault(Fault.DISK_SLOW, 0, 20_000)],
+    ),
+    "a sync fails, and power later": plan(
+        [job(300, tasks=12)],
+        [
+            each
+            for at_ms in range(1_000, 15_000, 700)
+            for each in (
+                fault(Fault.SYNC_FAILS, at_ms, 0),
+                fault(Fault.MANAGER_POWER_LOST, at_ms + 500, 0),
+            )
+        ],
+    ),
     "a task runs into its time limit while nobody is there but its host": plan(
         [limited(150_000, time_limit_ms=8_000, grace_ms=500, warn_before_ms=3_000)],
         [fault(Fault.MANAGER_KILLED, 4_000, 30_000), fault(Fault.AGENT_KILLED, 4_500, 20_000)],
@@ -140,10 +204,10 @@ SCENARIOS: dict[str, Plan] = {
 }
 
 
-def counts(name: str) -> dict[str, int]:
+@cache
+def counts(name: str) -> Counter[str]:
     """How often each kind of thing happens in it."""
-    outcome: Outcome = run(SCENARIOS[name])
-    return outcome.counts
+    return Counter(run(SCENARIOS[name]).counts)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -190,6 +254,83 @@ def test_a_time_limit_is_kept_and_its_end_told_to_those_who_come_back() -> None:
     found = counts("a task runs into its time limit while nobody is there but its host")
     assert (found["warned of its time limit"], found["killed"]) == (1, 1)
     assert (found["task timed out"], found["assigned"]) == (1, 1)
+
+
+def test_what_waits_ahead_is_recalled_for_a_worker_with_room() -> None:
+    found = counts("what waits ahead goes where there is room")
+    assert found["recalled"]
+    assert found["task COMPLETED"] == 41
+
+
+def test_a_worker_that_drains_gives_back_what_waits_there() -> None:
+    found = counts("a worker with tasks ahead drains")
+    assert found["recalled"]
+    assert found["task COMPLETED"] == 40
+
+
+def test_a_task_that_is_cancelled_is_stopped() -> None:
+    found = counts("a task that runs is cancelled")
+    assert (found["terminated"], found["task CANCELLED"]) == (1, 1)
+
+
+def test_a_worker_that_is_heard_is_kept_whatever_it_is_told() -> None:
+    found = counts("only answers are lost")
+    assert "WorkerLost" not in found
+    assert found["answer lost in a cut"]
+    assert found["assigned"] == 1
+
+
+def test_a_worker_that_hears_nothing_but_is_not_heard_is_given_up() -> None:
+    found = counts("only requests are lost")
+    assert found["request lost in a cut"]
+    assert (found["lost in silence"], found["adopted"], found["assigned"]) == (1, 1, 1)
+
+
+def test_users_who_were_cut_off_are_answered_later_and_once() -> None:
+    found = counts("users are cut off")
+    assert found["submit sent again"] >= 2
+    assert found["task CANCELLED"] + found["task COMPLETED"] == 1
+
+
+@pytest.mark.parametrize("how", ["the manager stands still", "the manager's machine is suspended"])
+def test_nobody_is_lost_while_the_manager_does_not_listen(how: str) -> None:
+    found = counts(f"{how} for longer than a worker may be silent")
+    assert "WorkerLost" not in found
+    assert (found["assigned"], found["task COMPLETED"]) == (1, 1)
+
+
+def test_a_time_limit_does_not_count_while_the_machine_is_suspended() -> None:
+    found = counts("a worker's machine is suspended with a task that has a time limit")
+    assert (found["machine woke"], found["lost in silence"], found["adopted"]) == (1, 1, 1)
+    assert (found["task timed out"], found["assigned"]) == (1, 1)
+
+
+def test_what_ended_beside_an_agent_that_stood_still_is_not_run_again() -> None:
+    found = counts("an agent stands still for longer than it may be silent")
+    assert (found["lost in silence"], found["assigned"], found["task COMPLETED"]) == (1, 1, 1)
+
+
+def test_a_host_that_stood_still_tells_of_the_end_when_it_goes_on() -> None:
+    found = counts("a host stands still while its task ends")
+    assert "WorkerLost" not in found
+    assert (found["assigned"], found["task COMPLETED"]) == (1, 1)
+
+
+def test_wall_clocks_change_nothing_but_times_shown() -> None:
+    name = "wall clocks are set by hours again and again"
+    quiet = replace(
+        SCENARIOS[name],
+        faults=tuple(each for each in SCENARIOS[name].faults if each.fault is Fault.MANAGER_KILLED),
+    )
+    found, expected = counts(name), Counter(run(quiet).counts)
+    for kind in ("assigned", "task COMPLETED", "task timed out", "WorkerLost", "lost in silence"):
+        assert found[kind] == expected[kind], kind
+
+
+def test_a_slow_disk_delays_everything_and_loses_nothing() -> None:
+    found = counts("the disk is slow")
+    assert found["slow flush"]
+    assert found["task COMPLETED"] == 5
 
 
 def test_a_time_limit_stands_still_with_its_task() -> None:
