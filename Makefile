@@ -6,6 +6,10 @@ PYTHON ?=
 ARGS ?=
 # Where the workloads for 'make traces' are.
 TRACES ?=
+# Which seed is simulated, or from which on; how many; for how long.
+SEED ?=
+SEEDS ?=
+MINUTES ?=
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -18,7 +22,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak-crash soak-faults soak-worker traces check bench proto format clean
+.PHONY: help demo test simulate soak-crash soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -30,6 +34,10 @@ demo: .venv/.stamp ## Start a small cluster on this machine and show what it doe
 # A file at a time on each core, the long ones (crash) among the first; ARGS="-n 0": one by one.
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# SEED=N: that one, with all that happens in it; SEEDS=N: so many; MINUTES=N: as many as fit.
+simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N or for MINUTES=10.
+	$(RUN) tests.simulation $(SEED:%=--seed %) $(SEEDS:%=--seeds %) $(MINUTES:%=--minutes %) $(ARGS)
 
 soak-crash: .venv/.stamp ## Kill a manager fifty times under load and see that nothing acknowledged is lost.
 	TITAN_CRASHES=50 $(RUN) pytest -n 0 -s tests/crash/test_manager_killed.py $(ARGS)
