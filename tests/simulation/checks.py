@@ -314,12 +314,14 @@ class Witness:
     def warned(self, key: AttemptKey) -> None:
         """A process was told that its time limit is near."""
         execution = self._executions[key]
-        if len(self.promises.limits_ms(key.job_id)) > 1:
+        limits_ms = self.promises.limits_ms(key.job_id)
+        if len(limits_ms) > 1:
             return
         check(not execution.is_warned, f"{key} is warned twice")
         execution.is_warned = True
         job = self._plan_of(self._state.get_job(key.job_id))
-        due_us = (job.time_limit_ms - job.warn_before_ms) * 1000
+        # Not as planned, when it was submitted again after a change.
+        due_us = (*limits_ms,)[0] * 1000 - job.warn_before_ms * 1000
         late_us = execution.ran_us(self._world.now_us) - due_us
         is_late = late_us >= TURN_US and execution.is_kept_in_time
         check(late_us >= 0 and not is_late, f"{key} is warned {late_us} us late")
