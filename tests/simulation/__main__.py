@@ -124,7 +124,10 @@ def run_many(seeds: Iterator[int], seconds: float, processes: int, *, keeps_goin
                 return tally
             done, waiting = wait(waiting, PROGRESS_SECONDS, FIRST_COMPLETED)
             for each in done:
-                tally.add(*each.result())
+                seed, came = each.result()
+                tally.add(seed, came)
+                if isinstance(came, str):
+                    print(f"  seed {seed} failed: {came.splitlines()[0]}", flush=True)
             if now - shown >= PROGRESS_SECONDS:
                 shown = now
                 print(f"  {_progress(tally, now - start)}", flush=True)

@@ -557,7 +557,7 @@ class Witness:
 
     def _examine_loss(self, key: AttemptKey, worker: int, execution: Execution | None) -> None:
         """A loss is right only in silence, or when the attempt is really gone."""
-        last_us = max(self._heard_us.get(worker, 0), self._started_us)
+        last_us = self._heard_us.get(worker, self._started_us)
         if self._turned_us() - last_us >= self._timeout_us:
             self._lost_in_silence.add(key)
             self._world.count("lost in silence")
