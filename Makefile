@@ -42,8 +42,8 @@ simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N o
 soak-crash: .venv/.stamp ## Kill a manager fifty times under load and see that nothing acknowledged is lost.
 	TITAN_CRASHES=50 $(RUN) pytest -n 0 -s tests/crash/test_manager_killed.py $(ARGS)
 
-soak-faults: .venv/.stamp ## Fail each system call on a manager's files once (strace; minutes).
-	TITAN_FAULTS=all $(RUN) pytest -s tests/crash/test_syscall_faults.py $(ARGS)
+soak-faults: .venv/.stamp ## Fail each system call on the files of a manager and of a task host once (strace; minutes).
+	TITAN_FAULTS=all $(RUN) pytest -s tests/crash/test_syscall_faults.py tests/crash/test_host_faults.py $(ARGS)
 
 soak-worker: .venv/.stamp ## Run 100,000 short tasks through one worker and see that nothing of it grows (minutes).
 	TITAN_SOAK_TASKS=100000 $(RUN) pytest -n 0 -s tests/worker/test_soak.py $(ARGS)

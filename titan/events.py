@@ -472,7 +472,8 @@ CODE_OF_EVENT: Final[dict[type[Event], int]] = {kind: code for code, kind in EVE
 Record = tuple[int, Sequence[Event]]
 
 _EXECUTION_AT: Final = JobSubmitted._fields.index("execution")
-_SCHEDULING_AT: Final = JobSubmitted._fields.index("scheduling")
+assert JobSubmitted._fields[_EXECUTION_AT:] == ("execution", "on", "scheduling")
+_SUBMITTED: Final = CODE_OF_EVENT[JobSubmitted]
 _packer = msgpack.Packer(use_bin_type=True)
 
 
@@ -480,18 +481,22 @@ def encode_record(time_us: int, events: Sequence[Event]) -> bytes:
     """The bytes of a record."""
     codes = CODE_OF_EVENT
     items = [
-        (codes[type(event)], *(event if type(event) is not JobSubmitted else _submitted(event)))
+        _submitted(event) if type(event) is JobSubmitted else (codes[type(event)], *event)
         for event in events
     ]
     packed: bytes = _packer.pack((time_us, items))
     return packed
 
 
-def _submitted(event: JobSubmitted) -> list[Any]:
-    fields: list[Any] = [*event]
-    fields[_EXECUTION_AT] = execution_fields(event.execution)
-    fields[_SCHEDULING_AT] = scheduling_fields(event.scheduling)
-    return fields
+def _submitted(event: JobSubmitted) -> tuple[Any, ...]:
+    execution, scheduling = event.execution, event.scheduling
+    return (
+        _SUBMITTED,
+        *event[:_EXECUTION_AT],
+        () if execution is PLAIN else execution_fields(execution),
+        event.on,
+        () if scheduling is PLAIN_SCHEDULING else scheduling_fields(scheduling),
+    )
 
 
 def decode_record(payload: bytes) -> tuple[int, list[Event]]:

@@ -89,6 +89,16 @@ def find_numbers(output: Path) -> dict[str, int]:
     return most
 
 
+def list_faults(numbers: dict[str, int]) -> Iterator[Fault]:
+    """Everything that can befall those calls."""
+    for call, most in numbers.items():
+        for number in range(1, most + 1):
+            yield Fault(call, number, "EIO")
+            yield Fault(call, number, "KILL")
+            if call in WRITES:
+                yield Fault(call, number, "ENOSPC")
+
+
 def find_hits(output: Path, fault: Fault) -> list[Call]:
     """The calls that were bent."""
     counts: Counter[int] = Counter()

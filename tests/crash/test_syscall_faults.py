@@ -10,7 +10,6 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,18 +152,8 @@ def count_faults(root: Path, written: Path) -> list[tuple[str, Fault]]:
         run = play(root / name.replace(" ", "-"), written, name, None)
         numbers = strace.find_numbers(run.output)
         print(f"{name}: {numbers}", flush=True)
-        faults += [(name, fault) for fault in list_faults(numbers)]
+        faults += [(name, fault) for fault in strace.list_faults(numbers)]
     return faults
-
-
-def list_faults(numbers: dict[str, int]) -> Iterator[Fault]:
-    """Everything that can befall those calls."""
-    for call, most in numbers.items():
-        for number in range(1, most + 1):
-            yield Fault(call, number, "EIO")
-            yield Fault(call, number, "KILL")
-            if call in strace.WRITES:
-                yield Fault(call, number, "ENOSPC")
 
 
 def check_all(

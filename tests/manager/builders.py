@@ -8,6 +8,7 @@ way. After each step the three have to agree.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from titan.manager.kernel.commands import (
     NewEnvironment,
     NewJob,
     NewReference,
+    NewTerms,
     Registered,
     RegisterWorker,
     Report,
@@ -54,6 +56,7 @@ from titan.model import (
     State,
     Stop,
     StopMode,
+    WorkerState,
     named_resources,
 )
 from titan.queries.selection import JobFilter, JobSelector
@@ -94,11 +97,9 @@ def new_job(
 ) -> NewJob:
     """One job of a submit; `array` as (start, stop) or (start, stop, step).
 
-    `options` are other fields of NewJob.
+    `options` are other fields of NewTerms.
     """
-    return NewJob(
-        name=name,
-        command=command,
+    terms = NewTerms(
         cwd=cwd,
         environment=environment,
         resources=resources(cpus, memory_bytes, **(named or {})),
@@ -106,6 +107,12 @@ def new_job(
         array=tuple(IndexRange(*each) for each in array),
         **options,
     )
+    return NewJob(name, command, terms)
+
+
+def with_terms(job: NewJob, **fields: Any) -> NewJob:
+    """The same job on other terms."""
+    return job._replace(terms=replace(job.terms, **fields))
 
 
 def submit(
@@ -492,6 +499,7 @@ class FakeHost:
         self.worker_id = b""
         self.number = 0
         self.instance = rig.draw()
+        self.starts = 1
         self.name = name or f"w{rig.drawn}"
         self.session = b""
         self.outbox: Outbox | None = None
@@ -571,6 +579,7 @@ class FakeHost:
             "session": self.rig.draw(),
             "is_stopping": self.is_stopping,
             "fault": self.fault,
+            "host_starts": self.starts,
         }
         return RegisterWorker(**(arguments | fields))
 
@@ -588,7 +597,14 @@ class FakeHost:
     def restart_host(self) -> None:
         """Another instance, which knows nothing of what the old one held."""
         self.instance = self.rig.draw()
+        self.starts += 1
         self.clear()
+
+    def wait_out_rest(self) -> None:
+        """It came back often, and stays until it is given new tasks again."""
+        while self.rig.state.get_worker(self.number).state is WorkerState.UNHEALTHY:
+            self.rig.tick(SECOND_US)
+            self.heartbeat()
 
     def heartbeat(self, held: Held | None = None) -> None:
         """Says that it lives."""

@@ -50,15 +50,16 @@ def explain(rig: Rig, job_id: int, index: int | None = None) -> Explained:
 def plan(rig: Rig, job: NewJob, user: str = "ada") -> Explained:
     """What would be if the job came now."""
     (scheduling,) = resolve_references(rig.state, [job])
+    terms = job.terms
     key = class_key(
-        user=user, priority=job.priority, demand=job.resources, on=job.on,
-        time_limit_ms=job.time_limit_ms, grace_ms=job.grace_ms, scheduling=scheduling,
+        user=user, priority=terms.priority, demand=terms.resources, on=terms.on,
+        time_limit_ms=terms.time_limit_ms, grace_ms=terms.grace_ms, scheduling=scheduling,
         job_id=rig.state.next_job_id,
     )  # fmt: skip
     kernel = rig.kernel
     return explain_new(
         kernel.scheduler, key, scheduling, rules_in_force(kernel), rig.now_us,
-        job_id=rig.state.next_job_id, time_limit_ms=job.time_limit_ms,
+        job_id=rig.state.next_job_id, time_limit_ms=terms.time_limit_ms,
     )  # fmt: skip
 
 

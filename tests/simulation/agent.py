@@ -135,6 +135,7 @@ class SimAgent:
                             live=message.live,
                             reports=message.reports,
                             report_seq=message.report_seq,
+                            starts=message.starts,
                         )
                     )
                 )

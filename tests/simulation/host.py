@@ -50,6 +50,8 @@ class SimHost:
         self.dies_after = -1
         self.link: Link | None = None
         self._instance = self._world.random.randbytes(16)
+        machine.host_starts += 1
+        self._starts = machine.host_starts
         self.book = Bookkeeping(self._recover())
         self._written: list[Record] = []
         self._rewrite_journal()
@@ -139,7 +141,7 @@ class SimHost:
         self.link.to_agent(
             protocol.Welcome(
                 *version, self._instance, self.book.cluster_id, tuple(self.book.live()),
-                tuple(self.book.reports), self.book.last_report_seq,
+                tuple(self.book.reports), self.book.last_report_seq, starts=self._starts,
             )
         )  # fmt: skip
 

@@ -82,6 +82,8 @@ class Machine:
         self.fault = ""
         # host.journal, and under which boot it was written.
         self.journal: list[Record] = []
+        # It stands in the journal's first frame.
+        self.host_starts = 0
         self.journal_boot = 0
         self.processes: dict[int, Process] = {}
         self.agents_started = 0
@@ -199,6 +201,8 @@ class Machine:
         self.boot += 1
         keep = self.world.random.choice((0, 0, len(self.journal)))
         del self.journal[self.world.random.randint(0, keep) :]
+        if not self.journal:
+            self.host_starts = 0
         self.witness.journal_lost(self.name, self.journal)
 
     def _end(self, process: Process, exit_code: int | None, signal: int | None) -> None:

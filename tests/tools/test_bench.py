@@ -116,12 +116,14 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("peer", [peers.HYPERQUEUE, peers.DASK], ids=lambda each: each.module)
-def test_a_peer_runs_its_tasks_and_leaves_nothing(peer: peers.Peer, tmp_path: Path) -> None:
+def test_a_peer_runs_its_tasks_in_one_directory_of_its_own(
+    peer: peers.Peer, tmp_path: Path
+) -> None:
     if not peer.is_there:
         assert not os.environ.get("TITAN_CI"), f"{peer.module} is not installed"
         pytest.skip(f"{peer.module} is not installed: pip install '.[peers]' brings it")
     assert peers.tasks_per_second(peer, tmp_path, 10) > 0
-    assert list(tmp_path.iterdir()) == []
+    assert len(list(tmp_path.iterdir())) == 1
     assert peers.why_absent(peer, quick=False) == ()
 
 

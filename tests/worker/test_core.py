@@ -65,6 +65,7 @@ def host_state(*reports: Report, live: tuple[HeldAttempt, ...] = ()) -> HostStat
         live=live,
         reports=reports,
         report_seq=reports[-1].seq if reports else 0,
+        starts=3,
     )
 
 
@@ -87,7 +88,7 @@ def registered() -> Core:
 def test_a_new_worker_registers_with_nothing_and_keeps_the_id_it_is_given() -> None:
     core = Core(b"")
     assert core.host_connected(host_state()) == [
-        Register(1, 0, b"", b"I", b"", Held((), 0, 0), 0, False, ""),
+        Register(1, 0, b"", b"I", 3, b"", Held((), 0, 0), 0, False, ""),
     ]
     assert register(core, 1) == [KeepIdentity(b"W"), PassCluster(b"C"), BeatEvery(3_000)]
     assert (core.session, core.worker_id) == (b"S1", b"W")

@@ -23,7 +23,8 @@ from titan.worker.host.records import (
 from titan.worker.messages import Report
 
 HEADER = Header(
-    host_journal.FORMAT, b"I" * 16, "a-boot-id", (("/sys/fs/cgroup", 2),), pid=77, start_ticks=88
+    *(host_journal.FORMAT, b"I" * 16, "a-boot-id", (("/sys/fs/cgroup", 2),)),
+    *(77, 88, 5),
 )
 RECORDS: list[Record] = [
     ClusterRecord(b"C" * 16),
@@ -40,7 +41,7 @@ RECORDS: list[Record] = [
     AcknowledgedRecord(2),
     DirectRecord(key(-1), (b"a", b"\xff"), b"/\xfe"),
 ]
-GOLDEN = Path(__file__).parent / "golden" / "host.journal.1"
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def write(path: Path) -> list[int]:
@@ -119,12 +120,15 @@ def test_a_rewrite_replaces_all_and_drops_what_was_not_flushed(tmp_path: Path) -
     assert [entry.name for entry in tmp_path.iterdir()] == ["host.journal"]
 
 
-def test_the_format_is_the_one_of_version_1() -> None:
-    """The golden file was written once: what it holds must be read for ever."""
+@pytest.mark.parametrize(("name", "starts"), [("host.journal.1", 0), ("host.journal.1.starts", 5)])
+def test_the_format_is_the_one_of_version_1(name: str, starts: int) -> None:
+    """Each golden file was written once: what it holds must be read for ever."""
     ticks = [10, *range(20, 27)]
-    assert read(GOLDEN) == (HEADER, list(map(Entry, ticks, RECORDS)))
+    header = HEADER._replace(starts=starts)
+    assert read(GOLDEN / name) == (header, list(map(Entry, ticks, RECORDS)))
 
 
-def test_what_is_written_today_is_the_golden_file(tmp_path: Path) -> None:
+def test_what_is_written_today_is_the_newest_golden_file(tmp_path: Path) -> None:
     write(tmp_path / "host.journal")
-    assert (tmp_path / "host.journal").read_bytes() == GOLDEN.read_bytes()
+    newest = GOLDEN / "host.journal.1.starts"
+    assert (tmp_path / "host.journal").read_bytes() == newest.read_bytes()

@@ -226,6 +226,7 @@ def test_a_killed_hosts_tasks_are_ended_and_its_ends_told_truly(host: HostDriver
     host.start()
     welcome = host.connect()
     assert welcome.instance != old.instance
+    assert (old.starts, welcome.starts) == (1, 2)
     assert welcome.cluster_id == b"C" * 16
     assert welcome.live == ()
     (report,) = welcome.reports

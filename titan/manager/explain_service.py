@@ -13,7 +13,7 @@ import msgpack
 
 from titan.errors import InvalidJob
 from titan.manager import translate
-from titan.manager.kernel.commands import NewJob
+from titan.manager.kernel.commands import NewTerms
 from titan.manager.kernel.schedule import rules_in_force
 from titan.manager.kernel.submit import check_submit
 from titan.manager.past import FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
@@ -85,29 +85,31 @@ class ExplainService:
         state = self._shell.kernel.state
         on, named = check_submit(state, command)
         planned = [
-            self._plan(state.next_job_id + place, command.user, job, on[job.on], scheduling)
+            self._plan(
+                state.next_job_id + place, command.user, job.terms, on[job.terms.on], scheduling
+            )
             for place, (job, scheduling) in enumerate(zip(command.jobs, named, strict=True))
         ]
         return manager_pb2.PlanJobsResponse(explanations=planned, lsn=self._shell.lsn)
 
     def _plan(
-        self, job_id: int, user: str, job: NewJob, on: str, scheduling: Scheduling
+        self, job_id: int, user: str, terms: NewTerms, on: str, scheduling: Scheduling
     ) -> manager_pb2.Explanation:
         kernel = self._shell.kernel
         rules = rules_in_force(kernel)
         key: ClassKey = class_key(
             user=user,
-            priority=job.priority,
-            demand=job.resources,
+            priority=terms.priority,
+            demand=terms.resources,
             on=on,
-            time_limit_ms=job.time_limit_ms,
-            grace_ms=job.grace_ms,
+            time_limit_ms=terms.time_limit_ms,
+            grace_ms=terms.grace_ms,
             scheduling=scheduling,
             job_id=job_id,
         )
         explained = explain_new(
             kernel.scheduler, key, scheduling, rules, self._shell.now_us(),
-            job_id=job_id, time_limit_ms=job.time_limit_ms,
+            job_id=job_id, time_limit_ms=terms.time_limit_ms,
         )  # fmt: skip
         return explanations.plan_message(kernel.state, explained, JobClass(0, key), rules.policy)
 

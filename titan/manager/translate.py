@@ -7,6 +7,7 @@ import hashlib
 from titan.errors import InvalidJob
 from titan.manager.kernel import commands
 from titan.model import (
+    PLAIN,
     SIGNAL_MAX,
     SIGTERM,
     AttemptKey,
@@ -24,7 +25,7 @@ from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.execution import execution_of_message
 from titan.rpc.scheduling import scheduling_of_message
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
-from titan.scheduling import SAME_INDEX, WHOLE_JOB, DependencyCondition
+from titan.scheduling import PLAIN_SCHEDULING, SAME_INDEX, WHOLE_JOB, DependencyCondition
 
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300
@@ -33,42 +34,24 @@ REPORT_BYTES_MAX = 8 * 1024 * 1024
 
 def resources_of(message: types_pb2.Resources) -> Resources:
     """Resources; negative and zero counts are left for the kernel to refuse."""
-    if any(count == 0 for count in message.named.values()):
+    counts = message.named
+    if not counts:
+        return Resources(message.cpus_milli, message.memory_bytes)
+    if any(count == 0 for count in counts.values()):
         raise InvalidJob("a resource is asked for with a count of 0")
-    return Resources(
-        message.cpus_milli, message.memory_bytes, named_resources(message.named.items())
-    )
+    return Resources(message.cpus_milli, message.memory_bytes, named_resources(counts.items()))
 
 
 def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs:
     """A submit. Raises InvalidJob."""
+    data = request.SerializeToString(deterministic=True)
     return commands.SubmitJobs(
         user=request.user,
         request_id=request.request_id,
-        content=_content(request),
-        size_bytes=request.ByteSize(),
+        content=_hash(data) if request.request_id else b"",
+        size_bytes=len(data),
         environments=tuple(_environment(each) for each in request.environments),
-        jobs=tuple(
-            commands.NewJob(
-                name=each.name,
-                command=tuple(each.command),
-                cwd=each.cwd,
-                environment=each.environment,
-                resources=resources_of(each.resources),
-                priority=each.priority,
-                array=ranges_of(each.array),
-                time_limit_ms=each.time_limit_ms,
-                grace_ms=each.grace_ms,
-                end_signal=each.end_signal,
-                end_signal_before_ms=each.end_signal_before_ms,
-                execution=_execution(each.execution),
-                on=each.on,
-                scheduling=scheduling_of_message(each.scheduling),
-                after=tuple(map(_dependency, each.scheduling.after)),
-                affinities=tuple(map(_affinity, each.scheduling.affinities)),
-            )
-            for each in request.jobs
-        ),
+        jobs=_jobs(request, data),
     )
 
 
@@ -109,7 +92,9 @@ def requeue_command(request: manager_pb2.RequeueJobRequest) -> commands.RequeueJ
         ),
         grace_ms=request.grace_ms,
         request_id=request.request_id,
-        content=_content(request),
+        content=(
+            _hash(request.SerializeToString(deterministic=True)) if request.request_id else b""
+        ),
     )
 
 
@@ -161,6 +146,7 @@ def register_command(
         is_stopping=request.stopping,
         fault=request.fault[:DETAIL_LENGTH_MAX],
         limits=request.limits[:DETAIL_LENGTH_MAX],
+        host_starts=request.host_starts,
     )
 
 
@@ -240,6 +226,50 @@ def _which(
     )
 
 
+def _jobs(request: manager_pb2.SubmitJobRequest, data: bytes) -> tuple[commands.NewJob, ...]:
+    """The jobs of the request that takes these bytes."""
+    if len(request.jobs) <= 1:
+        return tuple(
+            commands.NewJob(each.name, tuple(each.command), _terms(each)) for each in request.jobs
+        )
+    # Jobs of one request mostly differ in name and command alone: what has the same bytes without
+    # these is read once. A copy of the request may be taken apart.
+    known: dict[bytes, commands.NewTerms] = {}
+    jobs: list[commands.NewJob] = []
+    for each in manager_pb2.SubmitJobRequest.FromString(data).jobs:
+        # By a slice it takes half as long as by an iterator.
+        name, command = each.name, tuple(each.command[:])
+        each.ClearField("name")
+        each.ClearField("command")
+        rest = each.SerializeToString(deterministic=True)
+        terms = known.get(rest)
+        if terms is None:
+            terms = known[rest] = _terms(each)
+        jobs.append(commands.NewJob(name, command, terms))
+    return tuple(jobs)
+
+
+def _terms(message: manager_pb2.JobSpec) -> commands.NewTerms:
+    """What a job asks for. To look for what is absent costs less than to read it."""
+    scheduling = message.scheduling if message.HasField("scheduling") else None
+    return commands.NewTerms(
+        cwd=message.cwd,
+        environment=message.environment,
+        resources=resources_of(message.resources),
+        priority=message.priority,
+        array=ranges_of(message.array),
+        time_limit_ms=message.time_limit_ms,
+        grace_ms=message.grace_ms,
+        end_signal=message.end_signal,
+        end_signal_before_ms=message.end_signal_before_ms,
+        execution=_execution(message.execution) if message.HasField("execution") else PLAIN,
+        on=message.on,
+        scheduling=PLAIN_SCHEDULING if scheduling is None else scheduling_of_message(scheduling),
+        after=() if scheduling is None else tuple(map(_dependency, scheduling.after)),
+        affinities=() if scheduling is None else tuple(map(_affinity, scheduling.affinities)),
+    )
+
+
 def _dependency(message: manager_pb2.Dependency) -> commands.NewDependency:
     condition = message.condition or DependencyCondition.OK
     try:
@@ -311,8 +341,6 @@ def _read_environment(message: types_pb2.Environment) -> commands.NewEnvironment
     return commands.NewEnvironment(hasher.digest(), exported, variables, message.script)
 
 
-def _content(request: manager_pb2.SubmitJobRequest | manager_pb2.RequeueJobRequest) -> bytes:
-    """A hash of all that was asked for, the same for the same request."""
-    if not request.request_id:
-        return b""
-    return hashlib.blake2b(request.SerializeToString(deterministic=True), digest_size=16).digest()
+def _hash(data: bytes) -> bytes:
+    """Of all that was asked for, as it is on the wire: the same for the same request."""
+    return hashlib.blake2b(data, digest_size=16).digest()

@@ -79,7 +79,7 @@ def filter_jobs(
                 yield jobs[job_id]
     else:
         live = state.live_jobs
-        for job_id in live.irange(*between, neither, reverse=newest_first):
+        for job_id in state.jobs.irange_live(*between, neither, reverse=newest_first):
             if matches(live[job_id], wanted):
                 yield live[job_id]
 

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Final, NamedTuple
 
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.kernel.commands import NewEnvironment, NewJob, SubmitJobs, Submitted
+from titan.manager.kernel.commands import NewEnvironment, NewJob, NewTerms, SubmitJobs, Submitted
 from titan.manager.kernel.submit import JOBS_PER_REQUEST_MAX
 from titan.model import AttemptKey, Resources
 from titan.simulator.swf import TraceJob
@@ -152,9 +152,7 @@ class Simulation:
 
 
 def _new_job(job: TraceJob) -> NewJob:
-    return NewJob(
-        name=f"swf-{job.number}",
-        command=_COMMAND,
+    terms = NewTerms(
         cwd=b"/",
         environment=0,
         resources=Resources(job.cpus * 1000),
@@ -163,3 +161,4 @@ def _new_job(job: TraceJob) -> NewJob:
         # 0 would stand for no limit.
         time_limit_ms=max(1, -(-job.limit_us // 1000)),
     )
+    return NewJob(f"swf-{job.number}", _COMMAND, terms)

@@ -50,6 +50,10 @@ class ClusterState(Tables):
         except KeyError as error:
             raise IllegalEvent(event, f"there is no {error}") from error
 
+    def apply_submits(self, events: Sequence[ev.JobSubmitted]) -> None:
+        """Applies these events, as `apply` does one after the other. Raises IllegalEvent."""
+        job_events.jobs_submitted(self, events)
+
 
 def _cluster_created(tables: Tables, event: ev.ClusterCreated) -> None:
     require(event, not tables.cluster_id, "the cluster exists")

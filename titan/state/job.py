@@ -20,6 +20,9 @@ NONE_WAITS: Final = IndexSet()
 PLAIN_COUNTS: Final = tuple(
     tuple(int(state == position) for position in range(6)) for state in range(6)
 )
+# A member of an enum takes long to look up.
+_PLAIN_WAITS: Final = PLAIN_COUNTS[0]
+_PENDING: Final = State.PENDING
 # Of a job none of whose tasks was ever under way.
 NO_ATTEMPTS: Final[dict[int, Attempt]] = {}
 
@@ -79,7 +82,6 @@ class Job:
     def __init__(
         self,
         event: JobSubmitted,
-        *,
         epoch: int,
         submit_lsn: int,
         submit_us: int,
@@ -109,7 +111,7 @@ class Job:
             self.counts = [len(self.pending), 0, 0, 0, 0, 0]
         else:
             self.pending = ONE_WAITS
-            self.counts = PLAIN_COUNTS[0]
+            self.counts = _PLAIN_WAITS
         # What keeps tasks from starting besides room; None: nothing, now or so far.
         self.waits: Waits | None = None
         # By index; to be added to by `add_active` only.
@@ -125,9 +127,9 @@ class Job:
         self.cancel_requested = False
         # (index, attempt) of the failed task with the lowest index.
         self.lowest_failed: tuple[int, int] | None = None
-        self.changed_lsn = 0
+        self.changed_lsn = submit_lsn
         # What `state` was after the last change: two look-ups of it cost more than keeping it.
-        self.known_state = State.PENDING
+        self.known_state = _PENDING
 
     @property
     def command(self) -> tuple[bytes, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from titan import events as ev
@@ -38,6 +41,11 @@ _ATTEMPT_TRANSITIONS: Final = tuple(ATTEMPT_TRANSITIONS.get(each, ()) for each i
 _PENDING, _SCHEDULED, _RUNNING = State.PENDING, State.SCHEDULED, State.RUNNING
 _COMPLETED: Final = State.COMPLETED
 
+# All but number, name and command.
+_SHARED_FIELDS: Final = itemgetter(
+    ev.JobSubmitted._fields.index("user"), slice(ev.JobSubmitted._fields.index("cwd"), None)
+)
+
 
 def environment_stored(tables: Tables, event: ev.EnvironmentStored) -> None:
     if event.digest not in tables.environments:
@@ -45,34 +53,58 @@ def environment_stored(tables: Tables, event: ev.EnvironmentStored) -> None:
 
 
 def job_submitted(tables: Tables, event: ev.JobSubmitted) -> None:
-    require(event, event.job_id == tables.next_job_id, "job ids count up")
+    _submit_alike(tables, (event,))
+
+
+def jobs_submitted(tables: Tables, events: Sequence[ev.JobSubmitted]) -> None:
+    """The same for one after the other; what those side by side share is looked up once."""
+    if len(events) == 1:
+        _submit_alike(tables, events)
+        return
+    for _, group in groupby(events, _SHARED_FIELDS):
+        alike = tuple(group)
+        if alike[0].scheduling is PLAIN_SCHEDULING:
+            _submit_alike(tables, alike)
+        else:
+            for event in alike:
+                _submit_alike(tables, (event,))
+
+
+def _submit_alike(tables: Tables, events: Sequence[ev.JobSubmitted]) -> None:
+    """Jobs that differ in number, name and command alone. More than one ask for nothing special."""
+    event, first = events[0], tables.next_job_id
+    require(event, event.job_id == first, "job ids count up")
     require(event, event.environment in tables.environments, "its environment is not known")
-    tables.next_job_id += 1
     demand = Resources(event.cpus_milli, event.memory_bytes, event.named)
-    terms = Terms(
-        event.cwd, event.environment, event.time_limit_ms, event.grace_ms, event.end_signal,
-        event.end_signal_before_ms, event.execution,
+    job_class = class_of(tables, key_of_event(event, demand))
+    terms = tables.shared_terms(
+        Terms(
+            event.cwd, event.environment, event.time_limit_ms, event.grace_ms, event.end_signal,
+            event.end_signal_before_ms, event.execution,
+        )
     )  # fmt: skip
-    job = Job(
-        event,
-        epoch=tables.epoch,
-        submit_lsn=tables.lsn,
-        submit_us=tables.time_us,
-        job_class=class_of(tables, key_of_event(event, demand)),
-        terms=tables.shared_terms(terms),
-    )
-    tables.jobs.add(job)
-    job.job_class.jobs += 1
-    tables.environment_jobs[event.environment] += 1
-    job.changed_lsn = tables.lsn
-    if event.scheduling is PLAIN_SCHEDULING:
-        job.job_class.pending_jobs[event.job_id] = None
-        tables.touched_classes[job.job_class.class_id] = None
+    epoch, lsn, time_us = tables.epoch, tables.lsn, tables.time_us
+    jobs = [Job(each, epoch, lsn, time_us, job_class, terms) for each in events]
+    count = len(jobs)
+    # Everywhere the same objects, which a range would make anew.
+    job_ids = [job.job_id for job in jobs]
+    if count > 1:
+        require(event, job_ids == [*range(first, first + count)], "job ids count up")
+    tables.next_job_id = first + count
+    tables.jobs.add(job_ids, jobs)
+    job_class.jobs += count
+    tables.environment_jobs[event.environment] += count
+    if event.scheduling is not PLAIN_SCHEDULING:
+        _begin_waiting(tables, jobs[0])
     else:
-        _begin_waiting(tables, job)
-    tables.last_job_of[event.user] = event.job_id
-    tables.task_counts[0] += job.counts[0]
-    tables.job_counts[0] += 1
+        if count == 1:
+            job_class.pending_jobs[event.job_id] = None
+        else:
+            job_class.pending_jobs.update(dict.fromkeys(job_ids))
+        tables.touched_classes[job_class.class_id] = None
+    tables.last_job_of[event.user] = job_ids[-1]
+    tables.task_counts[0] += count * jobs[0].counts[0]
+    tables.job_counts[0] += count
 
 
 def request_accepted(tables: Tables, event: ev.RequestAccepted) -> None:

@@ -7,15 +7,14 @@ and go into a snapshot and out of it as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
-
-from sortedcontainers import SortedDict, SortedList
 
 from titan.state.job import Job, weigh
 from titan.state.job_class import JobClass
 from titan.state.packed_job import JobHead, head_of, pack_job, read_head, unpack_job
+from titan.state.rising_ids import RisingIds
 
 
 class JobTable(Mapping[int, Job]):
@@ -27,12 +26,13 @@ class JobTable(Mapping[int, Job]):
     def __init__(self, classes: Mapping[int, JobClass]) -> None:
         """`classes` are those of its jobs, by number."""
         self._classes = classes
-        # All ids, in order; made when somebody first asks for the order.
-        self._sorted: SortedList[int] | None = SortedList()
-        # Those that have not ended, by id.
-        self.live: SortedDict[int, Job] = SortedDict()
+        # Those that have not ended, in the order of their ids, in which they come.
+        self.live: dict[int, Job] = {}
+        self._live_ids = RisingIds((), self.live)
         # Those that ended, in the order in which they did.
         self._ended: dict[int, Job | bytes] = {}
+        # All ids; None: nobody has asked for their order yet.
+        self._all_ids: RisingIds | None = None
         # How many of them, from the oldest on, are packed.
         self._packed = 0
         # What those take of the memory, in plain jobs.
@@ -42,7 +42,7 @@ class JobTable(Mapping[int, Job]):
         return len(self.live) + len(self._ended)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._ids())
+        return self.irange()
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self.live or job_id in self._ended
@@ -62,8 +62,20 @@ class JobTable(Mapping[int, Job]):
         reverse: bool = False,
     ) -> Iterator[int]:
         """The ids between two, in their order."""
-        found: Iterator[int] = self._ids().irange(minimum, maximum, inclusive, reverse)
-        return found
+        if self._all_ids is None:
+            self._all_ids = RisingIds((*self.live, *self._ended), self)
+        return self._all_ids.irange(minimum, maximum, inclusive, reverse=reverse)
+
+    def irange_live(
+        self,
+        minimum: int | None = None,
+        maximum: int | None = None,
+        inclusive: tuple[bool, bool] = (True, True),
+        *,
+        reverse: bool = False,
+    ) -> Iterator[int]:
+        """Those of jobs that have not ended."""
+        return self._live_ids.irange(minimum, maximum, inclusive, reverse=reverse)
 
     def head(self, job_id: int) -> JobHead:
         """What lists ask for of a job, without unpacking it. Raises KeyError."""
@@ -74,7 +86,7 @@ class JobTable(Mapping[int, Job]):
 
     def heads(self) -> Iterator[JobHead]:
         """Those of all, by id."""
-        return map(self.head, self._ids())
+        return map(self.head, self.irange())
 
     @property
     def ended_count(self) -> int:
@@ -95,15 +107,17 @@ class JobTable(Mapping[int, Job]):
         for job_id, job in self._ended.items():
             yield job_id, job if isinstance(job, bytes) else pack_job(job)
 
-    def add(self, job: Job) -> None:
-        """A new one."""
-        self.live[job.job_id] = job
-        if self._sorted is not None:
-            self._sorted.add(job.job_id)
+    def add(self, job_ids: Sequence[int], jobs: Sequence[Job]) -> None:
+        """New ones of these ids, which rise and are above all others."""
+        self.live.update(zip(job_ids, jobs, strict=True))
+        self._live_ids.add(job_ids)
+        if self._all_ids is not None:
+            self._all_ids.add(job_ids)
 
     def end(self, job: Job) -> None:
         """It ended and will not change any more, but for what the same event still does."""
         del self.live[job.job_id]
+        self._live_ids.note_gone()
         self._ended[job.job_id] = job
         self.ended_weight += weigh(job.tasks_total)
 
@@ -112,8 +126,8 @@ class JobTable(Mapping[int, Job]):
         head = self.head(job_id)
         if isinstance(self._ended.pop(job_id), bytes):
             self._packed -= 1
-        if self._sorted is not None:
-            self._sorted.remove(job_id)
+        if self._all_ids is not None:
+            self._all_ids.note_gone()
         self.ended_weight -= head.weight
         return head
 
@@ -136,14 +150,9 @@ class JobTable(Mapping[int, Job]):
 
     def load(self, live: dict[int, Job], ended: dict[int, Any], ended_weight: int) -> None:
         """Fills an empty table: `ended`, as bytes in the order of the ends, is the table's now."""
-        self.live = SortedDict(live)
+        self.live = {job_id: live[job_id] for job_id in sorted(live)}
+        self._live_ids = RisingIds(self.live, self.live)
         self._ended = ended
         self._packed = len(self._ended)
         self.ended_weight = ended_weight
-        self._sorted = None
-
-    def _ids(self) -> SortedList[int]:
-        if self._sorted is None:
-            self._sorted = SortedList(self.live)
-            self._sorted.update(self._ended)
-        return self._sorted
+        self._all_ids = None

@@ -95,7 +95,7 @@ class Tables:
         self.job_counts = [0] * 6
 
     @property
-    def live_jobs(self) -> SortedDict[int, Job]:
+    def live_jobs(self) -> dict[int, Job]:
         """Those that have not ended, by id."""
         return self.jobs.live
 

@@ -44,7 +44,7 @@ from titan.worker.messages import (
 )
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 4
+VERSION_MINOR: Final = 5
 # From which on a host starts programs for clients and describes what it has.
 MINOR_DIRECT: Final = 3
 # From which on it gives devices, suspends, resumes and changes time limits. One before it reads
@@ -150,6 +150,8 @@ class Welcome(NamedTuple):
     """What clients started by themselves and has not ended."""
     limits: str = ""
     """How limits are kept, for people."""
+    starts: int = 0
+    """How many hosts were started in this directory, this one included; 0: not known."""
 
 
 class Refused(NamedTuple):

@@ -75,14 +75,17 @@ def main(arguments: Sequence[str]) -> int:
     measures: dict[str, Measure] = {**PARTS, "d": partial(replay.measure, events=options.events)}
     results: list[Result] = []
     failed: list[str] = []
-    for part in options.only:
-        print(f"measuring {part} …", file=sys.stderr, flush=True)
-        try:
-            with tempfile.TemporaryDirectory(prefix="titan-bench-", dir=options.directory) as name:
-                results += measures[part](Path(name), rounds=options.rounds, quick=options.quick)
-        except BenchError as error:
-            failed.append(f"tools.bench: ({part}) {error}")
-            print(failed[-1], file=sys.stderr)
+    # Removed when all is measured: for minutes ext4 makes files slowly where many were deleted.
+    with tempfile.TemporaryDirectory(prefix="titan-bench-", dir=options.directory) as name:
+        for part in options.only:
+            print(f"measuring {part} …", file=sys.stderr, flush=True)
+            directory = Path(name) / part
+            directory.mkdir(exist_ok=True)
+            try:
+                results += measures[part](directory, rounds=options.rounds, quick=options.quick)
+            except BenchError as error:
+                failed.append(f"tools.bench: ({part}) {error}")
+                print(failed[-1], file=sys.stderr)
     print(table(results, options.before))
     if options.json is not None:
         report = {

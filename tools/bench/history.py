@@ -165,9 +165,8 @@ class History:
             self._submit_job(turn, (IndexRange(0, size),))
 
     def _submit_job(self, turn: int, array: tuple[IndexRange, ...]) -> None:
-        job = cmd.NewJob(
-            name=f"step-{turn % 100}",
-            command=(b"/usr/bin/python3", b"step.py", b"--input", b"part-%d" % turn),
+        command = (b"/usr/bin/python3", b"step.py", b"--input", b"part-%d" % turn)
+        terms = cmd.NewTerms(
             cwd=b"/srv/project",
             environment=0,
             resources=Resources(1000 * self._random.choice((1, 1, 1, 2, 4)), 1 << 30),
@@ -181,7 +180,7 @@ class History:
                 content=self._random.randbytes(16),
                 size_bytes=1_000,
                 environments=(self._environment,),
-                jobs=(job,),
+                jobs=(cmd.NewJob(f"step-{turn % 100}", command, terms),),
             )
         )
 

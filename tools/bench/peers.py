@@ -1,7 +1,7 @@
 """Other schedulers that pip can install, run as their users would: `python -m tools.bench.peers`.
 
 They are optional: what is not installed is left out, and the rows say so. Each run has a process
-and a directory of its own and leaves nothing behind.
+and a directory of its own, which goes with that of the run.
 """
 
 from __future__ import annotations
@@ -76,26 +76,26 @@ def tasks_per_second(peer: Peer, directory: Path, tasks: int) -> float:
 
     Raises BenchError.
     """
-    with tempfile.TemporaryDirectory(prefix=peer.module, dir=directory) as home:
-        log = Path(home) / "log"
-        with log.open("wb") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tools.bench.peers", peer.module, home, str(tasks)],
-                cwd=ROOT, env=_environment(home), stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-            )  # fmt: skip
-        try:
-            output, _ = process.communicate(timeout=RUN_SECONDS_MAX)
-        except subprocess.TimeoutExpired as error:
-            raise BenchError(f"{peer.name} took more than {RUN_SECONDS_MAX:g} s") from error
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        if process.returncode:
-            raise BenchError(f"{peer.name} failed: {log.read_text()[-2000:]}")
-        # HyperQueue prints where it listens before that.
-        return float(output.split()[-1])
+    home = tempfile.mkdtemp(prefix=peer.module, dir=directory)
+    log = Path(home) / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.bench.peers", peer.module, home, str(tasks)],
+            cwd=ROOT, env=_environment(home), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+        )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=RUN_SECONDS_MAX)
+    except subprocess.TimeoutExpired as error:
+        raise BenchError(f"{peer.name} took more than {RUN_SECONDS_MAX:g} s") from error
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode:
+        raise BenchError(f"{peer.name} failed: {log.read_text()[-2000:]}")
+    # HyperQueue prints where it listens before that.
+    return float(output.split()[-1])
 
 
 def _environment(home: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import (
     NewEnvironment,
     NewJob,
+    NewTerms,
     RegisterWorker,
     SubmitJobs,
 )
@@ -97,9 +98,7 @@ class Cluster:
 
     def job(self, cpus: float, memory_bytes: int = 0, tasks: int = 0) -> NewJob:
         """A job of one task, or an array."""
-        return NewJob(
-            name="job",
-            command=(b"true",),
+        terms = NewTerms(
             cwd=b"/",
             environment=0,
             resources=Resources(round(cpus * 1000), memory_bytes),
@@ -107,6 +106,7 @@ class Cluster:
             array=(IndexRange(0, tasks),) if tasks else (),
             time_limit_ms=_LONG_MS if self.time_limits else 0,
         )
+        return NewJob("job", (b"true",), terms)
 
     def submit_classes(self, cpus: Callable[[int], float], memory: Callable[[int], int]) -> None:
         """The many waiting tasks."""

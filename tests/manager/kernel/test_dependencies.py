@@ -330,7 +330,7 @@ def test_the_order_of_a_workflow_is_never_broken(seed: int) -> None:
                         each,
                         rng.choice([OK, OK, ANY, FAILED]),
                         rng.choice([WHOLE_JOB, SAME_INDEX, 1])
-                        if is_array and jobs[each].array
+                        if is_array and jobs[each].terms.array
                         else WHOLE_JOB,
                         of_request=True,
                     )

@@ -8,7 +8,6 @@ follows every pass, and at the end of a history all is healed and every task has
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -25,6 +24,7 @@ from tests.manager.builders import (
     new_job,
     resources,
     submit,
+    with_terms,
 )
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel import Settings
@@ -214,7 +214,7 @@ class Histories(RuleBasedStateMachine):
             else:
                 job = self.rig.state.get_job(job_id)
                 self.rig.set_policy(preempt=data.draw(st.sampled_from(PREEMPTIONS)))
-                urgent = replace(wanted.job, priority=9, resources=job.demand, on="")
+                urgent = with_terms(wanted.job, priority=9, resources=job.demand, on="")
                 self.submits([wanted._replace(job=urgent)], "ada")
                 self.works(0, 1000)
 
@@ -626,7 +626,7 @@ class Histories(RuleBasedStateMachine):
             references = []
             for at, condition, index in after:
                 if at < place:
-                    reference, array = NewReference(None, at), wanted[at].job.array
+                    reference, array = NewReference(None, at), wanted[at].job.terms.array
                 elif known:
                     job_id = known[at % len(known)]
                     reference = NewReference(JobSelector(job_id=job_id))
@@ -634,13 +634,13 @@ class Histories(RuleBasedStateMachine):
                 else:
                     continue
                 indexes = {i for each in array for i in each.indexes} or {0}
-                own = {i for each in job.array for i in each.indexes}
+                own = {i for each in job.terms.array for i in each.indexes}
                 is_there = index in indexes or (index == SAME_INDEX and own and own <= indexes)
                 is_there = is_there and (index >= 0 or bool(array))
                 references.append(
                     NewDependency(reference, condition, index if is_there else WHOLE_JOB)
                 )
-            scheduling = job.scheduling
+            scheduling = job.terms.scheduling
             now_us = max(self.rig.now_us, self.rig.state.time_us)
             scheduling = scheduling._replace(
                 begin_us=now_us + scheduling.begin_us if scheduling.begin_us else 0,
@@ -648,7 +648,7 @@ class Histories(RuleBasedStateMachine):
             )
             near = (NewAffinity(NewReference(None, place), itself == 2),) if itself else ()
             completed.append(
-                replace(job, scheduling=scheduling, after=tuple(references), affinities=near)
+                with_terms(job, scheduling=scheduling, after=tuple(references), affinities=near)
             )
         return completed
 
@@ -659,7 +659,7 @@ class Histories(RuleBasedStateMachine):
             for each in self.rig.state.workers.values()
             if each.state is not WorkerState.DEREGISTERED
         ]
-        return job.on not in ("", *names)
+        return job.terms.on not in ("", *names)
 
     # Helpers -------------------------------------------------------------------------------
 

@@ -135,6 +135,7 @@ def test_the_fifth_loss_of_a_running_task_ends_it() -> None:
         rig.start_here(host, 1)
         host.restart_host()
         host.register()
+        host.wait_out_rest()
     job = rig.state.get_job(1)
     assert job.state is State.FAILED
     assert job.ended is not None
@@ -161,6 +162,7 @@ def test_losses_count_whichever_way_the_worker_goes_but_for_a_leave() -> None:
     for _ in range(6):
         host.restart_host()
         host.register()
+        host.wait_out_rest()
         rig.schedule()
     assert waits.losses == {0: 1}
     assert rig.task_state(1) is State.SCHEDULED

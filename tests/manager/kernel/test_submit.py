@@ -17,29 +17,30 @@ from tests.manager.builders import (
     only,
     resources,
     submit,
+    with_terms,
 )
 from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel import submit as limits
-from titan.manager.kernel.commands import NewJob, SubmitJobs, Variables
+from titan.manager.kernel.commands import NewJob, NewTerms, SubmitJobs, Variables
 from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource, State
 from titan.state import digest
 from titan.state.request_table import KEPT_US, SLACK_US
 
 JOB = new_job()
+ON_WORKER = ScriptSource.ON_WORKER
 
 
 def demanding(**fields: Any) -> NewJob:
-    return NewJob(
-        name="n", command=(b"c",), cwd=b"/", environment=0, priority=0, array=(),
-        resources=Resources(**({"cpus_milli": 1} | fields)),
-    )  # fmt: skip
+    asked = Resources(**({"cpus_milli": 1} | fields))
+    terms = NewTerms(cwd=b"/", environment=0, resources=asked, priority=0, array=())
+    return NewJob("n", (b"c",), terms)
 
 
 def limited(**fields: Any) -> NewJob:
     """A job of at most nine seconds that is warned a second before."""
     good = new_job(time_limit_ms=9_000, end_signal=10, end_signal_before_ms=1_000)
-    return replace(good, **fields)
+    return with_terms(good, **fields)
 
 
 def limits_of(*ulimits: tuple[str, int, int]) -> NewJob:
@@ -198,6 +199,18 @@ def test_one_bad_job_refuses_all_and_is_named_by_its_place() -> None:
     assert rig.state.next_job_id == 1
 
 
+def test_what_jobs_share_is_looked_at_for_each_that_it_is_wrong_for() -> None:
+    on_worker = new_job(command=(b"a.sh",), execution=Execution(script_source=ON_WORKER))
+    outside = on_worker._replace(command=(b"/a.sh",))
+    check_refused(Rig(), submit(on_worker, on_worker, outside), InvalidJob, match="job 3 of 3: ")
+    wrong = new_job(cwd=b"x")
+    check_refused(Rig(), submit(wrong, wrong), InvalidJob, match="job 1 of 2: the working")
+    nameless = JOB._replace(name="")
+    check_refused(Rig(), submit(JOB, nameless), InvalidJob, match="job 2 of 2: a name has 1 to")
+    zero = JOB._replace(command=(b"a", b"b\0c"))
+    check_refused(Rig(), submit(JOB, zero), InvalidJob, match="job 2 of 2: an argument holds")
+
+
 GOOD: list[tuple[str, NewJob]] = [
     ("the longest argument", new_job(command=(b"a" * 131_071, b""))),
     ("bytes that are no text", new_job(command=(b"\xff\xfe",), cwd=b"/\xff")),
@@ -219,7 +232,7 @@ def test_what_is_just_within_the_limits_is_accepted(job: NewJob) -> None:
     rig = Rig(checks=False)
     assert rig.submit(job) == [1]
     assert digest(rig.state) == digest(rig.twin)
-    total = sum(len(each.indexes) for each in job.array) or 1
+    total = sum(len(each.indexes) for each in job.terms.array) or 1
     assert list(rig.state.get_job(1).counts) == [total, 0, 0, 0, 0, 0]
 
 
@@ -339,7 +352,7 @@ def test_a_script_that_something_can_run_is_accepted(command: SubmitJobs) -> Non
     rig = Rig()
     rig.do(command)
     job = rig.state.get_job(1)
-    assert job.execution == command.jobs[0].execution
+    assert job.execution == command.jobs[0].terms.execution
     assert rig.state.environments[job.environment].script == command.environments[0].script
 
 

@@ -565,6 +565,54 @@ def test_a_host_that_comes_back_after_two_heartbeats_is_no_clone() -> None:
     assert host.number == 1
 
 
+def test_a_late_registration_of_a_dead_host_does_not_take_the_place_of_the_next() -> None:
+    rig = Rig()
+    host = rig.worker()
+    # Its call waits in a socket; meanwhile it dies, and the next one is read first.
+    late = host.register_command(session=rig.draw(), host_starts=2, instance=rig.draw())
+    host.starts = 2
+    host.restart_host()
+    host.register()
+    job_id = running(rig, host)
+    check_refused(rig, late, Refused, match="a later task host")
+    host.heartbeat()
+    assert rig.task_state(job_id) is State.RUNNING
+    assert host.register().warning == ""
+    assert host.number == 1
+
+
+def test_a_host_that_is_not_the_last_and_calls_again_is_a_copy_if_the_last_one_lives() -> None:
+    rig = Rig()
+    original = rig.worker()
+    original.restart_host()
+    original.register()
+    clone = FakeHost(rig, resources(1), "clone")
+    clone.worker_id = original.worker_id
+    check_refused(rig, clone.register_command(), Refused, match="call again if this one lives")
+    rig.turned_us += SECOND_US
+    original.heartbeat()
+    answer = clone.register()
+    assert clone.number == 2
+    assert "was a data directory copied? clone gets a new id" in answer.warning
+    original.heartbeat()
+
+
+def test_a_host_whose_starts_are_not_known_any_more_is_taken_when_it_calls_again() -> None:
+    rig = Rig()
+    host = rig.worker()
+    host.starts = 7
+    host.restart_host()
+    host.register()
+    # Its journal was lost with the machine's power.
+    host.starts = 0
+    host.restart_host()
+    check_refused(rig, host.register_command(), Refused)
+    rig.turned_us += SECOND_US
+    assert host.register().warning == ""
+    assert host.number == 1
+    host.heartbeat()
+
+
 def test_a_worker_of_another_cluster_is_refused_by_name_only_while_it_holds_attempts() -> None:
     rig = Rig()
     host = FakeHost(rig, resources(1), "stranger")

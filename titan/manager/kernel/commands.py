@@ -58,15 +58,16 @@ class NewAffinity(NamedTuple):
     anti: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
-    """One job of a submit. What follows `array` is as in JobSubmitted.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NewTerms:
+    """What jobs of a submit ask for. What follows `array` is as in JobSubmitted.
+
+    Jobs that ask for the same best have one object: it is looked at once then. To find it among
+    others costs little, since none is equal to another one.
 
     Of `scheduling` the jobs that it names are in `after` and `affinities` here.
     """
 
-    name: str
-    command: tuple[bytes, ...]
     cwd: bytes
     environment: int
     resources: Resources
@@ -81,6 +82,14 @@ class NewJob:
     scheduling: Scheduling = PLAIN_SCHEDULING
     after: tuple[NewDependency, ...] = ()
     affinities: tuple[NewAffinity, ...] = ()
+
+
+class NewJob(NamedTuple):
+    """One job of a submit: what tells it apart from others, and what it may share with them."""
+
+    name: str
+    command: tuple[bytes, ...]
+    terms: NewTerms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +230,8 @@ class RegisterWorker:
     is_stopping: bool = False
     fault: str = ""
     limits: str = ""
+    host_starts: int = 0
+    """Of two instances the one with more is the later one; 0: not known."""
 
 
 class Registered(NamedTuple):

@@ -9,12 +9,14 @@ out that depends on them before that record is durable.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
+from titan.manager.kernel.returns import Returns
 from titan.model import AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
@@ -78,6 +80,8 @@ class Desk:
         # When each worker was heard last, in time during which the loop turned; who has been silent
         # longest is the first.
         self.heard_us: dict[int, int] = {}
+        # Those of them that fell silent with many others: they are lost later.
+        self.held_back: dict[int, None] = {}
         # Workers that may have attempts sent ahead, by number.
         self.ahead_on = {
             number: None
@@ -88,8 +92,13 @@ class Desk:
         # Heard since the last WorkerHeartbeats, and when that was.
         self.heard_now: dict[int, None] = {}
         self.heartbeats_recorded_us = 0
+        # The host of each worker that registered last: its instance, and how many were started.
+        self.hosts: dict[int, tuple[bytes, int]] = {}
         # The instance that a worker's newer one took the place of, and when.
         self.replaced: dict[int, tuple[bytes, int]] = {}
+        # The one that was refused as an earlier one, and when.
+        self.refused_earlier: dict[int, tuple[bytes, int]] = {}
+        self.returns = Returns(settings.heartbeat_timeout_us)
         self.schedule_wanted = True
         self.scheduler = Scheduler(state, self.outboxes)
         # When the last pass was.
@@ -137,9 +146,7 @@ class Desk:
         if is_full and kind in _DIVISIBLE:
             self._full.append((self.state.time_us, self._events))
             self._events = []
-        if not self._events:
-            self._ranges = 0
-            self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))
+        self._begin()
         self.state.apply(event)
         self._events.append(event)
         if isinstance(event, ev.CancelRequested | ev.DependencyFailed):
@@ -147,6 +154,13 @@ class Desk:
         job_id = getattr(event, "job_id", None)
         if job_id is not None:
             self.changed_jobs[job_id] = None
+
+    def emit_submits(self, events: Sequence[ev.JobSubmitted]) -> None:
+        """Lets them happen, all in one record."""
+        self._begin()
+        self.state.apply_submits(events)
+        self._events += events
+        self.changed_jobs.update(dict.fromkeys(event.job_id for event in events))
 
     def end_attempt(
         self,
@@ -222,6 +236,13 @@ class Desk:
         """That worker was heard now."""
         self.heard_us.pop(number, None)
         self.heard_us[number] = self.turned_us
+        self.held_back.pop(number, None)
+
+    def forget_silence(self, number: int) -> None:
+        """Nobody waits to hear of that worker any more."""
+        self.heard_us.pop(number, None)
+        self.heard_now.pop(number, None)
+        self.held_back.pop(number, None)
 
     def close_session(self, number: int) -> None:
         """Nothing of the worker's session counts any more."""
@@ -234,3 +255,9 @@ class Desk:
         """It is now so late; `turned_us` is time as far as the loop turned. Neither goes back."""
         self.now_us = max(self.now_us, now_us)
         self.turned_us = max(self.turned_us, turned_us)
+
+    def _begin(self) -> None:
+        """What follows happens in the record that was begun, or in a new one."""
+        if not self._events:
+            self._ranges = 0
+            self.state.begin_record(self.state.lsn + 1, max(self.now_us, self.state.time_us))

@@ -17,6 +17,7 @@ from titan.manager.kernel import (
     requeue,
     schedule,
     settle,
+    silence,
     submit,
     suspend,
     workers,
@@ -72,7 +73,7 @@ class Kernel(Desk):
     def tick(self, now_us: int, turned_us: int) -> None:
         """What falls due by time alone."""
         self.set_time(now_us, turned_us)
-        workers.check_silence(self)
+        silence.check_silence(self)
         workers.record_heartbeats(self)
         workers.recall_from_ahead(self)
         forgetting.forget_jobs(self)

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import Final
 
 from titan.errors import InvalidJob, NotFound
-from titan.manager.kernel.commands import NewAffinity, NewJob, NewReference
+from titan.manager.kernel.commands import NewAffinity, NewJob, NewReference, NewTerms
 from titan.model import IndexRange
 from titan.queries.selection import JobForgotten, select_job
 from titan.scheduling import (
@@ -41,8 +41,10 @@ def resolve_references(state: ClusterState, jobs: Sequence[NewJob]) -> list[Sche
     _check_cycles(jobs)
     resolver = _Resolver(state, jobs)
     return [
-        job.scheduling if not (job.after or job.affinities) else resolver.resolve(place, job)
-        for place, job in enumerate(jobs)
+        terms.scheduling
+        if not (terms.after or terms.affinities)
+        else resolver.resolve(place, terms)
+        for place, (_, _, terms) in enumerate(jobs)
     ]
 
 
@@ -58,25 +60,25 @@ class _Resolver:
         self._same_index_tasks = SAME_INDEX_TASKS_MAX
         self._ended_tasks = ENDED_TASKS_MAX
 
-    def resolve(self, place: int, job: NewJob) -> Scheduling:
+    def resolve(self, place: int, terms: NewTerms) -> Scheduling:
         """Raises InvalidJob."""
         self._prefix = f"job {place + 1} of {len(self._jobs)}: " if len(self._jobs) > 1 else ""
-        if len(job.after) + len(job.affinities) > REFERENCES_MAX:
+        if len(terms.after) + len(terms.affinities) > REFERENCES_MAX:
             raise self._wrong(f"it names over {REFERENCES_MAX} jobs; put them in one array")
         after: dict[Dependency, None] = {}
-        for each in job.after:
+        for each in terms.after:
             job_id, array = self._find(each.job, "wait for")
             if each.index == SAME_INDEX:
-                self._check_same_indexes(job, job_id, array)
+                self._check_same_indexes(terms, job_id, array)
             elif each.index != WHOLE_JOB and not _has_index(array, each.index):
                 raise self._wrong(f"job {job_id} has no task {job_id}.{each.index} to wait for")
             if each.index != WHOLE_JOB:
                 self._count_ended(job_id, is_search=each.index != SAME_INDEX)
             after[Dependency(job_id, each.condition, each.index)] = None
         affinities = {
-            JobAffinity(self._find_neighbour(each), each.anti): None for each in job.affinities
+            JobAffinity(self._find_neighbour(each), each.anti): None for each in terms.affinities
         }
-        return job.scheduling._replace(after=tuple(after), affinities=tuple(affinities))
+        return terms.scheduling._replace(after=tuple(after), affinities=tuple(affinities))
 
     def _find_neighbour(self, affinity: NewAffinity) -> int:
         """The number of a job near which, or away from which, tasks are to run."""
@@ -94,7 +96,7 @@ class _Resolver:
             if reference.position >= len(self._jobs):
                 raise self._wrong(f"it is to {to} job {reference.position} of the request, which "
                                   f"has {len(self._jobs)}")  # fmt: skip
-            return self._first + reference.position, self._jobs[reference.position].array
+            return self._first + reference.position, self._jobs[reference.position].terms.array
         if reference.selector.indexes:
             raise self._wrong(f"it is to {to} tasks that are chosen by ranges; give one index")
         try:
@@ -109,22 +111,22 @@ class _Resolver:
         return job.job_id, job.array
 
     def _check_same_indexes(
-        self, job: NewJob, other_id: int, other: tuple[IndexRange, ...]
+        self, terms: NewTerms, other_id: int, other: tuple[IndexRange, ...]
     ) -> None:
-        if not job.array or not other:
+        if not terms.array or not other:
             raise self._wrong(
                 f"only an array can wait task by task for another: {'it' if other else other_id} "
                 "is none"
             )
-        if job.array == other:
+        if terms.array == other:
             return
-        self._same_index_tasks -= sum(len(each.indexes) for each in job.array)
+        self._same_index_tasks -= sum(len(each.indexes) for each in terms.array)
         if self._same_index_tasks < 0:
             raise self._wrong(
                 f"over {SAME_INDEX_TASKS_MAX} tasks of a request can only wait task by task for "
                 "an array with the very same indexes"
             )
-        for each in job.array:
+        for each in terms.array:
             for index in each.indexes:
                 if not _has_index(other, index):
                     raise self._wrong(
@@ -159,10 +161,12 @@ def _has_index(array: tuple[IndexRange, ...], index: int) -> bool:
 def _check_cycles(jobs: Sequence[NewJob]) -> None:
     """Only within a request jobs can wait for each other in a circle. Raises InvalidJob."""
     graph = {
-        place: [each.job.position for each in job.after if each.job.selector is None]
-        for place, job in enumerate(jobs)
-        if job.after
+        place: [each.job.position for each in terms.after if each.job.selector is None]
+        for place, (_, _, terms) in enumerate(jobs)
+        if terms.after
     }
+    if not graph:
+        return
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

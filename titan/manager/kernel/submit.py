@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from titan import events as ev
@@ -17,13 +18,14 @@ from titan.checks import (
     check_variables,
 )
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
-from titan.manager.kernel.commands import NewJob, SubmitJobs, Submitted
+from titan.manager.kernel.commands import NewEnvironment, NewTerms, SubmitJobs, Submitted
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.references import resolve_references
 from titan.model import (
     ARRAY_TASKS_MAX,
     INDEX_MAX,
     IndexRange,
+    ScriptSource,
 )
 from titan.queries.worker_selection import select_worker
 from titan.scheduling import Scheduling
@@ -46,22 +48,30 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
+    # What jobs ask for, as their events have it from the directory on.
+    fields = {}
+    for terms in _distinct_terms(command):
+        demand = terms.resources
+        fields[terms] = (
+            terms.cwd, command.environments[terms.environment].digest, demand.cpus_milli,
+            demand.memory_bytes, demand.named, terms.priority, terms.array, terms.time_limit_ms,
+            terms.grace_ms, terms.end_signal, terms.end_signal_before_ms, terms.execution,
+            on[terms.on],
+        )  # fmt: skip
     # One that no job of the request has would be kept for ever.
-    used = {command.environments[job.environment].digest for job in command.jobs}
+    used = {digest for _, digest, *_ in fields.values()}
     for environment in command.environments:
         if environment.digest in used and environment.digest not in desk.state.environments:
             desk.emit(ev.EnvironmentStored(*environment))
-    for number, (job, scheduling) in enumerate(zip(command.jobs, named, strict=True)):
-        demand = job.resources
-        desk.emit(
-            ev.JobSubmitted(
-                first + number, command.user, job.name, job.command, job.cwd,
-                command.environments[job.environment].digest, demand.cpus_milli,
-                demand.memory_bytes, demand.named, job.priority, job.array,
-                job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms,
-                job.execution, on[job.on], scheduling,
+    user, make = command.user, ev.JobSubmitted._make
+    desk.emit_submits(
+        [
+            make((job_id, user, name, words, *fields[terms], scheduling))
+            for job_id, ((name, words, terms), scheduling) in enumerate(
+                zip(command.jobs, named, strict=True), first
             )
-        )  # fmt: skip
+        ]
+    )
     accept_request(
         desk, command.user, command.request_id, command.content, range(first, first + len(named))
     )
@@ -82,11 +92,7 @@ def check_submit(
         # One that is stored has been looked at before.
         if environment.digest not in state.environments:
             check_variables((*environment.exported, *environment.variables))
-    for number, job in enumerate(command.jobs):
-        prefix = f"job {number + 1} of {len(command.jobs)}: " if len(command.jobs) > 1 else ""
-        _check_job(job, len(command.environments), prefix)
-        script = command.environments[job.environment].script
-        check_script(job.execution, job.command, script, prefix)
+    _check_jobs(command)
     return _find_workers(state, command), resolve_references(state, command.jobs)
 
 
@@ -115,10 +121,15 @@ def accept_request(
         desk.emit(ev.RequestAccepted(user, request_id, content, job_ids.start, len(job_ids)))
 
 
+def _distinct_terms(command: SubmitJobs) -> Iterable[NewTerms]:
+    """Each object once, in the order of the jobs."""
+    return dict.fromkeys(terms for _, _, terms in command.jobs)
+
+
 def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
     """The workers that jobs ask for, each as the log is to name it. Raises InvalidJob."""
     found = {"": ""}
-    for text in {job.on: None for job in command.jobs if job.on}:
+    for text in {terms.on: None for terms in _distinct_terms(command) if terms.on}:
         _check(len(text) <= NAME_LENGTH_MAX, "the name of the worker to run on is too long")
         try:
             worker = select_worker(state, text)
@@ -130,56 +141,73 @@ def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
 
 
 def _check_request(command: SubmitJobs) -> None:
-    _check(bool(command.jobs), "there is no job in the request")
-    _check(
-        len(command.jobs) <= JOBS_PER_REQUEST_MAX,
-        f"{len(command.jobs)} jobs in one request are over the limit of {JOBS_PER_REQUEST_MAX}; "
-        "send several requests, or use an array",
-    )
+    jobs = len(command.jobs)
+    _check(jobs > 0, "there is no job in the request")
+    if jobs > JOBS_PER_REQUEST_MAX:
+        raise InvalidJob(
+            f"{jobs} jobs in one request are over the limit of {JOBS_PER_REQUEST_MAX}; "
+            "send several requests, or use an array"
+        )
     _check(bool(command.user), "there is no user in the request")
     _check(len(command.user) <= NAME_LENGTH_MAX, "the user's name is too long")
     # In the log each of the jobs names its user.
-    size = command.size_bytes + len(command.jobs) * len(command.user.encode())
-    _check(
-        size <= REQUEST_BYTES_MAX,
-        f"the request takes {size} bytes, over the limit of {REQUEST_BYTES_MAX}; "
-        "send several requests",
-    )
+    size = command.size_bytes + jobs * len(command.user.encode())
+    if size > REQUEST_BYTES_MAX:
+        raise InvalidJob(
+            f"the request takes {size} bytes, over the limit of {REQUEST_BYTES_MAX}; "
+            "send several requests"
+        )
 
 
-def _check_job(job: NewJob, environments: int, prefix: str) -> None:
-    check_command(job.command, prefix)
-    _check(
-        0 < len(job.name) <= NAME_LENGTH_MAX, f"{prefix}a name has 1 to {NAME_LENGTH_MAX} letters"
-    )
-    check_directory(job.cwd, prefix)
-    _check(0 <= job.environment < environments, f"{prefix}its environment is not in the request")
-    _check(abs(job.priority) <= PRIORITY_MAX, f"{prefix}the priority is out of range")
-    check_resources(job.resources, prefix)
-    _check_array(job.array, prefix)
+def _check_jobs(command: SubmitJobs) -> None:
+    jobs, environments = command.jobs, command.environments
+    checked: set[NewTerms] = set()
+    for number, (name, words, terms) in enumerate(jobs):
+        try:
+            check_command(words)
+            if not 0 < len(name) <= NAME_LENGTH_MAX:
+                raise InvalidJob(f"a name has 1 to {NAME_LENGTH_MAX} letters")
+            if terms in checked:
+                continue
+            _check_terms(terms, environments)
+            check_script(terms.execution, words, environments[terms.environment].script)
+        except InvalidJob as error:
+            if len(jobs) == 1:
+                raise
+            raise InvalidJob(f"job {number + 1} of {len(jobs)}: {error}") from error
+        # On a worker the path of the script, a word of the command, may be another each time.
+        if terms.execution.script_source is not ScriptSource.ON_WORKER:
+            checked.add(terms)
+
+
+def _check_terms(terms: NewTerms, environments: Sequence[NewEnvironment]) -> None:
+    check_directory(terms.cwd)
+    _check(0 <= terms.environment < len(environments), "its environment is not in the request")
+    _check(abs(terms.priority) <= PRIORITY_MAX, "the priority is out of range")
+    check_resources(terms.resources)
+    _check_array(terms.array)
     check_time_limit(
-        job.time_limit_ms, job.grace_ms, job.end_signal, job.end_signal_before_ms, prefix
+        terms.time_limit_ms, terms.grace_ms, terms.end_signal, terms.end_signal_before_ms
     )
-    check_execution(job.execution, job.resources, prefix)
-    check_scheduling(job.scheduling, prefix, is_array=bool(job.array))
+    check_execution(terms.execution, terms.resources)
+    check_scheduling(terms.scheduling, is_array=bool(terms.array))
 
 
-def _check_array(array: tuple[IndexRange, ...], prefix: str) -> None:
-    _check(len(array) <= ARRAY_RANGES_MAX, f"{prefix}the array has over {ARRAY_RANGES_MAX} ranges")
+def _check_array(array: tuple[IndexRange, ...]) -> None:
+    if not array:
+        return
+    if len(array) > ARRAY_RANGES_MAX:
+        raise InvalidJob(f"the array has over {ARRAY_RANGES_MAX} ranges")
     end = -1
     tasks = 0
     for each in array:
-        _check(
-            each.step > 0 and 0 <= each.start < each.stop and each.stop - 1 <= INDEX_MAX,
-            f"{prefix}the array has a range that is empty or beyond {INDEX_MAX}",
-        )
-        _check(each.start > end, f"{prefix}the ranges of an array must rise and not overlap")
+        if each.step <= 0 or not 0 <= each.start < each.stop or each.stop - 1 > INDEX_MAX:
+            raise InvalidJob(f"the array has a range that is empty or beyond {INDEX_MAX}")
+        _check(each.start > end, "the ranges of an array must rise and not overlap")
         end = each.indexes[-1]
         tasks += len(each.indexes)
-    _check(
-        tasks <= ARRAY_TASKS_MAX,
-        f"{prefix}the array has {tasks} tasks, over the limit of {ARRAY_TASKS_MAX}",
-    )
+    if tasks > ARRAY_TASKS_MAX:
+        raise InvalidJob(f"the array has {tasks} tasks, over the limit of {ARRAY_TASKS_MAX}")
 
 
 def _check(holds: bool, otherwise: str) -> None:

@@ -1,4 +1,4 @@
-"""Workers: registration, what they hold against what they should, silence."""
+"""Workers: registration, what they hold against what they should."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from itertools import takewhile
 from typing import Final
 
 from titan import events as ev
-from titan.checks import check_capacity
-from titan.errors import InvalidJob, Refused
+from titan.errors import Refused
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered, RegisterWorker
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.drain import heed_stop, recall_waiting
+from titan.manager.kernel.identity import check_registration, identify
 from titan.manager.kernel.outbox import Outbox, fill_outbox, key_of
 from titan.manager.kernel.reports import adopt, find_attempt, has_ended, may_be_adopted
 from titan.model import (
@@ -36,8 +36,8 @@ REGISTER_AGAIN: Final = "the session is not known; register again"
 
 def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     """A worker calls in, for the first time or again. Raises Refused, InvalidJob."""
-    _check_registration(desk, command)
-    number, worker_id, warning = _identify(desk, command)
+    check_registration(desk, command)
+    number, worker_id, warning = identify(desk, command)
     worker: Worker | None = desk.state.workers.get(number)
     earlier = desk.outboxes.get(number)
     applied_seq = command.acknowledged_seq
@@ -48,8 +48,10 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
             applied_seq = max(applied_seq, earlier.applied_seq)
     elif worker is not None:
         desk.replaced[number] = (worker.instance, desk.turned_us)
+    desk.hosts[number] = (command.instance, command.host_starts)
     desk.close_session(number)
     if worker is not None:
+        _note_return(desk, worker, command.instance)
         _lose_absent(desk, worker, command)
     desk.emit(
         ev.WorkerRegistered(
@@ -59,7 +61,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         )
     )  # fmt: skip
     worker = desk.state.get_worker(number)
-    _heed_fault(desk, worker, command.fault)
+    _heed_fault(desk, worker, command.fault or desk.returns.fault(number, desk.turned_us))
     heed_stop(desk, worker, is_stopping=command.is_stopping)
     if worker.is_draining:
         # A drain is written down whole or in parts; a crash may have come between these.
@@ -90,7 +92,7 @@ def hear_heartbeat(desk: Desk, command: Heartbeat) -> None:
     desk.hear(number)
     desk.heard_now[number] = None
     if desk.room:
-        _heed_fault(desk, worker, command.fault)
+        _heed_fault(desk, worker, command.fault or desk.returns.fault(number, desk.turned_us))
     heed_stop(desk, worker, is_stopping=command.is_stopping)
     _settle_held(desk, outbox, command.held)
     listed = {each.key for each in command.held.attempts}
@@ -116,32 +118,7 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
     desk.emit(ev.WorkerDeregistered(worker.number))
     desk.schedule_wanted = True
     desk.close_session(worker.number)
-    desk.heard_us.pop(worker.number, None)
-    desk.heard_now.pop(worker.number, None)
-
-
-def check_silence(desk: Desk) -> None:
-    """UNHEALTHY after half the timeout, DISCONNECTED after the whole of it."""
-    timeout = desk.settings.heartbeat_timeout_us
-    silent = takewhile(
-        lambda each: (desk.turned_us - each[1]) * 2 >= timeout, desk.heard_us.items()
-    )
-    for number, heard in list(silent):
-        silence = desk.turned_us - heard
-        worker = desk.state.get_worker(number)
-        if silence < timeout:
-            if worker.state is WorkerState.HEALTHY and desk.room:
-                desk.emit(ev.WorkerUnhealthy(number))
-                desk.schedule_wanted = True
-            continue
-        for attempt in list(worker.attempts.values()):
-            seconds = silence // 1_000_000
-            desk.lose_attempt(attempt, f"{worker.name} was not heard for {seconds} s")
-        desk.emit(ev.WorkerLost(number))
-        desk.schedule_wanted = True
-        desk.close_session(number)
-        del desk.heard_us[number]
-        desk.heard_now.pop(number, None)
+    desk.forget_silence(worker.number)
 
 
 def record_heartbeats(desk: Desk) -> None:
@@ -195,7 +172,7 @@ def _late(desk: Desk) -> Iterator[tuple[Worker, JobClass, list[Attempt]]]:
 
 
 def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
-    """A worker that is heard says what keeps it from taking tasks, or that nothing does."""
+    """What keeps a worker that is heard from taking tasks; empty: nothing does."""
     if fault and (worker.state is WorkerState.HEALTHY or worker.fault != fault):
         desk.emit(ev.WorkerUnhealthy(worker.number, fault))
         # A head that only it could have taken holds nobody up any more.
@@ -205,38 +182,11 @@ def _heed_fault(desk: Desk, worker: Worker, fault: str) -> None:
         desk.schedule_wanted = True
 
 
-def _check_registration(desk: Desk, command: RegisterWorker) -> None:
-    check_capacity(command.capacity)
-    if not command.name or len(command.name) > 255 or not command.instance:
-        raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
-    foreign = command.cluster_id not in (b"", desk.state.cluster_id)
-    if foreign and command.held.attempts:
-        raise Refused(
-            f"{command.name} holds tasks of the cluster {command.cluster_id.hex()}, and this is "
-            f"{desk.state.cluster_id.hex()}; let them end there, or give the worker another "
-            "data directory"
-        )
-
-
-def _identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
-    """The worker's number and id, and a warning where a clone of a worker got a new id."""
-    state = desk.state
-    worker_id = command.worker_id or command.new_worker_id
-    number = state.worker_numbers.get(worker_id)
-    if number is None:
-        return state.next_worker, worker_id, ""
-    instance, replaced_us = desk.replaced.get(number, (b"", 0))
-    recently = desk.turned_us - replaced_us <= 2 * desk.settings.heartbeat_interval_us
-    if instance == command.instance and recently:
-        # It is heard again right after another took its place: there are two of it.
-        other = state.get_worker(number)
-        warning = (
-            f"two workers use the id {worker_id.hex()}: {other.name} at {other.address} and "
-            f"{command.name} at {command.address}; was a data directory copied? "
-            f"{command.name} gets a new id"
-        )
-        return state.next_worker, command.new_worker_id, warning
-    return number, worker_id, ""
+def _note_return(desk: Desk, worker: Worker, instance: bytes) -> None:
+    """A known worker registers: that counts if it was lost, or its host is another one."""
+    is_anew = worker.instance != instance and worker.state is not WorkerState.DEREGISTERED
+    if worker.state is WorkerState.DISCONNECTED or is_anew:
+        desk.returns.note(worker.number, desk.turned_us)
 
 
 def _lose_absent(desk: Desk, worker: Worker, command: RegisterWorker) -> None:

@@ -27,6 +27,8 @@ class Register(NamedTuple):
     delay_us: int
     worker_id: bytes
     instance: bytes
+    host_starts: int
+    """Of two instances the one with more is the later one; 0: not known."""
     cluster_id: bytes
     """Empty: nothing of any cluster is held."""
     held: Held

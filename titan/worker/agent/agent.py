@@ -327,6 +327,7 @@ class Agent:
         request = worker_pb2.RegisterWorkerRequest(
             worker_id=action.worker_id,
             instance=action.instance,
+            host_starts=action.host_starts,
             boot_id=identity.boot_id,
             name=identity.name,
             address="" if self._core.fetches else identity.address,
@@ -420,6 +421,7 @@ class Agent:
             live=welcome.live,
             reports=welcome.reports,
             report_seq=welcome.report_seq,
+            starts=welcome.starts,
         )
         self._limits = welcome.limits
         self.questions.connected(connection)

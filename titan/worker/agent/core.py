@@ -92,6 +92,8 @@ class HostState:
     """The unacknowledged ones, in order."""
     report_seq: int
     """Of the last report it made."""
+    starts: int = 0
+    """How many hosts were started in its directory, this one included; 0: not known."""
 
 
 class Core:
@@ -413,6 +415,7 @@ class Core:
                 delay_us,
                 self.worker_id,
                 self._host.instance,
+                self._host.starts,
                 self._cluster_id if held.attempts else b"",
                 held,
                 self._reports.acknowledged_seq,

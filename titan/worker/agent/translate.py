@@ -102,7 +102,7 @@ def direct_launches_of(
             raise BadMessage("a spec names an environment that is not in the request")
         for launch in launches:
             script = environments[launch.environment].script
-            check_script(launch.execution, launch.command, script, "")
+            check_script(launch.execution, launch.command, script)
     except InvalidJob as error:
         raise BadMessage(str(error)) from error
     return environments, launches
@@ -114,16 +114,15 @@ def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
     (launch,) = _launches_of([spec])
     if launch.named:
         raise BadMessage("without a session there are no named resources: the manager gives them")
-    check_command(launch.command, "")
-    check_directory(launch.cwd or b"/", "")
+    check_command(launch.command)
+    check_directory(launch.cwd or b"/")
     check_time_limit(
-        *(launch.time_limit_ms, launch.grace_ms, launch.end_signal, launch.end_signal_before_ms),
-        "",
+        launch.time_limit_ms, launch.grace_ms, launch.end_signal, launch.end_signal_before_ms
     )
     # A program need not say what it uses; what it says must be possible.
     asked = Resources(spec.resources.cpus_milli or 1, spec.resources.memory_bytes)
-    check_resources(asked, "")
-    check_execution(launch.execution, asked, "")
+    check_resources(asked)
+    check_execution(launch.execution, asked)
     name = spec.name or os.path.basename(launch.command[0]).decode(errors="replace")
     return launch._replace(job_name=name[:NAME_LENGTH_MAX])
 

@@ -26,6 +26,10 @@ def main(arguments: list[str]) -> int:
     except directory.Locked as error:
         _log.info("%s", error)
         return directory.EXIT_IN_USE
+    except (directory.DirectoryError, OSError) as error:
+        # Such as a full disk. The agent tries again.
+        _log.error("the task host does not start in %s: %s", path, error)
+        return 1
     # Few cycles are made here; looking for them at every 700 objects would cost more than they.
     gc.set_threshold(50_000)
     _log.info("started pid=%d directory=%s", os.getpid(), path)

@@ -78,7 +78,9 @@ class Host:
         self._is_journal_failing = False
         output = os.fsencode(path / "output")
         tag = directory.group_tag(path)
-        self._book = Bookkeeping(take_over(journal, self._boot_id, output, tag))
+        recovered = take_over(journal, self._boot_id, output, tag)
+        self._book = Bookkeeping(recovered)
+        self._starts = 1 + (recovered.starts if recovered else 0)
         self._confinement = Confinement.choose(tag, self._selector)
         _log.info("limits %s", self._confinement.description)
         self._rewrite_journal()
@@ -172,6 +174,7 @@ class Host:
                 self._book.last_report_seq,
                 tuple(self._book.direct.live()),
                 self._confinement.description,
+                self._starts,
             )
         )
 
@@ -390,6 +393,7 @@ class Host:
             self._confinement.bases,
             pid,
             processes.find_start_ticks(pid) or 0,
+            self._starts,
         )
         self._journal.rewrite(header, self._book.records(), processes.now_ticks())
 

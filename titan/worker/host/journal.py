@@ -70,6 +70,8 @@ class Header(NamedTuple):
     pid: int = 0
     """The host that writes it, by its number and start as /proc has them; 0: not known."""
     start_ticks: int = 0
+    starts: int = 0
+    """How many hosts were started in this directory, that one included."""
 
 
 class Entry(NamedTuple):

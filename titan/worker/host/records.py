@@ -105,6 +105,8 @@ class Recovered(NamedTuple):
     unfinished: tuple[Unfinished, ...]
     direct: tuple[DirectRun, ...] = ()
     """In the order of their ends; those that may still run last."""
+    starts: int = 0
+    """How many hosts were started in the directory until then."""
 
 
 def recover(records: Iterable[Record]) -> Recovered:

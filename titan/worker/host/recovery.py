@@ -40,7 +40,7 @@ def take_over(journal: Path, boot_id: str, output_directory: bytes, tag: str) ->
     if found is None:
         return None
     header, entries = found
-    recovered = recover(entry.record for entry in entries)
+    recovered = recover(entry.record for entry in entries)._replace(starts=header.starts)
     if header.boot_id != boot_id:
         return recovered
     if is_writer_alive(header):
