@@ -13,8 +13,8 @@ be late, by milliseconds or by seconds, and so overtake others; each may be lost
 hears nothing until its deadline; a request may come twice, at any two times, the second time to
 nobody's answer. A call to a process that is not there fails, at once or, swallowed, at its
 deadline. What was sent to a process that has died is lost: a connection does not outlive it. A
-network may be cut between the manager and a worker, or its users, in both directions or in one:
-then requests arrive and answers do not, or the reverse.
+network may be cut between the manager and a worker, all workers, or its users, in both directions
+or in one: then requests arrive and answers do not, or the reverse.
 
 The manager's disk drops what was not synced when power fails, or keeps all or some of it, or
 tears the last write (`tests/wal/fake_fs.py`). It may be full and have room again, be slow for

@@ -305,6 +305,7 @@ class SimAgent:
                 return "RegisterWorker", worker_pb2.RegisterWorkerRequest(
                     worker_id=action.worker_id,
                     instance=action.instance,
+                    host_starts=action.host_starts,
                     boot_id=f"boot {machine.boot}",
                     name=machine.name,
                     address="" if self._core.fetches else self.address,

@@ -48,6 +48,9 @@ UNNOTICED_US: Final = LATENESS_MAX_US + int(TICK_SECONDS * 1e6)
 # A look at a whole state costs as much as all else that a record does.
 LOOK_EVERY_RECORDS: Final = 16
 
+# What the manager finds wrong with a worker, by how that begins.
+_FAULTS: Final = {"fell silent together": " held back", "came back": " to rest"}
+
 
 class Witness:
     """Sees everything, and raises Violation."""
@@ -458,8 +461,11 @@ class Witness:
                 check(key in self._executions, f"{key} is adopted and never ran")
                 self._world.count("adopted")
             case ev.WorkerLost() | ev.WorkerUnhealthy() | ev.WorkerHealthy():
-                by_itself = isinstance(event, ev.WorkerUnhealthy) and event.reason
-                self._world.count(type(event).__name__ + (" by itself" if by_itself else ""))
+                reason = event.reason if isinstance(event, ev.WorkerUnhealthy) else ""
+                kind = next((why for why in _FAULTS if reason.startswith(why)), reason)
+                self._world.count(
+                    type(event).__name__ + _FAULTS.get(kind, " by itself") * bool(kind)
+                )
             case _:
                 self._examine_wish(lsn, event)
 

@@ -163,6 +163,11 @@ def _cut(network: Network, worker: str, fault: FaultPlan) -> None:
     _cut_to_manager(network, worker, fault)
 
 
+def _cut_all(network: Network, _: str, fault: FaultPlan) -> None:
+    for worker in network.workers:
+        _cut(network, worker, fault)
+
+
 def _cut_clients(network: Network, _: str, fault: FaultPlan) -> None:
     """One way, the other, or both."""
     for user in USERS:
@@ -176,5 +181,6 @@ _OF_NETWORK: Final[dict[Fault, Callable[[Network, str, FaultPlan], None]]] = {
     Fault.CUT: _cut,
     Fault.CUT_TO_WORKER: _cut_to_worker,
     Fault.CUT_TO_MANAGER: _cut_to_manager,
+    Fault.CUT_ALL: _cut_all,
     Fault.CUT_CLIENTS: _cut_clients,
 }

@@ -68,6 +68,7 @@ class Machine:
         self.world = world
         self.network = network
         self.witness = witness
+        network.workers.append(name)
         self.clockwork = Clockwork(world)
         self.worker_id = b""
         self.boot = 1

@@ -65,6 +65,8 @@ class Network:
         self, world: World, *, lost_percent: int, doubled_percent: int, late_percent: int
     ) -> None:
         self._world = world
+        # The machines of all workers, by name.
+        self.workers: list[str] = []
         self._lost = lost_percent
         self._doubled = doubled_percent
         self._late = late_percent

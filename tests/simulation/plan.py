@@ -52,6 +52,7 @@ class Fault(Enum):
     CUT = "network cut"
     CUT_TO_WORKER = "network cut towards the worker"
     CUT_TO_MANAGER = "network cut towards the manager"
+    CUT_ALL = "network cut between all workers and the manager"
     CUT_CLIENTS = "network cut between users and the manager"
     CLOCK_SET = "wall clock set"
     WORKER_DISK_FULL = "worker's disk nearly full"

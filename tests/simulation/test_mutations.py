@@ -15,7 +15,17 @@ from tests.simulation.plan import random_plan
 from tests.simulation.test_scenarios import SCENARIOS
 from tests.wal.fake_fs import FakeFileSystem
 from titan.manager import clock
-from titan.manager.kernel import Kernel, desk, drain, reports, retries, submit, workers
+from titan.manager.kernel import (
+    Kernel,
+    desk,
+    drain,
+    identity,
+    reports,
+    retries,
+    silence,
+    submit,
+    workers,
+)
 from titan.manager.kernel.outbox import Outbox
 from titan.model import Reason, ReportKind, State
 from titan.scheduler import preemption
@@ -62,7 +72,7 @@ reports_taken = Core.reports_taken
 timer_over = Bookkeeping.timer_over
 perform_timer = Timers.perform
 answer_call = ManagerProcess._answer
-check_silence = workers.check_silence
+check_silence = silence.check_silence
 end_reported = reports._OUTCOMES[ReportKind.ENDED]
 start_kernel = Kernel.start
 sync = FakeFileSystem.fdatasync
@@ -193,13 +203,16 @@ MISTAKES: dict[str, tuple[tuple[Any, Any, Any], ...]] = {
         (workers, "may_be_adopted", adopt_what_was_replaced),
     ),
     "a worker is lost after half the timeout": (
-        (workers, "check_silence", check_silence_too_soon),
+        (silence, "check_silence", check_silence_too_soon),
     ),
     "a manager that starts waits for nobody": ((Kernel, "start", start_as_if_nobody_were_heard),),
     "time in which the manager stood still is silence": (
         (clock.TurnClock, "note_turn", lambda turns, interval_us: True),
     ),
     "the manager's time is the wall clock's": ((clock.Clock, "now_us", tell_wall_time),),
+    "the late call of a dead host counts": (
+        (identity, "_is_earlier", lambda desk, number, command: False),
+    ),
     "the answer to a recall is ignored": ((reports._OUTCOMES, ReportKind.RECALLED, nothing),),
     "a worker is not told what is to end": ((desk.Desk, "stop_attempt", nothing),),
     "reports are acknowledged before they are durable": (

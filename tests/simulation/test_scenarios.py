@@ -101,6 +101,21 @@ SCENARIOS: dict[str, Plan] = {
     ),
     "only answers are lost": plan([job(30_000)], [fault(Fault.CUT_TO_WORKER, 5_000, 20_000)]),
     "only requests are lost": plan([job(30_000)], [fault(Fault.CUT_TO_MANAGER, 5_000, 20_000)]),
+    "all workers are cut off": plan(
+        [job(30_000, tasks=4)], [fault(Fault.CUT_ALL, 5_000, 13_000)], workers=5
+    ),
+    "a task host dies again and again": plan(
+        [job(1_000, tasks=20)], [fault(Fault.HOST_KILLED, 2_000 * i, 0) for i in range(1, 6)]
+    ),
+    "a dead host's registration comes after that of the next": replace(
+        plan(
+            [job(5, 300, 2_000, tasks=30)] * 2,
+            [fault(Fault.HOST_KILLED, 2_000 + 4_000 * i, 0) for i in range(6)],
+            workers=2,
+            seed=29,
+        ),
+        late_percent=30,
+    ),
     "users are cut off": plan(
         [job(300, submit_ms=3_000, cancel=CancelPlan(after_ms=0, first=0, last=0, grace_ms=0))],
         [fault(Fault.CUT_CLIENTS, 1_000, 15_000, detail=2)],
@@ -284,6 +299,19 @@ def test_a_worker_that_hears_nothing_but_is_not_heard_is_given_up() -> None:
     found = counts("only requests are lost")
     assert found["request lost in a cut"]
     assert (found["lost in silence"], found["adopted"], found["assigned"]) == (1, 1, 1)
+
+
+def test_many_workers_that_fall_silent_at_once_are_held_back() -> None:
+    found = counts("all workers are cut off")
+    assert found["WorkerUnhealthy held back"] == 5
+    assert "WorkerLost" not in found
+    assert found["assigned"] == 4
+
+
+def test_a_worker_that_comes_and_goes_rests_and_its_tasks_are_run_all_the_same() -> None:
+    found = counts("a task host dies again and again")
+    assert found["WorkerUnhealthy to rest"]
+    assert found["task COMPLETED"] == 20
 
 
 def test_users_who_were_cut_off_are_answered_later_and_once() -> None:

@@ -54,6 +54,8 @@ KINDS = (
     "WorkerUndrained for a stop",
     "WorkerUnhealthy",
     "WorkerUnhealthy by itself",
+    "WorkerUnhealthy held back",
+    "WorkerUnhealthy to rest",
     "adopted",
     "alone",
     "answer lost",
