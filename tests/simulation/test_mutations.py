@@ -39,7 +39,7 @@ from titan.worker.host.slots import Slots
 from titan.worker.host.timers import Timers
 from titan.worker.host.verdict import judge
 
-# After the named scenarios; the rarest shows in one seed of ten.
+# After the named scenarios, which find most.
 SEEDS_MAX = 60
 
 

@@ -76,6 +76,19 @@ SCENARIOS: dict[str, Plan] = {
     "a host dies and its task runs on": plan(
         [job(30_000)], [fault(Fault.WORKER_KILLED, 2_000, 500)]
     ),
+    "a host dies before it tells that a task has started": plan(
+        [job(3_000)], [fault(Fault.HOST_KILLED, 900, 3_000, detail=3)], seed=2
+    ),
+    "a job of the same priority finds no room": replace(
+        plan(
+            [
+                wishing(job(10_000), SchedulingPlan(is_preemptible=True)),
+                job(2_000, submit_ms=4_000),
+            ],
+            [],
+        ),
+        preempt="requeue",
+    ),
     "a cancel meets a worker that is away": plan(
         [job(60_000, cancel=CancelPlan(after_ms=5_000, first=0, last=0, grace_ms=0))],
         [fault(Fault.CUT, 5_000, 20_000)],
@@ -214,7 +227,7 @@ SCENARIOS: dict[str, Plan] = {
         late_percent=10,
     ),
     "batches come later than those that repeat them": replace(
-        plan([job(5, 300, 2_000, tasks=30)] * 2, [], workers=3, seed=0), late_percent=30
+        plan([job(5, 300, 2_000, tasks=30)] * 2, [], workers=3, seed=4), late_percent=30
     ),
 }
 
@@ -259,6 +272,16 @@ def test_the_ends_that_a_dead_host_wrote_down_are_reported_by_the_next_one() -> 
 def test_what_a_dead_host_left_running_is_ended_before_it_runs_again() -> None:
     found = counts("a host dies and its task runs on")
     assert (found["leftover killed"], found["assigned"]) == (1, 2)
+
+
+def test_a_task_whose_host_died_before_it_told_of_the_start_is_ended_and_runs_again() -> None:
+    found = counts("a host dies before it tells that a task has started")
+    assert (found["leftover killed"], found["assigned"], found["task COMPLETED"]) == (1, 2, 1)
+
+
+def test_nobody_makes_room_for_a_job_of_the_same_priority() -> None:
+    found = counts("a job of the same priority finds no room")
+    assert (found["Preempted for another"], found["assigned"]) == (0, 2)
 
 
 def test_a_cancelled_task_whose_worker_is_given_up_ends_as_cancelled() -> None:
