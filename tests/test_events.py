@@ -40,7 +40,7 @@ SUBMITTED = ev.JobSubmitted(
         retries=3, retry_on=(75, 1), array_limit=4, max_fails=0,
         constraints=(LabelConstraint("zone", ("a", "b")), LabelConstraint("old", ("",), True)),
         affinities=(JobAffinity(42), JobAffinity(40, True)), spread="rack", exclusive=True,
-        preemptible=True, begin_us=TIME_US, deadline_us=TIME_US + 1,
+        preemptible=True, begin_us=TIME_US, deadline_us=TIME_US + 1, at_most_once=True,
     ),
 )  # fmt: skip
 # As it was written before jobs said more of when and where they start than a worker.
@@ -118,6 +118,10 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
         PLAIN_SUBMITTED._replace(execution=Execution(umask=0o27), on=""),
     ),
     ([3, *SUBMITTED[:17]], PLAIN_SUBMITTED),
+    (
+        [3, *SUBMITTED[:17], SUBMITTED.scheduling[:13]],
+        SUBMITTED._replace(scheduling=SUBMITTED.scheduling._replace(at_most_once=False)),
+    ),
     (
         [9, *ENDED[:13], 5],
         ENDED._replace(task_state=5, not_before_us=0, charge=ev.CHARGE_NOTHING),
@@ -211,7 +215,7 @@ def test_an_unknown_code_is_from_a_later_version(code: int) -> None:
 
 def test_a_way_to_schedule_with_one_field_more_than_known_is_from_a_later_version() -> None:
     item = [3, *SUBMITTED[:17], [*SUBMITTED.scheduling, 0]]
-    with pytest.raises(ev.NewerEvent, match="scheduling has 14 fields, this version knows 13"):
+    with pytest.raises(ev.NewerEvent, match="scheduling has 15 fields, this version knows 14"):
         ev.decode_record(packed([TIME_US, [item]]))
 
 

@@ -270,6 +270,8 @@ def check_scheduling(scheduling: Scheduling, *, is_array: bool) -> None:
         raise InvalidJob("exit codes to retry on are 0 to 255")
     if s.retry_on and s.retries <= 0:
         raise InvalidJob("it names exit codes to retry on and no retries")
+    if s.at_most_once and s.retries:
+        raise InvalidJob("what runs at most once is not tried again: give no retries")
     if not (0 <= s.array_limit <= ARRAY_TASKS_MAX and -1 <= s.max_fails <= ARRAY_TASKS_MAX):
         raise InvalidJob(f"limits of an array are 0 to {ARRAY_TASKS_MAX} tasks")
     if not is_array and (s.array_limit or s.max_fails >= 0):

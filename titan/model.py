@@ -35,6 +35,8 @@ UMASK_MAX: Final = 0o777
 GRACE_MS_MAX: Final = 86_400_000
 # It goes with every batch of tasks that run it: data belongs into files.
 SCRIPT_BYTES_MAX: Final = 1 << 20
+# A task that is to run at most once goes on for so long without the manager, and not longer.
+LEASE_US: Final = 20_000_000
 # The numbers of Linux, real-time signals included.
 SIGNAL_MAX: Final = 64
 SIGTERM: Final = 15

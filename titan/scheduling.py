@@ -79,6 +79,8 @@ class Scheduling(NamedTuple):
     preemptible: bool = False
     begin_us: int = 0
     deadline_us: int = 0
+    at_most_once: bool = False
+    """A task that may have begun is never given out again, whatever became of it."""
 
 
 PLAIN_SCHEDULING: Final = Scheduling()

@@ -264,6 +264,15 @@ def test_when_and_where_a_job_may_run_is_shown_as_far_as_it_was_asked_for(
     assert view["begin_time"] < view["deadline_time"]
 
 
+def test_a_job_that_runs_at_most_once_says_that_there_are_no_retries(
+    manager: FakeManager, titan: Titan
+) -> None:
+    titan("submit", "--at-most-once", "x")
+    lines = dict(line.split(maxsplit=1) for line in titan("show", "1").out.splitlines())
+    assert lines["retries"] == "none: each task runs at most once"
+    assert json.loads(titan("show", "--json", "1").out)["at_most_once"] is True
+
+
 def test_of_a_job_that_asked_for_none_of_it_no_line_is_shown(
     manager: FakeManager, titan: Titan
 ) -> None:

@@ -280,6 +280,21 @@ def test_when_and_where_it_may_run_reaches_the_manager(manager: FakeManager, tit
     assert asked.deadline_us == 4_102_444_800_000_000
 
 
+@pytest.mark.parametrize("directive", [False, True])
+def test_a_job_may_be_asked_to_run_at_most_once(
+    manager: FakeManager, titan: Titan, tmp_path: Path, directive: bool
+) -> None:
+    script = tmp_path / "pay.sh"
+    script.write_text("#!/bin/sh\n" + "#TITAN --at-most-once\n" * directive)
+    options = [] if directive else ["--at-most-once"]
+    assert titan("submit", *options, "--script", str(script)).code == 0
+    (request,) = manager.called("SubmitJob")
+    assert request.jobs[0].scheduling.at_most_once
+    refused = titan("submit", "--at-most-once", "--retries", "2", "x")
+    assert refused.code == 2
+    assert "at most once is not tried again" in refused.err
+
+
 def test_of_a_job_that_asks_for_none_of_it_nothing_is_sent(
     manager: FakeManager, titan: Titan
 ) -> None:

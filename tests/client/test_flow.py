@@ -103,6 +103,7 @@ anti_affinity = 44
 spread = "rack"
 exclusive = true
 preemptible = true
+at_most_once = false
 ulimit = {nofile = 64, core = "0:unlimited"}
 pids_limit = 9
 cpu_limit = true

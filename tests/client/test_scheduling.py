@@ -50,6 +50,12 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert asked.held
 
 
+def test_what_runs_at_most_once_has_no_retries() -> None:
+    assert to_message(JobSpec(command=["x"], at_most_once=True)).scheduling.at_most_once
+    with pytest.raises(InvalidJob, match="at most once is not tried again: give no retries"):
+        to_message(JobSpec(command=["x"], at_most_once=True, retries=1))
+
+
 def test_an_array_of_any_indexes_is_limited_beside_it() -> None:
     message = to_message(JobSpec(command=["x"], array=range(5), array_limit=2))
     assert message.scheduling.array_limit == 2
@@ -135,6 +141,7 @@ def test_a_job_is_shown_with_what_it_asked_for() -> None:
         "begin_time": 1.5,
         "deadline_time": None,
         "preemptible": False,
+        "at_most_once": False,
         "held": False,
         "suspended": True,
     }

@@ -10,8 +10,8 @@ JOB_FIELDS = """
     memory_bytes resources priority retries retry_on time_limit_seconds on umask script
     interpreter stdin ulimits pids_limit cpu_limit pin stdout stderr array after
     constraints affinity anti_affinity spread exclusive array_limit max_fails
-    begin_time deadline_time preemptible held suspended submit_time start_time end_time
-    exit_code signal tasks
+    begin_time deadline_time preemptible at_most_once held suspended submit_time start_time
+    end_time exit_code signal tasks
 """.split()  # noqa: SIM905 - as a table
 ATTEMPT_FIELDS = """
     index attempt worker state reason detail exit_code signal start_time end_time

@@ -172,6 +172,8 @@ class Ledger:
         # By job: "held" and "suspended", while it is.
         self.kept: dict[int, set[str]] = {}
         self.retries: dict[tuple[int, int], int] = {}
+        # Those that are known to have begun and are not to begin again.
+        self.begun: set[tuple[int, int]] = set()
         self.tasks: dict[tuple[int, int], State] = {}
         self.ends: dict[tuple[int, int], int] = {}
         self.time_us = 0
@@ -218,11 +220,18 @@ class Ledger:
             case ev.Recalled():
                 self._set((event.job_id, event.index), State.PENDING)
             case ev.TaskStarted() | ev.Adopted():
+                self._note_start((event.job_id, event.index))
                 self._set((event.job_id, event.index), State.RUNNING)
             case ev.AttemptEnded():
+                if event.start_us:
+                    self._note_start((event.job_id, event.index))
                 if event.charge == ev.CHARGE_RETRY:
                     self._charge_retry((event.job_id, event.index))
                 self._set((event.job_id, event.index), State(event.task_state))
+
+    def _note_start(self, key: tuple[int, int]) -> None:
+        if self.submitted[key[0]].scheduling.at_most_once:
+            self.begun.add(key)
 
     def _charge_retry(self, key: tuple[int, int]) -> None:
         self.retries[key] = self.retries.get(key, 0) + 1
@@ -258,6 +267,8 @@ class Ledger:
 
     def _set(self, key: tuple[int, int], state: State) -> None:
         assert key not in self.ends, f"invariant 2: {key} had ended and became {state.name}"
+        waits = state in (State.PENDING, State.SCHEDULED)
+        assert not (waits and key in self.begun), f"{key} has begun and is {state.name} again"
         self.tasks[key] = state
         if state in (State.COMPLETED, State.FAILED, State.CANCELLED):
             self.ends[key] = 1
@@ -287,6 +298,8 @@ class Rig:
         self.twin = ClusterState()
         self.resumed = ClusterState()
         self.ledger = Ledger()
+        # What began on a worker, of the tasks that are to do so at most once.
+        self.begun: dict[tuple[int, int], AttemptKey] = {}
         self.now_us = START_US
         self.turned_us = 0
         self.epoch = 0
@@ -372,6 +385,13 @@ class Rig:
         return self.drawn.to_bytes(16, "big")
 
     # Users --------------------------------------------------------------------------------------
+
+    def begin(self, key: AttemptKey) -> None:
+        """An attempt really begins on a worker."""
+        job = self.ledger.submitted.get(key.job_id)
+        if job is not None and job.scheduling.at_most_once:
+            other = self.begun.setdefault((key.job_id, key.index), key)
+            assert other == key, f"{key} begins after {other}, and that is once too often"
 
     def submit(self, *jobs: NewJob, **fields: Any) -> list[int]:
         """The ids of the jobs."""
@@ -743,6 +763,7 @@ class FakeHost:
             running = sum(bool(start_us) for start_us, c in self.held.values() if c == class_id)
             if not entry[0] and running < self.allowed.get(class_id, 0):
                 entry[0] = self.rig.now_us
+                self.rig.begin(key)
                 self._say(key, ReportKind.STARTED, start_us=entry[0])
 
     def _lower(self, class_id: int) -> None:

@@ -16,6 +16,7 @@ from tests.simulation.host import SimHost
 from tests.simulation.link import Link
 from tests.simulation.machine import Machine
 from tests.simulation.network import UNAVAILABLE, Answer, Call, Reply
+from tests.simulation.plan import LEASE_US
 from tests.simulation.world import Clockwork
 from titan.rpc.v1 import task_pb2, types_pb2, worker_pb2
 from titan.worker import protocol
@@ -32,6 +33,7 @@ _PassAction = (
     | actions.PassStart
     | actions.PassStop
     | actions.PassAcknowledged
+    | actions.PassLease
     | actions.PassLeave
 )
 _DEADLINES_US: Final[dict[type[_CallAction], int]] = {
@@ -56,7 +58,7 @@ class SimAgent:
         self.clockwork = Clockwork(machine.world, machine.clockwork)
         self._have_host = have_host
         self.address = f"{machine.name}:{machine.agents_started}"
-        self._core = Core(machine.worker_id, fetches=machine.worker.fetches)
+        self._core = Core(machine.worker_id, fetches=machine.worker.fetches, lease_us=LEASE_US)
         self._core.note_fault(machine.fault)
         self._link: Link | None = None
         self._is_welcome = False
@@ -220,6 +222,7 @@ class SimAgent:
                     | actions.PassStart()
                     | actions.PassStop()
                     | actions.PassAcknowledged()
+                    | actions.PassLease()
                     | actions.PassLeave()
                 ):
                     self._pass(action)
@@ -248,6 +251,8 @@ class SimAgent:
                 message = protocol.Acknowledge(action.report_seq)
             case actions.PassCluster():
                 message = protocol.Cluster(action.cluster_id)
+            case actions.PassLease():
+                message = protocol.Lease(action.until_us)
             case actions.PassLeave():
                 message = protocol.Leave(action.grace_ms)
         self._link.to_host(message)
@@ -279,14 +284,11 @@ class SimAgent:
         deadline_us = _DEADLINES_US[type(action)]
         if isinstance(action, actions.SendHeartbeat):
             deadline_us += action.wait_ms * 1000
+        sent_us = self._world.elapsed_us
         self._calls.append(
             self._machine.network.call(
-                self.node,
-                MANAGER,
-                method,
-                request,
-                deadline_us,
-                lambda answer: self._run(partial(self._answered, action, answer)),
+                *(self.node, MANAGER, method, request, deadline_us),
+                lambda answer: self._run(partial(self._answered, action, sent_us, answer)),
             )
         )
 
@@ -323,7 +325,7 @@ class SimAgent:
                     fault=action.fault,
                 )
 
-    def _answered(self, action: _CallAction, answer: Answer) -> None:
+    def _answered(self, action: _CallAction, sent_us: int, answer: Answer) -> None:
         core, call = self._core, action.call
         if not answer.is_ok:
             failure = _failure_of(
@@ -350,6 +352,8 @@ class SimAgent:
                 todo = self._fetched(call, message)
             case actions.Deregister():
                 todo = core.deregistered(call)
+        if isinstance(action, actions.Register | actions.SendHeartbeat):
+            todo = core.lease_renewed(sent_us) + todo
         self._perform(todo)
 
     def _fetched(self, call: int, message: worker_pb2.HeartbeatResponse) -> list[Action]:

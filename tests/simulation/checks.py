@@ -7,7 +7,8 @@ processes really ran where. The numbers are those of the invariants:
    every log that a manager replays;
 2  a task ends once and its end never changes; the end is that of a real execution;
 3  no attempt is spawned twice; two attempts of a task run at once only after the first
-   was given up with a silent worker; what has ended or was recalled is not spawned;
+   was given up with a silent worker; what has ended or was recalled is not spawned; what is
+   to run at most once does, and not after it was given up while there is a host to stop it;
 4  the state promises no more than a worker has, and what really runs there fits;
 5  replay gives the state that the manager had, at every LSN;
 6  after a pass nothing waits that could start without delaying a reservation;
@@ -18,7 +19,7 @@ And a time limit is kept to the moment, while its host lives and whoever else is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tests.simulation.executions import Execution, TaskEnd
@@ -297,7 +298,10 @@ class Witness:
             check(is_lost, f"{key} is spawned, and it was {ended} (3)")
             check(key in self._lost_in_silence, f"{key} is spawned, its worker was heard (3)")
             self._world.count("superseded attempt spawned")
+        at_most_once = job.job_class.at_most_once
+        check(not at_most_once or self._is_current(job, key), f"{key} is spawned after its end (3)")
         for other, execution in self._executions.items():
+            check(not at_most_once or other[:3] != key[:3], f"{key} is spawned after {other} (3)")
             if execution.is_alive and other[:3] == key[:3]:
                 check(
                     other in self._lost_in_silence or key in self._lost_in_silence,
@@ -351,8 +355,14 @@ class Witness:
 
     def host_stands(self, worker: str) -> None:
         """A host does nothing for a while: the limits of what runs there are not kept in time."""
+        self.lease_stands(worker)
         for execution in self._alive_on(worker):
             execution.is_kept_in_time = False
+
+    def lease_stands(self, worker: str) -> None:
+        """A host or its machine stands still: a paused machine is not covered by leases."""
+        for execution in self._alive_on(worker):
+            execution.may_outlive_its_lease = True
 
     def _alive_on(self, worker: str) -> list[Execution]:
         every = self._executions.values()
@@ -380,6 +390,11 @@ class Witness:
                     grace_ms = max(attempt.cancel_grace_ms, attempt.preempt_grace_ms)
                     found[key] = grace_ms * 1000
         return found
+
+    def orphaned(self, keys: Iterable[AttemptKey]) -> None:
+        """Their host is gone, and they run on until another one finds them."""
+        for key in keys:
+            self._executions[key].is_orphan = True
 
     def vanished(self, key: AttemptKey) -> None:
         """A process went with its machine."""
@@ -513,14 +528,18 @@ class Witness:
         attempt = job.active.get(event.index)
         execution = self._executions.get(key)
         state, becomes = State(event.state), State(event.task_state)
+        if state is State.LOST or event.reason == Reason.WORKER_LOST:
+            self._examine_lost(key, event, execution)
         if state is State.LOST:
             assert attempt is not None
             self._examine_loss(key, attempt.worker, execution)
         else:
-            check(execution is None or not execution.is_alive, f"{key} ended and runs (8)")
+            may_run = execution is None or execution.is_orphan or execution.may_outlive_its_lease
+            is_over = may_run or (execution is not None and not execution.is_alive)
+            check(is_over, f"{key} ended and runs (8)")
         if attempt is None:
             self._world.count("end of a lost attempt counted")
-        if state in (State.COMPLETED, State.FAILED):
+        if state in (State.COMPLETED, State.FAILED) and event.reason != Reason.WORKER_LOST:
             self._examine_exit(key, event, execution)
         wished = attempt is not None and attempt.cancel_requested
         check((becomes is State.CANCELLED) == wished, f"{key} becomes {becomes.name} (2)")
@@ -528,6 +547,17 @@ class Witness:
             self._end_task(lsn, key, becomes)
         elif state is State.CANCELLED:
             self._world.count("stopped attempt put its task back")
+
+    def _examine_lost(
+        self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None
+    ) -> None:
+        """What is to run at most once ends with its worker, unless nobody can have begun it."""
+        at_most_once = self._state.get_job(key.job_id).job_class.at_most_once
+        becomes = State(event.task_state)
+        if at_most_once and becomes is State.PENDING:
+            check(execution is None, f"{key} ran, and is to run at most once: {event}")
+        if at_most_once and becomes is State.FAILED:
+            self._world.count("ran at most once, and was lost")
 
     def _examine_exit(
         self, key: AttemptKey, event: ev.AttemptEnded, execution: Execution | None
@@ -617,6 +647,9 @@ class Witness:
         """How that task may end if nobody cancels it: in one way, under one time limit."""
         is_bad = plan.exit_code(index) or not plan.is_launched
         run_us = plan.run_us(index)
+        if plan.scheduling.at_most_once:
+            # It may be lost with its worker.
+            return {State.FAILED, State.FAILED if is_bad else State.COMPLETED}
         return {
             State.FAILED if is_bad or 0 < limit_ms * 1000 < run_us else State.COMPLETED
             for limit_ms in self.promises.limits_ms(job.job_id)

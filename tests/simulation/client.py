@@ -120,6 +120,7 @@ class Client:
             begin_us=now_us + wanted.begin_ms * 1000 if wanted.begin_ms else 0,
             deadline_us=now_us + wanted.deadline_ms * 1000 if wanted.deadline_ms else 0,
             preemptible=wanted.is_preemptible,
+            at_most_once=wanted.at_most_once,
             held=wanted.is_held,
         )
 

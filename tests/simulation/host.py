@@ -73,6 +73,7 @@ class SimHost:
             return
         self.is_alive = False
         self._world.note(f"{self._machine.name} host is gone")
+        self._machine.witness.orphaned(self._pids)
         if self.link is not None:
             self.link.host_gone()
 
@@ -101,13 +102,15 @@ class SimHost:
             case protocol.Hello():
                 self._turn_with(lambda: self._greet(message))
             case protocol.StartTasks():
-                self._do(book.start(message.batch))
+                self._do(book.start(message.batch, now_us))
             case protocol.StopTasks():
                 self._do(book.stop(message.stops, now_us))
             case protocol.Acknowledge():
                 self._do(book.acknowledge(message.report_seq))
             case protocol.Cluster():
                 self._do(book.join(message.cluster_id))
+            case protocol.Lease():
+                self._do(book.renew_lease(message.until_us, self._world.elapsed_us, now_us))
             case protocol.Leave():
                 self._leaves_with_agent = True
                 self._do(book.leave(message.grace_ms))
@@ -221,6 +224,12 @@ class SimHost:
     def _spawn(self, action: host_actions.Spawn) -> None:
         self._flush_journal()
         now_us = self._machine.wall_us()
+        if action.launch.at_most_once:
+            self._do(self.book.check_lease(self._world.elapsed_us, now_us))
+            if not self.book.may_begin(action.key):
+                self._world.count("not leased")
+                self._do(self.book.not_leased(action.key, now_us))
+                return
         pid = self._machine.spawn(action.key, action.launch, self)
         if pid is None:
             self._world.count("not launched")
@@ -236,7 +245,10 @@ class SimHost:
         return self._machine.awake_us() / 1e6
 
     def _wait_for_timers(self) -> None:
-        due = self._timers.next_due
+        due, lease_due_us = self._timers.next_due, self.book.lease_due_us
+        if lease_due_us is not None:
+            # By a clock that counts the time in which the machine was suspended, too.
+            due = min(due, (lease_due_us - self._world.elapsed_us) / 1e6 + self._seconds())
         if due == math.inf:
             return
         awake_us = self._machine.awake_us()
@@ -251,6 +263,7 @@ class SimHost:
         self._rings_us = math.inf
         for timer in self._timers.take_due(self._seconds()):
             self._do(self.book.timer_over(timer))
+        self._do(self.book.check_lease(self._world.elapsed_us, self._machine.wall_us()))
         self._turn()
 
     # Its end ----------------------------------------------------------------------------------

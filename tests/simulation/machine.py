@@ -105,6 +105,7 @@ class Machine:
         if self._is_asleep:
             return
         self._is_asleep = True
+        self.witness.lease_stands(self.name)
         self._asleep_since_us = self.world.now_us
         for process in self.processes.values():
             self._pause(process)

@@ -23,6 +23,7 @@ import wal
 from tests.simulation.checks import Witness
 from tests.simulation.lines import Line, PullLine
 from tests.simulation.network import Answer, Network, Reply
+from tests.simulation.plan import LEASE_US
 from tests.simulation.world import Clockwork, World, check
 from tests.wal.fake_fs import Call, FakeFileSystem, Moment, SimulatedCrash
 from titan import events as ev
@@ -46,7 +47,9 @@ SEGMENT_BYTES: Final = 1 << 14
 UP_US: Final = 500_000_000_000
 TICK_US: Final = int(TICK_SECONDS * 1e6)
 LIMITS: Final = Limits(retain_us=2_000_000, spacing_bytes_min=4096)
-SETTINGS: Final = Settings(heartbeat_timeout_us=10_000_000, heartbeat_interval_us=1_000_000)
+SETTINGS: Final = Settings(
+    heartbeat_timeout_us=10_000_000, heartbeat_interval_us=1_000_000, lease_us=LEASE_US
+)
 
 
 class SimManager:

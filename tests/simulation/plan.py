@@ -25,6 +25,8 @@ FAULTS_END_MS = 45_000
 USERS = ("user0", "user1")
 # The delay before the first retry; each further one is up to twice as long.
 RETRY_US_MAX = 1_000_000
+# As long as the manager's heartbeat timeout allows.
+LEASE_US = 4_900_000
 
 
 class Fault(Enum):
@@ -302,6 +304,8 @@ def random_plan(seed: int) -> Plan:
     wishes = Random(f"wishes of {seed}")
     if wishes.random() < 0.6:
         placed = [_scheduled(placed, i, workers, wishes) for i in range(len(placed))]
+    once = Random(f"at most once of {seed}")
+    placed = [_perhaps_once(each, once) for each in placed]
     return Plan(
         seed=seed,
         workers=workers,
@@ -332,6 +336,14 @@ def _scheduled(
         return job
     priority = random.choice((job.priority, 0, 5, 9))
     return replace(job, priority=priority, scheduling=replace(scheduling, zone=zone))
+
+
+def _perhaps_once(job: JobPlan, random: Random) -> JobPlan:
+    """The job, perhaps so that its tasks run at most once."""
+    if random.random() < 0.8:
+        return job
+    scheduling = replace(job.scheduling, at_most_once=True, retries=0, retry_on=())
+    return replace(job, scheduling=scheduling)
 
 
 def fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:

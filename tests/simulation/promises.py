@@ -101,7 +101,8 @@ class Promises:
         wanted, given = self.plan_of(event.name).scheduling, event.scheduling
         check(
             (given.retries, given.array_limit, given.exclusive, given.preemptible)
-            == (wanted.retries, wanted.array_limit, wanted.is_exclusive, wanted.is_preemptible),
+            == (wanted.retries, wanted.array_limit, wanted.is_exclusive, wanted.is_preemptible)
+            and given.at_most_once == wanted.at_most_once,
             f"job {event.job_id} was submitted with {given}, wanted was {wanted}",
         )
 

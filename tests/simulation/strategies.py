@@ -53,7 +53,8 @@ def plans() -> st.SearchStrategy[Plan]:
             is_exclusive=st.booleans(),
             is_preemptible=st.booleans(),
             begin_ms=st.sampled_from((0, 500)),
-        ),
+        )
+        | st.just(SchedulingPlan(at_most_once=True)),
     )
     changes = st.builds(
         ChangePlan,

@@ -244,6 +244,12 @@ MISTAKES: dict[str, tuple[tuple[Any, Any, Any], ...]] = {
     "anybody makes room for anybody": (
         (preemption, "_may_be_stopped", lambda attempt, job_class, jobs: True),
     ),
+    "what is to run at most once runs on without a lease": (
+        (Bookkeeping, "check_lease", lambda book, boottime_us, now_us: []),
+    ),
+    "what may have begun is given out again": (
+        (desk.Desk, "_may_have_begun", lambda desk, attempt: False),
+    ),
     "what runs and does not count is let run": ((desk.Desk, "stop_stray", nothing),),
 }
 

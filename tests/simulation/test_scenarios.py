@@ -217,6 +217,16 @@ SCENARIOS: dict[str, Plan] = {
         ],
         [fault(Fault.MANAGER_KILLED, 2_000, 500)],
     ),
+    "a worker is cut off for long under what runs at most once": plan(
+        [wishing(job(40_000), SchedulingPlan(at_most_once=True))],
+        [fault(Fault.CUT, 5_000, 15_000)],
+        workers=2,
+    ),
+    "a worker is cut off for a lease under what runs at most once": plan(
+        [wishing(job(40_000), SchedulingPlan(at_most_once=True))],
+        [fault(Fault.CUT, 5_000, 5_000)],
+        workers=2,
+    ),
     "power fails while records are flushed": plan(
         [job(10, tasks=40)],
         [fault(Fault.MANAGER_DIES_IN_CALL, 1_000 + 200 * i, 0, detail=i) for i in range(8)],
@@ -292,6 +302,13 @@ def test_a_time_limit_is_kept_and_its_end_told_to_those_who_come_back() -> None:
     found = counts("a task runs into its time limit while nobody is there but its host")
     assert (found["warned of its time limit"], found["killed"]) == (1, 1)
     assert (found["task timed out"], found["assigned"]) == (1, 1)
+
+
+@pytest.mark.parametrize("time", ["long", "a lease"])
+def test_what_runs_at_most_once_is_killed_where_it_is_cut_off_and_has_failed(time: str) -> None:
+    found = counts(f"a worker is cut off for {time} under what runs at most once")
+    assert (found["assigned"], found["killed"], found["task FAILED"]) == (1, 1, 1)
+    assert found.get("WorkerLost", 0) == (time == "long")
 
 
 def test_what_waits_ahead_is_recalled_for_a_worker_with_room() -> None:

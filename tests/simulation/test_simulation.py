@@ -23,7 +23,7 @@ from tests.simulation.test_scenarios import counts as scenario_counts
 SEEDS = 60
 # Those of the next that bring about what the first do not: 'make simulate SEEDS=200' tells in which
 # seed each kind of thing happens first.
-RARE_SEEDS = (74, 95, 101, 112)
+RARE_SEEDS = (64, 74, 101)
 SEEDS_PER_TEST = 20
 
 # What the fixed seeds must bring about, or they prove less than they seem to.
@@ -89,6 +89,7 @@ KINDS = (
     "message late",
     "not launched",
     "old records removed",
+    "ran at most once, and was lost",
     "recall wished",
     "recalled",
     "records lost at a crash",

@@ -61,6 +61,7 @@ class SchedulingPlan:
     max_fails: int | None = None
     is_exclusive: bool = False
     is_preemptible: bool = False
+    at_most_once: bool = False
     zone: str = ""
     """Only workers with that label."""
     after: tuple[AfterPlan, ...] = ()

@@ -270,8 +270,8 @@ DERIVED: dict[type[Any], set[str]] = {
     Attempt: set(),
     # Parts of its key.
     JobClass: {
-        "affinities", "constraints", "demand", "exclusive", "limit_ms", "on", "preemptible",
-        "priority", "spread", "user",
+        "affinities", "at_most_once", "constraints", "demand", "exclusive", "limit_ms", "on",
+        "preemptible", "priority", "spread", "user",
     },
     # The one of the state.
     Worker: {"usage"},

@@ -31,13 +31,13 @@ from titan.worker.messages import Exit, Report
 from titan.worker.signals import SIGKILL
 
 indexes = st.integers(0, 5)
-jobs = st.integers(1, 3)
+jobs = st.integers(1, 4)
 counts = st.integers(0, 4)
 
 
 def class_of(attempt: AttemptKey) -> int:
-    """Jobs 1 and 2 are of one class, job 3 is of another."""
-    return 2 if attempt.job_id == 3 else 1
+    """Jobs 1 and 2 are of one class, job 3 is of another, and job 4 runs at most once."""
+    return {3: 2, 4: 3}.get(attempt.job_id, 1)
 
 
 class HostMachine(RuleBasedStateMachine):
@@ -64,7 +64,11 @@ class HostMachine(RuleBasedStateMachine):
         self.now_us = 1_000
         self.has_left = False
         # How many of each class may run, by a second and slow reckoning.
-        self.allowed = {1: 0, 2: 0}
+        self.allowed = {1: 0, 2: 0, 3: 0}
+        # What job 4 runs under, and what was about to be spawned when it was over.
+        self.boottime_us = 0
+        self.until_us = 0
+        self.too_late: set[AttemptKey] = set()
         # Those that there are, which are for job 3 alone, and who has which.
         self.gpus = ["0", "1"]
         self.devices: dict[AttemptKey, str] = {}
@@ -153,7 +157,9 @@ class HostMachine(RuleBasedStateMachine):
             assert report.key not in self.over, "ended twice"
             assert report.start_us <= report.end_us
             self.over[report.key] = report
-            if report.key in self.told_to_end:
+            if report.kind is ReportKind.RECALLED:
+                assert report.key not in self.processes
+            elif report.key in self.told_to_end:
                 assert report.reason == self.told_to_end[report.key]
                 is_cancelled = report.reason == Reason.CANCELLED
                 assert report.state is (State.CANCELLED if is_cancelled else State.FAILED)
@@ -168,6 +174,8 @@ class HostMachine(RuleBasedStateMachine):
             shared = shared._replace(time_limit_ms=90, end_signal=10, end_signal_before_ms=30)
         if job == 3:
             shared = shared._replace(named=(("gpu", 1),))
+        if job == 4:
+            shared = shared._replace(at_most_once=True)
         todo = batch(shared, indexes=fresh, slots=slots)
         self.do(self.book.start(todo), {class_id: slots})
 
@@ -196,6 +204,13 @@ class HostMachine(RuleBasedStateMachine):
         if not self.to_spawn:
             return
         attempt = self.to_spawn.pop(0)
+        if attempt.job_id == 4:
+            self.look_at_the_lease()
+            if not self.book.may_begin(attempt):
+                self.do(self.book.not_leased(attempt, self.now_us))
+                return
+            assert attempt not in self.too_late
+            assert self.boottime_us < self.until_us
         if launches:
             self.processes[attempt] = 100 + len(self.journal)
             pid = self.processes[attempt]
@@ -203,6 +218,32 @@ class HostMachine(RuleBasedStateMachine):
         else:
             self.devices.pop(attempt, None)
             self.do(self.book.not_launched(attempt, "no", self.now_us))
+
+    @rule(after_us=st.integers(0, 3), lasts_us=st.integers(0, 5))
+    def renew_the_lease(self, after_us: int, lasts_us: int) -> None:
+        self.boottime_us += after_us
+        self.lose_the_lease()
+        until_us = self.boottime_us + lasts_us
+        self.do(self.book.renew_lease(until_us, self.boottime_us, self.now_us))
+        self.until_us = max(self.until_us, until_us)
+
+    @rule(after_us=st.integers(0, 3))
+    def look_at_the_lease(self, after_us: int = 0) -> None:
+        self.boottime_us += after_us
+        self.lose_the_lease()
+        self.do(self.book.check_lease(self.boottime_us, self.now_us))
+        if self.boottime_us >= self.until_us:
+            assert all(each in self.killed for each in self.processes if each.job_id == 4)
+            assert all(each in self.too_late for each in self.to_spawn if each.job_id == 4)
+            assert self.book.lease_due_us is None
+
+    def lose_the_lease(self) -> None:
+        if self.boottime_us < self.until_us:
+            return
+        for attempt in [*self.processes, *self.to_spawn]:
+            if attempt.job_id == 4:
+                self.told_to_end.setdefault(attempt, Reason.WORKER_LOST)
+        self.too_late.update(each for each in self.to_spawn if each.job_id == 4)
 
     @rule(gpus=st.lists(st.sampled_from("0123"), max_size=3, unique=True))
     def offer_devices(self, gpus: list[str]) -> None:

@@ -16,6 +16,7 @@ from titan.worker.agent.actions import (
     Level,
     PassAcknowledged,
     PassCluster,
+    PassLease,
     PassLeave,
     PassStart,
     PassStop,
@@ -80,6 +81,14 @@ def registered() -> Core:
     core = Core(b"W")
     register(core, the(Register, core.host_connected(host_state())).call)
     return core
+
+
+# The lease --------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_a_lease_from_the_moment_that_its_question_was_sent() -> None:
+    assert Core(b"W").lease_renewed(5) == [PassLease(20_000_005)]
+    assert Core(b"W", lease_us=7).lease_renewed(5) == [PassLease(12)]
 
 
 # Registration -----------------------------------------------------------------------------------

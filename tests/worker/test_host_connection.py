@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.worker.builders import key
+from tests.worker.builders import batch, key, launch
 from titan.model import Stop, StopMode
 from titan.worker import protocol
 from titan.worker.agent.host_process import HostConnection
@@ -35,3 +35,14 @@ def test_an_older_host_is_not_told_what_it_could_not_read(
     caplog.clear()
     assert older.understood(STOPS[:1]) == STOPS[:1]
     assert not caplog.records
+
+
+def test_an_older_host_gets_nothing_that_it_would_run_without_a_lease(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    todo = batch(launch(), launch(job_id=2, at_most_once=True), indexes=range(2))
+    assert connection(protocol.VERSION_MINOR).startable(todo) == todo
+    older = connection(protocol.MINOR_LEASE - 1)
+    assert not caplog.records
+    assert older.startable(todo).starts == todo.starts[:2]
+    assert "drain this worker" in caplog.text

@@ -30,6 +30,7 @@ MESSAGES: list[protocol.Message] = [
             launch(b"\xff", "a b", cwd=b"/\xfe"),
             launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6),
             launch(named=(("gpu", 2), ("licence", 1))),
+            launch(at_most_once=True),
             indexes=[0, 9],
             chosen={b"A": b"\x80"},
         )
@@ -44,6 +45,7 @@ MESSAGES: list[protocol.Message] = [
     ),
     protocol.Acknowledge(2**40),
     protocol.Leave(10_000),
+    protocol.Lease(2**60),
     protocol.Welcome(
         *(1, 0, 123, b"I" * 16, b"C" * 16),
         (HeldAttempt(key(), HeldState.RUNNING, 5),),

@@ -38,8 +38,10 @@ def priority_text(job: manager_pb2.Job) -> str:
 
 
 def retries_text(job: manager_pb2.Job) -> str:
-    """`3, only after exit code 1 or 75`."""
+    """`3, only after exit code 1 or 75`; `none: each task runs at most once`."""
     asked = job.scheduling
+    if asked.at_most_once:
+        return "none: each task runs at most once"
     if not asked.retries:
         return ""
     *others, last = map(str, asked.retry_on) if asked.retry_on else [""]

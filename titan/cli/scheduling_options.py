@@ -80,4 +80,9 @@ SCHEDULING_OPTIONS: Final[list[Any]] = [
         is_flag=True,
         help="A job of higher priority may stop its tasks, which then wait again.",
     ),
+    click.option(
+        "--at-most-once",
+        is_flag=True,
+        help="Never start a task again that may have begun: lost with its worker it has FAILED.",
+    ),
 ]

@@ -108,6 +108,7 @@ class AsyncClient(AioControl):
         begin: TimeToCome | None = None,
         deadline: TimeToCome | None = None,
         preemptible: bool = False,
+        at_most_once: bool = False,
         hold: bool = False,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
@@ -155,6 +156,7 @@ class AsyncClient(AioControl):
             begin=begin,
             deadline=deadline,
             preemptible=preemptible,
+            at_most_once=at_most_once,
             hold=hold,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]

@@ -221,6 +221,7 @@ KEYS: Final[Mapping[str, tuple[str, Converter]]] = {
     "spread": ("spread", _text),
     "exclusive": ("exclusive", _flag),
     "preemptible": ("preemptible", _flag),
+    "at_most_once": ("at_most_once", _flag),
     "ulimit": ("ulimits", _ulimits),
     "pids_limit": ("pids_limit", _number),
     "cpu_limit": ("cpu_limit", _flag),

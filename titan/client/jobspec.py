@@ -90,6 +90,7 @@ class JobSpec:
     begin: not before that time: Unix seconds, a datetime, or text ("now+1h", "16:00").
     deadline: what can't end by that time does not start, and what runs then is cancelled.
     preemptible: a job of higher priority may stop its tasks, which then wait again.
+    at_most_once: a task that may have begun is never started again; without retries.
     hold: it waits until it is released.
     """
 
@@ -132,6 +133,7 @@ class JobSpec:
     begin: TimeToCome | None = None
     deadline: TimeToCome | None = None
     preemptible: bool = False
+    at_most_once: bool = False
     hold: bool = False
 
 
@@ -260,6 +262,7 @@ def _scheduling(
         begin=spec.begin,
         deadline=spec.deadline,
         preemptible=spec.preemptible,
+        at_most_once=spec.at_most_once,
         hold=spec.hold,
         is_array=is_array,
     )

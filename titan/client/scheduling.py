@@ -34,12 +34,15 @@ def scheduling_of(
     begin: TimeToCome | None,
     deadline: TimeToCome | None,
     preemptible: bool,
+    at_most_once: bool,
     hold: bool,
     is_array: bool,
 ) -> manager_pb2.Scheduling:
     """What was asked for, but for the jobs that are named in it. Raises InvalidJob, ValueError."""
     texts = [constraints] if isinstance(constraints, str) else constraints
     begin_us, deadline_us = _window(begin, deadline)
+    if at_most_once and retries:
+        raise InvalidJob("what runs at most once is not tried again: give no retries")
     return manager_pb2.Scheduling(
         constraints=[each for text in texts for each in parse_constraint(text)],
         spread=check_label(spread, "spread") if spread is not None else "",
@@ -51,6 +54,7 @@ def scheduling_of(
         begin_us=begin_us,
         deadline_us=deadline_us,
         preemptible=preemptible,
+        at_most_once=at_most_once,
         held=hold,
     )
 
@@ -134,6 +138,7 @@ def scheduling_view(job: manager_pb2.Job) -> dict[str, Any]:
         "begin_time": asked.begin_us / 1e6 if asked.begin_us else None,
         "deadline_time": asked.deadline_us / 1e6 if asked.deadline_us else None,
         "preemptible": asked.preemptible,
+        "at_most_once": asked.at_most_once,
         "held": asked.held,
         "suspended": job.suspended,
     }

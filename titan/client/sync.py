@@ -107,6 +107,7 @@ class Client(Control):
         begin: TimeToCome | None = None,
         deadline: TimeToCome | None = None,
         preemptible: bool = False,
+        at_most_once: bool = False,
         hold: bool = False,
         request_id: str | bytes | None = None,
     ) -> Job:
@@ -154,6 +155,7 @@ class Client(Control):
             begin=begin,
             deadline=deadline,
             preemptible=preemptible,
+            at_most_once=at_most_once,
             hold=hold,
         )
         return self.submit_many([spec], request_id=request_id)[0]

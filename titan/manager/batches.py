@@ -82,4 +82,5 @@ def _add_spec(
         end_signal=job.end_signal,
         end_signal_before_ms=job.end_signal_before_ms,
         execution=execution_message(job.execution),
+        at_most_once=job.job_class.at_most_once,
     )

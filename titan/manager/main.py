@@ -21,12 +21,13 @@ import grpc.aio
 
 import wal
 from titan import __version__, logs
-from titan.errors import TitanError
+from titan.errors import Refused, TitanError
 from titan.manager import directory as data_directory
 from titan.manager.dispatch import Dispatcher
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
+from titan.manager.kernel.submit import check_lease
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
@@ -36,6 +37,7 @@ from titan.rpc import access, tokens
 from titan.rpc.channel import check_loopback, new_aio_server, split_address
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.snapshots import LEFT_FREE_SEGMENTS
+from titan.state import ClusterState
 
 _log = logging.getLogger("titan.manager")
 
@@ -136,6 +138,7 @@ async def _serve(
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
     dispatcher.bind(shell)
+    _warn_of_leases(state, settings)
     journal.start(_stop_on_failure)
     shell.write_start(
         cluster_id=uuid.uuid4().bytes, epoch=secrets.randbits(63), version=__version__
@@ -177,6 +180,16 @@ async def _serve(
         await dispatcher.close()
         await past.close()
         shell.flush_turn()
+
+
+def _warn_of_leases(state: ClusterState, settings: Settings) -> None:
+    """Jobs may have been accepted under a longer timeout than there is now."""
+    if not any(each.at_most_once for each in state.classes.values()):
+        return
+    try:
+        check_lease(settings)
+    except Refused as error:
+        _log.warning("there are such jobs from before: %s", error)
 
 
 async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.Event) -> bool:

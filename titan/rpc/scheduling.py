@@ -39,6 +39,7 @@ def scheduling_message(scheduling: Scheduling, *, held: bool) -> manager_pb2.Sch
     message.begin_us = scheduling.begin_us
     message.deadline_us = scheduling.deadline_us
     message.preemptible = scheduling.preemptible
+    message.at_most_once = scheduling.at_most_once
     return message
 
 
@@ -58,6 +59,7 @@ def scheduling_of_message(message: manager_pb2.Scheduling) -> Scheduling:
         preemptible=message.preemptible,
         begin_us=message.begin_us,
         deadline_us=message.deadline_us,
+        at_most_once=message.at_most_once,
     )
 
 

@@ -371,7 +371,14 @@ class Pass:
 
 
 def ahead_depth(job_class: JobClass) -> int:
-    """How many tasks of the class may wait behind each slot; 0 unless they proved short."""
-    if job_class.samples < AHEAD_SAMPLES or job_class.run_us > AHEAD_RUN_US_MAX:
+    """How many tasks of the class may wait behind each slot; 0 unless they proved short.
+
+    None that run at most once: with its worker each of them would be lost for good.
+    """
+    if (
+        job_class.at_most_once
+        or job_class.samples < AHEAD_SAMPLES
+        or job_class.run_us > AHEAD_RUN_US_MAX
+    ):
         return 0
     return min(AHEAD_WINDOW_US // max(job_class.run_us, 1), AHEAD_TASKS_MAX)

@@ -51,7 +51,13 @@ def victims_on(
 ) -> tuple[Attempt, ...] | None:
     """The fewest victims on that worker; None where all together do not suffice."""
     candidates = sorted(
-        (each for each in worker.attempts.values() if _may_be_stopped(each, job_class, jobs)),
+        (
+            each
+            for each in worker.attempts.values()
+            if _may_be_stopped(each, job_class, jobs)
+            # What has begun and is not to begin again can stand still and not be put back.
+            and (suspends or not each.job_class.at_most_once)
+        ),
         key=lambda each: victim_order(each, jobs),
     )
     if job_class.exclusive or worker.exclusive:

@@ -44,7 +44,9 @@ def explain_waiting(state: ClusterState, job: Job, known: Known) -> str:
     if waits:
         return "; ".join(each.in_short for each in waits)
     # What tells workers apart; the rest of a class is the same to all of them.
-    key = job.job_class.key._replace(user="", priority=0, limit_ms=0, spread="", preemptible=False)
+    key = job.job_class.key._replace(
+        user="", priority=0, limit_ms=0, spread="", preemptible=False, at_most_once=False
+    )
     room = known.rooms.get(key)
     if room is None:
         room = known.rooms[key] = _find_room(state, job)

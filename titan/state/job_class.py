@@ -32,6 +32,7 @@ class ClassKey(NamedTuple):
     preemptible: bool = False
     job_id: int = 0
     """Where the class is one job's own, since its tasks look at where the others are; else 0."""
+    at_most_once: bool = False
 
 
 class JobClass:
@@ -42,6 +43,7 @@ class JobClass:
 
     __slots__ = (
         "affinities",
+        "at_most_once",
         "class_id",
         "constraints",
         "demand",
@@ -75,6 +77,7 @@ class JobClass:
         self.spread = key.spread
         self.exclusive = key.exclusive
         self.preemptible = key.preemptible
+        self.at_most_once = key.at_most_once
         # How many jobs of it are remembered; without any it is forgotten, too.
         self.jobs = 0
         # Attempts of it under way whose job is of another class by now.
@@ -123,7 +126,13 @@ def class_key(
         scheduling.exclusive,
         scheduling.preemptible,
         job_id if scheduling.affinities or scheduling.spread else 0,
+        scheduling.at_most_once,
     )
+
+
+def class_key_fields(key: ClassKey) -> tuple[Any, ...]:
+    """Plain values for `class_key_of`: the last one stands there only where it was asked for."""
+    return tuple(key) if key.at_most_once else tuple(key[:-1])
 
 
 def class_key_of(items: Iterable[Any]) -> ClassKey:

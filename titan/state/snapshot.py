@@ -35,7 +35,7 @@ from titan.scheduling import PLAIN_SCHEDULING
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.job_changes import deadline_entry, note_dependent
-from titan.state.job_class import JobClass, class_key_of
+from titan.state.job_class import JobClass, class_key_fields, class_key_of
 from titan.state.packed_job import pack_job, unpack_job
 from titan.state.tables import ALL_TASKS, Hold
 from titan.state.worker import ClassOnWorker, Drain, Worker
@@ -97,7 +97,10 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     yield from _blocks(
         "classes",
         (
-            (each.class_id, each.key, each.run_us, each.samples, each.jobs, each.strays)
+            (
+                each.class_id, class_key_fields(each.key), each.run_us, each.samples, each.jobs,
+                each.strays,
+            )
             for each in state.classes.values()
         ),
     )  # fmt: skip

@@ -69,6 +69,8 @@ class Launch(NamedTuple):
     execution: Execution = PLAIN
     named: tuple[tuple[str, int], ...] = ()
     """What it asks for of named resources, sorted by name."""
+    at_most_once: bool = False
+    """They run only under the host's lease."""
 
 
 class Start(NamedTuple):

@@ -60,6 +60,11 @@ def now_ticks() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS_PER_SECOND // 1_000_000_000
 
 
+def boottime_us() -> int:
+    """CLOCK_BOOTTIME in microseconds: it is never set, and goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
+
+
 def find_start_ticks(pid: int) -> int | None:
     """When the process started, None when there is none, or it is dead and only unreaped."""
     found = read_entry(pid)

@@ -50,6 +50,8 @@ MINOR_DIRECT: Final = 3
 # From which on it gives devices, suspends, resumes and changes time limits. One before it reads
 # only the modes it knows, and nothing at all where there is another.
 MINOR_SUSPEND: Final = 4
+# From which on it keeps leases; one before it would run on for ever what is to run at most once.
+MINOR_LEASE: Final = 5
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -114,6 +116,12 @@ class Leave(NamedTuple):
     """Agent to host: stop all tasks without reporting, say `LeftAll`, end with the agent."""
 
     grace_ms: int
+
+
+class Lease(NamedTuple):
+    """Agent to host: what is to run at most once may run until then, on CLOCK_BOOTTIME."""
+
+    until_us: int
 
 
 class StartDirect(NamedTuple):
@@ -207,6 +215,7 @@ Message: TypeAlias = (
     | StopTasks
     | Acknowledge
     | Leave
+    | Lease
     | Welcome
     | Refused
     | Reports
@@ -229,6 +238,7 @@ _CODES: Final[dict[type[Message], int]] = {
     StartDirect: 7,
     Describe: 8,
     OfferDevices: 9,
+    Lease: 10,
     Welcome: 16,
     Refused: 17,
     Reports: 18,

@@ -103,6 +103,8 @@ SCHEDULINGS: list[Scheduling] = [
     Scheduling(constraints=(LabelConstraint("zone", ("b",)),)),
     Scheduling(begin_us=SECOND_US, deadline_us=5 * SECOND_US),
     Scheduling(deadline_us=SECOND_US),
+    Scheduling(at_most_once=True),
+    Scheduling(at_most_once=True, preemptible=True),
 ]
 # Of a job: which remembered one it waits for, how, and by which tasks.
 AFTER = st.tuples(
@@ -209,7 +211,8 @@ class Histories(RuleBasedStateMachine):
             elif each == "update":
                 self.rig.update(job_id, limit=data.draw(st.sampled_from([0, 500, 9000])))
             elif each == "requeue":
-                if not self.rig.state.get_job(job_id).has_ended:
+                job = self.rig.state.get_job(job_id)
+                if not job.has_ended and not job.scheduling.at_most_once:
                     self.rig.requeue(job_id)
             else:
                 job = self.rig.state.get_job(job_id)
@@ -336,13 +339,14 @@ class Histories(RuleBasedStateMachine):
             return
         indexes = () if span is None else ((span[0], span[0] + span[1]),)
         request_id = (request + 100).to_bytes(16, "big") if request else b""
-        had_ended = self.rig.state.get_job(job_id).has_ended
+        job = self.rig.state.get_job(job_id)
+        had_ended = job.has_ended
         try:
             answer = self.rig.requeue(job_id, indexes=indexes, request_id=request_id)
         except (NotFound, NoRoom):
             assert indexes or not self.rig.kernel.room
         except Refused:
-            assert had_ended
+            assert had_ended or (job.scheduling.at_most_once and job.counts[2])
         else:
             assert answer.job_ids == [answer.submitted_again.get(job_id, job_id)]
 

@@ -17,7 +17,7 @@ from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.manager.kernel.returns import Returns
-from titan.model import AttemptKey, Reason, State, Stop, StopMode
+from titan.model import LEASE_US, AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
 from titan.state.attempts import Attempt
@@ -45,6 +45,8 @@ class Settings:
 
     heartbeat_timeout_us: int = 30_000_000
     heartbeat_interval_us: int = 3_000_000
+    # Nobody chooses it but tests: it is the workers' as well.
+    lease_us: int = LEASE_US
     # These five count until somebody sets the policy while the cluster runs.
     policy: str = PLACEMENTS[0]
     order: str = ORDERS[0]
@@ -195,12 +197,17 @@ class Desk:
     def lose_attempt(self, attempt: Attempt, detail: str, *, counts: bool = True) -> None:
         """An attempt is gone with its worker; its task goes back, or ends if that was wished.
 
-        Unless it `counts` as a loss of a running task only so often: then it has FAILED.
+        Unless it `counts` as a loss of a running task only so often, or may have begun and is
+        not to begin again: then it has FAILED.
         """
         state, task_state = State.LOST, State.PENDING
         charge = ev.CHARGE_LOSS if counts and attempt.start_us else ev.CHARGE_NOTHING
         if attempt.cancel_requested:
             task_state = State.CANCELLED
+        elif attempt.job_class.at_most_once and self._may_have_begun(attempt):
+            state = task_state = State.FAILED
+            begun = "had begun" if attempt.start_us else "may have begun"
+            detail = f"{detail}; it {begun} and runs at most once"
         elif charge == ev.CHARGE_LOSS:
             waits = self.state.get_job(attempt.job_id).waits
             losses = 1 + (waits.losses.get(attempt.index, 0) if waits is not None else 0)
@@ -215,6 +222,12 @@ class Desk:
             detail=detail,
             charge=charge if task_state is State.PENDING else ev.CHARGE_NOTHING,
         )
+
+    def _may_have_begun(self, attempt: Attempt) -> bool:
+        """Whether nobody knows that the attempt, which is gone, never ran."""
+        outbox = self.outboxes.get(attempt.worker)
+        # Without a session there is nobody to say what was sent before a restart.
+        return attempt.state is State.RUNNING or outbox is None or outbox.was_sent(attempt)
 
     def stop_attempt(self, attempt: Attempt) -> None:
         """Tells the worker of a cancel, a recall or a preemption that has been written down."""

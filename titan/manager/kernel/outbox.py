@@ -193,6 +193,11 @@ class Outbox:
             return False
         return self._sent.get(key, 0) <= held.dispatch_seq and self.applied_seq >= held.report_seq
 
+    def was_sent(self, attempt: Attempt) -> bool:
+        """Whether the worker may have it, be it from an earlier session."""
+        key = (attempt.job_id, attempt.index)
+        return key in self._sent or key not in self._starts
+
     def _take_starts(self, state: ClusterState) -> list[Attempt]:
         taken: list[Attempt] = []
         jobs: set[int] = set()

@@ -4,6 +4,7 @@
     current, SCHEDULED                    TaskStarted    AttemptEnded       Recalled
     current, RUNNING                      repeat         AttemptEnded       impossible, ignored
     LOST here, its task PENDING           Adopted (1)    its end counts (2) ignored
+    lost here, its task ended by that     stop it        ignored (4)        ignored
     ended, or unknown                     stop it (3)    repeat             repeat
     superseded by another attempt         stop it        ignored            ignored
 
@@ -11,6 +12,8 @@
 2. Unless it ended because we had it stopped, or failed with retries left: then the task goes on
    waiting for the next try.
 3. Unless it is a repeat: an end that we know is not followed by a start.
+4. What may have begun and runs at most once, or was lost too often, has FAILED with its worker:
+   a task ends once, however late its worker tells that it completed.
 
 Every report is acknowledged once its outcome is durable, ignored ones too: nobody
 waits for anything else to become of them.
@@ -90,7 +93,7 @@ def has_ended(desk: Desk, key: AttemptKey) -> bool:
     """Whether that very attempt is known to have ended other than with its worker."""
     job = find_job(desk, key)
     record = job.ended.find(key.index, key.attempt) if job and job.ended else None
-    return record is not None and record.state != State.LOST
+    return record is not None and record.reason != Reason.WORKER_LOST
 
 
 def adopt(desk: Desk, key: AttemptKey, start_us: int) -> None:
@@ -169,6 +172,9 @@ def _judge(desk: Desk, attempt: Attempt, report: Report) -> _End:
             return _End(State.CANCELLED, Reason.DEADLINE, State.CANCELLED, detail)
         return _End(State.CANCELLED, Reason.CANCELLED, State.CANCELLED, detail)
     if state is State.CANCELLED:
+        if attempt.job_class.at_most_once and report.start_us:
+            # Whoever stopped it: it has begun.
+            return _End(state, reason, state, detail)
         # Nobody wished its task gone: it was stopped for others, or while it was superseded.
         reason = Reason.PREEMPTED if attempt.preempted else reason
         return _End(state, reason, State.PENDING, detail)

@@ -15,7 +15,7 @@ from titan.manager.kernel.submit import (
     accept_request,
     find_earlier,
 )
-from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges
+from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges, task_name
 from titan.queries.selection import JobSelector
 from titan.state.job import Job
 
@@ -37,6 +37,8 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         return _answered_before(desk, command, chosen, known)
     ended: dict[int, tuple[Job, list[JobSelector]]] = {}
     for job, selector in chosen:
+        if job.job_class.at_most_once:
+            _check_unbegun(job, selector)
         if job.has_ended:
             ended.setdefault(job.job_id, (job, []))[1].append(selector)
     arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
@@ -81,6 +83,26 @@ def _check_size(submits: list[ev.JobSubmitted]) -> None:
         raise InvalidJob(
             f"{len(submits)} jobs that ended are too many to be submitted again at once, or too "
             "large: choose fewer of them, or fewer of their tasks"
+        )
+
+
+def _check_unbegun(job: Job, selector: JobSelector) -> None:
+    """Raises Refused when something that may have begun, and runs at most once, is meant."""
+    if job.has_ended:
+        begun = [-1] if job.attempts_total else []
+    else:
+        begun = [
+            each.index
+            for each in job.active.values()
+            if each.state is State.RUNNING
+            and not each.cancel_requested
+            and _is_meant(selector, each.index)
+        ]
+    if begun:
+        name = str(job.job_id) if job.has_ended else task_name(job.job_id, begun[0], job.is_array)
+        raise Refused(
+            f"{name} has begun and runs at most once: it is not put back; to have it run again "
+            "all the same, submit it as another job"
         )
 
 

@@ -19,7 +19,7 @@ from titan.checks import (
 )
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel.commands import NewEnvironment, NewTerms, SubmitJobs, Submitted
-from titan.manager.kernel.desk import Desk
+from titan.manager.kernel.desk import Desk, Settings
 from titan.manager.kernel.references import resolve_references
 from titan.model import (
     ARRAY_TASKS_MAX,
@@ -37,14 +37,19 @@ REQUEST_BYTES_MAX: Final = 12 * 1024 * 1024
 ARRAY_RANGES_MAX: Final = 10_000
 PRIORITY_MAX: Final = 1_000_000_000
 REQUEST_ID_BYTES: Final = 16
+# By how much a worker's silence has to be longer than the lease of its tasks before it is lost, at
+# clocks that differ by 1 %: its host turns again, finds that the lease is over, and kills.
+LEASE_MARGIN_US: Final = 5_000_000
 
 
 def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
-    """Accepts the jobs. Raises InvalidJob, NoRoom."""
+    """Accepts the jobs. Raises InvalidJob, NoRoom, and Refused where it can't keep a promise."""
     known = find_earlier(desk, command.user, command.request_id, command.content)
     if known is not None:
         return known
     on, named = check_submit(desk.state, command)
+    if any(each.at_most_once for each in named):
+        check_lease(desk.settings)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
     first = desk.state.next_job_id
@@ -111,6 +116,20 @@ def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Su
             "take another one"
         )
     return Submitted(range(known.first_job_id, known.first_job_id + known.jobs))
+
+
+def check_lease(settings: Settings) -> None:
+    """Whether what runs at most once has ended by the time that its worker counts as lost.
+
+    Raises Refused.
+    """
+    needed_us = (settings.lease_us + LEASE_MARGIN_US) * 101 // 100
+    if settings.heartbeat_timeout_us < needed_us:
+        raise Refused(
+            f"jobs that run at most once need a --heartbeat-timeout of {needed_us / 1e6:g} s or "
+            f"more, and this manager's is {settings.heartbeat_timeout_us / 1e6:g} s: on a worker "
+            f"that is cut off their tasks run on for up to {settings.lease_us / 1e6:g} s"
+        )
 
 
 def accept_request(

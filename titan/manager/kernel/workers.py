@@ -49,10 +49,11 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     elif worker is not None:
         desk.replaced[number] = (worker.instance, desk.turned_us)
     desk.hosts[number] = (command.instance, command.host_starts)
-    desk.close_session(number)
     if worker is not None:
         _note_return(desk, worker, command.instance)
+        # While its last session is there: that knows what was sent.
         _lose_absent(desk, worker, command)
+    desk.close_session(number)
     desk.emit(
         ev.WorkerRegistered(
             number, worker_id, command.instance, command.boot_id, command.name, command.address,

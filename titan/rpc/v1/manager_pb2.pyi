@@ -332,6 +332,7 @@ class Scheduling(_message.Message):
     DEADLINE_US_FIELD_NUMBER: _builtins.int
     PREEMPTIBLE_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    AT_MOST_ONCE_FIELD_NUMBER: _builtins.int
     spread: _builtins.str
     """Its tasks are spread evenly over the values of this label. Empty: they are not."""
     exclusive: _builtins.bool
@@ -350,6 +351,10 @@ class Scheduling(_message.Message):
     """A job of higher priority may stop its tasks, which then go back to the queue."""
     held: _builtins.bool
     """It waits until it is released."""
+    at_most_once: _builtins.bool
+    """A task that may have begun is never given out again: where it is lost with its worker it
+    FAILED. Without retries, and where the manager's heartbeat timeout is long enough.
+    """
     @_builtins.property
     def constraints(self) -> _containers.RepeatedCompositeFieldContainer[Global___LabelConstraint]:
         """All of them hold."""
@@ -378,10 +383,11 @@ class Scheduling(_message.Message):
         deadline_us: _builtins.int = ...,
         preemptible: _builtins.bool = ...,
         held: _builtins.bool = ...,
+        at_most_once: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails", "max_fails", b"max_fails"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails", "affinities", b"affinities", "after", b"after", "array_limit", b"array_limit", "begin_us", b"begin_us", "constraints", b"constraints", "deadline_us", b"deadline_us", "exclusive", b"exclusive", "held", b"held", "max_fails", b"max_fails", "preemptible", b"preemptible", "retries", b"retries", "retry_on", b"retry_on", "spread", b"spread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails", "affinities", b"affinities", "after", b"after", "array_limit", b"array_limit", "at_most_once", b"at_most_once", "begin_us", b"begin_us", "constraints", b"constraints", "deadline_us", b"deadline_us", "exclusive", b"exclusive", "held", b"held", "max_fails", b"max_fails", "preemptible", b"preemptible", "retries", b"retries", "retry_on", b"retry_on", "spread", b"spread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_fails: _TypeAlias = _typing.Literal["max_fails"]  # noqa: Y015
     _WhichOneofArgType__max_fails: _TypeAlias = _typing.Literal["_max_fails", b"_max_fails"]  # noqa: Y015

@@ -95,6 +95,12 @@ class PassAcknowledged(NamedTuple):
     report_seq: int
 
 
+class PassLease(NamedTuple):
+    """Tell the host until when, on CLOCK_BOOTTIME, what is to run at most once may run."""
+
+    until_us: int
+
+
 class PassLeave(NamedTuple):
     """Tell the host to stop all and end."""
 
@@ -133,6 +139,7 @@ Action: TypeAlias = (
     | PassStart
     | PassStop
     | PassAcknowledged
+    | PassLease
     | PassLeave
     | KeepIdentity
     | BeatEvery

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, assert_never
 
 from titan.model import AttemptKey, HeldAttempt, ReportKind, Stop
 from titan.rpc.v1 import worker_pb2
-from titan.worker import directory, protocol
+from titan.worker import directory, processes, protocol
 from titan.worker.agent import actions, node, translate
 from titan.worker.agent.actions import Action
 from titan.worker.agent.capacity import Offer
@@ -225,6 +225,7 @@ class Agent:
                     | actions.PassStart()
                     | actions.PassStop()
                     | actions.PassAcknowledged()
+                    | actions.PassLease()
                 ):
                     self._pass(action)
                 case actions.PassLeave():
@@ -248,6 +249,7 @@ class Agent:
         | actions.PassStart
         | actions.PassStop
         | actions.PassAcknowledged
+        | actions.PassLease
         | actions.PassLeave,
     ) -> None:
         if self._host is None:
@@ -255,13 +257,15 @@ class Agent:
         message: protocol.Message
         match action:
             case actions.PassStart():
-                message = protocol.StartTasks(action.batch)
+                message = protocol.StartTasks(self._host.startable(action.batch))
             case actions.PassStop():
                 message = protocol.StopTasks(self._host.understood(action.stops))
             case actions.PassAcknowledged():
                 message = protocol.Acknowledge(action.report_seq)
             case actions.PassCluster():
                 message = protocol.Cluster(action.cluster_id)
+            case actions.PassLease():
+                message = protocol.Lease(action.until_us)
             case actions.PassLeave():
                 message = protocol.Leave(action.grace_ms)
         self._host.send(message)
@@ -299,7 +303,9 @@ class Agent:
                 return todo
             case actions.SendHeartbeat():
                 request = translate.heartbeat_request(action, self._meter.measure())
-                return self._fetched(action, await self._manager.heartbeat(request))
+                sent_us = processes.boottime_us()
+                answer = await self._manager.heartbeat(request)
+                return self._core.lease_renewed(sent_us) + self._fetched(action, answer)
             case actions.Deregister():
                 await self._manager.deregister(action.session)
                 _log.info("deregistered")
@@ -343,15 +349,17 @@ class Agent:
             fault=action.fault,
             limits=self._limits,
         )
+        sent_us = processes.boottime_us()
         answer = await self._manager.register(request)
         _log.info("registered with the manager at %s", self._manager.address)
-        return self._core.registered(
+        todo = self._core.registered(
             action.call,
             worker_id=answer.worker_id,
             session=answer.session,
             cluster_id=answer.cluster_id,
             heartbeat_interval_ms=answer.heartbeat_interval_ms,
         )
+        return self._core.lease_renewed(sent_us) + todo
 
     # Timers -----------------------------------------------------------------------------------
 

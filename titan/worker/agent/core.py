@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from titan.model import AttemptKey, Held, HeldAttempt, Stop
+from titan.model import LEASE_US, AttemptKey, Held, HeldAttempt, Stop
 from titan.worker.agent.actions import (
     Action,
     BeatEvery,
@@ -30,6 +30,7 @@ from titan.worker.agent.actions import (
     Level,
     PassAcknowledged,
     PassCluster,
+    PassLease,
     PassStart,
     PassStop,
     Register,
@@ -99,14 +100,17 @@ class HostState:
 class Core:
     """One agent. `host_connected` comes first; then anything in any order."""
 
-    def __init__(self, worker_id: bytes, *, fetches: bool = False) -> None:
+    def __init__(
+        self, worker_id: bytes, *, fetches: bool = False, lease_us: int = LEASE_US
+    ) -> None:
         """`worker_id` is the stored one, empty when the manager has not given one yet.
 
         `fetches`: the manager cannot call this worker, so what it has to say comes with the
-        answers to heartbeats. That may also turn out later.
+        answers to heartbeats. That may also turn out later. `lease_us` is another in tests.
         """
         self.worker_id = worker_id
         self.fetches = fetches
+        self._lease_us = lease_us
         self._interval_ms = 0
         self.session = b""
         self._host: HostState | None = None
@@ -264,6 +268,11 @@ class Core:
         actions.append(BeatEvery(heartbeat_interval_ms))
         actions += self._send_reports() + self._go_on_leaving()
         return actions + (self.heartbeat_due() if self.fetches else [])
+
+    def lease_renewed(self, sent_us: int) -> list[Action]:
+        """A Register or a Heartbeat that was sent then, on CLOCK_BOOTTIME, was answered, not
+        refused: the manager heard this worker at that time or later, and counts from there."""
+        return [PassLease(sent_us + self._lease_us)]
 
     def note_fault(self, fault: str) -> list[Action]:
         """What keeps this worker from taking tasks, empty for nothing: the next heartbeat says."""

@@ -15,7 +15,7 @@ from typing import Final
 import titan
 from titan.model import Stop, StopMode
 from titan.worker import directory, processes, protocol
-from titan.worker.messages import OfferedDevices
+from titan.worker.messages import OfferedDevices, StartBatch
 
 _READ_BYTES: Final = 1 << 18
 # A host starts in a tenth of a second, and later when it ends the tasks of a dead one first.
@@ -72,6 +72,21 @@ class HostConnection:
                 self.welcome.pid,
             )
         return known
+
+    def startable(self, batch: StartBatch) -> StartBatch:
+        """What of it this host can do; says so of the rest, which waits until it is recalled."""
+        if self.welcome.minor >= protocol.MINOR_LEASE:
+            return batch
+        starts = tuple(
+            each for each in batch.starts if not batch.launches[each.launch].at_most_once
+        )
+        if len(starts) < len(batch.starts):
+            _log.warning(
+                "the task host (pid %d) is of an older Titan: it starts nothing that is to run at "
+                "most once; drain this worker until its tasks have ended, and stop it for a while",
+                self.welcome.pid,
+            )
+        return batch._replace(starts=starts)
 
     async def receive(self) -> Iterator[protocol.Message] | None:
         """What the host says next, None when it is gone. The iterator raises ProtocolError."""

@@ -112,6 +112,8 @@ def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
     if spec.epoch or spec.job_id or spec.class_id or spec.array_count:
         raise BadMessage("epoch, job_id, class_id and array_count are the worker's to give")
     (launch,) = _launches_of([spec])
+    if launch.at_most_once:
+        raise BadMessage("without a session nothing runs a second time: leave at_most_once out")
     if launch.named:
         raise BadMessage("without a session there are no named resources: the manager gives them")
     check_command(launch.command)
@@ -305,6 +307,7 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         spec.end_signal_before_ms,
         execution_of_message(spec.execution),
         named_resources(spec.resources.named.items()),
+        spec.at_most_once,
     )
 
 

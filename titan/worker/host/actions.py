@@ -6,7 +6,10 @@ The shell's duties, be it `host.py` with real processes or the simulation with i
   all that were there. Else reports would leave in another order than they are numbered.
 * `Journal(record)` is on file before any later action is performed. After a crash,
   `records.recover` reads them back.
-* `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`.
+* `Spawn` is answered by `started` or `not_launched`, and after `started`, once, by `exited`. Right
+  before the spawn of what runs at most once `check_lease` is called, and where it may not begin
+  any more, the answer is `not_leased`.
+* When CLOCK_BOOTTIME comes to `lease_due_us`, `check_lease` is called, before any message is read.
 * `StartTimer` is answered by `timer_over` with it after that time, by a clock that is never set;
   an attempt that has ended in between does not mind. A GRACE counts from now. LIMIT and WARNING
   count the attempt's run time: from the answer to its `Spawn`, and not while it is suspended.

@@ -3,7 +3,8 @@
 Pure: no clock, no processes, no files. Messages and exits go in, actions come out, to be
 performed by a shell, whose duties stand in `actions.py`.
 
-Who may run is `slots.py`, what devices it gets `devices.py`, what one attempt is told `attempt.py`.
+Who may run is `slots.py`, what devices it gets `devices.py`, what one attempt is told `attempt.py`,
+what runs only while the manager is heard `lease.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from titan.worker.host.actions import (
 from titan.worker.host.attempt import Attempt
 from titan.worker.host.devices import Devices
 from titan.worker.host.direct_book import LIVE_MAX, DirectBook, is_direct
+from titan.worker.host.lease import OVER, Lease
 from titan.worker.host.records import (
     AcknowledgedRecord,
     ClusterRecord,
@@ -70,6 +72,7 @@ class Bookkeeping:
         self._devices = Devices()
         # Classes that may run more and wait for devices, the first one first.
         self._short: dict[int, None] = {}
+        self._lease = Lease()
         # Unacknowledged, by number. Those that end an attempt are also found by its key.
         self._reports: deque[Report] = deque()
         self._ended: dict[AttemptKey, Report] = {}
@@ -101,6 +104,15 @@ class Bookkeeping:
     def has_waiting(self) -> bool:
         """Whether attempts wait for others to end. O(classes)."""
         return self._slots.has_waiting
+
+    @property
+    def lease_due_us(self) -> int | None:
+        """When `check_lease` has to be called, on CLOCK_BOOTTIME; None: nothing depends on it."""
+        return self._lease.due_us
+
+    def may_begin(self, key: AttemptKey) -> bool:
+        """Whether one that runs at most once may be spawned, as of the last `check_lease`."""
+        return self._lease.is_valid and not self.is_stopping(key)
 
     def is_live(self, key: AttemptKey) -> bool:
         """Whether it waits or runs."""
@@ -161,26 +173,54 @@ class Bookkeeping:
         self._start_short(actions)
         return actions
 
-    def start(self, batch: StartBatch) -> list[Action]:
+    def renew_lease(self, until_us: int, boottime_us: int, now_us: int) -> list[Action]:
+        """What comes from now on and is to run at most once may run until then."""
+        # A host that stood still first gives up what the manager may have given up meanwhile.
+        actions = self.check_lease(boottime_us, now_us)
+        self._lease.renew(until_us, boottime_us)
+        return actions
+
+    def check_lease(self, boottime_us: int, now_us: int) -> list[Action]:
+        """It is so late: without a lease what runs at most once is stopped or handed back."""
+        actions: list[Action] = []
+        if not self._lease.runs_out(boottime_us):
+            return actions
+        attempts = [self._attempts[key] for key in self._lease.attempts]
+        for attempt in attempts:
+            if attempt.is_started:
+                # One that has no process yet gets none any more.
+                actions += attempt.condemn(OVER, 0)
+            else:
+                self._remove(attempt)
+                self._hand_back(attempt.key, now_us, actions)
+        for class_id in dict.fromkeys(each.launch.class_id for each in attempts):
+            self._start_waiting(class_id, actions)
+        return actions
+
+    def start(self, batch: StartBatch, now_us: int = 0) -> list[Action]:
         """Queue the attempts and start those that may run.
 
         An attempt that is held, or ended unacknowledged, is ignored: it came twice.
-        While leaving all are: the manager will place them elsewhere.
+        While leaving all are: the manager will place them elsewhere. Without a lease those
+        that run at most once are handed back, at `now_us`.
         """
         if self.is_leaving:
             return []
         touched: dict[int, None] = {}
+        actions: list[Action] = []
         for start in batch.starts:
             launch = batch.launches[start.launch]
             key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
             if key in self._attempts or key in self._ended:
+                continue
+            if launch.at_most_once and not self._lease.is_valid:
+                self._hand_back(key, now_us, actions)
                 continue
             self._add(key, launch, batch.environments)
             touched[launch.class_id] = None
         for class_id, slots in batch.slots:
             self._slots.allow(class_id, slots)
             touched[class_id] = None
-        actions: list[Action] = []
         for class_id in touched:
             self._start_waiting(class_id, actions)
         # All intents first: they are then one write to the journal.
@@ -294,6 +334,15 @@ class Bookkeeping:
         )
         return self._ended_with(attempt, report)
 
+    def not_leased(self, key: AttemptKey, now_us: int) -> list[Action]:
+        """It was not spawned, as it might not begin by then: it is the manager's again."""
+        attempt = self._attempts[key]
+        if attempt.is_cancelled:
+            return self.not_launched(key, "cancelled before it started", now_us)
+        assert attempt.process is None, f"{key} is running"
+        report = Report(self._next_seq(), ReportKind.RECALLED, key, end_us=now_us)
+        return self._ended_with(attempt, report)
+
     def exited(self, key: AttemptKey, how: Exit, now_us: int) -> list[Action]:
         """Its main process has ended, and the rest of its group was killed."""
         attempt = self._attempts[key]
@@ -363,7 +412,14 @@ class Bookkeeping:
                 detail=detail,
             )
         else:
-            report = Report(self._next_seq(), ReportKind.RECALLED, stop.key, end_us=now_us)
+            self._hand_back(stop.key, now_us, actions)
+            return
+        self._add_report(report)
+        actions += (Journal(EndRecord(report)), Emit(report))
+
+    def _hand_back(self, key: AttemptKey, now_us: int, actions: list[Action]) -> None:
+        """It never started here and never will."""
+        report = Report(self._next_seq(), ReportKind.RECALLED, key, end_us=now_us)
         self._add_report(report)
         actions += (Journal(EndRecord(report)), Emit(report))
 
@@ -382,9 +438,12 @@ class Bookkeeping:
         environment = environments[launch.environment]
         self._attempts[key] = Attempt(key, launch, environment, launch.time_limit_ms)
         self._slots.add(launch.class_id, key)
+        if launch.at_most_once:
+            self._lease.attempts[key] = None
 
     def _remove(self, attempt: Attempt, run_us: int = 0) -> None:
         del self._attempts[attempt.key]
+        self._lease.attempts.pop(attempt.key, None)
         if attempt.is_started:
             self._slots.end(attempt.launch.class_id, run_us)
             self._devices.give_back(attempt.key)
@@ -425,6 +484,9 @@ class Bookkeeping:
             key = self._slots.find_next(class_id)
             assert key is not None, class_id
             assert not self._devices.suffice(self._attempts[key].launch.named), key
+        under_lease = [each for each in self._attempts.values() if each.launch.at_most_once]
+        assert {each.key for each in under_lease} == set(self._lease.attempts)
+        assert self._lease.is_valid or all(each.stop_signal for each in under_lease)
         had = [
             (name, each)
             for got in self._devices.held().values()

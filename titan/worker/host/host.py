@@ -56,6 +56,8 @@ BUSY_WAITS_SECONDS: Final = 0.05
 WAITS_SECONDS_MIN: Final = 0.001
 # epoll(7) counts milliseconds in 31 bits, which are 24 days, and a time limit may be years.
 WAIT_SECONDS_MAX: Final = 86_400.0
+# So late at most a lease that ran out while the machine slept is found when it is awake again.
+LEASE_LOOK_SECONDS: Final = 1.0
 
 _log = logging.getLogger("titan.worker.host")
 
@@ -107,7 +109,10 @@ class Host:
     def run(self) -> None:
         """Serve until there is nothing to be kept and no agent. Raises OSError."""
         while not self._is_over():
-            for ready, events in self._selector.select(self._wait_seconds()):
+            ready_now = self._selector.select(self._wait_seconds())
+            # First of all: it may have stood still for long.
+            self._check_lease()
+            for ready, events in ready_now:
                 ready.data(events)
             self._reap()
             self._ring()
@@ -128,13 +133,16 @@ class Host:
             case protocol.StartTasks():
                 environments = tuple(map(self._intern, message.batch.environments))
                 batch = message.batch._replace(environments=environments)
-                self._do(self._book.start(batch))
+                self._do(self._book.start(batch, _now_us()))
             case protocol.StopTasks():
                 self._do(self._book.stop(message.stops, _now_us()))
             case protocol.Acknowledge():
                 self._do(self._book.acknowledge(message.report_seq))
             case protocol.Cluster():
                 self._do(self._book.join(message.cluster_id))
+            case protocol.Lease():
+                boottime_us = processes.boottime_us()
+                self._do(self._book.renew_lease(message.until_us, boottime_us, _now_us()))
             case protocol.Leave():
                 self._leaves_with_agent = True
                 self._do(self._book.leave(message.grace_ms))
@@ -272,6 +280,11 @@ class Host:
         # Its intent, at the latest, is on file before there is a process.
         self._flush_journal()
         now_us = _now_us()
+        if action.launch.at_most_once:
+            self._do(self._book.check_lease(processes.boottime_us(), now_us))
+            if not self._book.may_begin(action.key):
+                self._do(self._book.not_leased(action.key, now_us))
+                return
         try:
             process = self._children.spawn(action)
         except LaunchError as error:
@@ -318,12 +331,25 @@ class Host:
                 _log.warning("no agent for %g s: stopping the tasks", self._detach_seconds)
             self._do(self._book.leave(GRACE_MS))
 
+    def _check_lease(self) -> None:
+        if self._book.lease_due_us is not None:
+            self._do(self._book.check_lease(processes.boottime_us(), _now_us()))
+
+    def _lease_due(self) -> float:
+        """When to look at the lease again, on the monotonic clock."""
+        due_us = self._book.lease_due_us
+        if due_us is None:
+            return math.inf
+        # epoll(7) does not count the time that a machine sleeps, and the lease does.
+        left = (due_us - processes.boottime_us()) / 1e6
+        return time.monotonic() + min(left, LEASE_LOOK_SECONDS)
+
     def _wait_seconds(self) -> float | None:
         """How long the loop may wait for something to happen, None: for ever."""
         if self._actions:
             return 0.0
         due = min(
-            *(self._timers.next_due, self._reports_due, self._outputs.next_due),
+            *(self._timers.next_due, self._reports_due, self._outputs.next_due, self._lease_due()),
             *(self._confinement.next_look, self._children.next_sweep, self._standstill.next_look),
         )
         if self._alone_since is not None:
