@@ -125,7 +125,7 @@ SCENARIOS: dict[str, Plan] = {
             [job(5, 300, 2_000, tasks=30)] * 2,
             [fault(Fault.HOST_KILLED, 2_000 + 4_000 * i, 0) for i in range(6)],
             workers=2,
-            seed=29,
+            seed=26,
         ),
         late_percent=30,
     ),
