@@ -4,11 +4,12 @@
 PYTHON ?=
 # What pytest is given: make test ARGS="tests/wal -x".
 ARGS ?=
-# How long 'make chaos' breaks things, and by which seed; one is drawn where none is given.
-MINUTES ?= 2
-SEED ?=
 # Where the workloads for 'make traces' are.
 TRACES ?=
+# By which seed a cluster is simulated or broken, how many are simulated, and for how long.
+SEED ?=
+SEEDS ?=
+MINUTES ?=
 export PYTHON
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
@@ -21,7 +22,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos soak-crash soak-faults soak-worker traces check bench proto format clean
+.PHONY: help demo test simulate chaos soak-crash soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -34,9 +35,13 @@ demo: .venv/.stamp ## Start a small cluster on this machine and show what it doe
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
+# SEED=N: that one, with all that happens in it; SEEDS=N: so many; MINUTES=N: as many as fit.
+simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N or for MINUTES=10.
+	$(RUN) tests.simulation $(SEED:%=--seed %) $(SEEDS:%=--seeds %) $(MINUTES:%=--minutes %) $(ARGS)
+
 # SEED=… takes the faults and the load of an earlier run again; ARGS="--keep" goes to the tool.
 chaos: .venv/.stamp ## Break a real cluster under load for MINUTES=2, and judge it; see tools/chaos.
-	$(RUN) tools.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	$(RUN) tools.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) $(ARGS)
 
 soak-crash: .venv/.stamp ## Kill a manager fifty times under load and see that nothing acknowledged is lost.
 	TITAN_CRASHES=50 $(RUN) pytest -n 0 -s tests/crash/test_manager_killed.py $(ARGS)

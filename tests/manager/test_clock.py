@@ -61,6 +61,19 @@ def test_time_in_which_the_loop_did_not_turn_is_not_counted(times: Times) -> Non
     assert made.turned_us() == 3 * SECOND_US
 
 
+def test_a_stall_is_not_counted_either_by_a_call_before_the_turn_that_tells_of_it(
+    times: Times,
+) -> None:
+    made = clock.TurnClock()
+    made.note_turn(SECOND_US)
+    times.monotonic_us += 30 * SECOND_US
+    assert made.turned_us() == SECOND_US
+    assert not made.note_turn(SECOND_US)
+    assert made.turned_us() == SECOND_US
+    times.monotonic_us += 300
+    assert made.turned_us() == SECOND_US + 300
+
+
 def test_a_turn_that_is_a_little_late_counts(times: Times) -> None:
     made = clock.TurnClock()
     times.monotonic_us += clock.LATENESS_MAX_US

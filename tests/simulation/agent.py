@@ -17,6 +17,7 @@ from tests.simulation.link import Link
 from tests.simulation.machine import Machine
 from tests.simulation.network import UNAVAILABLE, Answer, Call, Reply
 from tests.simulation.plan import LEASE_US
+from tests.simulation.world import Clockwork
 from titan.rpc.v1 import task_pb2, types_pb2, worker_pb2
 from titan.worker import protocol
 from titan.worker.agent import actions, manager_link, translate
@@ -54,6 +55,7 @@ class SimAgent:
         self.is_alive = True
         self._machine = machine
         self._world = machine.world
+        self.clockwork = Clockwork(machine.world, machine.clockwork)
         self._have_host = have_host
         self.address = f"{machine.name}:{machine.agents_started}"
         self._core = Core(machine.worker_id, fetches=machine.worker.fetches, lease_us=LEASE_US)
@@ -159,6 +161,9 @@ class SimAgent:
 
     def serve(self, method: str, request: Any, reply: Reply) -> None:
         """A call of the manager."""
+        self._run(partial(self._take, method, request, reply))
+
+    def _take(self, method: str, request: Any, reply: Reply) -> None:
         for each in request.starts if method == "StartTask" else ():
             spec = request.specs[each.spec]
             self._machine.witness.told(spec.epoch, spec.job_id, each.index, each.attempt)
@@ -279,10 +284,11 @@ class SimAgent:
         deadline_us = _DEADLINES_US[type(action)]
         if isinstance(action, actions.SendHeartbeat):
             deadline_us += action.wait_ms * 1000
+        sent_us = self._world.elapsed_us
         self._calls.append(
             self._machine.network.call(
                 *(self.node, MANAGER, method, request, deadline_us),
-                partial(self._answered, action, self._world.elapsed_us),
+                lambda answer: self._run(partial(self._answered, action, sent_us, answer)),
             )
         )
 
@@ -301,6 +307,7 @@ class SimAgent:
                 return "RegisterWorker", worker_pb2.RegisterWorkerRequest(
                     worker_id=action.worker_id,
                     instance=action.instance,
+                    host_starts=action.host_starts,
                     boot_id=f"boot {machine.boot}",
                     name=machine.name,
                     address="" if self._core.fetches else self.address,
@@ -319,8 +326,6 @@ class SimAgent:
                 )
 
     def _answered(self, action: _CallAction, sent_us: int, answer: Answer) -> None:
-        if not self.is_alive:
-            return
         core, call = self._core, action.call
         if not answer.is_ok:
             failure = _failure_of(
@@ -329,6 +334,8 @@ class SimAgent:
             self._perform(core.failed(call, failure, answer.details))
             return
         message = answer.message
+        if not isinstance(action, actions.SendHeartbeat):
+            self._machine.witness.changed(message.lsn)
         todo: list[Action]
         match action:
             case actions.Register():
@@ -360,11 +367,14 @@ class SimAgent:
         return todo
 
     def _later(self, delay_us: int, action: Callable[[], None]) -> None:
-        def go() -> None:
-            if self.is_alive:
-                action()
+        self.clockwork.after(delay_us, partial(self._do, action))
 
-        self._world.after(delay_us, go)
+    def _run(self, action: Callable[[], None]) -> None:
+        self.clockwork.run(partial(self._do, action))
+
+    def _do(self, action: Callable[[], None]) -> None:
+        if self.is_alive:
+            action()
 
 
 def _failure_of(status: grpc.StatusCode, *, is_registering: bool) -> Failure:

@@ -19,7 +19,7 @@ And a time limit is kept to the moment, while its host lives and whoever else is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from tests.simulation.executions import Execution, TaskEnd
@@ -27,20 +27,30 @@ from tests.simulation.plan import USERS, JobPlan, Plan
 from tests.simulation.promises import Promises
 from tests.simulation.world import World, check
 from titan import events as ev
+from titan.manager.clock import LATENESS_MAX_US
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.schedule import run_pass
+from titan.manager.shell import TICK_SECONDS
 from titan.model import TASK_ENDS, AttemptKey, IndexRange, Reason, Resources, State, WorkerState
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import Dependency
 from titan.state.cluster import ClusterState
-from titan.state.digest import digest
-from titan.state.invariants import check_capacity, check_invariants
+from titan.state.digest import digest, digest_of
+from titan.state.invariants import check_capacity, check_invariants, check_invariants_of
 from titan.state.job import Job
 from titan.state.snapshot import decode_state, encode_state
 from titan.worker.host.records import EndRecord, Record
 
 # A host's turn, and what a task takes to end itself; time limits are kept to within that.
 TURN_US: Final = 50_000
+# Of the time for which a manager stands still: how much it may take for time in which it turned.
+UNNOTICED_US: Final = LATENESS_MAX_US + int(TICK_SECONDS * 1e6)
+
+# A look at a whole state costs as much as all else that a record does.
+LOOK_EVERY_RECORDS: Final = 16
+
+# What the manager finds wrong with a worker, by how that begins.
+_FAULTS: Final = {"fell silent together": " held back", "came back": " to rest"}
 
 
 class Witness:
@@ -51,10 +61,14 @@ class Witness:
         self._plan = plan
         self._timeout_us = timeout_us
         self._payloads: list[bytes] = []
-        self._digests: list[str] = []
+        # Which jobs and workers the records since the last look at the manager's state name.
+        self._named_jobs: set[int] = set()
+        self._named_workers: set[int] = set()
         self._state = ClusterState()
         self._durable_lsn = 0
         self._checked_lsn = 0
+        # Up to which record the states were compared and examined as a whole.
+        self._compared_lsn = self._examined_lsn = 0
         self._submits: dict[bytes, int] = {}
         self._given_up = 0
         self._plan_of_job: dict[int, int] = {}
@@ -74,8 +88,13 @@ class Witness:
         self._drains: dict[int, set[bool]] = {}
         self._lost_in_silence: set[AttemptKey] = set()
         self._executions: dict[AttemptKey, Execution] = {}
-        self._heard_us: dict[str, int] = {}
+        # By number, as a worker that was not told its id in time has two; in time in which the
+        # manager turned.
+        self._heard_us: dict[int, int] = {}
         self._started_us = 0
+        self._stood_us = 0
+        # How far this manager's time is ahead of its monotonic clock.
+        self._ahead_us: int | None = None
 
     # The manager ------------------------------------------------------------------------------
 
@@ -84,16 +103,17 @@ class Witness:
         found = state.lsn
         check(found >= self._durable_lsn, f"{found} of {self._durable_lsn} records are there (1)")
         check(records <= found, "no record is replayed twice")
-        if found:
-            check(digest(state) == self._digests[found - 1], "replay gives another state (5)")
-            check_invariants(state)
-            self._world.count("replayed")
         if found < len(self._payloads):
             self._world.count("records lost at a crash")
             self._rewind(found)
-        self._durable_lsn = self._checked_lsn = found
-        self._started_us = self._world.now_us
+        if found:
+            check(digest(state) == digest(self._state), "replay gives another state (5)")
+            check_invariants(state)
+            self._world.count("replayed")
+        self._durable_lsn = self._checked_lsn = self._compared_lsn = self._examined_lsn = found
+        self._started_us = self._turned_us()
         self._heard_us.clear()
+        self._ahead_us = None
         for request_id, job_id in self._submits.items():
             answers = [state.requests.get(user, request_id) for user in USERS]
             known = [each.first_job_id for each in answers if each is not None]
@@ -110,7 +130,6 @@ class Witness:
     def _rewind(self, lsn: int) -> None:
         """What came after that record never happened."""
         del self._payloads[lsn:]
-        del self._digests[lsn:]
         self._ends = {key: end for key, end in self._ends.items() if end.lsn <= lsn}
         self.promises.rewind(lsn)
         for table in (self._submitted, self._cancelled, self._again):
@@ -129,11 +148,26 @@ class Witness:
             if worker.is_stopping:
                 self._drains[number].add(True)
 
-    def appended(self, lsn: int, payload: bytes, kernel: Kernel) -> None:
-        """The manager has appended a record."""
+    def manager_stands(self, longer_us: int) -> None:
+        """The manager does nothing for so much longer: nobody is silent in that time.
+
+        What it may not notice of it: a tick, and lateness of up to a second.
+        """
+        self._stood_us += max(longer_us - UNNOTICED_US, 0)
+
+    def _turned_us(self) -> int:
+        return self._world.elapsed_us - self._stood_us
+
+    def appended(self, lsn: int, payload: bytes, kernel: Kernel, awake_us: int) -> None:
+        """The manager has appended a record; `awake_us` is its monotonic clock."""
+        if self._ahead_us is None:
+            self._ahead_us = kernel.now_us - awake_us
+        check(kernel.now_us - awake_us == self._ahead_us, "the manager's time steps")
         check(lsn == len(self._payloads) + 1, f"record {lsn} follows {len(self._payloads)}")
         self._payloads.append(payload)
         time_us, events = ev.decode_record(payload)
+        jobs = sorted(set(_numbers(events, "job_id")))
+        workers = {*_numbers(events, "worker"), *self._workers_of(jobs)}
         self._state.begin_record(lsn, time_us)
         for event in events:
             self.promises.examine(lsn, event, self._state, kernel.now_us)
@@ -141,15 +175,39 @@ class Witness:
             self._state.apply(event)
         names = " ".join(type(event).__name__ for event in events[:8])
         self._world.note(f"record {lsn}: {len(events)} events, {names}")
-        self._digests.append(digest(kernel.state))
-        check(digest(self._state) == self._digests[-1], f"replay of record {lsn} differs (5)")
+        workers |= self._workers_of(jobs)
+        self._named_jobs.update(jobs)
+        self._named_workers |= workers
+        self._compare(lsn, jobs, sorted(workers), kernel.state)
+
+    def _workers_of(self, jobs: Sequence[int]) -> set[int]:
+        """Those that hold attempts of these jobs."""
+        live = [each for each in map(self._state.live_jobs.get, jobs) if each is not None]
+        return {attempt.worker for job in live for attempt in job.active.values()}
+
+    def _compare(
+        self, lsn: int, jobs: Sequence[int], workers: Sequence[int], state: ClusterState
+    ) -> None:
+        """What the record named is the same in both states; now and then, all is."""
+        if lsn - self._compared_lsn >= LOOK_EVERY_RECORDS:
+            self._compared_lsn = lsn
+            is_same = digest(state) == digest(self._state)
+        else:
+            is_same = digest_of(state, jobs, workers) == digest_of(self._state, jobs, workers)
+        check(is_same, f"replay of record {lsn} differs (5)")
 
     def turned(self, kernel: Kernel) -> None:
         """A turn of the manager is over."""
         state = kernel.state
         if state.lsn != self._checked_lsn:
             self._checked_lsn = state.lsn
-            check_invariants(state)
+            if state.lsn - self._examined_lsn >= LOOK_EVERY_RECORDS:
+                self._examined_lsn = state.lsn
+                check_invariants(state)
+            else:
+                check_invariants_of(state, sorted(self._named_jobs), sorted(self._named_workers))
+            self._named_jobs.clear()
+            self._named_workers.clear()
             check_capacity(state)
         if not kernel.room or kernel.schedule_wanted:
             return
@@ -172,13 +230,18 @@ class Witness:
                     )
                     return
 
+    def looked_at(self, kernel: Kernel) -> None:
+        """At the end of a manager, and of the run: what is not looked at after each record."""
+        check(digest(kernel.state) == digest(self._state), "replay differs (5)")
+        check_invariants(kernel.state)
+
     def durable(self, lsn: int) -> None:
         """The log has flushed so far."""
         self._durable_lsn = max(self._durable_lsn, lsn)
 
-    def heard(self, worker: str) -> None:
+    def heard(self, worker: int) -> None:
         """The manager took a message of that worker."""
-        self._heard_us[worker] = self._world.now_us
+        self._heard_us[worker] = self._turned_us()
 
     # What the outside is told -----------------------------------------------------------------
 
@@ -201,8 +264,8 @@ class Witness:
         self._requeues.add(request_id)
 
     def changed(self, lsn: int) -> None:
-        """A change of jobs was answered."""
-        check(self._is_durable(lsn), f"a change in record {lsn} was not durable (7)")
+        """A change of jobs was answered, or a worker."""
+        check(self._is_durable(lsn), f"what was answered, of record {lsn}, is not durable (7)")
 
     def cancel_sent(self, job_id: int) -> None:
         """A client cancels."""
@@ -258,14 +321,17 @@ class Witness:
     def warned(self, key: AttemptKey) -> None:
         """A process was told that its time limit is near."""
         execution = self._executions[key]
-        if len(self.promises.limits_ms(key.job_id)) > 1:
+        limits_ms = self.promises.limits_ms(key.job_id)
+        if len(limits_ms) > 1:
             return
         check(not execution.is_warned, f"{key} is warned twice")
         execution.is_warned = True
         job = self._plan_of(self._state.get_job(key.job_id))
-        due_us = (job.time_limit_ms - job.warn_before_ms) * 1000
+        # Not as planned, when it was submitted again after a change.
+        due_us = (*limits_ms,)[0] * 1000 - job.warn_before_ms * 1000
         late_us = execution.ran_us(self._world.now_us) - due_us
-        check(0 <= late_us < TURN_US, f"{key} is warned {late_us} us late")
+        is_late = late_us >= TURN_US and execution.is_kept_in_time
+        check(late_us >= 0 and not is_late, f"{key} is warned {late_us} us late")
 
     def stopped(self, key: AttemptKey) -> None:
         """A process stands still."""
@@ -280,16 +346,50 @@ class Witness:
         execution.stood_us += self._world.now_us - execution.stopped_at_us
         execution.stopped_at_us = None
 
-    def wrongly_standing(self) -> list[AttemptKey]:
-        """What runs and counts as suspended, or the reverse."""
-        return [
-            key
+    def slept(self, worker: str, for_us: int) -> None:
+        """A worker's machine was suspended for so long, and goes on now."""
+        self._world.count("machine woke")
+        for execution in self._alive_on(worker):
+            if execution.stopped_at_us is None:
+                execution.stood_us += for_us
+
+    def host_stands(self, worker: str) -> None:
+        """A host does nothing for a while: the limits of what runs there are not kept in time."""
+        self.lease_stands(worker)
+        for execution in self._alive_on(worker):
+            execution.is_kept_in_time = False
+
+    def lease_stands(self, worker: str) -> None:
+        """A host or its machine stands still: a paused machine is not covered by leases."""
+        for execution in self._alive_on(worker):
+            execution.may_outlive_its_lease = True
+
+    def _alive_on(self, worker: str) -> list[Execution]:
+        every = self._executions.values()
+        return [each for each in every if each.is_alive and each.worker == worker]
+
+    def wrongly_standing(self) -> dict[AttemptKey, int]:
+        """What runs and counts as suspended, or the reverse; it may take no longer to tell."""
+        return {
+            key: 0
             for key, execution in self._executions.items()
             if execution.is_alive
             and self._is_current(job := self._state.get_job(key.job_id), key)
             and not job.active[key.index].is_given_up
             and job.active[key.index].suspended == (execution.stopped_at_us is None)
-        ]
+        }
+
+    def unended(self) -> dict[AttemptKey, int]:
+        """What runs and is to end, and for how long it may after it was told."""
+        found = {}
+        for key, execution in self._executions.items():
+            job = self._state.get_job(key.job_id)
+            if execution.is_alive and self._is_current(job, key):
+                attempt = job.active[key.index]
+                if attempt.cancel_requested or attempt.preempted:
+                    grace_ms = max(attempt.cancel_grace_ms, attempt.preempt_grace_ms)
+                    found[key] = grace_ms * 1000
+        return found
 
     def orphaned(self, keys: Iterable[AttemptKey]) -> None:
         """Their host is gone, and they run on until another one finds them."""
@@ -312,13 +412,13 @@ class Witness:
             if execution.worker == worker:
                 execution.end_is_kept = execution.end_is_kept and key in kept
 
-    def stale(self) -> list[AttemptKey]:
-        """What runs and does not count."""
-        return [
-            key
+    def stale(self) -> dict[AttemptKey, int]:
+        """What runs and does not count; it may take no longer than it takes to tell."""
+        return {
+            key: 0
             for key, execution in self._executions.items()
             if execution.is_alive and not self._is_current(self._state.get_job(key.job_id), key)
-        ]
+        }
 
     def _is_current(self, job: Job, key: AttemptKey) -> bool:
         attempt = job.active.get(key.index)
@@ -376,8 +476,11 @@ class Witness:
                 check(key in self._executions, f"{key} is adopted and never ran")
                 self._world.count("adopted")
             case ev.WorkerLost() | ev.WorkerUnhealthy() | ev.WorkerHealthy():
-                by_itself = isinstance(event, ev.WorkerUnhealthy) and event.reason
-                self._world.count(type(event).__name__ + (" by itself" if by_itself else ""))
+                reason = event.reason if isinstance(event, ev.WorkerUnhealthy) else ""
+                kind = next((why for why in _FAULTS if reason.startswith(why)), reason)
+                self._world.count(
+                    type(event).__name__ + _FAULTS.get(kind, " by itself") * bool(kind)
+                )
             case _:
                 self._examine_wish(lsn, event)
 
@@ -429,9 +532,10 @@ class Witness:
             self._examine_lost(key, event, execution)
         if state is State.LOST:
             assert attempt is not None
-            self._examine_loss(key, self._state.get_worker(attempt.worker).name, execution)
+            self._examine_loss(key, attempt.worker, execution)
         else:
-            is_over = execution is None or not execution.is_alive or execution.is_orphan
+            may_run = execution is None or execution.is_orphan or execution.may_outlive_its_lease
+            is_over = may_run or (execution is not None and not execution.is_alive)
             check(is_over, f"{key} ended and runs (8)")
         if attempt is None:
             self._world.count("end of a lost attempt counted")
@@ -468,8 +572,8 @@ class Witness:
         plan = self._plan_of(self._state.get_job(key.job_id))
         ran_us, limits_ms = execution.ran_us(execution.end_us), self.promises.limits_ms(key.job_id)
         least_us = min([each for each in limits_ms if each], default=0) * 1000
-        # None that can be told of a limit that was changed while it ran.
-        limit_us = least_us if len(limits_ms) == 1 else 0
+        # None that can be told of a limit that was changed while it ran, or of a host that stood.
+        limit_us = least_us if len(limits_ms) == 1 and execution.is_kept_in_time else 0
         if event.reason == Reason.TIMEOUT:
             self._world.count("task timed out")
             check(event.state == State.FAILED, f"{key} timed out and is {event.state}")
@@ -487,16 +591,16 @@ class Witness:
     def _plan_of(self, job: Job) -> JobPlan:
         return self._plan.jobs[int(job.name.removeprefix("job"))]
 
-    def _examine_loss(self, key: AttemptKey, worker: str, execution: Execution | None) -> None:
+    def _examine_loss(self, key: AttemptKey, worker: int, execution: Execution | None) -> None:
         """A loss is right only in silence, or when the attempt is really gone."""
-        last_us = max(self._heard_us.get(worker, 0), self._started_us)
-        if self._world.now_us - last_us >= self._timeout_us:
+        last_us = self._heard_us.get(worker, self._started_us)
+        if self._turned_us() - last_us >= self._timeout_us:
             self._lost_in_silence.add(key)
             self._world.count("lost in silence")
             return
         self._world.count("lost with its host")
         if execution is not None:
-            check(not execution.is_alive, f"{key} runs, {worker} was heard: it is not lost (3)")
+            check(not execution.is_alive, f"{key} runs, its worker was heard (3)")
             check(not execution.end_is_kept, f"{key} ended and the end was dropped: {execution}")
 
     def _cancel_pending(self, lsn: int, job_id: int, ranges: tuple[IndexRange, ...]) -> None:
@@ -550,6 +654,11 @@ class Witness:
             State.FAILED if is_bad or 0 < limit_ms * 1000 < run_us else State.COMPLETED
             for limit_ms in self.promises.limits_ms(job.job_id)
         }
+
+
+def _numbers(events: Sequence[ev.Event], field: str) -> list[int]:
+    """What the events name by that field."""
+    return [getattr(each, field) for each in events if hasattr(each, field)]
 
 
 def _would_start_more(kernel: Kernel) -> bool:

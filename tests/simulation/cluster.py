@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from unittest import mock
 
 from tests.simulation.administrator import Administrator
 from tests.simulation.checks import Witness
@@ -13,18 +15,17 @@ from tests.simulation.machine import Machine
 from tests.simulation.manager import NODE, SETTINGS, SimManager
 from tests.simulation.network import Network
 from tests.simulation.overseer import Overseer
-from tests.simulation.plan import FAULTS_END_MS, FaultPlan, Plan
+from tests.simulation.plan import FaultPlan, Plan
 from tests.simulation.worker import Worker
 from tests.simulation.world import Violation, World, check
+from titan.manager import clock
 
-# The last fault begins before FAULTS_END_MS and lasts for up to 20 s.
-FAULTS_END_US = FAULTS_END_MS * 1000 + 20_000_000
 # After that all ends within the time of its work and so much to find out what is to be done.
 CALM_US_MAX = 120_000_000
-# Once all is calm a superseded attempt is found out and stopped within that: a call to its
-# worker that waits for its deadline, and the next one.
+# Once all is calm a superseded attempt is found out and stopped within that, and so is one that is
+# to end, besides its grace: a call to its worker that waits for its deadline, and the next one.
 STALE_US_MAX = 25_000_000
-STEPS_MAX = 400_000
+STEPS_MAX = 100_000
 LOOK_US = 250_000
 
 
@@ -42,16 +43,22 @@ class Outcome:
     elapsed_us: int
 
 
-def run(plan: Plan) -> Outcome:
-    """Runs the plan to its end. Raises SimulationFailed."""
+def run(plan: Plan, on_note: Callable[[str], None] | None = None) -> Outcome:
+    """Runs the plan to its end, and tells `on_note` each line of its trace.
+
+    Raises SimulationFailed.
+    """
     cluster = Cluster(plan)
+    cluster.world.on_note = on_note
     try:
-        cluster.run()
+        # The clocks of the real manager read the virtual ones.
+        with mock.patch.object(clock, "time", cluster.manager):
+            cluster.run()
     except (Exception, AssertionError) as error:
         recent = "\n    ".join(cluster.world.recent)
         raise SimulationFailed(
             f"{error!r}\n  at {cluster.world.elapsed_us / 1e6:.6f} s of the run with seed "
-            f"{plan.seed} (TITAN_SIMULATION_SEED={plan.seed} has it alone, if the plan is its)\n"
+            f"{plan.seed} ('make simulate SEED={plan.seed}' repeats it, if the plan is its)\n"
             f"  {plan}\n  the last that happened:\n    {recent}"
         ) from error
     world = cluster.world
@@ -93,6 +100,7 @@ class Cluster:
         ]
         self._stale_since_us: dict[object, int] = {}
         self._wrong_since_us: dict[object, int] = {}
+        self._unended_since_us: dict[object, int] = {}
 
     def run(self) -> None:
         """Faults, calm, quiet. Raises Violation and whatever the real parts raise."""
@@ -102,9 +110,8 @@ class Cluster:
             worker.start_agent()
         for fault in self.plan.faults:
             world.after(fault.at_ms * 1000, partial(self._strike, fault))
-        last_ms = max((each.at_ms + each.for_ms for each in self.plan.faults), default=0)
-        is_noisy = self.plan.lost_percent or self.plan.late_percent or self.plan.doubled_percent
-        calm_us = FAULTS_END_US if is_noisy else last_ms * 1000
+        calm_us = self.plan.calm_ms * 1000
+        end_us = calm_us + self.plan.work_us + CALM_US_MAX
         world.after(calm_us, self._calm)
         while world.elapsed_us <= calm_us:
             self._step()
@@ -117,8 +124,11 @@ class Cluster:
             for worker in self.workers:
                 # One that was to drain has ended only now.
                 worker.start_agent()
-            if world.elapsed_us >= calm_us + self.plan.work_us + CALM_US_MAX:
+            if world.elapsed_us >= end_us:
                 raise Violation(f"it does not end: {self._what_is_left()}")
+        process = self.manager.process
+        assert process is not None
+        self.witness.looked_at(process.kernel)
         self.witness.check_ends()
 
     def _step(self) -> None:
@@ -173,17 +183,19 @@ class Cluster:
         return left
 
     def _check_stale(self) -> None:
-        """Once all is calm, superseded attempts are stopped soon (invariant 3)."""
+        """Once all is calm, what a worker has to be told reaches it soon (invariant 3)."""
         now_us = self.world.now_us
-        stale = self.witness.stale()
-        self._stale_since_us = {key: self._stale_since_us.get(key, now_us) for key in stale}
-        for key, since_us in self._stale_since_us.items():
-            check(now_us - since_us < STALE_US_MAX, f"{key} is superseded and runs on (3)")
-        wrong = self.witness.wrongly_standing()
-        self._wrong_since_us = {key: self._wrong_since_us.get(key, now_us) for key in wrong}
-        for key, since_us in self._wrong_since_us.items():
-            what = "runs and is suspended, or the reverse"
-            check(now_us - since_us < STALE_US_MAX, f"{key} {what}")
+        witness = self.witness
+        for known, found, what in (
+            (self._stale_since_us, witness.stale(), "is superseded and runs on (3)"),
+            (self._wrong_since_us, witness.wrongly_standing(), "runs suspended, or the reverse"),
+            (self._unended_since_us, witness.unended(), "is to end and runs on"),
+        ):
+            for key in known.keys() - found.keys():
+                del known[key]
+            for key, may_take_us in found.items():
+                since_us = known.setdefault(key, now_us)
+                check(now_us - since_us < STALE_US_MAX + may_take_us, f"{key} {what}")
 
     def _strike(self, fault: FaultPlan) -> None:
         worker = self.workers[fault.worker % len(self.workers)]
@@ -191,4 +203,4 @@ class Cluster:
         self.world.note(f"fault: {fault.fault.value}, {name}, {fault.for_ms} ms, {fault.detail}")
         strike(fault, self.manager, self.network, worker)
         # An agent that is gone is started again by whoever looks after it.
-        self.world.after(fault.for_ms * 1000, worker.start_agent)
+        worker.machine.clockwork.after(fault.for_ms * 1000, worker.start_agent)

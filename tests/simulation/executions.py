@@ -18,6 +18,10 @@ class Execution:
     stopped_at_us: int | None = None
     stood_us: int = 0
     is_warned: bool = False
+    # Its host never stood still.
+    is_kept_in_time: bool = True
+    # Its host or machine stood still, so that nobody could end it when its lease was over.
+    may_outlive_its_lease: bool = False
     is_alive: bool = True
     # Its host was killed, and nobody has looked after it yet.
     is_orphan: bool = False

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from tests.simulation.link import Link
 from tests.simulation.machine import Machine, Process
+from tests.simulation.world import Clockwork
 from titan.model import AttemptKey
 from titan.worker import protocol
 from titan.worker.host import actions as host_actions
@@ -42,6 +44,7 @@ class SimHost:
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
         self._world = machine.world
+        self.clockwork = Clockwork(machine.world, machine.clockwork)
         self.is_alive = True
         # It dies before the action after so many; -1: it does not.
         self.dies_after = -1
@@ -59,10 +62,10 @@ class SimHost:
         # When it looks next for what is due.
         self._rings_us = math.inf
         self._detach_us = IDLE_US
-        self._alone_since: int | None = self._world.now_us
+        self._alone_since: int | None = self._machine.awake_us()
         self._leaves_with_agent = False
         self._has_left = False
-        self._world.after(IDLE_US, self._look)
+        self.clockwork.after(IDLE_US, self._look)
 
     def die(self) -> None:
         """Killed: its tasks run on, what it had in memory is gone."""
@@ -88,9 +91,8 @@ class SimHost:
         if self.link is not link or not self.is_alive:
             return
         self.link = None
-        self._alone_since = self._world.now_us
-        self._world.after(IDLE_US, self._look)
-        self._world.after(self._detach_us, self._look)
+        self._alone_since = self._machine.awake_us()
+        self.clockwork.after(min(IDLE_US, self._detach_us), self._look)
         self._turn()
 
     def receive(self, message: protocol.Message) -> None:
@@ -118,6 +120,11 @@ class SimHost:
 
     def reap(self, process: Process, how: Exit) -> None:
         """A task has ended."""
+        self.clockwork.run(partial(self._reap, process, how))
+
+    def _reap(self, process: Process, how: Exit) -> None:
+        if not self.is_alive:
+            return
         del self._pids[process.key]
         self._timers.end(process.key)
         self._do(self.book.exited(process.key, how, self._machine.wall_us()))
@@ -169,7 +176,7 @@ class SimHost:
             self._reports.clear()
         self.book.check_invariants()
         if self._actions:
-            self._world.after(500, self._turn)
+            self.clockwork.after(500, self._turn)
         elif self._is_over():
             self.die()
 
@@ -235,18 +242,20 @@ class SimHost:
     # Time -------------------------------------------------------------------------------------
 
     def _seconds(self) -> float:
-        return self._world.elapsed_us / 1e6
+        return self._machine.awake_us() / 1e6
 
     def _wait_for_timers(self) -> None:
         due, lease_due_us = self._timers.next_due, self.book.lease_due_us
         if lease_due_us is not None:
-            due = min(due, lease_due_us / 1e6)
+            # By a clock that counts the time in which the machine was suspended, too.
+            due = min(due, (lease_due_us - self._world.elapsed_us) / 1e6 + self._seconds())
         if due == math.inf:
             return
-        due_us = max(math.ceil(due * 1e6), self._world.elapsed_us + 1)
+        awake_us = self._machine.awake_us()
+        due_us = max(math.ceil(due * 1e6), awake_us + 1)
         if due_us < self._rings_us:
             self._rings_us = due_us
-            self._world.after(due_us - self._world.elapsed_us, self._ring)
+            self.clockwork.after(due_us - awake_us, self._ring)
 
     def _ring(self) -> None:
         if not self.is_alive:
@@ -263,7 +272,10 @@ class SimHost:
         """Whether it has been alone for too long."""
         if not self.is_alive or self._alone_since is None:
             return
-        alone_us = self._world.now_us - self._alone_since
+        alone_us = self._machine.awake_us() - self._alone_since
+        to_come = [each - alone_us for each in (IDLE_US, self._detach_us) if each > alone_us]
+        if to_come:
+            self.clockwork.after(min(to_come), self._look)
         if alone_us >= self._detach_us and not self.book.is_leaving:
             if self.book.live_count:
                 self._world.count("detached host stopped its tasks")
@@ -275,7 +287,7 @@ class SimHost:
             return not (self._leaves_with_agent and self.link is not None)
         if self._alone_since is None or not self.book.is_idle:
             return False
-        return self._world.now_us >= self._alone_since + IDLE_US
+        return self._machine.awake_us() >= self._alone_since + IDLE_US
 
     # Journal ----------------------------------------------------------------------------------
 

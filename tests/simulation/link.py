@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tests.simulation.world import World
+from tests.simulation.world import Clockwork, World
 from titan.worker import protocol
 
 
@@ -12,6 +12,7 @@ class End(Protocol):
     """What an end of the link does with messages."""
 
     is_alive: bool
+    clockwork: Clockwork
 
     def receive(self, message: protocol.Message) -> None:
         """The other end says something."""
@@ -41,7 +42,7 @@ class Link:
             if self._agent_is_there and self._agent.is_alive:
                 self._agent.receive(sent)
 
-        self._world.after(self._last_to_agent_us - self._world.now_us, arrive)
+        self._agent.clockwork.after(self._last_to_agent_us - self._world.now_us, arrive)
 
     def to_host(self, message: protocol.Message) -> None:
         """The agent sends something."""
@@ -52,7 +53,7 @@ class Link:
             if self._host_is_there and self._host.is_alive:
                 self._host.receive(sent)
 
-        self._world.after(self._last_to_host_us - self._world.now_us, arrive)
+        self._host.clockwork.after(self._last_to_host_us - self._world.now_us, arrive)
 
     def host_gone(self) -> None:
         """The host died: the agent finds out behind what was sent."""
@@ -63,7 +64,7 @@ class Link:
             if self._agent_is_there and self._agent.is_alive:
                 self._agent.disconnected(self)
 
-        self._world.after(self._last_to_agent_us - self._world.now_us, arrive)
+        self._agent.clockwork.after(self._last_to_agent_us - self._world.now_us, arrive)
 
     def agent_gone(self) -> None:
         """The agent died: the host finds out behind what was sent."""
@@ -74,7 +75,7 @@ class Link:
             if self._host_is_there and self._host.is_alive:
                 self._host.disconnected(self)
 
-        self._world.after(self._last_to_host_us - self._world.now_us, arrive)
+        self._host.clockwork.after(self._last_to_host_us - self._world.now_us, arrive)
 
     def drop_agent(self) -> None:
         """The host closes it for a newer agent's."""

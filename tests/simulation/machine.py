@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from tests.simulation.checks import Witness
 from tests.simulation.network import Network
 from tests.simulation.plan import JobPlan, Plan, WorkerPlan
-from tests.simulation.world import World
+from tests.simulation.world import Clockwork, World
 from titan.model import AttemptKey
 from titan.worker.host.records import Record
 from titan.worker.messages import Exit, Launch
 from titan.worker.signals import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+
+# A machine whose clock nobody sets.
+CLOCK_WRONG_US_MAX: Final = 6 * 3_600_000_000
 
 
 @dataclass(eq=False)
@@ -65,9 +68,17 @@ class Machine:
         self.world = world
         self.network = network
         self.witness = witness
+        network.workers.append(name)
+        self.clockwork = Clockwork(world)
         self.worker_id = b""
         self.boot = 1
-        self.wall_offset_us = world.random.randint(-2_000_000, 2_000_000)
+        # Most clocks are nearly right.
+        wrong_us = world.random.choice((2_000_000, 2_000_000, CLOCK_WRONG_US_MAX))
+        self.wall_offset_us = world.random.randint(-wrong_us, wrong_us)
+        # How long it was suspended, which its monotonic clock does not count.
+        self._asleep_us = 0
+        self._is_asleep = False
+        self._asleep_since_us = 0
         # What keeps the worker from taking tasks.
         self.fault = ""
         # host.journal, and under which boot it was written.
@@ -82,6 +93,38 @@ class Machine:
     def wall_us(self) -> int:
         """The machine's wall clock."""
         return self.world.now_us + self.wall_offset_us
+
+    def awake_us(self) -> int:
+        """The machine's monotonic clock."""
+        return self.world.elapsed_us - self._asleep_us
+
+    def sleep(self, for_us: int) -> None:
+        """Everything on it stands still for so long, and so does its monotonic clock."""
+        self.clockwork.hold(for_us)
+        self.world.after(for_us, self._wake)
+        if self._is_asleep:
+            return
+        self._is_asleep = True
+        self.witness.lease_stands(self.name)
+        self._asleep_since_us = self.world.now_us
+        for process in self.processes.values():
+            self._pause(process)
+
+    def _wake(self) -> None:
+        if not self._is_asleep or self.clockwork.stands_still:
+            return
+        self._is_asleep = False
+        slept_us = self.world.now_us - self._asleep_since_us
+        self._asleep_us += slept_us
+        self.witness.slept(self.name, slept_us)
+        for process in self.processes.values():
+            if not process.is_stopped:
+                self._run(process)
+
+    def _pause(self, process: Process) -> None:
+        if not process.is_stopped:
+            process.stretch += 1
+            process.left_us -= self.world.now_us - process.goes_on_us
 
     def spawn(self, key: AttemptKey, launch: Launch, parent: Reaper) -> int | None:
         """Starts a task; its pid, None when that fails."""
@@ -106,9 +149,8 @@ class Machine:
 
     def _stop(self, process: Process) -> None:
         if not process.is_stopped:
+            self._pause(process)
             process.is_stopped = True
-            process.stretch += 1
-            process.left_us -= self.world.now_us - process.goes_on_us
             self.witness.stopped(process.key)
 
     def _go_on(self, process: Process) -> None:
@@ -128,7 +170,7 @@ class Machine:
             return
         if number == SIGKILL:
             self.world.count("killed")
-            self.world.after(10, partial(self._end, process, None, number))
+            self.clockwork.after(10, partial(self._end, process, None, number))
         elif number == SIGSTOP:
             self._stop(process)
         elif number == SIGCONT:
@@ -141,7 +183,7 @@ class Machine:
         elif not process.job.ignores_sigterm:
             self.world.count("terminated")
             delay_us = self.world.random.randint(10, 20_000)
-            self.world.after(delay_us, partial(self._end, process, None, number))
+            self.clockwork.after(delay_us, partial(self._end, process, None, number))
 
     def kill_leftovers(self, keys: list[AttemptKey]) -> None:
         """Ends, at once, what still runs of these."""
@@ -152,6 +194,8 @@ class Machine:
 
     def lose_power(self) -> None:
         """All processes are gone; the journal ends anywhere, or is nothing at all."""
+        self.clockwork.release()
+        self._wake()
         for process in list(self.processes.values()):
             process.is_alive = False
             del self.processes[process.pid]

@@ -16,7 +16,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from unittest import mock
 
 import grpc
 
@@ -25,7 +24,7 @@ from tests.simulation.checks import Witness
 from tests.simulation.lines import Line, PullLine
 from tests.simulation.network import Answer, Network, Reply
 from tests.simulation.plan import LEASE_US
-from tests.simulation.world import World, check
+from tests.simulation.world import Clockwork, World, check
 from tests.wal.fake_fs import Call, FakeFileSystem, Moment, SimulatedCrash
 from titan import events as ev
 from titan.errors import TitanError
@@ -64,26 +63,31 @@ class SimManager:
         self.network = network
         self.witness = witness
         self.disk = FakeFileSystem(world.random)
+        self.clockwork = Clockwork(world)
         self.process: ManagerProcess | None = None
-        self._wall_offset_us = 0
+        self.wall_offset_us = 0
+        # How long it was suspended, which its monotonic clock does not count.
+        self._asleep_us = 0
+        self._is_slow_until_us = 0
 
     def time_ns(self) -> int:
         """The wall clock, in place of `time.time_ns`."""
-        return (self.world.now_us + self._wall_offset_us) * 1000
+        return (self.world.now_us + self.wall_offset_us) * 1000
 
     def monotonic_ns(self) -> int:
         """In place of `time.monotonic_ns`: the machine has been up for some days."""
-        return (self.world.elapsed_us + UP_US) * 1000
+        return self.awake_us() * 1000
+
+    def awake_us(self) -> int:
+        """The monotonic clock."""
+        return self.world.elapsed_us + UP_US - self._asleep_us
 
     def start(self) -> None:
         """A process starts, if there is none."""
         if self.process is not None:
             return
-        if self.world.chance(20):
-            self._wall_offset_us = self.world.random.randint(-3_600_000_000, 5_000_000)
         try:
-            with mock.patch.object(clock, "time", self):
-                self.process = ManagerProcess(self)
+            self.process = ManagerProcess(self)
             self.process.take_over()
         except SimulatedCrash:
             self.lose_power()
@@ -98,6 +102,7 @@ class SimManager:
 
     def lose_power(self, down_us: int = 200_000) -> None:
         """The machine is gone: what was not synced may be, in whole or in part."""
+        self._asleep_us -= self.clockwork.release()
         self._end(down_us)
         random = self.world.random
         if random.random() < 0.3:
@@ -110,6 +115,37 @@ class SimManager:
         moments: tuple[Moment, ...] = ("before", "during", "during", "after")
         moment = self.world.random.choice(moments)
         self.disk.crash_at(len(self.disk.calls) + 1 + number, moment)
+
+    def sleep(self, for_us: int) -> None:
+        """Everything on it stands still for so long, and so does its monotonic clock."""
+        longer_us = self.clockwork.hold(for_us)
+        self._asleep_us += longer_us
+        self.witness.manager_stands(longer_us)
+
+    def slow_disk(self, for_us: int) -> None:
+        """Each flush takes long meanwhile."""
+        self._is_slow_until_us = self.world.now_us + for_us
+
+    def flush_us(self) -> int:
+        """How long it takes from an append to the end of its flush."""
+        random = self.world.random
+        if self.world.now_us < self._is_slow_until_us:
+            self.world.count("slow flush")
+            return random.randint(100_000, 3_000_000)
+        return random.randint(50, 500_000 if self.world.chance(2) else 500)
+
+    def fail_call(self, number: int, error: int) -> None:
+        """That call of its file system from now fails."""
+        number += len(self.disk.calls) + 1
+
+        def failing(call: Call) -> int | None:
+            if call.number < number:
+                return None
+            self.disk.fail_while(None)
+            self.world.count(f"failed: {call.operation}")
+            return error
+
+        self.disk.fail_while(failing)
 
     def fill_disk(self, for_us: int, left_bytes: int) -> None:
         """Others take all room but so much, and give it back later."""
@@ -140,11 +176,13 @@ class SimManager:
         process, self.process = self.process, None
         if process is not None:
             process.is_alive = False
+            if not process.kernel.events_count:
+                self.witness.looked_at(process.kernel)
             self.network.died(process)
             self.network.servers.pop(NODE, None)
         self.world.note("manager is down")
         self.world.count("manager crashed")
-        self.world.after(down_us, self.start)
+        self.clockwork.after(down_us, self.start)
 
 
 class ManagerProcess:
@@ -173,7 +211,7 @@ class ManagerProcess:
         self.kernel = Kernel(state, machine.settings)
         self._clock = clock.Clock(not_before_us=state.time_us)
         self._turn_clock = clock.TurnClock()
-        self._stalled_until_us = 0
+        self.clockwork = Clockwork(machine.world, machine.clockwork)
         self._turn_is_planned = False
         self._flush_is_planned = False
         # What the loop knows to be durable, and what waits for more.
@@ -189,34 +227,29 @@ class ManagerProcess:
     def take_over(self) -> None:
         """The first record; then it serves."""
         random = self.world.random
-        with self._time():
-            now_us = self._clock.now_us()
         self.kernel.start(
             cluster_id=random.randbytes(16),
             epoch=random.getrandbits(63),
             version="0",
-            now_us=now_us,
+            now_us=self._clock.now_us(),
         )
         self._turn()
         self.when_durable(self.lsn, self._serve)
 
     def stall(self, for_us: int) -> None:
         """It does nothing for so long."""
-        self._stalled_until_us = max(self._stalled_until_us, self.world.now_us + for_us)
+        self.witness.manager_stands(self.clockwork.hold(for_us))
 
     def later(self, delay_us: int, action: Callable[[], None]) -> None:
         """It does that then, unless it is dead; later when it stands still."""
-        self.world.after(delay_us, partial(self.run, action))
+        self.clockwork.after(delay_us, partial(self._do, action))
 
     def run(self, action: Callable[[], None]) -> None:
         """It does that now, or when it goes on."""
-        if not self.is_alive:
-            return
-        wait_us = self._stalled_until_us - self.world.now_us
-        if wait_us > 0:
-            self.later(wait_us, action)
-            return
-        with self._time():
+        self.clockwork.run(partial(self._do, action))
+
+    def _do(self, action: Callable[[], None]) -> None:
+        if self.is_alive:
             action()
 
     def serve(self, method: str, request: Any, reply: Reply) -> None:
@@ -263,8 +296,7 @@ class ManagerProcess:
         self._turn_is_planned = False
         kernel = self.kernel
         kernel.room = self.log.room
-        with self._time():
-            kernel.schedule(self._clock.now_us())
+        kernel.schedule(self._clock.now_us())
         self._append()
         if kernel.schedule_wanted and kernel.room:
             self._plan_turn()
@@ -295,12 +327,10 @@ class ManagerProcess:
         time_us, events = record
         payload = ev.encode_record(time_us, events)
         lsn = self.log.append(payload)
-        self.witness.appended(lsn, payload, self.kernel)
+        self.witness.appended(lsn, payload, self.kernel, self.machine.awake_us())
         if not self._flush_is_planned:
             self._flush_is_planned = True
-            is_slow = self.world.chance(2)
-            delay_us = self.world.random.randint(50, 500_000 if is_slow else 500)
-            self.world.after(delay_us, self._flush)
+            self.machine.clockwork.after(self.machine.flush_us(), self._flush)
 
     def _flush(self) -> None:
         """The log's thread: it turns even when the loop does not."""
@@ -321,7 +351,7 @@ class ManagerProcess:
         if not done or not self.log.room:
             self.world.count("disk full")
             self._flush_is_planned = True
-            self.world.after(100_000, self._flush)
+            self.machine.clockwork.after(100_000, self._flush)
 
     def _die_in_call(self) -> None:
         self.world.count("died in a call of the file system")
@@ -369,10 +399,6 @@ class ManagerProcess:
         if self.world.chance(2):
             self._keep_house()
 
-    def _time(self) -> Any:
-        """Within it the real clocks of the manager read the virtual one."""
-        return mock.patch.object(clock, "time", self.machine)
-
     def _warn(self, message: str) -> None:
         self.world.note(f"log: {message}")
         if "torn tail" in message:
@@ -386,7 +412,7 @@ class ManagerProcess:
             request, new_worker_id=random.randbytes(16), session=random.randbytes(16)
         )
         answer = self._execute(command)
-        self.witness.heard(request.name)
+        self.witness.heard(answer.worker)
         return worker_pb2.RegisterWorkerResponse(
             worker_id=answer.worker_id,
             session=command.session,
@@ -453,8 +479,7 @@ class ManagerProcess:
         return manager_pb2.ChangeJobResponse(already_ended=answer.already_ended, lsn=self.lsn)
 
     def _note_heard(self, session: bytes) -> None:
-        number = self.kernel.sessions[session].worker
-        self.witness.heard(self.kernel.state.get_worker(number).name)
+        self.witness.heard(self.kernel.sessions[session].worker)
 
 
 def _unusable(error: TitanError) -> None:

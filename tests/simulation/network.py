@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -64,6 +65,8 @@ class Network:
         self, world: World, *, lost_percent: int, doubled_percent: int, late_percent: int
     ) -> None:
         self._world = world
+        # The machines of all workers, by name.
+        self.workers: list[str] = []
         self._lost = lost_percent
         self._doubled = doubled_percent
         self._late = late_percent
@@ -73,6 +76,9 @@ class Network:
         self._arrived: dict[Server, list[Call]] = {}
         # (from, to) and how many cuts lie upon it.
         self._cuts: dict[tuple[str, str], int] = {}
+        # (from, to): how many messages were sent, and which of them that arrived was sent last.
+        self._sent: Counter[tuple[str, str]] = Counter()
+        self._arrived_last: Counter[tuple[str, str]] = Counter()
 
     def heal(self) -> None:
         """Nothing is lost, doubled or late any more; cuts end by themselves."""
@@ -106,7 +112,9 @@ class Network:
             self._carry(source, server, method, request, _Deaf())
         if server is None or not server.is_alive:
             # The first attempt to connect: refused, or nobody there to refuse it.
-            if not world.chance(20):
+            if world.chance(20):
+                world.count("call swallowed")
+            else:
                 world.after(self._delay(), lambda: call.finish(UNAVAILABLE))
             return call
         self._carry(source, server, method, request, call)
@@ -117,12 +125,9 @@ class Network:
 
     def _carry(self, source: str, server: Server, method: str, request: Any, call: Call) -> None:
         world = self._world
-        if self._is_lost(source, server.node):
-            return
+        way, way_back = (source, server.node), (server.node, source)
 
         def arrive() -> None:
-            if self.is_cut(source, server.node):
-                return
             if not server.is_alive:
                 if not world.chance(20):
                     call.finish(UNAVAILABLE)
@@ -133,20 +138,33 @@ class Network:
             server.serve(method, request, respond)
 
         def respond(answer: Answer) -> None:
-            if not self._is_lost(server.node, source):
-                world.after(self._delay(), lambda: receive(answer))
+            self._send(way_back, "answer", partial(call.finish, answer))
 
-        def receive(answer: Answer) -> None:
-            if not self.is_cut(server.node, source):
-                call.finish(answer)
+        self._send(way, "request", arrive)
 
-        world.after(self._delay(), arrive)
+    def _send(self, way: tuple[str, str], what: str, arrive: Callable[[], None]) -> None:
+        """One message; it arrives, or it does not."""
+        world = self._world
+        if world.chance(self._lost):
+            world.count(f"{what} lost")
+            return
+        self._sent[way] += 1
+        number = self._sent[way]
 
-    def _is_lost(self, source: str, target: str) -> bool:
-        if self._world.chance(self._lost):
-            self._world.count("message lost")
-            return True
-        return self.is_cut(source, target)
+        def come() -> None:
+            if self.is_cut(*way):
+                world.count(f"{what} lost in a cut")
+                return
+            if number < self._arrived_last[way]:
+                world.count(f"{what} overtaken")
+            else:
+                self._arrived_last[way] = number
+            arrive()
+
+        if self.is_cut(*way):
+            world.count(f"{what} lost in a cut")
+        else:
+            world.after(self._delay(), come)
 
     def _delay(self) -> int:
         if self._world.chance(self._late):

@@ -1,7 +1,7 @@
 """What happens in a run, as plain data: workers, jobs, faults, and how bad the network is.
 
-A plan is drawn from a seed (`random_plan`) or by hypothesis (`plans`), which can make a
-failing one smaller. The smaller choices, such as each message's delay, follow from
+A plan is drawn from a seed (`random_plan`) or by hypothesis (`strategies.py`), which can
+make a failing one smaller. The smaller choices, such as each message's delay, follow from
 `Plan.seed` and the order of events.
 """
 
@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
-
-from hypothesis import strategies as st
+from typing import NamedTuple
 
 from tests.simulation.wishes import (
     ZONES,
@@ -37,17 +36,26 @@ class Fault(Enum):
     MANAGER_POWER_LOST = "manager's power lost"
     MANAGER_DIES_IN_CALL = "manager dies in a call of its file system"
     MANAGER_STALLS = "manager stands still"
+    MANAGER_SLEEPS = "manager's machine suspended"
+    MANAGER_CLOCK_SET = "manager's wall clock set"
     DISK_FULL = "manager's disk full"
+    DISK_SLOW = "manager's disk slow"
     SYNC_FAILS = "a sync fails"
+    CALL_FAILS = "a call of the manager's file system fails"
     AGENT_KILLED = "agent killed"
     AGENT_LEAVES = "agent hands back"
     AGENT_DRAINS = "agent runs out"
     HOST_KILLED = "host killed"
     WORKER_KILLED = "agent and host killed"
+    AGENT_STALLS = "agent stands still"
+    HOST_STALLS = "host stands still"
+    WORKER_SLEEPS = "worker's machine suspended"
     REBOOT = "machine rebooted"
     CUT = "network cut"
     CUT_TO_WORKER = "network cut towards the worker"
     CUT_TO_MANAGER = "network cut towards the manager"
+    CUT_ALL = "network cut between all workers and the manager"
+    CUT_CLIENTS = "network cut between users and the manager"
     CLOCK_SET = "wall clock set"
     WORKER_DISK_FULL = "worker's disk nearly full"
 
@@ -158,6 +166,15 @@ class Plan:
     doubled_percent: int = 0
     late_percent: int = 0
     detach_ms: int = 600_000
+    faults_end_ms: int = FAULTS_END_MS
+    """No fault begins later, and a bad network is good again then, or after the last fault."""
+
+    @property
+    def calm_ms(self) -> int:
+        """From when on nothing fails any more."""
+        last_ms = max((each.at_ms + each.for_ms for each in self.faults), default=0)
+        is_noisy = self.lost_percent or self.late_percent or self.doubled_percent
+        return max(last_ms, self.faults_end_ms) if is_noisy else last_ms
 
     @property
     def work_us(self) -> int:
@@ -173,15 +190,63 @@ LONG_RUNS_MS = (
     (300,),
     (1_000, 2_500),
     (8_000,),
+    (200, 12_000),
     (30_000,),
     (60_000,),
     (150_000, 300, 2_000, 300, 8_000, 300),
-    (200, 12_000),
 )
 # Far enough from every run above.
 TIME_LIMITS_MS = (100, 700, 5_000, 20_000)
 GRACES_MS = (0, 200, 10_000)
 FAULT_LENGTHS_MS = (20, 300, 2_000, 7_000, 13_000, 20_000)
+
+
+class _Size(NamedTuple):
+    """How large a plan is, as the choices for each part of it."""
+
+    faults_end_ms: int
+    workers: tuple[int, ...]
+    jobs: range
+    short_tasks: tuple[int, ...]
+    long_runs_ms: tuple[tuple[int, ...], ...]
+    faults: tuple[int, ...]
+    drains: tuple[int, ...]
+    changes: tuple[int, ...]
+
+
+SMALL = _Size(
+    faults_end_ms=15_000,
+    workers=(1, 2, 2),
+    jobs=range(1, 4),
+    short_tasks=(2, 8, 20),
+    long_runs_ms=LONG_RUNS_MS[:5],
+    faults=(1, 2, 3, 4),
+    drains=(0, 0, 0, 1),
+    changes=(0, 0, 2),
+)
+MEDIUM = _Size(
+    faults_end_ms=FAULTS_END_MS,
+    workers=(1, 2, 2, 3, 3),
+    jobs=range(2, 10),
+    short_tasks=(8, 20, 60),
+    long_runs_ms=LONG_RUNS_MS,
+    faults=(0, 2, 5, 9),
+    drains=(0, 0, 0, 1, 3),
+    changes=(0, 4, 12),
+)
+LARGE = _Size(
+    faults_end_ms=2 * FAULTS_END_MS,
+    workers=(3, 5),
+    jobs=range(8, 16),
+    short_tasks=(20, 60, 200),
+    long_runs_ms=LONG_RUNS_MS,
+    faults=(9, 20),
+    drains=(0, 3),
+    changes=(4, 12),
+)
+# Most mistakes show in small plans, of which many fit in the time of a large one: Jackson, Damon,
+# "Elements of style: analyzing a software design feature with a counterexample detector", 1996.
+SIZES = (*(SMALL,) * 14, *(MEDIUM,) * 5, LARGE)
 EXIT_CODES = ((0,), (0,), (0, 0, 0, 3), (1,))
 
 
@@ -193,6 +258,8 @@ _OFTEN = (
     Fault.AGENT_KILLED,
     Fault.HOST_KILLED,
     Fault.MANAGER_KILLED,
+    Fault.MANAGER_POWER_LOST,
+    Fault.MANAGER_DIES_IN_CALL,
     Fault.CLOCK_SET,
 )
 
@@ -200,9 +267,10 @@ _OFTEN = (
 def random_plan(seed: int) -> Plan:
     """The plan of that seed: mostly short tasks, mostly long ones under long cuts, or any."""
     random = Random(seed)
+    size = random.choice(SIZES)
     workers = tuple(
         WorkerPlan(cpus_milli=random.choice((1_000, 2_000, 4_000)), gpus=random.choice((0, 0, 2)))
-        for _ in range(random.choice((1, 2, 2, 3, 3)))
+        for _ in range(random.choice(size.workers))
     )
     short_percent, kinds, lengths = random.choice(
         (
@@ -213,15 +281,15 @@ def random_plan(seed: int) -> Plan:
     )
     faults = [
         FaultPlan(
-            at_ms=random.randint(0, FAULTS_END_MS),
+            at_ms=random.randint(0, size.faults_end_ms),
             fault=random.choice(kinds),
-            worker=random.randint(0, 2),
+            worker=random.randrange(len(workers)),
             for_ms=random.choice(lengths),
             detail=random.randint(0, 40),
         )
-        for _ in range(random.choice((0, 2, 5, 9)))
+        for _ in range(random.choice(size.faults))
     ]
-    jobs = [_random_job(random, short_percent) for _ in range(random.randint(2, 9))]
+    jobs = [_random_job(random, size, short_percent) for _ in range(random.choice(size.jobs))]
     limits = Random(f"limits of {seed}")
     places = Random(f"places of {seed}")
     drains = Random(f"drains of {seed}")
@@ -241,17 +309,18 @@ def random_plan(seed: int) -> Plan:
     return Plan(
         seed=seed,
         workers=workers,
-        jobs=tuple(_limited(_fitted(each, workers), limits) for each in placed),
+        jobs=tuple(_limited(fitted(each, workers), limits) for each in placed),
         changes=tuple(
-            random_change(wishes, FAULTS_END_MS) for _ in range(wishes.choice((0, 4, 12)))
+            random_change(wishes, size.faults_end_ms) for _ in range(wishes.choice(size.changes))
         ),
         preempt=wishes.choice(("off", "requeue", "suspend", "suspend")),
         faults=tuple(faults),
-        drains=tuple(_random_drain(drains) for _ in range(drains.choice((0, 0, 0, 1, 3)))),
+        drains=tuple(_random_drain(drains, size) for _ in range(drains.choice(size.drains))),
         lost_percent=random.choice((0, 0, 1, 5, 15)),
         doubled_percent=random.choice((0, 2, 10)),
         late_percent=random.choice((0, 1, 5)),
         detach_ms=random.choice((600_000, 600_000, 5_000)),
+        faults_end_ms=size.faults_end_ms,
     )
 
 
@@ -277,7 +346,7 @@ def _perhaps_once(job: JobPlan, random: Random) -> JobPlan:
     return replace(job, scheduling=scheduling)
 
 
-def _fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:
+def fitted(job: JobPlan, workers: tuple[WorkerPlan, ...]) -> JobPlan:
     """The job with demands that some worker can meet: one that waits for ever ends no run."""
     if job.on is None:
         zone = job.scheduling.zone
@@ -310,17 +379,17 @@ def _limited(job: JobPlan, random: Random) -> JobPlan:
     )
 
 
-def _random_drain(random: Random) -> DrainPlan:
+def _random_drain(random: Random, size: _Size) -> DrainPlan:
     return DrainPlan(
-        at_ms=random.randint(0, FAULTS_END_MS),
-        worker=random.randint(0, 2),
+        at_ms=random.randint(0, size.faults_end_ms),
+        worker=random.randrange(max(size.workers)),
         for_ms=random.choice((0, 20, 2_000, 15_000)),
     )
 
 
-def _random_job(random: Random, short_percent: int) -> JobPlan:
+def _random_job(random: Random, size: _Size, short_percent: int) -> JobPlan:
     is_short = random.randrange(100) < short_percent
-    tasks = random.choice((8, 20, 60) if is_short else (0, 0, 3, 6))
+    tasks = random.choice(size.short_tasks if is_short else (0, 0, 3, 6))
     cancel = None
     if random.random() < 0.3:
         first = random.randint(0, 5)
@@ -332,100 +401,14 @@ def _random_job(random: Random, short_percent: int) -> JobPlan:
             grace_ms=random.choice((0, 500, 5_000)),
         )
     return JobPlan(
-        submit_ms=random.randint(0, FAULTS_END_MS // (1 if random.random() < 0.4 else 6)),
+        submit_ms=random.randint(0, size.faults_end_ms // (1 if random.random() < 0.4 else 6)),
         tasks=tasks,
         cpus_milli=1_000 if is_short else random.choice((500, 1_000, 1_000, 2_000)),
         gpus=0 if is_short else random.choice((0, 0, 0, 1)),
         priority=random.choice((0, 0, 0, 5)),
-        run_ms=random.choice(SHORT_RUNS_MS if is_short else LONG_RUNS_MS),
+        run_ms=random.choice(SHORT_RUNS_MS if is_short else size.long_runs_ms),
         exit_codes=random.choice(EXIT_CODES),
         ignores_sigterm=random.random() < 0.2,
         is_launched=random.random() < 0.95,
         cancel=cancel,
     )
-
-
-def plans() -> st.SearchStrategy[Plan]:
-    """Plans of any kind; they shrink towards few jobs, no faults and a good network."""
-    cancels = st.builds(
-        CancelPlan,
-        after_ms=st.integers(0, 6_000),
-        first=st.integers(0, 10),
-        last=st.integers(10, 60),
-        grace_ms=st.sampled_from((0, 500, 5_000)),
-    )
-    jobs = st.builds(
-        JobPlan,
-        submit_ms=st.integers(0, FAULTS_END_MS),
-        tasks=st.integers(0, 40),
-        cpus_milli=st.sampled_from((1_000, 500, 2_000)),
-        gpus=st.sampled_from((0, 1)),
-        priority=st.integers(0, 1),
-        run_ms=st.lists(st.sampled_from((5, 20, 300, 10_000)), min_size=1, max_size=6).map(tuple),
-        exit_codes=st.lists(st.integers(0, 1), min_size=1, max_size=3).map(tuple),
-        ignores_sigterm=st.booleans(),
-        is_launched=st.sampled_from((True, True, True, False)),
-        cancel=st.none() | cancels,
-        time_limit_ms=st.sampled_from((0, 0, *TIME_LIMITS_MS)),
-        grace_ms=st.sampled_from(GRACES_MS),
-        on=st.sampled_from((None, None, 0, 1, 2)),
-        scheduling=st.builds(
-            SchedulingPlan,
-            is_held=st.booleans(),
-            retries=st.integers(0, 2),
-            is_exclusive=st.booleans(),
-            is_preemptible=st.booleans(),
-            begin_ms=st.sampled_from((0, 500)),
-        )
-        | st.just(SchedulingPlan(at_most_once=True)),
-    )
-    changes = st.builds(
-        ChangePlan,
-        at_ms=st.integers(0, FAULTS_END_MS),
-        change=st.sampled_from(Change),
-        job=st.integers(0, 5),
-        for_ms=st.integers(0, 20_000),
-        detail=st.integers(0, 40),
-    )
-    faults = st.builds(
-        FaultPlan,
-        at_ms=st.integers(0, FAULTS_END_MS),
-        fault=st.sampled_from(Fault),
-        worker=st.integers(0, 2),
-        for_ms=st.integers(1, 20_000),
-        detail=st.integers(0, 40),
-    )
-    drains = st.builds(
-        DrainPlan,
-        at_ms=st.integers(0, FAULTS_END_MS),
-        worker=st.integers(0, 2),
-        for_ms=st.integers(0, 20_000),
-    )
-    workers = st.builds(
-        WorkerPlan,
-        cpus_milli=st.sampled_from((1_000, 2_000, 4_000)),
-        gpus=st.sampled_from((0, 2)),
-        fetches=st.booleans(),
-        is_unreachable=st.booleans(),
-    )
-    return st.builds(
-        Plan,
-        seed=st.integers(0, 1_000),
-        workers=st.lists(workers, min_size=1, max_size=3).map(tuple),
-        jobs=st.lists(jobs, min_size=1, max_size=6).map(tuple),
-        faults=st.lists(faults, max_size=6).map(tuple),
-        drains=st.lists(drains, max_size=3).map(tuple),
-        changes=st.lists(changes, max_size=5).map(tuple),
-        preempt=st.sampled_from(("off", "requeue", "suspend")),
-        lost_percent=st.sampled_from((0, 1, 5, 15)),
-        doubled_percent=st.sampled_from((0, 2, 10)),
-        late_percent=st.sampled_from((0, 1, 5)),
-        detach_ms=st.sampled_from((600_000, 5_000)),
-    ).map(_with_fitted_jobs)
-
-
-def _with_fitted_jobs(plan: Plan) -> Plan:
-    jobs = (
-        job if job.on is None else replace(job, on=job.on % len(plan.workers)) for job in plan.jobs
-    )
-    return replace(plan, jobs=tuple(_fitted(job, plan.workers) for job in jobs))

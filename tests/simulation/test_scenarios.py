@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
-from tests.simulation.cluster import Outcome, run
-from tests.simulation.plan import CancelPlan, Fault, FaultPlan, JobPlan, Plan, WorkerPlan
+from tests.simulation.cluster import run
+from tests.simulation.plan import CancelPlan, DrainPlan, Fault, FaultPlan, JobPlan, Plan, WorkerPlan
 from tests.simulation.wishes import AfterPlan, Change, ChangePlan, SchedulingPlan
 from titan.scheduling import DependencyCondition
 
@@ -74,12 +76,102 @@ SCENARIOS: dict[str, Plan] = {
     "a host dies and its task runs on": plan(
         [job(30_000)], [fault(Fault.WORKER_KILLED, 2_000, 500)]
     ),
+    "a host dies before it tells that a task has started": plan(
+        [job(3_000)], [fault(Fault.HOST_KILLED, 900, 3_000, detail=3)], seed=2
+    ),
+    "a job of the same priority finds no room": replace(
+        plan(
+            [
+                wishing(job(10_000), SchedulingPlan(is_preemptible=True)),
+                job(2_000, submit_ms=4_000),
+            ],
+            [],
+        ),
+        preempt="requeue",
+    ),
     "a cancel meets a worker that is away": plan(
         [job(60_000, cancel=CancelPlan(after_ms=5_000, first=0, last=0, grace_ms=0))],
         [fault(Fault.CUT, 5_000, 20_000)],
     ),
     "the manager is away for longer than a worker may be": plan(
         [job(30_000)], [fault(Fault.MANAGER_KILLED, 5_000, 20_000)]
+    ),
+    "what waits ahead goes where there is room": plan(
+        [
+            replace(job(1_500), on=1),
+            job(*[5] * 20, 3_000, *[5] * 19, submit_ms=1_100, tasks=40),
+        ],
+        [],
+        workers=2,
+        seed=2,
+    ),
+    "a worker with tasks ahead drains": replace(
+        plan([job(10, 10, 10, 10, 10, 3_000, tasks=40)], [], workers=2),
+        drains=(DrainPlan(at_ms=3_000, worker=0, for_ms=15_000),),
+    ),
+    "a task that runs is cancelled": plan(
+        [job(150_000, cancel=CancelPlan(after_ms=5_000, first=0, last=0, grace_ms=500))], []
+    ),
+    "only answers are lost": plan([job(30_000)], [fault(Fault.CUT_TO_WORKER, 5_000, 20_000)]),
+    "only requests are lost": plan([job(30_000)], [fault(Fault.CUT_TO_MANAGER, 5_000, 20_000)]),
+    "all workers are cut off": plan(
+        [job(30_000, tasks=4)], [fault(Fault.CUT_ALL, 5_000, 13_000)], workers=5
+    ),
+    "a task host dies again and again": plan(
+        [job(1_000, tasks=20)], [fault(Fault.HOST_KILLED, 2_000 * i, 0) for i in range(1, 6)]
+    ),
+    "a dead host's registration comes after that of the next": replace(
+        plan(
+            [job(5, 300, 2_000, tasks=30)] * 2,
+            [fault(Fault.HOST_KILLED, 2_000 + 4_000 * i, 0) for i in range(6)],
+            workers=2,
+            seed=26,
+        ),
+        late_percent=30,
+    ),
+    "users are cut off": plan(
+        [job(300, submit_ms=3_000, cancel=CancelPlan(after_ms=0, first=0, last=0, grace_ms=0))],
+        [fault(Fault.CUT_CLIENTS, 1_000, 15_000, detail=2)],
+    ),
+    "the manager stands still for longer than a worker may be silent": plan(
+        [job(30_000)], [fault(Fault.MANAGER_STALLS, 5_000, 20_000)], workers=2
+    ),
+    "the manager's machine is suspended for longer than a worker may be silent": plan(
+        [job(30_000)], [fault(Fault.MANAGER_SLEEPS, 5_000, 20_000)], workers=2
+    ),
+    "a worker's machine is suspended with a task that has a time limit": plan(
+        [limited(150_000, time_limit_ms=8_000, warn_before_ms=3_000)],
+        [fault(Fault.WORKER_SLEEPS, 5_000, 20_000)],
+    ),
+    "an agent stands still for longer than it may be silent": plan(
+        [job(8_000)], [fault(Fault.AGENT_STALLS, 5_000, 20_000)]
+    ),
+    "a host stands still while its task ends": plan(
+        [job(8_000)], [fault(Fault.HOST_STALLS, 5_000, 13_000)]
+    ),
+    "wall clocks are set by hours again and again": plan(
+        [limited(150_000, time_limit_ms=20_000, warn_before_ms=3_000), job(300, tasks=5)],
+        [
+            fault(kind, 500 + 1_500 * i, 0)
+            for i in range(12)
+            for kind in (Fault.CLOCK_SET, Fault.MANAGER_CLOCK_SET)
+        ]
+        + [fault(Fault.MANAGER_KILLED, 7_000, 100), fault(Fault.MANAGER_KILLED, 14_000, 100)],
+    ),
+    "the disk is slow": plan(
+        [job(300, tasks=5)],
+        [fault(Fault.DISK_SLOW, 0, 20_000)],
+    ),
+    "a sync fails, and power later": plan(
+        [job(300, tasks=12)],
+        [
+            each
+            for at_ms in range(1_000, 15_000, 700)
+            for each in (
+                fault(Fault.SYNC_FAILS, at_ms, 0),
+                fault(Fault.MANAGER_POWER_LOST, at_ms + 500, 0),
+            )
+        ],
     ),
     "a task runs into its time limit while nobody is there but its host": plan(
         [limited(150_000, time_limit_ms=8_000, grace_ms=500, warn_before_ms=3_000)],
@@ -145,15 +237,15 @@ SCENARIOS: dict[str, Plan] = {
         late_percent=10,
     ),
     "batches come later than those that repeat them": replace(
-        plan([job(5, 300, 2_000, tasks=30)] * 2, [], workers=3, seed=0), late_percent=30
+        plan([job(5, 300, 2_000, tasks=30)] * 2, [], workers=3, seed=4), late_percent=30
     ),
 }
 
 
-def counts(name: str) -> dict[str, int]:
+@cache
+def counts(name: str) -> Counter[str]:
     """How often each kind of thing happens in it."""
-    outcome: Outcome = run(SCENARIOS[name])
-    return outcome.counts
+    return Counter(run(SCENARIOS[name]).counts)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -192,6 +284,16 @@ def test_what_a_dead_host_left_running_is_ended_before_it_runs_again() -> None:
     assert (found["leftover killed"], found["assigned"]) == (1, 2)
 
 
+def test_a_task_whose_host_died_before_it_told_of_the_start_is_ended_and_runs_again() -> None:
+    found = counts("a host dies before it tells that a task has started")
+    assert (found["leftover killed"], found["assigned"], found["task COMPLETED"]) == (1, 2, 1)
+
+
+def test_nobody_makes_room_for_a_job_of_the_same_priority() -> None:
+    found = counts("a job of the same priority finds no room")
+    assert (found["Preempted for another"], found["assigned"]) == (0, 2)
+
+
 def test_a_cancelled_task_whose_worker_is_given_up_ends_as_cancelled() -> None:
     assert counts("a cancel meets a worker that is away")["task CANCELLED"] == 1
 
@@ -207,6 +309,96 @@ def test_what_runs_at_most_once_is_killed_where_it_is_cut_off_and_has_failed(tim
     found = counts(f"a worker is cut off for {time} under what runs at most once")
     assert (found["assigned"], found["killed"], found["task FAILED"]) == (1, 1, 1)
     assert found.get("WorkerLost", 0) == (time == "long")
+
+
+def test_what_waits_ahead_is_recalled_for_a_worker_with_room() -> None:
+    found = counts("what waits ahead goes where there is room")
+    assert found["recalled"]
+    assert found["task COMPLETED"] == 41
+
+
+def test_a_worker_that_drains_gives_back_what_waits_there() -> None:
+    found = counts("a worker with tasks ahead drains")
+    assert found["recalled"]
+    assert found["task COMPLETED"] == 40
+
+
+def test_a_task_that_is_cancelled_is_stopped() -> None:
+    found = counts("a task that runs is cancelled")
+    assert (found["terminated"], found["task CANCELLED"]) == (1, 1)
+
+
+def test_a_worker_that_is_heard_is_kept_whatever_it_is_told() -> None:
+    found = counts("only answers are lost")
+    assert "WorkerLost" not in found
+    assert found["answer lost in a cut"]
+    assert found["assigned"] == 1
+
+
+def test_a_worker_that_hears_nothing_but_is_not_heard_is_given_up() -> None:
+    found = counts("only requests are lost")
+    assert found["request lost in a cut"]
+    assert (found["lost in silence"], found["adopted"], found["assigned"]) == (1, 1, 1)
+
+
+def test_many_workers_that_fall_silent_at_once_are_held_back() -> None:
+    found = counts("all workers are cut off")
+    assert found["WorkerUnhealthy held back"] == 5
+    assert "WorkerLost" not in found
+    assert found["assigned"] == 4
+
+
+def test_a_worker_that_comes_and_goes_rests_and_its_tasks_are_run_all_the_same() -> None:
+    found = counts("a task host dies again and again")
+    assert found["WorkerUnhealthy to rest"]
+    assert found["task COMPLETED"] == 20
+
+
+def test_users_who_were_cut_off_are_answered_later_and_once() -> None:
+    found = counts("users are cut off")
+    assert found["submit sent again"] >= 2
+    assert found["task CANCELLED"] + found["task COMPLETED"] == 1
+
+
+@pytest.mark.parametrize("how", ["the manager stands still", "the manager's machine is suspended"])
+def test_nobody_is_lost_while_the_manager_does_not_listen(how: str) -> None:
+    found = counts(f"{how} for longer than a worker may be silent")
+    assert "WorkerLost" not in found
+    assert (found["assigned"], found["task COMPLETED"]) == (1, 1)
+
+
+def test_a_time_limit_does_not_count_while_the_machine_is_suspended() -> None:
+    found = counts("a worker's machine is suspended with a task that has a time limit")
+    assert (found["machine woke"], found["lost in silence"], found["adopted"]) == (1, 1, 1)
+    assert (found["task timed out"], found["assigned"]) == (1, 1)
+
+
+def test_what_ended_beside_an_agent_that_stood_still_is_not_run_again() -> None:
+    found = counts("an agent stands still for longer than it may be silent")
+    assert (found["lost in silence"], found["assigned"], found["task COMPLETED"]) == (1, 1, 1)
+
+
+def test_a_host_that_stood_still_tells_of_the_end_when_it_goes_on() -> None:
+    found = counts("a host stands still while its task ends")
+    assert "WorkerLost" not in found
+    assert (found["assigned"], found["task COMPLETED"]) == (1, 1)
+
+
+def test_wall_clocks_change_nothing_but_times_shown() -> None:
+    name = "wall clocks are set by hours again and again"
+    quiet = replace(
+        SCENARIOS[name],
+        faults=tuple(each for each in SCENARIOS[name].faults if each.fault is Fault.MANAGER_KILLED),
+    )
+    found, expected = counts(name), Counter(run(quiet).counts)
+    for kind in ("assigned", "task COMPLETED", "task timed out", "WorkerLost", "lost in silence"):
+        assert found[kind] == expected[kind], kind
+
+
+def test_a_slow_disk_delays_everything_and_loses_nothing() -> None:
+    found = counts("the disk is slow")
+    assert found["slow flush"]
+    assert found["task COMPLETED"] == 5
 
 
 def test_a_time_limit_stands_still_with_its_task() -> None:

@@ -1,7 +1,6 @@
 """Whole clusters under faults: what must hold after each step, and that all ends.
 
-TITAN_SIMULATION_SEEDS=N runs N seeds in place of the few of each day; with
-TITAN_SIMULATION_SEED=K it is that one only.
+A few seeds, which bring about each kind of thing that is to be tried; `make simulate` runs more.
 """
 
 from __future__ import annotations
@@ -16,11 +15,15 @@ import pytest
 from hypothesis import given, settings
 
 from tests.simulation.cluster import Outcome, run
-from tests.simulation.plan import Plan, plans, random_plan
+from tests.simulation.plan import Fault, Plan, random_plan
+from tests.simulation.strategies import plans
+from tests.simulation.test_scenarios import SCENARIOS
+from tests.simulation.test_scenarios import counts as scenario_counts
 
-SEEDS = 120
-# What few bring about is in these: a torn tail of the log, a good-bye in an old session.
-RARE_SEEDS = (163, 183)
+SEEDS = 60
+# Those of the next that bring about what the first do not: 'make simulate SEEDS=200' tells in which
+# seed each kind of thing happens first.
+RARE_SEEDS = (64, 74, 101)
 SEEDS_PER_TEST = 20
 
 # What the fixed seeds must bring about, or they prove less than they seem to.
@@ -51,14 +54,20 @@ KINDS = (
     "WorkerUndrained for a stop",
     "WorkerUnhealthy",
     "WorkerUnhealthy by itself",
+    "WorkerUnhealthy held back",
+    "WorkerUnhealthy to rest",
     "adopted",
     "alone",
+    "answer lost",
+    "answer lost in a cut",
+    "answer overtaken",
     "assigned ahead",
     "attempts found at the host",
     "batch came twice",
     "batch failed",
     "batch fetched",
     "call before the registration's answer",
+    "call swallowed",
     "deregistered",
     "detached host stopped its tasks",
     "died in a call of the file system",
@@ -76,8 +85,8 @@ KINDS = (
     "lost in silence",
     "lost with its host",
     "manager crashed",
+    "machine woke",
     "message late",
-    "message lost",
     "not launched",
     "old records removed",
     "ran at most once, and was lost",
@@ -85,6 +94,10 @@ KINDS = (
     "recalled",
     "records lost at a crash",
     "request doubled",
+    "request lost",
+    "request lost in a cut",
+    "request overtaken",
+    "slow flush",
     "snapshot failed",
     "snapshot taken",
     "started after another",
@@ -111,15 +124,8 @@ KINDS = (
     "verdict unknown session",
     "warned of its time limit",
     "went on",
+    *(f"fault: {each.value}" for each in Fault),
 )
-
-
-def seeds_wanted() -> range:
-    """As the environment has it."""
-    one = os.environ.get("TITAN_SIMULATION_SEED")
-    if one is not None:
-        return range(int(one), int(one) + 1)
-    return range(int(os.environ.get("TITAN_SIMULATION_SEEDS", SEEDS)))
 
 
 def blocks(seeds: range) -> list[range]:
@@ -133,7 +139,7 @@ def outcome(seed: int) -> Outcome:
     return run(random_plan(seed))
 
 
-@pytest.mark.parametrize("seeds", blocks(seeds_wanted()), ids=lambda seeds: f"from {seeds.start}")
+@pytest.mark.parametrize("seeds", blocks(range(SEEDS)), ids=lambda seeds: f"from {seeds.start}")
 def test_a_cluster_with_faults_keeps_its_promises_and_comes_to_rest(seeds: range) -> None:
     for seed in seeds:
         outcome(seed)
@@ -143,6 +149,9 @@ def test_the_fixed_seeds_bring_about_everything_that_is_to_be_tried() -> None:
     counts: Counter[str] = Counter()
     for seed in (*range(SEEDS), *RARE_SEEDS):
         counts.update(outcome(seed).counts)
+    # What random plans rarely bring about is in plans of its own.
+    for name in SCENARIOS:
+        counts.update(scenario_counts(name))
     assert [kind for kind in KINDS if not counts[kind]] == []
 
 

@@ -18,7 +18,7 @@ from titan.model import (
 )
 from titan.scheduling import Dependency, JobAffinity, Scheduling
 from titan.state import ClusterState, IllegalEvent, InvariantViolated, check_invariants, digest
-from titan.state.invariants import check_capacity
+from titan.state.invariants import check_capacity, check_invariants_of
 from titan.state.job_class import ClassKey, JobClass
 
 P, S, R, C, F, X = (State(number) for number in range(1, 7))
@@ -621,6 +621,21 @@ def test_the_check_of_invariants_finds(damage: Callable[[ClusterState], object])
     damage(story.state)
     with pytest.raises(InvariantViolated):
         check_invariants(story.state)
+
+
+def test_the_check_of_some_finds_what_is_wrong_with_these_alone() -> None:
+    story = Story()
+    story.worker()
+    story.worker()
+    story.job((0, 3))
+    story.job()
+    story.assign(1, 0)
+    check_invariants_of(story.state, (1, 2, 99), (1, 2, 99))
+    story.state.get_job(1).active.clear()
+    check_invariants_of(story.state, (2,), (2,))
+    for jobs, workers in (((1,), ()), ((), (1,))):
+        with pytest.raises(InvariantViolated):
+            check_invariants_of(story.state, jobs, workers)
 
 
 def test_a_draining_worker_gets_no_assignment() -> None:

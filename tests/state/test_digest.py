@@ -11,6 +11,7 @@ from titan.model import Execution, IndexRange, Reason, Resources, State, WorkerS
 from titan.scheduling import SAME_INDEX, Dependency, Scheduling
 from titan.state import ClusterState, digest
 from titan.state.attempts import Attempt
+from titan.state.digest import digest_of
 from titan.state.job import Job, Terms
 from titan.state.job_class import ClassKey, JobClass
 from titan.state.request_table import Request
@@ -324,3 +325,16 @@ def test_every_field_of_the_state_is_in_the_digest_or_follows_from_it(kind: type
     }
     assert fields == shown | DERIVED[kind] | OTHERWISE[kind]
     assert not DERIVED[kind] & (shown | OTHERWISE[kind])
+
+
+def test_the_digest_of_some_shows_what_changes_of_these_alone() -> None:
+    state, other = story().state, story().state
+    assert digest_of(state, (1, 2, 99), (1, 99)) == digest_of(other, (1, 2), (1,))
+    other.get_worker(2).last_heard_us += 1
+    assert digest_of(state, (1,), (1,)) == digest_of(other, (1,), (1,))
+    assert digest_of(state, (1,), (2,)) != digest_of(other, (1,), (2,))
+    other.get_job(2).changed_lsn += 1
+    assert digest_of(state, (1,), (1,)) == digest_of(other, (1,), (1,))
+    assert digest_of(state, (2,), ()) != digest_of(other, (2,), ())
+    other.task_counts[0] += 1
+    assert digest_of(state, (), ()) != digest_of(other, (), ())

@@ -41,8 +41,14 @@ class TurnClock:
         self._due_us = self._start_us
 
     def turned_us(self) -> int:
-        """Time as far as the loop turned, from 0, where the kernel begins to wait for workers."""
-        return time.monotonic_ns() // 1000 - self._start_us - self._late_us
+        """Time as far as the loop turned, from 0, where the kernel begins to wait for workers.
+
+        Calls may be decided between the end of a stall and the late turn that tells of it.
+        """
+        now = time.monotonic_ns() // 1000
+        if now - self._due_us > LATENESS_MAX_US:
+            now = self._due_us
+        return now - self._start_us - self._late_us
 
     def note_turn(self, interval_us: int) -> bool:
         """The loop turned; the next turn is due in so long. False when this one came too late."""

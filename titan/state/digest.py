@@ -6,6 +6,7 @@ Two states have the same digest when every later event would find them the same.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import msgpack
@@ -18,15 +19,29 @@ from titan.state.worker import ClassOnWorker, Worker
 
 def digest(state: ClusterState) -> str:
     """32 hexadecimal digits. Costs a walk over the whole state."""
+    return _digest(_parts(state))
+
+
+def digest_of(state: ClusterState, jobs: Iterable[int], workers: Iterable[int]) -> str:
+    """The same of these jobs and workers alone, as far as there are such, and of what is counted.
+
+    Costs by them and by how many jobs there are.
+    """
+    job_parts = [_job(state.get_job(each)) for each in jobs if each in state.jobs]
+    worker_parts = [_worker(state.workers[each]) for each in workers if each in state.workers]
+    return _digest((_counts(state), *job_parts, *worker_parts))
+
+
+def _digest(parts: Iterable[Any]) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     packer = msgpack.Packer(use_bin_type=True)
-    for part in _parts(state):
+    for part in parts:
         hasher.update(packer.pack(part))
     return hasher.hexdigest()
 
 
-def _parts(state: ClusterState) -> Any:
-    yield (
+def _counts(state: ClusterState) -> Any:
+    return (
         state.lsn,
         state.time_us,
         state.cluster_id,
@@ -53,6 +68,10 @@ def _parts(state: ClusterState) -> Any:
             for index, others in by_index.items()
         ),
     )
+
+
+def _parts(state: ClusterState) -> Any:
+    yield _counts(state)
     yield from (_job(job) for job in state.jobs.values())
     yield from (_worker(worker) for worker in state.workers.values())
     for each in state.classes.values():

@@ -5,6 +5,8 @@ Each check derives a thing again that `apply` keeps up to date, or states a prom
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from titan.model import TASK_ENDS, Resources, State, WorkerState
 from titan.scheduling import SAME_INDEX, WHOLE_JOB
 from titan.state.attempts import Attempt
@@ -70,6 +72,19 @@ def check_invariants(state: ClusterState) -> None:
     _check(scripts == state.script_bytes, "the bytes of scripts are counted")
     _check_user_cpus(state)
     _check_waiting(state)
+
+
+def check_invariants_of(state: ClusterState, jobs: Iterable[int], workers: Iterable[int]) -> None:
+    """What must hold of these jobs and workers by themselves, as far as there are such.
+
+    Raises InvariantViolated. Costs by their tasks.
+    """
+    for job_id in jobs:
+        if job_id in state.jobs:
+            _check_job(state, state.get_job(job_id))
+    for number in workers:
+        if number in state.workers:
+            _check_worker(state, state.get_worker(number))
 
 
 def _check_job(state: ClusterState, job: Job) -> None:
