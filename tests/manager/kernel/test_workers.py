@@ -565,6 +565,23 @@ def test_a_host_that_comes_back_after_two_heartbeats_is_no_clone() -> None:
     assert host.number == 1
 
 
+def test_a_first_call_that_comes_again_is_not_a_second_worker() -> None:
+    rig = Rig()
+    host = FakeHost(rig, resources(1), "new")
+    first = host.register_command(session=rig.draw(), worker_id=b"")
+    rig.do(first)
+    # Its answer is lost on the way.
+    host.worker_id = b""
+    answer = host.register()
+    assert (answer.worker, len(rig.state.workers)) == (1, 1)
+    # And the first one once more, late.
+    check_refused(rig, Heartbeat(session=first.session, held=host.list_held()), Refused)
+    rig.do(first)
+    assert len(rig.state.workers) == 1
+    host.register()
+    host.heartbeat()
+
+
 def test_a_late_registration_of_a_dead_host_does_not_take_the_place_of_the_next() -> None:
     rig = Rig()
     host = rig.worker()

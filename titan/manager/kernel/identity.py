@@ -28,7 +28,7 @@ def identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
     Raises Refused for a registration that may be late, of a host before the one that is known.
     """
     state = desk.state
-    worker_id = command.worker_id or command.new_worker_id
+    worker_id = command.worker_id or _find_given_id(desk, command) or command.new_worker_id
     number = state.worker_numbers.get(worker_id)
     if number is None:
         return state.next_worker, worker_id, ""
@@ -55,6 +55,12 @@ def identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
         f"{command.name} gets a new id"
     )
     return state.next_worker, command.new_worker_id, warning
+
+
+def _find_given_id(desk: Desk, command: RegisterWorker) -> bytes:
+    """The id that this host was given before; empty: none. The answer may not have come there."""
+    number = desk.first_calls.get(command.instance)
+    return b"" if number is None else desk.state.get_worker(number).worker_id
 
 
 def _is_earlier(desk: Desk, number: int, command: RegisterWorker) -> bool:

@@ -49,6 +49,8 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     elif worker is not None:
         desk.replaced[number] = (worker.instance, desk.turned_us)
     desk.hosts[number] = (command.instance, command.host_starts)
+    if not command.worker_id:
+        desk.first_calls[command.instance] = number
     if worker is not None:
         _note_return(desk, worker, command.instance)
         # While its last session is there: that knows what was sent.
