@@ -64,7 +64,7 @@ EXAMPLES: list[ev.Event] = [
     ev.Recalled(42, 7, 1),
     ev.TaskStarted(42, 7, 1, TIME_US),
     ENDED,
-    ev.Adopted(42, 7, 1, TIME_US),
+    ev.Adopted(42, 7, 1, TIME_US, takes_back_loss=True),
     ev.WorkerRegistered(
         3, b"w" * 16, b"i" * 16, "boot", "w1", "127.0.0.1:7", 8000, 1 << 34,
         (("gpu", 2),), (("zone", "a"),), "0.1.0", b"/out",
@@ -128,6 +128,7 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
     ),
     ([20, *STORED[:3]], STORED._replace(script=b"")),
     ([14, 3], ev.WorkerUnhealthy(3, "")),
+    ([10, 42, 7, 1, TIME_US], ev.Adopted(42, 7, 1, TIME_US)),
 ]
 
 

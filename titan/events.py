@@ -189,6 +189,8 @@ class Adopted(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
     attempt: int
     start_us: int
+    takes_back_loss: bool = False
+    """Whether its loss, if it was counted, is counted no more."""
 
 
 class WorkerRegistered(NamedTuple):

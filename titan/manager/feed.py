@@ -26,8 +26,12 @@ class Watcher:
 
     def note(self, job_ids: Iterable[int]) -> None:
         """These jobs changed."""
-        self._dirty.update(dict.fromkeys(job_ids))
-        self.is_cut = len(self._dirty) > DIRTY_JOBS_MAX
+        if not self.is_cut:
+            self._dirty.update(dict.fromkeys(job_ids))
+            self.is_cut = len(self._dirty) > DIRTY_JOBS_MAX
+        if self.is_cut:
+            # It may be long before its stream turns again: until whoever reads it does.
+            self._dirty.clear()
         self._changed.set()
 
     async def wait_changed(self) -> list[int]:

@@ -230,7 +230,8 @@ def attempt_ended(tables: Tables, event: ev.AttemptEnded) -> None:
 def adopted(tables: Tables, event: ev.Adopted) -> None:
     job = live_job(tables, event)
     task_state, lost = _revive(tables, event, job)
-    _take_back_loss(job, lost)
+    if event.takes_back_loss:
+        _take_back_loss(job, lost)
     attempt = Attempt(
         job.job_class, event.job_id, event.index, event.attempt, lost.worker, False, tables.time_us
     )

@@ -197,6 +197,18 @@ def test_a_loss_that_was_none_is_taken_back() -> None:
     assert waits.losses == {0: 1}
 
 
+def test_an_adoption_of_an_earlier_version_takes_nothing_back() -> None:
+    rig = Rig()
+    host = rig.worker()
+    rig.submit(new_job())
+    key = rig.start_here(host, 1)
+    rig.tick(TIMEOUT_US)
+    rig.kernel.emit(ev.Adopted(1, 0, key.attempt, rig.now_us))
+    waits = rig.state.get_job(1).waits
+    assert waits is not None
+    assert waits.losses == {0: 1}
+
+
 def test_a_delay_survives_a_restart_and_a_snapshot() -> None:
     rig = Rig()
     host = rig.worker()

@@ -99,7 +99,7 @@ class Desk:
         self.heartbeats_recorded_us = 0
         # The host of each worker that registered last: its instance, and how many were started.
         self.hosts: dict[int, tuple[bytes, int]] = {}
-        # The workers that were given an id since the start, by the instance that called without one.
+        # Those that were given an id since the start, by the instance that called without one.
         self.first_calls: dict[bytes, int] = {}
         # The instance that a worker's newer one took the place of, and when.
         self.replaced: dict[int, tuple[bytes, int]] = {}

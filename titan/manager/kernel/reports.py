@@ -98,7 +98,7 @@ def has_ended(desk: Desk, key: AttemptKey) -> bool:
 
 def adopt(desk: Desk, key: AttemptKey, start_us: int) -> None:
     """An attempt that was given up counts again."""
-    desk.emit(ev.Adopted(key.job_id, key.index, key.attempt, start_us))
+    desk.emit(ev.Adopted(key.job_id, key.index, key.attempt, start_us, takes_back_loss=True))
     job = desk.state.get_job(key.job_id)
     attempt = job.active[key.index]
     desk.wish(attempt, StopMode.LIMIT)
