@@ -119,6 +119,36 @@ def test_what_waits_at_a_worker_since_an_earlier_session_may_have_begun() -> Non
     check_lost(rig, rig.tick(TIMEOUT_US), job_id, "it may have begun")
 
 
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_what_a_registration_that_is_read_late_does_not_list_may_have_begun(sessions: int) -> None:
+    rig = Rig()
+    host = rig.worker()
+    late = [host.register_command() for _ in range(sessions)]
+    host.register()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    host.receive_all()
+    assert len(host.running) == 1, "it runs, and its report does not come through"
+    for command in late:
+        rig.do(command)
+    check_lost(rig, rig.tick(TIMEOUT_US), job_id, "it may have begun")
+
+
+def test_what_came_back_from_an_earlier_session_was_not_sent_again_yet() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    key = key_of(rig.state, batch.starts[0])
+    host.register()
+    host.report(report(1, key, ReportKind.RECALLED))
+    rig.schedule()
+    (end,) = only(rig.tick(TIMEOUT_US), ev.AttemptEnded)
+    assert (end.job_id, end.attempt, end.task_state) == (job_id, 2, State.PENDING)
+
+
 def test_a_new_host_instance_has_lost_what_was_sent_and_not_what_was_not() -> None:
     rig = Rig()
     host = rig.worker(2)
