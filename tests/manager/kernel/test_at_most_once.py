@@ -266,6 +266,19 @@ def test_what_a_worker_hands_back_unstarted_runs_elsewhere() -> None:
     assert rig.task_state(job_id) is State.COMPLETED
 
 
+def test_what_a_worker_hands_back_before_it_leaves_runs_elsewhere() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
+    host.deregister()
+    rig.finish(rig.worker(), job_id)
+    assert rig.task_state(job_id) is State.COMPLETED
+
+
 def test_what_ran_and_was_stopped_by_nobodys_wish_ends_cancelled() -> None:
     rig = Rig()
     host = rig.worker()
