@@ -313,6 +313,18 @@ def test_an_ended_one_is_not_submitted_again_unless_it_never_began() -> None:
     assert rig.requeue(never).submitted_again == {never: 3}
 
 
+def test_it_is_not_submitted_again_where_workers_are_lost_before_their_leases_are_over() -> None:
+    rig = Rig()
+    ids = rig.submit(once(), new_job())
+    rig.cancel(*ids)
+    rig.settings = Settings(heartbeat_timeout_us=25 * SECOND_US)
+    rig.restart()
+    with pytest.raises(Refused, match=r"timeout of 25\.25 s or more, and this manager's is 25 s"):
+        rig.requeue(*ids)
+    assert len(rig.state.jobs) == 2
+    assert rig.requeue(ids[1]).submitted_again == {ids[1]: 3}
+
+
 @pytest.mark.parametrize(("way", "is_stopped"), [("requeue", False), ("suspend", True)])
 def test_a_higher_priority_suspends_it_and_never_puts_it_back(way: str, is_stopped: bool) -> None:
     rig = Rig()

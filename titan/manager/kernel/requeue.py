@@ -13,6 +13,7 @@ from titan.manager.kernel.submit import (
     JOBS_PER_REQUEST_MAX,
     REQUEST_BYTES_MAX,
     accept_request,
+    check_lease,
     check_memory,
     find_earlier,
 )
@@ -42,6 +43,8 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
             _check_unbegun(job, selector)
         if job.has_ended:
             ended.setdefault(job.job_id, (job, []))[1].append(selector)
+    if any(job.job_class.at_most_once for job, _ in ended.values()):
+        check_lease(desk.settings)
     arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
     first = desk.state.next_job_id
     submits = [
