@@ -325,6 +325,56 @@ def test_it_is_not_submitted_again_where_workers_are_lost_before_their_leases_ar
     assert rig.requeue(ids[1]).submitted_again == {ids[1]: 3}
 
 
+def test_an_ended_one_that_came_back_from_its_worker_or_was_never_sent_has_not_begun() -> None:
+    rig = Rig()
+    host = rig.worker(2)
+    (recalled,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
+    host.deregister()
+    other = rig.worker()
+    (unsent,) = rig.submit(once(priority=9))
+    rig.schedule()
+    other.deregister()
+    rig.cancel(recalled, unsent)
+    assert rig.state.get_job(recalled).attempts_total == 1
+    assert rig.state.get_job(unsent).attempts_total == 1
+    assert rig.requeue(recalled, unsent).submitted_again == {recalled: 3, unsent: 4}
+
+
+def test_an_ended_one_that_was_cancelled_and_lost_may_have_begun() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    assert host.next_batch() is not None
+    rig.cancel(job_id)
+    rig.tick(TIMEOUT_US)
+    assert rig.task_state(job_id) is State.CANCELLED
+    with pytest.raises(Refused, match=f"^{job_id} has begun"):
+        rig.requeue(job_id)
+
+
+def test_of_an_ended_array_only_the_tasks_that_are_meant_must_not_have_begun() -> None:
+    rig = Rig()
+    host = rig.worker(2)
+    (job_id,) = rig.submit(once(array=[(0, 4)]))
+    rig.start_here(host, job_id, 0)
+    host.end(host.key_of(job_id, 0), State.FAILED)
+    host.send_reports()
+    rig.schedule()
+    assert host.next_batch() is not None, "nobody knows whether tasks 1 and 2 begin"
+    rig.tick(TIMEOUT_US)
+    rig.cancel(job_id)
+    assert list(rig.state.get_job(job_id).counts) == [0, 0, 0, 0, 3, 1]
+    for index in range(3):
+        with pytest.raises(Refused, match=rf"^1\.{index} has begun"):
+            rig.requeue(job_id, indexes=[(index, 4)])
+    assert rig.requeue(job_id, indexes=[(3, 4)]).submitted_again == {job_id: 2}
+
+
 @pytest.mark.parametrize(("way", "is_stopped"), [("requeue", False), ("suspend", True)])
 def test_a_higher_priority_suspends_it_and_never_puts_it_back(way: str, is_stopped: bool) -> None:
     rig = Rig()
