@@ -257,7 +257,8 @@ class Agent:
         message: protocol.Message
         match action:
             case actions.PassStart():
-                message = protocol.StartTasks(self._host.startable(action.batch))
+                self._host.start(action.batch)
+                return
             case actions.PassStop():
                 message = protocol.StopTasks(self._host.understood(action.stops))
             case actions.PassAcknowledged():
@@ -267,6 +268,8 @@ class Agent:
             case actions.PassLease():
                 message = protocol.Lease(action.until_us)
             case actions.PassLeave():
+                # A host that leaves says nothing any more of what it does not know.
+                self._host.recall_withheld()
                 message = protocol.Leave(action.grace_ms)
         self._host.send(message)
 
