@@ -279,6 +279,36 @@ def test_what_a_worker_hands_back_before_it_leaves_runs_elsewhere() -> None:
     assert rig.task_state(job_id) is State.COMPLETED
 
 
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_is_sent_to_a_worker_that_leaves_is_known_not_to_have_come(is_told: bool) -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    (batch,) = host.receive_all()
+    host.clear()
+    host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
+    rig.schedule()
+    assert host.next_batch() is not None, "it goes back at once, and is refused there"
+    host.deregister(batch.dispatch_seq if is_told else None)
+    assert rig.task_state(job_id) is (State.PENDING if is_told else State.FAILED)
+
+
+def test_what_a_worker_that_leaves_had_from_an_earlier_batch_may_have_begun() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    assert host.outbox is not None
+    host.outbox.failed(batch, rig.state)
+    again = host.next_batch()
+    assert again is not None, "the answer was lost, and the worker refuses what comes again"
+    host.deregister(batch.dispatch_seq)
+    assert rig.task_state(job_id) is State.FAILED
+
+
 def test_what_ran_and_was_stopped_by_nobodys_wish_ends_cancelled() -> None:
     rig = Rig()
     host = rig.worker()

@@ -7,7 +7,7 @@ no command.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -75,7 +75,7 @@ class Outbox:
         self._stops: dict[_WishKey, Stop] = {}
         # With which batch an attempt was sent last.
         self._sent: dict[tuple[int, int], int] = {}
-        # What an earlier session may have sent, and has not left the worker since.
+        # What may have come with an earlier batch than that, also with one of an earlier session.
         self._maybe_sent = set(maybe_sent)
         self._under_way: Batch | None = None
         # Jobs of whose class the worker should hear again how many may run, and those of them
@@ -158,7 +158,10 @@ class Outbox:
             self._dispatch_seq += 1
             batch = Batch(self._dispatch_seq, starts, slots, [])
             for each in starts:
-                self._sent[each.job_id, each.index] = batch.dispatch_seq
+                key = (each.job_id, each.index)
+                if key in self._sent:
+                    self._maybe_sent.add(key)
+                self._sent[key] = batch.dispatch_seq
         self._under_way = batch
         self._gone.clear()
         return batch
@@ -187,6 +190,14 @@ class Outbox:
             is_outweighed = later is not None and later.mode is not StopMode.RECALL
             if stop.key not in self._gone and not is_outweighed:
                 self._stops[place] = stop
+
+    def took_last(self, dispatch_seq: int, attempts: Mapping[tuple[int, int], Attempt]) -> None:
+        """The worker, which has these attempts, took no batch after that one and takes none any
+        more: what went with a later one waits to be sent."""
+        for key, sent in list(self._sent.items()):
+            if sent > dispatch_seq and key in attempts:
+                del self._sent[key]
+                self._starts[key] = attempts[key]
 
     def was_held(self, attempt: Attempt, held: Held) -> bool:
         """Whether the absence of the attempt from that list means something.

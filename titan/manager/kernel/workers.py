@@ -120,6 +120,8 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
     if outbox is None:
         raise Refused(REGISTER_AGAIN)
     worker = desk.state.get_worker(outbox.worker)
+    if command.dispatch_seq is not None:
+        outbox.took_last(command.dispatch_seq, worker.attempts)
     for attempt in list(worker.attempts.values()):
         desk.lose_attempt(attempt, f"{worker.name} was stopped and handed it back", counts=False)
     desk.emit(ev.WorkerDeregistered(worker.number))

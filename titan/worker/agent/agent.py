@@ -310,7 +310,7 @@ class Agent:
                 answer = await self._manager.heartbeat(request)
                 return self._core.lease_renewed(sent_us) + self._fetched(action, answer)
             case actions.Deregister():
-                await self._manager.deregister(action.session)
+                await self._manager.deregister(action.session, action.dispatch_seq)
                 _log.info("deregistered")
                 return self._core.deregistered(action.call)
 
