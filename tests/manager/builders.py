@@ -657,9 +657,9 @@ class FakeHost:
         answer: int = self.rig.do(command)
         return answer
 
-    def deregister(self) -> None:
-        """Takes its leave."""
-        self.rig.do(DeregisterWorker(session=self.session))
+    def deregister(self, dispatch_seq: int | None = None) -> None:
+        """Takes its leave; it took no batch after that one, where it says so."""
+        self.rig.do(DeregisterWorker(session=self.session, dispatch_seq=dispatch_seq))
 
     # Calls from the manager ---------------------------------------------------------------------
 

@@ -300,7 +300,7 @@ class SimAgent:
                 return "Heartbeat", translate.heartbeat_request(action, _STATISTICS)
             case actions.Deregister():
                 return "DeregisterWorker", worker_pb2.DeregisterWorkerRequest(
-                    session=action.session
+                    session=action.session, dispatch_seq=action.dispatch_seq
                 )
             case actions.Register():
                 machine = self._machine

@@ -113,7 +113,7 @@ class SimHost:
                 self._do(book.renew_lease(message.until_us, self._world.elapsed_us, now_us))
             case protocol.Leave():
                 self._leaves_with_agent = True
-                self._do(book.leave(message.grace_ms))
+                self._do(book.leave(message.grace_ms, now_us))
             case _:
                 raise AssertionError(message)
         self._turn()
@@ -279,7 +279,7 @@ class SimHost:
         if alone_us >= self._detach_us and not self.book.is_leaving:
             if self.book.live_count:
                 self._world.count("detached host stopped its tasks")
-            self._do(self.book.leave(GRACE_MS))
+            self._do(self.book.leave(GRACE_MS, self._machine.wall_us()))
         self._turn()
 
     def _is_over(self) -> bool:

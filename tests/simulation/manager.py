@@ -422,7 +422,8 @@ class ManagerProcess:
         )
 
     def deregister(self, request: worker_pb2.DeregisterWorkerRequest) -> Any:
-        self._execute(DeregisterWorker(session=request.session))
+        dispatch_seq = request.dispatch_seq if request.HasField("dispatch_seq") else None
+        self._execute(DeregisterWorker(session=request.session, dispatch_seq=dispatch_seq))
         self.world.count("deregistered")
         return worker_pb2.DeregisterWorkerResponse(lsn=self.lsn)
 

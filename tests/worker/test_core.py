@@ -398,6 +398,16 @@ def test_leaving_stops_reports_what_was_over_deregisters_and_quits() -> None:
     assert core.deregistered(call.call) == [Quit()]
 
 
+def test_what_the_host_hands_back_when_it_leaves_is_told_before_the_good_bye() -> None:
+    core = registered()
+    core.start(b"S1", 1, batch(launch()))
+    core.leave(10_000)
+    assert core.start(b"S1", 2, batch(launch(job_id=2))) == (Verdict.LEAVING, [])
+    call = the(SendReports, core.host_reported([Report(1, ReportKind.RECALLED, key())])).call
+    assert core.host_left() == []
+    assert the(Deregister, core.reports_taken(call, 1)).dispatch_seq == 1
+
+
 def test_leaving_twice_passes_the_shorter_grace_on() -> None:
     core = registered()
     core.leave(10_000)

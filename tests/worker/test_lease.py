@@ -10,7 +10,7 @@ from tests.worker.host_driver import HostDriver, is_running, wait_for
 from tests.worker.test_bookkeeping import cancel, emitted, spawned
 from titan.model import Reason, ReportKind, State
 from titan.worker import processes, protocol
-from titan.worker.host.actions import Action, Signal
+from titan.worker.host.actions import Action, Left, Signal, StartTimer
 from titan.worker.host.bookkeeping import Bookkeeping
 from titan.worker.messages import Exit, StartBatch
 from titan.worker.signals import SIGKILL
@@ -150,6 +150,30 @@ def test_a_host_that_leaves_lets_nothing_run_beyond_its_lease() -> None:
     assert killed(book.check_lease(UNTIL_US, NOW_US)) == [0]
 
 
+def test_a_host_that_leaves_hands_back_what_never_began_before_it_says_so() -> None:
+    book = running(3, slots=1)
+    book.start(batch(launch(job_id=2, class_id=6), slots=0), NOW_US)
+    actions = book.leave(500, NOW_US)
+    assert recalled(actions) == [1, 2]
+    assert [each.key.job_id for each in emitted(actions)] == [1, 1], "others are not told of"
+    following = book.exited(key(), Exit(None, SIGKILL), NOW_US)
+    assert (emitted(following), following[-1]) == ([], Left())
+    book.check_invariants()
+    alone = leased()
+    alone.start(once(slots=0), NOW_US)
+    *actions, last = alone.leave(500, NOW_US)
+    assert (recalled(actions), last) == ([0], Left())
+
+
+def test_what_was_about_to_be_spawned_when_its_host_left_is_handed_back() -> None:
+    book = leased()
+    assert spawned(book.start(once(), NOW_US)) == [0]
+    assert [each for each in book.leave(500, NOW_US) if not isinstance(each, StartTimer)] == []
+    assert not book.may_begin(key())
+    *actions, last = book.not_leased(key(), NOW_US)
+    assert (recalled(actions), last) == ([0], Left())
+
+
 # A real host ------------------------------------------------------------------------------------
 
 
@@ -215,6 +239,15 @@ def test_a_host_that_wakes_up_late_stops_it_before_it_reads_of_a_new_lease(
         os.kill(welcome.pid, signal.SIGCONT)
     assert host.wait_end(key()).reason is Reason.WORKER_LOST
     assert not is_running(pid)
+
+
+def test_a_host_that_is_told_to_leave_hands_back_before_it_has_left(host: HostDriver) -> None:
+    host.connect()
+    lease(host, 600)
+    host.send_batch(once(slots=0))
+    host.send(protocol.Leave(60_000))
+    host.wait_until(lambda: host.left)
+    assert [(each.kind, each.key) for each in host.reports] == [(ReportKind.RECALLED, key())]
 
 
 def test_a_host_that_has_no_lease_hands_back(host: HostDriver) -> None:

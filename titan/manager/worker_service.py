@@ -63,7 +63,8 @@ class WorkerService:
         self, request: worker_pb2.DeregisterWorkerRequest
     ) -> worker_pb2.DeregisterWorkerResponse:
         """A worker takes its leave."""
-        self._shell.execute(DeregisterWorker(session=request.session))
+        dispatch_seq = request.dispatch_seq if request.HasField("dispatch_seq") else None
+        self._shell.execute(DeregisterWorker(session=request.session, dispatch_seq=dispatch_seq))
         return worker_pb2.DeregisterWorkerResponse(lsn=self._shell.lsn)
 
     def Heartbeat(  # noqa: N802

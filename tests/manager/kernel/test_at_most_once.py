@@ -119,6 +119,36 @@ def test_what_waits_at_a_worker_since_an_earlier_session_may_have_begun() -> Non
     check_lost(rig, rig.tick(TIMEOUT_US), job_id, "it may have begun")
 
 
+@pytest.mark.parametrize("sessions", [1, 2])
+def test_what_a_registration_that_is_read_late_does_not_list_may_have_begun(sessions: int) -> None:
+    rig = Rig()
+    host = rig.worker()
+    late = [host.register_command() for _ in range(sessions)]
+    host.register()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    host.receive_all()
+    assert len(host.running) == 1, "it runs, and its report does not come through"
+    for command in late:
+        rig.do(command)
+    check_lost(rig, rig.tick(TIMEOUT_US), job_id, "it may have begun")
+
+
+def test_what_came_back_from_an_earlier_session_was_not_sent_again_yet() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    key = key_of(rig.state, batch.starts[0])
+    host.register()
+    host.report(report(1, key, ReportKind.RECALLED))
+    rig.schedule()
+    (end,) = only(rig.tick(TIMEOUT_US), ev.AttemptEnded)
+    assert (end.job_id, end.attempt, end.task_state) == (job_id, 2, State.PENDING)
+
+
 def test_a_new_host_instance_has_lost_what_was_sent_and_not_what_was_not() -> None:
     rig = Rig()
     host = rig.worker(2)
@@ -236,6 +266,49 @@ def test_what_a_worker_hands_back_unstarted_runs_elsewhere() -> None:
     assert rig.task_state(job_id) is State.COMPLETED
 
 
+def test_what_a_worker_hands_back_before_it_leaves_runs_elsewhere() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
+    host.deregister()
+    rig.finish(rig.worker(), job_id)
+    assert rig.task_state(job_id) is State.COMPLETED
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_what_is_sent_to_a_worker_that_leaves_is_known_not_to_have_come(is_told: bool) -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    (batch,) = host.receive_all()
+    host.clear()
+    host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
+    rig.schedule()
+    assert host.next_batch() is not None, "it goes back at once, and is refused there"
+    host.deregister(batch.dispatch_seq if is_told else None)
+    assert rig.task_state(job_id) is (State.PENDING if is_told else State.FAILED)
+
+
+def test_what_a_worker_that_leaves_had_from_an_earlier_batch_may_have_begun() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    assert host.outbox is not None
+    host.outbox.failed(batch, rig.state)
+    again = host.next_batch()
+    assert again is not None, "the answer was lost, and the worker refuses what comes again"
+    host.deregister(batch.dispatch_seq)
+    assert rig.task_state(job_id) is State.FAILED
+
+
 def test_what_ran_and_was_stopped_by_nobodys_wish_ends_cancelled() -> None:
     rig = Rig()
     host = rig.worker()
@@ -268,6 +341,68 @@ def test_an_ended_one_is_not_submitted_again_unless_it_never_began() -> None:
     with pytest.raises(Refused, match="submit it as another job"):
         rig.requeue(job_id)
     assert rig.requeue(never).submitted_again == {never: 3}
+
+
+def test_it_is_not_submitted_again_where_workers_are_lost_before_their_leases_are_over() -> None:
+    rig = Rig()
+    ids = rig.submit(once(), new_job())
+    rig.cancel(*ids)
+    rig.settings = Settings(heartbeat_timeout_us=25 * SECOND_US)
+    rig.restart()
+    with pytest.raises(Refused, match=r"timeout of 25\.25 s or more, and this manager's is 25 s"):
+        rig.requeue(*ids)
+    assert len(rig.state.jobs) == 2
+    assert rig.requeue(ids[1]).submitted_again == {ids[1]: 3}
+
+
+def test_an_ended_one_that_came_back_from_its_worker_or_was_never_sent_has_not_begun() -> None:
+    rig = Rig()
+    host = rig.worker(2)
+    (recalled,) = rig.submit(once())
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
+    host.deregister()
+    other = rig.worker()
+    (unsent,) = rig.submit(once(priority=9))
+    rig.schedule()
+    other.deregister()
+    rig.cancel(recalled, unsent)
+    assert rig.state.get_job(recalled).attempts_total == 1
+    assert rig.state.get_job(unsent).attempts_total == 1
+    assert rig.requeue(recalled, unsent).submitted_again == {recalled: 3, unsent: 4}
+
+
+def test_an_ended_one_that_was_cancelled_and_lost_may_have_begun() -> None:
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    rig.schedule()
+    assert host.next_batch() is not None
+    rig.cancel(job_id)
+    rig.tick(TIMEOUT_US)
+    assert rig.task_state(job_id) is State.CANCELLED
+    with pytest.raises(Refused, match=f"^{job_id} has begun"):
+        rig.requeue(job_id)
+
+
+def test_of_an_ended_array_only_the_tasks_that_are_meant_must_not_have_begun() -> None:
+    rig = Rig()
+    host = rig.worker(2)
+    (job_id,) = rig.submit(once(array=[(0, 4)]))
+    rig.start_here(host, job_id, 0)
+    host.end(host.key_of(job_id, 0), State.FAILED)
+    host.send_reports()
+    rig.schedule()
+    assert host.next_batch() is not None, "nobody knows whether tasks 1 and 2 begin"
+    rig.tick(TIMEOUT_US)
+    rig.cancel(job_id)
+    assert list(rig.state.get_job(job_id).counts) == [0, 0, 0, 0, 3, 1]
+    for index in range(3):
+        with pytest.raises(Refused, match=rf"^1\.{index} has begun"):
+            rig.requeue(job_id, indexes=[(index, 4)])
+    assert rig.requeue(job_id, indexes=[(3, 4)]).submitted_again == {job_id: 2}
 
 
 @pytest.mark.parametrize(("way", "is_stopped"), [("requeue", False), ("suspend", True)])

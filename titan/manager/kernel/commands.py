@@ -262,6 +262,8 @@ class DeregisterWorker:
     """A worker takes its leave."""
 
     session: bytes
+    dispatch_seq: int | None = None
+    """The last batch that it took; None: it does not say."""
 
 
 class Report(NamedTuple):

@@ -7,6 +7,7 @@ no command.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
@@ -55,7 +56,9 @@ class Outbox:
         token: str,
         applied_seq: int,
         ready: dict[int, None],
+        maybe_sent: Iterable[tuple[int, int]] = (),
     ) -> None:
+        """`maybe_sent`: what the same host may have from an earlier session, by job and index."""
         self.worker = worker
         self.session = session
         self.instance = instance
@@ -72,6 +75,8 @@ class Outbox:
         self._stops: dict[_WishKey, Stop] = {}
         # With which batch an attempt was sent last.
         self._sent: dict[tuple[int, int], int] = {}
+        # What may have come with an earlier batch than that, also with one of an earlier session.
+        self._maybe_sent = set(maybe_sent)
         self._under_way: Batch | None = None
         # Jobs of whose class the worker should hear again how many may run, and those of them
         # that the batch under way tells of.
@@ -119,6 +124,7 @@ class Outbox:
     def forget(self, attempt: Attempt, key: AttemptKey, class_id: int) -> None:
         """The attempt, of that class, has left the worker."""
         self._starts.pop((attempt.job_id, attempt.index), None)
+        self._maybe_sent.discard((attempt.job_id, attempt.index))
         sent = self._sent.pop((attempt.job_id, attempt.index), None)
         if sent is None and attempt.state is State.SCHEDULED and not attempt.ahead:
             # Its slot never came to the worker: who inherits it there would wait for ever.
@@ -152,7 +158,10 @@ class Outbox:
             self._dispatch_seq += 1
             batch = Batch(self._dispatch_seq, starts, slots, [])
             for each in starts:
-                self._sent[each.job_id, each.index] = batch.dispatch_seq
+                key = (each.job_id, each.index)
+                if key in self._sent:
+                    self._maybe_sent.add(key)
+                self._sent[key] = batch.dispatch_seq
         self._under_way = batch
         self._gone.clear()
         return batch
@@ -182,6 +191,14 @@ class Outbox:
             if stop.key not in self._gone and not is_outweighed:
                 self._stops[place] = stop
 
+    def took_last(self, dispatch_seq: int, attempts: Mapping[tuple[int, int], Attempt]) -> None:
+        """The worker, which has these attempts, took no batch after that one and takes none any
+        more: what went with a later one waits to be sent."""
+        for key, sent in list(self._sent.items()):
+            if sent > dispatch_seq and key in attempts:
+                del self._sent[key]
+                self._starts[key] = attempts[key]
+
     def was_held(self, attempt: Attempt, held: Held) -> bool:
         """Whether the absence of the attempt from that list means something.
 
@@ -194,9 +211,13 @@ class Outbox:
         return self._sent.get(key, 0) <= held.dispatch_seq and self.applied_seq >= held.report_seq
 
     def was_sent(self, attempt: Attempt) -> bool:
-        """Whether the worker may have it, be it from an earlier session."""
+        """Whether the worker may have it, be it from an earlier session of the same host.
+
+        That the list which the session began with lacks it says nothing: a registration that
+        was read late is older than what the session before it sent.
+        """
         key = (attempt.job_id, attempt.index)
-        return key in self._sent or key not in self._starts
+        return key in self._sent or key in self._maybe_sent or key not in self._starts
 
     def _take_starts(self, state: ClusterState) -> list[Attempt]:
         taken: list[Attempt] = []

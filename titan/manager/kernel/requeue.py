@@ -13,11 +13,13 @@ from titan.manager.kernel.submit import (
     JOBS_PER_REQUEST_MAX,
     REQUEST_BYTES_MAX,
     accept_request,
+    check_lease,
     check_memory,
     find_earlier,
 )
-from titan.model import GRACE_MS_MAX, IndexRange, State, index_ranges, task_name
+from titan.model import GRACE_MS_MAX, IndexRange, Reason, State, index_ranges, task_name
 from titan.queries.selection import JobSelector
+from titan.state.attempts import EndedAttempt
 from titan.state.job import Job
 
 # A look at each of them takes the loop some microseconds.
@@ -38,10 +40,12 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         return _answered_before(desk, command, chosen, known)
     ended: dict[int, tuple[Job, list[JobSelector]]] = {}
     for job, selector in chosen:
-        if job.job_class.at_most_once:
+        if job.job_class.at_most_once and not job.has_ended:
             _check_unbegun(job, selector)
         if job.has_ended:
             ended.setdefault(job.job_id, (job, []))[1].append(selector)
+    if any(job.job_class.at_most_once for job, _ in ended.values()):
+        check_lease(desk.settings)
     arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
     first = desk.state.next_job_id
     submits = [
@@ -89,23 +93,33 @@ def _check_size(submits: list[ev.JobSubmitted]) -> None:
 
 
 def _check_unbegun(job: Job, selector: JobSelector) -> None:
-    """Raises Refused when something that may have begun, and runs at most once, is meant."""
-    if job.has_ended:
-        begun = [-1] if job.attempts_total else []
-    else:
-        begun = [
-            each.index
-            for each in job.active.values()
-            if each.state is State.RUNNING
-            and not each.cancel_requested
-            and _is_meant(selector, each.index)
-        ]
-    if begun:
-        name = str(job.job_id) if job.has_ended else task_name(job.job_id, begun[0], job.is_array)
-        raise Refused(
-            f"{name} has begun and runs at most once: it is not put back; to have it run again "
-            "all the same, submit it as another job"
-        )
+    """Raises Refused when something that runs, and does so at most once, is meant."""
+    for each in job.active.values():
+        is_running = each.state is State.RUNNING and not each.cancel_requested
+        if is_running and _is_meant(selector, each.index):
+            raise _has_begun(job, each.index)
+
+
+def _check_never_begun(job: Job, indexes: set[int]) -> None:
+    """Raises Refused when an attempt at one of these tasks, which ended, may have begun."""
+    last: dict[int, EndedAttempt] = {}
+    for each in job.ended or ():
+        if each.index in indexes:
+            last[each.index] = each
+            was_lost = each.state == State.FAILED and each.reason == Reason.WORKER_LOST
+            if each.start_us or was_lost:
+                raise _has_begun(job, each.index)
+    for each in last.values():
+        # It was lost while it was being cancelled. What was lost before it was sent waited again.
+        if each.state == State.LOST and each.index not in (job.cancelled or ()):
+            raise _has_begun(job, each.index)
+
+
+def _has_begun(job: Job, index: int) -> Refused:
+    return Refused(
+        f"{task_name(job.job_id, index, job.is_array)} has begun and runs at most once: it is not "
+        "put back; to have it run again all the same, submit it as another job"
+    )
 
 
 def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user: str) -> None:
@@ -123,7 +137,10 @@ def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user
 
 
 def _left_over(job: Job, selectors: list[JobSelector]) -> tuple[IndexRange, ...]:
-    """The tasks of an ended job that did not complete. Raises Refused when a choice has none."""
+    """The tasks of an ended job that did not complete.
+
+    Raises Refused when a choice has none, or one that may have begun and runs at most once.
+    """
     if job.tasks_total > SUBMITTED_AGAIN_TASKS_MAX:
         raise Refused(
             f"job {job.job_id} has over {SUBMITTED_AGAIN_TASKS_MAX} tasks, too many to look "
@@ -143,6 +160,8 @@ def _left_over(job: Job, selectors: list[JobSelector]) -> tuple[IndexRange, ...]
                 "again; to run it once more submit it once more"
             )
         left |= chosen
+    if job.job_class.at_most_once:
+        _check_never_begun(job, left)
     return index_ranges(sorted(left)) if job.is_array else ()
 
 

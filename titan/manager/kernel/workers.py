@@ -41,6 +41,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     worker: Worker | None = desk.state.workers.get(number)
     earlier = desk.outboxes.get(number)
     applied_seq = command.acknowledged_seq
+    maybe_sent: list[tuple[int, int]] = []
     if worker is not None and worker.instance == command.instance:
         if earlier is not None:
             if earlier.applied_seq > command.held.report_seq:
@@ -55,6 +56,9 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         _note_return(desk, worker, command.instance)
         # While its last session is there: that knows what was sent.
         _lose_absent(desk, worker, command)
+        if earlier is not None and worker.instance == command.instance:
+            left = worker.attempts.items()
+            maybe_sent = [key for key, attempt in left if earlier.was_sent(attempt)]
     desk.close_session(number)
     desk.emit(
         ev.WorkerRegistered(
@@ -72,7 +76,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     outbox = Outbox(
         worker=number, session=command.session, instance=command.instance,
         address=command.address, token=command.token, applied_seq=applied_seq,
-        ready=desk.ready_outboxes,
+        ready=desk.ready_outboxes, maybe_sent=maybe_sent,
     )  # fmt: skip
     desk.outboxes[number] = outbox
     worker.touch()
@@ -116,6 +120,8 @@ def deregister_worker(desk: Desk, command: DeregisterWorker) -> None:
     if outbox is None:
         raise Refused(REGISTER_AGAIN)
     worker = desk.state.get_worker(outbox.worker)
+    if command.dispatch_seq is not None:
+        outbox.took_last(command.dispatch_seq, worker.attempts)
     for attempt in list(worker.attempts.values()):
         desk.lose_attempt(attempt, f"{worker.name} was stopped and handed it back", counts=False)
     desk.emit(ev.WorkerDeregistered(worker.number))

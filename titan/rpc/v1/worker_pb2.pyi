@@ -265,17 +265,25 @@ class DeregisterWorkerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
+    DISPATCH_SEQ_FIELD_NUMBER: _builtins.int
     session: _builtins.bytes
+    dispatch_seq: _builtins.int
+    """The last batch that it took: what came after it was refused, and never began. Absent from
+    workers of older versions.
+    """
     def __init__(
         self,
         *,
         session: _builtins.bytes = ...,
+        dispatch_seq: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dispatch_seq", b"_dispatch_seq", "dispatch_seq", b"dispatch_seq"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dispatch_seq", b"_dispatch_seq", "dispatch_seq", b"dispatch_seq", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__dispatch_seq: _TypeAlias = _typing.Literal["dispatch_seq"]  # noqa: Y015
+    _WhichOneofArgType__dispatch_seq: _TypeAlias = _typing.Literal["_dispatch_seq", b"_dispatch_seq"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dispatch_seq) -> _WhichOneofReturnType__dispatch_seq | None: ...
 
 Global___DeregisterWorkerRequest: _TypeAlias = DeregisterWorkerRequest  # noqa: Y015
 

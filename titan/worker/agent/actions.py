@@ -69,6 +69,8 @@ class Deregister(NamedTuple):
 
     call: int
     session: bytes
+    dispatch_seq: int
+    """The last batch that was taken."""
 
 
 class PassCluster(NamedTuple):

@@ -257,7 +257,8 @@ class Agent:
         message: protocol.Message
         match action:
             case actions.PassStart():
-                message = protocol.StartTasks(self._host.startable(action.batch))
+                self._host.start(action.batch)
+                return
             case actions.PassStop():
                 message = protocol.StopTasks(self._host.understood(action.stops))
             case actions.PassAcknowledged():
@@ -267,6 +268,8 @@ class Agent:
             case actions.PassLease():
                 message = protocol.Lease(action.until_us)
             case actions.PassLeave():
+                # A host that leaves says nothing any more of what it does not know.
+                self._host.recall_withheld()
                 message = protocol.Leave(action.grace_ms)
         self._host.send(message)
 
@@ -307,7 +310,7 @@ class Agent:
                 answer = await self._manager.heartbeat(request)
                 return self._core.lease_renewed(sent_us) + self._fetched(action, answer)
             case actions.Deregister():
-                await self._manager.deregister(action.session)
+                await self._manager.deregister(action.session, action.dispatch_seq)
                 _log.info("deregistered")
                 return self._core.deregistered(action.call)
 

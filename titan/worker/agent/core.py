@@ -502,7 +502,7 @@ class Core:
         if not self._departure.take_good_bye():
             return []
         self._deregister_call = self._next_call()
-        return [Deregister(self._deregister_call, self.session)]
+        return [Deregister(self._deregister_call, self.session, self._mirror.dispatch_seq)]
 
 
 def _retry_delay(failures: int) -> int:

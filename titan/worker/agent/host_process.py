@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 import titan
-from titan.model import Stop, StopMode
+from titan.model import AttemptKey, Stop, StopMode
 from titan.worker import directory, processes, protocol
 from titan.worker.messages import OfferedDevices, StartBatch
 
@@ -21,6 +21,9 @@ _READ_BYTES: Final = 1 << 18
 # A host starts in a tenth of a second, and later when it ends the tasks of a dead one first.
 START_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.01
+# What a host is not given goes back after so long: at once it would be sent here again at once, and
+# again, each time with two events in the manager's log.
+WITHHELD_SECONDS: Final = 10.0
 # While one host stops its tasks and another can't start yet.
 _STOPPING_POLL_SECONDS: Final = 0.2
 
@@ -53,6 +56,9 @@ class HostConnection:
         self._writer = writer
         self._decoder = decoder
         self._is_first = True
+        # What the host was not given and was not asked for yet; whether it is going to be.
+        self._withheld: dict[AttemptKey, None] = {}
+        self._recalls = False
 
     def send(self, message: protocol.Message) -> None:
         """Queue a message for the host."""
@@ -73,8 +79,34 @@ class HostConnection:
             )
         return known
 
+    def start(self, batch: StartBatch) -> None:
+        """Have the host start what of it it can do; the rest goes back after a while."""
+        known = self.startable(batch)
+        self.send(protocol.StartTasks(known))
+        if len(known.starts) == len(batch.starts):
+            return
+        for start in batch.starts:
+            launch = batch.launches[start.launch]
+            if launch.at_most_once:
+                key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
+                self._withheld[key] = None
+        if not self._recalls:
+            self._recalls = True
+            asyncio.get_running_loop().call_later(WITHHELD_SECONDS, self._recall_due)
+
+    def recall_withheld(self) -> None:
+        """Hand back what was not given to the host: it says so of what it knows nothing of."""
+        if self._withheld:
+            stops = tuple(Stop(key, StopMode.RECALL, 0) for key in self._withheld)
+            self._withheld.clear()
+            self.send(protocol.StopTasks(stops))
+
+    def _recall_due(self) -> None:
+        self._recalls = False
+        self.recall_withheld()
+
     def startable(self, batch: StartBatch) -> StartBatch:
-        """What of it this host can do; says so of the rest, which waits until it is recalled."""
+        """What of it this host can do; says so of the rest."""
         if self.welcome.minor >= protocol.MINOR_LEASE:
             return batch
         starts = tuple(

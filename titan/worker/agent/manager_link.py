@@ -101,9 +101,9 @@ class ManagerLink:
         """Up to where reports are durable. Raises CallFailed."""
         return await self._call(self._stub().ReportTaskStatus, request, REPORT_SECONDS)
 
-    async def deregister(self, session: bytes) -> None:
-        """Raises CallFailed."""
-        request = worker_pb2.DeregisterWorkerRequest(session=session)
+    async def deregister(self, session: bytes, dispatch_seq: int) -> None:
+        """Take leave, having taken no batch after that one. Raises CallFailed."""
+        request = worker_pb2.DeregisterWorkerRequest(session=session, dispatch_seq=dispatch_seq)
         await self._call(self._stub().DeregisterWorker, request, DEREGISTER_SECONDS)
 
     async def close(self) -> None:

@@ -284,9 +284,11 @@ class Bookkeeping:
                 del self._ended[report.key]
         return [Journal(AcknowledgedRecord(report_seq))]
 
-    def leave(self, grace_ms: int) -> list[Action]:
+    def leave(self, grace_ms: int, now_us: int = 0) -> list[Action]:
         """Drop what waits, stop what runs, report no end any more; then `Left`.
 
+        What waits and runs at most once is handed back, at `now_us`: the manager would take
+        it for something that may have begun.
         Again, with a shorter grace: the first grace to run out counts.
         """
         self.is_leaving = True
@@ -298,6 +300,8 @@ class Bookkeeping:
                 actions += attempt.terminate(grace_ms)
             else:
                 self._remove(attempt)
+                if attempt.launch.at_most_once:
+                    self._hand_back(attempt.key, now_us, actions)
         if not self._attempts:
             actions.append(Left())
         return actions
@@ -340,6 +344,11 @@ class Bookkeeping:
         if attempt.is_cancelled:
             return self.not_launched(key, "cancelled before it started", now_us)
         assert attempt.process is None, f"{key} is running"
+        if self.is_leaving:
+            self._remove(attempt)
+            actions: list[Action] = []
+            self._hand_back(key, now_us, actions)
+            return actions if self._attempts else [*actions, Left()]
         report = Report(self._next_seq(), ReportKind.RECALLED, key, end_us=now_us)
         return self._ended_with(attempt, report)
 

@@ -145,7 +145,7 @@ class Host:
                 self._do(self._book.renew_lease(message.until_us, boottime_us, _now_us()))
             case protocol.Leave():
                 self._leaves_with_agent = True
-                self._do(self._book.leave(message.grace_ms))
+                self._do(self._book.leave(message.grace_ms, _now_us()))
             case protocol.StartDirect():
                 self._start_direct(message)
             case protocol.OfferDevices():
@@ -329,7 +329,7 @@ class Host:
         elif now >= self._alone_since + self._detach_seconds and not self._book.is_leaving:
             if self._book.live_count:
                 _log.warning("no agent for %g s: stopping the tasks", self._detach_seconds)
-            self._do(self._book.leave(GRACE_MS))
+            self._do(self._book.leave(GRACE_MS, _now_us()))
 
     def _check_lease(self) -> None:
         if self._book.lease_due_us is not None:
@@ -385,7 +385,7 @@ class Host:
         numbers = os.read(self._wakeup, 4096)
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             _log.warning("told to end: stopping the tasks")
-            self._do(self._book.leave(GRACE_MS))
+            self._do(self._book.leave(GRACE_MS, _now_us()))
 
     # Journal ------------------------------------------------------------------------------------
 
