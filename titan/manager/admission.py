@@ -37,7 +37,9 @@ class Bounds:
     wait_seconds: float = 2.0
 
 
-# What a message is taken for until it is read: for as large as those that came last.
+# What a message is taken for until it is read: for as large as those that came last, but not for so
+# large that a few that are slow to send theirs keep everybody else out.
+_GUESSES_INSIDE_MIN: Final = 16
 _GUESS_BYTES_MIN: Final = 16 * 1024
 _GUESS_BYTES_FIRST: Final = 128 * 1024
 
@@ -79,7 +81,8 @@ class Admission:
         """A message that was taken for so large has come, and is so large."""
         self.calls_reading -= 1
         self.bytes_inside += size_bytes - guess_bytes
-        self._guess_bytes = max(_GUESS_BYTES_MIN, size_bytes, self._guess_bytes * 15 // 16)
+        guess_bytes = max(_GUESS_BYTES_MIN, size_bytes, self._guess_bytes * 15 // 16)
+        self._guess_bytes = min(guess_bytes, self._bounds.bytes_inside // _GUESSES_INSIDE_MIN)
         self._let_in_others()
 
     def note_left(self, size_bytes: int, *, was_read: bool) -> None:
