@@ -259,3 +259,23 @@ def test_who_waits_inside_for_too_long_is_refused_as_well() -> None:
         assert door.calls_inside == 0
 
     run_virtually(scenario())
+
+
+def test_who_took_long_to_send_his_message_still_has_time_to_wait_for_his_turn() -> None:
+    async def scenario() -> None:
+        door = Admission(Pace(), Bounds(wait_seconds=2.0))
+        large = await door.enter(one)
+        other = await door.enter(one)
+        other.note_read(SIZE)
+        await asyncio.sleep(8.0)
+        large.note_read(5_000_000)
+        # So that the pace rests.
+        await other.wait_turn()
+        other.note_turn(0.2)
+        await large.wait_turn()
+        large.note_turn(0.1)
+        other.leave()
+        large.leave()
+        assert door.calls_inside == 0
+
+    run_virtually(scenario())

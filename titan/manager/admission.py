@@ -32,8 +32,8 @@ class Bounds:
     calls_reading: int = 64
     # Each takes some 30 KiB of gRPC.
     calls_waiting: int = 1_000
-    # From the arrival to the decision. To wait for longer is up to the caller, who may have
-    # something better to do.
+    # For the place, and then, once the message is read, for the turn. To wait for longer is up to
+    # the caller, who may have something better to do.
     wait_seconds: float = 2.0
 
 
@@ -67,8 +67,7 @@ class Admission:
 
         Connections take turns: who makes one call does not wait for the thousand of another.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._bounds.wait_seconds
+        end = self.end_of_wait()
         if self.calls_waiting or not self._has_room:
             if self.calls_waiting >= self._bounds.calls_waiting:
                 raise self.busy()
@@ -76,6 +75,10 @@ class Admission:
         else:
             guess_bytes = self._let_in()
         return Place(self, guess_bytes, end)
+
+    def end_of_wait(self) -> float:
+        """Until when, by the loop's clock, one waits who begins to wait now."""
+        return asyncio.get_running_loop().time() + self._bounds.wait_seconds
 
     def note_read(self, guess_bytes: int, size_bytes: int) -> None:
         """A message that was taken for so large has come, and is so large."""
@@ -178,6 +181,8 @@ class Place:
     def note_read(self, size_bytes: int) -> None:
         """Its message has come."""
         guess_bytes, self._size_bytes, self._was_read = self._size_bytes, size_bytes, True
+        # What a message takes over a slow line is no waiting: there is time for the turn as well.
+        self._end = self._door.end_of_wait()
         self._door.note_read(guess_bytes, size_bytes)
 
     async def wait_turn(self) -> None:
