@@ -12,6 +12,7 @@ from tests.manager.builders import (
     TIMEOUT_US,
     FakeHost,
     Rig,
+    after,
     check_refused,
     new_job,
     only,
@@ -23,8 +24,17 @@ from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel import Settings
 from titan.manager.kernel import submit as limits
-from titan.manager.kernel.commands import NewJob, NewTerms, SubmitJobs, Variables
+from titan.manager.kernel.commands import (
+    NewAffinity,
+    NewJob,
+    NewReference,
+    NewTerms,
+    SubmitJobs,
+    Variables,
+)
 from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource, State
+from titan.queries.selection import JobSelector
+from titan.scheduling import LabelConstraint, Scheduling
 from titan.state import digest
 from titan.state.request_table import KEPT_US, SLACK_US
 
@@ -287,6 +297,35 @@ def test_more_jobs_that_have_not_ended_than_the_manager_takes_are_refused() -> N
     assert rig.state.jobs.live_weight == 4
     rig.cancel(4)
     assert rig.submit(JOB, JOB) == [5, 6]
+
+
+def test_a_job_that_names_many_others_counts_for_more_of_those_that_the_manager_takes() -> None:
+    rig = Rig(settings=Settings(jobs_max=20))
+    first = rig.submit(*[JOB] * 12)
+    many = new_job(after=tuple(map(after, first[:10])))
+    assert rig.submit(many) == [13]
+    assert rig.state.jobs.live_weight == 12 + 3
+    near = tuple(NewAffinity(NewReference(JobSelector(job_id=each)), True) for each in first[:5])
+    assert rig.submit(with_terms(many, affinities=near)) == [14]
+    assert rig.state.jobs.live_weight == 15 + 4
+    # What it names is looked at before it is there.
+    check_refused(rig, submit(new_job(after=tuple(map(after, first[:5])))), NoRoom)
+    rig.restart()
+    assert rig.state.jobs.live_weight == 19
+    rig.cancel(13)
+    assert rig.state.jobs.live_weight == 16
+    assert rig.submit(many) == [15]
+
+
+def test_labels_count_for_more_as_well_and_a_long_directory() -> None:
+    rig = Rig()
+    zones = LabelConstraint("zone", tuple(f"z{each}" for each in range(20)))
+    rig.submit(new_job(scheduling=Scheduling(constraints=(zones,))))
+    assert rig.state.jobs.live_weight == 1 + 4
+    rig.submit(new_job(cwd=b"/" + b"d" * 2048))
+    assert rig.state.jobs.live_weight == 5 + 1 + 2
+    rig.restart()
+    assert rig.state.jobs.live_weight == 8
 
 
 # Request ids -------------------------------------------------------------------------------

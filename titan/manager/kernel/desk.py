@@ -63,8 +63,9 @@ class Settings:
     forget_over: int = 250_000
     # And earlier while their scripts, of which each may be a job's own, take more than that.
     forget_over_script_bytes: int = 256 << 20
-    # How many jobs that have not ended there may be, counted in the same way; a KiB of its command
-    # counts as one more. Some 3 GB where each of them has a request id of its own.
+    # How many jobs that have not ended there may be, counted in the same way. A KiB of command and
+    # directory counts as one more, and so do five jobs or labels that it names. Some 3 GB where each
+    # of them has a request id of its own.
     jobs_max: int = 2_000_000
 
 

@@ -31,7 +31,7 @@ from titan.model import (
 from titan.queries.worker_selection import select_worker
 from titan.scheduling import Scheduling
 from titan.state.cluster import ClusterState
-from titan.state.job import weigh
+from titan.state.job import weigh, weigh_named
 
 # One request is one record, and a record takes at most 16 MiB.
 JOBS_PER_REQUEST_MAX: Final = 10_000
@@ -56,7 +56,8 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         check_lease(desk.settings)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
-    check_memory(desk, [terms.array for _, _, terms in command.jobs])
+    arrays = [terms.array for _, _, terms in command.jobs]
+    check_memory(desk, zip(arrays, named, strict=True))
     first = desk.state.next_job_id
     # What jobs ask for, as their events have it from the directory on.
     fields = {}
@@ -155,9 +156,15 @@ def check_lease(settings: Settings) -> None:
         )
 
 
-def check_memory(desk: Desk, arrays: Sequence[tuple[IndexRange, ...]]) -> None:
-    """Whether so many more jobs are not too many; `arrays` has one for each. Raises NoRoom."""
-    more = sum(weigh(sum(len(each.indexes) for each in array)) if array else 1 for array in arrays)
+def check_memory(desk: Desk, jobs: Iterable[tuple[Sequence[IndexRange], Scheduling]]) -> None:
+    """Whether jobs with these arrays, and that name these others, are not too many.
+
+    Raises NoRoom.
+    """
+    more = 0
+    for array, scheduling in jobs:
+        more += weigh(sum(len(each.indexes) for each in array)) if array else 1
+        more += weigh_named(scheduling)
     limit = desk.settings.jobs_max
     if desk.state.jobs.live_weight + more > limit:
         raise NoRoom(
