@@ -328,6 +328,46 @@ def test_labels_count_for_more_as_well_and_a_long_directory() -> None:
     assert rig.state.jobs.live_weight == 8
 
 
+def own(*numbers: int, size_bytes: int = 100) -> tuple[tuple[Any, ...], ...]:
+    """Environments with nothing but a script each, and each with one of its own."""
+    return tuple((bytes([each]) * 16, (), (), b"#" * size_bytes) for each in numbers)
+
+
+def test_environments_and_scripts_beyond_what_the_manager_takes_are_refused() -> None:
+    rig = Rig(settings=Settings(environment_bytes_max=1000))
+    three = [new_job(environment=each) for each in range(3)]
+    rig.submit(*three, environments=own(1, 2, 3))
+    variables = (NO_ENVIRONMENT[0], ((b"A", b"1" * 99),), ((b"B", b"2" * 99),))
+    rig.submit(JOB, environments=(variables,))
+    # Each variable takes more than its bytes.
+    assert rig.state.environment_bytes == 300 + 2 * (100 + 128)
+    too_much = submit(JOB, environments=own(4, size_bytes=245))
+    check_refused(rig, too_much, NoRoom, match=r"take 756 bytes, .*1001, more .* 1000; try")
+    rig.restart()
+    assert rig.state.environment_bytes == 756
+    check_refused(rig, too_much, NoRoom)
+    # What counts is what is new, once, and what a job has.
+    several = (*own(1, 4, 4), *own(5, size_bytes=900))
+    rig.submit(*three, environments=several)
+    assert rig.state.environment_bytes == 856
+    rig.submit(JOB, environments=own(6, size_bytes=144))
+    rig.submit(JOB, environments=own(6, size_bytes=144))
+    rig.restart()
+    assert rig.state.environment_bytes == 1000
+
+
+def test_there_is_room_for_environments_again_when_jobs_are_forgotten() -> None:
+    rig = Rig(settings=Settings(environment_bytes_max=1000, forget_over_environment_bytes=500))
+    rig.submit(JOB, environments=own(1, size_bytes=900))
+    rig.submit(JOB, environments=own(2))
+    check_refused(rig, submit(JOB, environments=own(3)), NoRoom)
+    rig.cancel(1)
+    rig.cancel(2)
+    rig.tick(1_000_000)
+    assert rig.state.environment_bytes == 100
+    assert rig.submit(JOB, environments=own(3)) == [3]
+
+
 # Request ids -------------------------------------------------------------------------------
 
 ID = b"r" * 16
