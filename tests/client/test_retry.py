@@ -87,7 +87,7 @@ def test_a_manager_that_was_busy_and_then_gave_no_answer_in_time_is_busy() -> No
     repeats = retry.Repeats(POLICY, now=0.0, repeat_hint="repeat it with X")
     repeats.pause_after(BUSY, 19.0)
     # The last try ran out of the caller's time.
-    with pytest.raises(Busy, match="was busy and .* may have been accepted; repeat it") as caught:
+    with pytest.raises(Busy, match=r"was busy and .* may have been accepted; repeat it") as caught:
         repeats.pause_after(LATE, 30.0)
     assert caught.value.maybe_accepted
     # A read never is.

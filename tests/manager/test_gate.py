@@ -46,7 +46,7 @@ def test_what_is_waited_for_never_falls_though_a_caller_goes_meanwhile() -> None
         shell = Waits()
         gate = Gate(cast(Shell, shell), TOKEN)
         handle = gate.admitted(lambda message: message, bytes, Doors().submits)
-        call = asyncio.create_task(handle(cast(Any, None), cast(Any, Call())))
+        call = asyncio.ensure_future(handle(cast(Any, None), cast(Any, Call())))
         await settle()
         assert shell.waited_for == [1]
         call.cancel()
