@@ -43,7 +43,15 @@ class NoRoom(Refused):
 
 
 class Busy(NoRoom):
-    """More is asked of the manager than it can do now; asking again a little later helps."""
+    """More is asked of the manager than it can do now; asking again a little later helps.
+
+    `maybe_accepted` tells whether a write may have been accepted all the same, in a last try that
+    had no answer.
+    """
+
+    def __init__(self, message: str, *, maybe_accepted: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_accepted = maybe_accepted
 
 
 class StillReading(Refused):

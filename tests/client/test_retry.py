@@ -83,6 +83,31 @@ def test_a_manager_that_stays_busy_is_given_up_with_its_own_words() -> None:
         repeats.pause_after(BUSY, 30.0)
 
 
+def test_a_manager_that_was_busy_and_then_gave_no_answer_in_time_is_busy() -> None:
+    repeats = retry.Repeats(POLICY, now=0.0, repeat_hint="repeat it with X")
+    repeats.pause_after(BUSY, 19.0)
+    # The last try ran out of the caller's time.
+    with pytest.raises(Busy, match=r"was busy and .* may have been accepted; repeat it") as caught:
+        repeats.pause_after(LATE, 30.0)
+    assert caught.value.maybe_accepted
+    # A read never is.
+    repeats = retry.Repeats(POLICY, now=0.0)
+    repeats.pause_after(BUSY, 19.0)
+    with pytest.raises(Busy, match=r"was busy and .* in time$") as caught:
+        repeats.pause_after(LATE, 30.0)
+    assert not caught.value.maybe_accepted
+    # One that is gone is not busy, whatever it was before; nor is one that has been heard since.
+    repeats = retry.Repeats(POLICY, now=0.0)
+    repeats.pause_after(BUSY, 19.0)
+    with pytest.raises(ManagerUnreachable):
+        repeats.pause_after(AWAY, 30.0)
+    repeats = retry.Repeats(POLICY, now=0.0)
+    repeats.pause_after(BUSY, 19.0)
+    repeats.succeeded(20.0)
+    with pytest.raises(ManagerUnreachable):
+        repeats.pause_after(LATE, 50.0)
+
+
 def test_a_manager_without_room_is_not_asked_again() -> None:
     full = BUSY._replace(is_busy=False, details="the disk is full")
     with pytest.raises(NoRoom, match="disk is full") as caught:

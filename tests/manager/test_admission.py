@@ -131,9 +131,9 @@ def test_who_has_waited_so_long_is_refused_and_the_others_keep_their_places() ->
 def test_bytes_are_bounded_but_one_finds_room_however_large_it_is() -> None:
     async def scenario() -> None:
         callers = Callers(bytes_inside=1_000_000)
-        await callers.call("a", size_bytes=900_000)
+        await callers.call("a", size_bytes=950_000)
         await callers.call("b", size_bytes=10)
-        # It is taken for as large as the last one.
+        # It is taken for as large as the last one, up to a part of the room.
         assert callers.came_in == ["a"]
         await callers.leave("a")
         assert callers.came_in == ["a", "b"]
@@ -158,6 +158,28 @@ def test_small_ones_do_not_wait_for_long_because_large_ones_came_once() -> None:
             await callers.leave(str(number))
         await callers.call(*map(str, range(200, 260)))
         assert callers.door.calls_waiting == 0
+
+    run_virtually(scenario())
+
+
+def test_one_that_is_slow_to_send_after_a_large_one_shuts_nobody_out() -> None:
+    async def scenario() -> None:
+        callers = Callers(bytes_inside=8_000_000)
+        await callers.call("large", size_bytes=8_000_000)
+        await callers.leave("large")
+        # Of what it sends nothing has come yet.
+        slow = await callers.door.enter(one)
+        await callers.call("small", size_bytes=10)
+        assert callers.came_in == ["large", "small"]
+        # Its bytes count when they have come.
+        slow.note_read(8_000_000)
+        assert callers.door.bytes_inside == 8_000_010
+        await callers.call("late", size_bytes=10)
+        assert callers.door.calls_waiting == 1
+        slow.leave()
+        await callers.leave("small")
+        await callers.leave("late")
+        callers.check_nobody()
 
     run_virtually(scenario())
 
@@ -234,6 +256,26 @@ def test_who_waits_inside_for_too_long_is_refused_as_well() -> None:
 
         await asyncio.gather(*map(work, "abc"))
         assert told == ["a", "b", "c refused"]
+        assert door.calls_inside == 0
+
+    run_virtually(scenario())
+
+
+def test_who_took_long_to_send_his_message_still_has_time_to_wait_for_his_turn() -> None:
+    async def scenario() -> None:
+        door = Admission(Pace(), Bounds(wait_seconds=2.0))
+        large = await door.enter(one)
+        other = await door.enter(one)
+        other.note_read(SIZE)
+        await asyncio.sleep(8.0)
+        large.note_read(5_000_000)
+        # So that the pace rests.
+        await other.wait_turn()
+        other.note_turn(0.2)
+        await large.wait_turn()
+        large.note_turn(0.1)
+        other.leave()
+        large.leave()
         assert door.calls_inside == 0
 
     run_virtually(scenario())

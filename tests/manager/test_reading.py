@@ -23,6 +23,7 @@ from titan.client.connection import failure_of
 from titan.errors import StillReading
 from titan.manager import feed, translate, user_service
 from titan.manager.dispatch import Dispatcher
+from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import CancelJobs
 from titan.manager.past import DEADLINE_SECONDS, PastDesk
 from titan.manager.reach import Reach
@@ -183,6 +184,22 @@ def test_without_room_submits_are_refused_with_the_place_and_reads_go_on() -> No
             assert (await cancel(manager, running)).jobs[0].cancel_requested
             manager.disk.room = True
             assert list((await manager.submit()).job_ids) == [running + 1]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_refused_for_another_limit_than_the_disk_tells_nothing_of_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        async with running_manager() as manager:
+            monkeypatch.setattr(manager.shell.kernel, "settings", Settings(jobs_max=0))
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await manager.submit()
+            assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            details = raised.value.details() or ""
+            assert "--jobs-max 0" in details
+            assert "free_bytes" not in details
 
     asyncio.run(scenario())
 

@@ -252,7 +252,7 @@ def test_two_states_of_the_same_events_have_one_digest() -> None:
 DERIVED: dict[type[Any], set[str]] = {
     ClusterState: {
         # From the workers, from the classes and from the environments.
-        "worker_numbers", "class_ids", "script_bytes",
+        "worker_numbers", "class_ids", "environment_bytes",
         # From what the jobs wait for. What of it has passed or ended may stand here longer in the
         # one state than in the other, and then stands for nothing.
         "delayed", "deadlines",

@@ -110,6 +110,7 @@ class Repeats:
         """A stream gave something: what fails later is a new failure."""
         self.failures = 0
         self._refusals = 0
+        self._busy = 0
         self._end = now + self._policy.retry_for_seconds
 
     def pause_after(self, failure: Failure, now: float) -> float:
@@ -128,10 +129,13 @@ class Repeats:
             return pause
         if failure.status not in TRANSIENT:
             raise error_of(failure.status, failure.details)
+        if failure.status is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            # Whether the one that comes back is busy nobody knows.
+            self._busy = 0
         pause = _pause_seconds(self.failures)
         self.failures += 1
         if now + pause >= self._end:
-            raise self._unreachable(failure)
+            raise self._late_while_busy() if self._busy else self._unreachable(failure)
         return pause
 
     def pause_after_refusal(self, *, is_renewed: bool) -> float | None:
@@ -144,16 +148,22 @@ class Repeats:
             return None
         return 0.0 if is_renewed else ACCESS_PAUSE_SECONDS
 
+    def _late_while_busy(self) -> Busy:
+        message = f"the manager at {self._policy.address} was busy and then did not answer in time"
+        return Busy(message + self._maybe_accepted(), maybe_accepted=bool(self._repeat_hint))
+
     def _unreachable(self, failure: Failure) -> ManagerUnreachable:
         waited = f" within {self._policy.retry_for_seconds:g} s" if self.failures > 1 else ""
         message = f"the manager at {self._policy.address} did not answer{waited}"
         if failure.details:
             message += f" ({failure.details})"
-        if not self._repeat_hint:
-            return ManagerUnreachable(message)
         return ManagerUnreachable(
-            f"{message}; this may have been accepted; {self._repeat_hint}", maybe_accepted=True
+            message + self._maybe_accepted(), maybe_accepted=bool(self._repeat_hint)
         )
+
+    def _maybe_accepted(self) -> str:
+        """What is said of a write whose last try had no answer."""
+        return f"; this may have been accepted; {self._repeat_hint}" if self._repeat_hint else ""
 
 
 def safe_with(request_id: bytes) -> str:

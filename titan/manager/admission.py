@@ -32,12 +32,14 @@ class Bounds:
     calls_reading: int = 64
     # Each takes some 30 KiB of gRPC.
     calls_waiting: int = 1_000
-    # From the arrival to the decision. To wait for longer is up to the caller, who may have
-    # something better to do.
+    # For the place, and then, once the message is read, for the turn. To wait for longer is up to
+    # the caller, who may have something better to do.
     wait_seconds: float = 2.0
 
 
-# What a message is taken for until it is read: for as large as those that came last.
+# What a message is taken for until it is read: for as large as those that came last, but not for so
+# large that a few that are slow to send theirs keep everybody else out.
+_GUESSES_INSIDE_MIN: Final = 16
 _GUESS_BYTES_MIN: Final = 16 * 1024
 _GUESS_BYTES_FIRST: Final = 128 * 1024
 
@@ -65,8 +67,7 @@ class Admission:
 
         Connections take turns: who makes one call does not wait for the thousand of another.
         """
-        loop = asyncio.get_running_loop()
-        end = loop.time() + self._bounds.wait_seconds
+        end = self.end_of_wait()
         if self.calls_waiting or not self._has_room:
             if self.calls_waiting >= self._bounds.calls_waiting:
                 raise self.busy()
@@ -75,11 +76,16 @@ class Admission:
             guess_bytes = self._let_in()
         return Place(self, guess_bytes, end)
 
+    def end_of_wait(self) -> float:
+        """Until when, by the loop's clock, one waits who begins to wait now."""
+        return asyncio.get_running_loop().time() + self._bounds.wait_seconds
+
     def note_read(self, guess_bytes: int, size_bytes: int) -> None:
         """A message that was taken for so large has come, and is so large."""
         self.calls_reading -= 1
         self.bytes_inside += size_bytes - guess_bytes
-        self._guess_bytes = max(_GUESS_BYTES_MIN, size_bytes, self._guess_bytes * 15 // 16)
+        guess_bytes = max(_GUESS_BYTES_MIN, size_bytes, self._guess_bytes * 15 // 16)
+        self._guess_bytes = min(guess_bytes, self._bounds.bytes_inside // _GUESSES_INSIDE_MIN)
         self._let_in_others()
 
     def note_left(self, size_bytes: int, *, was_read: bool) -> None:
@@ -175,6 +181,8 @@ class Place:
     def note_read(self, size_bytes: int) -> None:
         """Its message has come."""
         guess_bytes, self._size_bytes, self._was_read = self._size_bytes, size_bytes, True
+        # What a message takes over a slow line is no waiting: there is time for the turn as well.
+        self._end = self._door.end_of_wait()
         self._door.note_read(guess_bytes, size_bytes)
 
     async def wait_turn(self) -> None:

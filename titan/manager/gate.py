@@ -159,7 +159,12 @@ class Gate:
 
         Else those that come and go while the disk stands still would fill the memory.
         """
-        leaving = asyncio.create_task(self._shell.wait_durable(self._shell.lsn))
+
+        async def wait() -> None:
+            # What is waited for never falls, so it is what it is when the waiting begins.
+            await self._shell.wait_durable(self._shell.lsn)
+
+        leaving = asyncio.create_task(wait())
         self._leaving.add(leaving)
 
         def leave(task: asyncio.Task[None]) -> None:

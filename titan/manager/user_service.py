@@ -55,6 +55,9 @@ class UserService:
         try:
             answer: Submitted = self._shell.execute(command)
         except NoRoom as error:
+            if self._shell.kernel.room:
+                # It is another limit than the disk's.
+                raise
             raise NoRoom(f"{error} ({self._shell.journal.describe_room()})") from error
         return manager_pb2.SubmitJobResponse(job_ids=answer.job_ids, lsn=self._shell.lsn)
 

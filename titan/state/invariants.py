@@ -13,7 +13,7 @@ from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
 from titan.state.job import NO_ATTEMPTS, NONE_WAITS, ONE_WAITS, Job, task_end, weigh_live
 from titan.state.job_changes import deadline_entry
-from titan.state.tables import ALL_TASKS
+from titan.state.tables import ALL_TASKS, environment_bytes
 from titan.state.worker import Worker
 
 
@@ -68,8 +68,8 @@ def check_invariants(state: ClusterState) -> None:
     _check(
         state.environments.keys() == state.environment_jobs.keys(), "every environment is counted"
     )
-    scripts = sum(len(each.script) for each in state.environments.values())
-    _check(scripts == state.script_bytes, "the bytes of scripts are counted")
+    size_bytes = sum(map(environment_bytes, state.environments.values()))
+    _check(size_bytes == state.environment_bytes, "the bytes of environments are counted")
     _check_user_cpus(state)
     _check_waiting(state)
 

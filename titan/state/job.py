@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from titan.events import JobSubmitted
 from titan.model import PLAIN, TASK_ENDS, Execution, IndexRange, Reason, Resources, State
-from titan.scheduling import Scheduling
+from titan.scheduling import PLAIN_SCHEDULING, Scheduling
 from titan.state.attempts import Attempt, AttemptLog
 from titan.state.index_set import IndexSet
 from titan.state.job_class import JobClass
@@ -370,11 +370,24 @@ def weigh(tasks: int) -> int:
 def weigh_live(job: Job) -> int:
     """What one that has not ended takes of the memory, in plain jobs, besides what runs of it.
 
-    A plain job takes some 850 bytes, of which its command is a part.
+    A plain job takes some 850 bytes, of which its command and its directory are a part.
     """
     command = job.packed_command
     size_bytes = len(command) if isinstance(command, bytes) else sum(map(len, command))
-    return (size_bytes >> 10) + (weigh(job.tasks_total) if job.array else 1)
+    tasks = weigh(job.tasks_total) if job.array else 1
+    size_bytes += len(job.terms.cwd)
+    return (size_bytes >> 10) + tasks + weigh_named(job.scheduling)
+
+
+def weigh_named(scheduling: Scheduling) -> int:
+    """The part of that which a job has for the jobs and the labels that it names.
+
+    Each takes some 200 bytes, a job that it waits for another 480 if nobody waited for that before.
+    """
+    if scheduling is PLAIN_SCHEDULING:
+        return 0
+    labels = sum(len(each.values) for each in scheduling.constraints)
+    return (len(scheduling.after) + len(scheduling.affinities) + labels) // 5
 
 
 def task_end(state: int) -> State:

@@ -258,8 +258,7 @@ def jobs_forgotten(tables: Tables, event: ev.JobsForgotten) -> None:
         left = tables.environment_jobs[job.environment] - 1
         tables.environment_jobs[job.environment] = left
         if not left:
-            del tables.environment_jobs[job.environment]
-            tables.script_bytes -= len(tables.environments.pop(job.environment).script)
+            tables.drop_environment(job.environment)
         job.job_class.jobs -= 1
         drop_class(tables, job.job_class)
 

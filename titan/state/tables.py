@@ -16,6 +16,8 @@ from titan.state.worker import Worker
 
 # In place of an index: each task of the job.
 ALL_TASKS: Final = -1
+# What a variable takes of the memory besides its name and its value.
+_VARIABLE_BYTES: Final = 128
 # Terms of jobs that came lately, among which equal ones are looked for.
 _TERMS_KEPT: Final = 256
 
@@ -60,8 +62,8 @@ class Tables:
         self.environments: dict[bytes, ev.EnvironmentStored] = {}
         # How many remembered jobs refer to each.
         self.environment_jobs: dict[bytes, int] = {}
-        # Of the scripts in them.
-        self.script_bytes = 0
+        # What they take of the memory.
+        self.environment_bytes = 0
         self.requests = RequestTable()
         # No part of what the log says: it only saves memory.
         self._terms: dict[Terms, Terms] = {}
@@ -125,13 +127,25 @@ class Tables:
         """One that is new, and how many jobs refer to it."""
         self.environments[stored.digest] = stored
         self.environment_jobs[stored.digest] = jobs
-        self.script_bytes += len(stored.script)
+        self.environment_bytes += environment_bytes(stored)
+
+    def drop_environment(self, digest: bytes) -> None:
+        """One that no job refers to any more."""
+        del self.environment_jobs[digest]
+        self.environment_bytes -= environment_bytes(self.environments.pop(digest))
 
     def add_class(self, job_class: JobClass) -> None:
         """A class that has its number already."""
         self.classes[job_class.class_id] = job_class
         self.touched_classes[job_class.class_id] = None
         self.class_ids[job_class.key] = job_class.class_id
+
+
+def environment_bytes(stored: ev.EnvironmentStored) -> int:
+    """What it takes of the memory, with its script."""
+    variables = (*stored.exported, *stored.set)
+    named = sum(len(name) + len(value) for name, value in variables)
+    return len(stored.script) + len(variables) * _VARIABLE_BYTES + named
 
 
 def require(event: object, holds: bool, why: str) -> None:

@@ -47,17 +47,27 @@ def test_a_job_that_is_over_the_limit_by_itself_stays_until_another_ends() -> No
 
 
 def test_jobs_go_earlier_while_their_scripts_take_too_much_and_no_more_of_them_than_that() -> None:
-    rig = Rig(settings=Settings(forget_over_script_bytes=250))
+    rig = Rig(settings=Settings(forget_over_environment_bytes=250))
     own = [(bytes([n]) * 16, (), (), b"#" * 100) for n in range(4)]
     # The first two share one, which goes with the second of them.
     jobs = rig.submit(*(new_job(environment=n) for n in (0, 0, 1, 2, 3)), environments=tuple(own))
-    assert rig.state.script_bytes == 400
+    assert rig.state.environment_bytes == 400
     end_all(rig, jobs[0])
     assert not forgotten(rig.tick(SECOND_US)), "the last one to end stays"
     end_all(rig, *jobs[1:])
     assert forgotten(rig.tick(SECOND_US)) == jobs[:3]
-    assert (list(rig.state.jobs), rig.state.script_bytes) == (jobs[3:], 200)
+    assert (list(rig.state.jobs), rig.state.environment_bytes) == (jobs[3:], 200)
     assert not forgotten(rig.tick(SECOND_US))
+
+
+def test_jobs_go_earlier_while_their_variables_take_too_much() -> None:
+    rig = Rig(settings=Settings(forget_over_environment_bytes=400))
+    own = [(bytes([n]) * 16, ((b"A", b"1"),), ((b"B", b"2"),)) for n in range(3)]
+    jobs = rig.submit(*(new_job(environment=n) for n in range(3)), environments=tuple(own))
+    assert rig.state.environment_bytes == 3 * 2 * (2 + 128)
+    end_all(rig, *jobs)
+    assert forgotten(rig.tick(SECOND_US)) == jobs[:2]
+    assert rig.state.environment_bytes == 260
 
 
 def test_slots_are_told_though_the_job_that_left_them_is_forgotten() -> None:

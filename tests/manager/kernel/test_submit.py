@@ -12,6 +12,7 @@ from tests.manager.builders import (
     TIMEOUT_US,
     FakeHost,
     Rig,
+    after,
     check_refused,
     new_job,
     only,
@@ -23,8 +24,17 @@ from titan import events as ev
 from titan.errors import InvalidJob, NoRoom
 from titan.manager.kernel import Settings
 from titan.manager.kernel import submit as limits
-from titan.manager.kernel.commands import NewJob, NewTerms, SubmitJobs, Variables
+from titan.manager.kernel.commands import (
+    NewAffinity,
+    NewJob,
+    NewReference,
+    NewTerms,
+    SubmitJobs,
+    Variables,
+)
 from titan.model import ARRAY_TASKS_MAX, INDEX_MAX, Execution, Resources, ScriptSource, State
+from titan.queries.selection import JobSelector
+from titan.scheduling import LabelConstraint, Scheduling
 from titan.state import digest
 from titan.state.request_table import KEPT_US, SLACK_US
 
@@ -287,6 +297,75 @@ def test_more_jobs_that_have_not_ended_than_the_manager_takes_are_refused() -> N
     assert rig.state.jobs.live_weight == 4
     rig.cancel(4)
     assert rig.submit(JOB, JOB) == [5, 6]
+
+
+def test_a_job_that_names_many_others_counts_for_more_of_those_that_the_manager_takes() -> None:
+    rig = Rig(settings=Settings(jobs_max=20))
+    first = rig.submit(*[JOB] * 12)
+    many = new_job(after=tuple(map(after, first[:10])))
+    assert rig.submit(many) == [13]
+    assert rig.state.jobs.live_weight == 12 + 3
+    near = tuple(NewAffinity(NewReference(JobSelector(job_id=each)), True) for each in first[:5])
+    assert rig.submit(with_terms(many, affinities=near)) == [14]
+    assert rig.state.jobs.live_weight == 15 + 4
+    # What it names is looked at before it is there.
+    check_refused(rig, submit(new_job(after=tuple(map(after, first[:5])))), NoRoom)
+    rig.restart()
+    assert rig.state.jobs.live_weight == 19
+    rig.cancel(13)
+    assert rig.state.jobs.live_weight == 16
+    assert rig.submit(many) == [15]
+
+
+def test_labels_count_for_more_as_well_and_a_long_directory() -> None:
+    rig = Rig()
+    zones = LabelConstraint("zone", tuple(f"z{each}" for each in range(20)))
+    rig.submit(new_job(scheduling=Scheduling(constraints=(zones,))))
+    assert rig.state.jobs.live_weight == 1 + 4
+    rig.submit(new_job(cwd=b"/" + b"d" * 2048))
+    assert rig.state.jobs.live_weight == 5 + 1 + 2
+    rig.restart()
+    assert rig.state.jobs.live_weight == 8
+
+
+def own(*numbers: int, size_bytes: int = 100) -> tuple[tuple[Any, ...], ...]:
+    """Environments with nothing but a script each, and each with one of its own."""
+    return tuple((bytes([each]) * 16, (), (), b"#" * size_bytes) for each in numbers)
+
+
+def test_environments_and_scripts_beyond_what_the_manager_takes_are_refused() -> None:
+    rig = Rig(settings=Settings(environment_bytes_max=1000))
+    three = [new_job(environment=each) for each in range(3)]
+    rig.submit(*three, environments=own(1, 2, 3))
+    variables = (NO_ENVIRONMENT[0], ((b"A", b"1" * 99),), ((b"B", b"2" * 99),))
+    rig.submit(JOB, environments=(variables,))
+    # Each variable takes more than its bytes.
+    assert rig.state.environment_bytes == 300 + 2 * (100 + 128)
+    too_much = submit(JOB, environments=own(4, size_bytes=245))
+    check_refused(rig, too_much, NoRoom, match=r"take 756 bytes, .*1001, more .* 1000; try")
+    rig.restart()
+    assert rig.state.environment_bytes == 756
+    check_refused(rig, too_much, NoRoom)
+    # What counts is what is new, once, and what a job has.
+    several = (*own(1, 4, 4), *own(5, size_bytes=900))
+    rig.submit(*three, environments=several)
+    assert rig.state.environment_bytes == 856
+    rig.submit(JOB, environments=own(6, size_bytes=144))
+    rig.submit(JOB, environments=own(6, size_bytes=144))
+    rig.restart()
+    assert rig.state.environment_bytes == 1000
+
+
+def test_there_is_room_for_environments_again_when_jobs_are_forgotten() -> None:
+    rig = Rig(settings=Settings(environment_bytes_max=1000, forget_over_environment_bytes=500))
+    rig.submit(JOB, environments=own(1, size_bytes=900))
+    rig.submit(JOB, environments=own(2))
+    check_refused(rig, submit(JOB, environments=own(3)), NoRoom)
+    rig.cancel(1)
+    rig.cancel(2)
+    rig.tick(1_000_000)
+    assert rig.state.environment_bytes == 100
+    assert rig.submit(JOB, environments=own(3)) == [3]
 
 
 # Request ids -------------------------------------------------------------------------------

@@ -61,11 +61,15 @@ class Settings:
     # remembered; eight tasks of an array count as one.
     forget_after_us: int = 7 * 24 * 3600 * 1_000_000
     forget_over: int = 250_000
-    # And earlier while their scripts, of which each may be a job's own, take more than that.
-    forget_over_script_bytes: int = 256 << 20
-    # How many jobs that have not ended there may be, counted in the same way; a KiB of its command
-    # counts as one more. Some 3 GB where each of them has a request id of its own.
+    # And earlier while environments and scripts, which each job may have its own of, take more
+    # than that.
+    forget_over_environment_bytes: int = 256 << 20
+    # How many jobs that have not ended there may be, counted in the same way. A KiB of command and
+    # directory counts as one more, and so do five jobs or labels that it names. Some 3 GB where
+    # each of them has a request id of its own.
     jobs_max: int = 2_000_000
+    # What environments and scripts may take, of all jobs that are remembered. Nobody chooses it.
+    environment_bytes_max: int = 1 << 30
 
 
 class Desk:

@@ -8,6 +8,7 @@ from typing import Final
 from titan import events as ev
 from titan.manager.kernel.desk import Desk
 from titan.state.cluster import ClusterState
+from titan.state.tables import environment_bytes
 
 # Per tick: together some 10 ms, and five times what a busy manager ends meanwhile.
 FORGOTTEN_AT_ONCE_MAX: Final = 2_000
@@ -29,32 +30,32 @@ def _forget(desk: Desk) -> None:
     old_us = desk.now_us - settings.forget_after_us
     # However large it is, the last one to end is not gone with the next tick.
     last = jobs.last_ended if settings.forget_over else None
-    scripts = _Scripts(desk.state, settings.forget_over_script_bytes)
+    environments = _Environments(desk.state, settings.forget_over_environment_bytes)
     chosen: list[int] = []
     for job_id in jobs.ended_ids():
         head = jobs.head(job_id)
-        is_over = (over > 0 or scripts.over > 0) and job_id != last
+        is_over = (over > 0 or environments.over > 0) and job_id != last
         if len(chosen) == FORGOTTEN_AT_ONCE_MAX or not (is_over or head.ended_us <= old_us):
             break
         over -= head.weight
-        scripts.forget(head.environment)
+        environments.forget(head.environment)
         chosen.append(job_id)
     if chosen:
         desk.emit(ev.JobsForgotten(tuple(chosen)))
 
 
-class _Scripts:
+class _Environments:
     """How much is over the limit, were the jobs forgotten that were named here."""
 
     def __init__(self, state: ClusterState, limit: int) -> None:
-        self.over = state.script_bytes - limit
+        self.over = state.environment_bytes - limit
         self._state = state
         self._forgotten: Counter[bytes] = Counter()
 
     def forget(self, environment: bytes) -> None:
-        """A job with it; its script goes with the last one."""
+        """A job with it; it goes with the last one."""
         if self.over <= 0:
             return
         self._forgotten[environment] += 1
         if self._forgotten[environment] == self._state.environment_jobs[environment]:
-            self.over -= len(self._state.environments[environment].script)
+            self.over -= environment_bytes(self._state.environments[environment])

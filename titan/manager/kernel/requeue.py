@@ -53,7 +53,7 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         for place, ((job, _), array) in enumerate(zip(ended.values(), arrays, strict=True))
     ]
     _check_size(submits)
-    check_memory(desk, arrays)
+    check_memory(desk, [(each.array, each.scheduling) for each in submits])
     for job, selector in chosen:
         if not job.has_ended:
             _stop_tasks(desk, job, selector, command.grace_ms, user)

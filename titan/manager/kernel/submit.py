@@ -31,7 +31,8 @@ from titan.model import (
 from titan.queries.worker_selection import select_worker
 from titan.scheduling import Scheduling
 from titan.state.cluster import ClusterState
-from titan.state.job import weigh
+from titan.state.job import weigh, weigh_named
+from titan.state.tables import environment_bytes
 
 # One request is one record, and a record takes at most 16 MiB.
 JOBS_PER_REQUEST_MAX: Final = 10_000
@@ -56,7 +57,9 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
         check_lease(desk.settings)
     if not desk.room:
         raise NoRoom("the manager's disk is full: no job is accepted until there is room again")
-    check_memory(desk, [terms.array for _, _, terms in command.jobs])
+    new = _new_environments(desk.state, command)
+    arrays = [terms.array for _, _, terms in command.jobs]
+    check_memory(desk, zip(arrays, named, strict=True), new)
     first = desk.state.next_job_id
     # What jobs ask for, as their events have it from the directory on.
     fields = {}
@@ -68,11 +71,8 @@ def submit_jobs(desk: Desk, command: SubmitJobs) -> Submitted:
             terms.grace_ms, terms.end_signal, terms.end_signal_before_ms, terms.execution,
             on[terms.on],
         )  # fmt: skip
-    # One that no job of the request has would be kept for ever.
-    used = {digest for _, digest, *_ in fields.values()}
-    for environment in command.environments:
-        if environment.digest in used and environment.digest not in desk.state.environments:
-            desk.emit(ev.EnvironmentStored(*environment))
+    for environment in new:
+        desk.emit(environment)
     user, make = command.user, ev.JobSubmitted._make
     desk.emit_submits(
         [
@@ -155,15 +155,33 @@ def check_lease(settings: Settings) -> None:
         )
 
 
-def check_memory(desk: Desk, arrays: Sequence[tuple[IndexRange, ...]]) -> None:
-    """Whether so many more jobs are not too many; `arrays` has one for each. Raises NoRoom."""
-    more = sum(weigh(sum(len(each.indexes) for each in array)) if array else 1 for array in arrays)
+def check_memory(
+    desk: Desk,
+    jobs: Iterable[tuple[Sequence[IndexRange], Scheduling]],
+    new: Iterable[ev.EnvironmentStored] = (),
+) -> None:
+    """Whether jobs with these arrays, and that name these others, are not too many.
+
+    Nor too much what of their environments is `new`. Raises NoRoom.
+    """
+    more = 0
+    for array, scheduling in jobs:
+        more += weigh(sum(len(each.indexes) for each in array)) if array else 1
+        more += weigh_named(scheduling)
     limit = desk.settings.jobs_max
     if desk.state.jobs.live_weight + more > limit:
         raise NoRoom(
             f"{len(desk.state.live_jobs)} jobs have not ended, and with these there would be more "
             f"than the manager takes (--jobs-max {limit}, an array as one for 8 tasks); try again "
             "when some have ended"
+        )
+    new_bytes = sum(map(environment_bytes, new))
+    known_bytes, limit = desk.state.environment_bytes, desk.settings.environment_bytes_max
+    if new_bytes and known_bytes + new_bytes > limit:
+        raise NoRoom(
+            f"environments and scripts of jobs take {known_bytes} bytes, and with these they would "
+            f"take {known_bytes + new_bytes}, more than the manager takes, {limit}; try again when "
+            "some have ended"
         )
 
 
@@ -178,6 +196,18 @@ def accept_request(
 def _distinct_terms(command: SubmitJobs) -> Iterable[NewTerms]:
     """Each object once, in the order of the jobs."""
     return dict.fromkeys(terms for _, _, terms in command.jobs)
+
+
+def _new_environments(state: ClusterState, command: SubmitJobs) -> list[ev.EnvironmentStored]:
+    """Those that are not stored yet, each once."""
+    # One that no job of the request has would be kept for ever.
+    used = {command.environments[each.environment].digest for each in _distinct_terms(command)}
+    new = {each.digest: each for each in command.environments if each.digest in used}
+    return [
+        ev.EnvironmentStored(*each)
+        for digest, each in new.items()
+        if digest not in state.environments
+    ]
 
 
 def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
