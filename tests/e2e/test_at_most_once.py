@@ -37,7 +37,9 @@ def start_payment(cluster: Cluster, log: Path) -> tuple[int, int]:
     """A job that may not run twice, and the process that it runs as."""
     script = f"echo $$ >> {log}; trap '' TERM; exec sleep 600"
     job_id = cluster.submit("--at-most-once", "--shell", script)
-    return job_id, int(wait_until(lambda: log.exists() and log.read_text().strip(), "it runs"))
+    pid = int(wait_until(lambda: log.exists() and log.read_text().strip(), "it runs"))
+    wait_until(lambda: cluster.json("show", str(job_id))["state"] == "RUNNING", "that is known")
+    return job_id, pid
 
 
 def wait_failed(cluster: Cluster, job_id: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ JOB_FIELDS = {
     "retry_on", "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
     "stdout", "stderr", "ulimits", "pids_limit", "cpu_limit", "pin", "array",
     "after", "constraints", "affinity", "anti_affinity", "spread", "exclusive", "array_limit",
-    "max_fails", "begin_time", "deadline_time", "preemptible", "held", "suspended",
+    "at_most_once", "max_fails", "begin_time", "deadline_time", "preemptible", "held", "suspended",
     "submit_time", "start_time", "end_time",
     "exit_code", "signal", "tasks", "attempts_total",
 }  # fmt: skip
@@ -130,6 +130,7 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "retry_on": [], "after": [], "constraints": [], "affinity": [], "anti_affinity": [],
         "spread": None, "exclusive": False, "array_limit": None, "max_fails": None,
         "begin_time": None, "deadline_time": None, "preemptible": False, "held": False,
+        "at_most_once": False,
         "suspended": False,
         "start_time": None, "end_time": None, "exit_code": None, "signal": None, "attempts": [],
         "attempts_total": 0, "tasks": dict.fromkeys(COUNTS, 0) | {"pending": 1},

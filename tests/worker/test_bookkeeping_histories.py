@@ -203,9 +203,11 @@ class HostMachine(RuleBasedStateMachine):
     def spawn(self, launches: bool) -> None:
         if not self.to_spawn:
             return
-        attempt = self.to_spawn.pop(0)
+        attempt = self.to_spawn[0]
         if attempt.job_id == 4:
             self.look_at_the_lease()
+        self.to_spawn.remove(attempt)
+        if attempt.job_id == 4:
             if not self.book.may_begin(attempt):
                 self.do(self.book.not_leased(attempt, self.now_us))
                 return
