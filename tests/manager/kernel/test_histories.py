@@ -681,9 +681,12 @@ class Histories(RuleBasedStateMachine):
             self.has_no_session(host)
         else:
             worker = self.rig.state.get_worker(host.number)
-            if self.rig.kernel.room:
-                said = WorkerState.UNHEALTHY if host.fault else WorkerState.HEALTHY
-                assert (worker.state, worker.fault) == (said, host.fault)
+            kernel = self.rig.kernel
+            if kernel.room:
+                # Its own word, or that it came back often.
+                fault = host.fault or kernel.returns.fault(host.number, self.rig.turned_us)
+                said = WorkerState.UNHEALTHY if fault else WorkerState.HEALTHY
+                assert (worker.state, worker.fault) == (said, fault)
 
     def end(self, host: FakeHost, key: AttemptKey, how: int) -> None:
         if how == 0:
