@@ -267,6 +267,10 @@ class Pass:
         number = worker.number
         if number not in self._fleet or worker.is_overfull or worker.exclusive:
             return False
+        # What stands still of the class takes its cpus back where tasks are ahead: they may have
+        # been given away.
+        if any(each.job_class is job_class for each in worker.suspended.values()):
+            return False
         guarded = self._guards.get(number)
         if guarded is not None and guarded.job_id not in job_class.pending_jobs:
             return False

@@ -72,6 +72,21 @@ def test_the_depth_is_a_window_of_300_ms_of_work_for_tasks_of_up_to_25_ms(
     assert ahead_depth(job_class) == depth
 
 
+def test_nothing_goes_ahead_where_one_of_the_class_stands_still_and_gave_its_cpus_away() -> None:
+    rig = Rig()
+    host = rig.worker(1)
+    prove_short(rig, host)
+    (standing,) = rig.submit(new_job())
+    rig.start_here(host, standing)
+    rig.suspend(standing)
+    rig.schedule()
+    host.receive_all()
+    assert rig.state.get_worker(1).free_cpus_milli == 1000
+    (array,) = rig.submit(new_job(array=[(0, 5)]))
+    assert placed(rig.schedule()) == [(array, 0, 1, False)]
+    assert rig.state.get_worker(1).free_cpus_milli == 0
+
+
 def test_one_long_run_ends_it() -> None:
     rig = Rig()
     host = rig.worker(1)
