@@ -175,7 +175,7 @@ def test_packed_or_not_an_ended_job_looks_the_same() -> None:
     assert {job_id: pack_job(jobs[job_id]) for job_id in jobs} == packed
     assert list(jobs.ended_ids()) == [3, 1, 5]
     assert list(jobs) == [1, 2, 3, 4, 5]
-    assert list(jobs.irange(2, 4, reverse=True)) == [4, 3, 2]
+    assert list(jobs.ids.irange(2, 4, reverse=True)) == [4, 3, 2]
     check_invariants(built.state)
     built.apply(ev.JobsForgotten((1,)))
     built.assign(2)

@@ -264,7 +264,7 @@ class UserService:
         jobs = self._shell.kernel.state.jobs
         changed: list[int] = []
         last_id = 0
-        while ids := list(islice(jobs.irange(last_id, inclusive=(False, True)), WALK_JOBS)):
+        while ids := list(islice(jobs.ids.irange(last_id, inclusive=(False, True)), WALK_JOBS)):
             changed += [each for each in ids if jobs.head(each).changed_lsn > after_lsn]
             last_id = ids[-1]
             await asyncio.sleep(0)

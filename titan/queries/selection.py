@@ -74,12 +74,12 @@ def filter_jobs(
     between, neither = (after_id, before_id), (False, False)
     if wanted.all or wanted.wants_ended:
         jobs = state.jobs
-        for job_id in jobs.irange(*between, neither, reverse=newest_first):
+        for job_id in jobs.ids.irange(*between, neither, reverse=newest_first):
             if matches(jobs.head(job_id), wanted):
                 yield jobs[job_id]
     else:
         live = state.live_jobs
-        for job_id in state.jobs.irange_live(*between, neither, reverse=newest_first):
+        for job_id in state.jobs.live_ids.irange(*between, neither, reverse=newest_first):
             if matches(live[job_id], wanted):
                 yield live[job_id]
 

@@ -28,7 +28,7 @@ class JobTable(Mapping[int, Job]):
         self._classes = classes
         # Those that have not ended, in the order of their ids, in which they come.
         self.live: dict[int, Job] = {}
-        self._live_ids = RisingIds((), self.live)
+        self.live_ids = RisingIds((), self.live)
         # What those take of the memory, in plain jobs.
         self.live_weight = 0
         # Those that ended, in the order in which they did.
@@ -44,7 +44,7 @@ class JobTable(Mapping[int, Job]):
         return len(self.live) + len(self._ended)
 
     def __iter__(self) -> Iterator[int]:
-        return self.irange()
+        return self.ids.irange()
 
     def __contains__(self, job_id: object) -> bool:
         return job_id in self.live or job_id in self._ended
@@ -55,29 +55,12 @@ class JobTable(Mapping[int, Job]):
             job = self._ended[job_id]
         return unpack_job(job, self._classes) if isinstance(job, bytes) else job
 
-    def irange(
-        self,
-        minimum: int | None = None,
-        maximum: int | None = None,
-        inclusive: tuple[bool, bool] = (True, True),
-        *,
-        reverse: bool = False,
-    ) -> Iterator[int]:
-        """The ids between two, in their order."""
+    @property
+    def ids(self) -> RisingIds:
+        """Those of all jobs, in their order, to be asked for ranges of them."""
         if self._all_ids is None:
             self._all_ids = RisingIds((*self.live, *self._ended), self)
-        return self._all_ids.irange(minimum, maximum, inclusive, reverse=reverse)
-
-    def irange_live(
-        self,
-        minimum: int | None = None,
-        maximum: int | None = None,
-        inclusive: tuple[bool, bool] = (True, True),
-        *,
-        reverse: bool = False,
-    ) -> Iterator[int]:
-        """Those of jobs that have not ended."""
-        return self._live_ids.irange(minimum, maximum, inclusive, reverse=reverse)
+        return self._all_ids
 
     def head(self, job_id: int) -> JobHead:
         """What lists ask for of a job, without unpacking it. Raises KeyError."""
@@ -88,7 +71,7 @@ class JobTable(Mapping[int, Job]):
 
     def heads(self) -> Iterator[JobHead]:
         """Those of all, by id."""
-        return map(self.head, self.irange())
+        return map(self.head, self.ids.irange())
 
     @property
     def ended_count(self) -> int:
@@ -112,7 +95,7 @@ class JobTable(Mapping[int, Job]):
     def add(self, job_ids: Sequence[int], jobs: Sequence[Job]) -> None:
         """New ones of these ids, which rise and are above all others."""
         self.live.update(zip(job_ids, jobs, strict=True))
-        self._live_ids.add(job_ids)
+        self.live_ids.add(job_ids)
         if self._all_ids is not None:
             self._all_ids.add(job_ids)
         self.live_weight += sum(map(weigh_live, jobs))
@@ -120,7 +103,7 @@ class JobTable(Mapping[int, Job]):
     def end(self, job: Job) -> None:
         """It ended and will not change any more, but for what the same event still does."""
         del self.live[job.job_id]
-        self._live_ids.note_gone()
+        self.live_ids.note_gone()
         self.live_weight -= weigh_live(job)
         self._ended[job.job_id] = job
         self.ended_weight += weigh(job.tasks_total)
@@ -155,7 +138,7 @@ class JobTable(Mapping[int, Job]):
     def load(self, live: dict[int, Job], ended: dict[int, Any], ended_weight: int) -> None:
         """Fills an empty table: `ended`, as bytes in the order of the ends, is the table's now."""
         self.live = {job_id: live[job_id] for job_id in sorted(live)}
-        self._live_ids = RisingIds(self.live, self.live)
+        self.live_ids = RisingIds(self.live, self.live)
         self.live_weight = sum(map(weigh_live, live.values()))
         self._ended = ended
         self._packed = len(self._ended)

@@ -27,18 +27,21 @@ TOGETHER_US: Final = 10_000_000
 def check_silence(desk: Desk) -> None:
     """UNHEALTHY after half the timeout, DISCONNECTED after the whole of it, or after two."""
     timeout = desk.settings.heartbeat_timeout_us
-    silent = takewhile(
-        lambda each: (desk.turned_us - each[1]) * 2 >= timeout, desk.heard_us.items()
-    )
-    for number, heard in list(silent):
-        silence = desk.turned_us - heard
+    turned = desk.turned_us
+    silent = list(takewhile(lambda each: (turned - each[1]) * 2 >= timeout, desk.heard_us.items()))
+    for position, (number, heard) in enumerate(silent):
+        silence = turned - heard
         worker = desk.state.get_worker(number)
         if silence < timeout:
             if worker.state is WorkerState.HEALTHY and desk.room:
                 desk.emit(ev.WorkerUnhealthy(number))
                 desk.schedule_wanted = True
             continue
-        if number not in desk.held_back:
+        # No more than these can have fallen silent with it: mostly that is too few.
+        may_be_many = HELD_BACK_PART * (len(silent) - position) > (
+            len(desk.heard_us) - len(desk.held_back)
+        )
+        if may_be_many and number not in desk.held_back:
             _hold_back(desk, heard)
         if silence < 2 * timeout and number in desk.held_back:
             continue
