@@ -244,7 +244,7 @@ def _check_request(command: SubmitJobs) -> None:
 
 
 def _check_jobs(command: SubmitJobs, numbers: range, checked: set[NewTerms]) -> None:
-    """Looks at these jobs; what is wrong with the terms in `checked` has been looked at before."""
+    """Looks at these jobs; terms in `checked` were looked at before. Raises InvalidJob."""
     jobs, environments = command.jobs, command.environments
     for number in numbers:
         name, words, terms = jobs[number]
