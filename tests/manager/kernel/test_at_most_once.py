@@ -21,7 +21,7 @@ from titan import events as ev
 from titan.errors import InvalidJob, Refused
 from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import NewJob
-from titan.manager.kernel.outbox import key_of
+from titan.manager.kernel.outbox import Batch, key_of
 from titan.model import Held, Reason, ReportKind, State, StopMode, WorkerState
 from titan.scheduling import Scheduling
 
@@ -31,6 +31,23 @@ LEASE_US = Settings().lease_us
 def once(**fields: Any) -> NewJob:
     """A job whose tasks run at most once."""
     return new_job(scheduling=Scheduling(at_most_once=True), **fields)
+
+
+def waiting() -> tuple[Rig, FakeHost, int]:
+    """A worker, and such a job of one task that is not scheduled yet."""
+    rig = Rig()
+    host = rig.worker()
+    (job_id,) = rig.submit(once())
+    return rig, host, job_id
+
+
+def sent() -> tuple[Rig, FakeHost, int, Batch]:
+    """The same, with its task on the way to the worker."""
+    rig, host, job_id = waiting()
+    rig.schedule()
+    batch = host.next_batch()
+    assert batch is not None
+    return rig, host, job_id, batch
 
 
 def running(rig: Rig, host: FakeHost) -> int:
@@ -64,9 +81,7 @@ def test_what_ran_on_a_worker_that_fell_silent_has_failed_and_is_not_tried_again
 
 
 def test_what_was_sent_to_it_may_have_begun() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
+    rig, host, job_id = waiting()
     rig.schedule()
     batch = host.next_batch()
     assert batch is not None, "nobody knows whether it arrives"
@@ -86,9 +101,7 @@ def test_what_was_never_sent_to_it_goes_elsewhere() -> None:
 
 
 def test_what_was_sent_before_a_restart_of_the_manager_may_have_begun() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
+    rig, host, job_id = waiting()
     rig.schedule()
     assert host.next_batch() is not None
     rig.restart()
@@ -96,9 +109,7 @@ def test_what_was_sent_before_a_restart_of_the_manager_may_have_begun() -> None:
 
 
 def test_what_a_worker_says_that_it_never_got_is_sent_once_more() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
+    rig, host, job_id = waiting()
     rig.schedule()
     assert host.next_batch() is not None, "it is lost on its way, and its session with it"
     host.register()
@@ -107,12 +118,7 @@ def test_what_a_worker_says_that_it_never_got_is_sent_once_more() -> None:
 
 
 def test_what_waits_at_a_worker_since_an_earlier_session_may_have_begun() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
-    rig.schedule()
-    batch = host.next_batch()
-    assert batch is not None
+    rig, host, job_id, batch = sent()
     host.receive(batch._replace(slots={}))
     host.register()
     assert len(host.queued) == 1
@@ -135,12 +141,7 @@ def test_what_a_registration_that_is_read_late_does_not_list_may_have_begun(sess
 
 
 def test_what_came_back_from_an_earlier_session_was_not_sent_again_yet() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
-    rig.schedule()
-    batch = host.next_batch()
-    assert batch is not None
+    rig, host, job_id, batch = sent()
     key = key_of(rig.state, batch.starts[0])
     host.register()
     host.report(report(1, key, ReportKind.RECALLED))
@@ -236,9 +237,7 @@ def test_what_still_runs_after_the_loss_is_stopped_on_contact() -> None:
 
 
 def test_a_start_that_is_told_after_the_loss_is_stopped() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
+    rig, host, job_id = waiting()
     rig.schedule()
     host.receive_all()
     key = host.key_of(job_id)
@@ -254,12 +253,7 @@ def test_a_start_that_is_told_after_the_loss_is_stopped() -> None:
 
 
 def test_what_a_worker_hands_back_unstarted_runs_elsewhere() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
-    rig.schedule()
-    batch = host.next_batch()
-    assert batch is not None
+    rig, host, job_id, batch = sent()
     key = key_of(rig.state, batch.starts[0])
     host.report(report(1, key, ReportKind.RECALLED))
     rig.finish(rig.worker(), job_id)
@@ -267,12 +261,7 @@ def test_what_a_worker_hands_back_unstarted_runs_elsewhere() -> None:
 
 
 def test_what_a_worker_hands_back_before_it_leaves_runs_elsewhere() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
-    rig.schedule()
-    batch = host.next_batch()
-    assert batch is not None
+    rig, host, job_id, batch = sent()
     host.report(report(1, key_of(rig.state, batch.starts[0]), ReportKind.RECALLED))
     host.deregister()
     rig.finish(rig.worker(), job_id)
@@ -281,9 +270,7 @@ def test_what_a_worker_hands_back_before_it_leaves_runs_elsewhere() -> None:
 
 @pytest.mark.parametrize("is_told", [True, False])
 def test_what_is_sent_to_a_worker_that_leaves_is_known_not_to_have_come(is_told: bool) -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
+    rig, host, job_id = waiting()
     rig.schedule()
     (batch,) = host.receive_all()
     host.clear()
@@ -295,12 +282,7 @@ def test_what_is_sent_to_a_worker_that_leaves_is_known_not_to_have_come(is_told:
 
 
 def test_what_a_worker_that_leaves_had_from_an_earlier_batch_may_have_begun() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
-    rig.schedule()
-    batch = host.next_batch()
-    assert batch is not None
+    rig, host, job_id, batch = sent()
     assert host.outbox is not None
     host.outbox.failed(batch, rig.state)
     again = host.next_batch()
@@ -375,9 +357,7 @@ def test_an_ended_one_that_came_back_from_its_worker_or_was_never_sent_has_not_b
 
 
 def test_an_ended_one_that_was_cancelled_and_lost_may_have_begun() -> None:
-    rig = Rig()
-    host = rig.worker()
-    (job_id,) = rig.submit(once())
+    rig, host, job_id = waiting()
     rig.schedule()
     assert host.next_batch() is not None
     rig.cancel(job_id)
