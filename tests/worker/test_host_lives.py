@@ -25,8 +25,11 @@ def pid_of(host: HostDriver, job_id: int) -> int:
 
 
 def run_sleeper(host: HostDriver, job_id: int = 1) -> int:
-    """A task that runs for a long time; its pid."""
-    host.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
+    """A task that runs for a long time and is in the journal; its pid.
+
+    Its output alone does not tell the second: a process may print before its record is written.
+    """
+    host.wait_start(host.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id))
     return pid_of(host, job_id)
 
 
