@@ -22,6 +22,7 @@ from titan.errors import (
     NotFound,
     OutOfRange,
     OutputUnavailable,
+    PermissionDenied,
     Refused,
     TitanError,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "OutOfRange",
     "OutputChunk",
     "OutputUnavailable",
+    "PermissionDenied",
     "Refused",
     "TitanError",
     "read_flow",

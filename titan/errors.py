@@ -62,6 +62,10 @@ class AccessDenied(Refused):
     """The call carried no token, or not the right one."""
 
 
+class PermissionDenied(Refused):
+    """It is known who calls, and he may not do this."""
+
+
 class OutputUnavailable(TitanError):
     """What a task wrote can't be read now: the worker that holds it is away."""
 

@@ -24,13 +24,13 @@ _STATUS_OF: dict[type[errors.TitanError], grpc.StatusCode] = {
     errors.Refused: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NoRoom: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.AccessDenied: grpc.StatusCode.UNAUTHENTICATED,
+    errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.ManagerUnreachable: grpc.StatusCode.UNAVAILABLE,
 }
 
 _ERROR_OF: dict[grpc.StatusCode, type[errors.TitanError]] = {
     status: error for error, status in _STATUS_OF.items()
 } | {
-    grpc.StatusCode.PERMISSION_DENIED: errors.AccessDenied,
     # What a call that outlived its deadline and one that was cut off have in common.
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.ManagerUnreachable,
     grpc.StatusCode.CANCELLED: errors.ManagerUnreachable,
