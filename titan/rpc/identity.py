@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 _PART: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9_])?"
 _URI: Final = re.compile(rf"spiffe://({_PART})/(manager|worker|user|admin)/({_PART})")
 _NAME: Final = re.compile(_PART)
-# What a worker's certificate has for a DNS name, with its own name before it. Nobody calls a manager
-# so, and a worker's certificate never is one of a manager.
+# What a worker's certificate has for a DNS name, with its own name before it. No manager is called
+# so, and none that is can be impersonated with a worker's certificate.
 WORKER_DOMAIN: Final = ".worker"
 
 
