@@ -121,8 +121,15 @@ def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
         "import importlib, pkgutil, titan, wal\n"
         "for package in (titan, wal):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        if not module.name.endswith('__main__'):\n"
+        "        if module.name.endswith('__main__'):\n"
+        "            continue\n"
+        "        try:\n"
         "            importlib.import_module(module.name)\n"
+        "        except ModuleNotFoundError as error:\n"
+        # The certificate authority may need the extra `tls`, and it alone.
+        "            excused = module.name.startswith('titan.certs.')\n"
+        "            if error.name != 'cryptography' or not excused:\n"
+        "                raise\n"
     )
     run(installed_wheel.parent / "python", "-W", "error", "-c", program, cwd=tmp_path)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def state_directory() -> Path:
@@ -19,17 +21,45 @@ def state_directory() -> Path:
     return Path.home() / ".local" / "state" / "titan"
 
 
-def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
-    """Replaces the file at once and durably: temporary file, fsync, rename, fsync of the folder.
+def config_directory() -> Path:
+    """`$XDG_CONFIG_HOME/titan`, by default `~/.config/titan`."""
+    home = os.environ.get("XDG_CONFIG_HOME")
+    return Path(home) / "titan" if home else Path.home() / ".config" / "titan"
+
+
+def tls_directory(given: Path | None = None) -> Path:
+    """Where certificates and keys are: as given, by default below the user's configuration."""
+    return given or config_directory() / "tls"
+
+
+def make_private_directory(directory: Path) -> None:
+    """Makes it for this user only, with what leads there; one that is there is left as it is.
 
     Raises OSError.
     """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
+    """As `write_file`, an object as JSON."""
+    write_file(path, (json.dumps(value, indent=1) + "\n").encode(), mode=mode)
+
+
+def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
+    """Replaces the file at once and durably: temporary file, fsync, rename, fsync of the folder.
+
+    Nobody whom `mode` keeps out can open it at any moment. Two threads may not write the same
+    file at once. Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    # What a killed process of that number left may be open to others.
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(descriptor, mode)
-            file.write((json.dumps(value, indent=1) + "\n").encode())
+            file.write(content)
             file.flush()
             os.fsync(descriptor)
         temporary.rename(path)
@@ -43,6 +73,36 @@ def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock on what is to be read, changed and replaced; it is a file beside that.
+
+    Waits for others, who hold it only for so long. Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path.with_name(f".{path.name}.lock"), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Stamp(NamedTuple):
+    """What changes when a file is replaced, or written over."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Stamp:
+        """Of what was asked of the file, by its path or while it was open."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
