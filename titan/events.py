@@ -102,13 +102,15 @@ class RequestAccepted(NamedTuple):
 class CancelRequested(NamedTuple):
     """Somebody wants tasks gone. Pending ones are CANCELLED by it, the others when gone.
 
-    Without ranges it means the whole job. The signal is what comes before the grace.
+    Without ranges it means the whole job. The signal is what comes before the grace. Without a user
+    it follows from the job's own terms.
     """
 
     job_id: int
     indexes: tuple[IndexRange, ...]
     grace_ms: int
     signal: int = SIGTERM
+    user: str = ""
 
 
 class TaskAssigned(NamedTuple):
@@ -125,11 +127,15 @@ class TaskAssigned(NamedTuple):
 
 
 class RecallRequested(NamedTuple):
-    """The manager would like an attempt back that has not started. A wish, no more."""
+    """The manager would like an attempt back that has not started. A wish, no more.
+
+    With a user: he put the task back to the queue.
+    """
 
     job_id: int
     index: int  # type: ignore[assignment]  # hides tuple.index
     attempt: int
+    user: str = ""
 
 
 class Recalled(NamedTuple):

@@ -12,8 +12,6 @@ from titan.cli.group import COMMANDS, cli
 
 BELOW = [["wal", "dump"], ["policy", "show"], ["policy", "set"]]
 ALL = [[name] for name in COMMANDS] + BELOW
-# Of later versions: an option exists from the day it works.
-LATER = "--tls-dir"
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
@@ -22,12 +20,6 @@ def test_every_command_has_help_with_an_example(titan: Titan, words: list[str]) 
     assert (result.code, result.err) == (0, "")
     assert re.search(r"Examples?:\n", result.out)
     assert f"  titan {' '.join(words)}" in result.out or 'eval "$(titan' in result.out
-
-
-@pytest.mark.parametrize("words", ALL, ids=" ".join)
-def test_no_command_offers_what_does_not_work_yet(titan: Titan, words: list[str]) -> None:
-    offered = set(re.findall(r"--[a-z-]+", titan(*words, "--help").out))
-    assert not offered & set(LATER.split())
 
 
 def test_the_first_help_lists_every_command_by_section(titan: Titan) -> None:

@@ -405,8 +405,7 @@ class Rig:
         chosen: JobFilter | None = fields.get("filter")
         answer: Changed = self.do(
             CancelJobs(
-                selectors=selectors,
-                filter=chosen,
+                which=WhichJobs(selectors=selectors, filter=chosen),
                 grace_ms=grace_ms,
                 signal=fields.get("signal", 15),
             )

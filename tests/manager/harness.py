@@ -13,6 +13,7 @@ import grpc
 
 import wal
 from titan.manager.admission import Bounds, Doors
+from titan.manager.callers import TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.past import PastDesk
@@ -162,7 +163,7 @@ async def running_manager(bounds: Bounds | None = None) -> AsyncIterator[Manager
     port = server.add_insecure_port("127.0.0.1:0")
     past = PastDesk(Path("/nowhere"))
     doors = Doors(bounds)
-    await add_services(server, shell, dispatcher, past, TOKEN, doors)
+    await add_services(server, shell, dispatcher, past, TokenCallers(TOKEN), doors)
     await server.start()
     try:
         address = f"127.0.0.1:{port}"

@@ -9,6 +9,7 @@ import pytest
 
 from tests.manager.harness import TOKEN, settle
 from titan.manager.admission import Doors
+from titan.manager.callers import TokenCallers
 from titan.manager.gate import Gate
 from titan.manager.shell import Shell
 from titan.rpc import access
@@ -44,8 +45,8 @@ def test_what_is_waited_for_never_falls_though_a_caller_goes_meanwhile() -> None
 
     async def scenario() -> None:
         shell = Waits()
-        gate = Gate(cast(Shell, shell), TOKEN)
-        handle = gate.admitted(lambda message: message, bytes, Doors().submits)
+        gate = Gate(cast(Shell, shell), TokenCallers(TOKEN))
+        handle = gate.admitted("SubmitJob", lambda message: message, bytes, Doors().submits)
         call = asyncio.ensure_future(handle(cast(Any, None), cast(Any, Call())))
         await settle()
         assert shell.waited_for == [1]

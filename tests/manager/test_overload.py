@@ -21,6 +21,7 @@ from tests.manager.harness import (
 )
 from titan.client import retry
 from titan.client.aio_session import AioSession
+from titan.client.connection import Credentials
 from titan.manager import gate, translate
 from titan.manager.admission import Bounds
 from titan.manager.kernel import submit
@@ -72,7 +73,9 @@ def test_a_client_that_is_refused_gets_through_by_coming_back(
             access.write_token(tmp_path, manager.address, TOKEN)
             file = tmp_path / "access.json"
             said: list[str] = []
-            async with AioSession(manager.address, access_file=file, notice=said.append) as session:
+            async with AioSession(
+                manager.address, given=Credentials(file), notice=said.append
+            ) as session:
                 first = await fill(manager)
                 second = begin(session.submit(submit_request(1, request_id=b"2" * 16)))
                 await until(lambda: said)

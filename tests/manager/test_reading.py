@@ -24,7 +24,7 @@ from titan.errors import StillReading
 from titan.manager import feed, translate, user_service
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Settings
-from titan.manager.kernel.commands import CancelJobs
+from titan.manager.kernel.commands import CancelJobs, WhichJobs
 from titan.manager.past import DEADLINE_SECONDS, PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
@@ -45,7 +45,7 @@ async def cancel(manager: Manager, job_id: int) -> manager_pb2.CancelJobResponse
 
 def cancel_command(job_id: int) -> CancelJobs:
     """The same for the kernel."""
-    return CancelJobs(selectors=(JobSelector(job_id=job_id),), filter=None, grace_ms=0)
+    return CancelJobs(which=WhichJobs(selectors=(JobSelector(job_id=job_id),)), grace_ms=0)
 
 
 def ids_of(answer: manager_pb2.WatchJobsResponse | manager_pb2.ListJobsResponse) -> list[int]:
@@ -240,10 +240,7 @@ def test_what_changes_while_a_watch_looks_at_all_jobs_is_told_after_it(
             def head(job_id: int) -> JobHead:
                 if job_id == 4:
                     # Job 1 was looked at before the loop turned.
-                    command = CancelJobs(
-                        selectors=(JobSelector(job_id=1),), filter=None, grace_ms=0
-                    )
-                    manager.shell.execute(command)
+                    manager.shell.execute(cancel_command(1))
                 asyncio.get_running_loop().call_soon(turns.append, job_id)
                 if job_id == 5:
                     assert turns == [1, 2, 3, 4]
@@ -323,7 +320,7 @@ def test_a_watch_does_not_say_that_it_has_seen_what_is_still_being_decided() -> 
             await manager.submit()
             shell = manager.shell
             service = UserService(
-                shell, Reach(Dispatcher()), Roster(shell), PastDesk(Path("/nowhere"))
+                shell, Reach(shell, Dispatcher()), Roster(shell), PastDesk(Path("/nowhere"))
             )
             told_lsn = shell.lsn
             # Decided and not written yet: the turn goes on when this one waits.

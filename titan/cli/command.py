@@ -18,6 +18,7 @@ from titan.errors import InvalidJob, ManagerUnreachable, NotFound, Refused, Tita
 
 if TYPE_CHECKING:
     from titan.client.aio_session import AioSession
+    from titan.client.connection import Credentials
     from titan.client.session import Session
     from titan.rpc.v1 import manager_pb2
 
@@ -30,14 +31,28 @@ REFUSED: Final = 5
 OWN_FAILURE: Final = 125
 
 # What commands take that call the manager, and those that print a value.
-CALLING: Final = ("manager", "access")
-PRINTING: Final = ("manager", "access", "json")
+CALLING: Final = ("manager", "access", "tls_dir", "token_file", "insecure_i_know")
+PRINTING: Final = (*CALLING, "json")
 # Those that only look, at what is or at what was.
 READING: Final = (*PRINTING, "at", "data_dir")
 
 _COMMON: Final[dict[str, dict[str, Any]]] = {
     "manager": {"metavar": "HOST:PORT", "help": "Where the manager is [127.0.0.1:50051]."},
     "access": {"metavar": "FILE", "help": "The access token's file, if it is elsewhere."},
+    "tls_dir": {
+        "metavar": "DIR|FILE",
+        "help": "Your certificates: a directory, or a bundle; none: do without "
+        "[~/.config/titan/tls].",
+    },
+    "token_file": {
+        "metavar": "FILE",
+        "help": "A file with your token, in place of a certificate [$TITAN_TOKEN].",
+    },
+    "insecure_i_know": {
+        "is_flag": True,
+        "default": None,
+        "help": "Go without certificates where other machines can listen.",
+    },
     "json": {"is_flag": True, "default": None, "help": "Print JSON."},
     "at": {
         "type": AT,
@@ -99,11 +114,17 @@ class Settings:
         access: str | None,
         *,
         json: bool,
+        tls_dir: str | None = None,
+        token_file: str | None = None,
+        is_insecure: bool = False,
         at: float | None,
         data_directory: Path | None,
     ) -> None:
         self.manager = manager
         self.access_file = Path(access) if access else None
+        self.tls_dir = tls_dir
+        self.is_insecure = is_insecure
+        self._token_file = token_file
         self.json = json
         self.data_directory = data_directory
         self._at = at
@@ -117,7 +138,7 @@ class Settings:
         self.check_address()
         return Session(
             self.manager,
-            access_file=self.access_file,
+            given=self.credentials(),
             retry_for_seconds=retry_for_seconds,
             notice=say,
         )
@@ -143,19 +164,35 @@ class Settings:
 
         return AioSession(
             self.manager,
-            access_file=self.access_file,
+            given=self.credentials(),
             retry_for_seconds=retry_for_seconds,
             notice=say,
         )
 
     def check_address(self) -> None:
-        """Refuses what is no address of a manager as a usage error."""
-        from titan.client.connection import manager_address  # noqa: PLC0415 - loads gRPC
+        """Refuses what is no address of a manager, or can't be called so, as a usage error."""
+        # These load gRPC.
+        from titan.client.connection import Access, manager_address  # noqa: PLC0415
+        from titan.rpc.pem import TlsError  # noqa: PLC0415
 
         try:
-            manager_address(self.manager)
+            Access(manager_address(self.manager), self.credentials())
+        except TlsError as error:
+            raise click.UsageError(str(error)) from error
         except ValueError as error:
             raise click.UsageError(f"--manager: {error}") from error
+
+    def credentials(self) -> Credentials:
+        """What was said of how to prove who calls."""
+        from titan.client.connection import Credentials  # noqa: PLC0415 - loads gRPC
+
+        token = None
+        if self._token_file is not None:
+            try:
+                token = Path(self._token_file).read_text(encoding="ascii").strip()
+            except (OSError, ValueError) as error:
+                raise click.UsageError(f"--token-file: {error}") from error
+        return Credentials(self.access_file, self.tls_dir, token, self.is_insecure)
 
 
 class Command(click.Command):
@@ -174,11 +211,15 @@ class Command(click.Command):
         for name in _COMMON:
             is_given = root.get_parameter_source(name) is ParameterSource.COMMANDLINE
             if is_given and name not in self._takes:
-                raise click.UsageError(f"`{ctx.command_path}` has no option --{name}", ctx)
+                option = name.replace("_", "-")
+                raise click.UsageError(f"`{ctx.command_path}` has no option --{option}", ctx)
         settings = Settings(
             _common(ctx, "manager"),
             _common(ctx, "access"),
             json=bool(_common(ctx, "json")),
+            tls_dir=_common(ctx, "tls_dir"),
+            token_file=_common(ctx, "token_file"),
+            is_insecure=bool(_common(ctx, "insecure_i_know")),
             at=_common(ctx, "at"),
             # Commands that run servers have one of their own.
             data_directory=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
@@ -254,7 +295,7 @@ def say(sentence: str) -> None:
 
 def _check_no_manager_is_named(ctx: click.Context) -> None:
     """What says how to call a manager says nothing of files; the environment may say both."""
-    for name in ("manager", "access", "retry_for"):
+    for name in (*CALLING, "retry_for"):
         if any(
             each.get_parameter_source(name) is ParameterSource.COMMANDLINE
             for each in (ctx, ctx.find_root())

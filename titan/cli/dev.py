@@ -27,10 +27,11 @@ from titan.cli.policy_options import policy_options, words_of
 from titan.cli.text import coloured_state, printable
 from titan.client import retry
 from titan.client.aio_session import AioSession
-from titan.client.connection import DEFAULT_MANAGER
+from titan.client.connection import DEFAULT_MANAGER, Credentials
 from titan.client.cursors import WatchCursor, has_ended
 from titan.errors import Refused, TitanError
 from titan.rpc.channel import check_loopback, split_address
+from titan.rpc.security import NO_TLS
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 _READY_SECONDS: Final = 30.0
@@ -216,7 +217,10 @@ class Dev:
         return await waiting
 
     async def _work(self) -> None:
-        async with AioSession(self._address, retry_for_seconds=retry.FOR_EVER) as session:
+        given = Credentials(tls_dir=NO_TLS)
+        async with AioSession(
+            self._address, given=given, retry_for_seconds=retry.FOR_EVER
+        ) as session:
             await self._reach(session)
             self._workers = [self._make_worker(number) for number in range(self._options.workers)]
             for worker in self._workers:
@@ -270,6 +274,8 @@ class Dev:
         directory = self._options.directory
         arguments = [
             *("manager", "--data-dir", str(directory / "manager"), "--listen", self._address),
+            # It is for this machine and this user alone.
+            *("--tls-dir", NO_TLS),
             *self._options.policy,
         ]
         return Child("manager", arguments, directory / "manager.log")
@@ -279,6 +285,7 @@ class Dev:
         name = f"w{number + 1}"
         arguments = [
             *("worker", "--name", name, "--data-dir", str(options.directory / name)),
+            *("--tls-dir", NO_TLS),
             *("--manager", self._address, "--detach-limit", _DETACH_LIMIT),
         ]
         if options.cpus_milli is not None:

@@ -43,7 +43,9 @@ def job_filter(
     """What those options ask for."""
     if me and user:
         raise click.UsageError("--me and --user name two users: give one of them")
-    return requests.job_filter(all=all, states=state, user=os_user() if me else user, name=name)
+    return requests.job_filter(
+        all=all, states=state, user=os_user() if me else user, name=name, mine=me
+    )
 
 
 def job_options(function: Any) -> Any:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _BESIDE_A_FILE: Final = frozenset(
     {
         *("file", "dry_run", "wait", "quiet", "request_id", "retry_for"),
-        *("manager", "access", "json"),
+        *("manager", "access", "tls_dir", "token_file", "insecure_i_know", "json"),
     }
 )
 

@@ -114,6 +114,11 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
 )
 @click.option("--manager", metavar="HOST:PORT", help="Where the manager is [127.0.0.1:50051].")
 @click.option("--access", metavar="FILE", help="The access token's file, if it is elsewhere.")
+@click.option(
+    "--tls-dir", metavar="DIR|FILE", help="Your certificates, or none [~/.config/titan/tls]."
+)
+@click.option("--token-file", metavar="FILE", help="A file with your token [$TITAN_TOKEN].")
+@click.option("--insecure-i-know", is_flag=True, help="Go without certificates to other machines.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @click.option(
     "--at", type=AT, metavar="TIME|LSN", help="As it was then: 14:02, 1h ago, or after that record."
@@ -130,5 +135,6 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
 def cli(**_: Any) -> None:
     """Titan, a distributed job scheduler that never loses a job.
 
-    --manager, --access, --json and --at may be given before or after the command.
+    --manager, --access, --tls-dir, --token-file, --insecure-i-know, --json and --at may be given
+    before or after the command.
     """

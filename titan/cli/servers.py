@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -13,6 +13,9 @@ from titan.cli.command import Command, CommandGroup, Settings, check_options_are
 from titan.cli.params import ADDRESS, CPUS, DISK_MINIMUM, DURATION, OFFERED, PAIR, SIZE
 from titan.cli.policy_options import policy_options
 from titan.cli.worker_update import update
+
+if TYPE_CHECKING:
+    from titan.rpc.pem import PemFiles
 
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
 _SEGMENT_BYTES_MIN = 4 << 10
@@ -36,6 +39,7 @@ def _data_directory(given: Path | None, role: str) -> Path:
 
 @click.command(
     cls=Command,
+    takes=("tls_dir", "insecure_i_know"),
     epilog="""\b
 Examples:
   titan manager
@@ -56,6 +60,12 @@ Examples:
     show_default=True,
     metavar="HOST:PORT",
     help="Where it is called; port 0 takes a free one.",
+)
+@click.option(
+    "--token-listen",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="Where it is called, over TLS, by users who have a token and no certificate [nowhere].",
 )
 @click.option(
     "--heartbeat-timeout",
@@ -123,10 +133,13 @@ Examples:
     help="How much log is kept for a reader that does not come on before it is dropped.",
 )
 @_log_level
+@click.pass_context
 def manager(
+    ctx: click.Context,
     *,
     data_dir: Path | None,
     listen: str,
+    token_listen: str | None,
     heartbeat_timeout: float,
     policy: str,
     order: str,
@@ -155,12 +168,19 @@ def manager(
         raise click.BadParameter("it must lie between 4K and 4G", param_hint="--segment-size")
     if snapshot_every < _SEGMENT_BYTES_MIN:
         raise click.BadParameter("it must be 4K or more", param_hint="--snapshot-every")
-    from titan.manager.main import ManagerOptions, run_manager  # noqa: PLC0415 - loads gRPC
+    settings: Settings = ctx.obj
+    # These load gRPC.
+    from titan.manager.main import ManagerOptions, run_manager  # noqa: PLC0415
+    from titan.rpc.identity import Role  # noqa: PLC0415
+    from titan.rpc.security import own_path  # noqa: PLC0415
 
     return run_manager(
         ManagerOptions(
             data_directory=_data_directory(data_dir, "manager"),
             listen=listen,
+            token_listen=token_listen,
+            tls_path=own_path(settings.tls_dir, Role.MANAGER),
+            is_insecure=settings.is_insecure,
             heartbeat_timeout_seconds=heartbeat_timeout,
             policy=policy,
             order=order,
@@ -182,7 +202,7 @@ def manager(
 
 @click.group(
     cls=CommandGroup,
-    takes=("manager", "access"),
+    takes=("manager", "access", "tls_dir", "insecure_i_know"),
     epilog="""\b
 Examples:
   titan worker
@@ -332,7 +352,7 @@ def worker(
     listens = ctx.get_parameter_source("listen") is ParameterSource.COMMANDLINE or advertise
     if no_listen and listens:
         raise click.UsageError("--no-listen takes neither --listen nor --advertise", ctx)
-    settings.check_address()
+    tls = _worker_files(settings)
     if 0 < output_max < _OUTPUT_MAX_BYTES_MIN:
         raise click.BadParameter("it must be 64K or more, or 0", param_hint="--output-max")
     # These load gRPC.
@@ -346,7 +366,10 @@ def worker(
     return run_worker(
         WorkerOptions(
             data_directory=_data_directory(data_dir, "worker"),
-            name=name or _host_name(),
+            # A certificate says what its worker is called.
+            name=name or ("" if tls else _host_name()),
+            tls=tls,
+            is_insecure=settings.is_insecure,
             manager=manager_address(settings.manager),
             access_file=settings.access_file,
             listen=None if no_listen else listen,
@@ -370,6 +393,31 @@ def worker(
 
 
 worker.add_command(update)
+
+
+def _worker_files(settings: Settings) -> PemFiles | None:
+    """The worker's certificates; None: it does without. Wrong ones are a usage error."""
+    # These load gRPC.
+    from titan.client.connection import manager_address  # noqa: PLC0415
+    from titan.rpc.identity import Role  # noqa: PLC0415
+    from titan.rpc.pem import TlsError  # noqa: PLC0415
+    from titan.rpc.security import find_files  # noqa: PLC0415
+
+    try:
+        files: PemFiles | None = None
+        for address in manager_address(settings.manager).split(","):
+            files = find_files(
+                address.strip(),
+                Role.WORKER,
+                tls_dir=settings.tls_dir,
+                access_file=settings.access_file,
+                is_insecure=settings.is_insecure,
+            )
+    except TlsError as error:
+        raise click.UsageError(str(error)) from error
+    except ValueError as error:
+        raise click.UsageError(f"--manager: {error}") from error
+    return files
 
 
 def _host_name() -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from titan import paths, units
-from titan.cli.command import Command, say
+from titan.cli.command import Command, Settings, say
 from titan.cli.params import CPUS, OFFERED, PAIR, SIZE
 
 
 @click.command(
     cls=Command,
+    takes=("tls_dir",),
     epilog="""\b
 Examples:
   titan worker update --cpus 4
@@ -77,7 +78,8 @@ def update(
         labels=dict(label),
         devices={name: task_pb2.DeviceIds(ids=ids) for name, (_, ids) in offered.items() if ids},
     )
-    answer = update_worker(directory, request)
+    settings: Settings = ctx.obj
+    answer = update_worker(directory, request, tls_dir=settings.tls_dir)
     has = answer.capacity
     named = "".join(f", {name}={count}" for name, count in sorted(has.named.items()))
     labels = "".join(f", {name}={value}" for name, value in sorted(answer.labels.items()))

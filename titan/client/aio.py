@@ -14,7 +14,7 @@ from typing import Self
 from titan.client import requests, retry, submission, views
 from titan.client.aio_control import AioControl
 from titan.client.aio_session import AioSession
-from titan.client.connection import os_user
+from titan.client.connection import Credentials, os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
@@ -38,15 +38,25 @@ class AsyncClient(AioControl):
         manager: str | None = None,
         *,
         access_file: str | os.PathLike[str] | None = None,
+        tls_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        insecure_i_know: bool = False,
         retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
     ) -> None:
         """Connects at the first call; one that was sent is repeated for `retry_for_seconds`.
 
-        Raises ValueError for what is no address.
+        `tls_dir`: directory or bundle of certificates, as --tls-dir. `token`: a user's, in place of
+        a certificate of his own. `insecure_i_know`: call another machine without any.
+        Raises ValueError for what is no address, or no certificates.
         """
         session = AioSession(
             manager,
-            access_file=None if access_file is None else Path(access_file),
+            given=Credentials(
+                None if access_file is None else Path(access_file),
+                None if tls_dir is None else os.fspath(tls_dir),
+                token,
+                insecure_i_know,
+            ),
             retry_for_seconds=retry_for_seconds,
         )
         super().__init__(session, os_user())

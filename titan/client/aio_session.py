@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from pathlib import Path
 from typing import Self, TypeVar
 
 import grpc
@@ -16,7 +15,9 @@ import grpc.aio
 
 from titan.client import retry
 from titan.client.connection import (
+    NOTHING_SAID,
     Access,
+    Credentials,
     Notice,
     Outage,
     connect_error,
@@ -42,16 +43,17 @@ class AioSession:
         self,
         manager: str | None = None,
         *,
-        access_file: Path | None = None,
+        given: Credentials = NOTHING_SAID,
         retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
         notice: Notice | None = None,
     ) -> None:
-        """Connects at the first call. Raises ValueError for what is no address."""
+        """Connects at the first call. Raises ValueError for what is no address, or can't be called
+        with what there is to prove who calls."""
         self.address = manager_address(manager)
         self._policy = retry.Policy(self.address, retry_for_seconds)
-        self._access = Access(self.address, access_file)
+        self._access = Access(self.address, given)
         self._outage = Outage(self.address, notice)
-        self._channel = open_aio_channel(self.address)
+        self._channel = open_aio_channel(self.address, self._access.files)
         self._stub = manager_pb2_grpc.ManagerServiceStub(self._channel)
         self._was_reached = False
 
@@ -287,9 +289,10 @@ class AioSession:
         if failure.status is grpc.StatusCode.UNAUTHENTICATED:
             pause = repeats.pause_after_refusal(is_renewed=self._access.renew())
             if pause is None:
-                raise self._access.denied()
+                raise self._access.denied(failure.details)
             await asyncio.sleep(pause)
             return
+        await asyncio.to_thread(self._access.explain, failure)
         pause = repeats.pause_after(failure, time.monotonic())
         if failure.is_still_reading:
             self._outage.is_reading(failure.details)

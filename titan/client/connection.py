@@ -7,14 +7,16 @@ import pwd
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import grpc
 
 from titan.client import retry
 from titan.errors import AccessDenied, TitanError
 from titan.rpc import access
-from titan.rpc.channel import check_loopback, split_address
+from titan.rpc.channel import split_address
+from titan.rpc.identity import Role
+from titan.rpc.security import find_files
 from titan.rpc.status import is_busy, is_still_reading
 
 DEFAULT_MANAGER: Final = "127.0.0.1:50051"
@@ -22,10 +24,25 @@ DEFAULT_MANAGER: Final = "127.0.0.1:50051"
 Notice = Callable[[str], None]
 
 
+class Credentials(NamedTuple):
+    """What was said of how to prove who calls; what was not is found (`rpc/security.py`)."""
+
+    access_file: Path | None = None
+    tls_dir: str | None = None
+    """A directory, a bundle, or `none`."""
+    token: str | None = None
+    """A user's, in place of a certificate of his own; None: that of TITAN_TOKEN, if any."""
+    is_insecure: bool = False
+    """Whether other machines may be called without certificates."""
+
+
+NOTHING_SAID: Final = Credentials()
+
+
 def manager_address(manager: str | None) -> str:
     """The address given, else that of TITAN_MANAGER, else the default. Raises ValueError."""
     address = manager or os.environ.get("TITAN_MANAGER") or DEFAULT_MANAGER
-    check_loopback(address)
+    split_address(address)
     return address
 
 
@@ -38,22 +55,40 @@ def os_user() -> str:
 
 
 class Access:
-    """The token for one manager. It draws a new one at each start, so this can read it again."""
+    """How calls to one manager prove who makes them: certificates, a user's token, or the access
+    token, of which a manager may have drawn a new one since."""
 
-    def __init__(self, address: str, access_file: Path | None = None) -> None:
+    def __init__(self, address: str, given: Credentials) -> None:
+        """Raises ValueError where there is nothing to prove it with, or the files are wrong."""
         self._address = address
-        self._file = access_file
+        self._file = given.access_file
+        self._user_token = given.token or os.environ.get("TITAN_TOKEN")
+        self.files: Final = find_files(
+            address,
+            Role.USER,
+            tls_dir=given.tls_dir,
+            access_file=given.access_file,
+            has_token=bool(self._user_token),
+            is_insecure=given.is_insecure,
+        )
+        """The certificates; None: calls are not encrypted."""
         self._token: str | None = None
         self._was_read = False
+        self._why = ""
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What a call carries. Raises AccessDenied when a file that was named can't be read."""
+        if self.files is not None:
+            return access.user_token_metadata(self._user_token) if self._user_token else ()
         if not self._was_read:
             self.renew()
         return access.metadata(self._token)
 
     def renew(self) -> bool:
-        """Reads the token again and tells whether it is another one. Raises AccessDenied."""
+        """Reads the files again and tells whether they are others. Raises AccessDenied."""
+        if self.files is not None:
+            before = self.files.generation
+            return self.files.look(at_once=True) != before
         self._was_read = True
         try:
             token = self._find()
@@ -62,10 +97,26 @@ class Access:
         changed, self._token = token != self._token, token
         return changed
 
-    def denied(self) -> AccessDenied:
-        """The sentence for a call that was refused for its token."""
+    def denied(self, details: str) -> AccessDenied:
+        """The sentence for a call that was refused, in the manager's words `details`."""
+        if self.files is not None:
+            return AccessDenied(f"the manager at {self._address} refused the call: {details}")
         tried = " and ".join(str(path) for path in self._candidates())
         return retry.access_denied(self._address, tried, has_token=self._token is not None)
+
+    def explain(self, failure: retry.Failure) -> None:
+        """Raises AccessDenied when both sides do not come to terms, and why, twice in turn.
+
+        Once may be the moment in which somebody changes certificates. Takes up to some seconds.
+        """
+        if failure.status is not grpc.StatusCode.UNAVAILABLE or failure.is_still_reading:
+            return
+        # It loads OpenSSL.
+        from titan.rpc.handshake import explain_failure  # noqa: PLC0415
+
+        before, self._why = self._why, explain_failure(self._address, self.files)
+        if self._why and self._why == before:
+            raise AccessDenied(f"the manager at {self._address} can't be spoken to: {self._why}")
 
     def _find(self) -> str | None:
         if self._file is not None:
@@ -76,13 +127,7 @@ class Access:
         return None
 
     def _candidates(self) -> list[Path]:
-        if self._file is not None:
-            return [self._file]
-        host, port = split_address(self._address)
-        addresses = [self._address]
-        if host == "localhost":
-            addresses += [f"127.0.0.1:{port}", f"[::1]:{port}"]
-        return [access.file_by_address(address) for address in addresses]
+        return [self._file] if self._file else access.files_by_address(self._address)
 
 
 class Outage:

@@ -49,14 +49,19 @@ def job_filter(
     states: Sequence[str | State] = (),
     user: str | None = None,
     name: str | None = None,
+    mine: bool = False,
 ) -> manager_pb2.JobFilter:
-    """Which jobs; those that have not ended, unless `all` or a state says otherwise."""
+    """Which jobs; those that have not ended, unless `all` or a state says otherwise.
+
+    `mine`: the caller's own, who says that he is `user`.
+    """
     wanted = [parse_state(state) for state in states]
     return manager_pb2.JobFilter(
         states=[types_pb2.State.ValueType(state) for state in wanted],
         user=user or "",
         name=name or "",
         all=all or any(state in TASK_ENDS for state in wanted),
+        mine=mine,
     )
 
 
@@ -84,6 +89,7 @@ def cancel_request(
         filter=filter,
         grace_ms=round(duration_seconds(grace) * 1000),
         signal=signal_number(signal, "write it as INT or USR1"),
+        user=user,
     )
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from titan.client import requests, retry, submission, views
-from titan.client.connection import os_user
+from titan.client.connection import Credentials, os_user
 from titan.client.control import Control
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
@@ -37,15 +37,25 @@ class Client(Control):
         manager: str | None = None,
         *,
         access_file: str | os.PathLike[str] | None = None,
+        tls_dir: str | os.PathLike[str] | None = None,
+        token: str | None = None,
+        insecure_i_know: bool = False,
         retry_for_seconds: float = retry.RETRY_FOR_SECONDS,
     ) -> None:
         """Connects at the first call; one that was sent is repeated for `retry_for_seconds`.
 
-        Raises ValueError for what is no address.
+        `tls_dir`: directory or bundle of certificates, as --tls-dir. `token`: a user's, in place of
+        a certificate of his own. `insecure_i_know`: call another machine without any.
+        Raises ValueError for what is no address, or no certificates.
         """
         session = Session(
             manager,
-            access_file=None if access_file is None else Path(access_file),
+            given=Credentials(
+                None if access_file is None else Path(access_file),
+                None if tls_dir is None else os.fspath(tls_dir),
+                token,
+                insecure_i_know,
+            ),
             retry_for_seconds=retry_for_seconds,
         )
         super().__init__(session, os_user())

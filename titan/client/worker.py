@@ -14,6 +14,9 @@ from titan import paths
 from titan.client.connection import failure_of
 from titan.errors import NotFound, Refused
 from titan.rpc import access, channel
+from titan.rpc.identity import Role
+from titan.rpc.pem import PemFiles, TlsError
+from titan.rpc.security import tls_path
 from titan.rpc.status import error_of
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 
@@ -21,9 +24,15 @@ CALL_SECONDS: Final = 10.0
 
 
 def update_worker(
-    directory: Path, request: task_pb2.UpdateWorkerRequest
+    directory: Path,
+    request: task_pb2.UpdateWorkerRequest,
+    *,
+    tls_dir: str | os.PathLike[str] | None = None,
 ) -> task_pb2.UpdateWorkerResponse:
-    """Tells the worker of that data directory what it has now. Raises TitanError."""
+    """Tells the worker of that data directory what it has now. Raises TitanError.
+
+    `tls_dir`: where the certificate of an admin is, or that of the worker itself.
+    """
     try:
         content = paths.read_json(directory / "access.json")
     except (OSError, ValueError) as error:
@@ -31,7 +40,9 @@ def update_worker(
     if content is None:
         raise _not_to_be_called(directory)
     metadata = access.metadata(str(content.get("token")))
-    with channel.open_channel(str(content.get("address"))) as open_channel:
+    host = str(content.get("host", ""))
+    files = _own_files(tls_dir) if host else None
+    with channel.open_channel(str(content.get("address")), files, host=host) as open_channel:
         stub = task_pb2_grpc.TaskServiceStub(open_channel)
         try:
             return stub.UpdateWorker(request, timeout=CALL_SECONDS, metadata=metadata)
@@ -43,6 +54,18 @@ def update_worker(
             if failure.status is grpc.StatusCode.INVALID_ARGUMENT:
                 raise Refused(failure.details) from error
             raise error_of(failure.status, failure.details) from error
+
+
+def _own_files(tls_dir: str | os.PathLike[str] | None) -> PemFiles:
+    """The worker's own certificate, else that of the user. Raises Refused."""
+    path = tls_path(tls_dir) or paths.tls_directory()
+    try:
+        return PemFiles(path, Role.WORKER)
+    except TlsError:
+        try:
+            return PemFiles(path, Role.ADMIN)
+        except TlsError as error:
+            raise Refused(f"the worker takes only who has a certificate: {error}") from error
 
 
 def _not_to_be_called(directory: Path) -> NotFound | Refused:

@@ -182,13 +182,13 @@ class Answers:
             story = story._replace(are_indexes_unchecked=False)
         return self._past.read(lambda: page_of_story(self._past.log_directory, story))
 
-    def find_output(self, job_id: int, index: int) -> tuple[int, bool, list[reads.Begun]]:
-        """Of a task of a forgotten job, where what it wrote is: epoch, whether it is an array,
-        and the attempts that began."""
+    def find_output(self, job_id: int, index: int) -> tuple[str, int, bool, list[reads.Begun]]:
+        """Of a task of a forgotten job, where what it wrote is: its user, epoch, whether it is an
+        array, and the attempts that began."""
         job = self._forgotten.state_with(job_id).get_job(job_id)
         if job.find_task_state(index) is None:
             raise NotFound(f"there is no task {task_name(job_id, index, job.is_array)}")
-        return job.epoch, job.is_array, reads.begun_attempts(job, index)
+        return job.user, job.epoch, job.is_array, reads.begun_attempts(job, index)
 
     def _state_of(self, request: Any) -> ClusterState:
         if not request.HasField("at"):

@@ -9,9 +9,14 @@ from titan.rpc.identity import Identity, Role
 
 
 class Caller(NamedTuple):
-    """Whoever calls; without an identity somebody with the access token, who may do everything."""
+    """Whoever calls.
+
+    Without an identity it is somebody with the access token, who may do everything, or before that
+    is known nobody, who may do nothing.
+    """
 
     identity: Identity | None = None
+    is_known: bool = True
 
     @property
     def is_proven(self) -> bool:
@@ -21,10 +26,18 @@ class Caller(NamedTuple):
     @property
     def is_admin(self) -> bool:
         """Whether he may do what he likes, with everybody's jobs."""
-        return self.identity is None or self.identity.role is Role.ADMIN
+        if self.identity is None:
+            return self.is_known
+        return self.identity.role is Role.ADMIN
+
+    def __str__(self) -> str:
+        if self.identity is None:
+            return "the owner of the access token" if self.is_known else "nobody known"
+        return str(self.identity)
 
 
 ANYBODY: Final = Caller()
+NOBODY: Final = Caller(is_known=False)
 _CURRENT: Final[ContextVar[Caller]] = ContextVar("caller", default=ANYBODY)
 
 

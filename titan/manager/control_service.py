@@ -5,7 +5,7 @@ Translates, calls, renders; decides nothing.
 
 from __future__ import annotations
 
-from titan.manager import translate
+from titan.manager import permissions, translate
 from titan.manager.kernel.commands import Changed, Command, Requeued
 from titan.manager.kernel.policy import policy_in_force
 from titan.manager.shell import Shell
@@ -23,25 +23,26 @@ class ControlService:
         self, request: manager_pb2.HoldJobRequest
     ) -> manager_pb2.ChangeJobResponse:
         """Holds jobs, or releases them."""
-        return self._change(translate.hold_command(request))
+        return self._change(translate.hold_command(request, permissions.only_of()))
 
     def SuspendJob(  # noqa: N802
         self, request: manager_pb2.SuspendJobRequest
     ) -> manager_pb2.ChangeJobResponse:
         """Suspends jobs, or resumes them."""
-        return self._change(translate.suspend_command(request))
+        return self._change(translate.suspend_command(request, permissions.only_of()))
 
     def UpdateJob(  # noqa: N802
         self, request: manager_pb2.UpdateJobRequest
     ) -> manager_pb2.ChangeJobResponse:
         """Gives jobs another priority or time limit."""
-        return self._change(translate.update_command(request))
+        return self._change(translate.update_command(request, permissions.only_of()))
 
     def RequeueJob(  # noqa: N802
         self, request: manager_pb2.RequeueJobRequest
     ) -> manager_pb2.RequeueJobResponse:
         """Puts tasks back, or submits again what ended."""
-        answer: Requeued = self._shell.execute(translate.requeue_command(request))
+        command = translate.requeue_command(request, permissions.only_of())
+        answer: Requeued = self._shell.execute(command)
         return manager_pb2.RequeueJobResponse(
             jobs=self._jobs(answer.job_ids),
             submitted_again=answer.submitted_again,

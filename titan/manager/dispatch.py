@@ -21,6 +21,8 @@ from titan.manager.pull import PullLine
 from titan.manager.shell import Shell
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel, split_address
+from titan.rpc.identity import worker_host
+from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import task_pb2_grpc
 
 _log = logging.getLogger("titan.dispatch")
@@ -39,7 +41,9 @@ CONNECT_PAUSE_SECONDS: Final = 0.2
 class Dispatcher:
     """A line to each worker that has called in; lines end with their sessions."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: PemFiles | None = None) -> None:
+        """`files`: the certificates of the manager, by which it proves itself to workers."""
+        self.files = files
         self._shell: Shell | None = None
         self._lines: dict[bytes, _Line] = {}
         self._pulls: dict[bytes, PullLine] = {}
@@ -84,7 +88,7 @@ class Dispatcher:
         assert self._shell is not None
         line = self._lines.get(outbox.session)
         if line is None:
-            line = self._lines[outbox.session] = _Line(outbox, self._shell)
+            line = self._lines[outbox.session] = _Line(outbox, self._shell, self.files)
             line.task.add_done_callback(lambda _: self._lines.pop(outbox.session, None))
         return line
 
@@ -99,9 +103,10 @@ class Dispatcher:
 class _Line:
     """The calls of one session, in order."""
 
-    def __init__(self, outbox: Outbox, shell: Shell) -> None:
+    def __init__(self, outbox: Outbox, shell: Shell, files: PemFiles | None) -> None:
         self._outbox = outbox
         self._shell = shell
+        self._files = files
         self._woken = asyncio.Event()
         self._backoff_seconds = 0.0
         self.fault = ""
@@ -117,7 +122,7 @@ class _Line:
 
     async def _run(self) -> None:
         await self._try_to_connect()
-        async with open_aio_channel(self._outbox.address) as channel:
+        async with open_worker_channel(self._shell, self._outbox, self._files) as channel:
             stub = task_pb2_grpc.TaskServiceStub(channel)
             while self._is_current:
                 batch = self._outbox.next_batch(self._shell.kernel.state)
@@ -135,6 +140,8 @@ class _Line:
             if tries:
                 await asyncio.sleep(CONNECT_PAUSE_SECONDS)
             why = await _connect_fault(self._outbox.address)
+            if not why and self._files is not None:
+                why = await self._handshake_fault()
             if not why:
                 break
         if why and not self.fault:
@@ -146,6 +153,18 @@ class _Line:
                 why,
             )
         self.fault = why
+
+    async def _handshake_fault(self) -> str:
+        """Why whoever listens there is not the worker; empty: he is."""
+        try:
+            async with (
+                asyncio.timeout(CONNECT_SECONDS),
+                open_worker_channel(self._shell, self._outbox, self._files) as channel,
+            ):
+                await channel.channel_ready()
+        except TimeoutError:
+            return f"nobody there proves within {CONNECT_SECONDS:g} s to be that worker"
+        return ""
 
     async def _send(self, stub: task_pb2_grpc.TaskServiceAsyncStub, batch: Batch) -> bool:
         state = self._shell.kernel.state
@@ -176,6 +195,12 @@ class _Line:
         self._outbox.acknowledged(batch)
         self._backoff_seconds = 0.0
         return True
+
+
+def open_worker_channel(shell: Shell, outbox: Outbox, files: PemFiles | None) -> grpc.aio.Channel:
+    """A channel to the worker of that session, who has to be the one of that name."""
+    name = shell.kernel.state.get_worker(outbox.worker).name
+    return open_aio_channel(outbox.address, files, host=worker_host(name) if files else "")
 
 
 async def _connect_fault(address: str) -> str:

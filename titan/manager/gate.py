@@ -1,7 +1,7 @@
 """The one way in and out of the manager's services.
 
-In: a call without the access token gets no further, and one that changes jobs no sooner than
-`admission.py` lets it. Out: whatever a handler answers, or
+In: a call of who may not make it gets no further (`callers.py`, `permissions.py`), and one that
+changes jobs no sooner than `admission.py` lets it. Out: whatever a handler answers, or
 refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
 are plain functions; only those that have to ask another process wait by themselves.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, Final, TypeVar
 
@@ -18,13 +17,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from titan.errors import AccessDenied, Busy, InvalidJob, NotFound, TitanError
+from titan.errors import AccessDenied, Busy, InvalidJob, NotFound, PermissionDenied, TitanError
+from titan.manager import caller, permissions
 from titan.manager.admission import Admission, Place
+from titan.manager.audit import Audit
+from titan.manager.caller import NOBODY
+from titan.manager.callers import Callers
 from titan.manager.shell import Shell
-from titan.rpc import access, tokens
 from titan.rpc.status import status_of, trailers_of
-
-_log = logging.getLogger("titan.rpc")
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
@@ -33,32 +33,36 @@ Context = grpc.aio.ServicerContext[Any, Any]
 # A message comes at once or in some seconds over a slow line. Who sends none takes nobody's place.
 READ_SECONDS: Final = 10.0
 
-_NO_TOKEN = f"{access.no_token_text('manager')}, or name it with --access FILE"
-
 
 class Gate:
-    """Wraps handlers for one manager."""
+    """Wraps handlers for one manager. Each is told which method of the service it answers."""
 
-    def __init__(self, shell: Shell, token: str) -> None:
+    def __init__(self, shell: Shell, callers: Callers, audit: Audit | None = None) -> None:
         self._shell = shell
-        self._token = token
+        self._callers = callers
+        self._audit = audit or Audit()
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
 
     def unary(
-        self, handler: Callable[[Request], Reply | Awaitable[Reply]], *, waits: bool = True
+        self,
+        method: str,
+        handler: Callable[[Request], Reply | Awaitable[Reply]],
+        *,
+        waits: bool = True,
     ) -> Callable[[Request, Context], Awaitable[Reply]]:
         """A call with one answer; without `waits` it says nothing, and goes at once."""
         shell = self._shell
 
         async def call(request: Request, context: Context) -> Any:
             try:
-                self._check(request, context)
+                self._let_in(method, context)
+                self._check(request)
                 answer = handler(request)
                 reply = await answer if inspect.isawaitable(answer) else answer
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
-                return _refused(context, error)
+                return self._refused(method, context, error)
             if waits:
                 await shell.wait_durable(shell.lsn)
             return reply
@@ -67,6 +71,7 @@ class Gate:
 
     def admitted(
         self,
+        method: str,
         handler: Callable[[Request], Any],
         parse: Callable[[bytes], Request],
         admission: Admission,
@@ -80,49 +85,62 @@ class Gate:
 
         async def call(_requests: AsyncIterator[bytes], context: Context) -> Any:
             try:
-                self._check_token(context)
+                self._let_in(method, context)
                 place = await admission.enter(context.peer)
             except TitanError as error:
                 # Nothing was looked at that could depend on anything.
-                return _refused(context, error)
-            return await self._decide(handler, parse, place, context)
+                return self._refused(method, context, error)
+            return await self._decide(method, handler, parse, place, context)
 
         return call
 
     def stream(
-        self, handler: Callable[[Request], AsyncIterator[Reply]]
+        self, method: str, handler: Callable[[Request], AsyncIterator[Reply]]
     ) -> Callable[[Request, Context], AsyncIterator[Reply]]:
         """A call with a stream of answers."""
         shell = self._shell
 
         async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
             try:
-                self._check(request, context)
+                self._let_in(method, context)
+                self._check(request)
                 async for reply in handler(request):
                     await shell.wait_durable(shell.lsn)
                     yield reply
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
-                _refused(context, error)
+                self._refused(method, context, error)
 
         return call
 
     def incoming(
-        self, handler: Callable[[AsyncIterator[Request]], Awaitable[Reply]]
+        self, method: str, handler: Callable[[AsyncIterator[Request]], Awaitable[Reply]]
     ) -> Callable[[AsyncIterator[Request], Context], Awaitable[Reply]]:
         """A call with a stream of requests, whose answer says nothing of the state."""
 
         async def call(requests: AsyncIterator[Request], context: Context) -> Any:
             try:
-                self._check(None, context)
+                self._let_in(method, context)
                 return await handler(requests)
             except TitanError as error:
-                return _refused(context, error)
+                return self._refused(method, context, error)
 
         return call
 
+    def check_open(self, service: str, context: Context) -> bool:
+        """Whether one of gRPC's own services may answer; if not, the call has its refusal."""
+        if self._callers.are_open:
+            return True
+        try:
+            self._let_in(service, context)
+        except TitanError as error:
+            self._refused(service, context, error)
+            return False
+        return True
+
     async def _decide(
         self,
+        method: str,
         handler: Callable[[Request], Any],
         parse: Callable[[bytes], Request],
         place: Place,
@@ -140,10 +158,10 @@ class Gate:
             await shell.wait_durable(shell.lsn)
         except Busy as error:
             # It saw nothing that anything depends on.
-            return _refused(context, error)
+            return self._refused(method, context, error)
         except TitanError as error:
             await shell.wait_durable(shell.lsn)
-            return _refused(context, error)
+            return self._refused(method, context, error)
         except asyncio.CancelledError:
             has_gone = True
             raise
@@ -173,13 +191,23 @@ class Gate:
 
         leaving.add_done_callback(leave)
 
-    def _check_token(self, context: Context) -> None:
-        if not tokens.is_granted(context.invocation_metadata(), self._token):
-            _log.warning("a call without the access token peer=%s", context.peer())
-            raise AccessDenied(_NO_TOKEN)
+    def _let_in(self, method: str, context: Context) -> None:
+        """Finds out who calls, and enters it. Raises AccessDenied, PermissionDenied."""
+        # What is refused before it is known who calls is nobody's.
+        caller.enter(NOBODY)
+        who = self._callers.identify(context)
+        caller.enter(who)
+        permissions.check_method(method, who)
 
-    def _check(self, request: Any, context: Context) -> None:
-        self._check_token(context)
+    def _refused(self, method: str, context: Context, error: TitanError) -> Any:
+        """What a handler returns that refuses."""
+        if isinstance(error, AccessDenied | PermissionDenied):
+            who = str(caller.current())
+            self._audit.denied(who=who, what=method, peer=context.peer(), why=str(error))
+        return _refuse(context, error)
+
+    def _check(self, request: Any) -> None:
+        permissions.sign(request)
         at_least = getattr(request, "at_least_lsn", 0)
         if at_least > self._shell.lsn:
             raise NotFound(
@@ -188,11 +216,9 @@ class Gate:
             )
 
 
-def _refused(context: Context, error: TitanError) -> Any:
-    """What a handler returns that refuses.
-
-    Not by `abort`: the exception that it raises is kept with the call, and keeps the call's frame
-    with all that is in it, a circle that nobody but the garbage collector breaks.
+def _refuse(context: Context, error: TitanError) -> Any:
+    """Not by `abort`: the exception that it raises is kept with the call, and keeps the call's
+    frame with all that is in it, a circle that nobody but the garbage collector breaks.
     """
     context.set_code(status_of(error))
     context.set_details(str(error))
@@ -219,6 +245,7 @@ def _steps(
     try:
         request = parse(message)
         del message
+        permissions.sign(request)
     except DecodeError as error:
         raise InvalidJob("the request cannot be read: it is no message of its kind") from error
     answer = handler(request)

@@ -11,10 +11,10 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 
@@ -22,6 +22,7 @@ import wal
 from titan import __version__, logs
 from titan.errors import Refused, TitanError
 from titan.manager import directory as data_directory
+from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.garbage import Collector
 from titan.manager.journal import FileJournal
@@ -34,10 +35,20 @@ from titan.manager.retention import Limits
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access, tokens
-from titan.rpc.channel import check_loopback, new_aio_server, split_address
+from titan.rpc.channel import (
+    check_loopback,
+    is_loopback,
+    new_aio_server,
+    server_credentials,
+    split_address,
+)
+from titan.rpc.identity import Role
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.snapshots import LEFT_FREE_SEGMENTS
 from titan.state import ClusterState
+
+if TYPE_CHECKING:
+    from titan.rpc.peers import Peers
 
 _log = logging.getLogger("titan.manager")
 
@@ -46,6 +57,8 @@ _log = logging.getLogger("titan.manager")
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOP_GRACE_SECONDS: Final = 1.0
 TOKEN_RETRY_SECONDS: Final = 1.0
+CERTIFICATES_SECONDS: Final = 60.0
+INSECURITY_SECONDS: Final = 3600.0
 # A disk that only is slow is not full.
 ROOM_SECONDS: Final = 2.0
 
@@ -70,6 +83,12 @@ class ManagerOptions:
     forget_after_seconds: float = Settings().forget_after_us / 1e6
     forget_over: int = Settings().forget_over
     jobs_max: int = Settings().jobs_max
+    tls_path: Path | None = None
+    """Directory or bundle of its certificates; None: it has none."""
+    token_listen: str | None = None
+    """Where users call it who have a token in place of a certificate."""
+    is_insecure: bool = False
+    """Whether it may listen where other machines can reach it, without certificates."""
     log_level: str = "info"
 
 
@@ -97,14 +116,14 @@ async def _run(options: ManagerOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server, address = _bind(options.listen)
+    server, address, peers = _open_door(options)
     try:
         data_directory.prepare(options.data_directory)
         start_ns = time.monotonic_ns()
         found = recover(options.data_directory, segment_bytes=options.segment_bytes)
         recovery_us = (time.monotonic_ns() - start_ns) // 1000
         try:
-            await _serve(options, server, address, found, recovery_us, stop)
+            await _serve(options, server, address, peers, found, recovery_us, stop)
         finally:
             found.log.close()
     finally:
@@ -116,6 +135,7 @@ async def _serve(
     options: ManagerOptions,
     server: grpc.aio.Server,
     address: str,
+    peers: Peers | None,
     found: Recovered,
     recovery_us: int,
     stop: asyncio.Event,
@@ -136,7 +156,7 @@ async def _serve(
         forget_over=options.forget_over,
         jobs_max=options.jobs_max,
     )
-    dispatcher = Dispatcher()
+    dispatcher = Dispatcher(peers.files if peers else None)
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
     dispatcher.bind(shell)
@@ -149,11 +169,24 @@ async def _serve(
     if not await _wait_room_to_start(shell, journal, stop):
         return
     data_directory.write_description(options.data_directory, state.cluster_id)
-    token = tokens.keep_or_draw_token(options.data_directory)
     past = PastDesk(options.data_directory)
-    health = await add_services(server, shell, dispatcher, past, token)
-    # Whoever comes in the moment that the server answers finds the token already.
-    has_left_token = _try_to_leave_token(options.data_directory, address, token)
+    helpers: list[Coroutine[Any, Any, None]] = []
+    callers: Callers
+    if peers is not None:
+        from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
+
+        callers = TlsCallers(peers)
+        _forget_token(options.data_directory, address)
+        helpers.append(_look_at_certificates(peers))
+    else:
+        token = tokens.keep_or_draw_token(options.data_directory)
+        callers = TokenCallers(token)
+        # Whoever comes in the moment that the server answers finds the token already.
+        if not _try_to_leave_token(options.data_directory, address, token):
+            helpers.append(_leave_token(options.data_directory, address, token))
+        if not is_loopback(address):
+            helpers.append(_warn_of_insecurity(address))
+    health = await add_services(server, shell, dispatcher, past, callers)
     await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
@@ -162,14 +195,10 @@ async def _serve(
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     keeper = _make_keeper(options, found, journal, shell.now_us)
-    helpers = [
-        asyncio.create_task(shell.run_ticks()),
-        asyncio.create_task(keeper.run()),
-        asyncio.create_task(collector.run()),
+    running = [
+        asyncio.create_task(each)
+        for each in (shell.run_ticks(), keeper.run(), collector.run(), *helpers)
     ]
-    if not has_left_token:
-        leaving = _leave_token(options.data_directory, address, token)
-        helpers.append(asyncio.create_task(leaving))
     try:
         await stop.wait()
     finally:
@@ -177,9 +206,9 @@ async def _serve(
         await health.enter_graceful_shutdown()
         dispatcher.release_polls()
         await server.stop(STOP_GRACE_SECONDS)
-        for helper in helpers:
+        for helper in running:
             helper.cancel()
-        await asyncio.gather(*helpers, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         await dispatcher.close()
         await past.close()
         shell.flush_turn()
@@ -251,24 +280,73 @@ async def _leave_token(directory: Path, address: str, token: str) -> None:
     _log.info("the access token is written now")
 
 
-def _bind(listen: str) -> tuple[grpc.aio.Server, str]:
-    """A server that holds the port but does not serve yet, and its address."""
+def _forget_token(directory: Path, address: str) -> None:
     try:
-        check_loopback(listen)
+        access.forget_token(directory, address)
+    except OSError as error:
+        _log.warning("the access token from before was not removed: %s", error)
+
+
+async def _look_at_certificates(peers: Peers) -> None:
+    """Whether or not anybody connects: it warns of their end."""
+    while True:
+        peers.look()
+        await asyncio.sleep(CERTIFICATES_SECONDS)
+
+
+async def _warn_of_insecurity(address: str) -> None:
+    while True:
+        _log.warning(
+            "other machines can reach the manager and nothing is encrypted: whoever listens on the "
+            "network owns every worker; `titan certs init` makes certificates address=%s", address,
+        )  # fmt: skip
+        await asyncio.sleep(INSECURITY_SECONDS)
+
+
+def _open_door(options: ManagerOptions) -> tuple[grpc.aio.Server, str, Peers | None]:
+    """A server that holds the ports but does not serve yet, its address, and its certificates."""
+    peers: Peers | None = None
+    try:
+        if options.tls_path is not None:
+            # What this loads is an extra of the package.
+            from titan.rpc.peers import open_peers  # noqa: PLC0415
+
+            peers = open_peers(options.tls_path, Role.MANAGER)
+        elif not options.is_insecure:
+            check_loopback(options.listen)
     except ValueError as error:
         raise StartRefused(str(error)) from error
-    host, wanted = split_address(listen)
     server = new_aio_server(is_bounded=True)
+    address = _bind(server, options.listen, peers, asks_certificate=True)
+    if options.token_listen is not None:
+        if peers is None:
+            raise StartRefused("--token-listen needs certificates: tokens go over TLS only")
+        at = _bind(server, options.token_listen, peers, asks_certificate=False)
+        _log.info("users with a token may call address=%s", at)
+    return server, address, peers
+
+
+def _bind(
+    server: grpc.aio.Server, listen: str, peers: Peers | None, *, asks_certificate: bool
+) -> str:
+    """Takes the port; returns the address."""
+    host, wanted = split_address(listen)
     try:
         # gRPC would write lines of its own to stderr before it says no.
         _try_to_bind(host, wanted)
-        port = server.add_insecure_port(listen)
+        if peers is None:
+            port = server.add_insecure_port(listen)
+        else:
+            credentials = server_credentials(
+                peers.files, peers.look, asks_certificate=asks_certificate
+            )
+            port = server.add_secure_port(listen, credentials)
     except (RuntimeError, OSError) as error:
         raise StartRefused(
             f"{listen} cannot be listened on: {error}; is another manager running there? "
             "choose another with --listen HOST:PORT"
         ) from error
-    return server, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _try_to_bind(host: str, port: int) -> None:

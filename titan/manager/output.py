@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from titan.errors import InvalidJob, NotFound, Refused
+from titan.manager import permissions
 from titan.manager.feed import Watcher
 from titan.manager.past import PastDesk
 from titan.manager.pull import OutputGone, Unanswered
@@ -45,13 +46,14 @@ class OutputRelay:
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
         """What the attempt wrote; with `follow` on to the task's end over all attempts to come.
 
-        Raises NotFound, InvalidJob, Refused where the worker is away.
+        Raises NotFound, InvalidJob, PermissionDenied, Refused where the worker is away.
         """
         if min(request.stdout_offset, request.stderr_offset, request.tail_lines) < 0:
             raise InvalidJob("offsets and the number of lines must not be negative")
         state = self._shell.kernel.state
         job: Job | None = state.jobs.get(request.job_id)
         if job is not None:
+            permissions.check_job_of(job.user, job.job_id)
             return self._stream_known(request, job)
         if not state.is_forgotten(request.job_id):
             raise NotFound(f"there is no job {request.job_id}")
@@ -94,6 +96,7 @@ class OutputRelay:
         """The same of a job that only the log knows: nothing of it is to come."""
         await self._shell.wait_durable(self._shell.lsn)
         outputs = await self._past.find_output(request.job_id, request.index)
+        permissions.check_job_of(outputs.user, request.job_id)
         name = task_name(request.job_id, request.index, outputs.is_array)
         place = _find_place(outputs.begun, request.attempt, 0)
         if place is None:

@@ -47,6 +47,7 @@ FORGOTTEN: Final = "forgotten"
 class Outputs(NamedTuple):
     """Where the output of a task of a forgotten job is."""
 
+    user: str
     epoch: int
     is_array: bool
     begun: list[Begun]
@@ -109,8 +110,8 @@ class PastDesk:
         """
         request: bytes = msgpack.packb((job_id, index))
         packed = await self.ask("FindOutput", request, about=FORGOTTEN, seconds=ANSWER_SECONDS_MAX)
-        epoch, is_array, begun = msgpack.unpackb(packed)
-        return Outputs(epoch, is_array, [Begun(*each) for each in begun])
+        user, epoch, is_array, begun = msgpack.unpackb(packed)
+        return Outputs(user, epoch, is_array, [Begun(*each) for each in begun])
 
     async def close(self) -> None:
         """Ends the processes."""

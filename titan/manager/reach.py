@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator
 import grpc
 import grpc.aio
 
-from titan.manager.dispatch import Dispatcher
+from titan.manager.dispatch import Dispatcher, open_worker_channel
 from titan.manager.kernel.outbox import Outbox
 from titan.manager.pull import OutputGone, Unanswered
+from titan.manager.shell import Shell
 from titan.rpc import access
-from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 
 
 class Reach:
     """Asks the workers that have called in."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, shell: Shell, dispatcher: Dispatcher) -> None:
+        self._shell = shell
         self._dispatcher = dispatcher
 
     async def read_output(
@@ -30,7 +31,7 @@ class Reach:
                 yield chunk
             return
         try:
-            async with open_aio_channel(outbox.address) as channel:
+            async with self._open(outbox) as channel:
                 stub = task_pb2_grpc.TaskServiceStub(channel)
                 metadata = access.metadata(outbox.token)
                 async for chunk in stub.StreamOutput(request, metadata=metadata):
@@ -47,8 +48,11 @@ class Reach:
         if outbox.is_fetched:
             return await self._dispatcher.pull_line(outbox).get_status(request)
         try:
-            async with open_aio_channel(outbox.address) as channel:
+            async with self._open(outbox) as channel:
                 stub = task_pb2_grpc.TaskServiceStub(channel)
                 return await stub.GetTaskStatus(request, metadata=access.metadata(outbox.token))
         except grpc.aio.AioRpcError as error:
             raise Unanswered(f"at {outbox.address}: {error.details()}") from error
+
+    def _open(self, outbox: Outbox) -> grpc.aio.Channel:
+        return open_worker_channel(self._shell, outbox, self._dispatcher.files)

@@ -72,40 +72,51 @@ def submit_steps(
     )
 
 
-def cancel_command(request: manager_pb2.CancelJobRequest) -> commands.CancelJobs:
-    """A cancel. Raises InvalidJob."""
+def cancel_command(
+    request: manager_pb2.CancelJobRequest, only_of: str | None = None
+) -> commands.CancelJobs:
+    """A cancel. Raises InvalidJob. `only_of`, here and below: as in WhichJobs."""
     return commands.CancelJobs(
-        selectors=tuple(selector_of(each) for each in request.jobs),
-        filter=filter_of(request.filter) if request.HasField("filter") else None,
+        which=_which(request, only_of),
         grace_ms=request.grace_ms,
         signal=request.signal or SIGTERM,
     )
 
 
-def hold_command(request: manager_pb2.HoldJobRequest) -> commands.HoldJobs:
+def hold_command(
+    request: manager_pb2.HoldJobRequest, only_of: str | None = None
+) -> commands.HoldJobs:
     """A hold, or its end. Raises InvalidJob."""
-    return commands.HoldJobs(which=_which(request), releases=request.release)
+    return commands.HoldJobs(which=_which(request, only_of), releases=request.release)
 
 
-def suspend_command(request: manager_pb2.SuspendJobRequest) -> commands.SuspendJobs:
+def suspend_command(
+    request: manager_pb2.SuspendJobRequest, only_of: str | None = None
+) -> commands.SuspendJobs:
     """A suspension, or its end. Raises InvalidJob."""
-    return commands.SuspendJobs(which=_which(request), resumes=request.resume)
+    return commands.SuspendJobs(which=_which(request, only_of), resumes=request.resume)
 
 
-def update_command(request: manager_pb2.UpdateJobRequest) -> commands.UpdateJobs:
+def update_command(
+    request: manager_pb2.UpdateJobRequest, only_of: str | None = None
+) -> commands.UpdateJobs:
     """An update. Raises InvalidJob."""
     return commands.UpdateJobs(
-        which=_which(request),
+        which=_which(request, only_of),
         priority=request.priority if request.HasField("priority") else None,
         time_limit_ms=request.time_limit_ms if request.HasField("time_limit_ms") else None,
     )
 
 
-def requeue_command(request: manager_pb2.RequeueJobRequest) -> commands.RequeueJobs:
+def requeue_command(
+    request: manager_pb2.RequeueJobRequest, only_of: str | None = None
+) -> commands.RequeueJobs:
     """A requeue. Raises InvalidJob."""
     return commands.RequeueJobs(
         which=commands.WhichJobs(
-            selectors=tuple(selector_of(each) for each in request.jobs), user=request.user
+            selectors=tuple(selector_of(each) for each in request.jobs),
+            user=request.user,
+            only_of=only_of,
         ),
         grace_ms=request.grace_ms,
         request_id=request.request_id,
@@ -232,14 +243,17 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
 
 
 def _which(
-    request: manager_pb2.HoldJobRequest
+    request: manager_pb2.CancelJobRequest
+    | manager_pb2.HoldJobRequest
     | manager_pb2.SuspendJobRequest
     | manager_pb2.UpdateJobRequest,
+    only_of: str | None,
 ) -> commands.WhichJobs:
     return commands.WhichJobs(
         selectors=tuple(selector_of(each) for each in request.jobs),
         filter=filter_of(request.filter) if request.HasField("filter") else None,
         user=request.user,
+        only_of=only_of,
     )
 
 

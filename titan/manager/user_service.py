@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from titan import __version__
 from titan.errors import NoRoom, NotFound
-from titan.manager import translate
+from titan.manager import permissions, translate
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Changed, Submitted
 from titan.manager.kernel.submit import check_steps
@@ -66,9 +66,10 @@ class UserService:
     ) -> Answered[manager_pb2.GetJobStatusResponse]:
         """One job and some of its attempts."""
         if request.HasField("at"):
-            return self._ask("GetJobStatus", request, manager_pb2.GetJobStatusResponse)
+            return self._past_status(request)
         try:
             status = reads.get_job_status(self._shell.kernel.state, request)
+            check_script(status)
             return self._with_live_use(status) if request.live else status
         except JobForgotten as forgotten:
             return self._forgotten_status(forgotten.job_id, request)
@@ -85,7 +86,7 @@ class UserService:
         self, request: manager_pb2.CancelJobRequest
     ) -> Answered[manager_pb2.CancelJobResponse]:
         """Cancels jobs or tasks of them."""
-        command = translate.cancel_command(request)
+        command = translate.cancel_command(request, permissions.only_of())
         try:
             answer: Changed = self._shell.execute(command)
         except JobForgotten:
@@ -195,38 +196,47 @@ class UserService:
         self, request: manager_pb2.CancelJobRequest, command: CancelJobs
     ) -> manager_pb2.CancelJobResponse:
         """The same when some of the jobs ended so long ago that only the log knows them."""
-        state = self._shell.kernel.state
+        state, selectors = self._shell.kernel.state, command.which.selectors
         gone: dict[int, manager_pb2.Job] = {}
         answer: Changed | None = None
         loop = asyncio.get_running_loop()
         end = loop.time() + NOW_DEADLINE_SECONDS
         while answer is None:
-            left = tuple(each for i, each in enumerate(command.selectors) if i not in gone)
+            left = tuple(each for i, each in enumerate(selectors) if i not in gone)
             try:
                 nothing = Changed([], [])
-                answer = self._shell.execute(replace(command, selectors=left)) if left else nothing
+                which = replace(command.which, selectors=left)
+                answer = self._shell.execute(replace(command, which=which)) if left else nothing
             except JobForgotten as forgotten:
                 # Nothing was cancelled, then. Which of them is it?
                 place = next(
                     i
-                    for i, each in enumerate(command.selectors)
+                    for i, each in enumerate(selectors)
                     if i not in gone and _is_forgotten(state, each)
                 )
                 wanted = manager_pb2.GetJobStatusRequest(job=request.jobs[place])
                 seconds = max(end - loop.time(), 0)
                 status = await self._forgotten_status(forgotten.job_id, wanted, seconds)
+                permissions.check_job_of(status.job.user, status.job.job_id)
                 gone[place] = status.job
         chosen = (
             message
             for page in reads.job_pages(state, [state.get_job(each) for each in answer.job_ids])
             for message in page
         )
-        jobs = [gone[i] if i in gone else next(chosen) for i in range(len(command.selectors))]
+        jobs = [gone[i] if i in gone else next(chosen) for i in range(len(selectors))]
         return manager_pb2.CancelJobResponse(
             jobs=jobs,
             already_ended=[*(each.job_id for each in gone.values()), *answer.already_ended],
             lsn=self._shell.lsn,
         )
+
+    async def _past_status(
+        self, request: manager_pb2.GetJobStatusRequest
+    ) -> manager_pb2.GetJobStatusResponse:
+        status = await self._ask("GetJobStatus", request, manager_pb2.GetJobStatusResponse)
+        check_script(status)
+        return status
 
     async def _ask(self, method: str, request: Any, response_class: type[Response]) -> Response:
         """The answer of a lookback process, which sees only what is durable."""
@@ -251,6 +261,7 @@ class UserService:
             "GetForgottenJob", wanted.SerializeToString(), about=FORGOTTEN, seconds=seconds
         )
         response = manager_pb2.GetJobStatusResponse.FromString(reply)
+        check_script(response)
         response.lsn = self._shell.lsn
         return response
 
@@ -294,6 +305,12 @@ class UserService:
                     yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
                 page = following
         yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
+
+
+def check_script(status: manager_pb2.GetJobStatusResponse) -> None:
+    """Raises PermissionDenied for the text of another's script."""
+    if status.script:
+        permissions.check_job_of(status.job.user, status.job.job_id)
 
 
 def _is_forgotten(state: ClusterState, selector: JobSelector) -> bool:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable
 
 from titan.errors import NotFound, Refused
-from titan.manager import translate
+from titan.manager import permissions, translate
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel.commands import DeregisterWorker, Registered
 from titan.manager.kernel.workers import REGISTER_AGAIN
@@ -35,6 +35,7 @@ class WorkerService:
         self, request: worker_pb2.RegisterWorkerRequest
     ) -> worker_pb2.RegisterWorkerResponse:
         """A worker calls in."""
+        self._check_own(request)
         command = translate.register_command(
             request,
             new_worker_id=uuid.uuid4().bytes,
@@ -63,6 +64,7 @@ class WorkerService:
         self, request: worker_pb2.DeregisterWorkerRequest
     ) -> worker_pb2.DeregisterWorkerResponse:
         """A worker takes its leave."""
+        self._check_session(request.session)
         dispatch_seq = request.dispatch_seq if request.HasField("dispatch_seq") else None
         self._shell.execute(DeregisterWorker(session=request.session, dispatch_seq=dispatch_seq))
         return worker_pb2.DeregisterWorkerResponse(lsn=self._shell.lsn)
@@ -71,6 +73,7 @@ class WorkerService:
         self, request: worker_pb2.HeartbeatRequest
     ) -> worker_pb2.HeartbeatResponse | Awaitable[worker_pb2.HeartbeatResponse]:
         """A worker is alive. The answer waits for nothing, unless it brings something."""
+        self._check_session(request.session)
         self._shell.execute(translate.heartbeat_command(request))
         self._roster.note(request.session, request.statistics)
         outbox = self._shell.kernel.sessions[request.session]
@@ -98,7 +101,22 @@ class WorkerService:
             raise NotFound(NOBODY_WAITS)
         return worker_pb2.PushTaskStatusResponse()
 
+    def _check_own(self, request: worker_pb2.RegisterWorkerRequest) -> None:
+        """Raises PermissionDenied for another worker's name, or another's id."""
+        permissions.check_worker(request.name)
+        state = self._shell.kernel.state
+        number = state.worker_numbers.get(request.worker_id)
+        if number is not None:
+            permissions.check_worker(state.get_worker(number).name)
+
+    def _check_session(self, session: bytes) -> None:
+        """Raises PermissionDenied for another worker's session."""
+        outbox = self._shell.kernel.sessions.get(session)
+        if outbox is not None:
+            permissions.check_worker(self._shell.kernel.state.get_worker(outbox.worker).name)
+
     def _find_line(self, session: bytes) -> PullLine:
+        self._check_session(session)
         outbox = self._shell.kernel.sessions.get(session)
         if outbox is None:
             raise Refused(REGISTER_AGAIN)
@@ -108,6 +126,7 @@ class WorkerService:
         self, request: worker_pb2.ReportTaskStatusRequest
     ) -> worker_pb2.ReportTaskStatusResponse:
         """What became of tasks."""
+        self._check_session(request.session)
         report_seq: int = self._shell.execute(translate.report_command(request))
         return worker_pb2.ReportTaskStatusResponse(
             report_seq=report_seq,

@@ -12,6 +12,7 @@ what a kill has left. How servers draw tokens and compare them is in `tokens.py`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,22 @@ _MODE = 0o600
 def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     """What a call carries."""
     return ((METADATA_KEY, token),) if token else ()
+
+
+def user_token_metadata(token: str) -> tuple[tuple[str, str], ...]:
+    """What a call carries that is made with a user's token (RFC 6750)."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def user_token_in(call_metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The user's token that a call carries; empty: none."""
+    for key, value in call_metadata or ():
+        if key == "authorization":
+            text = value if isinstance(value, str) else value.decode(errors="replace")
+            kind, _, token = text.partition(" ")
+            if kind.lower() == "bearer":
+                return token.strip()
+    return ""
 
 
 def no_token_text(role: str) -> str:
@@ -40,6 +57,15 @@ def file_by_address(address: str) -> Path:
     return paths.state_directory() / "access" / f"{name}.json"
 
 
+def files_by_address(address: str) -> list[Path]:
+    """All the places: `localhost` is either of its two addresses."""
+    host, _, port = address.rpartition(":")
+    addresses = [address]
+    if host == "localhost":
+        addresses += [f"127.0.0.1:{port}", f"[::1]:{port}"]
+    return [file_by_address(each) for each in addresses]
+
+
 def stored_token(data_directory: Path) -> str:
     """The token that a server left in its directory; empty: none, or nothing that can be read."""
     token = _read_or_nothing(data_directory / "access.json").get("token")
@@ -47,18 +73,21 @@ def stored_token(data_directory: Path) -> str:
 
 
 def write_token(
-    data_directory: Path, address: str, token: str, *, is_passing: bool = False
+    data_directory: Path, address: str, token: str, *, is_passing: bool = False, host: str = ""
 ) -> None:
     """Leaves the token where clients of this user find it.
 
     Both places are tried and files that are right are not touched. `is_passing`: they say
-    whose they are, for `remove_token`. Raises OSError.
+    whose they are, for `remove_token`. `host`: it has a certificate of that name instead, and is
+    looked for in its directory alone. Raises OSError.
     """
     failure = None
     content = {"address": address, "token": token}
+    if host:
+        content["host"] = host
     if is_passing:
         content["directory"] = str(data_directory)
-    for path in (data_directory / "access.json", file_by_address(address)):
+    for path in (data_directory / "access.json", *(() if host else (file_by_address(address),))):
         try:
             _write_if_other(path, content)
         except OSError as error:
@@ -80,6 +109,18 @@ def remove_token(data_directory: Path) -> None:
         if _read_or_nothing(by_address).get("directory") == str(data_directory):
             by_address.unlink(missing_ok=True)
     path.unlink(missing_ok=True)
+
+
+def forget_token(data_directory: Path, address: str) -> None:
+    """Takes away what a manager left in that directory and at that address. Raises OSError.
+
+    It has certificates now; clients would go on calling it with its token.
+    """
+    token = stored_token(data_directory)
+    by_address = file_by_address(address)
+    if token and _read_or_nothing(by_address).get("token") == token:
+        by_address.unlink(missing_ok=True)
+    (data_directory / "access.json").unlink(missing_ok=True)
 
 
 def _read_or_nothing(path: Path) -> dict[str, Any]:

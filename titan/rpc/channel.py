@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
+from typing import Any, cast
 
 import grpc
 import grpc.aio
+
+from titan.rpc.pem import PemFiles, Pems
+from titan.rpc.renewing import RenewingAioChannel, RenewingChannel
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -49,14 +54,70 @@ _BOUNDED = [
 ]
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A channel for calls from threads. Connects at the first call."""
-    return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+def open_channel(address: str, files: PemFiles | None = None, *, host: str = "") -> grpc.Channel:
+    """A channel for calls from threads. Connects at the first call.
+
+    With `files` it is encrypted, and both sides prove who they are: the server that it is `host`,
+    or without that the host in its address.
+    """
+    if files is None:
+        return grpc.insecure_channel(address, options=CLIENT_OPTIONS)
+
+    options = _secure_options(host)
+
+    def open_now() -> grpc.Channel:
+        return grpc.secure_channel(address, _credentials(files.pems), options=options)
+
+    return cast("grpc.Channel", RenewingChannel(open_now, files.look))
 
 
-def open_aio_channel(address: str) -> grpc.aio.Channel:
-    """A channel for calls from the running asyncio loop."""
-    return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
+def open_aio_channel(
+    address: str, files: PemFiles | None = None, *, host: str = ""
+) -> grpc.aio.Channel:
+    """The same for calls from the running asyncio loop."""
+    if files is None:
+        return grpc.aio.insecure_channel(address, options=CLIENT_OPTIONS)
+    options = _secure_options(host)
+
+    def open_now() -> grpc.aio.Channel:
+        return grpc.aio.secure_channel(address, _credentials(files.pems), options=options)
+
+    return cast("grpc.aio.Channel", RenewingAioChannel(open_now, files.look))
+
+
+def _secure_options(host: str) -> list[tuple[str, Any]]:
+    return [*CLIENT_OPTIONS, *([("grpc.ssl_target_name_override", host)] if host else ())]
+
+
+def _credentials(pems: Pems) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(pems.roots, pems.key or None, pems.chain or None)
+
+
+def server_credentials(
+    files: PemFiles, look: Callable[[], int], *, asks_certificate: bool = True
+) -> grpc.ServerCredentials:
+    """For a port of a server, with whatever certificate there is when somebody connects.
+
+    `look` looks at the files, in a thread of gRPC. Callers prove nothing by themselves without
+    `asks_certificate`.
+    """
+    told = files.generation
+
+    def configure() -> grpc.ServerCertificateConfiguration:
+        pems = files.pems
+        return grpc.ssl_server_certificate_configuration([(pems.key, pems.chain)], pems.roots)
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal told
+        generation = look()
+        if generation == told:
+            return None
+        told = generation
+        return configure()
+
+    # None means that it is the same, which the stubs do not know.
+    fetcher = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
+    return grpc.dynamic_ssl_server_credentials(configure(), fetcher, asks_certificate)
 
 
 def new_aio_server(*, is_bounded: bool = False) -> grpc.aio.Server:
@@ -84,17 +145,22 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def check_loopback(address: str) -> None:
-    """Raises ValueError unless only this machine can reach the address."""
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach the address. Raises ValueError with a sentence."""
     host, _ = split_address(address)
     if host == "localhost":
-        return
+        return True
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        is_loopback = False
-    if not is_loopback:
+        return False
+
+
+def check_loopback(address: str) -> None:
+    """Raises ValueError unless only this machine can reach the address."""
+    if not is_loopback(address):
         raise ValueError(
-            f"{address} can be reached from other machines, which needs certificates; "
-            "use a loopback address such as 127.0.0.1"
+            f"{address} can be reached from other machines, which needs certificates: make them "
+            "with `titan certs init` and name them with --tls-dir DIR; or use a loopback address "
+            "such as 127.0.0.1"
         )

@@ -6,9 +6,10 @@ import asyncio
 import importlib.metadata
 import logging
 import os
+import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,10 +18,13 @@ from grpc_reflection.v1alpha import reflection
 from titan import logs
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
+from titan.rpc.identity import worker_host
+from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
 from titan.worker.agent.agent import Agent, Identity, OnStop
+from titan.worker.agent.callers import TlsCallers, TokenCallers
 from titan.worker.agent.capacity import Offer
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.agent.host_process import HostProcess
@@ -30,8 +34,14 @@ from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
 from titan.worker.output.shelf import Limits
 
+if TYPE_CHECKING:
+    from titan.rpc.peers import Peers
+
 # Of the disk.
 DEFAULT_RETAINED: Final = DiskMinimum(per_mille=100)
+
+# Where a server listens on all addresses of its machine.
+_ANYWHERE: Final = ("0.0.0.0", "::")
 
 _log = logging.getLogger("titan.worker")
 
@@ -46,6 +56,10 @@ class WorkerOptions:
     """HOST:PORT, or several with commas between; tasks see it as TITAN_MANAGER."""
     access_file: Path | None = None
     """Where the manager's token is; None: found by its address."""
+    tls: PemFiles | None = None
+    """Its certificates; with them `access_file` does not count, and `name` is theirs."""
+    is_insecure: bool = False
+    """Whether it may listen where other machines can reach it, without certificates."""
     listen: str | None = "127.0.0.1:0"
     """None: nowhere, and the worker fetches its tasks from the manager."""
     advertise: str | None = None
@@ -85,8 +99,7 @@ def run_worker(options: WorkerOptions) -> int:
     """
     logs.set_up(options.log_level)
     try:
-        if options.listen is not None:
-            channel.check_loopback(options.listen)
+        peers = _peers(options)
         addresses = _addresses(options.manager)
         path = options.data_directory.absolute()
         lock = directory.lock(path)
@@ -96,7 +109,7 @@ def run_worker(options: WorkerOptions) -> int:
     try:
         copies.disown(path)
         worker_id = directory.open_identity(path)
-        return asyncio.run(_run(options, addresses, path, worker_id))
+        return asyncio.run(_run(options, peers, addresses, path, worker_id))
     except (directory.DirectoryError, OSError) as error:
         _log.error("%s", error)
         return 1
@@ -107,12 +120,34 @@ def run_worker(options: WorkerOptions) -> int:
         lock.release()
 
 
+def _peers(options: WorkerOptions) -> Peers | None:
+    """The server's side of the certificates. Raises ValueError where there ought to be some."""
+    if options.tls is None:
+        if options.listen is not None and not options.is_insecure:
+            channel.check_loopback(options.listen)
+        return None
+    # What this loads is an extra of the package.
+    from titan.rpc.peers import Peers  # noqa: PLC0415
+
+    peers = Peers(options.tls)
+    if options.name and options.name != peers.own.name:
+        raise ValueError(
+            f"the certificate is that of the worker {peers.own.name!r}, not of {options.name!r}"
+        )
+    return peers
+
+
 async def _run(
-    options: WorkerOptions, addresses: tuple[str, ...], path: Path, worker_id: bytes
+    options: WorkerOptions,
+    peers: Peers | None,
+    addresses: tuple[str, ...],
+    path: Path,
+    worker_id: bytes,
 ) -> int:
-    door = None if options.listen is None else _open_door(options.listen)
+    name = peers.own.name if peers else options.name
+    door = None if options.listen is None else _open_door(options.listen, peers)
     identity = Identity(
-        options.name,
+        name,
         (options.advertise or door.address) if door else "",
         door.token if door else "",
         processes.boot_id(),
@@ -130,7 +165,7 @@ async def _run(
     hello = protocol.Hello(
         protocol.VERSION_MAJOR,
         protocol.VERSION_MINOR,
-        options.name,
+        name,
         options.manager,
         int(options.detach_limit_seconds * 1000),
         options.output_max_bytes,
@@ -141,7 +176,7 @@ async def _run(
         path,
         identity,
         worker_id,
-        ManagerLink(addresses, options.access_file),
+        ManagerLink(addresses, options.access_file, options.tls),
         HostProcess(path, hello),
         disk_room=DiskRoom(options.disk_free_min, str(path)),
         output_limits=Limits(
@@ -152,13 +187,14 @@ async def _run(
         on_stop=options.on_stop,
     )
     if door is None:
-        _log.info("worker %s listens nowhere, data in %s", options.name, path)
+        _log.info("worker %s listens nowhere, data in %s", name, path)
         _take_token(path)
         return await agent.run()
-    _log.info("worker %s listens on %s, data in %s", options.name, door.address, path)
-    service = TaskService(agent, agent.questions, door.token, agent.outputs, agent.statuses)
+    _log.info("worker %s listens on %s, data in %s", name, door.address, path)
+    callers = TlsCallers(peers) if peers else TokenCallers(door.token)
+    service = TaskService(agent, agent.questions, callers, agent.outputs, agent.statuses)
     await _serve(door.server, service)
-    _leave_token(path, door)
+    _leave_token(path, door, worker_host(name) if peers else "")
     try:
         return await agent.run()
     finally:
@@ -174,23 +210,31 @@ class _Door(NamedTuple):
     token: str
 
 
-def _open_door(listen: str) -> _Door:
+def _open_door(listen: str, peers: Peers | None) -> _Door:
     """A server that holds the port and does not serve yet. Raises OSError."""
     server = channel.new_aio_server()
     try:
-        port = server.add_insecure_port(listen)
+        if peers is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(
+                listen, channel.server_credentials(peers.files, peers.look)
+            )
     except RuntimeError as error:
         raise OSError(f"cannot listen on {listen}: {error}") from error
     host, _ = channel.split_address(listen)
+    if host in _ANYWHERE:
+        # No address to be called at.
+        host = socket.gethostname()
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return _Door(server, address, tokens.new_token())
+    return _Door(server, address, "" if peers else tokens.new_token())
 
 
-def _leave_token(path: Path, door: _Door) -> None:
+def _leave_token(path: Path, door: _Door, host: str) -> None:
     """So that this user may call the worker; a full disk is no reason not to run tasks."""
     try:
         access.remove_token(path)
-        access.write_token(path, door.address, door.token, is_passing=True)
+        access.write_token(path, door.address, door.token, is_passing=True, host=host)
     except OSError as error:
         _log.warning("the access token was not written, only the manager can call: %s", error)
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.manager.builders import Rig, check_refused, new_job
 from titan.errors import InvalidJob, NotFound, TitanError
-from titan.manager.kernel.commands import CancelJobs
+from titan.manager.kernel.commands import CancelJobs, WhichJobs
 from titan.model import IndexRange, State, Stop, StopMode
 from titan.queries.selection import JobFilter, JobSelector
 
@@ -14,7 +14,9 @@ from titan.queries.selection import JobFilter, JobSelector
 def cancel(
     *selectors: JobSelector, chosen: JobFilter | None = None, grace_ms: int = 0, signal: int = 15
 ) -> CancelJobs:
-    return CancelJobs(selectors=selectors, filter=chosen, grace_ms=grace_ms, signal=signal)
+    return CancelJobs(
+        which=WhichJobs(selectors=selectors, filter=chosen), grace_ms=grace_ms, signal=signal
+    )
 
 
 def span(start: int, stop: int, step: int = 1) -> tuple[IndexRange, ...]:

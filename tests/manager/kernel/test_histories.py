@@ -37,6 +37,7 @@ from titan.manager.kernel.commands import (
     NewReference,
     Report,
     ReportTasks,
+    WhichJobs,
 )
 from titan.manager.kernel.outbox import key_of
 from titan.model import (
@@ -538,8 +539,8 @@ class Histories(RuleBasedStateMachine):
     @rule(grace_ms=st.sampled_from([-1, 24 * 3600 * 1000 + 1]))
     def asks_for_nonsense(self, grace_ms: int) -> None:
         for command in (
-            CancelJobs(selectors=(JobSelector(job_id=1),), filter=None, grace_ms=grace_ms),
-            CancelJobs(selectors=(), filter=None, grace_ms=0),
+            CancelJobs(which=WhichJobs(selectors=(JobSelector(job_id=1),)), grace_ms=grace_ms),
+            CancelJobs(which=WhichJobs(), grace_ms=0),
             submit(new_job(cpus=-1)),
             submit(new_job(), new_job(array=[(3, 2)])),
             submit(new_job(), request_id=b"short"),

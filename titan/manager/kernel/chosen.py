@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from titan.errors import InvalidJob
+from titan.errors import InvalidJob, PermissionDenied
 from titan.manager.kernel.commands import Changed, WhichJobs
 from titan.queries.selection import JobSelector, filter_jobs, select_job
 from titan.state.cluster import ClusterState
@@ -24,16 +24,30 @@ class Chosen(NamedTuple):
 
 
 def choose_tasks(state: ClusterState, which: WhichJobs) -> list[tuple[Job, JobSelector]]:
-    """All that is meant, each with what chose it. Raises NotFound, InvalidJob."""
+    """All that is meant, each with what chose it. Raises NotFound, InvalidJob, PermissionDenied."""
+    own = which.only_of
     if which.filter is not None:
-        return [(job, JobSelector()) for job in filter_jobs(state, which.filter)]
+        # What matches and is not his is not meant, as if he had said so.
+        chosen = filter_jobs(state, which.filter)
+        return [(job, JobSelector()) for job in chosen if own in (None, job.user)]
     if len(which.selectors) > SELECTORS_MAX:
         raise InvalidJob(
             f"at most {SELECTORS_MAX} jobs can be named at once: send several requests"
         )
-    if which.selectors:
-        return [(select_job(state, each), each) for each in which.selectors]
-    raise InvalidJob("no job is named")
+    if not which.selectors:
+        raise InvalidJob("no job is named")
+    named = [(select_job(state, each), each) for each in which.selectors]
+    for job, _ in named:
+        check_owner(own, job.user, job.job_id)
+    return named
+
+
+def check_owner(only_of: str | None, user: str, job_id: int) -> None:
+    """Raises PermissionDenied for another's job, where somebody may mean only his own."""
+    if only_of not in (None, user):
+        raise PermissionDenied(
+            f"job {job_id} is {user}'s, and you are {only_of}: ask {user}, or an admin"
+        )
 
 
 def choose_jobs(state: ClusterState, which: WhichJobs) -> Chosen:

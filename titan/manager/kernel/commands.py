@@ -122,6 +122,8 @@ class WhichJobs:
     selectors: tuple[JobSelector, ...] = ()
     filter: JobFilter | None = None
     user: str = ""
+    only_of: str | None = None
+    """Whose jobs alone may be meant; None: everybody's."""
 
 
 class Changed(NamedTuple):
@@ -133,10 +135,9 @@ class Changed(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelJobs:
-    """Cancel these jobs, or where there is a filter all that match it."""
+    """Cancel them."""
 
-    selectors: tuple[JobSelector, ...]
-    filter: JobFilter | None
+    which: WhichJobs
     grace_ms: int
     signal: int = SIGTERM
 

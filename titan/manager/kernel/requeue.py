@@ -128,7 +128,7 @@ def _stop_tasks(desk: Desk, job: Job, selector: JobSelector, grace_ms: int, user
             continue
         if attempt.state is State.SCHEDULED:
             if not attempt.recall_requested:
-                desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt))
+                desk.emit(ev.RecallRequested(attempt.job_id, attempt.index, attempt.attempt, user))
         else:
             desk.emit(
                 ev.Preempted(attempt.job_id, attempt.index, attempt.attempt, 0, grace_ms, user)

@@ -815,10 +815,13 @@ class JobFilter(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ALL_FIELD_NUMBER: _builtins.int
+    MINE_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     name: _builtins.str
     all: _builtins.bool
     """Ended ones too."""
+    mine: _builtins.bool
+    """Only the caller's own: `user` says who he is, unless he has proven it."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.State.ValueType]:
         """Empty: those that have not ended; see all."""
@@ -830,10 +833,11 @@ class JobFilter(_message.Message):
         user: _builtins.str = ...,
         name: _builtins.str = ...,
         all: _builtins.bool = ...,
+        mine: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "name", b"name", "states", b"states", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "mine", b"mine", "name", b"name", "states", b"states", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -916,10 +920,13 @@ class CancelJobRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     GRACE_MS_FIELD_NUMBER: _builtins.int
     SIGNAL_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     grace_ms: _builtins.int
     """Between SIGTERM and SIGKILL."""
     signal: _builtins.int
     """In place of SIGTERM; 0: that."""
+    user: _builtins.str
+    """Who says so. Here and in the requests below it is replaced where the caller has proven his name."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobSelector]: ...
     @_builtins.property
@@ -933,10 +940,11 @@ class CancelJobRequest(_message.Message):
         filter: Global___JobFilter | None = ...,
         grace_ms: _builtins.int = ...,
         signal: _builtins.int = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "grace_ms", b"grace_ms", "jobs", b"jobs", "signal", b"signal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "grace_ms", b"grace_ms", "jobs", b"jobs", "signal", b"signal", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

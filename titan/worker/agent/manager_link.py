@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
@@ -10,6 +11,8 @@ import grpc
 import grpc.aio
 
 from titan.rpc import access, channel
+from titan.rpc.handshake import explain_failure
+from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import worker_pb2, worker_pb2_grpc
 from titan.worker.agent.core import Failure
 
@@ -46,10 +49,16 @@ class CallFailed(Exception):
 class ManagerLink:
     """Calls to one of the manager's addresses; another is tried when one does not answer."""
 
-    def __init__(self, addresses: tuple[str, ...], access_file: Path | None) -> None:
-        """`access_file` None: the token is looked for by address."""
+    def __init__(
+        self,
+        addresses: tuple[str, ...],
+        access_file: Path | None,
+        files: PemFiles | None = None,
+    ) -> None:
+        """`access_file` None: the token is looked for by address. With `files` there is none."""
         self._addresses = addresses
         self._access_file = access_file
+        self._files = files
         self._turn = 0
         self._channel: grpc.aio.Channel | None = None
         # One for each channel: a stub makes an object for each of its methods.
@@ -67,16 +76,21 @@ class ManagerLink:
         """Over a new connection, with the token that is there now. Raises CallFailed."""
         await self.close()
         try:
-            self._metadata = access.metadata(access.find_token(self.address, self._access_file))
+            if self._files is None:
+                self._metadata = access.metadata(access.find_token(self.address, self._access_file))
         except (OSError, ValueError) as error:
             self._turn += 1
             raise CallFailed(Failure.UNREACHABLE, f"no access token: {error}") from error
-        self._channel = channel.open_aio_channel(self.address)
+        self._channel = channel.open_aio_channel(self.address, self._files)
         self._service = worker_pb2_grpc.WorkerServiceStub(self._channel)
         try:
             return await self._call(self._service.RegisterWorker, request, REGISTER_SECONDS)
         except CallFailed as error:
             self._turn += error.failure == Failure.UNREACHABLE
+            if error.failure == Failure.UNREACHABLE and self._files is not None:
+                why = await asyncio.to_thread(explain_failure, self.address, self._files)
+                if why:
+                    raise CallFailed(error.failure, f"{self.address}: {why}") from error
             if error.failure == Failure.UNREGISTERED:
                 # There is no session yet: it is the worker itself that is refused.
                 raise CallFailed(Failure.REFUSED, str(error)) from error

@@ -10,9 +10,9 @@ import grpc.aio
 
 from titan.errors import InvalidJob
 from titan.model import Stop
-from titan.rpc import access, tokens
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker.agent import translate
+from titan.worker.agent.callers import Callers
 from titan.worker.agent.capacity import Offer, is_empty
 from titan.worker.agent.core import Verdict
 from titan.worker.agent.host_questions import HostQuestions, NotNow, TooMany
@@ -47,7 +47,7 @@ class TaskKeeper(Protocol):
 
 
 class TaskService(task_pb2_grpc.TaskServiceServicer):
-    """The servicer. Every call must carry the token of the worker's access file.
+    """The servicer. Who may call is for `callers` to say.
 
     Calls with a session are the manager's and go to the agent; those without one are a
     user's own and go to the task host.
@@ -57,13 +57,13 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         self,
         keeper: TaskKeeper,
         questions: HostQuestions,
-        token: str,
+        callers: Callers,
         outputs: OutputStreams,
         statuses: TaskStatuses,
     ) -> None:
         self._keeper = keeper
         self._questions = questions
-        self._token = token
+        self._callers = callers
         self._outputs = outputs
         self._statuses = statuses
 
@@ -72,7 +72,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         request: task_pb2.StartTaskRequest,
         context: grpc.aio.ServicerContext[task_pb2.StartTaskRequest, task_pb2.StartTaskResponse],
     ) -> task_pb2.StartTaskResponse:
-        await self._check_token(context)
+        await self._callers.check(context)
         try:
             if not request.session:
                 return await self._start_direct(request)
@@ -88,7 +88,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         request: task_pb2.StopTaskRequest,
         context: grpc.aio.ServicerContext[task_pb2.StopTaskRequest, task_pb2.StopTaskResponse],
     ) -> task_pb2.StopTaskResponse:
-        await self._check_token(context)
+        await self._callers.check(context)
         try:
             if not request.session:
                 return await self._stop_direct(request)
@@ -108,7 +108,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.GetTaskStatusRequest, task_pb2.GetTaskStatusResponse
         ],
     ) -> task_pb2.GetTaskStatusResponse:
-        await self._check_token(context)
+        await self._callers.check(context)
         try:
             return await self._statuses.get(request)
         except (translate.BadMessage, NotNow) as error:
@@ -122,7 +122,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.UpdateWorkerRequest, task_pb2.UpdateWorkerResponse
         ],
     ) -> task_pb2.UpdateWorkerResponse:
-        await self._check_token(context)
+        await self._callers.check(context)
         if is_empty(request):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is nothing to change")
         try:
@@ -145,7 +145,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.ReadOutputRequest, manager_pb2.StreamOutputResponse
         ],
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
-        await self._check_token(context)
+        await self._callers.check(context)
         try:
             async for response in self._outputs.read(request):
                 yield response
@@ -168,13 +168,6 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
                 raise NoSuchTask(f"no program {', '.join(unknown)} was started here")
             self._questions.stop(stops)
         return task_pb2.StopTaskResponse()
-
-    async def _check_token(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        if not tokens.is_granted(context.invocation_metadata(), self._token):
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED,
-                f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
-            )
 
 
 def _status_of(error: translate.BadMessage | NotNow) -> grpc.StatusCode:

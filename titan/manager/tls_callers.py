@@ -1,0 +1,48 @@
+"""Finds out who calls a manager that has certificates: by his own, or by a user's token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+import grpc.aio
+
+from titan.errors import AccessDenied
+from titan.manager.caller import Caller
+from titan.rpc import access
+from titan.rpc.identity import Identity, Role
+from titan.rpc.peers import Peers
+from titan.rpc.user_tokens import TokenFile
+
+TOKENS_FILE: Final = "tokens.json"
+
+
+class TlsCallers:
+    """Reads who it is off the certificate, or looks the token up."""
+
+    are_open = False
+
+    def __init__(self, peers: Peers) -> None:
+        self.peers = peers
+        folder = peers.files.folder
+        # Where certificates are issued it lies above the manager's own.
+        own, above = folder / TOKENS_FILE, folder.parent / TOKENS_FILE
+        self._tokens = TokenFile(own if own.exists() or not above.exists() else above)
+
+    def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
+        """Raises AccessDenied."""
+        identity = self.peers.identify(context.auth_context())
+        if identity is None:
+            identity = self._identify_by_token(context.invocation_metadata())
+        return Caller(identity)
+
+    def _identify_by_token(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> Identity:
+        text = access.user_token_in(metadata)
+        if not text:
+            raise AccessDenied("the call carries neither a certificate nor a token")
+        entry = self._tokens.verify(text, time.time())
+        if entry is None:
+            raise AccessDenied("the token is not known, or it was revoked, or has expired")
+        role = Role.ADMIN if entry.is_admin else Role.USER
+        return Identity(self.peers.own.cluster, role, entry.user)

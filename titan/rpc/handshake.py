@@ -1,0 +1,103 @@
+"""Why two sides did not come to terms: gRPC says only that the other one is not available.
+
+A handshake is made once more by hand, by Python's own library, which has words for it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import tempfile
+from typing import Final
+
+from titan.rpc.channel import split_address
+from titan.rpc.pem import PemFiles, Pems
+
+_SECONDS: Final = 2.0
+
+# What OpenSSL calls the other side's refusal, and what it means.
+_ALERTS: Final = (
+    ("CERTIFICATE_REQUIRED", "it takes nobody without a certificate, and there is none here"),
+    ("CERTIFICATE_EXPIRED", "the certificate has expired: have a new one issued"),
+    ("CERTIFICATE_REVOKED", "the certificate was revoked"),
+    ("UNKNOWN_CA", "it does not know the CA that signed the certificate"),
+    ("BAD_CERTIFICATE", "it does not accept the certificate"),
+    ("UNSUPPORTED_CERTIFICATE", "the certificate is not one for this use"),
+    ("HANDSHAKE_FAILURE", "it does not accept the certificate"),
+)
+
+
+def explain_failure(address: str, files: PemFiles | None, *, host: str = "") -> str:
+    """Why no connection comes about, as a part of a sentence; empty: it does, or nobody is there.
+
+    Without `files`: whether it is one that takes only who has a certificate. Takes up to some
+    seconds.
+    """
+    name, port = split_address(address)
+    try:
+        with socket.create_connection((name, port), _SECONDS) as plain:
+            if files is None:
+                return _find_tls(plain)
+            return _shake(plain, files.pems, host or name)
+    except OSError:
+        return ""
+
+
+def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
+    try:
+        context = _context(pems)
+    except (ssl.SSLError, OSError) as error:
+        return f"the certificate and its key can't be used: {error}"
+    try:
+        with context.wrap_socket(plain, server_hostname=host) as encrypted:
+            # With TLS 1.3 the other side's verdict comes after the handshake; HTTP/2 greets then.
+            encrypted.recv(1)
+    except ssl.SSLCertVerificationError as error:
+        if "mismatch" in error.verify_message:
+            return (
+                f"its certificate is not for {host!r}: have one issued for that host, or call "
+                "it by another name"
+            )
+        return f"its certificate can't be trusted: {error.verify_message}"
+    except ssl.SSLError as error:
+        reason = error.reason or str(error)
+        if "WRONG_VERSION_NUMBER" in reason or "RECORD_LAYER" in reason:
+            return "it has no certificates itself: call it with `--tls-dir none`"
+        said = [text for code, text in _ALERTS if code in reason.upper().replace(" ", "_")]
+        return said[0] if said else f"the handshake failed: {reason}"
+    except TimeoutError:
+        return "it does not answer the handshake"
+    return ""
+
+
+def _context(pems: Pems) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2"])
+    context.load_verify_locations(cadata=pems.roots.decode("ascii", "replace"))
+    if pems.chain:
+        # It takes keys from files alone.
+        descriptor, path = tempfile.mkstemp(prefix="titan-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pems.key + pems.chain)
+            context.load_cert_chain(path)
+        finally:
+            os.unlink(path)
+    return context
+
+
+def _find_tls(plain: socket.socket) -> str:
+    """A server without certificates greets before anybody asks it; one with waits for a hello."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with context.wrap_socket(plain) as encrypted:
+            encrypted.do_handshake()
+    except (ssl.SSLError, OSError):
+        return ""
+    return (
+        "it takes only who has a certificate: name yours with --tls-dir, or have one issued "
+        "(`titan certs issue`)"
+    )

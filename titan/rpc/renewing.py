@@ -1,0 +1,134 @@
+"""Channels that go on with other certificates when their files change.
+
+Calls that are under way end where they began; those that come later go over a new connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import grpc
+import grpc.aio
+
+# A stream that is still open then is cut, and opened again by whoever reads it.
+_OLD_SECONDS: Final = 60.0
+
+
+class RenewingChannel:
+    """What stubs need of a channel for threads; `look` tells the generation of the files."""
+
+    def __init__(self, open_channel: Callable[[], grpc.Channel], look: Callable[[], int]) -> None:
+        self._open = open_channel
+        self._look = look
+        self._generation = look()
+        self._channel = open_channel()
+        # The one before: more would be kept by who never ends.
+        self._old: grpc.Channel | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def unary_unary(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+        """As of a channel."""
+        return self._method("unary_unary", arguments, named)
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+        """As of a channel."""
+        return self._method("unary_stream", arguments, named)
+
+    def close(self) -> None:
+        """As of a channel."""
+        for each in (self._old, self._channel):
+            if each is not None:
+                each.close()
+
+    def _method(self, kind: str, arguments: Any, named: Any) -> Callable[..., Any]:
+        made: tuple[grpc.Channel, Callable[..., Any]] | None = None
+
+        def call(*request: Any, **options: Any) -> Any:
+            nonlocal made
+            channel = self._current()
+            if made is None or made[0] is not channel:
+                made = channel, getattr(channel, kind)(*arguments, **named)
+            return made[1](*request, **options)
+
+        return call
+
+    def _current(self) -> grpc.Channel:
+        generation = self._look()
+        if generation != self._generation:
+            self._generation = generation
+            if self._old is not None:
+                self._old.close()
+            self._old, self._channel = self._channel, self._open()
+        return self._channel
+
+
+class RenewingAioChannel:
+    """The same for the running asyncio loop."""
+
+    def __init__(
+        self, open_channel: Callable[[], grpc.aio.Channel], look: Callable[[], int]
+    ) -> None:
+        self._open = open_channel
+        self._look = look
+        self._generation = look()
+        self._channel = open_channel()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def unary_unary(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+        """As of a channel."""
+        return self._method("unary_unary", arguments, named)
+
+    def unary_stream(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+        """As of a channel."""
+        return self._method("unary_stream", arguments, named)
+
+    def stream_unary(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+        """As of a channel."""
+        return self._method("stream_unary", arguments, named)
+
+    async def channel_ready(self) -> None:
+        """As of a channel."""
+        await self._current().channel_ready()
+
+    async def close(self) -> None:
+        """As of a channel."""
+        closing = list(self._closing)
+        for each in closing:
+            each.cancel()
+        await asyncio.gather(*closing, return_exceptions=True)
+        await self._channel.close()
+
+    def _method(self, kind: str, arguments: Any, named: Any) -> Callable[..., Any]:
+        made: tuple[grpc.aio.Channel, Callable[..., Any]] | None = None
+
+        def call(*request: Any, **options: Any) -> Any:
+            nonlocal made
+            channel = self._current()
+            if made is None or made[0] is not channel:
+                made = channel, getattr(channel, kind)(*arguments, **named)
+            return made[1](*request, **options)
+
+        return call
+
+    def _current(self) -> grpc.aio.Channel:
+        generation = self._look()
+        if generation != self._generation:
+            self._generation = generation
+            closing = asyncio.create_task(self._channel.close(_OLD_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            self._channel = self._open()
+        return self._channel
