@@ -8,8 +8,13 @@
 
 Importing it loads neither gRPC nor anything else that takes time: each name below is
 loaded when it is first used.
+
+It settles two things that gRPC reads from the environment when it is imported itself, by
+whichever module is the first: no fork handlers (no process that has gRPC forks without exec,
+and they cost a lock at every spawn), and no log lines of its own on users' terminals.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +31,9 @@ from titan.errors import (
     Refused,
     TitanError,
 )
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 # For type checkers, which do not run __getattr__ below.
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Final, NamedTuple
 
+from titan.rpc import audit
 from titan.rpc.identity import Identity, Role
 
 
@@ -32,7 +33,7 @@ class Caller(NamedTuple):
 
     def __str__(self) -> str:
         if self.identity is None:
-            return "the owner of the access token" if self.is_known else "nobody known"
+            return "the owner of the access token" if self.is_known else audit.NOBODY
         return str(self.identity)
 
 

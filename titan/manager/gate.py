@@ -20,10 +20,10 @@ from google.protobuf.message import DecodeError
 from titan.errors import AccessDenied, Busy, InvalidJob, NotFound, PermissionDenied, TitanError
 from titan.manager import caller, permissions
 from titan.manager.admission import Admission, Place
-from titan.manager.audit import Audit
 from titan.manager.caller import NOBODY
 from titan.manager.callers import Callers
 from titan.manager.shell import Shell
+from titan.rpc.audit import Audit
 from titan.rpc.status import status_of, trailers_of
 
 Request = TypeVar("Request")
@@ -127,7 +127,7 @@ class Gate:
 
         return call
 
-    def check_open(self, service: str, context: Context) -> bool:
+    async def guard(self, service: str, context: Context) -> bool:
         """Whether one of gRPC's own services may answer; if not, the call has its refusal."""
         if self._callers.are_open:
             return True

@@ -57,8 +57,8 @@ def check_method(method: str, who: Caller) -> None:
     """Raises PermissionDenied unless it is for him. KeyError: nobody has said for whom it is."""
     roles = ROLES_OF_METHOD[method]
     if who.identity is not None and who.identity.role not in roles:
-        wanted = " or ".join(sorted(roles))
-        raise PermissionDenied(f"{method} is not for {who.identity}: it takes a {wanted}")
+        wanted = " and ".join(f"{each}s" for each in sorted(roles))
+        raise PermissionDenied(f"{method} is for {wanted}, and you are {who.identity}")
 
 
 def acting_user(said: str) -> str:

@@ -9,10 +9,7 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
-from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from titan.manager import permissions
 from titan.manager.admission import Admission, Doors
@@ -27,6 +24,7 @@ from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
+from titan.rpc.guarded import add_guarded_services
 from titan.rpc.v1 import manager_pb2, worker_pb2
 
 _SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
@@ -61,48 +59,8 @@ async def add_services(
             _handlers(gate, workers, (worker_service,), at_once="Heartbeat"),
         )
     )
-    health = _Health(gate)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    serving = health_pb2.HealthCheckResponse.SERVING
-    for name in ("", users.full_name, workers.full_name):
-        await health.set(name, serving)
-    names = (users.full_name, workers.full_name, reflection.SERVICE_NAME)
-    add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-    add_reflection(_Reflection(gate, names), server)
-    return health
-
-
-class _Health(HealthServicer):
-    """That of gRPC, behind the gate."""
-
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self._gate = gate
-
-    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802  (gRPC's names)
-        """As it stands."""
-        is_let_in = self._gate.check_open("Health", context)
-        return await super().Check(request, context) if is_let_in else None
-
-    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
-        """As it changes."""
-        if self._gate.check_open("Health", context):
-            await super().Watch(request, context)
-
-
-class _Reflection(ReflectionServicer):
-    """That of gRPC, behind the gate."""
-
-    def __init__(self, gate: Gate, names: tuple[str, ...]) -> None:
-        super().__init__(names)
-        self._gate = gate
-
-    async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
-        """What there is to be called."""
-        if self._gate.check_open("ServerReflection", context):
-            answers: Any = super().ServerReflectionInfo(request_iterator, context)
-            async for answer in answers:
-                yield answer
+    names = (users.full_name, workers.full_name)
+    return await add_guarded_services(server, names, gate.guard)
 
 
 def _handlers(

@@ -9,16 +9,21 @@ import os
 import socket
 import ssl
 import tempfile
+import time
 from typing import Final
 
 from titan.rpc.channel import split_address
-from titan.rpc.pem import PemFiles, Pems
+from titan.rpc.pem import PemFiles, Pems, TlsError
 
 _SECONDS: Final = 2.0
 
+_TAKES_CERTIFICATES: Final = (
+    "it takes only who has a certificate: name yours with --tls-dir, or have one issued "
+    "(`titan certs issue`)"
+)
 # What OpenSSL calls the other side's refusal, and what it means.
 _ALERTS: Final = (
-    ("CERTIFICATE_REQUIRED", "it takes nobody without a certificate, and there is none here"),
+    ("CERTIFICATE_REQUIRED", _TAKES_CERTIFICATES),
     ("CERTIFICATE_EXPIRED", "the certificate has expired: have a new one issued"),
     ("CERTIFICATE_REVOKED", "the certificate was revoked"),
     ("UNKNOWN_CA", "it does not know the CA that signed the certificate"),
@@ -51,8 +56,10 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
         return f"the certificate and its key can't be used: {error}"
     try:
         with context.wrap_socket(plain, server_hostname=host) as encrypted:
-            # With TLS 1.3 the other side's verdict comes after the handshake; HTTP/2 greets then.
-            encrypted.recv(1)
+            # With TLS 1.3 the other side's verdict comes after the handshake. HTTP/2 greets then;
+            # gRPC closes the connection of whom it does not want, without a word.
+            if not encrypted.recv(1):
+                return _why_unwanted(pems)
     except ssl.SSLCertVerificationError as error:
         if "mismatch" in error.verify_message:
             return (
@@ -69,6 +76,25 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
     except TimeoutError:
         return "it does not answer the handshake"
     return ""
+
+
+def _why_unwanted(pems: Pems) -> str:
+    if not pems.chain:
+        return f"{_TAKES_CERTIFICATES}; a token is for the address that `--token-listen` names"
+    try:
+        # An extra of the package, which clients may be without.
+        from titan.rpc.certificate import read_certificate  # noqa: PLC0415
+
+        certificate = read_certificate(pems.chain)
+    except TlsError:
+        return "it does not accept the certificate: it may have expired, or be of another CA"
+    now = time.time()
+    if certificate.end < now:
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(certificate.end))
+        return f"the certificate has expired on {day}: have a new one issued"
+    if certificate.start > now:
+        return "the certificate is not valid yet: is this machine's clock right?"
+    return "it does not accept the certificate: another CA has signed it than the one it trusts"
 
 
 def _context(pems: Pems) -> ssl.SSLContext:
@@ -97,7 +123,4 @@ def _find_tls(plain: socket.socket) -> str:
             encrypted.do_handshake()
     except (ssl.SSLError, OSError):
         return ""
-    return (
-        "it takes only who has a certificate: name yours with --tls-dir, or have one issued "
-        "(`titan certs issue`)"
-    )
+    return _TAKES_CERTIFICATES

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from titan import logs
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
+from titan.rpc.guarded import add_guarded_services
 from titan.rpc.identity import worker_host
 from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
 from titan.worker.agent.agent import Agent, Identity, OnStop
-from titan.worker.agent.callers import TlsCallers, TokenCallers
+from titan.worker.agent.callers import Callers, TlsCallers, TokenCallers
 from titan.worker.agent.capacity import Offer
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.agent.host_process import HostProcess
@@ -191,9 +190,9 @@ async def _run(
         _take_token(path)
         return await agent.run()
     _log.info("worker %s listens on %s, data in %s", name, door.address, path)
-    callers = TlsCallers(peers) if peers else TokenCallers(door.token)
+    callers: Callers = TlsCallers(peers) if peers else TokenCallers(door.token)
     service = TaskService(agent, agent.questions, callers, agent.outputs, agent.statuses)
-    await _serve(door.server, service)
+    await _serve(door.server, service, callers)
     _leave_token(path, door, worker_host(name) if peers else "")
     try:
         return await agent.run()
@@ -246,16 +245,10 @@ def _take_token(path: Path) -> None:
         _log.warning("the access token was not removed: %s", error)
 
 
-async def _serve(server: grpc.aio.Server, service: TaskService) -> None:
+async def _serve(server: grpc.aio.Server, service: TaskService, callers: Callers) -> None:
     task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)
     name = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
-    checker = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
-    reflection.enable_server_reflection(
-        (name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-    )
-    for served in ("", name):
-        await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
+    await add_guarded_services(server, (name,), callers.guard)
     await server.start()
 
 

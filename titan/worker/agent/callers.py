@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
 
 from titan.errors import AccessDenied
 from titan.rpc import access, tokens
-from titan.rpc.identity import Role
+from titan.rpc.audit import NOBODY, Audit
+from titan.rpc.identity import Identity, Role
 
 if TYPE_CHECKING:
     from titan.rpc.peers import Peers
 
-_log = logging.getLogger("titan.audit")
+Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
 class Callers(Protocol):
     """Lets calls in, or ends them."""
 
-    async def check(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """Aborts the call of who may not make it."""
+    async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
+        """Aborts the call of who may not make it. `is_own`: the worker may make it itself."""
+
+    async def guard(self, service: str, context: Context) -> bool:
+        """The same for one of gRPC's own services."""
 
 
 class TokenCallers:
@@ -31,7 +34,7 @@ class TokenCallers:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    async def check(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
         """Aborts the call of who may not make it."""
         if not tokens.is_granted(context.invocation_metadata(), self._token):
             await context.abort(
@@ -39,38 +42,39 @@ class TokenCallers:
                 f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
             )
 
+    async def guard(self, service: str, context: Context) -> bool:
+        """They are anybody's who can connect."""
+        return True
+
 
 class TlsCallers:
-    """The manager, admins, and whoever has the worker's own certificate, on its machine."""
+    """The manager and admins; for some calls whoever has the worker's own certificate, too."""
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
+        self._audit = Audit()
 
-    async def check(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
         """Aborts the call of who may not make it, which the log tells."""
+        identity = await self._identify(method, context)
+        if identity.role in (Role.MANAGER, Role.ADMIN) or (is_own and identity == self._peers.own):
+            return
+        why = f"a worker is called by its manager and by admins, and you are {identity}"
+        self._audit.denied(who=str(identity), what=method, peer=context.peer(), why=why)
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+
+    async def guard(self, service: str, context: Context) -> bool:
+        """They are for whoever has a certificate that counts."""
+        await self._identify(service, context)
+        return True
+
+    async def _identify(self, method: str, context: Context) -> Identity:
         try:
             identity = self._peers.identify(context.auth_context())
+            if identity is None:
+                raise AccessDenied("the call carries no certificate")
         except AccessDenied as error:
-            await self._deny(context, "nobody known", grpc.StatusCode.UNAUTHENTICATED, str(error))
-            return
-        if identity is None:
-            await self._deny(
-                context, "nobody known", grpc.StatusCode.UNAUTHENTICATED, "no certificate"
-            )
-        elif identity != self._peers.own and identity.role not in (Role.MANAGER, Role.ADMIN):
-            await self._deny(
-                context,
-                str(identity),
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"a worker is called by its manager and by admins, and you are {identity}",
-            )
-
-    async def _deny(
-        self,
-        context: grpc.aio.ServicerContext[Any, Any],
-        who: str,
-        status: grpc.StatusCode,
-        why: str,
-    ) -> None:
-        _log.warning("denied who=%r what=TaskService from=%s why=%r", who, context.peer(), why)
-        await context.abort(status, why)
+            self._audit.denied(who=NOBODY, what=method, peer=context.peer(), why=str(error))
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+            raise
+        return identity

@@ -72,7 +72,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         request: task_pb2.StartTaskRequest,
         context: grpc.aio.ServicerContext[task_pb2.StartTaskRequest, task_pb2.StartTaskResponse],
     ) -> task_pb2.StartTaskResponse:
-        await self._callers.check(context)
+        await self._callers.check("StartTask", context)
         try:
             if not request.session:
                 return await self._start_direct(request)
@@ -88,7 +88,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         request: task_pb2.StopTaskRequest,
         context: grpc.aio.ServicerContext[task_pb2.StopTaskRequest, task_pb2.StopTaskResponse],
     ) -> task_pb2.StopTaskResponse:
-        await self._callers.check(context)
+        await self._callers.check("StopTask", context)
         try:
             if not request.session:
                 return await self._stop_direct(request)
@@ -108,7 +108,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.GetTaskStatusRequest, task_pb2.GetTaskStatusResponse
         ],
     ) -> task_pb2.GetTaskStatusResponse:
-        await self._callers.check(context)
+        await self._callers.check("GetTaskStatus", context)
         try:
             return await self._statuses.get(request)
         except (translate.BadMessage, NotNow) as error:
@@ -122,7 +122,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.UpdateWorkerRequest, task_pb2.UpdateWorkerResponse
         ],
     ) -> task_pb2.UpdateWorkerResponse:
-        await self._callers.check(context)
+        await self._callers.check("UpdateWorker", context, is_own=True)
         if is_empty(request):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is nothing to change")
         try:
@@ -145,7 +145,7 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.ReadOutputRequest, manager_pb2.StreamOutputResponse
         ],
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
-        await self._callers.check(context)
+        await self._callers.check("StreamOutput", context)
         try:
             async for response in self._outputs.read(request):
                 yield response

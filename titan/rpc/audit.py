@@ -13,6 +13,9 @@ _log = logging.getLogger("titan.audit")
 LINES_PER_SECOND: Final = 20
 
 
+NOBODY: Final = "nobody known"
+
+
 class Audit:
     """Writes them to the server's log."""
 
