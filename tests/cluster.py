@@ -185,6 +185,8 @@ class Cluster:
             **{key: value for key, value in os.environ.items() if not key.startswith("TITAN_")},
             **{key: value for key, value in os.environ.items() if key == "TITAN_TEST_RUN"},
             "XDG_STATE_HOME": str(self.state),
+            # Whoever runs the tests may have certificates of his own.
+            "XDG_CONFIG_HOME": str(self.state),
             "TITAN_MANAGER": self.address,
             "PYTHONPATH": str(REPOSITORY),
         }

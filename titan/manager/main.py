@@ -57,7 +57,6 @@ _log = logging.getLogger("titan.manager")
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOP_GRACE_SECONDS: Final = 1.0
 TOKEN_RETRY_SECONDS: Final = 1.0
-CERTIFICATES_SECONDS: Final = 60.0
 INSECURITY_SECONDS: Final = 3600.0
 # A disk that only is slow is not full.
 ROOM_SECONDS: Final = 2.0
@@ -177,7 +176,7 @@ async def _serve(
 
         callers = TlsCallers(peers)
         _forget_token(options.data_directory, address)
-        helpers.append(_look_at_certificates(peers))
+        helpers.append(peers.keep_looking())
     else:
         token = tokens.keep_or_draw_token(options.data_directory)
         callers = TokenCallers(token)
@@ -285,13 +284,6 @@ def _forget_token(directory: Path, address: str) -> None:
         access.forget_token(directory, address)
     except OSError as error:
         _log.warning("the access token from before was not removed: %s", error)
-
-
-async def _look_at_certificates(peers: Peers) -> None:
-    """Whether or not anybody connects: it warns of their end."""
-    while True:
-        peers.look()
-        await asyncio.sleep(CERTIFICATES_SECONDS)
 
 
 async def _warn_of_insecurity(address: str) -> None:

@@ -27,8 +27,7 @@ class TlsCallers:
         self.peers = peers
         folder = peers.files.folder
         # Where certificates are issued it lies above the manager's own.
-        own, above = folder / TOKENS_FILE, folder.parent / TOKENS_FILE
-        self._tokens = TokenFile(own if own.exists() or not above.exists() else above)
+        self._token_files = [TokenFile(each / TOKENS_FILE) for each in (folder, folder.parent)]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Raises AccessDenied."""
@@ -41,7 +40,8 @@ class TlsCallers:
         text = access.user_token_in(metadata)
         if not text:
             raise AccessDenied("the call carries neither a certificate nor a token")
-        entry = self._tokens.verify(text, time.time())
+        now = time.time()
+        entry = next(filter(None, (each.verify(text, now) for each in self._token_files)), None)
         if entry is None:
             raise AccessDenied("the token is not known, or it was revoked, or has expired")
         role = Role.ADMIN if entry.is_admin else Role.USER

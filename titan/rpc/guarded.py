@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeAlias
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -40,6 +41,11 @@ class _Health(HealthServicer):
         if not await self._guard(HEALTH, context):
             return None
         return await super().Check(request, context)
+
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
+        # gRPC's own has it in the protocol, and no answer.
+        if await self._guard(HEALTH, context):
+            context.set_code(grpc.StatusCode.UNIMPLEMENTED)
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         if await self._guard(HEALTH, context):

@@ -7,6 +7,7 @@ were revoked, too.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ REVOKED_FILE: Final = "revoked.txt"
 # Of a certificate's life: once less is left the server says so, each day.
 _WARN_PART: Final = 1 / 4
 _DAY_SECONDS: Final = 86_400.0
+_LOOK_SECONDS: Final = 5.0
 
 
 class Peers:
@@ -39,6 +41,8 @@ class Peers:
         self.own: Identity = own.identity
         self._end, self._start = own.end, own.start
         self._warned = 0.0
+        files.check, files.complain = self._check, _complain
+        self._generation = files.generation
         # Where the certificates are issued it lies above the folders of the roles.
         self._revoked = RevokedSerials(
             [files.folder / REVOKED_FILE, files.folder.parent / REVOKED_FILE]
@@ -46,13 +50,18 @@ class Peers:
 
     def look(self) -> int:
         """Reads the files again if they changed; their generation."""
-        before = self.files.generation
-        generation = self.files.look(self._check, complain=_complain)
-        if generation != before:
-            self._warned = 0.0
+        generation = self.files.look()
+        if generation != self._generation:
+            self._generation, self._warned = generation, 0.0
             _log.info("the certificate was renewed of=%s until=%s", self.own, _day(self._end))
         self._warn()
         return generation
+
+    async def keep_looking(self) -> None:
+        """Whether or not anybody connects."""
+        while True:
+            self.look()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def identify(self, auth_context: Any) -> Identity | None:
         """Whose certificate came with the call; None: it came without. Raises AccessDenied."""

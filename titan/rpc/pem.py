@@ -52,6 +52,10 @@ class PemFiles:
         self.role = role
         self.generation = 0
         """How often they changed since."""
+        self.check: Callable[[Pems], object] = lambda _: None
+        """Raises TlsError for files that are not to be used in place of those before."""
+        self.complain: Callable[[str], object] = lambda _: None
+        """Is told why some are not, once for each change."""
         self._may_be_nobody = may_be_nobody
         self._looked = time.monotonic()
         self._signature, self.pems = self._read()
@@ -61,17 +65,8 @@ class PemFiles:
         """Where they lie."""
         return self.path.parent if self.path.is_file() else _folder_of(self.path, self.role)
 
-    def look(
-        self,
-        check: Callable[[Pems], object] = lambda _: None,
-        *,
-        at_once: bool = False,
-        complain: Callable[[str], None] = lambda _: None,
-    ) -> int:
-        """The generation, after a look at the files. What can't be used does not count.
-
-        `check` raises TlsError for such; `complain` is told why, once for each change.
-        """
+    def look(self, *, at_once: bool = False) -> int:
+        """The generation, after a look at the files. What can't be used does not count."""
         now = time.monotonic()
         if not at_once and now - self._looked < LOOK_SECONDS:
             return self.generation
@@ -81,11 +76,11 @@ class PemFiles:
             return self.generation
         try:
             signature, pems = self._read()
-            check(pems)
+            self.check(pems)
         except TlsError as error:
             # Somebody is at it, or made a mistake: what was read before is as good as it was.
             self._signature = before
-            complain(str(error))
+            self.complain(str(error))
             return self.generation
         self._signature = signature
         if pems != self.pems:

@@ -185,6 +185,17 @@ async def _run(
         ),
         on_stop=options.on_stop,
     )
+    looking = asyncio.create_task(peers.keep_looking()) if peers else None
+    try:
+        return await _run_agent(agent, name, path, door, peers)
+    finally:
+        if looking is not None:
+            looking.cancel()
+
+
+async def _run_agent(
+    agent: Agent, name: str, path: Path, door: _Door | None, peers: Peers | None
+) -> int:
     if door is None:
         _log.info("worker %s listens nowhere, data in %s", name, path)
         _take_token(path)
