@@ -160,7 +160,8 @@ def test_keys_are_private_and_certificates_are_not(ca: Authority, directory: Pat
     issued = issue(ca, Role.MANAGER, "manager")
     write(directory / "manager", issued)
     layout.write_bundle(directory / "all.pem", issued.credentials)
-    for name in (".", "manager", "issued"):
+    layout.write_credentials(directory / "workers" / "w1", issued.credentials)
+    for name in (".", "manager", "issued", "workers", "workers/w1"):
         assert mode(directory / name) == 0o700
     for name in ("ca-key.pem", "manager/key.pem", "all.pem"):
         assert mode(directory / name) == 0o600
