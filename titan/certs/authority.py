@@ -170,7 +170,7 @@ def check_absent(directory: Path) -> None:
     """Raises Refused where there is a CA, or a part of one."""
     for path in (directory / layout.CA, directory / layout.CA_KEY):
         if path.exists():
-            raise Refused(f"there is a CA in {directory} already ({path.name}): it stays")
+            raise Refused(f"there is a CA in {directory} already ({path.name}), and it stays")
 
 
 def load(directory: Path) -> Authority:
