@@ -142,5 +142,8 @@ def test_workers_whose_names_differ_by_capitals_are_told_apart_before_tls_cannot
     with pytest.raises(Refused, match="worker w1 has a certificate"):
         issue(ca, Role.WORKER, "W1")
     assert len(list_issued(directory)[0]) == 3
+    issue(ca, Role.WORKER, "W2")
+    with pytest.raises(Refused, match="worker W2 has a certificate"):
+        issue(ca, Role.WORKER, "w2")
     revoke(directory, ["worker/w1"], time.time())
     issue(ca, Role.WORKER, "W1")
