@@ -33,11 +33,12 @@ def tls_directory(given: Path | None = None) -> Path:
 
 
 def make_private_directory(directory: Path) -> None:
-    """Makes it for this user only, with what leads there; one that is there is left as it is.
+    """Makes it for this user only, and so what leads there; what is there is left as it is.
 
     Raises OSError.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    if not directory.parent.exists():
+        make_private_directory(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
 
 
