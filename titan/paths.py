@@ -27,9 +27,9 @@ def config_directory() -> Path:
     return Path(home) / "titan" if home else Path.home() / ".config" / "titan"
 
 
-def tls_directory(given: Path | None = None) -> Path:
-    """Where certificates and keys are: as given, by default below the user's configuration."""
-    return given or config_directory() / "tls"
+def tls_directory() -> Path:
+    """Where certificates and keys are unless another place is named."""
+    return config_directory() / "tls"
 
 
 def make_private_directory(directory: Path) -> None:

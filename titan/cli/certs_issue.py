@@ -14,7 +14,7 @@ from titan import paths
 from titan.certs import check_installed, layout
 from titan.cli.command import Command, Settings
 from titan.cli.text import local_time, print_json, printable
-from titan.cli.tls_directory import tls_dir_option, tls_directory
+from titan.cli.tls_directory import tls_directory, tls_path
 from titan.rpc.identity import Role
 from titan.rpc.revoked import format_serial
 
@@ -49,7 +49,6 @@ def _host_option(function: Any) -> Any:
 def _issue_options(function: Any) -> Any:
     """What all kinds of certificates are issued with."""
     for add in (
-        tls_dir_option,
         _days_option,
         click.option(
             "--out",
@@ -70,7 +69,7 @@ def _issue_options(function: Any) -> Any:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan certs init
@@ -78,7 +77,6 @@ Examples:
 """,
 )
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
-@tls_dir_option
 @click.option(
     "--cluster", default="titan", show_default=True, metavar="NAME", help="The cluster's name."
 )
@@ -90,7 +88,6 @@ def init(
     settings: Settings,
     *,
     directory: Path | None,
-    tls_dir: Path | None,
     cluster: str,
     host: tuple[str, ...],
     admin: str | None,
@@ -106,7 +103,7 @@ def init(
     from titan.certs.setup import set_up  # noqa: PLC0415
     from titan.client.connection import os_user  # noqa: PLC0415 - loads gRPC
 
-    directory = paths.tls_directory(directory or tls_dir).absolute()
+    directory = (directory or tls_path(settings.tls_dir)).absolute()
     hosts = host or default_hosts()
     try:
         ca, manager, user = set_up(
@@ -164,7 +161,7 @@ def issue() -> None:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan certs issue manager
@@ -188,7 +185,7 @@ def manager(settings: Settings, /, *, name: str, host: tuple[str, ...], **given:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan certs issue worker w1 --bundle w1.pem
@@ -205,7 +202,7 @@ def worker(settings: Settings, /, *, name: str, **given: Any) -> int:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan certs issue user ada --bundle ada.pem
@@ -230,7 +227,6 @@ def _issue(
     role: Role,
     name: str,
     *,
-    tls_dir: Path | None,
     days: int,
     out: Path | None,
     bundle: Path | None,
@@ -241,7 +237,7 @@ def _issue(
     check_installed()
     from titan.certs.authority import load  # noqa: PLC0415 - loads cryptography
 
-    directory = tls_directory(tls_dir)
+    directory = tls_directory(settings.tls_dir)
     try:
         issued = load(directory).issue(role, name, days=days, now=time.time(), hosts=hosts())
     except ValueError as error:

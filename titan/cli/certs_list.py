@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +12,7 @@ from titan.certs import check_installed
 from titan.cli.command import FAILED, Command, Settings, say
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
-from titan.cli.tls_directory import tls_dir_option, tls_directory
+from titan.cli.tls_directory import tls_directory
 from titan.rpc.revoked import format_serial
 
 if TYPE_CHECKING:
@@ -23,21 +22,20 @@ if TYPE_CHECKING:
 @click.command(
     "list",
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan certs list
   titan certs list --json | jq '.[] | select(.state == "VALID") | .name'
 """,
 )
-@tls_dir_option
 @click.pass_obj
-def list_(settings: Settings, *, tls_dir: Path | None) -> int:
+def list_(settings: Settings) -> int:
     """List the certificates that were issued, the oldest first."""
     check_installed()
     from titan.certs.issued import list_issued  # noqa: PLC0415 - loads cryptography
 
-    found, broken = list_issued(tls_directory(tls_dir))
+    found, broken = list_issued(tls_directory(settings.tls_dir))
     now = time.time()
     views = [_view(each, now) for each in found]
     if settings.json:
@@ -61,7 +59,7 @@ def list_(settings: Settings, *, tls_dir: Path | None) -> int:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan certs revoke worker/w1
@@ -70,9 +68,8 @@ Examples:
 """,
 )
 @click.argument("certificates", metavar="NAME|SERIAL|FILE.pem...", nargs=-1, required=True)
-@tls_dir_option
 @click.pass_obj
-def revoke(settings: Settings, *, certificates: tuple[str, ...], tls_dir: Path | None) -> int:
+def revoke(settings: Settings, *, certificates: tuple[str, ...]) -> int:
     """Let certificates count no more, from now on.
 
     A name is `worker/w1`, or `w1` where no other role has it, and stands for all of its
@@ -84,7 +81,7 @@ def revoke(settings: Settings, *, certificates: tuple[str, ...], tls_dir: Path |
 
     now = time.time()
     try:
-        revoked = revoke_all(tls_directory(tls_dir), certificates, now)
+        revoked = revoke_all(tls_directory(settings.tls_dir), certificates, now)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     if settings.json:

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import click
 
 from titan import paths
 from titan.errors import TitanError
 
 
-def tls_dir_option(function: Any) -> Any:
-    """Adds --tls-dir, which the command gets as `tls_dir`; None: the default."""
-    return click.option(
-        "--tls-dir",
-        type=click.Path(path_type=Path),
-        envvar="TITAN_TLS_DIR",
-        metavar="DIR",
-        help="Where certificates and keys are [~/.config/titan/tls].",
-    )(function)
+def tls_path(given: str | None) -> Path:
+    """What --tls-dir says, else the default."""
+    return Path(given) if given else paths.tls_directory()
 
 
-def tls_directory(given: Path | None) -> Path:
+def tls_directory(given: str | None) -> Path:
     """The directory. Raises TitanError where there is none."""
-    directory = paths.tls_directory(given)
+    directory = tls_path(given)
     if directory.is_dir():
         return directory
     if directory.exists():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from titan.cli.command import Command, Settings, say
 from titan.cli.params import DURATION
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
-from titan.cli.tls_directory import tls_dir_option, tls_directory
+from titan.cli.tls_directory import tls_directory
 from titan.errors import NotFound, TitanError
 from titan.rpc.user_tokens import FILE_NAME, Entry, TokenFile, draw
 
@@ -34,7 +33,7 @@ def token() -> None:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan token issue ada > ada.token
@@ -51,11 +50,8 @@ Examples:
     help="How long it is valid.",
 )
 @click.option("--admin", is_flag=True, help="For one who may do everything, with everybody's jobs.")
-@tls_dir_option
 @click.pass_obj
-def issue(
-    settings: Settings, *, user: str, expires: float, admin: bool, tls_dir: Path | None
-) -> int:
+def issue(settings: Settings, *, user: str, expires: float, admin: bool) -> int:
     """Make a token for USER and print it.
 
     It alone goes to stdout, and it cannot be printed again.
@@ -67,7 +63,7 @@ def issue(
         text, entry = draw(user, is_admin=admin, expires_at=now + expires, now=now)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    file = _token_file(tls_dir)
+    file = _token_file(settings)
     try:
         file.add(entry)
     except ValueError as error:
@@ -86,18 +82,17 @@ def issue(
 @click.command(
     "list",
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Example:
   titan token list --json
 """,
 )
-@tls_dir_option
 @click.pass_obj
-def list_(settings: Settings, *, tls_dir: Path | None) -> int:
+def list_(settings: Settings) -> int:
     """List tokens, the oldest first, without their secrets."""
     try:
-        entries = _token_file(tls_dir).entries()
+        entries = _token_file(settings).entries()
     except ValueError as error:
         raise TitanError(str(error)) from error
     views = [_view(each, time.time()) for each in entries]
@@ -121,7 +116,7 @@ def list_(settings: Settings, *, tls_dir: Path | None) -> int:
 
 @click.command(
     cls=Command,
-    takes=("json",),
+    takes=("tls_dir", "json"),
     epilog="""\b
 Examples:
   titan token revoke 4b1f0c2d9a77
@@ -129,12 +124,11 @@ Examples:
 """,
 )
 @click.argument("names", metavar="ID|USER...", nargs=-1, required=True)
-@tls_dir_option
 @click.pass_obj
-def revoke(settings: Settings, *, names: tuple[str, ...], tls_dir: Path | None) -> int:
+def revoke(settings: Settings, *, names: tuple[str, ...]) -> int:
     """End tokens, by their ids, or all of a user's."""
     try:
-        removed = _token_file(tls_dir).remove(names)
+        removed = _token_file(settings).remove(names)
     except KeyError as error:
         raise NotFound(f"there is no token {error.args[0]!r}, nor one of such a user") from error
     except ValueError as error:
@@ -151,8 +145,8 @@ for command in (issue, list_, revoke):
     token.add_command(command)
 
 
-def _token_file(tls_dir: Path | None) -> TokenFile:
-    return TokenFile(tls_directory(tls_dir) / FILE_NAME)
+def _token_file(settings: Settings) -> TokenFile:
+    return TokenFile(tls_directory(settings.tls_dir) / FILE_NAME)
 
 
 def _view(entry: Entry, now: float) -> dict[str, Any]:

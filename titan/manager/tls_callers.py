@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import grpc.aio
 
@@ -13,9 +13,7 @@ from titan.manager.caller import Caller
 from titan.rpc import access
 from titan.rpc.identity import Identity, Role
 from titan.rpc.peers import Peers
-from titan.rpc.user_tokens import TokenFile
-
-TOKENS_FILE: Final = "tokens.json"
+from titan.rpc.user_tokens import FILE_NAME, TokenFile
 
 
 class TlsCallers:
@@ -27,7 +25,7 @@ class TlsCallers:
         self.peers = peers
         folder = peers.files.folder
         # Where certificates are issued it lies above the manager's own.
-        self._token_files = [TokenFile(each / TOKENS_FILE) for each in (folder, folder.parent)]
+        self._token_files = [TokenFile(each / FILE_NAME) for each in (folder, folder.parent)]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Raises AccessDenied."""

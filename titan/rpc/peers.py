@@ -18,11 +18,10 @@ from titan.errors import AccessDenied
 from titan.rpc.certificate import check_own, read_certificate
 from titan.rpc.identity import Identity, Role
 from titan.rpc.pem import PemFiles, Pems, TlsError
-from titan.rpc.revoked import RevokedSerials
+from titan.rpc.revoked import FILE_NAME, RevokedSerials
 
 _log = logging.getLogger("titan.tls")
 
-REVOKED_FILE: Final = "revoked.txt"
 # Of a certificate's life: once less is left the server says so, each day.
 _WARN_PART: Final = 1 / 4
 _DAY_SECONDS: Final = 86_400.0
@@ -44,9 +43,7 @@ class Peers:
         files.check, files.complain = self._check, _complain
         self._generation = files.generation
         # Where the certificates are issued it lies above the folders of the roles.
-        self._revoked = RevokedSerials(
-            [files.folder / REVOKED_FILE, files.folder.parent / REVOKED_FILE]
-        )
+        self._revoked = RevokedSerials([files.folder / FILE_NAME, files.folder.parent / FILE_NAME])
 
     def look(self) -> int:
         """Reads the files again if they changed; their generation."""

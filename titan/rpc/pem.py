@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from titan.paths import Stamp
 from titan.rpc.identity import Role
 
 CERTIFICATE_FILE: Final = "cert.pem"
@@ -28,7 +29,7 @@ _BYTES_MAX: Final = 1 << 20
 _BLOCK: Final = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]+)-----\s.+?-----END \1-----[^\S\n]*\n?", re.DOTALL
 )
-_Signature = tuple[tuple[int, ...] | None, ...]
+_Stamps = tuple[Stamp | None, ...]
 
 
 class TlsError(ValueError):
@@ -58,7 +59,7 @@ class PemFiles:
         """Is told why some are not, once for each change."""
         self._may_be_nobody = may_be_nobody
         self._looked = time.monotonic()
-        self._signature, self.pems = self._read()
+        self._stamps, self.pems = self._read()
 
     @property
     def folder(self) -> Path:
@@ -71,18 +72,18 @@ class PemFiles:
         if not at_once and now - self._looked < LOOK_SECONDS:
             return self.generation
         self._looked = now
-        before = self._sign()
-        if before == self._signature:
+        before = self._stamp()
+        if before == self._stamps:
             return self.generation
         try:
-            signature, pems = self._read()
+            stamps, pems = self._read()
             self.check(pems)
         except TlsError as error:
             # Somebody is at it, or made a mistake: what was read before is as good as it was.
-            self._signature = before
+            self._stamps = before
             self.complain(str(error))
             return self.generation
-        self._signature = signature
+        self._stamps = stamps
         if pems != self.pems:
             self.pems = pems
             self.generation += 1
@@ -94,14 +95,14 @@ class PemFiles:
         folder = _folder_of(self.path, self.role)
         return (folder / CA_FILE, folder / KEY_FILE, folder / CERTIFICATE_FILE)
 
-    def _sign(self) -> _Signature:
-        return tuple(map(_signature_of, self._files()))
+    def _stamp(self) -> _Stamps:
+        return tuple(map(_stamp_of, self._files()))
 
-    def _read(self) -> tuple[_Signature, Pems]:
+    def _read(self) -> tuple[_Stamps, Pems]:
         for _ in range(10):
-            before = self._sign()
+            before = self._stamp()
             pems = _read_bundle(self.path) if not self.path.is_dir() else self._read_folder()
-            if self._sign() == before:
+            if self._stamp() == before:
                 break
         else:
             raise TlsError(f"{self.path} changes all the time")
@@ -162,9 +163,8 @@ def _read_file(path: Path) -> bytes:
         raise TlsError(f"{path} can't be read: {error.strerror}") from error
 
 
-def _signature_of(path: Path) -> tuple[int, ...] | None:
+def _stamp_of(path: Path) -> Stamp | None:
     try:
-        status = os.stat(path)
+        return Stamp.of(os.stat(path))
     except OSError:
         return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
