@@ -59,6 +59,8 @@ class PemFiles:
         """Is told why some are not, once for each change."""
         self._may_be_nobody = may_be_nobody
         self._looked = time.monotonic()
+        self._unusable: _Stamps = ()
+        self._told: _Stamps = ()
         self._stamps, self.pems = self._read()
 
     @property
@@ -79,9 +81,12 @@ class PemFiles:
             stamps, pems = self._read()
             self.check(pems)
         except TlsError as error:
-            # Somebody is at it, or made a mistake: what was read before is as good as it was.
-            self._stamps = before
-            self.complain(str(error))
+            # What was read before is as good as it was. Somebody may be at it: what is still so at
+            # the next look is a mistake of his.
+            if before == self._unusable and before != self._told:
+                self._told = before
+                self.complain(str(error))
+            self._unusable = before
             return self.generation
         self._stamps = stamps
         if pems != self.pems:
