@@ -31,6 +31,8 @@ from titan.manager.kernel.submit import check_lease
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
+from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access, tokens
@@ -139,7 +141,9 @@ async def _serve(
     dispatcher = Dispatcher()
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
-    dispatcher.bind(shell)
+    # Of jobs that ended while nobody looked nothing is left when the first call comes.
+    secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
+    dispatcher.bind(shell, secret_desk)
     _warn_of_leases(state, settings)
     journal.start(_stop_on_failure)
     shell.write_start(
@@ -151,7 +155,7 @@ async def _serve(
     data_directory.write_description(options.data_directory, state.cluster_id)
     token = tokens.keep_or_draw_token(options.data_directory)
     past = PastDesk(options.data_directory)
-    health = await add_services(server, shell, dispatcher, past, token)
+    health = await add_services(server, shell, dispatcher, past, secret_desk, token)
     # Whoever comes in the moment that the server answers finds the token already.
     has_left_token = _try_to_leave_token(options.data_directory, address, token)
     await server.start()
@@ -183,6 +187,7 @@ async def _serve(
         await dispatcher.close()
         await past.close()
         shell.flush_turn()
+        await secret_desk.close()
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:
