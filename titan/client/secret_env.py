@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from titan.checks import SECRET_BYTES_MAX, check_secret_names, check_secret_values
-from titan.client.jobspec import SecretEnv
 from titan.errors import InvalidJob
 
 _SIGN: Final = "@"
@@ -43,7 +42,9 @@ def read_secrets(files: Mapping[str, str], directory: str = "") -> dict[str, byt
     return {name: _read(name, os.path.join(directory, path)) for name, path in files.items()}
 
 
-def secret_variables(given: SecretEnv, env: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+def secret_variables(
+    given: Mapping[str, str | bytes] | Mapping[bytes, str | bytes], env: Mapping[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
     """In the order of their names; `env` is what is set beside them. Raises InvalidJob."""
     values: dict[bytes, bytes] = {}
     for name, value in given.items():

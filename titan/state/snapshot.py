@@ -96,7 +96,10 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     yield from _blocks(
         "environments",
         (
-            (*(each if each.secret_id else each[:_SECRETS_AT]), state.environment_jobs[each.digest])
+            (
+                *(each if each.secret_names else each[:_SECRETS_AT]),
+                state.environment_jobs[each.digest],
+            )
             for each in state.environments.values()
         ),
     )
