@@ -60,7 +60,7 @@ def test_line_ends_at_the_end_of_a_file_do_not_count(
 def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidJob, match=f"the secret A from {tmp_path}/f: No such file"):
         read_secrets({"A": "f"}, str(tmp_path))
-    with pytest.raises(InvalidJob, match="the secret A from .*: Is a directory"):
+    with pytest.raises(InvalidJob, match=r"the secret A from .*: Is a directory"):
         read_secrets({"A": str(tmp_path)})
     (tmp_path / "f").write_bytes(b"x" * (SECRET_BYTES_MAX + 1))
     with pytest.raises(InvalidJob, match="larger than 128 KiB"):
@@ -68,7 +68,8 @@ def test_a_file_that_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
 
 
 def test_values_of_python_go_into_the_environment_as_they_are() -> None:
-    spec = JobSpec(command=["x"], secret_env={"B": "ü\n", "A": b"\xff"}, env={"C": "3"})
+    values: dict[str, str | bytes] = {"B": "ü\n", "A": b"\xff"}
+    spec = JobSpec(command=["x"], secret_env=values, env={"C": "3"})
     message = environment_of(spec, {})
     assert [(each.name, each.value) for each in message.secrets] == [
         (b"A", b"\xff"),

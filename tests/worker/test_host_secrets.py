@@ -13,14 +13,14 @@ from tests.worker.test_host_connection import Written, connection
 from titan.model import Reason, State
 from titan.worker import protocol
 from titan.worker.host.environment import TaskEnvironments
-from titan.worker.messages import Environment, StartBatch
+from titan.worker.messages import Environment, Launch, StartBatch
 
 VALUE = b"hunter2\xff\n and more"
 SECRETS = Environment((), ((b"A", b"set"),), secrets=((b"TOKEN", VALUE),))
 SHOW = 'printf %s "$TOKEN"; until [ -e "$0" ]; do sleep 0.02; done'
 
 
-def with_environment(environment: Environment, *launches: builders.Launch) -> StartBatch:
+def with_environment(environment: Environment, *launches: Launch) -> StartBatch:
     return builders.batch(*launches)._replace(environments=(environment,))
 
 

@@ -117,10 +117,13 @@ class _Chunk:
 
     def has_room(self, job: manager_pb2.JobSpec, environment: types_pb2.Environment) -> bool:
         size_bytes = self.size_bytes + job.ByteSize() + environment.ByteSize()
-        if environment.secrets and self._secrets >= SECRETS_MAX:
-            # One that is here already takes no place.
-            if environment.SerializeToString(deterministic=True) not in self._places:
-                return False
+        # One that is here already takes no place.
+        if (
+            environment.secrets
+            and self._secrets >= SECRETS_MAX
+            and environment.SerializeToString(deterministic=True) not in self._places
+        ):
+            return False
         return len(self.jobs) < JOBS_MAX and size_bytes <= _CHUNK_BYTES
 
     def add(
