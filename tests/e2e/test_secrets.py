@@ -138,7 +138,8 @@ def test_a_job_whose_secrets_a_restored_copy_lacks_fails_and_says_so(cluster: Cl
     cluster.kill_manager()
     for file in secrets_folder(cluster).iterdir():
         file.unlink()
-    cluster.start_manager()
+    manager = cluster.start_manager()
+    assert "secrets are gone, as in a restored backup: tasks will fail jobs=1" in manager.log
     cluster.start_worker("w1", "--cpus", "1")
     assert cluster.titan("wait", str(job_id)).returncode == 127
     view = cluster.json("show", str(job_id))

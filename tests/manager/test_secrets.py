@@ -503,3 +503,60 @@ def test_what_secrets_may_take_of_the_disk_is_bounded(tmp_path: Path) -> None:
             await desk.close()
 
     asyncio.run(scenario())
+
+
+def test_a_file_that_cannot_be_removed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret_desk, "REMOVE_AGAIN_SECONDS", 0.001)
+    remove, tries = SecretFiles.remove, []
+
+    def failing(self: SecretFiles, secret_id: bytes) -> None:
+        tries.append(secret_id)
+        if len(tries) < 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        remove(self, secret_id)
+
+    monkeypatch.setattr(SecretFiles, "remove", failing)
+
+    async def scenario() -> None:
+        path = tmp_path / "secrets"
+        async with running_manager(secrets_path=path) as manager:
+            await send(manager, secret_request())
+            await manager.users.CancelJob(
+                manager_pb2.CancelJobRequest(jobs=[manager_pb2.JobSelector(job_id=1)]),
+                metadata=manager.metadata,
+            )
+            await until(lambda: not list(path.iterdir()))
+            assert len(tries) == 3
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_cannot_be_read_for_a_moment_fails_no_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret_desk, "KEPT_BYTES_MAX", 0)
+    monkeypatch.setattr(secret_desk, "READ_PAUSE_SECONDS", 0.001)
+    read, left = SecretFiles.read, [secret_desk.READ_TRIES - 1]
+
+    def failing(self: SecretFiles, secret_id: bytes) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return read(self, secret_id)
+
+    monkeypatch.setattr(SecretFiles, "read", failing)
+
+    async def scenario() -> None:
+        async with running_manager(secrets_path=tmp_path / "s") as manager, fake_worker() as worker:
+            await manager.register(worker)
+            await send(manager, secret_request())
+            await until(lambda: worker.starts)
+            assert secrets_sent(worker) == [(b"TOKEN", VALUE)]
+            left[0] = secret_desk.READ_TRIES
+            await send(manager, secret_request())
+            await until(lambda: len(worker.starts) == 2)
+            assert "can't be read" in worker.starts[1].environments[0].secrets_fault
+
+    asyncio.run(scenario())

@@ -34,6 +34,8 @@ READ_TRIES: Final = 3
 READ_PAUSE_SECONDS: Final = 0.1
 # What could not be removed is tried again.
 REMOVE_AGAIN_SECONDS: Final = 5.0
+# A clean stop has five seconds for all.
+CLOSE_SECONDS: Final = 1.0
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _GONE: Final = "its secrets are gone from the manager's disk: submit it anew"
@@ -64,11 +66,15 @@ class SecretDesk:
         state = shell.kernel.state
         if any(each.secret_id for each in state.environments.values()):
             self.watch(state.live_jobs)
-        for secret_id, size_bytes in self._files.list().items():
+        found = self._files.list()
+        for secret_id, size_bytes in found.items():
             if secret_id in self._jobs_of:
                 self._account(secret_id, size_bytes)
             else:
                 self._files.remove(secret_id)
+        gone = sum(jobs for secret_id, jobs in self._jobs_of.items() if secret_id not in found)
+        if gone:
+            _log.warning("secrets are gone, as in a restored backup: tasks will fail jobs=%d", gone)
         shell.feed.listen(self._changed)
 
     def keep(self, secrets: Mapping[bytes, Values]) -> Awaitable[None]:
@@ -141,10 +147,13 @@ class SecretDesk:
     async def close(self) -> None:
         """Nothing is decided any more: waits for what is being written and removed."""
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=REMOVE_AGAIN_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+            if late:
+                # Their threads may still be at it; what they leave the next start removes.
+                for task in late:
+                    task.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
+                return
         self._files.close()
 
     def _changed(self, job_ids: list[int], lsn: int) -> None:

@@ -27,8 +27,7 @@ SECRETS_NAME: Final = "secrets"
 ID_BYTES: Final = 16
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _NEW: Final = re.compile(r"\.[0-9a-f]{32}\.new")
-# Lengths and the like besides what `check_secret_values` counts: up to 5 bytes each of some 64
-# thousand, which no file comes near.
+# More than any has whose values passed `check_secret_values`.
 _FILE_BYTES_MAX: Final = 4 * SECRET_BYTES_MAX
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
