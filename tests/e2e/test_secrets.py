@@ -182,3 +182,17 @@ def test_a_job_that_is_cancelled_while_it_waits_takes_its_secrets_along(cluster:
     assert manager is not None
     os.kill(manager.pid, signal.SIGTERM)
     assert manager.process.wait(20) == 0
+
+
+def test_dev_runs_a_job_with_a_secret_and_tells_nobody(cluster: Cluster) -> None:
+    dev = cluster.spawn("dev", "--listen", cluster.address, name="dev")
+    dev.wait_log("Ctrl-C stops it all.")
+    line = f'[ "$TOKEN" = "$(cat {cluster.root}/elsewhere/token)" ] && echo right'
+    result = cluster.titan("run", "--secret-env", secret_file(cluster), "--shell", line)
+    assert (result.returncode, result.stdout) == (0, b"right\n"), result.stderr
+    folder = cluster.state / "titan" / "dev" / "manager" / "secrets"
+    wait_until(lambda: not list(folder.iterdir()), "the file goes")
+    assert holding(cluster) == []
+    assert VALUE.encode() not in result.stderr
+    assert dev.end(signal.SIGINT) == 130
+    assert holding(cluster) == []

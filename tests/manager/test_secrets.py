@@ -24,7 +24,7 @@ from tests.manager.harness import (
 from titan import events as ev
 from titan.checks import SECRET_BYTES_MAX
 from titan.errors import NoRoom
-from titan.manager import secret_desk, translate
+from titan.manager import directory, secret_desk, translate
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.secret_desk import SecretDesk
@@ -560,3 +560,14 @@ def test_a_disk_that_cannot_be_read_for_a_moment_fails_no_task(
             assert "can't be read" in worker.starts[1].environments[0].secrets_fault
 
     asyncio.run(scenario())
+
+
+def test_a_first_start_that_was_killed_before_it_said_whose_directory_it_is_is_taken_up(
+    tmp_path: Path,
+) -> None:
+    for name in ("lock", "wal", "secrets"):
+        (tmp_path / name).mkdir()
+    directory.prepare(tmp_path)
+    (tmp_path / "secret").mkdir()
+    with pytest.raises(directory.DirectoryRefused):
+        directory.prepare(tmp_path)
