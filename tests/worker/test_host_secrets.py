@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from tests.worker import builders
@@ -96,6 +98,20 @@ def test_what_goes_to_the_host_comes_out_of_the_frame_as_it_went_in() -> None:
     todo = with_environment(SECRETS._replace(secrets_fault="x"), launch())
     connection(protocol.VERSION_MINOR, written).send(protocol.StartTasks(todo))
     assert written.messages == [protocol.StartTasks(todo)]
+
+
+@pytest.mark.parametrize("spoil", ["extra", "short", "fields"])
+def test_what_cannot_be_read_of_a_frame_is_not_repeated(spoil: str) -> None:
+    todo = with_environment(SECRETS, launch())
+    payload = protocol.encode(protocol.StartTasks(todo))[4:]
+    bad = {
+        "extra": payload + b"\1",
+        "short": payload[:-1],
+        "fields": msgpack.packb([3, [[[[], [], b"", [[b"TOKEN", VALUE]]]], [[VALUE]], [], []]]),
+    }[spoil]
+    with pytest.raises(protocol.ProtocolError) as caught:
+        protocol.decode(bad)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
 def _holding(folder: Path) -> list[Path]:

@@ -298,7 +298,9 @@ def decode(payload: bytes) -> Message | None:
         reader = _READERS.get(kind)
         return kind(*(reader(*fields) if reader else fields))
     except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
-        raise ProtocolError(f"an unreadable message: {error!r}") from error
+        # Not its repr, which may hold all that was read, and so secrets; nor does it go on.
+        sentence = f"an unreadable message: {type(error).__name__}: {error}"
+    raise ProtocolError(sentence)
 
 
 def report_of(fields: tuple[Any, ...]) -> Report:
