@@ -44,6 +44,9 @@ PATH_BYTES_MAX: Final = 4095
 NAME_LENGTH_MAX: Final = 255
 NAMED_RESOURCES_MAX: Final = 64
 CONSTRAINTS_MAX: Final = 64
+# Of all secrets of a job, with their names: what the system takes of one variable. The manager
+# can't tell how large they are when it fills a batch, and counts each job's as that.
+SECRET_BYTES_MAX: Final = 128 * 1024
 # An interpreter and its options.
 INTERPRETER_BYTES_MAX: Final = 4096
 _PATTERN: Final = re.compile(rb"%(.?)", re.DOTALL)
@@ -81,6 +84,32 @@ def check_variables(variables: Iterable[tuple[bytes, bytes]]) -> None:
     for name, value in variables:
         if not name or b"=" in name or b"\0" in name or b"\0" in value:
             raise InvalidJob(f"{_text(name)!r} cannot be the name of an environment variable")
+
+
+def check_secret_names(names: Sequence[bytes], variables: Iterable[tuple[bytes, bytes]]) -> None:
+    """Of an environment with these variables set beside its secrets."""
+    if not names:
+        return
+    seen = {name for name, _ in variables}
+    for name in names:
+        if not name or b"=" in name or b"\0" in name:
+            raise InvalidJob(f"{_text(name)!r} cannot be the name of a secret's variable")
+        if name in seen:
+            raise InvalidJob(f"the variable {_text(name)} is set twice, once as a secret")
+        seen.add(name)
+
+
+def check_secret_values(secrets: Iterable[tuple[bytes, bytes]]) -> None:
+    """What no sentence here may ever repeat is the values."""
+    size_bytes = 0
+    for name, value in secrets:
+        if b"\0" in value:
+            raise InvalidJob(f"the secret {_text(name)} holds a zero byte: no variable can")
+        size_bytes += len(name) + len(value) + 2
+    if size_bytes > SECRET_BYTES_MAX:
+        raise InvalidJob(
+            f"the secrets of a job take {size_bytes} bytes, over the limit of {SECRET_BYTES_MAX}"
+        )
 
 
 def check_resources(demand: Resources) -> None:

@@ -238,6 +238,7 @@ def print_job(response: manager_pb2.GetJobStatusResponse) -> None:
         ("placement", placement_text(job)),
         ("time limit", time_limit_text(job)),
         ("runs with", execution_words(job.execution)),
+        ("secrets", ", ".join(map(to_text, job.secret_env))),
         ("priority", priority_text(job)),
         ("after", after_text(job)),
         ("begins", _time_text(job.scheduling.begin_us)),

@@ -29,6 +29,9 @@ from titan.rpc.status import status_of, trailers_of
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Context = grpc.aio.ServicerContext[Any, Any]
+# What a handler does in several turns of the loop. Where a step yields something to be awaited it
+# is, outside of any turn, and if that fails so does the call.
+Steps = Generator[Awaitable[None] | None, None, Any]
 
 # A message comes at once or in some seconds over a slow line. Who sends none takes nobody's place.
 READ_SECONDS: Final = 10.0
@@ -78,8 +81,8 @@ class Gate:
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
         """A call with one answer that waits for its turn at that door.
 
-        Its handler may be a generator: between its steps others take their turns. The call is to
-        be served as one with a stream of requests, which takes bytes: then its message is read
+        Its handler may be a generator (`Steps`): between its steps others take turns. The call is
+        to be served as one with a stream of requests, which takes bytes: then its message is read
         when it may come in, and not before.
         """
 
@@ -240,7 +243,7 @@ async def _read(context: Context) -> bytes:
 
 def _steps(
     handler: Callable[[Request], Any], parse: Callable[[bytes], Request], message: bytes
-) -> Generator[None, None, Any]:
+) -> Steps:
     """What the handler does, which is one step or, if it is a generator, its own."""
     try:
         request = parse(message)
@@ -252,15 +255,21 @@ def _steps(
     return (yield from answer) if inspect.isgenerator(answer) else answer
 
 
-async def _take_turns(place: Place, steps: Generator[None, None, Any]) -> Any:
+async def _take_turns(place: Place, steps: Steps) -> Any:
     """What the steps come to, each of them in a turn of its own. Raises Busy before the first."""
     loop = asyncio.get_running_loop()
-    while True:
-        await place.wait_turn()
-        start = loop.time()
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        finally:
-            place.note_turn(loop.time() - start)
+    try:
+        while True:
+            await place.wait_turn()
+            start = loop.time()
+            try:
+                waited_for = next(steps)
+            except StopIteration as end:
+                return end.value
+            finally:
+                place.note_turn(loop.time() - start)
+            if waited_for is not None:
+                await waited_for
+    finally:
+        # Whoever called may have gone, and what was begun for him is to be put away now.
+        steps.close()

@@ -21,6 +21,7 @@ from titan.manager.gate import Gate
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
+from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
@@ -37,6 +38,7 @@ async def add_services(
     shell: Shell,
     dispatcher: Dispatcher,
     past: PastDesk,
+    secrets: SecretDesk,
     callers: Callers,
     doors: Doors | None = None,
 ) -> HealthServicer:
@@ -46,7 +48,7 @@ async def add_services(
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     user_services = (
-        UserService(shell, Reach(shell, dispatcher), roster, past),
+        UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
         ControlService(shell),
         ExplainService(shell, past),
     )

@@ -15,6 +15,7 @@ from titan.checks import (
     check_resources,
     check_scheduling,
     check_script,
+    check_secret_names,
     check_time_limit,
     check_variables,
 )
@@ -102,6 +103,7 @@ def check_submit(
         # One that is stored has been looked at before.
         if environment.digest not in state.environments:
             check_variables((*environment.exported, *environment.variables))
+            check_secret_names(environment.secret_names, environment.variables)
     if not command.are_checked:
         _check_jobs(command, range(len(command.jobs)), set())
     return _find_workers(state, command), resolve_references(state, command.jobs)

@@ -76,7 +76,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     outbox = Outbox(
         worker=number, session=command.session, instance=command.instance,
         address=command.address, token=command.token, applied_seq=applied_seq,
-        ready=desk.ready_outboxes, maybe_sent=maybe_sent,
+        ready=desk.ready_outboxes, maybe_sent=maybe_sent, takes_secrets=command.takes_secrets,
     )  # fmt: skip
     desk.outboxes[number] = outbox
     worker.touch()
