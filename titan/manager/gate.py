@@ -32,6 +32,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 # A message comes at once or in some seconds over a slow line. Who sends none takes nobody's place.
 READ_SECONDS: Final = 10.0
+# A letter takes up to 12 bytes there.
+DETAILS_LENGTH_MAX: Final = 500
 
 _NO_TOKEN = f"{access.no_token_text('manager')}, or name it with --access FILE"
 
@@ -195,7 +197,11 @@ def _refused(context: Context, error: TitanError) -> Any:
     with all that is in it, a circle that nobody but the garbage collector breaks.
     """
     context.set_code(status_of(error))
-    context.set_details(str(error))
+    details = str(error)
+    if len(details) > DETAILS_LENGTH_MAX:
+        # It goes in a header, of which peers take 8 KiB, and a name may have repeated 16 MiB.
+        details = f"{details[:DETAILS_LENGTH_MAX]}…"
+    context.set_details(details)
     context.set_trailing_metadata(trailers_of(error))
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from titan.checks import check_user
 from titan.errors import InvalidJob
 from titan.manager.kernel.commands import Changed, WhichJobs
 from titan.queries.selection import JobSelector, filter_jobs, select_job
@@ -25,6 +26,8 @@ class Chosen(NamedTuple):
 
 def choose_tasks(state: ClusterState, which: WhichJobs) -> list[tuple[Job, JobSelector]]:
     """All that is meant, each with what chose it. Raises NotFound, InvalidJob."""
+    # The log is to keep who said so.
+    check_user(which.user)
     if which.filter is not None:
         return [(job, JobSelector()) for job in filter_jobs(state, which.filter)]
     if len(which.selectors) > SELECTORS_MAX:
