@@ -22,6 +22,7 @@ from titan.errors import AccessDenied, Busy, InvalidJob, NotFound, TitanError
 from titan.manager.admission import Admission, Place
 from titan.manager.shell import Shell
 from titan.rpc import access, tokens
+from titan.rpc.parsing import UNREADABLE
 from titan.rpc.status import status_of, trailers_of
 
 _log = logging.getLogger("titan.rpc")
@@ -32,8 +33,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 # A message comes at once or in some seconds over a slow line. Who sends none takes nobody's place.
 READ_SECONDS: Final = 10.0
-# A letter takes up to 12 bytes there.
-DETAILS_LENGTH_MAX: Final = 500
+# A sentence goes in a header, of which peers take 8 KiB, and a byte takes three there if it isn't
+# ASCII. It may repeat what it is about, which may have had 16 MiB.
+DETAILS_BYTES_MAX: Final = 2_500
 
 _NO_TOKEN = f"{access.no_token_text('manager')}, or name it with --access FILE"
 
@@ -197,13 +199,16 @@ def _refused(context: Context, error: TitanError) -> Any:
     with all that is in it, a circle that nobody but the garbage collector breaks.
     """
     context.set_code(status_of(error))
-    details = str(error)
-    if len(details) > DETAILS_LENGTH_MAX:
-        # It goes in a header, of which peers take 8 KiB, and a name may have repeated 16 MiB.
-        details = f"{details[:DETAILS_LENGTH_MAX]}…"
-    context.set_details(details)
+    context.set_details(_fitting(str(error)))
     context.set_trailing_metadata(trailers_of(error))
     return None
+
+
+def _fitting(sentence: str) -> str:
+    data = sentence.encode()
+    if len(data) <= DETAILS_BYTES_MAX:
+        return sentence
+    return data[:DETAILS_BYTES_MAX].decode(errors="ignore") + "…"
 
 
 async def _read(context: Context) -> bytes:
@@ -226,7 +231,7 @@ def _steps(
         request = parse(message)
         del message
     except DecodeError as error:
-        raise InvalidJob("the request cannot be read: it is no message of its kind") from error
+        raise InvalidJob(UNREADABLE) from error
     answer = handler(request)
     return (yield from answer) if inspect.isgenerator(answer) else answer
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 
 import grpc
 import grpc.aio
+
+from titan.rpc.parsing import ParsingHandlers
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -69,6 +72,12 @@ def new_aio_server(*, is_bounded: bool = False) -> grpc.aio.Server:
     # each registered method by itself, and all of these waits are set up anew at every call; for
     # the others, one wait does.
     server.add_registered_method_handlers = _register_nothing  # type: ignore[method-assign]
+    add = server.add_generic_rpc_handlers
+
+    def add_parsing(handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        add([ParsingHandlers(each) for each in handlers])
+
+    server.add_generic_rpc_handlers = add_parsing  # type: ignore[method-assign, assignment]
     return server
 
 

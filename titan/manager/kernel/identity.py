@@ -15,7 +15,7 @@ WORD_LENGTH_MAX: Final = 255
 _ADDRESS: Final = re.compile(
     r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?\]):[0-9]{1,5}"
 )
-_TOKEN: Final = re.compile(rf"[!-~]{{0,{WORD_LENGTH_MAX}}}")
+_TOKEN: Final = re.compile(rf"[ -~]{{0,{WORD_LENGTH_MAX}}}")
 
 
 def check_registration(desk: Desk, command: RegisterWorker) -> None:

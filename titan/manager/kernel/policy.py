@@ -64,9 +64,8 @@ def _number(name: str | None, names: tuple[str, ...], before: int, what: str) ->
     if name is None:
         return before
     if name not in names:
-        raise InvalidJob(
-            f"there is no {what} {name[:NAME_LENGTH_MAX]!r}: choose one of {', '.join(names)}"
-        )
+        shown = name[:NAME_LENGTH_MAX]
+        raise InvalidJob(f"there is no {what} {shown!r}: choose one of {', '.join(names)}")
     return 1 + names.index(name)
 
 

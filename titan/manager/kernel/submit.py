@@ -8,7 +8,6 @@ from typing import Final
 
 from titan import events as ev
 from titan.checks import (
-    NAME_LENGTH_MAX,
     check_command,
     check_directory,
     check_execution,
@@ -216,10 +215,7 @@ def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
     """The workers that jobs ask for, each as the log is to name it. Raises InvalidJob."""
     found = {"": ""}
     for text in {terms.on: None for terms in _distinct_terms(command) if terms.on}:
-        _check(
-            len(text) <= NAME_LENGTH_MAX,
-            f"the worker to run on has a name of over {NAME_LENGTH_MAX} letters",
-        )
+        check_name(text, "the name of the worker to run on")
         try:
             worker = select_worker(state, text)
         except (NotFound, Refused) as error:
@@ -272,9 +268,8 @@ def _check_jobs(command: SubmitJobs, numbers: range, checked: set[NewTerms]) -> 
 def _check_terms(terms: NewTerms, environments: Sequence[NewEnvironment]) -> None:
     check_directory(terms.cwd)
     _check(0 <= terms.environment < len(environments), "its environment is not in the request")
-    _check(
-        abs(terms.priority) <= PRIORITY_MAX, f"the priority is out of range: up to {PRIORITY_MAX}"
-    )
+    if abs(terms.priority) > PRIORITY_MAX:
+        raise InvalidJob(f"the priority is out of range: it is up to {PRIORITY_MAX}")
     check_resources(terms.resources)
     _check_array(terms.array)
     check_time_limit(
