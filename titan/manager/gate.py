@@ -1,8 +1,7 @@
 """The one way in and out of the manager's services.
 
-In: a call without the access token gets no further, and one that changes jobs no sooner than
-`admission.py` lets it. Out: whatever a handler answers, or
-refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
+In: a call without the access token gets no further and is not read, and one that changes jobs no
+sooner than `admission.py` lets it. Out: whatever a handler answers, or refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
 are plain functions; only those that have to ask another process wait by themselves.
 """
 
@@ -22,7 +21,7 @@ from titan.errors import AccessDenied, Busy, InvalidJob, NotFound, TitanError
 from titan.manager.admission import Admission, Place
 from titan.manager.shell import Shell
 from titan.rpc import access, tokens
-from titan.rpc.parsing import UNREADABLE
+from titan.rpc.reading import UNREADABLE, read_message
 from titan.rpc.status import status_of, trailers_of
 
 _log = logging.getLogger("titan.rpc")
@@ -31,8 +30,6 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Context = grpc.aio.ServicerContext[Any, Any]
 
-# A message comes at once or in some seconds over a slow line. Who sends none takes nobody's place.
-READ_SECONDS: Final = 10.0
 # A sentence goes in a header, of which peers take 8 KiB, and a byte takes three there if it isn't
 # ASCII. It may repeat what it is about, which may have had 16 MiB.
 DETAILS_BYTES_MAX: Final = 2_500
@@ -48,6 +45,15 @@ class Gate:
         self._token = token
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
+
+    def lets_in(self, context: Context) -> bool:
+        """Whether the request of that call is to be read; if not the call has its status."""
+        try:
+            self._check_token(context)
+        except TitanError as error:
+            _refused(context, error)
+            return False
+        return True
 
     def unary(
         self, handler: Callable[[Request], Reply | Awaitable[Reply]], *, waits: bool = True
@@ -135,7 +141,7 @@ class Gate:
         shell = self._shell
         has_gone = False
         try:
-            message = await _read(context)
+            message = await read_message(context)
             place.note_read(len(message))
             steps = _steps(handler, parse, message)
             del message
@@ -209,18 +215,6 @@ def _fitting(sentence: str) -> str:
     if len(data) <= DETAILS_BYTES_MAX:
         return sentence
     return data[:DETAILS_BYTES_MAX].decode(errors="ignore") + "…"
-
-
-async def _read(context: Context) -> bytes:
-    """The one message of a call. Raises InvalidJob."""
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            message = await context.read()
-    except TimeoutError as error:
-        raise InvalidJob(f"no request came within {READ_SECONDS:g} s of its call") from error
-    if not isinstance(message, bytes):
-        raise InvalidJob("the call carries no request")
-    return message
 
 
 def _steps(

@@ -24,6 +24,7 @@ from titan.manager.roster import Roster
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
+from titan.rpc.reading import READ_AT_ONCE, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, worker_pb2
 
 _SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
@@ -98,4 +99,5 @@ def _handlers(
         else:
             unary = gate.unary(handler, waits=name != at_once)
             served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
-    return grpc.method_handlers_generic_handler(service.full_name, served)
+    handlers = grpc.method_handlers_generic_handler(service.full_name, served)
+    return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE)

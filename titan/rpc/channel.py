@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import grpc
 import grpc.aio
 
-from titan.rpc.parsing import ParsingHandlers
+from titan.rpc.reading import ReadingHandlers
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 
@@ -74,11 +74,16 @@ def new_aio_server(*, is_bounded: bool = False) -> grpc.aio.Server:
     server.add_registered_method_handlers = _register_nothing  # type: ignore[method-assign]
     add = server.add_generic_rpc_handlers
 
-    def add_parsing(handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        add([ParsingHandlers(each) for each in handlers])
+    def add_reading(handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        add([_reading(each) for each in handlers])
 
-    server.add_generic_rpc_handlers = add_parsing  # type: ignore[method-assign, assignment]
+    server.add_generic_rpc_handlers = add_reading  # type: ignore[method-assign, assignment]
     return server
+
+
+def _reading(handlers: grpc.GenericRpcHandler) -> grpc.GenericRpcHandler:
+    """Handlers that nobody has said more of are anybody's."""
+    return handlers if isinstance(handlers, ReadingHandlers) else ReadingHandlers(handlers)
 
 
 def _register_nothing(service_name: str, method_handlers: object) -> None:

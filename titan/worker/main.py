@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from titan import logs
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
-from titan.rpc.v1 import task_pb2, task_pb2_grpc
+from titan.rpc.v1 import task_pb2
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
 from titan.worker.agent.agent import Agent, Identity, OnStop
@@ -25,7 +25,7 @@ from titan.worker.agent.capacity import Offer
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.agent.host_process import HostProcess
 from titan.worker.agent.manager_link import ManagerLink
-from titan.worker.agent.task_service import TaskService
+from titan.worker.agent.task_service import TaskService, add_task_service
 from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
 from titan.worker.output.shelf import Limits
@@ -176,7 +176,7 @@ class _Door(NamedTuple):
 
 def _open_door(listen: str) -> _Door:
     """A server that holds the port and does not serve yet. Raises OSError."""
-    server = channel.new_aio_server()
+    server = channel.new_aio_server(is_bounded=True)
     try:
         port = server.add_insecure_port(listen)
     except RuntimeError as error:
@@ -203,7 +203,7 @@ def _take_token(path: Path) -> None:
 
 
 async def _serve(server: grpc.aio.Server, service: TaskService) -> None:
-    task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)
+    add_task_service(server, service)
     name = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)

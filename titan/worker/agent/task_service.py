@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Protocol
 
 import grpc
 import grpc.aio
@@ -11,6 +11,7 @@ import grpc.aio
 from titan.errors import InvalidJob
 from titan.model import Stop
 from titan.rpc import access, tokens
+from titan.rpc.reading import READ_AT_ONCE, Context, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker.agent import translate
 from titan.worker.agent.capacity import Offer, is_empty
@@ -19,6 +20,8 @@ from titan.worker.agent.host_questions import HostQuestions, NotNow, TooMany
 from titan.worker.agent.output_stream import NoOutput, OutputStreams
 from titan.worker.agent.task_status import TaskStatuses
 from titan.worker.messages import StartBatch
+
+_NO_TOKEN: Final = f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}"
 
 
 class NoSuchTask(Exception):
@@ -169,12 +172,39 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             self._questions.stop(stops)
         return task_pb2.StopTaskResponse()
 
+    def lets_in(self, context: Context) -> bool:
+        """Whether the request of that call is to be read; if not the call has its status."""
+        if tokens.is_granted(context.invocation_metadata(), self._token):
+            return True
+        context.set_code(grpc.StatusCode.UNAUTHENTICATED)
+        context.set_details(_NO_TOKEN)
+        return False
+
     async def _check_token(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         if not tokens.is_granted(context.invocation_metadata(), self._token):
             await context.abort(
                 grpc.StatusCode.UNAUTHENTICATED,
-                f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
+                _NO_TOKEN,
             )
+
+
+def add_task_service(server: grpc.aio.Server, service: TaskService) -> None:
+    """Has the server serve it; what comes without the token is not read."""
+
+    class Guarded:
+        """Takes the handlers that the generated function makes, and gives them to the server."""
+
+        def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+            guarded = (
+                ReadingHandlers(each, guard=service.lets_in, at_once=READ_AT_ONCE)
+                for each in handlers
+            )
+            server.add_generic_rpc_handlers(tuple(guarded))
+
+        def add_registered_method_handlers(self, name: str, handlers: object) -> None:
+            """They are served as generic ones."""
+
+    task_pb2_grpc.add_TaskServiceServicer_to_server(service, Guarded())  # type: ignore[arg-type]
 
 
 def _status_of(error: translate.BadMessage | NotNow) -> grpc.StatusCode:
