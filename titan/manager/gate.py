@@ -1,8 +1,9 @@
 """The one way in and out of the manager's services.
 
 In: a call without the access token gets no further and is not read, and one that changes jobs no
-sooner than `admission.py` lets it. Out: whatever a handler answers, or refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
-are plain functions; only those that have to ask another process wait by themselves.
+sooner than `admission.py` lets it. Out: whatever a handler answers, or refuses, leaves when
+everything that it may depend on is durable (invariant 7). Handlers are plain functions; only those
+that have to ask another process wait by themselves.
 """
 
 from __future__ import annotations
