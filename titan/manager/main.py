@@ -34,7 +34,7 @@ from titan.manager.retention import Limits
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access, tokens
-from titan.rpc.channel import check_loopback, new_aio_server, split_address
+from titan.rpc.channel import check_loopback, new_aio_server, raise_descriptors, split_address
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.snapshots import LEFT_FREE_SEGMENTS
 from titan.state import ClusterState
@@ -76,6 +76,7 @@ class ManagerOptions:
 def run_manager(options: ManagerOptions) -> int:
     """Runs a manager until SIGTERM or SIGINT and returns the exit code."""
     logs.set_up(options.log_level)
+    raise_descriptors()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         asyncio.run(_run(options))

@@ -40,6 +40,7 @@ SPARE_DESCRIPTORS: Final = 1_500
 # Connections are closed, and what was registered is lost, within this.
 SETTLE_SECONDS: Final = 30.0
 WARM_UP_JOBS: Final = 3
+OPEN_SECONDS: Final = 60.0
 STALL_SECONDS: Final = 4.0
 _SAMPLE_SECONDS: Final = 0.2
 
@@ -94,7 +95,6 @@ class Run:
 
     async def _storm(self, targets: tuple[Target, Target]) -> None:
         hold = asyncio.Event()
-        end = time.monotonic() + self._seconds
         sampling = asyncio.create_task(self._sample_peaks())
         callers = [Caller(target, random.Random(self._rng.random())) for target in targets]
         async with asyncio.TaskGroup() as group:
@@ -105,7 +105,9 @@ class Run:
             for target in targets:
                 group.create_task(raw.drip(target, 20, hold))
             try:
+                await self._wait_opened()
                 number = 0
+                end = time.monotonic() + self._seconds
                 while number == 0 or time.monotonic() < end:
                     number += 1
                     await self._round(number, callers, end)
@@ -153,6 +155,14 @@ class Run:
             print(
                 f"  {number}: {what:28} {time.monotonic() - start:5.1f} s  {rss}{told}", flush=True
             )
+
+    async def _wait_opened(self) -> None:
+        """Until as many are open as will be."""
+        deadline = time.monotonic() + OPEN_SECONDS
+        while self._opened["open"] < self._idle and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(_SAMPLE_SECONDS)
+        self._note("idle connections opened", str(self._opened["open"]))
+        self._note("manager with them", _shown(sample(self._cluster.manager.pid)))
 
     async def _stall(self, targets: tuple[Target, Target]) -> None:
         """Messages that never come to their end, with the token and without."""

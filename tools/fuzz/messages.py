@@ -187,7 +187,7 @@ class Maker:
         return self._integer(*_NUMBER_BOUNDS[kind])
 
     def _integer(self, least: int, most: int) -> int:
-        known = [each for each in self.known if isinstance(each, int)]
+        known = [each for each in self.known if type(each) is int]
         draw = self.rng.random()
         value: int
         if draw < 0.3 and known:
