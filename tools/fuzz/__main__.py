@@ -41,7 +41,7 @@ SPARE_DESCRIPTORS: Final = 1_500
 SETTLE_SECONDS: Final = 30.0
 WARM_UP_JOBS: Final = 3
 OPEN_SECONDS: Final = 60.0
-STALL_SECONDS: Final = 4.0
+STALL_SECONDS: Final = 2.5
 _SAMPLE_SECONDS: Final = 0.2
 
 
@@ -111,7 +111,8 @@ class Run:
                 while number == 0 or time.monotonic() < end:
                     number += 1
                     await self._round(number, callers, end)
-                self._note("idle connections held", str(self._opened["open"]))
+                self._note("idle connections at the end", str(self._opened["open"]))
+                self._note("idle ones that it closed", str(self._opened["closed by it"]))
                 held = {each.name: sample(each.pid) for each in self._servers()}
                 self._note("manager while they were", _shown(held["manager"]))
                 await self._stall(targets)

@@ -18,7 +18,7 @@ FRAMES: Final = 3_000
 STALLED_STREAMS: Final = 50
 _STALLED_BYTES: Final = 15 << 20
 _WRITE_SECONDS: Final = 3.0
-_ANSWER_SECONDS: Final = 1.0
+_ANSWER_SECONDS: Final = 0.5
 _PATHS: Final = {
     "manager": "/titan.v1.ManagerService/GetStats",
     "worker": "/titan.v1.TaskService/GetTaskStatus",
@@ -243,18 +243,29 @@ class _Windows:
 
 
 async def keep_idle(target: Target, count: int, hold: asyncio.Event, opened: Counter[str]) -> None:
-    """So many connections that say nothing, or hello and then nothing, until `hold` is set."""
+    """So many connections that say nothing, or hello and then nothing, until `hold` is set.
+
+    Those that the server closes are made again. `opened` has how many are open, and were closed.
+    """
+    over = asyncio.create_task(hold.wait())
 
     async def one(number: int) -> None:
-        with suppress(OSError):
-            _reader, writer = await connect(target)
-            opened["open"] += 1
+        while not hold.is_set():
             try:
-                if number % 2:
-                    writer.write(_greeting())
-                await hold.wait()
+                reader, writer = await connect(target)
+            except OSError:
+                await asyncio.wait({over}, timeout=1.0)
+                continue
+            opened["open"] += 1
+            if number % 2:
+                writer.write(_greeting())
+            reading = asyncio.create_task(_read_all(reader))
+            try:
+                await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+                opened["closed by it"] += reading.done()
             finally:
                 opened["open"] -= 1
+                reading.cancel()
                 writer.close()
 
     async with asyncio.TaskGroup() as group:
