@@ -295,7 +295,7 @@ def decode(payload: bytes) -> Message | None:
         del fields[len(kind._fields) :]
         reader = _READERS.get(kind)
         return kind(*(reader(*fields) if reader else fields))
-    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
         raise ProtocolError(f"an unreadable message: {error!r}") from error
 
 
