@@ -6,10 +6,12 @@ import re
 from typing import Final
 
 from titan.checks import PATH_BYTES_MAX, check_capacity, check_labels, check_name
-from titan.errors import InvalidJob, Refused
+from titan.errors import InvalidJob, NoRoom, Refused
 from titan.manager.kernel.commands import RegisterWorker
 from titan.manager.kernel.desk import Desk
 
+# Those that have taken their leave count: old attempts refer to them. Each takes some kilobytes.
+WORKERS_MAX: Final = 100_000
 ID_BYTES_MAX: Final = 64
 WORD_LENGTH_MAX: Final = 255
 _ADDRESS: Final = re.compile(
@@ -53,12 +55,15 @@ def _check_what_is_kept(command: RegisterWorker) -> None:
 def identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
     """The worker's number and id, and a warning where a clone of a worker got a new id.
 
-    Raises Refused for a registration that may be late, of a host before the one that is known.
+    Raises Refused for a registration that may be late, of a host before the one that is known, and
+    NoRoom.
     """
     state = desk.state
     worker_id = command.worker_id or _find_given_id(desk, command) or command.new_worker_id
     number = state.worker_numbers.get(worker_id)
     if number is None:
+        if len(state.workers) >= WORKERS_MAX:
+            raise NoRoom(f"{WORKERS_MAX} workers have registered here, and more are not taken")
         return state.next_worker, worker_id, ""
     if _is_earlier(desk, number, command):
         instance, refused_us = desk.refused_earlier.get(number, (b"", 0))
