@@ -54,8 +54,9 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     file at once. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # What a killed process of that number left may be open to others.
-    temporary.unlink(missing_ok=True)
+    # One that a killed process left, or a link that somebody put there: neither is written to.
+    with suppress(FileNotFoundError):
+        temporary.unlink()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

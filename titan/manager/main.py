@@ -41,6 +41,7 @@ from titan.rpc.channel import (
     check_loopback,
     is_loopback,
     new_aio_server,
+    raise_descriptors,
     server_credentials,
     split_address,
 )
@@ -96,6 +97,7 @@ class ManagerOptions:
 def run_manager(options: ManagerOptions) -> int:
     """Runs a manager until SIGTERM or SIGINT and returns the exit code."""
     logs.set_up(options.log_level)
+    raise_descriptors()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         asyncio.run(_run(options))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from titan.errors import PermissionDenied
+from titan.errors import AccessDenied, PermissionDenied
 from titan.manager import caller
 from titan.manager.caller import Caller
 from titan.manager.kernel.chosen import check_owner
@@ -48,8 +48,10 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
     "PushOutput": _WORKERS,
     "PushTaskStatus": _WORKERS,
     # Of gRPC's own services.
-    "Health": _EVERYBODY,
-    "ServerReflection": _EVERYBODY,
+    "Check": _EVERYBODY,
+    "List": _EVERYBODY,
+    "Watch": _EVERYBODY,
+    "ServerReflectionInfo": _EVERYBODY,
 }
 
 
@@ -61,15 +63,17 @@ def check_method(method: str, who: Caller) -> None:
         raise PermissionDenied(f"{method} is for {wanted}, and you are {who.identity}")
 
 
-def acting_user(said: str) -> str:
-    """Under which name the caller acts: the one that is proven, else the one that he says."""
-    identity = caller.current().identity
-    return said if identity is None else identity.name
+def known_caller() -> Caller:
+    """Who calls. Raises AccessDenied where the gate was left out: then nobody may do anything."""
+    who = caller.current()
+    if not who.is_known:
+        raise AccessDenied("nobody has found out who calls")
+    return who
 
 
 def only_of() -> str | None:
     """Whose jobs alone the caller may change; None: everybody's."""
-    who = caller.current()
+    who = known_caller()
     if who.is_admin or who.identity is None:
         return None
     return who.identity.name
@@ -85,7 +89,7 @@ def sign(request: Any) -> None:
 
     What is not proven is left as it is said.
     """
-    identity = caller.current().identity
+    identity = known_caller().identity
     if identity is None or identity.role is Role.WORKER:
         return
     fields = request.DESCRIPTOR.fields_by_name
@@ -118,6 +122,6 @@ def _sign_selector(selector: manager_pb2.JobSelector, name: str) -> None:
 
 def check_worker(name: str) -> None:
     """Raises PermissionDenied unless the caller is the worker of that name."""
-    identity = caller.current().identity
+    identity = known_caller().identity
     if identity is not None and identity.name != name:
         raise PermissionDenied(f"that is the worker {name!r}, and you are {identity}")

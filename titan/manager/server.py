@@ -26,6 +26,7 @@ from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
 from titan.rpc.guarded import add_guarded_services
+from titan.rpc.reading import READ_AT_ONCE, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, worker_pb2
 
 _SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
@@ -62,7 +63,7 @@ async def add_services(
         )
     )
     names = (users.full_name, workers.full_name)
-    return await add_guarded_services(server, names, gate.guard)
+    return await add_guarded_services(server, names, gate.lets_in_open)
 
 
 def _handlers(
@@ -96,4 +97,5 @@ def _handlers(
         else:
             unary = gate.unary(name, handler, waits=name != at_once)
             served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
-    return grpc.method_handlers_generic_handler(service.full_name, served)
+    handlers = grpc.method_handlers_generic_handler(service.full_name, served)
+    return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE)

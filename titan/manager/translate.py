@@ -13,6 +13,7 @@ from titan.model import (
     PLAIN,
     SIGNAL_MAX,
     SIGTERM,
+    TIME_US_MAX,
     AttemptKey,
     Execution,
     Held,
@@ -35,6 +36,9 @@ DETAIL_LENGTH_MAX = 300
 REPORT_BYTES_MAX = 8 * 1024 * 1024
 # Each of them is a file and a wait for the disk.
 SECRETS_PER_REQUEST_MAX = 256
+# What it was sent, and what ended there and is not acknowledged; beyond it something is wrong.
+HELD_MAX = 100_000
+EXIT_CODE_MAX = 255
 # Some 15 ms of the loop.
 STEP_JOBS = 1_000
 
@@ -209,9 +213,11 @@ def register_command(
 
 def held_of(message: worker_pb2.Held) -> Held:
     """What a task host holds. Raises InvalidJob."""
+    if len(message.attempts) > HELD_MAX:
+        raise InvalidJob(f"a worker holds at most {HELD_MAX} attempts")
     try:
         attempts = tuple(
-            HeldAttempt(_key(each.key), HeldState(each.state), each.start_us)
+            HeldAttempt(_key(each.key), HeldState(each.state), _time(each.start_us))
             for each in message.attempts
         )
     except ValueError as error:
@@ -247,13 +253,18 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
     if kind is None:
         raise InvalidJob("a report of no known kind")
     if kind is not ReportKind.ENDED:
-        return commands.Report(message.seq, _key(message.key), kind, start_us=message.start_us)
+        start_us = _time(message.start_us)
+        return commands.Report(message.seq, _key(message.key), kind, start_us=start_us)
     state, reason = _ENDS.get(message.state), _REASONS.get(message.reason)
     if state is None or reason is None:
         raise InvalidJob("a report of an end in no known state or for no known reason")
     signal = message.signal if message.HasField("signal") else -1
-    if signal > SIGNAL_MAX:
+    if message.HasField("signal") and not 1 <= signal <= SIGNAL_MAX:
         raise InvalidJob("a report of an end by no known signal")
+    if message.HasField("exit_code") and not 0 <= message.exit_code <= EXIT_CODE_MAX:
+        raise InvalidJob(f"a report of an exit code beyond 0 to {EXIT_CODE_MAX}")
+    if min(message.cpu_user_us, message.cpu_system_us, message.max_rss_bytes) < 0:
+        raise InvalidJob("a report of an end that used less than nothing")
     return commands.Report(
         message.seq,
         _key(message.key),
@@ -262,13 +273,19 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
         reason,
         message.exit_code if message.HasField("exit_code") else -1,
         signal,
-        message.start_us,
-        max(message.end_us, message.start_us),
+        _time(message.start_us),
+        max(_time(message.end_us), message.start_us),
         message.cpu_user_us,
         message.cpu_system_us,
         message.max_rss_bytes,
         message.detail[:DETAIL_LENGTH_MAX],
     )
+
+
+def _time(time_us: int) -> int:
+    if not 0 <= time_us <= TIME_US_MAX:
+        raise InvalidJob(f"a worker tells of the time {time_us}, which is none")
+    return time_us
 
 
 def _which(

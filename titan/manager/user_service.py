@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from titan import __version__
-from titan.errors import NoRoom, NotFound
+from titan.errors import InvalidJob, NoRoom, NotFound
 from titan.manager import permissions, translate
 from titan.manager.feed import Watcher
 from titan.manager.kernel.commands import CancelJobs, Changed, SubmitJobs, Submitted
@@ -34,6 +34,7 @@ from titan.state.cluster import ClusterState
 
 # The loop is held up by so many jobs at once, a few milliseconds.
 WALK_JOBS: Final = 2_000
+WATCHED_MAX: Final = 100_000
 
 Response = TypeVar("Response", bound=Message)
 # At once, or where another process has to be asked, later.
@@ -136,6 +137,8 @@ class UserService:
     ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
         """Jobs as they change."""
         feed, state = self._shell.feed, self._shell.kernel.state
+        if len(request.job_ids) > WATCHED_MAX:
+            raise InvalidJob(f"at most {WATCHED_MAX} jobs are watched by number: watch all of them")
         for job_id in request.job_ids:
             if job_id not in state.jobs and not state.is_forgotten(job_id):
                 # It would never change, and the watch never end.

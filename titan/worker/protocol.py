@@ -297,7 +297,7 @@ def decode(payload: bytes) -> Message | None:
         del fields[len(kind._fields) :]
         reader = _READERS.get(kind)
         return kind(*(reader(*fields) if reader else fields))
-    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
         # Not its repr, which may hold all that was read, and so secrets; nor does it go on.
         sentence = f"an unreadable message: {type(error).__name__}: {error}"
     raise ProtocolError(sentence)

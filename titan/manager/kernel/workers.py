@@ -35,7 +35,7 @@ REGISTER_AGAIN: Final = "the session is not known; register again"
 
 
 def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
-    """A worker calls in, for the first time or again. Raises Refused, InvalidJob."""
+    """A worker calls in, for the first time or again. Raises Refused, InvalidJob, NoRoom."""
     check_registration(desk, command)
     number, worker_id, warning = identify(desk, command)
     worker: Worker | None = desk.state.workers.get(number)
