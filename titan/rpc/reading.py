@@ -30,6 +30,8 @@ READ_SECONDS: Final = 10.0
 READ_AT_ONCE: Final = 32
 # Of those who need not say who they are: health and reflection.
 READ_AT_ONCE_OF_ANYBODY: Final = 4
+# Their streams, which last as long as they like: whoever watches the health.
+STREAMS_OF_ANYBODY_MAX: Final = 100
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Guard: TypeAlias = Callable[[Context], bool]
@@ -50,6 +52,7 @@ class ReadingHandlers(grpc.GenericRpcHandler):
         self._inner = inner
         self._guard = guard
         self._room = asyncio.Semaphore(at_once)
+        self._streams = 0
         # By what the inner one answers, which is the same for each call of a method.
         self._wrapped: dict[int, tuple[Any, Any]] = {}
 
@@ -74,12 +77,48 @@ class ReadingHandlers(grpc.GenericRpcHandler):
             or handler.stream_stream
         )
         prepare = self._many if handler.request_streaming else self._one
+        is_open = handler.response_streaming and self._guard is None
         make: Any = (
             grpc.stream_stream_rpc_method_handler
             if handler.response_streaming
             else grpc.stream_unary_rpc_method_handler
         )
-        return make(_call(inner, prepare, parse), None, serialize)
+        call = _call(inner, prepare, parse)
+        return make(self._limited(call) if is_open else call, None, serialize)
+
+    def _limited(self, inner: Any) -> Any:
+        """The same for so many at once."""
+        if inspect.isasyncgenfunction(inner):
+
+            async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:
+                if self._is_full(context):
+                    return
+                self._streams += 1
+                try:
+                    async with aclosing(inner(requests, context)) as answers:
+                        async for each in answers:
+                            yield each
+                finally:
+                    self._streams -= 1
+
+            return stream
+
+        async def call(requests: Any, context: Context) -> Any:
+            if self._is_full(context):
+                return
+            self._streams += 1
+            try:
+                await inner(requests, context)
+            finally:
+                self._streams -= 1
+
+        return call
+
+    def _is_full(self, context: Context) -> bool:
+        if self._streams < STREAMS_OF_ANYBODY_MAX:
+            return False
+        _refuse(context, Busy("too many streams are open: try again"))
+        return True
 
     async def _one(self, context: Context, parse: Callable[[bytes], Any]) -> Any:
         """The request; `_END`: the call has its status."""

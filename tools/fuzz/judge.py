@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MIB: Final = 1 << 20
-# A storm may leave jobs, workers, request ids and, most of it, what the allocator keeps: malloc_trim
-# would give back all but some 30 MiB.
+# A storm may leave jobs, workers, request ids and, most of it, what the allocator keeps: of that
+# malloc_trim would give back all but some 30 MiB.
 GROWTH_BYTES_MAX: Final = 256 * MIB
 # By how much the second half of a run may have more than the first, which had all of it once.
 DRIFT_BYTES_MAX: Final = 96 * MIB
