@@ -200,7 +200,7 @@ def check_labels(labels: Sequence[tuple[str, str]]) -> None:
     for name, value in labels:
         if not 0 < len(name) <= NAME_LENGTH_MAX or len(value) > NAME_LENGTH_MAX:
             raise InvalidJob(
-                f"a label has a name of 1 to {NAME_LENGTH_MAX} letters, and its value has as many"
+                f"a label has a name of 1 to {NAME_LENGTH_MAX} letters and a value of no more"
             )
 
 

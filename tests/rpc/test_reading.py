@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, cast
 
 import grpc
@@ -181,5 +182,33 @@ def test_anybody_s_calls_are_read_few_at_once_on_any_server() -> None:
             for each in calls:
                 each.cancel()
         await server.stop(0)
+
+    asyncio.run(scenario())
+
+
+def test_anybody_s_streams_are_bounded_and_make_room_when_they_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "STREAMS_OF_ANYBODY_MAX", 2)
+    watch = "/grpc.health.v1.Health/Watch"
+
+    async def scenario() -> None:
+        async with running_manager() as manager, open_aio_channel(manager.address) as channel:
+            watches: list[Any] = [channel.unary_stream(watch)(cast(Any, b"")) for _ in range(2)]
+            for each in watches:
+                assert await each.read() == b"\x08\x01"
+            third: Any = channel.unary_stream(watch)(cast(Any, b""))
+            assert await third.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            watches[0].cancel()
+
+            async def is_let_in() -> bool:
+                later: Any = channel.unary_stream(watch)(cast(Any, b""))
+                return bool(await later.read() == b"\x08\x01")
+
+            async with asyncio.timeout(20):
+                while True:
+                    with suppress(grpc.aio.AioRpcError):
+                        if await is_let_in():
+                            break
 
     asyncio.run(scenario())

@@ -21,6 +21,7 @@ from tools.fuzz.judge import (
     PEAK_BYTES_MAX,
     THREADS_MORE_MAX,
     Sample,
+    judge_drift,
     judge_honest,
     judge_log,
     judge_process,
@@ -53,7 +54,7 @@ while True:
         (BEFORE._replace(pid=2), 0, ["m is another process: 1 before, 2 now"]),
         (
             BEFORE._replace(rss_bytes=BEFORE.rss_bytes + GROWTH_BYTES_MAX + MIB), 0,
-            ["m has 161 MiB more than before, over the bound of 160 MiB"],
+            ["m has 257 MiB more than before, over the bound of 256 MiB"],
         ),
         (BEFORE, PEAK_BYTES_MAX + MIB, ["m had 1025 MiB, over the bound of 1024 MiB"]),
         (
@@ -67,6 +68,21 @@ def test_a_server_that_grew_ended_or_kept_what_was_open_is_found(
     after: Sample | None, peak_bytes: int, found: list[str]
 ) -> None:
     assert judge_process("m", BEFORE, after, peak_bytes) == found
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "found"),
+    [
+        ([200] * 100, []),
+        ([*range(100, 150), *range(100, 196)], []),
+        # The last of a run that is too short to tell.
+        ([*[100] * 50, *[900] * 49], []),
+        ([100 + number for number in range(200)],
+         ["m had 100 MiB more in the second half than in the first, over the bound of 96 MiB"]),
+    ],
+)  # fmt: skip
+def test_a_server_that_has_more_and_more_is_found(mebibytes: list[int], found: list[str]) -> None:
+    assert judge_drift("m", [each * MIB for each in mebibytes]) == found
 
 
 @pytest.mark.parametrize(

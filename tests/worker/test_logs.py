@@ -30,10 +30,14 @@ def test_a_message_of_two_lines_is_one_line() -> None:
 FORGED = "x\n2026-01-01T00:00:00.000Z INFO forged\r\x1b[2K\u2028y\x85z"
 
 
-@pytest.mark.parametrize(
-    "line", [line_of(FORGED), line_of("is %s", FORGED), line_of("is", a=FORGED)]
-)
-def test_no_value_forges_a_second_line_or_speaks_to_a_terminal(line: str) -> None:
+@pytest.mark.parametrize("how", ["message", "value", "field"])
+def test_no_value_forges_a_second_line_or_speaks_to_a_terminal(how: str) -> None:
+    lines = {
+        "message": line_of(FORGED),
+        "value": line_of("is %s", FORGED),
+        "field": line_of("is", a=FORGED),
+    }
+    line = lines[how]
     assert line.splitlines() == [line]
     assert line.isprintable()
     assert "\\n2026-01-01T00:00:00.000Z INFO forged\\r\\x1b[2K\\u2028y\\x85z" in line

@@ -19,7 +19,7 @@ async def add_guarded_services(
     server: grpc.aio.Server, names: Sequence[str], guard: Guard
 ) -> HealthServicer:
     """Adds both, for the services of these full names; returns what answers for their health."""
-    guarding: Any = Guarding(server, guard, at_once=READ_AT_ONCE_OF_ANYBODY)
+    guarding: Any = Guarding(server, guard, at_once=READ_AT_ONCE_OF_ANYBODY, is_open=True)
     checker = _Health()
     health_pb2_grpc.add_HealthServicer_to_server(checker, guarding)
     for name in ("", *names):

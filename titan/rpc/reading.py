@@ -31,6 +31,8 @@ READ_SECONDS: Final = 10.0
 READ_AT_ONCE: Final = 32
 # Of those who need not say who they are: health and reflection.
 READ_AT_ONCE_OF_ANYBODY: Final = 4
+# Their streams, which last as long as they like: whoever watches the health.
+STREAMS_OF_ANYBODY_MAX: Final = 100
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 Guard: TypeAlias = Callable[[str, Context], bool]
@@ -47,10 +49,14 @@ class ReadingHandlers(grpc.GenericRpcHandler):
         *,
         guard: Guard | None = None,
         at_once: int = READ_AT_ONCE_OF_ANYBODY,
+        is_open: bool | None = None,
     ) -> None:
+        """`is_open`: the guard may let anybody in; None: where there is none it does."""
         self._inner = inner
         self._guard = guard
+        self._is_open = guard is None if is_open is None else is_open
         self._room = asyncio.Semaphore(at_once)
+        self._streams = 0
         # By what the inner one answers, which is the same for each call of a method.
         self._wrapped: dict[int, tuple[Any, Any]] = {}
 
@@ -76,12 +82,48 @@ class ReadingHandlers(grpc.GenericRpcHandler):
             or handler.stream_stream
         )
         prepare = self._many if handler.request_streaming else self._one
+        is_limited = handler.response_streaming and self._is_open
         make: Any = (
             grpc.stream_stream_rpc_method_handler
             if handler.response_streaming
             else grpc.stream_unary_rpc_method_handler
         )
-        return make(_call(inner, partial(prepare, method), parse), None, serialize)
+        call = _call(inner, partial(prepare, method), parse)
+        return make(self._limited(call) if is_limited else call, None, serialize)
+
+    def _limited(self, inner: Any) -> Any:
+        """The same for so many at once."""
+        if inspect.isasyncgenfunction(inner):
+
+            async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:
+                if self._is_full(context):
+                    return
+                self._streams += 1
+                try:
+                    async with aclosing(inner(requests, context)) as answers:
+                        async for each in answers:
+                            yield each
+                finally:
+                    self._streams -= 1
+
+            return stream
+
+        async def call(requests: Any, context: Context) -> Any:
+            if self._is_full(context):
+                return
+            self._streams += 1
+            try:
+                await inner(requests, context)
+            finally:
+                self._streams -= 1
+
+        return call
+
+    def _is_full(self, context: Context) -> bool:
+        if self._streams < STREAMS_OF_ANYBODY_MAX:
+            return False
+        _refuse(context, Busy("too many streams are open: try again"))
+        return True
 
     async def _one(self, method: str, context: Context, parse: Callable[[bytes], Any]) -> Any:
         """The request; `_END`: the call has its status."""
@@ -120,7 +162,7 @@ class ReadingHandlers(grpc.GenericRpcHandler):
                 )
             if request is _END:
                 return
-            is_bounded = self._guard is None
+            is_bounded = self._is_open
             yield request
 
     async def _read(self, context: Context, parse: Callable[[bytes], Any]) -> Any:
@@ -140,16 +182,22 @@ class ReadingHandlers(grpc.GenericRpcHandler):
 class Guarding:
     """A server for generated functions that add handlers to one: it gets them behind a guard."""
 
-    def __init__(self, server: grpc.aio.Server, guard: Guard, *, at_once: int) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, guard: Guard, *, at_once: int, is_open: bool = False
+    ) -> None:
         self._server = server
         self._guard = guard
         self._at_once = at_once
+        self._is_open = is_open
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """As of a server."""
         self._server.add_generic_rpc_handlers(
             tuple(
-                ReadingHandlers(each, guard=self._guard, at_once=self._at_once) for each in handlers
+                ReadingHandlers(
+                    each, guard=self._guard, at_once=self._at_once, is_open=self._is_open
+                )
+                for each in handlers
             )
         )
 

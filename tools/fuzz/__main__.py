@@ -24,6 +24,7 @@ from tools.fuzz.calls import Caller
 from tools.fuzz.judge import (
     MIB,
     Sample,
+    judge_drift,
     judge_honest,
     judge_log,
     judge_process,
@@ -56,6 +57,7 @@ class Run:
         self._cluster = Cluster(root)
         self._honest: subprocess.Popen[bytes] | None = None
         self._peaks: dict[str, int] = {}
+        self._after_steps: dict[str, list[int]] = {}
         self._opened: Counter[str] = Counter()
         self._table: list[tuple[str, str]] = []
         self._unexpected: list[str] = []
@@ -87,6 +89,7 @@ class Run:
         for each in servers:
             name = each.name
             found += judge_process(name, before[name], after[name], self._peaks[name])
+            found += judge_drift(name, self._after_steps[name])
             found += judge_log(name, each.log())
         lines = self._honest_lines()
         found += [*judge_honest(lines), *judge_worker(self._events(), WORKER), *self._unexpected]
@@ -151,6 +154,9 @@ class Run:
                 return
             start = time.monotonic()
             outcome = await step()  # type: ignore[operator]
+            for each in self._servers():
+                with suppress(OSError):
+                    self._after_steps.setdefault(each.name, []).append(sample(each.pid).rss_bytes)
             rss = " ".join(f"{each.name} {_rss(each)}" for each in self._servers())
             told = f" {dict(outcome)}" if isinstance(outcome, Counter) else ""
             print(

