@@ -25,9 +25,7 @@ class TlsCallers:
 
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
-        folder = peers.files.folder
-        # Where certificates are issued it lies above the manager's own.
-        self._token_files = [TokenFile(each / TOKENS_FILE) for each in (folder, folder.parent)]
+        self._token_files = [TokenFile(each / TOKENS_FILE) for each in peers.files.folders]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Raises AccessDenied."""

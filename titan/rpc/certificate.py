@@ -13,10 +13,13 @@ from titan.rpc.pem import Pems, TlsError
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 except ImportError as error:
     raise TlsError("certificates need cryptography: pip install 'titan-scheduler[tls]'") from error
 
+# Not all of what the library says of a certificate that it can't read is a ValueError.
+_UNREADABLE: Final = (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 # Each connection has one, and each call asks.
 _KNOWN_MAX: Final = 16_384
 
@@ -41,8 +44,8 @@ def read_certificate(pem: bytes) -> Certificate:
             uris = names.get_values_for_type(x509.UniformResourceIdentifier)
         except x509.ExtensionNotFound:
             uris = []
-    except ValueError as error:
-        raise TlsError(f"that is no certificate: {error}") from error
+    except _UNREADABLE as error:
+        raise TlsError(f"that is no certificate that can be read: {error}") from error
     identities = [each for each in map(parse_uri, uris) if each is not None]
     return Certificate(
         # Two would leave open who speaks.
@@ -65,7 +68,7 @@ def check_own(pems: Pems, role: Role) -> Certificate:
         raise TlsError(f"the certificate is that of {identity}, not of a {role}")
     try:
         key = load_pem_private_key(pems.key, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TlsError(f"the private key can't be used: {error}") from error
     if key.public_key() != x509.load_pem_x509_certificate(pems.chain).public_key():
         raise TlsError("the private key is not that of the certificate")

@@ -43,10 +43,7 @@ class Peers:
         self._warned = 0.0
         files.check, files.complain = self._check, _complain
         self._generation = files.generation
-        # Where the certificates are issued it lies above the folders of the roles.
-        self._revoked = RevokedSerials(
-            [files.folder / REVOKED_FILE, files.folder.parent / REVOKED_FILE]
-        )
+        self._revoked = RevokedSerials([each / REVOKED_FILE for each in files.folders])
 
     def look(self) -> int:
         """Reads the files again if they changed; their generation."""
