@@ -39,7 +39,7 @@ class Caller(NamedTuple):
 
 ANYBODY: Final = Caller()
 NOBODY: Final = Caller(is_known=False)
-_CURRENT: Final[ContextVar[Caller]] = ContextVar("caller", default=ANYBODY)
+_CURRENT: Final[ContextVar[Caller]] = ContextVar("caller", default=NOBODY)
 
 
 def current() -> Caller:

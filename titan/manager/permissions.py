@@ -56,6 +56,7 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
 def check_method(method: str, who: Caller) -> None:
     """Raises PermissionDenied unless it is for him. KeyError: nobody has said for whom it is."""
     roles = ROLES_OF_METHOD[method]
+    _check_known(who)
     if who.identity is not None and who.identity.role not in roles:
         wanted = " and ".join(f"{each}s" for each in sorted(roles))
         raise PermissionDenied(f"{method} is for {wanted}, and you are {who.identity}")
@@ -63,13 +64,13 @@ def check_method(method: str, who: Caller) -> None:
 
 def acting_user(said: str) -> str:
     """Under which name the caller acts: the one that is proven, else the one that he says."""
-    identity = caller.current().identity
+    identity = _caller().identity
     return said if identity is None else identity.name
 
 
 def only_of() -> str | None:
     """Whose jobs alone the caller may change; None: everybody's."""
-    who = caller.current()
+    who = _caller()
     if who.is_admin or who.identity is None:
         return None
     return who.identity.name
@@ -85,7 +86,7 @@ def sign(request: Any) -> None:
 
     What is not proven is left as it is said.
     """
-    identity = caller.current().identity
+    identity = _caller().identity
     if identity is None or identity.role is Role.WORKER:
         return
     fields = request.DESCRIPTOR.fields_by_name
@@ -118,6 +119,19 @@ def _sign_selector(selector: manager_pb2.JobSelector, name: str) -> None:
 
 def check_worker(name: str) -> None:
     """Raises PermissionDenied unless the caller is the worker of that name."""
-    identity = caller.current().identity
+    identity = _caller().identity
     if identity is not None and identity.name != name:
         raise PermissionDenied(f"that is the worker {name!r}, and you are {identity}")
+
+
+def _caller() -> Caller:
+    """Who the handler that runs now works for. Raises PermissionDenied where it is for nobody."""
+    who = caller.current()
+    _check_known(who)
+    return who
+
+
+def _check_known(who: Caller) -> None:
+    """No code that a call reaches before the gate knows who calls is to do anything for him."""
+    if who.identity is None and not who.is_known:
+        raise PermissionDenied("it is not known who calls")
