@@ -172,9 +172,7 @@ def test_a_worker_is_itself_alone() -> None:
     permissions.check_worker("w2")
 
 
-@pytest.mark.parametrize(
-    ("who", "own"), [(BOB, "bob"), (ADMIN, None), (ANYBODY, None)], ids=lambda each: str(each)
-)
+@pytest.mark.parametrize(("who", "own"), [(BOB, "bob"), (ADMIN, None), (ANYBODY, None)], ids=str)
 def test_whose_jobs_one_may_change(who: Caller, own: str | None) -> None:
     caller.enter(who)
     assert permissions.only_of() == own

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from tests.manager.harness import until
 from titan.rpc import renewing
 from titan.rpc.renewing import RenewingAioChannel, RenewingChannel
 
@@ -80,6 +81,11 @@ def run(scenario: Callable[[Server, Files], Awaitable[None]]) -> None:
 OPTIONS = [("grpc.use_local_subchannel_pool", 1)]
 
 
+async def read_on(stream: Any) -> None:
+    while True:
+        await stream.read()
+
+
 def aio_channel(server: Server, files: Files) -> RenewingAioChannel:
     return RenewingAioChannel(
         lambda: grpc.aio.insecure_channel(server.address, OPTIONS), files.look
@@ -116,8 +122,7 @@ def test_a_stream_of_a_loop_that_does_not_end_is_cut_after_a_while(
             files.generation += 1
             await channel.unary_unary("/test/Who")(b"")
             with pytest.raises(asyncio.CancelledError):
-                while True:
-                    await stream.read()
+                await read_on(stream)
 
     run(scenario)
 
@@ -133,8 +138,7 @@ def test_closing_the_channel_of_a_loop_ends_the_old_ones_as_well() -> None:
         assert len(server.streams) == 3
         await channel.close()
         assert [each.done() for each in streams] == [True] * 3
-        while server.streams:
-            await asyncio.sleep(0.01)
+        await until(lambda: not server.streams)
 
     run(scenario)
 
@@ -174,7 +178,6 @@ def test_calls_of_threads_do_as_well() -> None:
 
     async def scenario(server: Server, files: Files) -> None:
         await asyncio.to_thread(call, server, files)
-        while server.streams:
-            await asyncio.sleep(0.01)
+        await until(lambda: not server.streams)
 
     run(scenario)

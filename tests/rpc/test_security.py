@@ -68,9 +68,7 @@ CASES = {
     "named is the CA alone": Case("holds no certificate", named="ca"),
     "none here": Case(PLAIN, named="none", default="cert"),
     "none there": Case("needs certificates", THERE, named="none", default="cert"),
-    "none there, and he knows": Case(
-        PLAIN, THERE, named="none", default="cert", is_insecure=True
-    ),
+    "none there, and he knows": Case(PLAIN, THERE, named="none", default="cert", is_insecure=True),
     # He has a token.
     "token and CA": Case(NAMED, THERE, named="ca", has_token=True),
     "token and CA by default": Case(DEFAULT, THERE, default="ca", has_token=True),

@@ -33,14 +33,14 @@ class TokenCallers:
 
     def __init__(self, token: str) -> None:
         self._token = token
+        self._audit = Audit()
 
     async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
-        """Aborts the call of who may not make it."""
+        """Aborts the call of who may not make it, which the log tells."""
         if not tokens.is_granted(context.invocation_metadata(), self._token):
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED,
-                f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}",
-            )
+            why = f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}"
+            self._audit.denied(who=NOBODY, what=method, peer=context.peer(), why=why)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
 
     async def guard(self, service: str, context: Context) -> bool:
         """They are anybody's who can connect."""
