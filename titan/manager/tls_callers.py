@@ -37,7 +37,10 @@ class TlsCallers:
     def _identify_by_token(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> Identity:
         text = access.user_token_in(metadata)
         if not text:
-            raise AccessDenied("the call carries neither a certificate nor a token")
+            raise AccessDenied(
+                "the call carries no token: this address is for who has a token, and asks for no "
+                "certificate"
+            )
         now = time.time()
         entry = next(filter(None, (each.verify(text, now) for each in self._token_files)), None)
         if entry is None:
