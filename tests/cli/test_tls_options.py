@@ -30,7 +30,12 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> People:
 def workers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
     """The options of workers that were to be run."""
     given: list[WorkerOptions] = []
-    monkeypatch.setattr(worker_main, "run_worker", lambda options: given.append(options) or 0)
+
+    def run(options: WorkerOptions) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr(worker_main, "run_worker", run)
     return given
 
 
@@ -38,7 +43,12 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
 def managers(monkeypatch: pytest.MonkeyPatch) -> list[ManagerOptions]:
     """The options of managers that were to be run."""
     given: list[ManagerOptions] = []
-    monkeypatch.setattr(manager_main, "run_manager", lambda options: given.append(options) or 0)
+
+    def run(options: ManagerOptions) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr(manager_main, "run_manager", run)
     return given
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.protobuf import message_factory
 from google.protobuf.message import Message
 
 from titan.errors import PermissionDenied
@@ -70,7 +71,9 @@ def full(kind: Any, user: str) -> Any:
     return message
 
 
-REQUESTS = {each.name: each.input_type._concrete_class for each in USERS.methods}
+REQUESTS: dict[str, Any] = {
+    each.name: message_factory.GetMessageClass(each.input_type) for each in USERS.methods
+}
 
 
 def names_in(message: Message) -> list[str]:

@@ -183,7 +183,7 @@ def test_files_are_looked_at_once_in_a_second(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(pem.time, "monotonic", lambda: now)
+    monkeypatch.setattr("titan.rpc.pem.time.monotonic", lambda: now)
     folder = people.issue(Role.WORKER, "w1")
     files = PemFiles(folder, Role.WORKER)
     people.issue(Role.WORKER, "w1")

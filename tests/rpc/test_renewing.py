@@ -32,9 +32,7 @@ class Server:
             "Who": grpc.unary_unary_rpc_method_handler(self._who),
             "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
         }
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("test", handlers),)  # type: ignore[arg-type]
-        )
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         await server.start()
         try:

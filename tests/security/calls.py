@@ -24,7 +24,7 @@ def users_stub(
         yield manager_pb2_grpc.ManagerServiceStub(channel)
 
 
-def job_request(user: str, **scheduling: bool) -> manager_pb2.SubmitJobRequest:
+def job_request(user: str, *, held: bool = False) -> manager_pb2.SubmitJobRequest:
     """One job of who says to be that user, with a script."""
     return manager_pb2.SubmitJobRequest(
         user=user,
@@ -34,7 +34,7 @@ def job_request(user: str, **scheduling: bool) -> manager_pb2.SubmitJobRequest:
                 name="x", command=[b"x.sh"], cwd=b"/",
                 resources=types_pb2.Resources(cpus_milli=1),
                 execution=types_pb2.Execution(script_source=types_pb2.SCRIPT_SENT),
-                scheduling=manager_pb2.Scheduling(**scheduling),
+                scheduling=manager_pb2.Scheduling(held=held),
             )
         ],
     )  # fmt: skip

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -18,7 +19,8 @@ from tests.cluster import Cluster, wait_until
 from tests.security.conftest import SecureCluster
 from tests.security.people import People
 from titan.manager import main
-from titan.manager.main import ManagerOptions, StartRefused
+from titan.manager.main import ManagerOptions
+from titan.manager.recovery import StartRefused
 from titan.rpc.channel import split_address
 from titan.rpc.identity import Role
 
@@ -75,7 +77,7 @@ def test_who_listens_so_all_the_same_is_warned_every_hour(
         if len(slept) == 3:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(main.asyncio, "sleep", sleep)
+    monkeypatch.setattr("titan.manager.main.asyncio.sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(main._warn_of_insecurity("0.0.0.0:6000"))
     assert slept == [3600.0] * 3
@@ -205,7 +207,8 @@ def reflect(address: str, people: People) -> grpc.StatusCode:
     credentials = grpc.ssl_channel_credentials((people.directory / "ca.pem").read_bytes())
     request = reflection_pb2.ServerReflectionRequest(list_services="*")
     with grpc.secure_channel(address, credentials) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        # Its stubs are not typed.
+        stub = cast(Any, reflection_pb2_grpc).ServerReflectionStub(channel)
         answers = stub.ServerReflectionInfo(iter([request]), timeout=20)
         with pytest.raises(grpc.RpcError) as raised:
             next(answers)
