@@ -1,1 +1,1 @@
-"""What is on the wire."""
+"""What both sides of a call share: what is read, certificates, channels, and who may be trusted."""

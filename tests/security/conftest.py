@@ -17,13 +17,13 @@ class SecureCluster(Cluster):
     people: People
     token_address: str
 
-    def start(self) -> None:
-        """The manager and the worker w1."""
+    def start(self, *options: str) -> None:
+        """The manager, with these options, and the worker w1."""
         self.people = People(self.root / "tls")
         self.people.issue(Role.MANAGER, "manager")
         self.people.issue(Role.WORKER, "w1")
         self.token_address = f"127.0.0.1:{free_port()}"
-        self.start_manager("--token-listen", self.token_address)
+        self.start_manager("--token-listen", self.token_address, *options)
         self.start_worker("w1", "--tls-dir", str(self.people.directory / "w1"))
 
     def start_manager(self, *options: str) -> Server:

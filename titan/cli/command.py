@@ -192,6 +192,9 @@ class Settings:
                 token = Path(self._token_file).read_text(encoding="ascii").strip()
             except (OSError, ValueError) as error:
                 raise click.UsageError(f"--token-file: {error}") from error
+            if not token:
+                # Else another that is in the environment would count.
+                raise click.UsageError(f"--token-file: {self._token_file} is empty")
         return Credentials(self.access_file, self.tls_dir, token, self.is_insecure)
 
 

@@ -406,12 +406,16 @@ def _worker_files(settings: Settings) -> PemFiles | None:
     try:
         files: PemFiles | None = None
         for address in manager_address(settings.manager).split(","):
-            files = find_files(
-                address.strip(),
-                Role.WORKER,
-                tls_dir=settings.tls_dir,
-                access_file=settings.access_file,
-                is_insecure=settings.is_insecure,
+            # All are called in one way: what one of them asks for is asked of each.
+            files = (
+                find_files(
+                    address.strip(),
+                    Role.WORKER,
+                    tls_dir=settings.tls_dir,
+                    access_file=settings.access_file,
+                    is_insecure=settings.is_insecure,
+                )
+                or files
             )
     except TlsError as error:
         raise click.UsageError(str(error)) from error

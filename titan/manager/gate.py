@@ -125,6 +125,8 @@ class Gate:
                 self._check(request)
                 async for reply in handler(request):
                     await shell.wait_durable(shell.lsn)
+                    # It may have lasted for days: he may be nobody any more.
+                    self._let_in(method, context)
                     yield reply
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from titan.errors import AccessDenied, PermissionDenied
+from titan.errors import PermissionDenied
 from titan.manager import caller
 from titan.manager.caller import Caller
 from titan.manager.kernel.chosen import check_owner
@@ -58,16 +58,16 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
 def check_method(method: str, who: Caller) -> None:
     """Raises PermissionDenied unless it is for him. KeyError: nobody has said for whom it is."""
     roles = ROLES_OF_METHOD[method]
+    _check_known(who)
     if who.identity is not None and who.identity.role not in roles:
         wanted = " and ".join(f"{each}s" for each in sorted(roles))
         raise PermissionDenied(f"{method} is for {wanted}, and you are {who.identity}")
 
 
 def known_caller() -> Caller:
-    """Who calls. Raises AccessDenied where the gate was left out: then nobody may do anything."""
+    """Who the handler that runs now works for. Raises PermissionDenied where it is for nobody."""
     who = caller.current()
-    if not who.is_known:
-        raise AccessDenied("nobody has found out who calls")
+    _check_known(who)
     return who
 
 
@@ -125,3 +125,9 @@ def check_worker(name: str) -> None:
     identity = known_caller().identity
     if identity is not None and identity.name != name:
         raise PermissionDenied(f"that is the worker {name!r}, and you are {identity}")
+
+
+def _check_known(who: Caller) -> None:
+    """No code that a call reaches before the gate knows who calls is to do anything for him."""
+    if who.identity is None and not who.is_known:
+        raise PermissionDenied("it is not known who calls")

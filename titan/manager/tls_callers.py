@@ -23,9 +23,7 @@ class TlsCallers:
 
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
-        folder = peers.files.folder
-        # Where certificates are issued it lies above the manager's own.
-        self._token_files = [TokenFile(each / FILE_NAME) for each in (folder, folder.parent)]
+        self._token_files = [TokenFile(each / FILE_NAME) for each in peers.files.folders]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Raises AccessDenied."""
@@ -37,7 +35,10 @@ class TlsCallers:
     def _identify_by_token(self, metadata: Iterable[tuple[str, str | bytes]] | None) -> Identity:
         text = access.user_token_in(metadata)
         if not text:
-            raise AccessDenied("the call carries neither a certificate nor a token")
+            raise AccessDenied(
+                "the call carries no token: this address is for who has a token, and asks for no "
+                "certificate"
+            )
         now = time.time()
         entry = next(filter(None, (each.verify(text, now) for each in self._token_files)), None)
         if entry is None:

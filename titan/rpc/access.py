@@ -114,12 +114,15 @@ def remove_token(data_directory: Path) -> None:
 def forget_token(data_directory: Path, address: str) -> None:
     """Takes away what a manager left in that directory and at that address. Raises OSError.
 
-    It has certificates now; clients would go on calling it with its token.
+    It has certificates now; clients would go on calling it with its token. It may have listened at
+    another address before.
     """
+    content = _read_or_nothing(data_directory / "access.json")
     token = stored_token(data_directory)
-    by_address = file_by_address(address)
-    if token and _read_or_nothing(by_address).get("token") == token:
-        by_address.unlink(missing_ok=True)
+    for each in {address, str(content.get("address", address))}:
+        by_address = file_by_address(each)
+        if token and _read_or_nothing(by_address).get("token") == token:
+            by_address.unlink(missing_ok=True)
     (data_directory / "access.json").unlink(missing_ok=True)
 
 

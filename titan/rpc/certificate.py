@@ -37,8 +37,9 @@ def read_certificate(pem: bytes) -> Certificate:
             uris = names.get_values_for_type(x509.UniformResourceIdentifier)
         except x509.ExtensionNotFound:
             uris = []
-    except ValueError as error:
-        raise TlsError(f"that is no certificate: {error}") from error
+    # Not all of what the library says of a certificate that it can't read is a ValueError.
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise TlsError(f"that is no certificate that can be read: {error}") from error
     identities = [each for each in map(parse_uri, uris) if each is not None]
     return Certificate(
         # Two would leave open who speaks.
@@ -59,11 +60,13 @@ def check_own(pems: Pems, role: Role) -> Certificate:
         )
     if identity.role is not role:
         raise TlsError(f"the certificate is that of {identity}, not of a {role}")
+    # What has read the certificate is there.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
 
     try:
         key = load_pem_private_key(pems.key, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise TlsError(f"the private key can't be used: {error}") from error
     if key.public_key() != _x509().load_pem_x509_certificate(pems.chain).public_key():
         raise TlsError("the private key is not that of the certificate")

@@ -42,8 +42,7 @@ class Peers:
         self._warned = 0.0
         files.check, files.complain = self._check, _complain
         self._generation = files.generation
-        # Where the certificates are issued it lies above the folders of the roles.
-        self._revoked = RevokedSerials([files.folder / FILE_NAME, files.folder.parent / FILE_NAME])
+        self._revoked = RevokedSerials([each / FILE_NAME for each in files.folders])
 
     def look(self) -> int:
         """Reads the files again if they changed; their generation."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +60,8 @@ class PemFiles:
         self.complain: Callable[[str], object] = lambda _: None
         """Is told why some are not, once for each change."""
         self._may_be_nobody = may_be_nobody
+        # A server is asked by gRPC's threads and by its own.
+        self._looking = threading.Lock()
         self._looked = time.monotonic()
         self._unusable: _Stamps = ()
         self._told: _Stamps = ()
@@ -68,12 +72,30 @@ class PemFiles:
         """Where they lie."""
         return self.path.parent if self.path.is_file() else _folder_of(self.path, self.role)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where lists of certificates and tokens lie for it: there, and where they are issued.
+
+        That is the folder above, unless everybody can write there, as in /tmp: he would let
+        himself in with a list of his own, or keep all others out.
+        """
+        own = self.folder
+        try:
+            is_everybodys = bool(own.parent.stat().st_mode & stat.S_IWOTH)
+        except OSError:
+            is_everybodys = True
+        return (own,) if is_everybodys else (own, own.parent)
+
     def look(self, *, at_once: bool = False) -> int:
         """The generation, after a look at the files. What can't be used does not count."""
-        now = time.monotonic()
-        if not at_once and now - self._looked < LOOK_SECONDS:
-            return self.generation
-        self._looked = now
+        with self._looking:
+            now = time.monotonic()
+            if not at_once and now - self._looked < LOOK_SECONDS:
+                return self.generation
+            self._looked = now
+            return self._look()
+
+    def _look(self) -> int:
         before = self._stamp()
         if before == self._stamps:
             return self.generation

@@ -80,6 +80,8 @@ class RenewingAioChannel:
         self._generation = look()
         self._channel = open_channel()
         self._closing: set[asyncio.Task[None]] = set()
+        # A channel that closes with grace can't be closed sooner, but ends when its calls do.
+        self._calls: set[Any] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,10 +107,9 @@ class RenewingAioChannel:
 
     async def close(self) -> None:
         """As of a channel."""
-        closing = list(self._closing)
-        for each in closing:
-            each.cancel()
-        await asyncio.gather(*closing, return_exceptions=True)
+        for call in list(self._calls):
+            call.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
         await self._channel.close()
 
     def _method(self, kind: str, arguments: Any, named: Any) -> Callable[..., Any]:
@@ -119,7 +120,10 @@ class RenewingAioChannel:
             channel = self._current()
             if made is None or made[0] is not channel:
                 made = channel, getattr(channel, kind)(*arguments, **named)
-            return made[1](*request, **options)
+            under_way = made[1](*request, **options)
+            self._calls.add(under_way)
+            under_way.add_done_callback(self._calls.discard)
+            return under_way
 
         return call
 

@@ -37,11 +37,13 @@ class TokenCallers:
 
     def __init__(self, token: str) -> None:
         self._token = token
+        self._audit = Audit()
 
     def lets_in(self, method: str, context: Context) -> bool:
-        """Whether it carries the token."""
+        """Whether it carries the token; the log tells of others."""
         if tokens.is_granted(context.invocation_metadata(), self._token):
             return True
+        self._audit.denied(who=NOBODY, what=method, peer=context.peer(), why=_NO_TOKEN)
         _refuse(context, grpc.StatusCode.UNAUTHENTICATED, _NO_TOKEN)
         return False
 

@@ -86,11 +86,12 @@ class ManagerLink:
         try:
             return await self._call(self._service.RegisterWorker, request, REGISTER_SECONDS)
         except CallFailed as error:
+            address = self.address
             self._turn += error.failure == Failure.UNREACHABLE
             if error.failure == Failure.UNREACHABLE and self._files is not None:
-                why = await asyncio.to_thread(explain_failure, self.address, self._files)
+                why = await asyncio.to_thread(explain_failure, address, self._files)
                 if why:
-                    raise CallFailed(error.failure, f"{self.address}: {why}") from error
+                    raise CallFailed(error.failure, f"{address}: {why}") from error
             if error.failure == Failure.UNREGISTERED:
                 # There is no session yet: it is the worker itself that is refused.
                 raise CallFailed(Failure.REFUSED, str(error)) from error
