@@ -210,7 +210,7 @@ def issue_without_identity(people: People) -> Path:
         .sign(ca_key, hashes.SHA256())
     )
     folder = people.directory / "no-identity"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     pem = serialization.Encoding.PEM
     (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
     (folder / "key.pem").write_bytes(
