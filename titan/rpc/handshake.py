@@ -33,7 +33,7 @@ _ALERTS: Final = (
 
 
 def explain_failure(address: str, files: PemFiles | None, *, host: str = "") -> str:
-    """Why no connection comes about, as a part of a sentence; empty: it does, or nobody is there.
+    """Why no connection comes about, as a part of a sentence; empty: it does, or nobody answers.
 
     Without `files`: whether it is one that takes only who has a certificate. Takes up to some
     seconds.
@@ -73,7 +73,8 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
         said = [text for code, text in _ALERTS if code in reason.upper().replace(" ", "_")]
         return said[0] if said else f"the handshake failed: {reason}"
     except TimeoutError:
-        return "it does not answer the handshake"
+        # It holds its port and does not serve yet, as a manager that reads its log.
+        return ""
     return ""
 
 
