@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any, Final
@@ -16,6 +17,7 @@ from titan.rpc.peers import Peers
 from titan.rpc.user_tokens import TokenFile
 
 TOKENS_FILE: Final = "tokens.json"
+_log = logging.getLogger("titan.tls")
 
 
 class TlsCallers:
@@ -25,6 +27,11 @@ class TlsCallers:
 
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
+        if peers.files.folder not in peers.files.folders:
+            _log.warning(
+                "everybody can write where the certificate is: tokens there do not count folder=%s",
+                peers.files.folder,
+            )
         self._token_files = [TokenFile(each / TOKENS_FILE) for each in peers.files.folders]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
