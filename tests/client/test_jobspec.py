@@ -166,6 +166,13 @@ def test_only_what_is_exported_is_taken_along(export: Any, names: list[bytes]) -
     assert all(variable.value == _ENVIRON[variable.name] for variable in environment.exported)
 
 
+def test_the_token_that_proves_the_user_is_not_among_all_that_is_exported() -> None:
+    """Environments are kept in the log, and given to whatever the job runs."""
+    environ = {b"TITAN_TOKEN": b"ada.0123456789ab.secret", b"TITAN_TLS_DIR": b"/tls"}
+    environment = environment_of(JobSpec(command=["x"], export="ALL"), environ)
+    assert [variable.name for variable in environment.exported] == [b"TITAN_TLS_DIR"]
+
+
 def test_variables_that_are_set_are_kept_apart_from_exported_ones() -> None:
     environment = environment_of(JobSpec(command=["x"], env={"B": "2", "A": ""}), {})
     assert [(v.name, v.value) for v in environment.set] == [(b"A", b""), (b"B", b"2")]

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.security.people import DAY_SECONDS, People
+from titan.certs import layout
 from titan.errors import AccessDenied
 from titan.rpc.certificate import read_certificate
 from titan.rpc.identity import Identity, Role
@@ -133,13 +134,41 @@ def test_another_clusters_certificate_is_nobodys_here(people: People, tmp_path: 
         worker(people).identify(context_of(other))
 
 
-def test_lists_above_count_only_where_nobody_else_can_write(people: People) -> None:
-    """Beside a directory in /tmp anybody could let himself in, or keep everybody out."""
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_lists_count_only_where_not_everybody_can_write(people: People, mode: int) -> None:
+    """In /tmp anybody could let himself in."""
+    own, above = people.directory / "w1", people.directory
+    assert worker(people).files.folders == (own, above)
+    above.chmod(mode)
+    assert worker(people).files.folders == (own,)
+
+    # A bundle lies among whatever is there; what is revoked there is, whoever did it.
+    credentials = people.authority.issue(Role.WORKER, "w2", days=1, now=time.time()).credentials
+    layout.write_bundle(above / "w2.pem", credentials)
+    bundle = open_peers(above / "w2.pem", Role.WORKER)
+    assert above not in bundle.files.folders
+    alice = people.issue(Role.USER, "alice")
+    people.revoke("alice")
+    with pytest.raises(AccessDenied, match="was revoked"):
+        bundle.identify(context_of(alice))
+
+
+def test_a_key_that_others_can_read_is_told_of(
+    people: People, caplog: pytest.LogCaptureFixture
+) -> None:
     peers = worker(people)
-    assert peers.files.folders == (people.directory / "w1", people.directory)
-    for mode in (0o777, 0o1777):
-        people.directory.chmod(mode)
-        assert worker(people).files.folders == (people.directory / "w1",)
+    assert caplog.messages == []
+    path = people.directory / "w1" / "key.pem"
+    for mode in (0o640, 0o604):
+        path.chmod(mode)
+        open_peers(path.parent, Role.WORKER)
+        assert caplog.messages.pop() == f"others can read the private key: chmod 600 it file={path}"
+        caplog.clear()
+    # A new one is looked at as well.
+    people.issue(Role.WORKER, "w1")
+    path.chmod(0o644)
+    look(peers)
+    assert "others can read the private key" in caplog.text
 
 
 @pytest.mark.parametrize("role", [Role.MANAGER, Role.USER])

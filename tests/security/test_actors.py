@@ -71,6 +71,8 @@ def test_a_cancel_and_a_requeue_of_what_runs_are_by_who_proved_it(cluster: Secur
     folder = cluster.people.issue(Role.USER, "bob", "actor-bob")
     request = job_request(LIE)
     request.environments[0].script = b"#!/bin/sh\nexec sleep 60\n"
+    # Others are about of whom nothing runs.
+    request.jobs[0].on = "w1"
     with users_stub(cluster, folder) as stub:
         (job_id,) = stub.SubmitJob(request).job_ids
 

@@ -58,7 +58,7 @@ def talk(cluster: SecureCluster) -> Iterator[tuple[Path, int]]:
     """A user's folder, and a job of his that does not stop writing."""
     folder = cluster.people.issue(Role.USER, "talker")
     with titan.Client(cluster.address, tls_dir=folder) as client:
-        job = client.submit(TALK, shell=True)
+        job = client.submit(TALK, shell=True, on="w1")
     yield folder, job.id
     root = cluster.people.issue(Role.ADMIN, "root", "talkers-admin")
     with titan.Client(cluster.address, tls_dir=root) as client:

@@ -12,11 +12,11 @@ import grpc
 
 from titan import paths
 from titan.client.connection import failure_of
-from titan.errors import NotFound, Refused
+from titan.errors import AccessDenied, NotFound, Refused
 from titan.rpc import access, channel
 from titan.rpc.identity import Role
 from titan.rpc.pem import PemFiles, TlsError
-from titan.rpc.security import tls_path
+from titan.rpc.security import NO_TLS, tls_path
 from titan.rpc.status import error_of
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 
@@ -51,6 +51,15 @@ def update_worker(
             if failure.status is grpc.StatusCode.UNAVAILABLE and not _find_pid(directory):
                 # A kill leaves the file behind.
                 raise _not_to_be_called(directory) from error
+            if failure.status is grpc.StatusCode.UNAVAILABLE and files is not None:
+                # It loads OpenSSL.
+                from titan.rpc.handshake import explain_failure  # noqa: PLC0415
+
+                why = explain_failure(str(content.get("address")), files, host=host)
+                if why:
+                    raise AccessDenied(
+                        f"the worker in {directory} can't be spoken to: {why}"
+                    ) from error
             if failure.status is grpc.StatusCode.INVALID_ARGUMENT:
                 raise Refused(failure.details) from error
             raise error_of(failure.status, failure.details) from error
@@ -59,6 +68,8 @@ def update_worker(
 def _own_files(tls_dir: str | os.PathLike[str] | None) -> PemFiles:
     """The worker's own certificate, else that of the user. Raises Refused."""
     path = tls_path(tls_dir) or paths.tls_directory()
+    if str(path) == NO_TLS:
+        raise Refused("the worker takes only who has a certificate: name yours with --tls-dir")
     try:
         return PemFiles(path, Role.WORKER)
     except TlsError:

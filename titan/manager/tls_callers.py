@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,8 @@ from titan.rpc.identity import Identity, Role
 from titan.rpc.peers import Peers
 from titan.rpc.user_tokens import FILE_NAME, TokenFile
 
+_log = logging.getLogger("titan.tls")
+
 
 class TlsCallers:
     """Reads who it is off the certificate, or looks the token up."""
@@ -23,6 +26,11 @@ class TlsCallers:
 
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
+        if peers.files.folder not in peers.files.folders:
+            _log.warning(
+                "everybody can write where the certificate is: tokens there do not count folder=%s",
+                peers.files.folder,
+            )
         self._token_files = [TokenFile(each / FILE_NAME) for each in peers.files.folders]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:

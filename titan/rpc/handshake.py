@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import tempfile
 import time
 from typing import Final
 
@@ -34,7 +33,7 @@ _ALERTS: Final = (
 
 
 def explain_failure(address: str, files: PemFiles | None, *, host: str = "") -> str:
-    """Why no connection comes about, as a part of a sentence; empty: it does, or nobody is there.
+    """Why no connection comes about, as a part of a sentence; empty: it does, or nobody answers.
 
     Without `files`: whether it is one that takes only who has a certificate. Takes up to some
     seconds.
@@ -74,7 +73,8 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
         said = [text for code, text in _ALERTS if code in reason.upper().replace(" ", "_")]
         return said[0] if said else f"the handshake failed: {reason}"
     except TimeoutError:
-        return "it does not answer the handshake"
+        # It holds its port and does not serve yet, as a manager that reads its log.
+        return ""
     return ""
 
 
@@ -102,14 +102,11 @@ def _context(pems: Pems) -> ssl.SSLContext:
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=pems.roots.decode("ascii", "replace"))
     if pems.chain:
-        # It takes keys from files alone.
-        descriptor, path = tempfile.mkstemp(prefix="titan-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pems.key + pems.chain)
-            context.load_cert_chain(path)
-        finally:
-            os.unlink(path)
+        # It takes keys from files alone; this one is on no disk.
+        with open(os.memfd_create("titan"), "wb") as file:
+            file.write(pems.key + pems.chain)
+            file.flush()
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}")
     return context
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +43,10 @@ class Peers:
         self._warned = 0.0
         files.check, files.complain = self._check, _complain
         self._generation = files.generation
-        self._revoked = RevokedSerials([each / FILE_NAME for each in files.folders])
+        # Beside the certificate it counts whoever wrote it: it can only keep somebody out.
+        folders = dict.fromkeys((files.folder, *files.folders))
+        self._revoked = RevokedSerials([each / FILE_NAME for each in folders])
+        self._warn_of_open_key()
 
     def look(self) -> int:
         """Reads the files again if they changed; their generation."""
@@ -50,6 +54,7 @@ class Peers:
         if generation != self._generation:
             self._generation, self._warned = generation, 0.0
             _log.info("the certificate was renewed of=%s until=%s", self.own, _day(self._end))
+            self._warn_of_open_key()
         self._warn()
         return generation
 
@@ -99,6 +104,14 @@ class Peers:
                 "the certificate %s until=%s of=%s: issue it again, it is read without a restart",
                 "has expired" if left < 0 else "expires soon", _day(self._end), self.own,
             )  # fmt: skip
+
+    def _warn_of_open_key(self) -> None:
+        """Copies of files often are for everybody."""
+        path = self.files.key_path
+        with suppress(OSError):
+            mode = path.stat().st_mode & 0o077
+            if mode:
+                _log.warning("others can read the private key: chmod 600 it file=%s", path)
 
 
 def open_peers(path: Path, role: Role) -> Peers:

@@ -73,18 +73,19 @@ class PemFiles:
         return self.path.parent if self.path.is_file() else _folder_of(self.path, self.role)
 
     @property
-    def folders(self) -> tuple[Path, ...]:
-        """Where lists of certificates and tokens lie for it: there, and where they are issued.
+    def key_path(self) -> Path:
+        """The file that is nobody else's to read."""
+        return self.path if self.path.is_file() else self.folder / KEY_FILE
 
-        That is the folder above, unless everybody can write there, as in /tmp: he would let
-        himself in with a list of his own, or keep all others out.
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where lists for it can be believed: there, and above, where certificates are issued.
+
+        But for a folder that everybody can write to, as /tmp: he would let himself in with a list
+        of his own.
         """
         own = self.folder
-        try:
-            is_everybodys = bool(own.parent.stat().st_mode & stat.S_IWOTH)
-        except OSError:
-            is_everybodys = True
-        return (own,) if is_everybodys else (own, own.parent)
+        return tuple(each for each in (own, own.parent) if not _is_everybodys(each))
 
     def look(self, *, at_once: bool = False) -> int:
         """The generation, after a look at the files. What can't be used does not count."""
@@ -171,6 +172,13 @@ def _read_bundle(path: Path) -> Pems:
 def _folder_of(path: Path, role: Role) -> Path:
     own = path / ("user" if role is Role.ADMIN else role.value)
     return own if (own / CERTIFICATE_FILE).exists() else path
+
+
+def _is_everybodys(folder: Path) -> bool:
+    try:
+        return bool(folder.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return True
 
 
 def _blocks(text: bytes, kind: bytes) -> list[bytes]:

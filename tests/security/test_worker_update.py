@@ -1,0 +1,55 @@
+"""`titan worker update` calls a worker itself: by whom, and what others are told."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.security.conftest import SecureCluster
+from tests.security.people import DAY_SECONDS, People
+from titan.rpc.identity import Role
+
+
+def update(cluster: SecureCluster, tls_dir: str, *, label: str = "a=b") -> tuple[int, str, str]:
+    """How a change of the worker w1 ends."""
+    directory = str(cluster.workers["w1"].directory)
+    result = cluster.titan(
+        "worker", "update", "--data-dir", directory, "--label", label, "--tls-dir", tls_dir
+    )
+    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+
+@pytest.mark.parametrize(("role", "name"), [(Role.WORKER, "w1"), (Role.ADMIN, "root")])
+def test_the_worker_itself_and_admins_change_it(
+    cluster: SecureCluster, role: Role, name: str
+) -> None:
+    folder = cluster.people.issue(role, name, f"update-{name}")
+    code, out, err = update(cluster, str(folder), label=f"by={name}")
+    assert (code, err) == (0, "")
+    assert f"by={name}" in out
+
+
+def test_others_are_told_why_not(cluster: SecureCluster, people_elsewhere: People) -> None:
+    people = cluster.people
+    alice = people.issue(Role.USER, "alice")
+    other = people.issue(Role.WORKER, "w2", "update-w2")
+    old = people.issue(Role.ADMIN, "root", "update-old", ago=2 * DAY_SECONDS)
+    stranger = people_elsewhere.issue(Role.ADMIN, "root")
+    for folder, sentence in (
+        (str(alice), "a worker is called by its manager and by admins, and you are user alice"),
+        (str(other), "a worker is called by its manager and by admins, and you are worker w2"),
+        (str(old), "the certificate has expired on"),
+        (str(stranger), "its certificate can't be trusted"),
+        (str(people.directory / "ca.pem"), "the worker takes only who has a certificate"),
+        ("none", "the worker takes only who has a certificate"),
+        ("/gone/away", "the worker takes only who has a certificate: /gone/away"),
+    ):
+        code, out, err = update(cluster, folder)
+        assert (code, out) == (5, ""), err
+        assert sentence in err
+        assert err.count("\n") == 1
+
+
+@pytest.fixture
+def people_elsewhere(tmp_path_factory: pytest.TempPathFactory) -> People:
+    """Another CA."""
+    return People(tmp_path_factory.mktemp("update") / "strangers")
