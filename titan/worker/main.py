@@ -15,6 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from titan import logs
+from titan.isolation import find_reserved
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
@@ -29,6 +30,7 @@ from titan.worker.agent.task_service import TaskService
 from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
 from titan.worker.output.shelf import Limits
+from titan.worker.run_as import LivePolicy, PolicyError, load_policy
 
 # Of the disk.
 DEFAULT_RETAINED: Final = DiskMinimum(per_mille=100)
@@ -75,6 +77,8 @@ class WorkerOptions:
     """What SIGTERM asks for."""
     script_directory: Path | None = None
     """Where scripts live that jobs may name; an absolute path."""
+    run_as_policy: Path | None = None
+    """Who may run tasks as whom (`run_as.py`); an absolute path. None: nobody as anybody else."""
     log_level: str = "info"
 
 
@@ -87,10 +91,13 @@ def run_worker(options: WorkerOptions) -> int:
     try:
         if options.listen is not None:
             channel.check_loopback(options.listen)
+        if reserved := find_reserved(name for name, _ in options.labels):
+            raise ValueError(f"--label {reserved}: it is one of Titan's own")
+        _check_policy(options.run_as_policy)
         addresses = _addresses(options.manager)
         path = options.data_directory.absolute()
         lock = directory.lock(path)
-    except (directory.DirectoryError, OSError, ValueError) as error:
+    except (directory.DirectoryError, OSError, PolicyError, ValueError) as error:
         _log.error("%s", error)
         return 1
     try:
@@ -136,6 +143,7 @@ async def _run(
         options.output_max_bytes,
         os.fsencode(options.script_directory) if options.script_directory else b"",
         identity.offer.devices,
+        os.fsencode(options.run_as_policy) if options.run_as_policy else b"",
     )
     agent = Agent(
         path,
@@ -150,6 +158,7 @@ async def _run(
             options.output_retain_files,
         ),
         on_stop=options.on_stop,
+        run_as=LivePolicy(options.run_as_policy),
     )
     if door is None:
         _log.info("worker %s listens nowhere, data in %s", options.name, path)
@@ -213,6 +222,15 @@ async def _serve(server: grpc.aio.Server, service: TaskService) -> None:
     for served in ("", name):
         await checker.set(served, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
+
+
+def _check_policy(path: Path | None) -> None:
+    """Raises PolicyError."""
+    if path is None:
+        return
+    if os.geteuid() != 0:
+        raise PolicyError("--run-as-policy: only a worker that is root can run tasks as others")
+    load_policy(path)
 
 
 def _addresses(manager: str) -> tuple[str, ...]:

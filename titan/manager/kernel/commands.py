@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from titan.isolation import Grants
 from titan.model import (
     PLAIN,
     SIGTERM,
@@ -18,6 +19,7 @@ from titan.model import (
     Reason,
     ReportKind,
     Resources,
+    Sandbox,
     State,
 )
 from titan.queries.selection import JobFilter, JobSelector
@@ -107,6 +109,8 @@ class SubmitJobs:
     environments: tuple[NewEnvironment, ...]
     jobs: tuple[NewJob, ...]
     are_checked: bool = False
+    proven_user: str = ""
+    """The name of the caller, where it is proven and not just what he says."""
 
 
 class Submitted(NamedTuple):
@@ -174,6 +178,8 @@ class RequeueJobs:
     grace_ms: int
     request_id: bytes
     content: bytes
+    proven_user: str = ""
+    """As in SubmitJobs."""
 
 
 class Requeued(NamedTuple):
@@ -233,6 +239,8 @@ class RegisterWorker:
     limits: str = ""
     host_starts: int = 0
     """Of two instances the one with more is the later one; 0: not known."""
+    run_as: Grants = ()
+    sandboxes: tuple[Sandbox, ...] = ()
 
 
 class Registered(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from titan.checks import check_capacity
 from titan.errors import InvalidJob, Refused
+from titan.isolation import check_grants, find_reserved
 from titan.manager.kernel.commands import RegisterWorker
 from titan.manager.kernel.desk import Desk
 
@@ -13,6 +14,12 @@ def check_registration(desk: Desk, command: RegisterWorker) -> None:
     check_capacity(command.capacity)
     if not command.name or len(command.name) > 255 or not command.instance:
         raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
+    if reserved := find_reserved(name for name, _ in command.labels):
+        raise InvalidJob(f"no worker can be given the label {reserved}: it is one of Titan's own")
+    try:
+        check_grants(command.run_as)
+    except ValueError as error:
+        raise InvalidJob(f"the run-as policy of {command.name}: {error}") from error
     foreign = command.cluster_id not in (b"", desk.state.cluster_id)
     if foreign and command.held.attempts:
         raise Refused(

@@ -84,6 +84,10 @@ class HostQuestions:
         self, environments: Sequence[Environment], launches: Sequence[Launch]
     ) -> tuple[AttemptKey, ...]:
         """Start programs now. Raises NotNow."""
+        welcome = self._connection.welcome if self._connection else None
+        is_older = welcome is not None and welcome.minor < protocol.MINOR_ISOLATION
+        if is_older and any(each.is_isolated for each in launches):
+            raise NotNow("the task host is of an older Titan and has no sandboxes")
         question = protocol.StartDirect(next(self._numbers), tuple(environments), tuple(launches))
         answer = await self._ask(question, protocol.DirectStarted)
         if answer.sentence:

@@ -15,7 +15,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
 from titan.model import AttemptKey
@@ -61,8 +62,16 @@ class OutputTargets:
         return tuple(_own(number, base + suffix) for number, suffix, _ in _STREAMS)
 
     @contextlib.contextmanager
-    def opened(self, key: AttemptKey, launch: Launch) -> Iterator[tuple[Action, ...]]:
-        """What makes the child's stdout and stderr. In the task's directory. Raises TargetError."""
+    def opened(
+        self,
+        key: AttemptKey,
+        launch: Launch,
+        rights: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> Iterator[tuple[Action, ...]]:
+        """What makes the child's stdout and stderr. In the task's directory. Raises TargetError.
+
+        What its user named is opened within `rights`, and nothing else is.
+        """
         with contextlib.ExitStack() as stack:
             actions: list[Action] = []
             for number, suffix, stream in _STREAMS:
@@ -73,7 +82,8 @@ class OutputTargets:
                     continue
                 path = expand(pattern, key, launch.job_name)
                 try:
-                    descriptor = _open_named(path, launch.execution.umask)
+                    with rights():
+                        descriptor = _open_named(path, launch.execution.umask)
                     stack.callback(os.close, descriptor)
                     _link(own, os.path.join(launch.cwd or b"/", path), descriptor)
                 except (OSError, ValueError) as error:
