@@ -116,6 +116,8 @@ class Agent:
         # How the host keeps limits.
         self._limits = ""
         self._sandboxes: tuple[Sandbox, ...] = ()
+        # One of an older Titan runs nothing as others, whatever the policy says.
+        self._isolates = False
         self._run_as = run_as
         # As the manager was told it.
         self._grants = run_as.grants()
@@ -361,7 +363,8 @@ class Agent:
             fault=action.fault,
             limits=self._limits,
             run_as=(
-                worker_pb2.RunAsGrant(user=user, account=account) for user, account in self._grants
+                worker_pb2.RunAsGrant(user=user, account=account)
+                for user, account in (self._grants if self._isolates else ())
             ),
             sandboxes=(cast("types_pb2.Sandbox.ValueType", int(each)) for each in self._sandboxes),
         )
@@ -452,6 +455,7 @@ class Agent:
         )
         self._limits = welcome.limits
         self._sandboxes = welcome.sandboxes
+        self._isolates = welcome.minor >= protocol.MINOR_ISOLATION
         self.questions.connected(connection)
         self.retention.look_again()
         self._perform(self._core.host_connected(host))
