@@ -69,7 +69,7 @@ def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
         "stdout": _text(execution.stdout) or None,
         "stderr": _text(execution.stderr) or None,
         "run_as": execution.run_as or None,
-        "sandbox": execution.sandbox.name.lower(),
+        "sandbox": (None if execution.sandbox is Sandbox.NONE else execution.sandbox.name.lower()),
         "no_network": execution.no_network,
     }
 
