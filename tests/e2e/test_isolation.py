@@ -45,9 +45,7 @@ def test_a_job_in_a_sandbox_writes_to_its_directory_alone(shared: Cluster, tmp_p
 def test_a_flow_may_ask_for_sandboxes(shared: Cluster, tmp_path: Path) -> None:
     require_bubblewrap()
     flow = tmp_path / "flow.toml"
-    flow.write_text(
-        '[job.a]\ncommand = ["true"]\nsandbox = "bubblewrap"\nno_network = true\n'
-    )
+    flow.write_text('[job.a]\ncommand = ["true"]\nsandbox = "bubblewrap"\nno_network = true\n')
     job = int(shared.ok("submit", "--file", str(flow), "--wait", "-q").split()[0])
     view = shared.json("show", str(job))
     assert (view["state"], view["sandbox"]) == ("COMPLETED", "bubblewrap")

@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.worker.host_driver import HostDriver, is_running, wait_for
 from tests.worker.isolation import require_bubblewrap, require_root
 from titan.model import AttemptKey, Execution, Reason, Sandbox, ScriptSource, State
 from titan.worker.messages import Environment, Launch, Report
+from titan.worker.output.reading import OutputFile
 
 # Every Debian has these.
 ACCOUNT: Final = "nobody"
@@ -145,6 +147,63 @@ def test_files_that_its_user_names_are_opened_with_the_accounts_rights(
         assert "Permission denied" in report.detail
     assert (rig.place / "secret").read_text() == "of root\n"
     assert list((rig.place / "closed").iterdir()) == []
+
+
+def test_what_it_puts_in_place_of_its_output_is_not_read_by_root(rig: Rig) -> None:
+    execution = Execution(stdout=b"open/out", stderr=b"open/err")
+    attempt = rig.start("echo mine; echo mine >&2; ln -sf ../secret open/out", execution=execution)
+    assert rig.host.wait_end(attempt).state is State.COMPLETED
+    # Whoever reads by the path gets it: it is a worker that must not.
+    assert rig.host.output(attempt) == b"of root\n"
+    directory = os.fsencode(rig.host.path / "output")
+    assert not OutputFile(directory, attempt, b"out", 0).open()
+    err = OutputFile(directory, attempt, b"err", 0)
+    assert err.open()
+    assert err.read().data == b"mine\n"
+    err.close()
+
+
+def test_what_was_there_before_is_not_its_output(rig: Rig) -> None:
+    log = rig.place / "open" / "log"
+    log.write_text("before\n")
+    log.chmod(0o666)
+    attempt = rig.start("echo mine", execution=Execution(stdout=b"open/log"))
+    rig.host.wait_end(attempt)
+    out = OutputFile(os.fsencode(rig.host.path / "output"), attempt, b"out", 0)
+    assert out.open()
+    assert out.read().data == b"mine\n"
+    out.close()
+
+
+def test_a_dead_hosts_task_names_nobody_elses_processes_for_its_own(tmp_path: Path) -> None:
+    require_root()
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    place.chmod(0o777)
+    log = place / "log-of-others"
+    try:
+        rig = Rig(tmp_path, place)
+        rig.policy.write_text(POLICY)
+        rig.host.start()
+        rig.host.connect(run_as_policy=os.fsencode(rig.policy))
+        line = "ln -sf log-of-others out; echo $$ > pid; exec sleep 300"
+        rig.start(line, execution=Execution(stdout=b"out"))
+        wait_for(lambda: (place / "pid").exists() and (place / "pid").read_text(), "its pid")
+        pid = int((place / "pid").read_text())
+        # Others' in the sense that it writes to a file that the task only points at.
+        with log.open("w") as file:
+            other = subprocess.Popen(["sleep", "300"], stdout=file, start_new_session=True)
+        try:
+            rig.host.kill()
+            rig.host.start()
+            rig.host.connect()
+            assert not is_running(pid)
+            assert other.poll() is None
+        finally:
+            other.kill()
+            other.wait()
+        rig.host.close()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_files_that_it_makes_are_the_accounts(rig: Rig) -> None:

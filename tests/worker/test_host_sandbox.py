@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import strays
+from tests.crash.small_disk import skip_unless_ci
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
 from tests.worker.isolation import require_bubblewrap
@@ -155,6 +156,25 @@ def test_what_it_used_is_told(sandbox: Sandboxed) -> None:
     assert report.state is State.COMPLETED
     assert report.max_rss_bytes > 50 * MIB
     assert report.cpu_user_us > 10_000
+
+
+def test_too_much_memory_is_told_as_such(sandbox: Sandboxed) -> None:
+    python = "x = [bytearray(b'x' * (1 << 20)) for _ in range(400)]"
+    runs = sandbox.launch("python3", "-c", python, memory_bytes=64 * MIB)
+    report = sandbox.host.wait_end(sandbox.host.run_launch(runs))
+    assert (report.state, report.reason) == (State.FAILED, Reason.OOM)
+
+
+def test_its_processes_are_as_many_as_it_asked_for(sandbox: Sandboxed) -> None:
+    if "pids: cgroup" not in sandbox.host.log():
+        skip_unless_ci("this worker may not make control groups for pids")
+    # A shell, and what it starts.
+    execution = Execution(pids_max=2)
+    assert sandbox.output("sleep 0; echo fine", execution) == "fine\n"
+    attempt = sandbox.start("sleep 9 & sleep 0", execution)
+    report = sandbox.host.wait_end(attempt)
+    assert report.state is State.FAILED
+    assert "refused more than 2 processes" in report.detail
 
 
 def test_it_is_told_to_end_and_may_say_how(sandbox: Sandboxed) -> None:
