@@ -186,12 +186,16 @@ def test_a_dead_hosts_task_names_nobody_elses_processes_for_its_own(tmp_path: Pa
         rig.host.start()
         rig.host.connect(run_as_policy=os.fsencode(rig.policy))
         line = "ln -sf log-of-others out; echo $$ > pid; exec sleep 300"
-        rig.start(line, execution=Execution(stdout=b"out"))
+        attempt = rig.start(line, execution=Execution(stdout=b"out"))
         wait_for(lambda: (place / "pid").exists() and (place / "pid").read_text(), "its pid")
         pid = int((place / "pid").read_text())
-        # Others' in the sense that it writes to a file that the task only points at.
+        # A task of that number of another cluster, whose output this one only points at.
+        names = ("TITAN_JOB_ID", "TITAN_TASK_INDEX", "TITAN_ATTEMPT")
+        environment = dict(zip(names, map(str, attempt[1:]), strict=True))
         with log.open("w") as file:
-            other = subprocess.Popen(["sleep", "300"], stdout=file, start_new_session=True)
+            other = subprocess.Popen(
+                ["/bin/sleep", "300"], stdout=file, start_new_session=True, env=environment
+            )
         try:
             rig.host.kill()
             rig.host.start()
