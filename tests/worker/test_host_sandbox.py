@@ -257,7 +257,7 @@ def test_a_script_that_comes_with_the_job_runs_in_it(sandbox: Sandboxed) -> None
 def test_a_program_that_is_not_there_is_no_end_of_it(sandbox: Sandboxed, program: str) -> None:
     report = sandbox.host.wait_end(sandbox.host.run_launch(sandbox.launch(program)))
     assert (report.state, report.reason) == (State.FAILED, Reason.LAUNCH_ERROR)
-    assert report.detail.startswith("cannot run it in its sandbox: ")
+    assert report.detail.startswith(f"cannot run {program} in its sandbox: ")
     assert (report.exit_code, report.signal) == (None, None)
 
 

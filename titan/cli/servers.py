@@ -187,6 +187,7 @@ def manager(
 Examples:
   titan worker
   titan worker --name gpu1 --cpus 8 --memory 64G --resource gpu=2 --label zone=a
+  titan worker --run-as-policy /etc/titan/run-as.toml --scripts-dir /srv/scripts
   titan worker update --cpus 4
 """,
 )

@@ -162,7 +162,7 @@ def check_run_as(
         if not proven_user:
             raise PermissionDenied(
                 f"--user {account}: who submits it has to be proven, by a certificate or a token "
-                "for users, and this caller is not: see TLS"
+                "for users, and this caller is not"
             )
         if proven_user != user:
             raise PermissionDenied(

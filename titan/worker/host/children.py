@@ -174,7 +174,7 @@ class Children:
             return runs, isolation
 
         def wrapped(cwd: bytes) -> AbstractContextManager[Sandboxed]:
-            return sandboxes.wrapped(key, execution, runs.command, cwd)
+            return sandboxes.wrapped(key, launch, runs.command, cwd)
 
         return runs, isolation._replace(sandbox=wrapped)
 

@@ -23,7 +23,7 @@ from typing import Final
 from titan.model import AttemptKey, Execution
 from titan.worker.host import sandbox_init
 from titan.worker.host.spawn import Sandboxed
-from titan.worker.messages import Exit
+from titan.worker.messages import Exit, Launch
 
 # What runs besides the command: bwrap and the process 1.
 OWN_PROCESSES: Final = 2
@@ -39,7 +39,8 @@ class Sandboxes:
         self._program = program
         self._python = python
         self._init = memory_file("titan-init", Path(sandbox_init.__file__).read_bytes())
-        self._reports: dict[AttemptKey, int] = {}
+        # By what each is told from inside, and what to call its program.
+        self._reports: dict[AttemptKey, tuple[int, str]] = {}
         self._name = os.path.basename(program).decode(errors="replace")
 
     @classmethod
@@ -58,15 +59,18 @@ class Sandboxes:
 
     @contextlib.contextmanager
     def wrapped(
-        self, key: AttemptKey, execution: Execution, command: Sequence[bytes], cwd: bytes
+        self, key: AttemptKey, launch: Launch, command: Sequence[bytes], cwd: bytes
     ) -> Iterator[Sandboxed]:
-        """How to run that in one, in that directory; `end` must follow. Raises OSError."""
+        """How to run that command of the launch in one, in that directory. Raises OSError.
+
+        `end` or `forget` must follow.
+        """
         # It may be tried a second time.
         self.forget(key)
         reader, writer = os.pipe2(os.O_CLOEXEC)
-        self._reports[key] = reader
+        self._reports[key] = reader, launch.command[0].decode(errors="replace")
         try:
-            yield self._wrapped(execution, command, cwd, writer)
+            yield self._wrapped(launch.execution, command, cwd, writer)
         finally:
             # With that of the process 1 in there closed nothing more comes.
             os.close(writer)
@@ -78,11 +82,11 @@ class Sandboxes:
     def forget(self, key: AttemptKey) -> None:
         """It was not started."""
         if key in self._reports:
-            os.close(self._reports.pop(key))
+            os.close(self._reports.pop(key)[0])
 
     def end(self, key: AttemptKey, how: Exit) -> Exit:
         """How the command of it ended, whose sandbox, if it has one, ended so."""
-        reader = self._reports.pop(key, -1)
+        reader, program = self._reports.pop(key, (-1, ""))
         if reader < 0:
             return how
         size = sandbox_init.REPORT.size
@@ -97,7 +101,7 @@ class Sandboxes:
         if len(told) == size:
             has_run, status, user_us, system_us, rss_bytes = sandbox_init.REPORT.unpack(told)
             if not has_run:
-                why = f"cannot run it in its sandbox: {os.strerror(status)}"
+                why = f"cannot run {program} in its sandbox: {os.strerror(status)}"
                 return how._replace(exit_code=None, signal=None, not_run=why)
             is_signal = os.WIFSIGNALED(status)
             return how._replace(
