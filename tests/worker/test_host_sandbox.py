@@ -284,7 +284,7 @@ def test_nothing_of_it_outlives_the_host(tmp_path: Path) -> None:
     driver.start()
     welcome = driver.connect()
     # It tells of no end, and so the manager takes it for lost.
-    assert welcome.live == welcome.reports == ()
+    assert (welcome.live, welcome.reports) == ((), ())
     driver.close()
 
 
