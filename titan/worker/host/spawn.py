@@ -172,7 +172,10 @@ class Spawner:
             raise LaunchError(
                 f"cannot start its sandbox on {self._worker_name}: {_reason(error)}"
             ) from error
-        raise LaunchError(self._explain(key, launch, error)) from error
+        self._touch_output(key, launch)
+        with rights():
+            sentence = self._explain(launch, error)
+        raise LaunchError(sentence) from error
 
     def _spawn(
         self,
@@ -306,13 +309,9 @@ class Spawner:
         except TargetError as error:
             raise LaunchError(str(error)) from error
 
-    def _explain(self, key: AttemptKey, launch: Launch, error: OSError | None) -> str:
+    def _explain(self, launch: Launch, error: OSError | None) -> str:
         """A sentence for why nothing could be run. `error` is None when nothing was found."""
         where = self._worker_name
-        try:
-            self._touch_output(key, launch)
-        except LaunchError as failure:
-            return str(failure)
         program = shown(launch.command[0])
         is_missing = error is None or error.errno in (errno.ENOENT, errno.ENOTDIR)
         if is_missing and len(launch.command) == 1 and b" " in launch.command[0]:
