@@ -18,7 +18,7 @@ from tests import strays
 from tests.worker.builders import batch, launch
 from tests.worker.builders import key as key_of
 from tests.worker.host_driver import HostDriver, is_running, wait_for
-from tests.worker.isolation import require_bubblewrap, require_root
+from tests.worker.isolation import find, require_bubblewrap, require_root
 from titan.model import AttemptKey, Execution, Reason, Sandbox, ScriptSource, State
 from titan.worker.messages import Environment, Launch, Report
 from titan.worker.output.reading import OutputFile
@@ -351,6 +351,27 @@ def test_the_host_itself_stays_what_it_is(rig: Rig) -> None:
     assert rig.host.wait_end(attempt).state is State.COMPLETED
     groups = " ".join(map(str, sorted({0, *os.getgroups()})))
     assert rig.host.output(attempt).decode() == f"root\n{groups}\nof root\n"
+
+
+def test_both_end_with_their_host(tmp_path: Path) -> None:
+    require_root()
+    require_bubblewrap()
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    place.chmod(0o777)
+    try:
+        rig = Rig(tmp_path, place)
+        rig.policy.write_text(POLICY)
+        rig.host.start()
+        rig.host.connect(run_as_policy=os.fsencode(rig.policy))
+        marker = f"86403.{os.getpid()}"
+        boxed = Execution(sandbox=Sandbox.BUBBLEWRAP)
+        attempt = rig.start(f"setsid sleep {marker} & sleep {marker}", execution=boxed)
+        rig.host.wait_start(attempt)
+        wait_for(lambda: len(find(marker)) == 2, "all of it to run")
+        rig.host.kill()
+        wait_for(lambda: not find(marker), "all of it to end")
+    finally:
+        shutil.rmtree(place)
 
 
 def test_both_together(rig: Rig) -> None:

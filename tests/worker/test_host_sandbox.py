@@ -13,8 +13,8 @@ import pytest
 from tests import strays
 from tests.crash.small_disk import skip_unless_ci
 from tests.worker.builders import batch, key, launch
-from tests.worker.host_driver import HostDriver, is_running, wait_for
-from tests.worker.isolation import require_bubblewrap
+from tests.worker.host_driver import HostDriver, wait_for
+from tests.worker.isolation import find, require_bubblewrap
 from titan.model import (
     PLAIN,
     AttemptKey,
@@ -297,17 +297,3 @@ def test_without_bwrap_there_is_none(tmp_path: Path) -> None:
     assert (report.state, report.reason) == (State.FAILED, Reason.LAUNCH_ERROR)
     assert report.detail == "no sandbox on w1: it has no bwrap that works"
     driver.close()
-
-
-def find(marker: str) -> list[int]:
-    """The processes that run with that word."""
-    pids = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and is_running(int(entry.name)):
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if marker.encode() in words:
-                pids.append(int(entry.name))
-    return pids

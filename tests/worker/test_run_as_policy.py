@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.worker.isolation import require_root
+from titan.model import Execution, Sandbox
+from titan.rpc.v1 import task_pb2, types_pb2
+from titan.worker.agent.translate import start_batch_of
 from titan.worker.run_as import LivePolicy, PolicyError, load_policy, parse_policy
 
 
@@ -98,3 +101,23 @@ def test_it_is_read_again_when_it_has_changed_and_denies_all_while_it_is_broken(
 
 def test_without_a_file_nothing_is_granted() -> None:
     assert LivePolicy(None).grants() == ()
+
+
+def test_who_submitted_and_how_it_is_isolated_come_with_a_batch() -> None:
+    execution = types_pb2.Execution(
+        run_as="batch", sandbox=types_pb2.SANDBOX_BUBBLEWRAP, no_network=True
+    )
+    request = task_pb2.StartTaskRequest(
+        environments=[types_pb2.Environment()],
+        specs=[
+            task_pb2.TaskSpec(job_id=1, user="ada", command=[b"a"], execution=execution),
+            task_pb2.TaskSpec(job_id=2, user="bob", command=[b"a"]),
+        ],
+    )
+    isolated, plain = start_batch_of(request).launches
+    assert isolated.user == "ada"
+    assert isolated.execution == Execution(
+        run_as="batch", sandbox=Sandbox.BUBBLEWRAP, no_network=True
+    )
+    assert isolated.is_isolated
+    assert (plain.user, plain.is_isolated) == ("bob", False)
