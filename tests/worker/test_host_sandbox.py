@@ -13,7 +13,7 @@ import pytest
 from tests import strays
 from tests.crash.small_disk import skip_unless_ci
 from tests.worker.builders import batch, key, launch
-from tests.worker.host_driver import HostDriver, wait_for
+from tests.worker.host_driver import HostDriver, state_of, wait_for
 from tests.worker.isolation import find, require_bubblewrap
 from titan.model import (
     PLAIN,
@@ -262,11 +262,15 @@ def test_a_program_that_is_not_there_is_no_end_of_it(sandbox: Sandboxed, program
 
 
 def test_it_stands_still_and_goes_on(sandbox: Sandboxed, tmp_path: Path) -> None:
-    attempt = sandbox.start("while [ ! -e go ]; do sleep 0.01; done; echo went")
-    sandbox.host.wait_start(attempt)
+    marker = f"86404.{os.getpid()}"
+    attempt = sandbox.start(f"sleep {marker} & while [ ! -e go ]; do sleep 0.01; done; echo went")
+    wait_for(lambda: find(marker), "it to run")
+    (pid,) = find(marker)
     sandbox.host.stop(attempt, mode=StopMode.SUSPEND)
-    sandbox.host.stop(attempt, mode=StopMode.RESUME)
+    wait_for(lambda: state_of(pid) == "T", "it to stand still")
     (tmp_path / "go").touch()
+    sandbox.host.stop(attempt, mode=StopMode.RESUME)
+    wait_for(lambda: state_of(pid) != "T", "it to go on")
     assert sandbox.host.wait_end(attempt).state is State.COMPLETED
 
 

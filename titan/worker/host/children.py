@@ -20,7 +20,7 @@ from titan.worker.host.actions import Spawn
 from titan.worker.host.confinement import Confinement
 from titan.worker.host.environment import TaskEnvironments, account_variables
 from titan.worker.host.records import ProcessRecord
-from titan.worker.host.sandbox import Sandboxes, memory_file
+from titan.worker.host.sandbox import Sandboxes, memory_file, path_of
 from titan.worker.host.scripts import SentScripts, find_worker_script
 from titan.worker.host.spawn import (
     NOT_ISOLATED,
@@ -124,10 +124,9 @@ class Children:
             self._confinement.end(key)
             if self._sandboxes is not None:
                 self._sandboxes.forget(key)
-            if launch.is_isolated and runs.command and launch.command:
-                sentence = str(error).replace(shown(runs.command[0]), shown(launch.command[0]))
-                raise LaunchError(sentence) from error
             path = self._sent_scripts.release(key)
+            if isolation.keep:
+                path = path_of(isolation.keep[0])
             # Its user knows a script by the name that he gave it.
             sentence = str(error).replace(shown(path), shown(launch.command[0])) if path else ""
             raise LaunchError(sentence or str(error)) from error
@@ -160,8 +159,8 @@ class Children:
                     f"cannot keep the script on {self._worker_name}: {error.strerror}"
                 ) from error
             stack.callback(os.close, descriptor)
-            path = b"/proc/self/fd/%d" % descriptor
-            runs = launch._replace(command=(*execution.interpreter, path, *launch.command[1:]))
+            words = (*execution.interpreter, path_of(descriptor), *launch.command[1:])
+            runs = launch._replace(command=words)
             isolation = isolation._replace(keep=(descriptor,))
         else:
             runs = self._with_script(key, launch, environment)

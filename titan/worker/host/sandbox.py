@@ -45,12 +45,16 @@ class Sandboxes:
 
     @classmethod
     def find(cls) -> Sandboxes | None:
-        """As the PATH has it; None, and why is logged, where it does not work. Raises OSError."""
+        """As the PATH has it; None, and why is logged, where it does not work."""
         path = shutil.which("bwrap")
         if path is None:
             _log.info("no sandboxes: there is no bwrap on the PATH")
             return None
-        found = cls(os.fsencode(path), os.fsencode(_find_python()))
+        try:
+            found = cls(os.fsencode(path), os.fsencode(_find_python()))
+        except OSError as error:
+            _log.warning("no sandboxes: %s", error)
+            return None
         if why_not := found._try():
             _log.warning("no sandboxes: %s does not work here: %s", path, why_not)
             found.close()
@@ -128,7 +132,7 @@ class Sandboxes:
         if may_bind(cwd):
             words += [b"--bind", cwd, cwd]
         words += [b"--chdir", cwd, b"--", self._python, b"-I", b"-S"]
-        words += [b"/proc/self/fd/%d" % self._init, b"%d" % writer, _limits(execution), *command]
+        words += [path_of(self._init), b"%d" % writer, _limits(execution), *command]
         return Sandboxed(self._program, tuple(words), (self._init, writer))
 
     def _try(self) -> str:
@@ -191,9 +195,14 @@ def memory_file(name: str, text: bytes) -> int:
             file.write(text)
         os.fchmod(writable, 0o555)
         # What is open for writing cannot be run.
-        return os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path_of(writable), os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(writable)
+
+
+def path_of(descriptor: int) -> bytes:
+    """Where whoever has that descriptor finds what it is of."""
+    return b"/proc/self/fd/%d" % descriptor
 
 
 def _limits(execution: Execution) -> bytes:
