@@ -242,6 +242,13 @@ def test_a_script_that_comes_with_the_job_can_be_read_by_the_account(rig: Rig) -
     assert rig.host.wait_end(attempt).state is State.COMPLETED
     said = f"{ACCOUNT}\n1\n{ACCOUNT}\nagain\n"
     assert rig.host.output(attempt).decode() == said
+    orphan = rig.launch("b.sh", execution=execution)
+    rig.host.send_batch(
+        batch(orphan)._replace(environments=(Environment((), (), b"#!/no/such/program\n"),))
+    )
+    assert rig.host.wait_end(key_of(orphan.job_id)).detail == (
+        "cannot run b.sh on w1: the interpreter in its #! line is missing"
+    )
     with_bash = rig.launch(
         "a.sh", execution=execution._replace(interpreter=(b"sh", b"-e")), cwd=b"/"
     )
