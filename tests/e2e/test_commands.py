@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import REPOSITORY, Cluster, wait_until
-from tests.e2e.tasks import Gate
+from tests.e2e.tasks import Gate, given_labels
 from titan.client.connection import os_user
 
 JOB_FIELDS = {
@@ -166,11 +166,9 @@ def test_every_field_of_workers_and_stats_is_in_their_json(shared: Cluster) -> N
     first, second = shared.json("workers")
     assert set(first) == set(second) == WORKER_FIELDS
     assert (first["name"], first["state"], first["cpus"]) == ("w1", "HEALTHY", 6)
-    # Titan's own, which begin so, tell what the machine can do.
-    labels = {name: each for name, each in first["labels"].items() if name[:6] != "titan."}
-    assert (first["resources"], labels) == ({"gpu": 2}, {"zone": "a"})
+    assert (first["resources"], given_labels(first)) == ({"gpu": 2}, {"zone": "a"})
     assert first["memory_bytes"] == 8 << 30
-    assert (second["resources"], second["labels"]) == ({}, {})
+    assert (second["resources"], given_labels(second)) == ({}, {})
     assert time.time() - first["last_heartbeat_time"] < 20
     stats = shared.json("stats")
     assert set(stats["jobs"]) == set(stats["tasks"]) == COUNTS
