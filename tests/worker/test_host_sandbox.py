@@ -149,6 +149,18 @@ def test_a_signal_that_ends_it_is_told(sandbox: Sandboxed, number: int) -> None:
     assert (report.exit_code, report.signal) == (None, number)
 
 
+def test_what_waits_for_it_may_be_killed_before_it(sandbox: Sandboxed) -> None:
+    marker = f"86405.{os.getpid()}"
+    attempt = sandbox.host.run_launch(sandbox.launch("sleep", marker))
+    # bwrap, the process 1 in there and the command, each with the words of the next in its own.
+    wait_for(lambda: len(find(marker)) == 3, "it to run")
+    words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in find(marker)}
+    (first,) = [pid for pid, each in words.items() if each[1] == b"-I"]
+    os.kill(first, signal.SIGKILL)
+    report = sandbox.host.wait_end(attempt)
+    assert (report.reason, report.exit_code, report.signal) == (Reason.SIGNAL, None, 9)
+
+
 def test_what_it_used_is_told(sandbox: Sandboxed) -> None:
     python = "import os; x = b'x' * (60 << 20); sum(range(3_000_000)); print(len(x))"
     runs = sandbox.launch("/usr/bin/env", "python3", "-c", python)

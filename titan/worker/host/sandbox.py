@@ -28,6 +28,8 @@ from titan.worker.messages import Exit, Launch
 # What runs besides the command: bwrap and the process 1.
 OWN_PROCESSES: Final = 2
 _PROBE_SECONDS: Final = 20.0
+# So bwrap tells of a signal that ended what it waits for.
+_SIGNALLED: Final = 128
 _log = logging.getLogger(__name__)
 
 
@@ -115,6 +117,10 @@ class Sandboxes:
                 cpu_system_us=system_us,
                 max_rss_bytes=rss_bytes,
             )
+        code = how.exit_code or 0
+        if code > _SIGNALLED:
+            # The process 1 was killed, such as for its memory, and the command with it.
+            return how._replace(exit_code=None, signal=code - _SIGNALLED)
         if how.signal is None:
             why = f"its sandbox could not be made, {self._name} says why on its stderr"
             return how._replace(exit_code=None, not_run=why)
