@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titan import events as ev
-from titan.model import Execution, IndexRange, ScriptSource
+from titan.model import Execution, IndexRange, Sandbox, ScriptSource
 from titan.scheduling import (
     PLAIN_SCHEDULING,
     Dependency,
@@ -32,7 +32,8 @@ SUBMITTED = ev.JobSubmitted(
     (("gpu", 2), ("licence", 1)), -7, (IndexRange(0, 10, 3), IndexRange(11, 12, 1)),
     5_400_000, 500, 10, 60_000,
     Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff"),
-              stdin=b"\xff/%i", stdout=b"\xfe", stderr=b"\xfd"),
+              stdin=b"\xff/%i", stdout=b"\xfe", stderr=b"\xfd", run_as="batch",
+              sandbox=Sandbox.BUBBLEWRAP, no_network=True),
     "w1",
     Scheduling(
         held=True,
@@ -43,8 +44,13 @@ SUBMITTED = ev.JobSubmitted(
         preemptible=True, begin_us=TIME_US, deadline_us=TIME_US + 1, at_most_once=True,
     ),
 )  # fmt: skip
+# As it was written before tasks could be isolated.
+IN_THE_OPEN = SUBMITTED._replace(
+    execution=SUBMITTED.execution._replace(run_as="", sandbox=Sandbox.NONE, no_network=False)
+)
+BEFORE = (*IN_THE_OPEN[:15], IN_THE_OPEN.execution[:10], *IN_THE_OPEN[16:])
 # As it was written before jobs said more of when and where they start than a worker.
-PLAIN_SUBMITTED = SUBMITTED._replace(scheduling=PLAIN_SCHEDULING)
+PLAIN_SUBMITTED = IN_THE_OPEN._replace(scheduling=PLAIN_SCHEDULING)
 
 ENDED = ev.AttemptEnded(
     42, 7, 1, 5, 2, -1, 9, TIME_US, TIME_US + 1, 2, 3, 4 << 20, "killed", 1, TIME_US + 2, 1
@@ -115,16 +121,17 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
             on="",
         ),
     ),
-    ([3, *SUBMITTED[:16]], PLAIN_SUBMITTED._replace(on="")),
+    ([3, *BEFORE[:16]], PLAIN_SUBMITTED._replace(on="")),
     (
         [3, *SUBMITTED[:15], [0o27]],
         PLAIN_SUBMITTED._replace(execution=Execution(umask=0o27), on=""),
     ),
-    ([3, *SUBMITTED[:17]], PLAIN_SUBMITTED),
+    ([3, *BEFORE[:17]], PLAIN_SUBMITTED),
     (
-        [3, *SUBMITTED[:17], SUBMITTED.scheduling[:13]],
-        SUBMITTED._replace(scheduling=SUBMITTED.scheduling._replace(at_most_once=False)),
+        [3, *BEFORE[:17], SUBMITTED.scheduling[:13]],
+        IN_THE_OPEN._replace(scheduling=SUBMITTED.scheduling._replace(at_most_once=False)),
     ),
+    ([3, *BEFORE], IN_THE_OPEN),
     (
         [9, *ENDED[:13], 5],
         ENDED._replace(task_state=5, not_before_us=0, charge=ev.CHARGE_NOTHING),

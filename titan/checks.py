@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from titan import units
 from titan.errors import InvalidJob
+from titan.isolation import EVERYBODY, SELF, check_grant_name
 from titan.model import (
     ARRAY_TASKS_MAX,
     CPUS_MILLI_MAX,
@@ -31,6 +32,7 @@ from titan.model import (
     UMASK_MAX,
     Execution,
     Resources,
+    Sandbox,
     ScriptSource,
 )
 from titan.scheduling import PLAIN_SCHEDULING, LabelConstraint, Scheduling
@@ -242,6 +244,7 @@ def check_execution(execution: Execution, demand: Resources) -> None:
         raise InvalidJob(f"a limit of {execution.pids_max} processes is out of range")
     if execution.pin and demand.cpus_milli % 1000:
         raise InvalidJob(f"{demand.cpus_milli / 1000:g} cpus cannot be pinned: ask for whole ones")
+    _check_isolation(execution)
     before = ""
     for name, soft, hard in execution.ulimits:
         if name not in ULIMITS:
@@ -253,6 +256,18 @@ def check_execution(execution: Execution, demand: Resources) -> None:
         if hard != -1 and not 0 <= soft <= hard:
             raise InvalidJob(f"the limit {name} must not be above its hard limit")
         before = name
+
+
+def _check_isolation(execution: Execution) -> None:
+    if execution.run_as:
+        try:
+            check_grant_name(execution.run_as)
+        except ValueError as error:
+            raise InvalidJob(f"--user: {error}") from error
+        if execution.run_as in (EVERYBODY, SELF):
+            raise InvalidJob(f"--user {execution.run_as} names no account")
+    if execution.no_network and execution.sandbox is Sandbox.NONE:
+        raise InvalidJob("only a sandbox can be without network: add --sandbox bubblewrap")
 
 
 def check_pattern(name: bytes, what: str) -> None:

@@ -293,8 +293,18 @@ class ScriptSource(IntEnum):
     """The first word is its path below the worker's folder of scripts."""
 
 
+class Sandbox(IntEnum):
+    """What keeps a task from the rest of its machine."""
+
+    NONE = 0
+    BUBBLEWRAP = 1
+    """bwrap(1): a /tmp, /dev and /proc of its own, all else read-only but its directory."""
+
+
 class Execution(NamedTuple):
-    """How a task is run, as the user asked: the worker's business alone, nothing decides by it.
+    """How a task is run, as the user asked: the worker's business alone.
+
+    Of all of it a placement decision reads `run_as` and `sandbox` alone, see `isolation.py`.
 
     New fields go last and have a default, here, on the wire and in the log alike.
     """
@@ -317,6 +327,11 @@ class Execution(NamedTuple):
     stdout: bytes = b""
     """A file on the worker, named as `stdin` is; appended to. Empty: one of the worker's own."""
     stderr: bytes = b""
+    run_as: str = ""
+    """The account of the worker's machine that it runs as; empty: that of the task host."""
+    sandbox: Sandbox = Sandbox.NONE
+    no_network: bool = False
+    """Of a sandbox: whether it has no network but a loopback of its own."""
 
 
 PLAIN: Final = Execution()
@@ -340,6 +355,7 @@ def execution_of(fields: Sequence[Any]) -> Execution:
         script_source=ScriptSource(execution.script_source),
         interpreter=tuple(execution.interpreter),
         ulimits=tuple((name, soft, hard) for name, soft, hard in execution.ulimits),
+        sandbox=Sandbox(execution.sandbox),
     )
 
 

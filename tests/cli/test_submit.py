@@ -38,6 +38,7 @@ def test_everything_that_is_asked_for_is_sent(
             *("--stdout", "log/%j", "--stderr", "/log/%n"),
             *("--ulimit", "nofile=64:128", "--ulimit", "core=0", "--pids-limit", "9"),
             "--cpu-limit",
+            *("--user", "batch", "--sandbox", "bubblewrap", "--no-network"),
             "--umask",
             "027",
             "--on",
@@ -71,6 +72,8 @@ def test_everything_that_is_asked_for_is_sent(
     assert (spec.execution.pids_max, spec.execution.cpu_limit) == (9, True)
     assert (spec.execution.umask, spec.execution.stdin) == (0o27, b"in.%i")
     assert (spec.execution.stdout, spec.execution.stderr) == (b"log/%j", b"/log/%n")
+    assert (spec.execution.run_as, spec.execution.no_network) == ("batch", True)
+    assert spec.execution.sandbox == types_pb2.SANDBOX_BUBBLEWRAP
     assert spec.on == "w1"
     (environment,) = request.environments
     assert [(v.name, v.value) for v in environment.exported] == [(b"HERE", b"yes")]

@@ -111,6 +111,9 @@ umask = "027"
 stdin = "in/%i"
 stdout = "/log/%j"
 stderr = "err"
+user = "batch"
+sandbox = "bubblewrap"
+no_network = true
 """)
     request = request_of(specs)
     job = request.jobs[1]
@@ -153,6 +156,8 @@ stderr = "err"
     assert job.execution.stdin == os.fsencode(tmp_path / "in/%i")
     assert job.execution.stdout == b"/log/%j"
     assert job.execution.stderr == os.fsencode(tmp_path / "err")
+    isolation = (job.execution.run_as, job.execution.sandbox, job.execution.no_network)
+    assert isolation == ("batch", types_pb2.SANDBOX_BUBBLEWRAP, True)
 
 
 def test_other_ways_to_write_a_value(flow: Flow) -> None:

@@ -46,6 +46,9 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
             pids_limit=50,
             cpu_limit=True,
             pin=True,
+            user="batch",
+            sandbox="bubblewrap",
+            no_network=True,
         )
     )
     assert message.name == "train"
@@ -69,6 +72,23 @@ def test_everything_that_is_asked_for_is_in_the_message() -> None:
     assert message.execution.pids_max == 50
     assert message.execution.cpu_limit
     assert message.execution.pin
+    assert message.execution.run_as == "batch"
+    assert message.execution.sandbox == types_pb2.SANDBOX_BUBBLEWRAP
+    assert message.execution.no_network
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"user": ""}, "user: '' can be no user or account"),
+        ({"user": "a b"}, "can be no user or account"),
+        ({"sandbox": "docker"}, "'docker' is no sandbox; there are: none, bubblewrap"),
+        ({"no_network": True}, "add --sandbox bubblewrap"),
+    ],
+)
+def test_an_isolation_that_cannot_be_is_refused(asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidJob, match=words):
+        to_message(JobSpec(command=["t"], **asked))
 
 
 @pytest.mark.parametrize(

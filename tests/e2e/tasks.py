@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.cluster import wait_until
 
@@ -38,3 +39,9 @@ class Gate:
         """The same, once so many have started."""
         wait_until(lambda: len(self.runs()) >= count, f"{count} tasks start")
         return self.runs()
+
+
+def given_labels(worker: dict[str, Any]) -> dict[str, str]:
+    """The labels that it was started with; Titan's own tell what its machine can do."""
+    labels: dict[str, str] = worker["labels"]
+    return {name: value for name, value in labels.items() if not name.startswith("titan.")}

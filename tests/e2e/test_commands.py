@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import REPOSITORY, Cluster, wait_until
-from tests.e2e.tasks import Gate
+from tests.e2e.tasks import Gate, given_labels
 from titan.client.connection import os_user
 
 JOB_FIELDS = {
@@ -20,6 +20,7 @@ JOB_FIELDS = {
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
     "retry_on", "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
     "stdout", "stderr", "ulimits", "pids_limit", "cpu_limit", "pin", "array",
+    "run_as", "sandbox", "no_network",
     "after", "constraints", "affinity", "anti_affinity", "spread", "exclusive", "array_limit",
     "at_most_once", "max_fails", "begin_time", "deadline_time", "preemptible", "held", "suspended",
     "submit_time", "start_time", "end_time",
@@ -127,6 +128,7 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "priority": -5, "retries": 0, "time_limit_seconds": None, "umask": None, "array": None,
         "script": None, "interpreter": None, "stdin": None, "stdout": None, "stderr": None,
         "ulimits": {}, "pids_limit": None, "cpu_limit": False, "pin": False,
+        "run_as": None, "sandbox": None, "no_network": False,
         "retry_on": [], "after": [], "constraints": [], "affinity": [], "anti_affinity": [],
         "spread": None, "exclusive": False, "array_limit": None, "max_fails": None,
         "begin_time": None, "deadline_time": None, "preemptible": False, "held": False,
@@ -164,9 +166,9 @@ def test_every_field_of_workers_and_stats_is_in_their_json(shared: Cluster) -> N
     first, second = shared.json("workers")
     assert set(first) == set(second) == WORKER_FIELDS
     assert (first["name"], first["state"], first["cpus"]) == ("w1", "HEALTHY", 6)
-    assert (first["resources"], first["labels"]) == ({"gpu": 2}, {"zone": "a"})
+    assert (first["resources"], given_labels(first)) == ({"gpu": 2}, {"zone": "a"})
     assert first["memory_bytes"] == 8 << 30
-    assert (second["resources"], second["labels"]) == ({}, {})
+    assert (second["resources"], given_labels(second)) == ({}, {})
     assert time.time() - first["last_heartbeat_time"] < 20
     stats = shared.json("stats")
     assert set(stats["jobs"]) == set(stats["tasks"]) == COUNTS

@@ -122,6 +122,7 @@ def submit(
     content: bytes = b"",
     size_bytes: int = 100,
     environments: tuple[tuple[Any, ...], ...] = (NO_ENVIRONMENT,),
+    proven_user: str = "",
 ) -> SubmitJobs:
     """A submit of these jobs."""
     return SubmitJobs(
@@ -131,6 +132,7 @@ def submit(
         size_bytes=size_bytes,
         environments=tuple(NewEnvironment(*each) for each in environments),
         jobs=jobs,
+        proven_user=proven_user,
     )
 
 
@@ -451,6 +453,7 @@ class Rig:
                 grace_ms=fields.get("grace_ms", 10_000),
                 request_id=fields.get("request_id", b""),
                 content=fields.get("content", b""),
+                proven_user=fields.get("proven_user", ""),
             )
         )
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import pytest
 
 from titan.errors import InvalidJob
+from titan.manager import caller
+from titan.manager.caller import Caller
 from titan.manager.kernel.commands import NewDependency, NewJob, NewReference, NewTerms
-from titan.manager.translate import submit_command
-from titan.model import PLAIN, Execution, IndexRange, Resources
-from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.manager.translate import register_command, submit_command
+from titan.model import PLAIN, Execution, IndexRange, Resources, Sandbox
+from titan.rpc.identity import Identity, Role
+from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 from titan.scheduling import PLAIN_SCHEDULING, WHOLE_JOB, DependencyCondition, Scheduling
 
 NAMED = {"a": 1, "b": 2, "c": 3}
@@ -61,6 +65,8 @@ SPECS = [
             after=[manager_pb2.Dependency(job=manager_pb2.JobReference(position=0))]
         ),
     ),
+    spec(14, execution=types_pb2.Execution(run_as="batch")),
+    spec(15, execution=types_pb2.Execution(sandbox=types_pb2.SANDBOX_BUBBLEWRAP)),
 ]
 
 
@@ -85,6 +91,8 @@ def test_what_is_asked_for_becomes_terms() -> None:
     assert (by_place[9].end_signal, by_place[9].end_signal_before_ms) == (10, 7)
     assert by_place[10].execution == Execution(stdin=b"in/%i")
     assert by_place[12].scheduling == Scheduling(exclusive=True)
+    assert by_place[14].execution == Execution(run_as="batch")
+    assert by_place[15].execution == Execution(sandbox=Sandbox.BUBBLEWRAP)
     first = NewReference(None, 0)
     assert by_place[13].after == (NewDependency(first, DependencyCondition.OK, WHOLE_JOB),)
 
@@ -113,3 +121,31 @@ def test_what_cannot_be_read_is_refused_in_any_job() -> None:
     wrong = spec(1, resources=types_pb2.Resources(named={"gpu": 0}))
     with pytest.raises(InvalidJob, match="count of 0"):
         submit_command(request_of(spec(0), wrong))
+
+
+def test_who_submits_is_proven_by_the_call_alone() -> None:
+    request = request_of(spec(0))
+    assert submit_command(request).proven_user == ""
+
+    def called_by(role: Role) -> str:
+        caller.enter(Caller(Identity("c", role, "alice")))
+        return submit_command(request).proven_user
+
+    for role, proven in (
+        (Role.USER, "alice"),
+        (Role.ADMIN, "alice"),
+        (Role.WORKER, ""),
+        (Role.MANAGER, ""),
+    ):
+        assert contextvars.copy_context().run(called_by, role) == proven
+    assert submit_command(request).proven_user == ""
+
+
+def test_a_worker_of_a_newer_version_may_have_sandboxes_that_are_not_known() -> None:
+    request = worker_pb2.RegisterWorkerRequest(
+        run_as=[worker_pb2.RunAsGrant(user="*", account="self")],
+        sandboxes=[0, 1, 77],  # type: ignore[list-item]
+    )
+    command = register_command(request, new_worker_id=b"", session=b"")
+    assert command.run_as == (("*", "self"),)
+    assert command.sandboxes == (Sandbox.BUBBLEWRAP,)

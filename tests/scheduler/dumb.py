@@ -169,6 +169,16 @@ class DumbScheduler:
     def feasible(self, job: Job) -> list[Worker]:
         return [each for each in self.workers if self.could_take(each, job)]
 
+    def isolates(self, worker: Worker, job: Job) -> bool:
+        """Whether it may run it as the account, and in the sandbox, that it asks for."""
+        run_as, sandbox = job.execution.run_as, job.execution.sandbox
+        accounts = {run_as, "self"} if run_as == job.user else {run_as}
+        granted = {f"{user}:{account}" for user in (job.user, "*") for account in accounts}
+        offers = set(worker.labels)
+        if run_as and not offers & {("titan.run-as", each) for each in granted}:
+            return False
+        return not sandbox or ("titan.sandbox", sandbox.name.lower()) in offers
+
     def could_take(self, worker: Worker, job: Job) -> bool:
         labels = dict(worker.labels)
         scheduling = job.scheduling
@@ -177,6 +187,8 @@ class DumbScheduler:
         for constraint in scheduling.constraints:
             if (labels.get(constraint.label) in constraint.values) == constraint.negated:
                 return False
+        if not self.isolates(worker, job):
+            return False
         for affinity in scheduling.affinities:
             is_here = any(job_id == affinity.job_id for job_id, _ in worker.attempts)
             begins = affinity.job_id == job.job_id and not job.active

@@ -21,7 +21,7 @@ from titan.manager.kernel.commands import (
     UpdateJobs,
     WhichJobs,
 )
-from titan.model import State
+from titan.model import Execution, Sandbox, State
 from titan.queries.selection import JobSelector
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import WHOLE_JOB, DependencyCondition, LabelConstraint, Scheduling
@@ -60,7 +60,7 @@ class Story:
     def join(self) -> None:
         """One more worker."""
         host = FakeHost(self.rig, self.some_capacity())
-        host.register(labels=self.some_labels())
+        host.register(**self.some_offer())
         self.hosts.append(host)
 
     def some_capacity(self) -> Any:
@@ -73,6 +73,18 @@ class Story:
             ),
             gpu=rng.choice([0, 0, 0, 2, 4]),
         )
+
+    def some_offer(self) -> dict[str, Any]:
+        """Labels, and how tasks may be isolated there."""
+        labels = self.some_labels()
+        zone = dict(labels).get("zone", "")
+        return {
+            "labels": labels,
+            "sandboxes": (Sandbox.BUBBLEWRAP,) if zone in ("a", "b") else (),
+            "run_as": {"b": (("*", "batch"),), "c": (("ada", "batch"), ("ada", "self"))}.get(
+                zone, ()
+            ),
+        }
 
     def some_labels(self) -> tuple[tuple[str, str], ...]:
         """Of a worker."""
@@ -111,6 +123,11 @@ class Story:
         if 0.6 < asks < 0.7 and self.rig.state.next_job_id > 1:
             condition = rng.choice(list(DependencyCondition))
             options["after"] = (NewDependency(self.some_reference(), condition, WHOLE_JOB),)
+        if 0.7 < asks < 0.8:
+            options["execution"] = Execution(
+                run_as="batch" if asks < 0.76 else "",
+                sandbox=Sandbox.BUBBLEWRAP if asks > 0.74 else Sandbox.NONE,
+            )
         return new_job(**(options | fields))
 
     def some_constraints(self) -> tuple[LabelConstraint, ...]:
@@ -130,7 +147,8 @@ class Story:
         """One job of somebody."""
         # It may name what is gone.
         with suppress(TitanError):
-            self.rig.submit(self.some_job(**fields), user=self.rng.choice(USERS))
+            job, user = self.some_job(**fields), self.rng.choice(USERS)
+            self.rig.submit(job, user=user, proven_user=user)
 
     def deliver(self) -> None:
         """Every worker learns what it is to do, and starts it."""
@@ -186,7 +204,7 @@ class Story:
             )
         elif what == 3:
             host.restart_host()
-            host.register(labels=self.some_labels())
+            host.register(**self.some_offer())
         elif what == 4:
             # It comes back smaller or larger while its tasks run on.
             host.capacity = self.some_capacity()

@@ -54,7 +54,7 @@ def plan(rig: Rig, job: NewJob, user: str = "ada") -> Explained:
     key = class_key(
         user=user, priority=terms.priority, demand=terms.resources, on=terms.on,
         time_limit_ms=terms.time_limit_ms, grace_ms=terms.grace_ms, scheduling=scheduling,
-        job_id=rig.state.next_job_id,
+        execution=terms.execution, job_id=rig.state.next_job_id,
     )  # fmt: skip
     kernel = rig.kernel
     return explain_new(

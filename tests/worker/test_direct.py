@@ -327,6 +327,8 @@ def spec(*command: bytes, **fields: Any) -> task_pb2.TaskSpec:
     return task_pb2.TaskSpec(command=command, **fields)
 
 
+AS_BATCH = types_pb2.Execution(run_as="batch")
+NO_NETWORK = types_pb2.Execution(no_network=True)
 WRONG = [
     (request_of(), "1 to 1000 specs"),
     (request_of(*[spec(b"a")] * 1_001), "1 to 1000 specs"),
@@ -339,6 +341,8 @@ WRONG = [
     (request_of(spec(b"a"), starts=[task_pb2.TaskStart()]), "no starts, slots and dispatch_seq"),
     (request_of(spec(b"job.sh", execution=SENT)), "the script job.sh is empty"),
     (request_of(spec(b"a", execution=types_pb2.Execution(script_source=9))), "no known way"),  # type: ignore[arg-type]
+    (request_of(spec(b"a", user="ada", execution=AS_BATCH)), "nobody's name is proven"),
+    (request_of(spec(b"a", execution=NO_NETWORK)), "add --sandbox bubblewrap"),
     (request_of(spec(b"a"), dispatch_seq=1), "no starts, slots and dispatch_seq"),
 ]
 

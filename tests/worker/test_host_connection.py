@@ -9,9 +9,10 @@ from typing import Any, cast
 import pytest
 
 from tests.worker.builders import batch, key, launch
-from titan.model import Stop, StopMode
+from titan.model import Execution, Sandbox, Stop, StopMode
 from titan.worker import protocol
 from titan.worker.agent.host_process import WITHHELD_SECONDS, HostConnection
+from titan.worker.agent.host_questions import HostQuestions, NotNow
 
 STOPS = tuple(Stop(key(index=mode), mode, 0) for mode in StopMode)
 
@@ -47,6 +48,28 @@ def test_an_older_host_gets_nothing_that_it_would_run_without_a_lease(
     assert not caplog.records
     assert older.startable(todo).starts == todo.starts[:2]
     assert "drain this worker" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "execution", [Execution(run_as="ada"), Execution(sandbox=Sandbox.BUBBLEWRAP)]
+)
+def test_an_older_host_gets_nothing_that_it_would_run_as_itself_and_in_the_open(
+    execution: Execution, caplog: pytest.LogCaptureFixture
+) -> None:
+    isolated = launch(job_id=2, execution=execution)
+    todo = batch(launch(), isolated, indexes=range(2))
+    assert connection(protocol.VERSION_MINOR).startable(todo) == todo
+    older = connection(protocol.MINOR_ISOLATION - 1)
+    assert older.startable(todo).starts == todo.starts[:2]
+    assert "as another account or in a sandbox" in caplog.text
+
+    async def scene() -> None:
+        questions = HostQuestions()
+        questions.connected(older)
+        with pytest.raises(NotNow, match="has no sandboxes"):
+            await questions.start((), (isolated,))
+
+    asyncio.run(scene())
 
 
 class Written:

@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.worker.builders import batch, key, launch
-from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
+from titan.model import (
+    Execution,
+    HeldAttempt,
+    HeldState,
+    Reason,
+    ReportKind,
+    Sandbox,
+    State,
+    Stop,
+    StopMode,
+)
 from titan.worker import protocol
 from titan.worker.messages import Description, Report
 
@@ -26,6 +36,7 @@ MESSAGES: list[protocol.Message] = [
         *(1, 4, "w1", "127.0.0.1:50051", 600_000, 5, b"/s"),
         (("gpu", ("0", "GPU-abc")), ("licence", None)),
     ),
+    protocol.Hello(1, 7, "w1", "127.0.0.1:50051", 5, run_as_policy=b"/etc/titan/run-as.toml"),
     protocol.OfferDevices((("gpu", ("0",)), ("licence", None))),
     protocol.Cluster(b"\xff\x00"),
     protocol.StartTasks(
@@ -34,6 +45,10 @@ MESSAGES: list[protocol.Message] = [
             launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6),
             launch(named=(("gpu", 2), ("licence", 1))),
             launch(at_most_once=True),
+            launch(
+                user="ada",
+                execution=Execution(run_as="batch", sandbox=Sandbox.BUBBLEWRAP, no_network=True),
+            ),
             indexes=[0, 9],
             chosen={b"A": b"\x80"},
         )
@@ -55,6 +70,9 @@ MESSAGES: list[protocol.Message] = [
         (REPORT, Report(8, ReportKind.STARTED, key(), start_us=5)),
         8,
         (key(-3),),
+        "limits",
+        7,
+        (Sandbox.BUBBLEWRAP,),
     ),
     protocol.Refused(2, 1, 123, "no", True),
     protocol.Reports((REPORT,)),

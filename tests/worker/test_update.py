@@ -96,6 +96,10 @@ def test_it_lasts_until_the_worker_is_started_again(play: Play) -> None:
         ({"memory_bytes": -1}, "a worker cannot have -1 bytes of memory"),
         ({"named": {"cpus": 3}}, "a worker cannot have cpus=3"),
         ({"named": {"gpu": -3}}, "a worker cannot have gpu=-3"),
+        (
+            {"labels": {"titan.run-as": "*:self"}},
+            "the label titan.run-as is one of Titan's own",
+        ),
     ],
 )
 def test_what_no_worker_can_have_is_refused_and_changes_nothing(

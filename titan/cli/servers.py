@@ -207,6 +207,7 @@ def manager(
 Examples:
   titan worker
   titan worker --name gpu1 --cpus 8 --memory 64G --resource gpu=2 --label zone=a
+  titan worker --run-as-policy /etc/titan/run-as.toml --scripts-dir /srv/scripts
   titan worker update --cpus 4
 """,
 )
@@ -266,6 +267,13 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="DIR",
     help="Scripts that jobs may name, with `titan submit --worker-script PATH`.",
+)
+@click.option(
+    "--run-as-policy",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Which users may run tasks as which accounts here (`titan submit --user`), a TOML file of "
+    'root\'s: alice = ["self"]. Only of a worker that runs as root [nobody as anybody else].',
 )
 @click.option(
     "--output-max",
@@ -331,6 +339,7 @@ def worker(
     label: tuple[tuple[str, str], ...],
     detach_limit: float,
     scripts_dir: Path | None,
+    run_as_policy: Path | None,
     output_max: int,
     output_retain: float,
     output_retain_bytes: Any,
@@ -381,6 +390,7 @@ def worker(
             labels=tuple(sorted(dict(label).items())),
             detach_limit_seconds=detach_limit,
             script_directory=scripts_dir.absolute() if scripts_dir else None,
+            run_as_policy=run_as_policy.absolute() if run_as_policy else None,
             output_max_bytes=output_max,
             output_retain_seconds=output_retain,
             output_retain_bytes=output_retain_bytes,

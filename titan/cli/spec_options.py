@@ -114,6 +114,19 @@ _OPTIONS = [
     ),
     click.option("--pin", is_flag=True, help="Run on whole cpus of its own."),
     click.option("--umask", metavar="MODE", help="Of the files it makes, as 027 [the worker's]."),
+    click.option(
+        "--user",
+        metavar="ACCOUNT",
+        help="Run as that account of the worker's machine, where its --run-as-policy lets you.",
+    ),
+    click.option(
+        "--sandbox",
+        type=click.Choice(("none", "bubblewrap")),
+        default="none",
+        show_default=True,
+        help="bubblewrap: a /tmp of its own, and nothing else to write to but its directory.",
+    ),
+    click.option("--no-network", is_flag=True, help="Of a sandbox: without network."),
     click.option("--shell", is_flag=True, help="COMMAND is a line for /bin/sh: pipes, $VARIABLES."),
     click.option(
         "--stdin",

@@ -24,6 +24,8 @@ Examples:
   JOB=$(titan submit -q make) && titan wait $JOB
   titan submit --after $JOB --retries 3 --constraint 'zone in (a,b)' ./test.sh
   titan submit --secret-env API_TOKEN=@token ./fetch.sh
+  titan submit --sandbox bubblewrap --no-network ./untrusted
+  titan submit --user batch --time-limit 1h ./nightly.sh
   titan submit --file flow.toml --dry-run
 """,
 )

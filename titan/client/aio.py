@@ -121,6 +121,9 @@ class AsyncClient(AioControl):
         preemptible: bool = False,
         at_most_once: bool = False,
         hold: bool = False,
+        user: str | None = None,
+        sandbox: str = "none",
+        no_network: bool = False,
         request_id: str | bytes | None = None,
     ) -> AsyncJob:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -170,6 +173,9 @@ class AsyncClient(AioControl):
             preemptible=preemptible,
             at_most_once=at_most_once,
             hold=hold,
+            user=user,
+            sandbox=sandbox,
+            no_network=no_network,
         )
         return (await self.submit_many([spec], request_id=request_id))[0]
 

@@ -9,12 +9,21 @@ from typing import Any, Final
 from titan import units
 from titan.client.ulimits import Value, format_ulimits, ulimits_of
 from titan.errors import InvalidJob
-from titan.model import MEMORY_LIMIT_BYTES_MIN, PIDS_MAX, UMASK_MAX, Execution, ScriptSource
+from titan.isolation import check_grant_name
+from titan.model import (
+    MEMORY_LIMIT_BYTES_MIN,
+    PIDS_MAX,
+    UMASK_MAX,
+    Execution,
+    Sandbox,
+    ScriptSource,
+)
 from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import types_pb2
 
 # Where a job's script is: with the job, or on its worker.
 _SOURCES: Final = {int(ScriptSource.SENT): "job", int(ScriptSource.ON_WORKER): "worker"}
+_SANDBOXES: Final = {each.name.lower(): each for each in Sandbox}
 _OCTAL: Final = r"(?:0o)?([0-7]{1,4})"
 
 
@@ -59,6 +68,9 @@ def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
         "pin": execution.pin,
         "stdout": _text(execution.stdout) or None,
         "stderr": _text(execution.stderr) or None,
+        "run_as": execution.run_as or None,
+        "sandbox": (None if execution.sandbox is Sandbox.NONE else execution.sandbox.name.lower()),
+        "no_network": execution.no_network,
     }
 
 
@@ -86,6 +98,12 @@ def execution_words(message: types_pb2.Execution) -> str:
         words.append("no more cpu time than its cpus")
     if execution.pin:
         words.append("cpus of its own")
+    if execution.run_as:
+        words.append(f"as {execution.run_as}")
+    if execution.sandbox is not Sandbox.NONE:
+        words.append(f"in {execution.sandbox.name.lower()}")
+    if execution.no_network:
+        words.append("without network")
     return ", ".join(words)
 
 
@@ -101,6 +119,22 @@ def umask_of(umask: int | str | None) -> int:
     if not 0 <= number <= UMASK_MAX:
         raise InvalidJob(f"{umask!r} is no umask: write it in octal, such as 027")
     return number
+
+
+def isolation_of(user: str | None, sandbox: str, *, no_network: bool) -> Execution:
+    """As whom and in what it is run. Raises InvalidJob."""
+    if user is not None:
+        try:
+            check_grant_name(user)
+        except ValueError as error:
+            raise InvalidJob(f"user: {error}") from error
+    try:
+        chosen = _SANDBOXES[sandbox]
+    except KeyError:
+        raise InvalidJob(f"{sandbox!r} is no sandbox; there are: {', '.join(_SANDBOXES)}") from None
+    if no_network and chosen is Sandbox.NONE:
+        raise InvalidJob("only a sandbox can be without network: add --sandbox bubblewrap")
+    return Execution(run_as=user or "", sandbox=chosen, no_network=no_network)
 
 
 def _octal(umask: int) -> str:

@@ -243,4 +243,7 @@ KEYS: Final[Mapping[str, tuple[str, Converter]]] = {
     "stdin": ("stdin", _text),
     "stdout": ("stdout", _text),
     "stderr": ("stderr", _text),
+    "user": ("user", _text),
+    "sandbox": ("sandbox", _text),
+    "no_network": ("no_network", _flag),
 }

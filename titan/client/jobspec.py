@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from titan import units
 from titan.client.dependencies import REFERENCES_MAX, NamedJob, References, Waited
-from titan.client.execution import limits_of, umask_of
+from titan.client.execution import isolation_of, limits_of, umask_of
 from titan.client.moments import TimeToCome
 from titan.client.names import to_wire
 from titan.client.scheduling import scheduling_of
@@ -95,6 +95,11 @@ class JobSpec:
     preemptible: a job of higher priority may stop its tasks, which then wait again.
     at_most_once: a task that may have begun is never started again; without retries.
     hold: it waits until it is released.
+    user: the account of the worker's machine that it runs as, where the worker's --run-as-policy
+        allows it for who submits, whose name has to be proven. None: the worker's own.
+    sandbox: "bubblewrap" gives it a /tmp, /dev and /proc of its own, and all else read-only but
+        `cwd`; "none".
+    no_network: of a sandbox: without any network.
     """
 
     command: Sequence[Word] | str = ()
@@ -139,6 +144,9 @@ class JobSpec:
     preemptible: bool = False
     at_most_once: bool = False
     hold: bool = False
+    user: str | None = None
+    sandbox: str = "none"
+    no_network: bool = False
 
 
 def to_message(spec: JobSpec, references: References | None = None) -> manager_pb2.JobSpec:
@@ -296,7 +304,11 @@ def _execution(spec: JobSpec, resources: types_pb2.Resources) -> Execution:
         cpus_milli=resources.cpus_milli,
         memory_bytes=resources.memory_bytes,
     )
+    isolation = isolation_of(spec.user, spec.sandbox, no_network=spec.no_network)
     return limits._replace(
+        run_as=isolation.run_as,
+        sandbox=isolation.sandbox,
+        no_network=isolation.no_network,
         umask=umask_of(spec.umask),
         script_source=source,
         interpreter=tuple(interpreter_words(spec.interpreter)),

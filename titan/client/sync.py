@@ -120,6 +120,9 @@ class Client(Control):
         preemptible: bool = False,
         at_most_once: bool = False,
         hold: bool = False,
+        user: str | None = None,
+        sandbox: str = "none",
+        no_network: bool = False,
         request_id: str | bytes | None = None,
     ) -> Job:
         """Submits one job; see JobSpec for what the arguments mean.
@@ -169,6 +172,9 @@ class Client(Control):
             preemptible=preemptible,
             at_most_once=at_most_once,
             hold=hold,
+            user=user,
+            sandbox=sandbox,
+            no_network=no_network,
         )
         return self.submit_many([spec], request_id=request_id)[0]
 

@@ -105,6 +105,7 @@ class ExplainService:
             time_limit_ms=terms.time_limit_ms,
             grace_ms=terms.grace_ms,
             scheduling=scheduling,
+            execution=terms.execution,
             job_id=job_id,
         )
         explained = explain_new(

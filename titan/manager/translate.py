@@ -8,6 +8,7 @@ from itertools import repeat
 
 from titan.checks import check_secret_values
 from titan.errors import InvalidJob
+from titan.manager import caller
 from titan.manager.kernel import commands
 from titan.model import (
     PLAIN,
@@ -22,11 +23,13 @@ from titan.model import (
     Reason,
     ReportKind,
     Resources,
+    Sandbox,
     State,
     named_resources,
 )
 from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.execution import execution_of_message
+from titan.rpc.identity import Role
 from titan.rpc.scheduling import scheduling_of_message
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 from titan.scheduling import PLAIN_SCHEDULING, SAME_INDEX, WHOLE_JOB, DependencyCondition
@@ -101,6 +104,7 @@ def submit_steps(
         size_bytes=len(data),
         environments=tuple(map(_environment, request.environments, secret_ids or repeat(b""))),
         jobs=jobs,
+        proven_user=_proven_user(),
     )
 
 
@@ -155,6 +159,7 @@ def requeue_command(
         content=(
             _hash(request.SerializeToString(deterministic=True)) if request.request_id else b""
         ),
+        proven_user=_proven_user(),
     )
 
 
@@ -208,6 +213,9 @@ def register_command(
         limits=request.limits[:DETAIL_LENGTH_MAX],
         host_starts=request.host_starts,
         takes_secrets=request.takes_secrets,
+        run_as=tuple(sorted((each.user, each.account) for each in request.run_as)),
+        # A newer worker may have more.
+        sandboxes=tuple(Sandbox(each) for each in sorted(request.sandboxes) if each in _SANDBOXES),
     )
 
 
@@ -286,6 +294,13 @@ def _time(time_us: int) -> int:
     if not 0 <= time_us <= TIME_US_MAX:
         raise InvalidJob(f"a worker tells of the time {time_us}, which is none")
     return time_us
+
+
+def _proven_user() -> str:
+    """Of the call that is handled; empty: whose it is was only said."""
+    identity = caller.current().identity
+    is_user = identity is not None and identity.role in (Role.USER, Role.ADMIN)
+    return identity.name if identity is not None and is_user else ""
 
 
 def _which(
@@ -378,6 +393,7 @@ def _reference(message: manager_pb2.JobReference) -> commands.NewReference:
     return commands.NewReference(selector_of(message.job))
 
 
+_SANDBOXES = [each.value for each in Sandbox if each is not Sandbox.NONE]
 _KINDS = {kind.value: kind for kind in ReportKind}
 _ENDS = {state.value: state for state in (State.COMPLETED, State.FAILED, State.CANCELLED)}
 _REASONS = {reason.value: reason for reason in Reason}

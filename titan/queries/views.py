@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from titan.events import PolicySet
+from titan.isolation import shown_labels
 from titan.model import AttemptKey, Reason, Resources, State, WorkerState
 from titan.patterns import expand
 from titan.rpc.execution import execution_message
@@ -141,7 +142,7 @@ def worker_message(worker: Worker, *, last_heard_us: int, reason: str) -> manage
         reason=reason,
         capacity=resources_message(worker.capacity),
         free=resources_message(worker.free),
-        labels=dict(worker.labels),
+        labels=shown_labels(worker.labels),
         running=len(worker.attempts) - queued,
         queued=queued,
         last_heartbeat_us=last_heard_us,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from titan.model import Execution, ScriptSource
+from titan.model import Execution, Sandbox, ScriptSource
 from titan.rpc.v1 import types_pb2
 
 
@@ -19,6 +19,9 @@ def execution_message(execution: Execution) -> types_pb2.Execution:
         pin=execution.pin,
         stdout=execution.stdout,
         stderr=execution.stderr,
+        run_as=execution.run_as,
+        sandbox=cast("types_pb2.Sandbox.ValueType", int(execution.sandbox)),
+        no_network=execution.no_network,
     )
     if execution.umask >= 0:
         message.umask = execution.umask
@@ -40,4 +43,7 @@ def execution_of_message(message: types_pb2.Execution) -> Execution:
         message.pin,
         message.stdout,
         message.stderr,
+        message.run_as,
+        Sandbox(message.sandbox),
+        message.no_network,
     )

@@ -33,8 +33,12 @@ def could_take(worker: Worker, job_class: JobClass, jobs: Mapping[int, Job] = _N
 
 def labels_match(labels: Labels, constraints: Iterable[LabelConstraint]) -> bool:
     """Whether all of the constraints hold."""
-    values = dict(labels)
-    return all((values.get(each.label) in each.values) is not each.negated for each in constraints)
+    # Of what a worker offers a label has several values, see `isolation.py`.
+    return all(
+        any(name == each.label and value in each.values for name, value in labels)
+        is not each.negated
+        for each in constraints
+    )
 
 
 def affinities_hold(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from titan.isolation import needed_text
 from titan.model import Resources, WorkerState
 from titan.scheduler.constraints import find_broken_affinity, labels_match
 from titan.scheduler.policies import amount_of, asked_resources, free_of
@@ -192,6 +193,8 @@ def _passing_reason(worker: Worker, job_class: JobClass, claims: Claims) -> Reas
 
 def constraint_text(constraint: LabelConstraint) -> str:
     """As users write it."""
+    if needed := needed_text(constraint):
+        return needed
     label, values, negated = constraint
     if len(values) == 1:
         return f"{label}{'!=' if negated else '=='}{values[0]}"

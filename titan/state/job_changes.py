@@ -196,6 +196,7 @@ def key_of_event(event: ev.JobSubmitted, demand: Any) -> ClassKey:
         time_limit_ms=event.time_limit_ms,
         grace_ms=event.grace_ms,
         scheduling=event.scheduling,
+        execution=event.execution,
         job_id=event.job_id,
     )
 

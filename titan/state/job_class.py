@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from sortedcontainers import SortedDict
 
-from titan.model import Resources
+from titan.isolation import needed_constraints
+from titan.model import Execution, Resources
 from titan.scheduling import JobAffinity, LabelConstraint, Scheduling, constraints_of
 
 
@@ -111,6 +112,7 @@ def class_key(
     time_limit_ms: int,
     grace_ms: int,
     scheduling: Scheduling,
+    execution: Execution,
     job_id: int,
 ) -> ClassKey:
     """The class of a job."""
@@ -120,7 +122,7 @@ def class_key(
         demand,
         on,
         time_limit_ms + grace_ms if time_limit_ms else 0,
-        scheduling.constraints,
+        (*scheduling.constraints, *needed_constraints(user, execution)),
         scheduling.affinities,
         scheduling.spread,
         scheduling.exclusive,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import grpc.aio
 
 from titan import logs
+from titan.isolation import find_reserved
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
 from titan.rpc.guarded import add_guarded_services
@@ -32,6 +33,7 @@ from titan.worker.agent.task_service import TaskService, add_task_service
 from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
 from titan.worker.output.shelf import Limits
+from titan.worker.run_as import LivePolicy, PolicyError, load_policy
 
 if TYPE_CHECKING:
     from titan.rpc.peers import Peers
@@ -88,6 +90,8 @@ class WorkerOptions:
     """What SIGTERM asks for."""
     script_directory: Path | None = None
     """Where scripts live that jobs may name; an absolute path."""
+    run_as_policy: Path | None = None
+    """Who may run tasks as whom (`run_as.py`); an absolute path. None: nobody as anybody else."""
     log_level: str = "info"
 
 
@@ -99,10 +103,13 @@ def run_worker(options: WorkerOptions) -> int:
     logs.set_up(options.log_level)
     try:
         peers = _peers(options)
+        if reserved := find_reserved(name for name, _ in options.labels):
+            raise ValueError(f"--label {reserved}: it is one of Titan's own")
+        _check_policy(options.run_as_policy)
         addresses = _addresses(options.manager)
         path = options.data_directory.absolute()
         lock = directory.lock(path)
-    except (directory.DirectoryError, OSError, ValueError) as error:
+    except (directory.DirectoryError, OSError, PolicyError, ValueError) as error:
         _log.error("%s", error)
         return 1
     try:
@@ -170,6 +177,7 @@ async def _run(
         options.output_max_bytes,
         os.fsencode(options.script_directory) if options.script_directory else b"",
         identity.offer.devices,
+        os.fsencode(options.run_as_policy) if options.run_as_policy else b"",
     )
     agent = Agent(
         path,
@@ -184,6 +192,7 @@ async def _run(
             options.output_retain_files,
         ),
         on_stop=options.on_stop,
+        run_as=LivePolicy(options.run_as_policy),
     )
     looking = asyncio.create_task(peers.keep_looking()) if peers else None
     try:
@@ -261,6 +270,15 @@ async def _serve(server: grpc.aio.Server, service: TaskService, callers: Callers
     name = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
     await add_guarded_services(server, (name,), callers.lets_in_open)
     await server.start()
+
+
+def _check_policy(path: Path | None) -> None:
+    """Raises PolicyError."""
+    if path is None:
+        return
+    if os.geteuid() != 0:
+        raise PolicyError("--run-as-policy: only a worker that is root can run tasks as others")
+    load_policy(path)
 
 
 def _addresses(manager: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from titan.model import (
     HeldState,
     Reason,
     ReportKind,
+    Sandbox,
     State,
     Stop,
 )
@@ -80,6 +81,13 @@ class Launch(NamedTuple):
     """What it asks for of named resources, sorted by name."""
     at_most_once: bool = False
     """They run only under the host's lease."""
+    user: str = ""
+    """Who submitted them; empty: nobody whose name is proven."""
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether they run as another account than the host, or in a sandbox."""
+        return bool(self.execution.run_as) or self.execution.sandbox is not Sandbox.NONE
 
 
 class Start(NamedTuple):
@@ -158,6 +166,8 @@ class Exit(NamedTuple):
     """A sentence when the kernel killed something of it for its memory limit."""
     note: str = ""
     """What may explain a failure."""
+    not_run: str = ""
+    """A sentence when something else ended, before it could become the task's program."""
 
 
 class Description(NamedTuple):

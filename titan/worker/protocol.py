@@ -28,6 +28,7 @@ from titan.model import (
     HeldState,
     Reason,
     ReportKind,
+    Sandbox,
     State,
     Stop,
     StopMode,
@@ -44,7 +45,7 @@ from titan.worker.messages import (
 )
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 6
+VERSION_MINOR: Final = 7
 # From which on a host starts programs for clients and describes what it has.
 MINOR_DIRECT: Final = 3
 # From which on it gives devices, suspends, resumes and changes time limits. One before it reads
@@ -54,6 +55,9 @@ MINOR_SUSPEND: Final = 4
 MINOR_LEASE: Final = 5
 # From which on it gives tasks their secrets; one before it would run them without.
 MINOR_SECRETS: Final = 6
+# From which on it runs tasks as other accounts and in sandboxes; one before it would run them
+# as itself, and in none.
+MINOR_ISOLATION: Final = 7
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -82,6 +86,8 @@ class Hello(NamedTuple):
     script_directory: bytes = b""
     """Where scripts live that tasks may name; empty: nowhere."""
     devices: OfferedDevices = None
+    run_as_policy: bytes = b""
+    """The file that says who may run tasks as whom; empty: nobody may."""
 
 
 class OfferDevices(NamedTuple):
@@ -162,6 +168,8 @@ class Welcome(NamedTuple):
     """How limits are kept, for people."""
     starts: int = 0
     """How many hosts were started in this directory, this one included; 0: not known."""
+    sandboxes: tuple[Sandbox, ...] = ()
+    """What it can keep tasks in."""
 
 
 class Refused(NamedTuple):
@@ -320,6 +328,7 @@ def report_of(fields: tuple[Any, ...]) -> Report:
 _REPORT_KINDS: Final = {int(kind): kind for kind in ReportKind}
 _STATES: Final = {int(state): state for state in State}
 _REASONS: Final = {int(reason): reason for reason in Reason}
+_SANDBOXES: Final = {int(sandbox): sandbox for sandbox in Sandbox}
 _STOP_MODES: Final = {int(mode): mode for mode in StopMode}
 
 
@@ -369,7 +378,8 @@ def _read_welcome(*fields: Any) -> tuple[Any, ...]:
         tuple(map(report_of, reports)),
         report_seq,
         _keys_of(direct),
-        *later,
+        *later[:2],
+        *(tuple(_SANDBOXES[each] for each in which if each in _SANDBOXES) for which in later[2:]),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from titan.isolation import Grants
 from titan.model import (
     PLAIN,
     SIGTERM,
@@ -18,6 +19,7 @@ from titan.model import (
     Reason,
     ReportKind,
     Resources,
+    Sandbox,
     State,
 )
 from titan.queries.selection import JobFilter, JobSelector
@@ -110,6 +112,8 @@ class SubmitJobs:
     environments: tuple[NewEnvironment, ...]
     jobs: tuple[NewJob, ...]
     are_checked: bool = False
+    proven_user: str = ""
+    """The name of the caller, where it is proven and not just what he says."""
 
 
 class Submitted(NamedTuple):
@@ -178,6 +182,8 @@ class RequeueJobs:
     grace_ms: int
     request_id: bytes
     content: bytes
+    proven_user: str = ""
+    """As in SubmitJobs."""
 
 
 class Requeued(NamedTuple):
@@ -239,6 +245,8 @@ class RegisterWorker:
     """Of two instances the one with more is the later one; 0: not known."""
     takes_secrets: bool = False
     """It is of a version that gives them to its tasks."""
+    run_as: Grants = ()
+    sandboxes: tuple[Sandbox, ...] = ()
 
 
 class Registered(NamedTuple):

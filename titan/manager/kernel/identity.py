@@ -7,6 +7,7 @@ from typing import Final
 
 from titan.checks import PATH_BYTES_MAX, check_capacity, check_labels, check_name
 from titan.errors import InvalidJob, NoRoom, Refused
+from titan.isolation import check_grants, find_reserved
 from titan.manager.kernel.commands import RegisterWorker
 from titan.manager.kernel.desk import Desk
 
@@ -26,6 +27,12 @@ def check_registration(desk: Desk, command: RegisterWorker) -> None:
     check_labels(command.labels)
     check_name(command.name, "a worker's name")
     _check_what_is_kept(command)
+    if reserved := find_reserved(name for name, _ in command.labels):
+        raise InvalidJob(f"no worker can be given the label {reserved}: it is one of Titan's own")
+    try:
+        check_grants(command.run_as)
+    except ValueError as error:
+        raise InvalidJob(f"the run-as policy of {command.name}: {error}") from error
     foreign = command.cluster_id not in (b"", desk.state.cluster_id)
     if foreign and command.held.attempts:
         raise Refused(

@@ -15,6 +15,7 @@ from titan.manager.kernel.submit import (
     accept_request,
     check_lease,
     check_memory,
+    check_run_as,
     find_earlier,
 )
 from titan.model import GRACE_MS_MAX, IndexRange, Reason, State, index_ranges, task_name
@@ -47,6 +48,9 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
             ended.setdefault(job.job_id, (job, []))[1].append(selector)
     if any(job.job_class.at_most_once for job, _ in ended.values()):
         check_lease(desk.settings)
+    check_run_as(
+        desk.state, command.proven_user, ((job.user, job.execution) for job, _ in ended.values())
+    )
     arrays = [_left_over(job, selectors) for job, selectors in ended.values()]
     first = desk.state.next_job_id
     submits = [

@@ -20,17 +20,21 @@ from titan.checks import (
     check_user,
     check_variables,
 )
-from titan.errors import InvalidJob, NoRoom, NotFound, Refused
+from titan.errors import InvalidJob, NoRoom, NotFound, PermissionDenied, Refused
+from titan.isolation import needed_constraints
 from titan.manager.kernel.commands import NewEnvironment, NewTerms, SubmitJobs, Submitted
 from titan.manager.kernel.desk import Desk, Settings
 from titan.manager.kernel.references import resolve_references
 from titan.model import (
     ARRAY_TASKS_MAX,
     INDEX_MAX,
+    Execution,
     IndexRange,
     ScriptSource,
+    WorkerState,
 )
 from titan.queries.worker_selection import select_worker
+from titan.scheduler.constraints import labels_match
 from titan.scheduling import Scheduling
 from titan.state.cluster import ClusterState
 from titan.state.job import weigh, weigh_named
@@ -107,6 +111,11 @@ def check_submit(
             check_secret_names(environment.secret_names, environment.variables)
     if not command.are_checked:
         _check_jobs(command, range(len(command.jobs)), set())
+    check_run_as(
+        state,
+        command.proven_user,
+        ((command.user, terms.execution) for terms in _distinct_terms(command)),
+    )
     return _find_workers(state, command), resolve_references(state, command.jobs)
 
 
@@ -142,6 +151,36 @@ def find_earlier(desk: Desk, user: str, request_id: bytes, content: bytes) -> Su
             "take another one"
         )
     return Submitted(range(known.first_job_id, known.first_job_id + known.jobs))
+
+
+def check_run_as(
+    state: ClusterState, proven_user: str, wanted: Iterable[tuple[str, Execution]]
+) -> None:
+    """Whether tasks of these users may run as the accounts that they ask for.
+
+    The workers have the last word, at each start. Raises PermissionDenied.
+    """
+    asked = {(user, execution.run_as) for user, execution in wanted if execution.run_as}
+    for user, account in sorted(asked):
+        if not proven_user:
+            raise PermissionDenied(
+                f"--user {account}: who submits it has to be proven, by a certificate or a token "
+                "for users, and this caller is not"
+            )
+        if proven_user != user:
+            raise PermissionDenied(
+                f"--user {account}: {proven_user} may not have tasks of {user} run as it"
+            )
+        constraints = needed_constraints(user, Execution(run_as=account))
+        if not any(
+            labels_match(each.labels, constraints)
+            for each in state.workers.values()
+            if each.state is not WorkerState.DEREGISTERED
+        ):
+            raise PermissionDenied(
+                f"--user {account}: no worker lets tasks of {user} run as it (titan worker "
+                "--run-as-policy)"
+            )
 
 
 def check_lease(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 from titan import events as ev
 from titan.errors import Refused
+from titan.isolation import offered_labels
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat, Registered, RegisterWorker
 from titan.manager.kernel.desk import Desk
 from titan.manager.kernel.drain import heed_stop, recall_waiting
@@ -64,7 +65,8 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
         ev.WorkerRegistered(
             number, worker_id, command.instance, command.boot_id, command.name, command.address,
             command.capacity.cpus_milli, command.capacity.memory_bytes, command.capacity.named,
-            command.labels, command.version, command.output_directory, command.limits,
+            (*command.labels, *offered_labels(command.run_as, command.sandboxes)),
+            command.version, command.output_directory, command.limits,
         )
     )  # fmt: skip
     worker = desk.state.get_worker(number)

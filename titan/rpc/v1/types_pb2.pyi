@@ -132,6 +132,23 @@ SCRIPT_ON_WORKER: ScriptSource.ValueType  # 2
 """The command's first word is its path below the worker's folder of scripts."""
 Global___ScriptSource: _TypeAlias = ScriptSource  # noqa: Y015
 
+class _Sandbox:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SandboxEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sandbox.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SANDBOX_UNSPECIFIED: _Sandbox.ValueType  # 0
+    """None."""
+    SANDBOX_BUBBLEWRAP: _Sandbox.ValueType  # 1
+
+class Sandbox(_Sandbox, metaclass=_SandboxEnumTypeWrapper): ...
+
+SANDBOX_UNSPECIFIED: Sandbox.ValueType  # 0
+"""None."""
+SANDBOX_BUBBLEWRAP: Sandbox.ValueType  # 1
+Global___Sandbox: _TypeAlias = Sandbox  # noqa: Y015
+
 @_typing.final
 class Resources(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -287,6 +304,9 @@ class Execution(_message.Message):
     PIN_FIELD_NUMBER: _builtins.int
     STDOUT_FIELD_NUMBER: _builtins.int
     STDERR_FIELD_NUMBER: _builtins.int
+    RUN_AS_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
+    NO_NETWORK_FIELD_NUMBER: _builtins.int
     umask: _builtins.int
     """Absent: that of the task host."""
     script_source: Global___ScriptSource.ValueType
@@ -305,6 +325,13 @@ class Execution(_message.Message):
     worker's own.
     """
     stderr: _builtins.bytes
+    run_as: _builtins.str
+    """The account of the worker's machine. Empty: that of the worker. PERMISSION_DENIED unless the
+    caller's name is proven, and a worker allows him that account.
+    """
+    sandbox: Global___Sandbox.ValueType
+    no_network: _builtins.bool
+    """Only of a sandbox."""
     @_builtins.property
     def interpreter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Of a script: the words before its path. Empty: its #! line says."""
@@ -324,10 +351,13 @@ class Execution(_message.Message):
         pin: _builtins.bool = ...,
         stdout: _builtins.bytes = ...,
         stderr: _builtins.bytes = ...,
+        run_as: _builtins.str = ...,
+        sandbox: Global___Sandbox.ValueType = ...,
+        no_network: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "pids_max", b"pids_max", "pin", b"pin", "script_source", b"script_source", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "no_network", b"no_network", "pids_max", b"pids_max", "pin", b"pin", "run_as", b"run_as", "sandbox", b"sandbox", "script_source", b"script_source", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
     _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015

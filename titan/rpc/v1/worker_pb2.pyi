@@ -166,6 +166,8 @@ class RegisterWorkerRequest(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     HOST_STARTS_FIELD_NUMBER: _builtins.int
     TAKES_SECRETS_FIELD_NUMBER: _builtins.int
+    RUN_AS_FIELD_NUMBER: _builtins.int
+    SANDBOXES_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.bytes
     """Empty at the first time: the manager gives one."""
     instance: _builtins.bytes
@@ -203,6 +205,14 @@ class RegisterWorkerRequest(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def held(self) -> Global___Held: ...
+    @_builtins.property
+    def run_as(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunAsGrant]:
+        """Whom it lets run tasks as which accounts of its machine."""
+
+    @_builtins.property
+    def sandboxes(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.Sandbox.ValueType]:
+        """What it can keep tasks in."""
+
     def __init__(
         self,
         *,
@@ -224,14 +234,42 @@ class RegisterWorkerRequest(_message.Message):
         limits: _builtins.str = ...,
         host_starts: _builtins.int = ...,
         takes_secrets: _builtins.bool = ...,
+        run_as: _abc.Iterable[Global___RunAsGrant] | None = ...,
+        sandboxes: _abc.Iterable[_types_pb2.Sandbox.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "held", b"held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "host_starts", b"host_starts", "instance", b"instance", "labels", b"labels", "limits", b"limits", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "takes_secrets", b"takes_secrets", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "host_starts", b"host_starts", "instance", b"instance", "labels", b"labels", "limits", b"limits", "name", b"name", "output_directory", b"output_directory", "run_as", b"run_as", "sandboxes", b"sandboxes", "stopping", b"stopping", "takes_secrets", b"takes_secrets", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterWorkerRequest: _TypeAlias = RegisterWorkerRequest  # noqa: Y015
+
+@_typing.final
+class RunAsGrant(_message.Message):
+    """Of a worker's policy: user may be `*`, everybody whose name is proven, and account `self`, the
+    one that has the user's name.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    account: _builtins.str
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        account: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunAsGrant: _TypeAlias = RunAsGrant  # noqa: Y015
 
 @_typing.final
 class RegisterWorkerResponse(_message.Message):

@@ -17,10 +17,10 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never, cast
 
-from titan.model import AttemptKey, HeldAttempt, ReportKind, Stop
-from titan.rpc.v1 import worker_pb2
+from titan.model import AttemptKey, HeldAttempt, ReportKind, Sandbox, Stop
+from titan.rpc.v1 import types_pb2, worker_pb2
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import actions, node, translate
 from titan.worker.agent.actions import Action
@@ -36,6 +36,7 @@ from titan.worker.agent.task_status import TaskStatuses
 from titan.worker.messages import Report, StartBatch
 from titan.worker.output.retention import OutputRetention
 from titan.worker.output.shelf import Limits, Name
+from titan.worker.run_as import NO_POLICY, LivePolicy
 
 LEAVE_GRACE_MS: Final = 10_000
 # After the tasks are gone: for the last reports and the good-bye.
@@ -85,8 +86,12 @@ class Agent:
         disk_room: DiskRoom,
         output_limits: Limits,
         on_stop: OnStop = OnStop.KEEP,
+        run_as: LivePolicy = NO_POLICY,
     ) -> None:
-        """`disk_room` judges the disk under `path`. `on_stop`: what SIGTERM asks for."""
+        """`disk_room` judges the disk under `path`. `on_stop`: what SIGTERM asks for.
+
+        `run_as` is only told to the manager: it is the host that keeps to it.
+        """
         self._path = path
         self._disk_room = disk_room
         self._on_stop = on_stop
@@ -110,6 +115,12 @@ class Agent:
         self._beating: asyncio.Task[None] | None = None
         # How the host keeps limits.
         self._limits = ""
+        self._sandboxes: tuple[Sandbox, ...] = ()
+        # One of an older Titan runs nothing as others, whatever the policy says.
+        self._isolates = False
+        self._run_as = run_as
+        # As the manager was told it.
+        self._grants = run_as.grants()
 
     async def run(self) -> int:
         """Serve until SIGTERM (as was chosen) or SIGINT (tasks are handed back)."""
@@ -352,6 +363,11 @@ class Agent:
             stopping=action.is_stopping,
             fault=action.fault,
             limits=self._limits,
+            run_as=(
+                worker_pb2.RunAsGrant(user=user, account=account)
+                for user, account in (self._grants if self._isolates else ())
+            ),
+            sandboxes=(cast("types_pb2.Sandbox.ValueType", int(each)) for each in self._sandboxes),
         )
         sent_us = processes.boottime_us()
         answer = await self._manager.register(request)
@@ -380,6 +396,9 @@ class Agent:
             due = max(due + seconds, loop.time())
             await asyncio.sleep(due - loop.time())
             self._look_at_disk()
+            if self._run_as.grants() != self._grants:
+                self._grants = self._run_as.grants()
+                self._perform(self._core.offer_changed())
             self._perform(self._core.heartbeat_due())
 
     def _look_at_disk(self) -> None:
@@ -436,6 +455,8 @@ class Agent:
             starts=welcome.starts,
         )
         self._limits = welcome.limits
+        self._sandboxes = welcome.sandboxes
+        self._isolates = welcome.minor >= protocol.MINOR_ISOLATION
         self.questions.connected(connection)
         self.retention.look_again()
         self._perform(self._core.host_connected(host))

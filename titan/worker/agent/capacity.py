@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from titan.checks import check_capacity, check_labels
 from titan.errors import InvalidJob
+from titan.isolation import find_reserved
 from titan.model import Resources, named_resources
 from titan.rpc.v1 import task_pb2
 from titan.worker.agent.device_ids import check_ids, ids_of
@@ -41,6 +42,8 @@ class Offer(NamedTuple):
             named_resources(counts.items()),
         )
         check_capacity(capacity)
+        if reserved := find_reserved(request.labels):
+            raise InvalidJob(f"the label {reserved} is one of Titan's own")
         kept = {name: ids for name, ids in self.named_ids if name not in request.named}
         labels = tuple(sorted({**dict(self.labels), **request.labels}.items()))
         check_labels(labels)

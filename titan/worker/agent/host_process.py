@@ -107,26 +107,39 @@ class HostConnection:
 
     def startable(self, batch: StartBatch) -> StartBatch:
         """What of it this host can do; says so of the rest."""
-        if self.welcome.minor >= protocol.MINOR_SECRETS:
+        if self.welcome.minor >= protocol.MINOR_ISOLATION:
             return batch
         starts = tuple(
             each for each in batch.starts if self._can_start(batch, batch.launches[each.launch])
         )
         if len(starts) < len(batch.starts):
-            once = self.welcome.minor < protocol.MINOR_LEASE
             _log.warning(
                 "the task host (pid %d) is of an older Titan: it starts nothing that %s; drain "
                 "this worker until its tasks have ended, and stop it for a while",
                 self.welcome.pid,
-                "is to run at most once, or has secrets" if once else "has secrets",
+                self._describe_unknown(),
             )
         return batch._replace(starts=starts)
 
+    def _describe_unknown(self) -> str:
+        """What this host is too old for."""
+        unknown = ["runs as another account", "is in a sandbox"]
+        if self.welcome.minor < protocol.MINOR_SECRETS:
+            unknown.insert(0, "has secrets")
+        if self.welcome.minor < protocol.MINOR_LEASE:
+            unknown.insert(0, "is to run at most once")
+        return f"{', '.join(unknown[:-1])} or {unknown[-1]}"
+
     def _can_start(self, batch: StartBatch, launch: Launch) -> bool:
-        if launch.at_most_once and self.welcome.minor < protocol.MINOR_LEASE:
+        minor = self.welcome.minor
+        if launch.is_isolated and minor < protocol.MINOR_ISOLATION:
             return False
-        is_new = self.welcome.minor >= protocol.MINOR_SECRETS
-        return is_new or not batch.environments[launch.environment].has_secrets
+        if launch.at_most_once and minor < protocol.MINOR_LEASE:
+            return False
+        return (
+            minor >= protocol.MINOR_SECRETS
+            or not batch.environments[launch.environment].has_secrets
+        )
 
     async def receive(self) -> Iterator[protocol.Message] | None:
         """What the host says next, None when it is gone. The iterator raises ProtocolError."""

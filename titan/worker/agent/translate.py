@@ -119,6 +119,8 @@ def _direct_launch_of(spec: task_pb2.TaskSpec) -> Launch:
     (launch,) = _launches_of([spec])
     if launch.at_most_once:
         raise BadMessage("without a session nothing runs a second time: leave at_most_once out")
+    if launch.execution.run_as:
+        raise BadMessage("without a session nobody's name is proven: leave run_as out")
     if launch.named:
         raise BadMessage("without a session there are no named resources: the manager gives them")
     check_command(launch.command)
@@ -313,6 +315,7 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         execution_of_message(spec.execution),
         named_resources(spec.resources.named.items()),
         spec.at_most_once,
+        spec.user,
     )
 
 

@@ -10,18 +10,29 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Final
 
-from titan.model import PLAIN, AttemptKey, ScriptSource
+from titan.model import PLAIN, AttemptKey, Sandbox, ScriptSource
 from titan.worker import processes
+from titan.worker.host.accounts import Account, find_account
 from titan.worker.host.actions import Spawn
 from titan.worker.host.confinement import Confinement
 from titan.worker.host.environment import TaskEnvironments, account_variables
 from titan.worker.host.records import ProcessRecord
+from titan.worker.host.sandbox import Sandboxes, memory_file, path_of
 from titan.worker.host.scripts import SentScripts, find_worker_script
-from titan.worker.host.spawn import LaunchError, Spawner, shown
+from titan.worker.host.spawn import (
+    NOT_ISOLATED,
+    Isolation,
+    LaunchError,
+    Sandboxed,
+    Spawner,
+    shown,
+)
 from titan.worker.messages import Environment, Exit, Launch
 from titan.worker.output.paths import output_path
+from titan.worker.run_as import LivePolicy
 from titan.worker.signals import SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM
 
 # At once after a quiet time. To list children takes the lock that every start and end of a process
@@ -36,13 +47,18 @@ class Children:
     """The running tasks by key and by pid."""
 
     def __init__(
-        self, output_directory: bytes, sent_directory: bytes, confinement: Confinement
+        self,
+        output_directory: bytes,
+        sent_directory: bytes,
+        confinement: Confinement,
+        sandboxes: Sandboxes | None = None,
     ) -> None:
         """Absolute paths, of what tasks write and of scripts that come with jobs.
 
         `meet` comes before the first `spawn`. Raises OSError.
         """
         self._confinement = confinement
+        self._sandboxes = sandboxes
         self._own_children = processes.OwnChildren()
         # When `sweep` is due, on the monotonic clock.
         self.next_sweep = math.inf
@@ -54,15 +70,23 @@ class Children:
         self._processes: dict[AttemptKey, ProcessRecord] = {}
         self.meet("", "")
 
-    def meet(self, worker_name: str, manager: str, script_directory: bytes = b"") -> None:
+    def meet(
+        self,
+        worker_name: str,
+        manager: str,
+        script_directory: bytes = b"",
+        run_as_policy: bytes = b"",
+    ) -> None:
         """Under which name and for which manager tasks run from now on.
 
-        Where scripts live that tasks may name; empty: nowhere.
+        Where scripts live that tasks may name, and where it says as whom they may run; empty:
+        nowhere.
         """
         self._spawner = Spawner(self._output_directory, worker_name)
         self._environments = TaskEnvironments(self._account, worker_name, manager)
         self._worker_name = worker_name
         self._script_directory = script_directory
+        self._policy = LivePolicy(Path(os.fsdecode(run_as_policy)) if run_as_policy else None)
 
     def spawn(self, todo: Spawn) -> ProcessRecord:
         """Start the process. Raises LaunchError. `rest` is due afterwards."""
@@ -71,18 +95,40 @@ class Children:
             raise LaunchError(environment.secrets_fault)
         # What is kept of it for the next task need not hold a script.
         bare = environment._replace(script=b"") if environment.script else environment
-        variables = self._environments.build(key, launch, bare, devices)
-        runs = self._with_script(key, launch, environment)
+        account = None
+        if launch.execution.run_as:
+            account = find_account(self._policy, launch.user, launch.execution.run_as)
+        variables = self._environments.build(key, launch, bare, devices, account)
+        with contextlib.ExitStack() as stack:
+            return self._spawn(todo, variables, account, stack)
+
+    def _spawn(
+        self,
+        todo: Spawn,
+        variables: dict[bytes, bytes],
+        account: Account | None,
+        stack: contextlib.ExitStack,
+    ) -> ProcessRecord:
+        key, launch, environment, _ = todo
+        isolation = NOT_ISOLATED
+        if launch.is_isolated:
+            runs, isolation = self._isolate(key, launch, environment, account, stack)
+        else:
+            runs = self._with_script(key, launch, environment)
         ticks = processes.now_ticks()
         around = _NOTHING
         try:
             if launch.memory_bytes or launch.execution != PLAIN:
                 self._confinement.prepare(key, launch)
                 around = functools.partial(self._confinement.around, key, launch)
-            pid = self._spawner.spawn(key, runs, variables, around)
+            pid = self._spawner.spawn(key, runs, variables, around, isolation)
         except LaunchError as error:
             self._confinement.end(key)
+            if self._sandboxes is not None:
+                self._sandboxes.forget(key)
             path = self._sent_scripts.release(key)
+            if isolation.keep:
+                path = path_of(isolation.keep[0])
             # Its user knows a script by the name that he gave it.
             sentence = str(error).replace(shown(path), shown(launch.command[0])) if path else ""
             raise LaunchError(sentence or str(error)) from error
@@ -91,6 +137,47 @@ class Children:
         self._keys[pid] = key
         self._processes[key] = process = ProcessRecord(key, pid, ticks)
         return process
+
+    def _isolate(
+        self,
+        key: AttemptKey,
+        launch: Launch,
+        environment: Environment,
+        account: Account | None,
+        stack: contextlib.ExitStack,
+    ) -> tuple[Launch, Isolation]:
+        """What runs in place of it, and how, as long as the stack is open. Raises LaunchError."""
+        execution = launch.execution
+        isolation = Isolation()
+        if account is not None:
+            isolation = Isolation(account.rights, account.become)
+        if execution.script_source is ScriptSource.SENT and launch.command:
+            # Neither the account nor who is in a sandbox need be able to enter this worker's
+            # directory: the script has no path but that of its descriptor.
+            try:
+                descriptor = memory_file("titan-script", environment.script)
+            except OSError as error:
+                raise LaunchError(
+                    f"cannot keep the script on {self._worker_name}: {error.strerror}"
+                ) from error
+            stack.callback(os.close, descriptor)
+            words = (*execution.interpreter, path_of(descriptor), *launch.command[1:])
+            runs = launch._replace(command=words)
+            isolation = isolation._replace(keep=(descriptor,))
+        else:
+            runs = self._with_script(key, launch, environment)
+        if execution.sandbox is Sandbox.NONE:
+            return runs, isolation
+        sandboxes = self._sandboxes
+        if sandboxes is None:
+            raise LaunchError(f"no sandbox on {self._worker_name}: it has no bwrap that works")
+        if not runs.command or not runs.command[0]:
+            return runs, isolation
+
+        def wrapped(cwd: bytes) -> AbstractContextManager[Sandboxed]:
+            return sandboxes.wrapped(key, launch, runs.command, cwd)
+
+        return runs, isolation._replace(sandbox=wrapped)
 
     def _with_script(self, key: AttemptKey, launch: Launch, environment: Environment) -> Launch:
         """What runs it in place of the first word, if that names a script. Raises LaunchError."""
@@ -190,6 +277,8 @@ class Children:
                     usage.ru_maxrss * 1024,
                     *self._confinement.end(key),
                 )
+                if self._sandboxes is not None:
+                    how = self._sandboxes.end(key, how)
                 ended.append((key, how))
         stopped = [key for key, _ in ended if is_stopping(key)]
         if stopped:

@@ -18,12 +18,13 @@ from collections.abc import Iterator
 from selectors import BaseSelector
 from typing import Final, NamedTuple
 
-from titan.model import AttemptKey, Reason
+from titan.model import AttemptKey, Reason, Sandbox
 from titan.worker.host.cgroup_mounts import CONTROLLERS, Hierarchy, find_hierarchies, leave_leaf
 from titan.worker.host.cgroups import Cgroups, Group, Limits
 from titan.worker.host.inherited import inherited
 from titan.worker.host.memory_watch import MemoryWatch, too_much
 from titan.worker.host.pins import Pins
+from titan.worker.host.sandbox import OWN_PROCESSES
 from titan.worker.host.spawn import LaunchError
 from titan.worker.host.verdict import Doom
 from titan.worker.messages import Launch
@@ -62,6 +63,8 @@ class Confinement:
         self._groups: dict[AttemptKey, Group] = {}
         self._limits: dict[AttemptKey, Limits] = {}
         self._pids: dict[AttemptKey, int] = {}
+        # How many of its processes are those of its sandbox.
+        self._not_its_own: dict[AttemptKey, int] = {}
         self._out_of_memory: list[tuple[AttemptKey, Doom]] = []
         self._next_tidy = math.inf
 
@@ -97,7 +100,12 @@ class Confinement:
         """Make ready what the limits need. Raises LaunchError. `end` must follow in any case."""
         execution = launch.execution
         cpus_milli = launch.cpus_milli if execution.cpu_limit else 0
-        limits = Limits(launch.memory_bytes, execution.pids_max, cpus_milli)
+        pids_max = execution.pids_max
+        if pids_max and execution.sandbox is not Sandbox.NONE:
+            # The task's own are to be as many as it asked for.
+            pids_max += OWN_PROCESSES
+            self._not_its_own[key] = OWN_PROCESSES
+        limits = Limits(launch.memory_bytes, pids_max, cpus_milli)
         self._limits[key] = limits
         if execution.pin:
             self._pins.take(key, launch.cpus_milli // 1000)
@@ -140,6 +148,7 @@ class Confinement:
         if limits is None:
             return Ending()
         self._watch.remove(self._pids.pop(key, 0))
+        pids_max = limits.pids_max - self._not_its_own.pop(key, 0)
         self._pins.give_back(key)
         group = self._groups.pop(key, None)
         if group is None:
@@ -148,7 +157,7 @@ class Confinement:
         self._cgroups.give_back(group)
         if self._next_tidy == math.inf:
             self._plan_tidy()
-        refused = f"it was refused more than {limits.pids_max} processes (--pids-limit)"
+        refused = f"it was refused more than {pids_max} processes (--pids-limit)"
         return Ending(
             too_much(limits.memory_bytes) if usage.oom_kills else "",
             refused if usage.pids_refused else "",

@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from titan.model import AttemptKey
+from titan.model import AttemptKey, Sandbox
+from titan.worker.host.accounts import Account
 from titan.worker.host.devices import GPU
 from titan.worker.messages import DeviceIds, Environment, Launch
 
@@ -55,9 +56,16 @@ class TaskEnvironments:
         self._last: tuple[Launch, Environment, dict[bytes, bytes]] | None = None
 
     def build(
-        self, key: AttemptKey, launch: Launch, environment: Environment, devices: DeviceIds = ()
+        self,
+        key: AttemptKey,
+        launch: Launch,
+        environment: Environment,
+        devices: DeviceIds = (),
+        account: Account | None = None,
     ) -> dict[bytes, bytes]:
         """The environment of that attempt, with what `Spawn` says of its devices.
+
+        `account` is the one that it runs as, if that is another than this process's.
 
         The caller may change it.
         """
@@ -66,11 +74,11 @@ class TaskEnvironments:
             # Nothing of these is kept.
             chosen = (*environment.chosen, *environment.secrets)
             environment = environment._replace(chosen=chosen, secrets=())
-            variables = self._build_shared(launch, environment)
+            variables = self._build_shared(launch, environment, account)
         elif last is not None and launch is last[0] and environment is last[1]:
             variables = last[2].copy()
         else:
-            variables = self._find_shared(launch, environment).copy()
+            variables = self._find_shared(launch, environment, account).copy()
         variables[b"TITAN_TASK_INDEX"] = b"%d" % key.index
         variables[b"TITAN_ATTEMPT"] = b"%d" % key.attempt
         for name, ids in devices:
@@ -81,18 +89,26 @@ class TaskEnvironments:
                 variables[_GPU_VARIABLE] = value
         return variables
 
-    def _find_shared(self, launch: Launch, environment: Environment) -> dict[bytes, bytes]:
+    def _find_shared(
+        self, launch: Launch, environment: Environment, account: Account | None
+    ) -> dict[bytes, bytes]:
         shared = self._shared.get((launch, environment))
         if shared is None:
             if len(self._shared) >= _CACHE_MAX:
                 del self._shared[next(iter(self._shared))]
-            shared = self._build_shared(launch, environment)
+            shared = self._build_shared(launch, environment, account)
             self._shared[launch, environment] = shared
         self._last = launch, environment, shared
         return shared
 
-    def _build_shared(self, launch: Launch, environment: Environment) -> dict[bytes, bytes]:
+    def _build_shared(
+        self, launch: Launch, environment: Environment, account: Account | None
+    ) -> dict[bytes, bytes]:
         variables = self._account.copy()
+        if launch.execution.sandbox is not Sandbox.NONE:
+            variables[b"TMPDIR"] = b"/tmp"
+        if account is not None:
+            variables.update(account.variables)
         own_path = variables[b"PATH"]
         for name, value in environment.exported:
             # Programs the submitter has and this machine has not may be in ours.

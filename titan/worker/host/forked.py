@@ -1,9 +1,9 @@
-"""Starting a process with resource limits: by fork, as `os.posix_spawn` cannot set any.
+"""Starting a process with resource limits, or as another account: by fork.
 
-They cannot be set on the host for the time of a spawn, which needs address space, nor on the new
-process from outside, which may have run by then. A fork of the host takes some milliseconds, so
-only tasks that ask for such limits are started like this. The host is one thread: what its child
-does before execve(2) finds no lock held.
+`os.posix_spawn` can do neither. Limits cannot be set on the host for the time of a spawn, which
+needs address space, nor on the new process from outside, which may have run by then. A fork of the
+host takes some milliseconds, so only tasks that ask for such things are started like this. The
+host is one thread: what its child does before execve(2) finds no lock held.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 _NUMBERS: Final = {
@@ -44,6 +44,18 @@ def check_ulimits(ulimits: Ulimits) -> None:
             raise LimitError(f"the limit {name} can be at most {most}")
 
 
+def allow_limits(ulimits: Ulimits) -> None:
+    """Raise what hard limits are in the way of these: root alone can, who is root no more soon.
+
+    Raises OSError.
+    """
+    for name, _, hard in ulimits:
+        soft_now, hard_now = resource.getrlimit(_NUMBERS[name])
+        is_more = hard == resource.RLIM_INFINITY or hard > hard_now
+        if hard_now != resource.RLIM_INFINITY and is_more and os.geteuid() == 0:
+            resource.setrlimit(_NUMBERS[name], (soft_now, hard))
+
+
 def fork_and_exec(
     path: bytes,
     command: Sequence[bytes],
@@ -52,19 +64,23 @@ def fork_and_exec(
     file_actions: Sequence[tuple[Any, ...]],
     ulimits: Ulimits,
     defaults: Collection[int],
+    ignored: Collection[int] = (),
+    keep: Collection[int] = (),
+    become: Callable[[], None] | None = None,
 ) -> int:
     """The pid of the new process, which leads a session.
 
     Raises OSError as execve(2) does, LimitError.
 
     `file_actions` are those of `os.posix_spawn`, to open and to duplicate; `defaults` are
-    signals that are not to stay ignored.
+    signals that are not to stay ignored, and `ignored` are such as are to be; `keep` are
+    descriptors that it keeps. `become` is the last that is called before it is the program.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     try:
         pid = os.fork()
         if not pid:
-            _prepare(file_actions, ulimits, defaults, writer)
+            _prepare(file_actions, ulimits, (defaults, ignored), keep, become, writer)
             _become(path, command, variables, writer)
     finally:
         os.close(writer)
@@ -87,22 +103,32 @@ def fork_and_exec(
 def _prepare(
     file_actions: Sequence[tuple[Any, ...]],
     ulimits: Ulimits,
-    defaults: Collection[int],
+    signals: tuple[Collection[int], Collection[int]],
+    keep: Collection[int],
+    become: Callable[[], None] | None,
     writer: int,
 ) -> None:
     """In the child."""
+    defaults, ignored = signals
     which = 0
     try:
         signal.set_wakeup_fd(-1)
         for number in (*defaults, signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.setsid()
         for action in file_actions:
             _perform(*action)
-        # The last: what comes before is not the task's.
+        for descriptor in keep:
+            os.set_inheritable(descriptor, True)
+        # Behind all that opens something: that is not the task's.
         for which, (name, soft, hard) in enumerate(ulimits, 1):  # noqa: B007 - for the handler
             resource.setrlimit(_NUMBERS[name], (soft, hard))
+        which = 0
+        if become is not None:
+            become()
     except (OSError, ValueError) as error:
         _give_up(error, writer, which)
 

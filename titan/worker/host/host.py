@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, assert_never
 
-from titan.model import AttemptKey, ReportKind
+from titan.model import AttemptKey, ReportKind, Sandbox
 from titan.worker import directory, processes, protocol
 from titan.worker.host import actions as host_actions
 from titan.worker.host import journal as host_journal
@@ -31,6 +31,7 @@ from titan.worker.host.direct_book import TOO_MANY
 from titan.worker.host.link import HostLink
 from titan.worker.host.output_watch import OutputWatch
 from titan.worker.host.recovery import take_over
+from titan.worker.host.sandbox import Sandboxes
 from titan.worker.host.spawn import LaunchError
 from titan.worker.host.standstill import Standstill
 from titan.worker.host.timers import Timers
@@ -88,7 +89,9 @@ class Host:
         self._rewrite_journal()
         # The tasks of the host before this one, which had files there, have ended.
         scripts = os.fsencode(path / directory.SCRIPTS_NAME)
-        self._children = Children(output, scripts, self._confinement)
+        # Before there are children, and signals of theirs.
+        self._sandboxes = Sandboxes.find()
+        self._children = Children(output, scripts, self._confinement, self._sandboxes)
         self._standstill = Standstill(self._children.stop_moving)
         self._outputs = OutputWatch(output)
         self._actions: deque[host_actions.Action] = deque()
@@ -167,7 +170,9 @@ class Host:
                 )
             self._link.greet(protocol.Refused(*version, sentence, self._book.is_leaving))
             return
-        self._children.meet(hello.worker_name, hello.manager, hello.script_directory)
+        self._children.meet(
+            hello.worker_name, hello.manager, hello.script_directory, hello.run_as_policy
+        )
         self._detach_seconds = hello.detach_limit_ms / 1000
         self._do(self._book.offer_devices(hello.devices))
         self._outputs.set_cap(hello.output_max_bytes, time.monotonic())
@@ -183,6 +188,7 @@ class Host:
                 tuple(self._book.direct.live()),
                 self._confinement.description,
                 self._starts,
+                (Sandbox.BUBBLEWRAP,) if self._sandboxes is not None else (),
             )
         )
 
@@ -430,6 +436,8 @@ class Host:
         self._flush_journal()
         self._link.close()
         self._children.close()
+        if self._sandboxes is not None:
+            self._sandboxes.close()
         self._confinement.close()
         (self._path / directory.SOCKET_NAME).unlink(missing_ok=True)
         signal.set_wakeup_fd(-1)

@@ -14,7 +14,7 @@ from titan.worker.host import journal as host_journal
 from titan.worker.host.copies import is_writer_alive
 from titan.worker.host.records import Recovered, recover
 from titan.worker.output.paths import output_path
-from titan.worker.output.targets import find_named
+from titan.worker.output.targets import find_named, is_other_file
 
 # Beyond it only processes in uninterruptible sleep are there.
 END_SECONDS: Final = 10.0
@@ -59,6 +59,14 @@ def take_over(journal: Path, boot_id: str, output_directory: bytes, tag: str) ->
     return recovered
 
 
+def _leads_there(path: bytes) -> bool:
+    """Whether it is a link, and to the file that the attempt had."""
+    try:
+        return bool(find_named(path)) and not is_other_file(path, os.stat(path))
+    except OSError:
+        return False
+
+
 def _marks(
     recovered: Recovered, entries: Sequence[host_journal.Entry], output_directory: bytes
 ) -> Iterator[processes.Mark]:
@@ -67,7 +75,7 @@ def _marks(
         since_ticks = process.start_ticks if process else entries[intent].ticks
         pid = process.pid if process else 0
         output = output_path(output_directory, key, b"")
-        links = [output + suffix for suffix in (b"out", b"err") if find_named(output + suffix)]
+        links = [output + suffix for suffix in (b"out", b"err") if _leads_there(output + suffix)]
         # Without symbolic links, as the kernel shows the paths of open files.
         named = tuple(map(os.path.realpath, links))
         yield processes.Mark(key, since_ticks, pid, output, named)

@@ -19,11 +19,11 @@ import signal
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import Final, NamedTuple, TypeAlias
 
 from titan.model import AttemptKey
 from titan.patterns import expand
-from titan.worker.host.forked import LimitError, check_ulimits, fork_and_exec
+from titan.worker.host.forked import LimitError, allow_limits, check_ulimits, fork_and_exec
 from titan.worker.messages import Launch
 from titan.worker.output.paths import output_folder
 from titan.worker.output.targets import Action, OutputTargets, TargetError
@@ -36,8 +36,41 @@ _NO_STDIN: Final = contextlib.nullcontext[Action](
 _DIRECTORIES_MAX: Final = 1_000
 
 
+Around: TypeAlias = Callable[[], AbstractContextManager[None]]
+
+# What a sandbox passes on to its command, see `sandbox.py`: SIGCHLD ignored would take from those
+# that wait what they wait for.
+_KEPT_SIGNALS: Final = (signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT, signal.SIGCHLD)
+IGNORED_SIGNALS: Final = tuple(sorted(signal.valid_signals() - set(_KEPT_SIGNALS)))
+
+
 class LaunchError(Exception):
     """The process could not be started; the text is a sentence for the user."""
+
+
+class Sandboxed(NamedTuple):
+    """How one command is run in a sandbox."""
+
+    program: bytes
+    command: tuple[bytes, ...]
+    keep: tuple[int, ...]
+    """Descriptors that it needs."""
+
+
+class Isolation(NamedTuple):
+    """As whom and in what a task runs, other than this process."""
+
+    rights: Around = contextlib.nullcontext
+    """Within it this process opens files as the task may."""
+    become: Callable[[], None] | None = None
+    """What gives up all other rights, in the child."""
+    sandbox: Callable[[bytes], AbstractContextManager[Sandboxed]] | None = None
+    """How it is run in one, by the directory that it runs in; the context ends when it runs."""
+    keep: tuple[int, ...] = ()
+    """Descriptors that it keeps."""
+
+
+NOT_ISOLATED: Final = Isolation()
 
 
 class Spawner:
@@ -64,7 +97,8 @@ class Spawner:
         key: AttemptKey,
         launch: Launch,
         variables: dict[bytes, bytes],
-        around: Callable[[], AbstractContextManager[None]],
+        around: Around,
+        isolation: Isolation = NOT_ISOLATED,
     ) -> int:
         """The pid of the new process, which leads a session. Raises LaunchError.
 
@@ -75,7 +109,7 @@ class Spawner:
             raise LaunchError("the command is empty")
         try:
             check_ulimits(launch.execution.ulimits)
-            return self._find_and_spawn(key, launch, variables, around)
+            return self._find_and_spawn(key, launch, variables, around, isolation)
         except LimitError as failure:
             raise LaunchError(f"{failure} on {self._worker_name}") from failure
 
@@ -90,19 +124,35 @@ class Spawner:
         key: AttemptKey,
         launch: Launch,
         variables: dict[bytes, bytes],
-        around: Callable[[], AbstractContextManager[None]],
+        around: Around,
+        isolation: Isolation,
     ) -> int:
-        self._enter(launch.cwd)
+        rights = isolation.rights
+        with rights():
+            self._enter(launch.cwd)
         folder = self._make_output_directory(key)
         if launch.execution.umask >= 0:
             # Under the task's own it might be made so that nobody can read it.
             self._touch_output(key, launch)
         error: OSError | None = None
-        with self._stdin(key, launch) as stdin, self._output(key, launch) as output:
-            for path in _candidates(launch.command[0], variables):
+        with rights():
+            opened = self._stdin(key, launch)
+        with opened as stdin, self._output(key, launch, rights) as output:
+            actions = (stdin, *output)
+            candidates: list[bytes] = []
+            if isolation.sandbox is not None:
+                try:
+                    with isolation.sandbox(_directory()) as todo, around():
+                        return self._spawn_sandbox(launch, variables, isolation, todo, actions)
+                except OSError as failure:
+                    error = failure
+            else:
+                with rights():
+                    candidates = list(_candidates(launch.command[0], variables))
+            for path in candidates:
                 try:
                     with around():
-                        return self._spawn(path, launch, variables, (stdin, *output))
+                        return self._spawn(path, launch, variables, actions, isolation)
                 except (FileNotFoundError, NotADirectoryError, PermissionError) as failure:
                     error = error or failure
                 except OSError as failure:
@@ -117,8 +167,15 @@ class Spawner:
             # Another cluster's output was in the way, or somebody has cleared it away since the
             # directory was made.
             self._directories.clear()
-            return self._find_and_spawn(key, launch, variables, around)
-        raise LaunchError(self._explain(key, launch, error)) from error
+            return self._find_and_spawn(key, launch, variables, around, isolation)
+        if isolation.sandbox is not None and error is not None:
+            raise LaunchError(
+                f"cannot start its sandbox on {self._worker_name}: {_reason(error)}"
+            ) from error
+        self._touch_output(key, launch)
+        with rights():
+            sentence = self._explain(launch, error)
+        raise LaunchError(sentence) from error
 
     def _spawn(
         self,
@@ -126,8 +183,9 @@ class Spawner:
         launch: Launch,
         variables: dict[bytes, bytes],
         file_actions: tuple[Action, ...],
+        isolation: Isolation,
     ) -> int:
-        if launch.execution.ulimits:
+        if launch.execution.ulimits or isolation is not NOT_ISOLATED:
             return fork_and_exec(
                 path,
                 launch.command,
@@ -135,6 +193,8 @@ class Spawner:
                 file_actions=file_actions,
                 ulimits=launch.execution.ulimits,
                 defaults=self._ignored,
+                keep=isolation.keep,
+                become=isolation.become,
             )
         return os.posix_spawn(
             path,
@@ -144,6 +204,34 @@ class Spawner:
             setsid=True,
             setsigmask=(),
             setsigdef=self._ignored,
+        )
+
+    def _spawn_sandbox(
+        self,
+        launch: Launch,
+        variables: dict[bytes, bytes],
+        isolation: Isolation,
+        todo: Sandboxed,
+        file_actions: tuple[Action, ...],
+    ) -> int:
+        """Its limits and its signals are the command's, and are set in there. Raises OSError."""
+        ulimits = launch.execution.ulimits
+
+        def become() -> None:
+            allow_limits(ulimits)
+            if isolation.become is not None:
+                isolation.become()
+
+        return fork_and_exec(
+            todo.program,
+            todo.command,
+            variables,
+            file_actions=file_actions,
+            ulimits=(),
+            defaults=self._ignored,
+            ignored=IGNORED_SIGNALS,
+            keep=(*isolation.keep, *todo.keep),
+            become=become,
         )
 
     def _stdin(self, key: AttemptKey, launch: Launch) -> AbstractContextManager[Action]:
@@ -161,21 +249,23 @@ class Spawner:
         return _closing(descriptor)
 
     def _output(
-        self, key: AttemptKey, launch: Launch
+        self, key: AttemptKey, launch: Launch, rights: Around
     ) -> AbstractContextManager[tuple[Action, ...]]:
         """What makes the child's stdout and stderr, as long as the context lasts.
 
         Entering it raises LaunchError.
         """
         if launch.execution.stdout or launch.execution.stderr:
-            return self._opened_output(key, launch)
+            return self._opened_output(key, launch, rights)
         return contextlib.nullcontext(self._targets.own(key))
 
     @contextlib.contextmanager
-    def _opened_output(self, key: AttemptKey, launch: Launch) -> Iterator[tuple[Action, ...]]:
+    def _opened_output(
+        self, key: AttemptKey, launch: Launch, rights: Around
+    ) -> Iterator[tuple[Action, ...]]:
         with contextlib.ExitStack() as stack:
             try:
-                actions = stack.enter_context(self._targets.opened(key, launch))
+                actions = stack.enter_context(self._targets.opened(key, launch, rights))
             except TargetError as error:
                 raise LaunchError(str(error)) from error
             yield actions
@@ -219,13 +309,9 @@ class Spawner:
         except TargetError as error:
             raise LaunchError(str(error)) from error
 
-    def _explain(self, key: AttemptKey, launch: Launch, error: OSError | None) -> str:
+    def _explain(self, launch: Launch, error: OSError | None) -> str:
         """A sentence for why nothing could be run. `error` is None when nothing was found."""
         where = self._worker_name
-        try:
-            self._touch_output(key, launch)
-        except LaunchError as failure:
-            return str(failure)
         program = shown(launch.command[0])
         is_missing = error is None or error.errno in (errno.ENOENT, errno.ENOTDIR)
         if is_missing and len(launch.command) == 1 and b" " in launch.command[0]:
@@ -275,8 +361,16 @@ def _candidates(program: bytes, variables: dict[bytes, bytes]) -> Iterator[bytes
         return
     for folder in variables.get(b"PATH", b"").split(b":"):
         path = os.path.join(folder or b".", program)
-        if os.access(path, os.X_OK):
+        if os.access(path, os.X_OK, effective_ids=True):
             yield path
+
+
+def _directory() -> bytes:
+    """Where this process is, without symbolic links. Raises LaunchError."""
+    try:
+        return os.getcwdb()
+    except OSError as error:
+        raise LaunchError(f"its directory has gone: {_reason(error)}") from error
 
 
 def shown(value: bytes) -> str:

@@ -35,6 +35,8 @@ def judge(how: Exit, doom: Doom | None, *, is_cancelled: bool) -> tuple[State, R
         doom = Doom(Reason.OOM, how.oom)
     if doom is not None:
         return State.FAILED, *doom
+    if how.not_run:
+        return State.FAILED, Reason.LAUNCH_ERROR, how.not_run
     if how.note and state is State.FAILED:
         detail = f"{detail}; {how.note}"
     return state, reason, detail

@@ -15,7 +15,7 @@ from titan.model import AttemptKey
 from titan.worker.output import hole as output_hole
 from titan.worker.output.hole import Hole
 from titan.worker.output.paths import output_path
-from titan.worker.output.targets import find_named, read_begin
+from titan.worker.output.targets import find_named, is_other_file, read_begin
 
 CHUNK_BYTES_MAX: Final = 256 << 10
 
@@ -54,7 +54,12 @@ class OutputFile:
             except FileNotFoundError:
                 return False
             if self.named:
-                size = os.fstat(self._descriptor).st_size
+                found = os.fstat(self._descriptor)
+                if is_other_file(self._path, found):
+                    # Whoever put it there need not be able to read it himself.
+                    self.close()
+                    return False
+                size = found.st_size
                 begin = read_begin(self._path)
                 # One that is shorter was emptied since: all that is there is new.
                 self._begin = begin if begin <= size else 0

@@ -6,7 +6,8 @@ the child, and with it the host. It is appended to and never emptied: tasks of a
 share it, an attempt that runs again must not take away what the one before wrote, and nothing
 that was the user's is lost. In the worker's own directory there is a link to it instead of a
 file, for all who read output, and beside that in `.begin` how long it was before, which is not
-the task's.
+the task's. Of a task that runs as another account `.begin` says which file it was, too: that
+account may put a link to anything in its place, which it could not read itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Final, TypeAlias
 
 from titan.model import AttemptKey
@@ -61,8 +63,16 @@ class OutputTargets:
         return tuple(_own(number, base + suffix) for number, suffix, _ in _STREAMS)
 
     @contextlib.contextmanager
-    def opened(self, key: AttemptKey, launch: Launch) -> Iterator[tuple[Action, ...]]:
-        """What makes the child's stdout and stderr. In the task's directory. Raises TargetError."""
+    def opened(
+        self,
+        key: AttemptKey,
+        launch: Launch,
+        rights: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> Iterator[tuple[Action, ...]]:
+        """What makes the child's stdout and stderr. In the task's directory. Raises TargetError.
+
+        What its user named is opened within `rights`, and nothing else is.
+        """
         with contextlib.ExitStack() as stack:
             actions: list[Action] = []
             for number, suffix, stream in _STREAMS:
@@ -73,9 +83,11 @@ class OutputTargets:
                     continue
                 path = expand(pattern, key, launch.job_name)
                 try:
-                    descriptor = _open_named(path, launch.execution.umask)
+                    with rights():
+                        descriptor = _open_named(path, launch.execution.umask)
                     stack.callback(os.close, descriptor)
-                    _link(own, os.path.join(launch.cwd or b"/", path), descriptor)
+                    target = os.path.join(launch.cwd or b"/", path)
+                    _link(own, target, descriptor, is_guarded=rights is not contextlib.nullcontext)
                 except (OSError, ValueError) as error:
                     where = f"{stream} to {path.decode(errors='replace')} on {self._worker_name}"
                     raise TargetError(f"cannot write {where}: {_why_not(path, error)}") from error
@@ -120,10 +132,28 @@ def find_named(path: bytes) -> bytes:
 def read_begin(path: bytes) -> int:
     """How long a named file was before the attempt, by the worker's own path."""
     try:
-        with open(path + BEGIN_SUFFIX, "rb") as file:
-            return int(file.read(20))
-    except (OSError, ValueError):
+        return int(_read_note(path)[0])
+    except (OSError, ValueError, IndexError):
         return 0
+
+
+def is_other_file(path: bytes, found: os.stat_result) -> bool:
+    """Whether this is not the named file that was opened for the attempt, where that counts."""
+    try:
+        words = _read_note(path)[1:]
+    except OSError:
+        return False
+    return bool(words) and words != _identity(found)
+
+
+def _read_note(path: bytes) -> list[bytes]:
+    with open(path + BEGIN_SUFFIX, "rb") as file:
+        return file.read(200).split()
+
+
+def _identity(found: os.stat_result) -> list[bytes]:
+    # A number may be another file's once its file is gone; the owner is not the account then.
+    return [b"%d" % each for each in (found.st_dev, found.st_ino, found.st_uid)]
 
 
 def _named(launch: Launch, suffix: bytes) -> bytes:
@@ -146,15 +176,16 @@ def _open_named(path: bytes, umask: int) -> int:
     raise ValueError(_NO_FILE)
 
 
-def _link(own: bytes, target: bytes, descriptor: int) -> None:
+def _link(own: bytes, target: bytes, descriptor: int, *, is_guarded: bool) -> None:
     """Raises OSError."""
     for path in (own, own + BEGIN_SUFFIX):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    length = os.fstat(descriptor).st_size
-    if length:
+    found = os.fstat(descriptor)
+    if found.st_size or is_guarded:
+        words = [b"%d" % found.st_size, *(_identity(found) if is_guarded else ())]
         with open(own + BEGIN_SUFFIX, "wb") as file:
-            file.write(b"%d\n" % length)
+            file.write(b" ".join(words) + b"\n")
     os.symlink(target, own)
 
 
