@@ -487,5 +487,5 @@ def settle_down(story: Story) -> None:
     for job in rig.state.live_jobs.values():
         for worker in rig.state.workers.values():
             assert not (job.may_start and job.pending.count and worker.admits(job.job_class)) or (
-                job.scheduling.affinities or job.scheduling.constraints or job.on
+                job.scheduling.affinities or job.job_class.constraints or job.on
             )
