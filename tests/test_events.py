@@ -67,9 +67,9 @@ EXAMPLES: list[ev.Event] = [
     ev.ClusterCreated(bytes(range(16))),
     ev.ManagerStarted((1 << 64) - 1, "0.1.0"),
     SUBMITTED,
-    ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000, 2),
+    ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000, 2, "ada"),
     ev.TaskAssigned(42, 9_999_999, 2, 3, True, 1, 1, 0),
-    ev.RecallRequested(42, 7, 1),
+    ev.RecallRequested(42, 7, 1, "ada"),
     ev.Recalled(42, 7, 1),
     ev.TaskStarted(42, 7, 1, TIME_US),
     ENDED,
@@ -110,6 +110,11 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
         [4, 42, (IndexRange(3, 5, 1),), 10_000],
         ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000),
     ),
+    (
+        [4, 42, (IndexRange(3, 5, 1),), 10_000, 2],
+        ev.CancelRequested(42, (IndexRange(3, 5, 1),), 10_000, 2),
+    ),
+    ([6, 42, 7, 1], ev.RecallRequested(42, 7, 1)),
     (
         [3, *SUBMITTED[:11]],
         PLAIN_SUBMITTED._replace(

@@ -123,12 +123,12 @@ class HostConnection:
 
     def _describe_unknown(self) -> str:
         """What this host is too old for."""
-        unknown = ["runs as another account", "is in a sandbox"]
+        unknown = ["is to run as another account or in a sandbox"]
         if self.welcome.minor < protocol.MINOR_SECRETS:
             unknown.insert(0, "has secrets")
         if self.welcome.minor < protocol.MINOR_LEASE:
             unknown.insert(0, "is to run at most once")
-        return f"{', '.join(unknown[:-1])} or {unknown[-1]}"
+        return ", or ".join(unknown)
 
     def _can_start(self, batch: StartBatch, launch: Launch) -> bool:
         minor = self.welcome.minor
