@@ -22,7 +22,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate chaos soak-crash soak-faults soak-worker traces check bench proto format clean
+.PHONY: help demo test simulate chaos fuzz soak-crash soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs
 
 help: ## List the targets (the default).
@@ -42,6 +42,10 @@ simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N o
 # SEED=… takes the faults and the load of an earlier run again; ARGS="--keep" goes to the tool.
 chaos: .venv/.stamp ## Break a real cluster under load for MINUTES=2, and judge it; see tools/chaos.
 	$(RUN) tools.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) $(ARGS)
+
+# SEED=… throws the same again, but what is in time with what else happens.
+fuzz: .venv/.stamp ## Throw hostile messages and bytes at a real manager and worker for MINUTES=1; see tools/fuzz.
+	$(RUN) tools.fuzz $(MINUTES:%=--minutes %) $(SEED:%=--seed %) $(ARGS)
 
 soak-crash: .venv/.stamp ## Kill a manager fifty times under load and see that nothing acknowledged is lost.
 	TITAN_CRASHES=50 $(RUN) pytest -n 0 -s tests/crash/test_manager_killed.py $(ARGS)

@@ -51,8 +51,11 @@ ENDED = ev.AttemptEnded(
 )
 
 STORED = ev.EnvironmentStored(
-    b"e" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"), (b"B", b"")), b"#!/bin/sh\necho \xff\n"
-)
+    b"e" * 16, ((b"PATH", b"/bin"),), ((b"A", b"\xff"), (b"B", b"")), b"#!/bin/sh\necho \xff\n",
+    b"s" * 16, (b"TOKEN", b"\xff"),
+)  # fmt: skip
+# As it was written before there were secrets.
+PLAIN_STORED = STORED._replace(secret_id=b"", secret_names=())
 
 EXAMPLES: list[ev.Event] = [
     ev.ClusterCreated(bytes(range(16))),
@@ -126,7 +129,8 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
         [9, *ENDED[:13], 5],
         ENDED._replace(task_state=5, not_before_us=0, charge=ev.CHARGE_NOTHING),
     ),
-    ([20, *STORED[:3]], STORED._replace(script=b"")),
+    ([20, *STORED[:3]], PLAIN_STORED._replace(script=b"")),
+    ([20, *STORED[:4]], PLAIN_STORED),
     ([14, 3], ev.WorkerUnhealthy(3, "")),
     ([10, 42, 7, 1, TIME_US], ev.Adopted(42, 7, 1, TIME_US)),
 ]

@@ -139,6 +139,23 @@ def test_the_command_tells_its_usage_and_version(installed_wheel: Path, tmp_path
     assert PROJECT["version"] in run(installed_wheel, "--version", cwd=tmp_path)
 
 
+def test_certificates_ask_for_the_extra_that_they_need_and_tokens_for_none(
+    installed_wheel: Path, tmp_path: Path
+) -> None:
+    def titan(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [installed_wheel, *arguments, "--tls-dir", tmp_path]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    for command in (("certs", "init"), ("certs", "issue", "worker", "w1"), ("certs", "list")):
+        done = titan(*command)
+        assert (done.returncode, done.stderr) == (
+            1,
+            "titan: certificates need cryptography: pip install 'titan-scheduler[tls]'\n",
+        )
+    assert list(tmp_path.iterdir()) == []
+    assert titan("token", "issue", "ada").stdout.startswith("ada.")
+
+
 def test_the_installed_command_runs_a_cluster_a_job_and_shows_its_output(
     installed_wheel: Path, tmp_path: Path
 ) -> None:

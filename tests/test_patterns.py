@@ -27,5 +27,19 @@ def test_each_sign_stands_for_its_own_and_what_stands_there_is_not_looked_at_aga
     assert expand(pattern, key(42, 7, 3), "a/b\udcff") == name
 
 
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("..", b"out/__/x"),
+        (".", b"out/_/x"),
+        ("../..", b"out/.._../x"),
+        ("/etc/passwd", b"out/_etc_passwd/x"),
+        ("a..", b"out/a../x"),
+    ],
+)
+def test_no_name_of_a_job_leads_into_another_directory(name: str, path: bytes) -> None:
+    assert expand(b"out/%n/x", key(42, 7, 3), name) == path
+
+
 def test_a_name_with_signs_in_it_stays_as_it_is() -> None:
     assert expand(b"%n-%i", key(1, 2), "%j%%") == b"%j%%-2"

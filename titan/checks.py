@@ -39,11 +39,19 @@ from titan.scheduling import PLAIN_SCHEDULING, LabelConstraint, Scheduling
 ARGUMENT_BYTES_MAX: Final = 128 * 1024 - 1
 _ULIMIT_MAX: Final = (1 << 63) - 1
 COMMAND_BYTES_MAX: Final = 1024 * 1024
+# Command and environment share what execve(2) takes: 2 MiB where the stack may have 8.
+ENVIRONMENT_BYTES_MAX: Final = 1024 * 1024
 # PATH_MAX in limits.h counts the final zero.
 PATH_BYTES_MAX: Final = 4095
 NAME_LENGTH_MAX: Final = 255
 NAMED_RESOURCES_MAX: Final = 64
 CONSTRAINTS_MAX: Final = 64
+# Of all secrets of a job, with their names: what the system takes of one variable. The manager
+# can't tell how large they are when it fills a batch, and counts each job's as that.
+SECRET_BYTES_MAX: Final = 128 * 1024
+LABELS_MAX: Final = 256
+# What a sentence repeats of what it is about.
+_SHOWN_LENGTH_MAX: Final = 100
 # An interpreter and its options.
 INTERPRETER_BYTES_MAX: Final = 4096
 _PATTERN: Final = re.compile(rb"%(.?)", re.DOTALL)
@@ -66,8 +74,24 @@ def check_command(command: Sequence[bytes]) -> None:
                 f"an argument has {len(argument)} bytes, over the system's limit of "
                 f"{ARGUMENT_BYTES_MAX}"
             )
-    if sum(map(len, command)) > COMMAND_BYTES_MAX:
+    # Each word ends with a zero byte: of empty ones, too, there may not be any number.
+    if len(joined) >= COMMAND_BYTES_MAX:
         raise InvalidJob(f"the command is over the limit of {COMMAND_BYTES_MAX} bytes")
+
+
+def check_name(name: str, whose: str = "a name") -> None:
+    """Of a job, or of what else `whose` says."""
+    if not 0 < len(name) <= NAME_LENGTH_MAX:
+        raise InvalidJob(f"{whose} has 1 to {NAME_LENGTH_MAX} letters")
+    if "\0" in name:
+        # Tasks are told it in a variable.
+        raise InvalidJob(f"{whose} holds a zero byte")
+
+
+def check_user(user: str) -> None:
+    """Who says something; it may be nobody."""
+    if user:
+        check_name(user, "a user's name")
 
 
 def check_directory(cwd: bytes) -> None:
@@ -78,9 +102,48 @@ def check_directory(cwd: bytes) -> None:
 
 def check_variables(variables: Iterable[tuple[bytes, bytes]]) -> None:
     """Of an environment."""
+    total = 0
     for name, value in variables:
         if not name or b"=" in name or b"\0" in name or b"\0" in value:
             raise InvalidJob(f"{_text(name)!r} cannot be the name of an environment variable")
+        # As a task gets it: NAME=value and a zero byte.
+        size = len(name) + len(value) + 2
+        total += size
+        if size > ARGUMENT_BYTES_MAX:
+            raise InvalidJob(
+                f"the variable {_text(name)} takes {size} bytes, over the system's limit of "
+                f"{ARGUMENT_BYTES_MAX}"
+            )
+    if total > ENVIRONMENT_BYTES_MAX:
+        raise InvalidJob(
+            f"the environment takes {total} bytes, over the limit of {ENVIRONMENT_BYTES_MAX}"
+        )
+
+
+def check_secret_names(names: Sequence[bytes], variables: Iterable[tuple[bytes, bytes]]) -> None:
+    """Of an environment with these variables set beside its secrets."""
+    if not names:
+        return
+    seen = {name for name, _ in variables}
+    for name in names:
+        if not name or b"=" in name or b"\0" in name:
+            raise InvalidJob(f"{_text(name)!r} cannot be the name of a secret's variable")
+        if name in seen:
+            raise InvalidJob(f"the variable {_text(name)} is set twice, once as a secret")
+        seen.add(name)
+
+
+def check_secret_values(secrets: Iterable[tuple[bytes, bytes]]) -> None:
+    """What no sentence here may ever repeat is the values."""
+    size_bytes = 0
+    for name, value in secrets:
+        if b"\0" in value:
+            raise InvalidJob(f"the secret {_text(name)} holds a zero byte: no variable can")
+        size_bytes += len(name) + len(value) + 2
+    if size_bytes > SECRET_BYTES_MAX:
+        raise InvalidJob(
+            f"the secrets of a job take {size_bytes} bytes, over the limit of {SECRET_BYTES_MAX}"
+        )
 
 
 def check_resources(demand: Resources) -> None:
@@ -89,11 +152,13 @@ def check_resources(demand: Resources) -> None:
     if cpus_milli <= 0:
         raise InvalidJob("cpus must be more than 0")
     if cpus_milli > CPUS_MILLI_MAX:
-        raise InvalidJob(f"{cpus_milli / 1000:g} cpus are absurd")
+        raise InvalidJob(
+            f"{cpus_milli / 1000:g} cpus are absurd: there may be {CPUS_MILLI_MAX // 1000}"
+        )
     if memory_bytes < 0:
         raise InvalidJob("memory must not be negative")
     if memory_bytes > MEMORY_BYTES_MAX:
-        raise InvalidJob("so much memory is absurd")
+        raise InvalidJob(f"so much memory is absurd: there may be {MEMORY_BYTES_MAX} bytes")
     if 0 < memory_bytes < MEMORY_LIMIT_BYTES_MIN:
         raise InvalidJob(
             f"{units.format_size(memory_bytes)} of memory are less than a program's "
@@ -101,12 +166,12 @@ def check_resources(demand: Resources) -> None:
             "limit"
         )
     if len(named) > NAMED_RESOURCES_MAX:
-        raise InvalidJob("too many kinds of resources")
+        raise InvalidJob(f"it asks for over {NAMED_RESOURCES_MAX} kinds of resources")
     for name, count in named:
         if not 0 < len(name) <= NAME_LENGTH_MAX:
-            raise InvalidJob("a resource has no name or a long one")
+            raise InvalidJob(f"a resource has no name or one of over {NAME_LENGTH_MAX} letters")
         if not 0 < count <= NAMED_RESOURCE_MAX:
-            raise InvalidJob(f"{name}={count} is out of range")
+            raise InvalidJob(f"{name}={count} is out of range: 1 to {NAMED_RESOURCE_MAX}")
         if name in OWN_RESOURCES:
             raise InvalidJob(f"{name} is no named resource: it is asked for with --{name}")
 
@@ -119,9 +184,24 @@ def check_capacity(capacity: Resources) -> None:
     memory = capacity.memory_bytes
     if not 0 <= memory <= MEMORY_BYTES_MAX:
         raise InvalidJob(f"a worker cannot have {memory} bytes of memory")
+    if len(capacity.named) > NAMED_RESOURCES_MAX:
+        raise InvalidJob(f"a worker has at most {NAMED_RESOURCES_MAX} kinds of resources")
     for name, count in capacity.named:
+        if len(name) > NAME_LENGTH_MAX:
+            raise InvalidJob(f"the name of a resource has over {NAME_LENGTH_MAX} letters")
         if not name or name in OWN_RESOURCES or not 0 < count <= NAMED_RESOURCE_MAX:
             raise InvalidJob(f"a worker cannot have {name}={count}")
+
+
+def check_labels(labels: Sequence[tuple[str, str]]) -> None:
+    """Of a worker."""
+    if len(labels) > LABELS_MAX:
+        raise InvalidJob(f"a worker has at most {LABELS_MAX} labels")
+    for name, value in labels:
+        if not 0 < len(name) <= NAME_LENGTH_MAX or len(value) > NAME_LENGTH_MAX:
+            raise InvalidJob(
+                f"a label has a name of 1 to {NAME_LENGTH_MAX} letters and a value of no more"
+            )
 
 
 def check_time_limit(
@@ -254,7 +334,7 @@ def _fault_of_interpreter(interpreter: tuple[bytes, ...]) -> str:
         return "the interpreter has an empty name"
     if any(b"\0" in word for word in interpreter):
         return "the interpreter holds a zero byte"
-    if sum(map(len, interpreter)) > INTERPRETER_BYTES_MAX:
+    if sum(len(word) + 1 for word in interpreter) > INTERPRETER_BYTES_MAX:
         return f"the interpreter is over the limit of {INTERPRETER_BYTES_MAX} bytes"
     return ""
 
@@ -302,4 +382,6 @@ def _check_constraints(constraints: tuple[LabelConstraint, ...]) -> None:
 
 
 def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+    """For a sentence, which a hundred letters of it are enough for."""
+    text = value.decode(errors="replace")
+    return text if len(text) <= _SHOWN_LENGTH_MAX else f"{text[:_SHOWN_LENGTH_MAX]}…"

@@ -49,13 +49,17 @@ class ManagerStarted(NamedTuple):
 class EnvironmentStored(NamedTuple):
     """An environment that jobs refer to by its digest; stored once however many share it.
 
-    With it comes the script that these jobs run, if they run one that was sent.
+    With it comes the script that these jobs run, if they run one that was sent. Of secrets only
+    the names are here: the values are in a file called `secret_id`, a random number, beside the
+    log, as long as one of the jobs has not ended.
     """
 
     digest: bytes
     exported: tuple[tuple[bytes, bytes], ...]
     set: tuple[tuple[bytes, bytes], ...]
     script: bytes = b""
+    secret_id: bytes = b""
+    secret_names: tuple[bytes, ...] = ()
 
 
 class JobSubmitted(NamedTuple):
@@ -590,7 +594,11 @@ def _scheduling(value: list[Any]) -> Scheduling:
 _NESTED: Final[dict[int, tuple[tuple[int, Callable[[list[Any]], Any]], ...]]] = {
     CODE_OF_EVENT[kind]: tuple((_fields(kind).index(name) + 1, build) for name, build in fields)
     for kind, fields in {
-        EnvironmentStored: (("exported", _pairs), ("set", _pairs)),
+        EnvironmentStored: (
+            ("exported", _pairs),
+            ("set", _pairs),
+            ("secret_names", _scalars),
+        ),
         JobSubmitted: (
             ("command", _scalars),
             ("named", _pairs),

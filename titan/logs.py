@@ -13,24 +13,31 @@ import sys
 import time
 from typing import Final
 
+from titan.escapes import printable
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
 class LineFormatter(logging.Formatter):
-    """A record as one line; a traceback, if there is one, on the lines after it."""
+    """A record as one line; a traceback, if there is one, on the lines after it.
+
+    Whatever stands in a value, nothing of it looks like a second record: a line that does not begin
+    with a space is one.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record."""
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        # A newline in a message would look like a second record.
-        message = record.getMessage().replace("\n", "\\n")
-        line = f"{seconds}.{int(record.msecs):03d}Z {record.levelname} {message}"
+        line = f"{seconds}.{int(record.msecs):03d}Z {record.levelname} {record.getMessage()}"
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             line += "".join(f" {name}={_shown(value)}" for name, value in fields.items())
+        lines = [printable(line)]
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+            # What was raised may hold somebody's words, too.
+            text = self.formatException(record.exc_info)
+            lines += [f"  {printable(each)}" for each in text.splitlines()]
+        return "\n".join(lines)
 
 
 def set_up(level: str) -> None:
@@ -50,5 +57,5 @@ def _shown(value: object) -> str:
     text = str(value)
     if text and not any(character.isspace() or character in '"=' for character in text):
         return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -27,17 +27,18 @@ def config_directory() -> Path:
     return Path(home) / "titan" if home else Path.home() / ".config" / "titan"
 
 
-def tls_directory(given: Path | None = None) -> Path:
-    """Where certificates and keys are: as given, by default below the user's configuration."""
-    return given or config_directory() / "tls"
+def tls_directory() -> Path:
+    """Where certificates and keys are unless another place is named."""
+    return config_directory() / "tls"
 
 
 def make_private_directory(directory: Path) -> None:
-    """Makes it for this user only, with what leads there; one that is there is left as it is.
+    """Makes it for this user only, and so what leads there; what is there is left as it is.
 
     Raises OSError.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    if not directory.parent.exists():
+        make_private_directory(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
 
 
@@ -53,8 +54,9 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     file at once. Raises OSError.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    # What a killed process of that number left may be open to others.
-    temporary.unlink(missing_ok=True)
+    # One that a killed process left, or a link that somebody put there: neither is written to.
+    with suppress(FileNotFoundError):
+        temporary.unlink()
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

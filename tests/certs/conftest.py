@@ -14,7 +14,7 @@ from titan.certs.authority import Authority, Issued
 from titan.rpc.identity import Role
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _open_umask() -> Iterator[None]:
     """The widest one: what is private is so by itself."""
     before = os.umask(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -160,7 +161,8 @@ def test_keys_are_private_and_certificates_are_not(ca: Authority, directory: Pat
     issued = issue(ca, Role.MANAGER, "manager")
     write(directory / "manager", issued)
     layout.write_bundle(directory / "all.pem", issued.credentials)
-    for name in (".", "manager", "issued"):
+    layout.write_credentials(directory / "workers" / "w1", issued.credentials)
+    for name in (".", "manager", "issued", "workers", "workers/w1"):
         assert mode(directory / name) == 0o700
     for name in ("ca-key.pem", "manager/key.pem", "all.pem"):
         assert mode(directory / name) == 0o600
@@ -170,6 +172,22 @@ def test_keys_are_private_and_certificates_are_not(ca: Authority, directory: Pat
         each for each in directory.rglob("*") if each.is_file() and "PRIVATE" in each.read_text()
     ]
     assert {each.name for each in keys} == {"ca-key.pem", "key.pem", "all.pem"}
+
+
+def test_a_key_is_private_before_its_first_byte(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def look(descriptor: int, mode: int) -> None:
+        found = os.fstat(descriptor)
+        opened.append((stat.S_IMODE(found.st_mode), found.st_size, mode))
+
+    monkeypatch.setattr(os, "fchmod", look)
+    ca = authority.create(directory, cluster="lab", now=time.time())
+    layout.write_bundle(directory / "all.pem", issue(ca, Role.USER, "ada").credentials)
+    assert [each for each in opened if each[2] == 0o600] == [(0o600, 0, 0o600)] * 2
+    assert mode(directory / "all.pem") == mode(directory / "ca-key.pem") == 0o600
 
 
 @pytest.mark.parametrize("kept", ["ca.pem", "ca-key.pem"])

@@ -10,8 +10,8 @@ import pytest
 from tests.certs.conftest import issue, write
 from titan.certs import layout
 from titan.certs.authority import Authority
-from titan.certs.issued import State, check_worker_name, list_issued, revoke
-from titan.errors import NotFound, TitanError
+from titan.certs.issued import State, list_issued, revoke
+from titan.errors import NotFound, Refused, TitanError
 from titan.rpc.identity import Identity, Role
 from titan.rpc.revoked import RevokedSerials, format_serial
 
@@ -136,10 +136,14 @@ def test_what_people_wrote_into_the_list_stays(ca: Authority, directory: Path) -
 def test_workers_whose_names_differ_by_capitals_are_told_apart_before_tls_cannot(
     ca: Authority, directory: Path
 ) -> None:
-    now = time.time()
     issue(ca, Role.USER, "W1")
     issue(ca, Role.WORKER, "w1")
-    assert check_worker_name(directory, "w1", now) is None
-    assert check_worker_name(directory, "W1", now) == "w1"
-    revoke(directory, ["w1"], now)
-    assert check_worker_name(directory, "W1", now) is None
+    issue(ca, Role.WORKER, "w1")
+    with pytest.raises(Refused, match="worker w1 has a certificate"):
+        issue(ca, Role.WORKER, "W1")
+    assert len(list_issued(directory)[0]) == 3
+    issue(ca, Role.WORKER, "W2")
+    with pytest.raises(Refused, match="worker W2 has a certificate"):
+        issue(ca, Role.WORKER, "w2")
+    revoke(directory, ["worker/w1"], time.time())
+    issue(ca, Role.WORKER, "W1")

@@ -10,7 +10,14 @@ import pytest
 from tests.cli.conftest import Titan
 from titan.cli.group import COMMANDS, cli
 
-BELOW = [["wal", "dump"], ["policy", "show"], ["policy", "set"]]
+BELOW = [
+    ["wal", "dump"],
+    ["policy", "show"],
+    ["policy", "set"],
+    *(["certs", name] for name in ("init", "issue", "list", "revoke")),
+    *(["certs", "issue", name] for name in ("manager", "worker", "user")),
+    *(["token", name] for name in ("issue", "list", "revoke")),
+]
 ALL = [[name] for name in COMMANDS] + BELOW
 
 

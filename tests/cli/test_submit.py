@@ -364,3 +364,50 @@ def test_with_wait_a_job_that_never_started_exits_by_its_reason(
     assert result.code == code
     why = "before it started" if code == 130 else "so it was"
     assert why in result.err
+
+
+def test_a_secret_goes_with_the_job_from_its_file(
+    manager: FakeManager, titan: Titan, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("hunter2\n")
+    given = (f"--secret-env=TOKEN=@{tmp_path}/token", f"--secret-env=B=@{tmp_path}/token")
+    result = titan("submit", *given, "env")
+    assert result.code == 0
+    (environment,) = manager.called("SubmitJob")[0].environments
+    assert [(each.name, each.value) for each in environment.secrets] == [
+        (b"B", b"hunter2"),
+        (b"TOKEN", b"hunter2"),
+    ]
+    assert "hunter2" not in result.out + result.err
+
+
+@pytest.mark.parametrize("command", ["submit", "run", "plan"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("TOKEN=hunter2", "put it into a file and write TOKEN=@FILE"),
+        ("hunter2", "NAME=@FILE"),
+        ("TOKEN=@/nowhere/token", "cannot read the secret TOKEN from /nowhere/token: No such file"),
+    ],
+)
+def test_a_secret_that_is_no_file_is_a_usage_error_that_does_not_repeat_it(
+    manager: FakeManager, titan: Titan, command: str, given: str, words: str
+) -> None:
+    result = titan(command, "--secret-env", given, "env")
+    assert result.code == 2
+    assert words in result.err
+    assert "hunter2" not in result.err
+    assert not manager.called("SubmitJob")
+
+
+def test_a_script_may_name_the_files_of_its_secrets_and_a_plan_sends_none(
+    manager: FakeManager, titan: Titan, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("hunter2\n")
+    script = tmp_path / "job.sh"
+    script.write_text(f"#!/bin/sh\n#TITAN --secret-env TOKEN=@{tmp_path}/token\nenv\n")
+    assert titan("submit", "--script", str(script)).code == 0
+    (environment,) = manager.called("SubmitJob")[0].environments
+    assert environment.secrets[0].value == b"hunter2"
+    titan("plan", "--script", str(script))
+    assert b"hunter2" not in manager.called("PlanJobs")[0].SerializeToString()

@@ -8,7 +8,8 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 JOB_FIELDS = """
     job_id name user state reason detail cancel_requested waiting_for command cwd cpus
     memory_bytes resources priority retries retry_on time_limit_seconds on umask script
-    interpreter stdin ulimits pids_limit cpu_limit pin stdout stderr array after
+    interpreter stdin ulimits pids_limit cpu_limit pin stdout stderr
+    secret_env array after
     constraints affinity anti_affinity spread exclusive array_limit max_fails
     begin_time deadline_time preemptible at_most_once held suspended submit_time start_time
     end_time exit_code signal tasks

@@ -599,6 +599,7 @@ class FakeHost:
             "is_stopping": self.is_stopping,
             "fault": self.fault,
             "host_starts": self.starts,
+            "takes_secrets": True,
         }
         return RegisterWorker(**(arguments | fields))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from titan.manager.callers import TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.past import PastDesk
+from titan.manager.secret_desk import SecretDesk
 from titan.manager.server import add_services
 from titan.manager.shell import Shell
 from titan.rpc import access
@@ -111,6 +113,7 @@ class Manager:
     workers: worker_pb2_grpc.WorkerServiceAsyncStub
     address: str
     doors: Doors
+    secrets: SecretDesk
     metadata: tuple[tuple[str, str], ...] = field(default_factory=lambda: access.metadata(TOKEN))
 
     async def submit(
@@ -129,13 +132,14 @@ class Manager:
         return aiter(self.users.WatchJobs(request, metadata=self.metadata))
 
     async def register(
-        self, server: FakeWorker, *, cpus_milli: int = 4000
+        self, server: FakeWorker, *, cpus_milli: int = 4000, takes_secrets: bool = True
     ) -> worker_pb2.RegisterWorkerResponse:
         """A worker calls in."""
         return await self.workers.RegisterWorker(
             worker_pb2.RegisterWorkerRequest(
                 worker_id=b"W" * 16, instance=b"I" * 16, name="w1", address=server.address,
                 token="its own", capacity=types_pb2.Resources(cpus_milli=cpus_milli),
+                takes_secrets=takes_secrets,
             ),
             metadata=self.metadata,
         )  # fmt: skip
@@ -152,18 +156,22 @@ def submit_request(jobs: int, *, request_id: bytes = b"") -> manager_pb2.SubmitJ
 
 
 @asynccontextmanager
-async def running_manager(bounds: Bounds | None = None) -> AsyncIterator[Manager]:
+async def running_manager(
+    bounds: Bounds | None = None, *, secrets_path: Path | None = None
+) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
     dispatcher = Dispatcher()
     shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher)
-    dispatcher.bind(shell)
+    elsewhere = tempfile.TemporaryDirectory()
+    secrets = SecretDesk(shell, secrets_path or Path(elsewhere.name, "secrets"))
+    dispatcher.bind(shell, secrets)
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")
     server = new_aio_server()
     port = server.add_insecure_port("127.0.0.1:0")
     past = PastDesk(Path("/nowhere"))
     doors = Doors(bounds)
-    await add_services(server, shell, dispatcher, past, TokenCallers(TOKEN), doors)
+    await add_services(server, shell, dispatcher, past, secrets, TokenCallers(TOKEN), doors)
     await server.start()
     try:
         address = f"127.0.0.1:{port}"
@@ -175,12 +183,15 @@ async def running_manager(bounds: Bounds | None = None) -> AsyncIterator[Manager
                 worker_pb2_grpc.WorkerServiceStub(channel),
                 address,
                 doors,
+                secrets,
             )
     finally:
         disk.release()
         await dispatcher.close()
         await server.stop(0)
         await past.close()
+        await secrets.close()
+        elsewhere.cleanup()
 
 
 class FakeWorker(task_pb2_grpc.TaskServiceServicer):

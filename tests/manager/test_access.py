@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +97,30 @@ def test_who_denied_it_says_so_in_its_log(
         return line in server.log
 
     wait_until(is_told, line)
+
+
+@pytest.mark.parametrize(("service", "method"), METHODS)
+def test_what_is_no_message_is_refused_and_leaves_no_traceback(
+    cluster: Cluster, channels: dict[str, grpc.Channel], service: str, method: str
+) -> None:
+    directory = cluster.workers["w1"].directory if "Task" in service else cluster.manager_directory
+    metadata = access.metadata(json.loads((directory / "access.json").read_text())["token"])
+    kinds = SERVICES[service].methods_by_name[method]
+    channel: Any = channels[service]
+    make = channel.unary_stream if kinds.server_streaming else channel.unary_unary
+
+    def ask() -> None:
+        answer = make(f"/{service}/{method}")(b"\xff\xff\xff", timeout=10, metadata=metadata)
+        list(answer if kinds.server_streaming else [answer])
+
+    with pytest.raises(grpc.RpcError) as raised:
+        ask()
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "is no message of its kind" in (raised.value.details() or "")
+    assert cluster.manager is not None
+    for server in (cluster.manager, cluster.workers["w1"]):
+        assert "Traceback" not in server.log
+        assert " ERROR " not in server.log
 
 
 def test_nothing_was_decided_for_those_without_the_token(cluster: Cluster) -> None:

@@ -28,7 +28,7 @@ class Manager(NamedTuple):
     def ask(self, rpc: str, request: Any) -> Any:
         """The answer, or all of them."""
         answer = getattr(self.users, rpc)(request)
-        return list(answer) if rpc == "StreamOutput" else answer
+        return list(answer) if rpc in ("StreamOutput", "WatchJobs") else answer
 
     def lsn(self) -> int:
         """How much has happened."""
@@ -75,6 +75,7 @@ def submit(
     cpus_milli: int = 1000,
     memory_bytes: int = 0,
     variable: bytes | None = None,
+    variables: int = 0,
     **fields: Any,
 ) -> manager_pb2.SubmitJobRequest:
     """A good submit, but for what is given."""
@@ -88,6 +89,8 @@ def submit(
     environment = types_pb2.Environment()
     if variable is not None:
         environment.set.add(name=variable, value=b"x")
+    for number in range(variables):
+        environment.set.add(name=b"v%d" % number, value=b"x" * 120_000)
     return manager_pb2.SubmitJobRequest(
         user=user, request_id=request_id, jobs=[spec] * jobs, environments=[environment]
     )
@@ -128,6 +131,23 @@ SUBMITS: list[tuple[str, manager_pb2.SubmitJobRequest, str]] = [
     ("overlapping ranges", submit(array=[(0, 5, 1), (4, 9, 1)]), "not overlap"),
     ("too many tasks", submit(array=[(0, 10_000_001, 1)]), "limit of 10000000"),
     ("a short request id", submit(request_id=b"x"), "16 bytes"),
+    ("a flood of empty arguments", submit(command=[b"x"] + [b""] * 1_100_000), "1048576 bytes"),
+    ("a name with a zero byte", submit(name="a\0b"), "zero byte"),
+    ("a user with a zero byte", submit(user="a\0b"), "zero byte"),
+    ("a worker with a long name", submit(on="w" * 256), "255 letters"),
+    ("a variable over the system's limit", submit(variable=b"a" * 131_070), "limit of 131071"),
+    ("a large environment", submit(variables=9), "limit of 1048576"),
+    ("too many kinds of resources", submit(named={f"r{n}": 1 for n in range(65)}), "over 64"),
+    ("a resource with a long name", submit(named={"r" * 256: 1}), "255 letters"),
+    (
+        "a flood of words before a script",
+        submit(
+            execution=types_pb2.Execution(
+                script_source=types_pb2.SCRIPT_ON_WORKER, interpreter=[b"x"] + [b""] * 5_000
+            )
+        ),
+        "limit of 4096 bytes",
+    ),
 ]
 
 
@@ -216,6 +236,46 @@ CALLS: list[tuple[str, str, Callable[[int], Any], grpc.StatusCode, str]] = [
     ("output from before its beginning", "StreamOutput",
      lambda job: manager_pb2.StreamOutputRequest(job_id=job, stdout_offset=-1),
      INVALID, "negative"),
+    ("a flood of streams", "StreamOutput",
+     lambda job: manager_pb2.StreamOutputRequest(job_id=job, streams=[manager_pb2.STDOUT] * 101),
+     INVALID, "over 100"),
+    ("a flood of states", "ListJobs",
+     lambda _: manager_pb2.ListJobsRequest(filter=manager_pb2.JobFilter(states=[1] * 101)),  # type: ignore[list-item]
+     INVALID, "over 100"),
+    ("a flood of states of attempts", "GetJobStatus",
+     lambda job: manager_pb2.GetJobStatusRequest(
+         job=Selector(job_id=job), attempt_states=[types_pb2.FAILED] * 101), INVALID, "over 100"),
+    ("a flood of watched jobs", "WatchJobs",
+     lambda job: manager_pb2.WatchJobsRequest(job_ids=[job] * 100_001), INVALID, "100000"),
+    ("a hold by a user with a long name", "HoldJob",
+     lambda job: manager_pb2.HoldJobRequest(jobs=[Selector(job_id=job)], user="u" * 256),
+     INVALID, "255 letters"),
+    ("a suspension by a user with a long name", "SuspendJob",
+     lambda job: manager_pb2.SuspendJobRequest(jobs=[Selector(job_id=job)], user="u" * 256),
+     INVALID, "255 letters"),
+    ("an update by a user with a long name", "UpdateJob",
+     lambda job: manager_pb2.UpdateJobRequest(
+         jobs=[Selector(job_id=job)], user="u" * 256, priority=1), INVALID, "255 letters"),
+    ("a requeue by a user with a long name", "RequeueJob",
+     lambda job: manager_pb2.RequeueJobRequest(jobs=[Selector(job_id=job)], user="u" * 256),
+     INVALID, "255 letters"),
+    ("a policy of a user with a long name", "SetPolicy",
+     lambda _: manager_pb2.SetPolicyRequest(user="u" * 256, fair_share=True),
+     INVALID, "255 letters"),
+    ("a policy with a name of a mebibyte", "SetPolicy",
+     lambda _: manager_pb2.SetPolicyRequest(order="x" * (1 << 20)), INVALID, "no order"),
+    ("a drain by a user with a long name", "DrainWorker",
+     lambda _: manager_pb2.DrainWorkerRequest(workers=["w"], user="u" * 256),
+     INVALID, "255 letters"),
+    ("a drain for a long reason", "DrainWorker",
+     lambda _: manager_pb2.DrainWorkerRequest(workers=["w"], reason="r" * 301),
+     INVALID, "300 characters"),
+    # What a sentence repeats does not make it one that no client takes.
+    ("a name of a mebibyte", "GetJobStatus",
+     lambda _: manager_pb2.GetJobStatusRequest(job=Selector(name="\u00e9" * (1 << 19))),
+     NOT_FOUND, "…"),
+    ("a worker with a name of a mebibyte", "DrainWorker",
+     lambda _: manager_pb2.DrainWorkerRequest(workers=["x" * (1 << 20)]), NOT_FOUND, "…"),
     ("fewer than no lines", "StreamOutput",
      lambda job: manager_pb2.StreamOutputRequest(job_id=job, tail_lines=-1), INVALID, "negative"),
 ]  # fmt: skip
@@ -236,11 +296,22 @@ def test_a_bad_call_is_told_what_is_wrong_and_changes_nothing(
 
 def register(cpus_milli: int = 1000, **fields: Any) -> worker_pb2.RegisterWorkerRequest:
     """A good registration, but for what is given."""
-    memory_bytes = fields.pop("memory_bytes", 0)
+    memory_bytes, named = fields.pop("memory_bytes", 0), fields.pop("named", None)
     return worker_pb2.RegisterWorkerRequest(
         **{"name": "w", "instance": b"i" * 16, **fields},
-        capacity=types_pb2.Resources(cpus_milli=cpus_milli, memory_bytes=memory_bytes),
+        capacity=types_pb2.Resources(cpus_milli=cpus_milli, memory_bytes=memory_bytes, named=named),
     )
+
+
+def reported(**fields: Any) -> worker_pb2.ReportTaskStatusRequest:
+    """A good report of an end, but for what is given."""
+    report = worker_pb2.TaskReport(
+        **{
+            "seq": 1, "kind": worker_pb2.REPORT_ENDED, "state": types_pb2.FAILED,
+            "reason": types_pb2.REASON_EXIT, **fields,
+        }
+    )  # fmt: skip
+    return worker_pb2.ReportTaskStatusRequest(session=SESSION, reports=[report])
 
 
 SESSION = b"x" * 16
@@ -251,6 +322,36 @@ WORKER_CALLS: list[tuple[str, str, Any, grpc.StatusCode]] = [
     ("no instance", "RegisterWorker", register(instance=b""), INVALID),
     ("an absurd worker", "RegisterWorker", register(1 << 50), INVALID),
     ("negative memory", "RegisterWorker", register(memory_bytes=-1), INVALID),
+    ("a long name", "RegisterWorker", register(name="w" * 256), INVALID),
+    ("a name with a zero byte", "RegisterWorker", register(name="w\0"), INVALID),
+    ("a long instance", "RegisterWorker", register(instance=b"i" * 65), INVALID),
+    ("a long id", "RegisterWorker", register(worker_id=b"i" * 65), INVALID),
+    ("a long boot id", "RegisterWorker", register(boot_id="b" * 256), INVALID),
+    ("a long version", "RegisterWorker", register(version="v" * 256), INVALID),
+    ("a long token", "RegisterWorker", register(token="t" * 256), INVALID),
+    ("a token that no header takes", "RegisterWorker", register(token="a\nb"), INVALID),
+    ("a socket for an address", "RegisterWorker", register(address="unix:/run/x:1"), INVALID),
+    ("another scheme", "RegisterWorker", register(address="dns:///localhost:1"), INVALID),
+    ("several addresses", "RegisterWorker", register(address="ipv4:1.2.3.4:1,1.2.3.5:1"), INVALID),
+    ("a long directory", "RegisterWorker", register(output_directory=b"/" * 4_096), INVALID),
+    ("a directory with a zero byte", "RegisterWorker", register(output_directory=b"/\0"), INVALID),
+    ("too many labels", "RegisterWorker",
+     register(labels={f"l{n}": "" for n in range(257)}), INVALID),
+    ("a label with a long value", "RegisterWorker", register(labels={"l": "x" * 256}), INVALID),
+    ("too many kinds of resources", "RegisterWorker",
+     register(named={f"r{n}": 1 for n in range(65)}), INVALID),
+    ("a resource with a long name", "RegisterWorker", register(named={"r" * 256: 1}), INVALID),
+    ("held since before time", "RegisterWorker", register(held=worker_pb2.Held(
+        attempts=[worker_pb2.HeldAttempt(state=worker_pb2.HELD_RUNNING, start_us=-1)])), INVALID),
+    ("a flood of what is held", "Heartbeat",
+     worker_pb2.HeartbeatRequest(session=SESSION, held=worker_pb2.Held(
+         attempts=[worker_pb2.HeldAttempt(state=worker_pb2.HELD_RUNNING)] * 100_001)), INVALID),
+    ("an end before time", "ReportTaskStatus", reported(end_us=-1), INVALID),
+    ("a start after all time", "ReportTaskStatus", reported(start_us=1 << 62), INVALID),
+    ("an exit code that is none", "ReportTaskStatus", reported(exit_code=256), INVALID),
+    ("a negative exit code", "ReportTaskStatus", reported(exit_code=-1), INVALID),
+    ("a negative signal", "ReportTaskStatus", reported(signal=-9), INVALID),
+    ("less than no memory", "ReportTaskStatus", reported(max_rss_bytes=-1), INVALID),
     ("held in no state", "RegisterWorker", register(held=NOWHERE), INVALID),
     ("no session", "Heartbeat", worker_pb2.HeartbeatRequest(), PRECONDITION),
     ("another session", "ReportTaskStatus",

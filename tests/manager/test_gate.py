@@ -124,6 +124,7 @@ def test_a_stream_says_nothing_more_to_who_may_not_call_any_more(
         gate = Gate(cast(Shell, Durable()), Fleeting(3))
         context = Refusable()
         handle = gate.stream("WatchJobs", handler)
+        assert gate.lets_in("WatchJobs", cast(Any, context))
         assert [each async for each in handle(WatchJobsRequest(), cast(Any, context))] == [0, 1]
         assert context.code is grpc.StatusCode.UNAUTHENTICATED
         assert context.details == "the certificate of user bob was revoked"

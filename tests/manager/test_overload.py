@@ -22,10 +22,10 @@ from tests.manager.harness import (
 from titan.client import retry
 from titan.client.aio_session import AioSession
 from titan.client.connection import Credentials
-from titan.manager import gate, translate
+from titan.manager import translate
 from titan.manager.admission import Bounds
 from titan.manager.kernel import submit
-from titan.rpc import access, status
+from titan.rpc import access, reading, status
 from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 
@@ -186,7 +186,7 @@ def test_who_waits_has_not_been_read_and_needs_the_token_all_the_same() -> None:
 def test_a_call_without_a_request_or_with_garbage_is_told_so_and_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.05)
 
     async def scenario() -> None:
         async with running_manager(ONE) as manager, open_aio_channel(manager.address) as channel:

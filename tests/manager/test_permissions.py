@@ -145,7 +145,9 @@ def test_dependencies_by_number_and_by_position_stay() -> None:
 
 def test_every_method_is_for_somebody() -> None:
     names = {each.name for service in (USERS, WORKERS) for each in service.methods}
-    assert names | {"Health", "ServerReflection"} == set(permissions.ROLES_OF_METHOD)
+    assert names | {"Check", "List", "Watch", "ServerReflectionInfo"} == set(
+        permissions.ROLES_OF_METHOD
+    )
 
 
 def test_the_methods_of_workers_are_for_no_user_and_the_other_way_round() -> None:
@@ -198,7 +200,7 @@ def test_of_whom_nothing_is_known_nothing_is_his() -> None:
         permissions.only_of,
         lambda: permissions.check_job_of("", 7),
         lambda: permissions.check_worker("w1"),
-        lambda: permissions.acting_user("alice"),
+        lambda: permissions.sign(manager_pb2.SubmitJobRequest()),
         lambda: permissions.check_method("ListJobs", NOBODY),
     ):
         with pytest.raises(PermissionDenied):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -353,6 +353,52 @@ def test_output_that_is_not_there_or_breaks_off_says_why(
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await reading
             assert (raised.value.code(), raised.value.details()) == (status, sentence)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        manager_pb2.StreamOutputResponse(stream=99, data=b"a"),  # type: ignore[arg-type]
+        manager_pb2.StreamOutputResponse(stream=manager_pb2.STDOUT, data=b"a" * ((1 << 20) + 1)),
+        manager_pb2.StreamOutputResponse(stream=manager_pb2.STDOUT, data=b"a", offset=-1),
+        manager_pb2.StreamOutputResponse(stream=manager_pb2.STDOUT, hole_bytes=(1 << 63) - 1),
+    ],
+    ids=["no stream", "too large", "no offset", "no hole"],
+)
+def test_what_a_worker_sends_and_cannot_be_output_reaches_nobody(
+    hostile: manager_pb2.StreamOutputResponse,
+) -> None:
+    async def scenario() -> None:
+        async with running_a_job() as (fetcher, job_id):
+            reading = asyncio.create_task(collect(stream(fetcher, job_id)))
+            (question,) = (await fetcher.poll()).outputs
+            message = worker_pb2.PushOutputRequest(chunk=hostile)
+            with suppress(grpc.aio.AioRpcError):
+                await fetcher.push(question.number, of(message, END))
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await reading
+            assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            assert raised.value.details() == "w1 sends what cannot be a piece of output"
+
+    asyncio.run(scenario())
+
+
+def test_statistics_that_are_no_numbers_are_not_shown() -> None:
+    async def scenario() -> None:
+        async with running_a_job() as (fetcher, _):
+            manager = fetcher.manager
+            for load, shown in ((0.5, 0.5), (float("nan"), 0.0), (float("inf"), 0.0)):
+                beat = worker_pb2.HeartbeatRequest(
+                    session=fetcher.session,
+                    statistics=manager_pb2.NodeStatistics(load_1m=load, cpu_percent=1),
+                )
+                await manager.workers.Heartbeat(beat, metadata=manager.metadata)
+                answer = await manager.users.ListWorkers(
+                    manager_pb2.ListWorkersRequest(), metadata=manager.metadata
+                )
+                assert [each.statistics.load_1m for each in answer.workers] == [shown]
 
     asyncio.run(scenario())
 

@@ -320,7 +320,11 @@ def test_a_watch_does_not_say_that_it_has_seen_what_is_still_being_decided() -> 
             await manager.submit()
             shell = manager.shell
             service = UserService(
-                shell, Reach(shell, Dispatcher()), Roster(shell), PastDesk(Path("/nowhere"))
+                shell,
+                Reach(shell, Dispatcher()),
+                Roster(shell),
+                PastDesk(Path("/nowhere")),
+                manager.secrets,
             )
             told_lsn = shell.lsn
             # Decided and not written yet: the turn goes on when this one waits.

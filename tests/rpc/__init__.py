@@ -1,1 +1,1 @@
-"""What both sides of a call share: certificates, channels, and who may be trusted."""
+"""What both sides of a call share: what is read, certificates, channels, and who may be trusted."""

@@ -205,6 +205,9 @@ def test_what_is_there_and_can_not_be_used_leaves_the_old_and_is_told_once(peopl
     assert len(told) == 1
     assert "holds no certificate of a worker" in told[0]
     (folder / "ca.pem").unlink()
+    # Once may be the moment in which somebody is at it.
+    files.look(at_once=True)
+    assert len(told) == 1
     files.look(at_once=True)
     assert len(told) == 2
     # It is whole again.

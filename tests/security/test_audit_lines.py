@@ -37,8 +37,6 @@ def try_until_told(
 ) -> grpc.StatusCode:
     """Calls until there is a line; of the lines of a second only so many are written."""
     what = re.split(r"[. ]", row)[1]
-    what = row.partition(".")[0] if what in ("Check", "Watch", "List") else what
-    what = "ServerReflection" if what == "ServerReflectionInfo" else what
     codes: set[grpc.StatusCode] = set()
 
     def is_told() -> bool:

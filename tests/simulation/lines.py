@@ -76,7 +76,7 @@ class Line:
             process.world.count("stop sent", len(batch.stops))
         else:
             method = "StartTask"
-            request = batches.start_request_of(state, outbox.session, batch)
+            request, _ = batches.start_request_of(state, outbox.session, batch)
         process.when_durable(process.lsn, partial(self._send, method, request, batch))
 
     def _send(self, method: str, request: Any, batch: Batch) -> None:
@@ -125,7 +125,8 @@ class PullLine:
             answer.stop.CopyFrom(batches.stop_request_of(outbox.session, batch))
         else:
             state = process.kernel.state
-            answer.start.CopyFrom(batches.start_request_of(state, outbox.session, batch))
+            start, _ = batches.start_request_of(state, outbox.session, batch)
+            answer.start.CopyFrom(start)
         process.world.count("batch fetched")
         process.when_durable(process.lsn, lambda: reply(Answer(grpc.StatusCode.OK, answer)))
 

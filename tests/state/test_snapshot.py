@@ -240,6 +240,19 @@ def test_a_golden_snapshot_of_format_1_still_reads() -> None:
     assert digest(state) == digest(expected)
 
 
+def test_an_environment_with_secrets_is_read_as_it_was_written() -> None:
+    built = Story()
+    secret = ev.EnvironmentStored(
+        b"s" * 16, ((b"PATH", b"/bin"),), ((b"A", b"1"),), b"#!/bin/sh\n", b"f" * 16, (b"TOKEN",)
+    )
+    job = ev.JobSubmitted(1, "ada", "true", (b"true",), b"/", secret.digest, 1000, 0, (), 0, ())
+    built.apply(secret, job)
+    state = decode_state(blocks_of(built.state))
+    assert state.environments[secret.digest] == secret
+    assert digest(state) == digest(built.state)
+    check_invariants(state)
+
+
 def everything_scheduled() -> ClusterState:
     """What format 2 has besides: all that `scheduling` means, as it stands in a state."""
     state = scheduled_story().state

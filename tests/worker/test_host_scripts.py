@@ -231,7 +231,7 @@ def test_large_files_that_nobody_runs_are_kept_up_to_16_mib(tmp_path: Path) -> N
 
 def test_an_environment_of_an_older_agent_has_no_script_and_of_a_newer_one_more() -> None:
     batch = builders.batch(builders.launch())
-    for fields, script in ((((), ()), b""), (((), (), b"x", "later"), b"x")):
+    for fields, script in ((((), ()), b""), (((), (), b"x", (), "", "later"), b"x")):
         old = batch._replace(environments=(fields,))  # type: ignore[arg-type]
         (message,) = protocol.Decoder().feed(protocol.encode(protocol.StartTasks(old)))
         assert isinstance(message, protocol.StartTasks)

@@ -27,6 +27,36 @@ def test_a_message_of_two_lines_is_one_line() -> None:
     assert line_of("one\ntwo").endswith("one\\ntwo")
 
 
+FORGED = "x\n2026-01-01T00:00:00.000Z INFO forged\r\x1b[2K\u2028y\x85z"
+
+
+@pytest.mark.parametrize("how", ["message", "value", "field"])
+def test_no_value_forges_a_second_line_or_speaks_to_a_terminal(how: str) -> None:
+    lines = {
+        "message": line_of(FORGED),
+        "value": line_of("is %s", FORGED),
+        "field": line_of("is", a=FORGED),
+    }
+    line = lines[how]
+    assert line.splitlines() == [line]
+    assert line.isprintable()
+    assert "\\n2026-01-01T00:00:00.000Z INFO forged\\r\\x1b[2K\\u2028y\\x85z" in line
+
+
+def test_no_error_forges_a_line_in_its_traceback() -> None:
+    try:
+        raise ValueError(FORGED)
+    except ValueError as error:
+        record = logging.LogRecord(
+            "titan", logging.ERROR, "file", 1, "it broke", (), (type(error), error, None)
+        )
+    first, *rest = logs.LineFormatter().format(record).split("\n")
+    assert first.endswith("ERROR it broke")
+    assert rest
+    # A line of the log begins with its time, never with a space.
+    assert all(line.startswith("  ") and line.isprintable() for line in rest)
+
+
 def test_a_level_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="'loud' is no log level"):
         logs.set_up("loud")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import Any
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.worker.builders import batch, key, launch
 from titan.model import HeldAttempt, HeldState, Reason, ReportKind, State, Stop, StopMode
@@ -153,6 +156,34 @@ def test_a_welcome_of_a_host_that_starts_nothing_for_clients_is_read() -> None:
     older = framed([16, 1, 0, 123, b"I" * 16, b"C" * 16, [], [], 8])
     (message,) = protocol.Decoder().feed(older)
     assert message == protocol.Welcome(1, 0, 123, b"I" * 16, b"C" * 16, (), (), 8, ())
+
+
+CODES = [*range(1, 12), *range(16, 24)]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text(max_size=5)
+    | st.binary(max_size=5) | st.floats(),
+    lambda inner: (
+        st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(st.sampled_from(CODES), st.lists(ANYTHING, max_size=8))
+def test_whatever_a_frame_holds_is_a_message_or_no_message(code: int, fields: list[Any]) -> None:
+    with suppress(protocol.ProtocolError):
+        list(protocol.Decoder().feed(framed([code, *fields])))
+
+
+@given(st.sampled_from(MESSAGES), st.lists(st.tuples(st.integers(4, 1 << 12), st.integers(1, 255))))
+def test_a_frame_with_damaged_bytes_is_a_message_or_no_message(
+    message: protocol.Message, damage: list[tuple[int, int]]
+) -> None:
+    frame = bytearray(protocol.encode(message))
+    for place, change in damage:
+        frame[4 + place % (len(frame) - 4)] ^= change
+    with suppress(protocol.ProtocolError):
+        list(protocol.Decoder().feed(bytes(frame)))
 
 
 @pytest.mark.parametrize(

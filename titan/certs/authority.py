@@ -24,6 +24,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from titan import paths
 from titan.certs import layout
+from titan.certs.issued import find_worker_alike
 from titan.certs.layout import Credentials
 from titan.errors import Refused, TitanError
 from titan.rpc.identity import WORKER_DOMAIN, Identity, Role, check_name, parse_uri, worker_host
@@ -90,6 +91,13 @@ class Authority:
         with the CA if not before. Raises ValueError for a wrong name or host, Refused, OSError.
         """
         check_name(name)
+        if role is Role.WORKER:
+            alike = find_worker_alike(self._directory, name, now)
+            if alike is not None:
+                raise Refused(
+                    f"worker {alike} has a certificate, and to TLS {name} would be the same name: "
+                    "revoke that, or take another name"
+                )
         identity = Identity(self.cluster, role, name)
         begin = datetime.fromtimestamp(int(now), UTC)
         end = min(begin + timedelta(days=days), self._certificate.not_valid_after_utc)
@@ -152,12 +160,17 @@ def create(directory: Path, *, cluster: str, now: float, days: int = CA_DAYS) ->
     ca_pem = certificate.public_bytes(serialization.Encoding.PEM)
     paths.make_private_directory(directory)
     with paths.locked(directory / layout.CA_KEY):
-        for path in (directory / layout.CA, directory / layout.CA_KEY):
-            if path.exists():
-                raise Refused(f"there is a CA in {directory} already ({path.name}): it stays")
+        check_absent(directory)
         paths.write_file(directory / layout.CA_KEY, _key_pem(key), mode=layout.KEY_MODE)
         paths.write_file(directory / layout.CA, ca_pem)
     return Authority(directory, certificate, key, ca_pem)
+
+
+def check_absent(directory: Path) -> None:
+    """Raises Refused where there is a CA, or a part of one."""
+    for path in (directory / layout.CA, directory / layout.CA_KEY):
+        if path.exists():
+            raise Refused(f"there is a CA in {directory} already ({path.name}), and it stays")
 
 
 def load(directory: Path) -> Authority:
@@ -188,25 +201,26 @@ def default_hosts() -> tuple[str, ...]:
     return tuple(name for name in (socket.gethostname(), socket.getfqdn()) if _is_host(name))
 
 
-def _host_names(identity: Identity, hosts: Iterable[str]) -> list[x509.GeneralName]:
+def host_name(host: str) -> x509.DNSName | x509.IPAddress:
+    """As it stands in a manager's certificate. Raises ValueError with a sentence."""
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        name = host.lower().removesuffix(".")
+        if not _is_host(name):
+            raise ValueError(
+                f"{host!r} can be no host of a manager: write a name without wildcards or an "
+                f"address; names that end in {WORKER_DOMAIN} are those of workers"
+            ) from None
+        return x509.DNSName(name)
+
+
+def _host_names(identity: Identity, hosts: Iterable[str]) -> Sequence[x509.GeneralName]:
     if identity.role is Role.WORKER:
         return [x509.DNSName(worker_host(identity.name))]
     if identity.role is not Role.MANAGER:
         return []
-    names: dict[str, x509.GeneralName] = {}
-    for host in (*hosts, *_LOCAL_HOSTS):
-        try:
-            address = ipaddress.ip_address(host.strip("[]"))
-        except ValueError:
-            name = host.lower().removesuffix(".")
-            if not _is_host(name):
-                raise ValueError(
-                    f"{host!r} can be no host of a manager: write a name without wildcards or an "
-                    f"address; names that end in {WORKER_DOMAIN} are those of workers"
-                ) from None
-            names[name] = x509.DNSName(name)
-        else:
-            names[str(address)] = x509.IPAddress(address)
+    names = {each.value: each for each in map(host_name, (*hosts, *_LOCAL_HOSTS))}
     return list(names.values())
 
 

@@ -25,9 +25,9 @@ _SERIAL_DIGITS_MIN: Final = 12
 class State(StrEnum):
     """Whether a certificate counts."""
 
-    VALID = "valid"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
+    VALID = "VALID"
+    EXPIRED = "EXPIRED"
+    REVOKED = "REVOKED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +56,18 @@ def list_issued(directory: Path) -> tuple[list[Certificate], list[str]]:
     found, broken = [], []
     for path in sorted((directory / layout.ISSUED).glob("*.pem")):
         try:
-            certificate = _read(path)
+            certificate, written_ns = _read(path), path.stat().st_mtime_ns
             issued = _described(certificate, revoked)
         except (OSError, ValueError) as error:
             broken.append(f"{path}: {error}")
             continue
-        found.append((certificate.not_valid_before_utc, issued))
-    found.sort(key=lambda each: (each[0], each[1].serial))
-    return [issued for _, issued in found], broken
+        # Certificates tell time by the second.
+        found.append((certificate.not_valid_before_utc, written_ns, issued))
+    found.sort(key=lambda each: each[:2])
+    return [issued for _, _, issued in found], broken
 
 
-def check_worker_name(directory: Path, name: str, now: float) -> str | None:
+def find_worker_alike(directory: Path, name: str, now: float) -> str | None:
     """The other worker with a valid certificate whose name differs by capitals only, or None.
 
     To TLS, which compares host names without regard to them, the two would be the same.

@@ -49,6 +49,10 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "worker": Entry("servers", "worker", "Run a worker."),
         "wal": Entry("wal", "wal", "Look into the manager's log."),
     },
+    "Security": {
+        "certs": Entry("certs", "certs", "Make and revoke certificates."),
+        "token": Entry("token", "token", "Make and revoke users' tokens."),
+    },
     "Planning": {
         "simulate": Entry("simulate", "simulate", "Try a workload in virtual time."),
     },

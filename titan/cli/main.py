@@ -6,6 +6,7 @@ quietly as any other.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -57,7 +58,9 @@ def _exit_code(arguments: list[str]) -> int:
         return PIPE_CLOSED
     except OSError as error:
         # Of the machine, not of Titan: a full disk behind stdout, a file without permission.
-        print(f"titan: {error}", file=sys.stderr)
+        from titan.escapes import printable  # noqa: PLC0415 - see above
+
+        print(f"titan: {printable(str(error))}", file=sys.stderr)
         return FAILED
     return code
 
@@ -76,6 +79,7 @@ def _run(arguments: list[str]) -> int:
 
     from titan.cli.group import cli  # noqa: PLC0415
     from titan.errors import reason_of  # noqa: PLC0415
+    from titan.escapes import printable  # noqa: PLC0415
 
     # A terminal that can't show a character shows its code instead of a traceback.
     for stream in (sys.stdout, sys.stderr):
@@ -90,11 +94,15 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.ClickException as error:
-        error.show()
+        # It may repeat words of a file that somebody else wrote.
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():
+            print(printable(line), file=sys.stderr)
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
     except UnicodeEncodeError as error:
         # Bytes of the command line that were to become a name.
-        print(f"titan: {reason_of(error)}", file=sys.stderr)
+        print(f"titan: {printable(reason_of(error))}", file=sys.stderr)
         return click.UsageError.exit_code

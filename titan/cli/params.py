@@ -49,6 +49,12 @@ def _parse_pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _parse_secret(text: str) -> tuple[str, str]:
+    from titan.client.secret_env import parse_secret  # noqa: PLC0415 - few jobs have any
+
+    return parse_secret(text)
+
+
 def _parse_user_cpus(text: str) -> tuple[str, int]:
     """The user and thousandths; the user "" is each who is not named, 0 no limit."""
     user, equals, cpus = text.rpartition("=")
@@ -110,5 +116,6 @@ USER_CPUS: Final = Unit("cpus of a user", _parse_user_cpus)
 COUNT: Final = Unit("resource", _parse_count)
 OFFERED: Final = Unit("resource", _parse_offered)
 PAIR: Final = Unit("pair", _parse_pair)
+SECRET: Final = Unit("secret", _parse_secret)
 EXPRESSION: Final = Expression()
 ADDRESS: Final = Unit("address", _parse_address)

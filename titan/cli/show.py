@@ -36,7 +36,7 @@ from titan.cli.describe_scheduling import (
     retries_text,
 )
 from titan.cli.table import print_table
-from titan.cli.text import local_time, print_json, printable
+from titan.cli.text import is_terminal, local_time, print_json, printable
 from titan.client import requests
 from titan.client.connection import os_user
 from titan.client.cursors import OutputCursor
@@ -132,7 +132,7 @@ def show(
 
 
 def print_script(response: manager_pb2.GetJobStatusResponse, *, as_json: bool) -> None:
-    """The script's bytes as they are. Raises NotFound when the job was submitted without one."""
+    """The script's bytes as they are, on a terminal made safe. Raises NotFound without a script."""
     job = response.job
     if not response.script:
         words = shlex.join(to_text(word) for word in job.command)
@@ -145,6 +145,11 @@ def print_script(response: manager_pb2.GetJobStatusResponse, *, as_json: bool) -
         return
     say_as_of(response)
     sys.stdout.flush()
+    if is_terminal(sys.stdout):
+        # Whose ever it is, it is to be read there.
+        for line in to_text(response.script).removesuffix("\n").split("\n"):
+            print("\t".join(map(printable, line.split("\t"))))
+        return
     sys.stdout.buffer.write(response.script)
     sys.stdout.buffer.flush()
 
@@ -238,6 +243,7 @@ def print_job(response: manager_pb2.GetJobStatusResponse) -> None:
         ("placement", placement_text(job)),
         ("time limit", time_limit_text(job)),
         ("runs with", execution_words(job.execution)),
+        ("secrets", ", ".join(map(to_text, job.secret_env))),
         ("priority", priority_text(job)),
         ("after", after_text(job)),
         ("begins", _time_text(job.scheduling.begin_us)),

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from titan.cli.params import COUNT, CPUS, DURATION, PAIR, SIZE
+from titan.cli.params import COUNT, CPUS, DURATION, PAIR, SECRET, SIZE
 from titan.cli.scheduling_options import SCHEDULING_OPTIONS
 from titan.client import submission
 from titan.client.connection import os_user
@@ -78,6 +78,14 @@ _OPTIONS = [
         multiple=True,
         metavar="NAME=VALUE",
         help="Set a variable for the job. May be repeated.",
+    ),
+    click.option(
+        "--secret-env",
+        type=SECRET,
+        multiple=True,
+        metavar="NAME=@FILE",
+        help="Set a variable to what FILE holds, without line ends at its end, and show that to "
+        "nobody: it is in no log and no listing, and gone once the job has ended. May be repeated.",
     ),
     click.option(
         "--export",
@@ -184,16 +192,23 @@ def _request(
     cpus: int,
     resource: tuple[tuple[str, int], ...],
     env: tuple[tuple[str, str], ...],
+    secret_env: tuple[tuple[str, str], ...],
     ulimit: tuple[str, ...],
     constraint: tuple[str, ...],
     retry_on: tuple[tuple[int, ...], ...],
     **others: Any,
 ) -> manager_pb2.SubmitJobRequest:
     try:
+        secrets: dict[str, bytes] = {}
+        if secret_env:
+            from titan.client.secret_env import read_secrets  # noqa: PLC0415 - few jobs have any
+
+            secrets = read_secrets(dict(secret_env))
         spec = JobSpec(
             cpus=cpus / 1000,
             resources=dict(resource),
             env=dict(env),
+            secret_env=secrets,
             ulimits=parse_ulimits(ulimit),
             constraints=constraint,
             retry_on=[code for codes in retry_on for code in codes],

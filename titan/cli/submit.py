@@ -23,6 +23,7 @@ Examples:
   titan submit --time-limit 2h --signal-before-end USR1@5m ./simulate
   JOB=$(titan submit -q make) && titan wait $JOB
   titan submit --after $JOB --retries 3 --constraint 'zone in (a,b)' ./test.sh
+  titan submit --secret-env API_TOKEN=@token ./fetch.sh
   titan submit --file flow.toml --dry-run
 """,
 )

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import time
 from typing import Any, Final, TextIO
 
-# C0 and C1 controls, and the line and paragraph separators: what can move a cursor, break a
-# column or speak to the terminal in somebody else's name. Lone surrogates can't be printed.
-_UNSAFE: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-_ESCAPES: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+from titan.escapes import printable
+
+__all__ = [
+    "coloured_state",
+    "is_terminal",
+    "local_time",
+    "print_json",
+    "printable",
+    "wants_colour",
+]
+
 _COLOURS: Final = {
     "PENDING": 33,
     "SCHEDULED": 33,
@@ -27,17 +31,6 @@ _COLOURS: Final = {
     "UNHEALTHY": 33,
     "DISCONNECTED": 31,
 }
-
-
-def printable(text: str) -> str:
-    """The text with everything that a terminal would act upon shown as an escape."""
-    return _UNSAFE.sub(_escape, text)
-
-
-def _escape(match: re.Match[str]) -> str:
-    character = match[0]
-    number = ord(character)
-    return _ESCAPES.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
 
 
 def local_time(time_seconds: float | None) -> str:

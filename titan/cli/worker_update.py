@@ -9,6 +9,7 @@ import click
 from titan import paths, units
 from titan.cli.command import Command, Settings, say
 from titan.cli.params import CPUS, OFFERED, PAIR, SIZE
+from titan.cli.text import printable
 
 
 @click.command(
@@ -85,10 +86,8 @@ def update(
     labels = "".join(f", {name}={value}" for name, value in sorted(answer.labels.items()))
     cpus_text = units.format_cpus(has.cpus_milli)
     memory_text = units.format_size(has.memory_bytes)
-    print(
-        f"The worker has {cpus_text} cpu{'s' if cpus_text != '1' else ''}, "
-        f"{memory_text} memory{named}{labels}"
-    )
+    cpus_text += " cpu" if cpus_text == "1" else " cpus"
+    print(printable(f"The worker has {cpus_text}, {memory_text} memory{named}{labels}"))
     if not answer.registered:
         say("its manager does not answer; it is told as soon as it does")
     return 0

@@ -17,7 +17,7 @@ from titan.client.aio_session import AioSession
 from titan.client.connection import Credentials, os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
-from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
+from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, SecretEnv, Word
 from titan.client.moments import Moment, TimeToCome, moment
 from titan.client.output import OutputChunk
 from titan.client.ulimits import Value
@@ -87,6 +87,7 @@ class AsyncClient(AioControl):
         priority: int = 0,
         array: str | Iterable[int] | None = None,
         env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+        secret_env: SecretEnv | None = None,
         export: Iterable[str] | str = DEFAULT_EXPORT,
         cwd: Word | None = None,
         shell: bool = False,
@@ -135,6 +136,7 @@ class AsyncClient(AioControl):
             priority=priority,
             array=array,
             env=env or {},
+            secret_env=secret_env or {},
             export=export,
             cwd=cwd,
             shell=shell,

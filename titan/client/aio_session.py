@@ -287,7 +287,9 @@ class AioSession:
     async def _pause(self, repeats: retry.Repeats, failure: retry.Failure) -> None:
         """Waits before the next try, or raises. A restarted manager has another token."""
         if failure.status is grpc.StatusCode.UNAUTHENTICATED:
-            pause = repeats.pause_after_refusal(is_renewed=self._access.renew())
+            pause = repeats.pause_after_refusal(
+                is_renewed=self._access.renew(), is_final=self._access.files is not None
+            )
             if pause is None:
                 raise self._access.denied(failure.details)
             await asyncio.sleep(pause)

@@ -18,6 +18,7 @@ from titan import units
 from titan.client.arrays import parse_array_and_limit
 from titan.client.constraints import parse_constraint
 from titan.client.scripts import script_of
+from titan.client.secret_env import file_of, parse_secret, read_secrets
 from titan.client.ulimits import parse_ulimits, ulimits_of
 
 Converter = Callable[[Any], Any]
@@ -33,6 +34,8 @@ def fields_of(key: str, value: Any, directory: str) -> dict[str, Any]:
             return {"command": _line(value), "shell": True}
         case "cwd":
             return {key: os.path.join(directory, _text(value))}
+        case "secret_env":
+            return {key: read_secrets(_files(value), directory)}
         case "script":
             return {key: script_of(Path(directory, _text(value)))}
         case "stdin" | "stdout" | "stderr":
@@ -145,6 +148,15 @@ def _variables(value: Any) -> dict[str, str]:
     }
 
 
+def _files(value: Any) -> dict[str, str]:
+    """The files of secrets: a table, or NAME=@FILE texts."""
+    if not isinstance(value, dict):
+        return dict(parse_secret(_text(each)) for each in _texts(value))
+    return {
+        name: file_of(name, path if isinstance(path, str) else "") for name, path in value.items()
+    }
+
+
 def _resources(value: Any) -> dict[str, int]:
     counts = {}
     for name, count in _pairs(value).items():
@@ -205,6 +217,7 @@ KEYS: Final[Mapping[str, tuple[str, Converter]]] = {
     "signal_before_end": ("signal_before_end", _text),
     "array": ("array", _array),
     "env": ("env", _variables),
+    "secret_env": ("secret_env", _files),
     "export": ("export", _names),
     "cwd": ("cwd", _text),
     "on": ("on", _text),

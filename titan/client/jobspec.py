@@ -35,6 +35,7 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 Text = str | bytes
 Word = Text | os.PathLike[str] | os.PathLike[bytes]
+SecretEnv = Mapping[str, Text] | Mapping[bytes, Text]
 
 DEFAULT_EXPORT: Final = ("PATH", "LANG", "VIRTUAL_ENV", "CONDA_PREFIX")
 _PRIORITY_MAX: Final = 2**31 - 1
@@ -53,6 +54,8 @@ class JobSpec:
         may end with how many tasks may be under way at once: "0-999%50".
     array_limit: the same for an array of other indexes; None: no limit.
     env: variables set for the job; they win over exported ones.
+    secret_env: the same of what nobody else is to see: no log, answer or listing has the values,
+        and they are removed once the job has ended. Text or bytes, 128 KiB in all.
     export: names taken from this process's environment, "ALL" or "NONE".
     cwd: where it runs; None: here.
     time_limit: how long each attempt may run, in seconds or as text ("1h30m"); then it gets
@@ -102,6 +105,7 @@ class JobSpec:
     priority: int = 0
     array: str | Iterable[int] | None = None
     env: Mapping[str, str] | Mapping[bytes, bytes] = field(default_factory=dict)
+    secret_env: SecretEnv = field(default_factory=dict, repr=False)
     export: Iterable[str] | str = DEFAULT_EXPORT
     cwd: Word | None = None
     shell: bool = False
@@ -206,7 +210,7 @@ def _several(given: Any) -> Sequence[Any]:
 
 
 def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.Environment:
-    """What of `environ` the job takes along, what is set for it, and its script.
+    """What of `environ` the job takes along, what is set for it, its secrets, and its script.
 
     Raises InvalidJob.
 
@@ -225,10 +229,16 @@ def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.E
         if not name or b"=" in name or b"\0" in name + value:
             raise InvalidJob(f"{os.fsdecode(name)!r} can't be the name of a variable")
     script = script_of(spec.script) if spec.script is not None else None
+    secrets: list[tuple[bytes, bytes]] = []
+    if spec.secret_env:
+        from titan.client.secret_env import secret_variables  # noqa: PLC0415 - few jobs have any
+
+        secrets = secret_variables(spec.secret_env, set_here)
     return types_pb2.Environment(
         exported=[types_pb2.Variable(name=name, value=environ[name]) for name in exported],
         set=[types_pb2.Variable(name=name, value=set_here[name]) for name in sorted(set_here)],
         script=script.text if script else b"",
+        secrets=[types_pb2.Variable(name=name, value=value) for name, value in secrets],
     )
 
 

@@ -138,13 +138,15 @@ class Repeats:
             raise self._late_while_busy() if self._busy else self._unreachable(failure)
         return pause
 
-    def pause_after_refusal(self, *, is_renewed: bool) -> float | None:
+    def pause_after_refusal(self, *, is_renewed: bool, is_final: bool = False) -> float | None:
         """Seconds until a call refused for its token is sent again; None: not again.
 
-        `is_renewed` tells that the file has another token now.
+        `is_renewed` tells that the files have another token or certificate now; `is_final` that
+        nobody will write them in a moment, as a manager does that starts.
         """
         self._refusals += 1
-        if self._refusals > ACCESS_TRIES_MAX:
+        # Of certificates one more: they may have been read between the call and its refusal.
+        if self._refusals > (1 if is_final and not is_renewed else ACCESS_TRIES_MAX):
             return None
         return 0.0 if is_renewed else ACCESS_PAUSE_SECONDS
 

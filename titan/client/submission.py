@@ -21,6 +21,8 @@ from titan.rpc.v1 import manager_pb2, types_pb2
 
 # What the manager takes in one request.
 JOBS_MAX: Final = 10_000
+# And so many different environments with secrets.
+SECRETS_MAX: Final = 256
 REQUEST_BYTES_MAX: Final = 12 * 1024 * 1024
 REQUEST_ID_BYTES: Final = 16
 REQUEST_ID_LENGTH_MAX: Final = 64
@@ -108,11 +110,20 @@ class _Chunk:
         self._request_id = request_id if number == 0 else _derived_id(request_id, number)
         self._places: dict[bytes, int] = {}
         self._environments: list[types_pb2.Environment] = []
+        # How many of them have secrets.
+        self._secrets = 0
         # They are kept: an id() is one object's only as long as that is there.
         self._specs: list[JobSpec] = []
 
     def has_room(self, job: manager_pb2.JobSpec, environment: types_pb2.Environment) -> bool:
         size_bytes = self.size_bytes + job.ByteSize() + environment.ByteSize()
+        # One that is here already takes no place.
+        if (
+            environment.secrets
+            and self._secrets >= SECRETS_MAX
+            and environment.SerializeToString(deterministic=True) not in self._places
+        ):
+            return False
         return len(self.jobs) < JOBS_MAX and size_bytes <= _CHUNK_BYTES
 
     def add(
@@ -122,6 +133,7 @@ class _Chunk:
         if key not in self._places:
             self._places[key] = len(self._environments)
             self._environments.append(environment)
+            self._secrets += bool(environment.secrets)
             self.size_bytes += len(key)
         job.environment = self._places[key]
         if not names_specs(named_jobs(spec)):

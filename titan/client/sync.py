@@ -15,7 +15,7 @@ from titan.client.connection import Credentials, os_user
 from titan.client.control import Control
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
-from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, Word
+from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, SecretEnv, Word
 from titan.client.moments import Moment, TimeToCome, moment
 from titan.client.output import OutputChunk
 from titan.client.session import Session
@@ -86,6 +86,7 @@ class Client(Control):
         priority: int = 0,
         array: str | Iterable[int] | None = None,
         env: Mapping[str, str] | Mapping[bytes, bytes] | None = None,
+        secret_env: SecretEnv | None = None,
         export: Iterable[str] | str = DEFAULT_EXPORT,
         cwd: Word | None = None,
         shell: bool = False,
@@ -134,6 +135,7 @@ class Client(Control):
             priority=priority,
             array=array,
             env=env or {},
+            secret_env=secret_env or {},
             export=export,
             cwd=cwd,
             shell=shell,

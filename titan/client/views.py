@@ -61,6 +61,7 @@ def job_view(job: manager_pb2.Job) -> View:
         "time_limit_seconds": job.time_limit_ms / 1000 if job.time_limit_ms else None,
         "on": job.on or None,
         **execution_view(job.execution),
+        "secret_env": [to_text(name) for name in job.secret_env],
         "array": array_view(job.array),
         **scheduling_view(job),
         "submit_time": _time(job.submit_us),

@@ -12,8 +12,12 @@ from titan.state.cluster import ClusterState
 
 def start_request_of(
     state: ClusterState, session: bytes, batch: Batch
-) -> task_pb2.StartTaskRequest:
-    """The message of a batch of starts; what tasks share is in it once."""
+) -> tuple[task_pb2.StartTaskRequest, dict[int, bytes]]:
+    """The message of a batch of starts; what tasks share is in it once.
+
+    Of secrets it has the names; with it come, by the environment's place, the ids of those whose
+    values it lacks.
+    """
     request = task_pb2.StartTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
     # An update gives a job another class; what was assigned before keeps the one that it had.
     specs: dict[tuple[int, int], int] = {}
@@ -27,7 +31,12 @@ def start_request_of(
         request.starts.add(spec=spec, index=attempt.index, attempt=attempt.attempt)
     for class_id, slots in batch.slots.items():
         request.slots.add(class_id=class_id, slots=slots)
-    return request
+    secret_ids = {
+        place: secret_id
+        for digest, place in environments.items()
+        if (secret_id := state.environments[digest].secret_id)
+    }
+    return request, secret_ids
 
 
 def stop_request_of(session: bytes, batch: Batch) -> task_pb2.StopTaskRequest:
@@ -62,6 +71,8 @@ def _add_spec(
         for name, value in stored.set:
             message.set.add(name=name, value=value)
         message.script = stored.script
+        for name in stored.secret_names:
+            message.secrets.add(name=name)
     request.specs.add(
         epoch=job.epoch,
         job_id=job_id,

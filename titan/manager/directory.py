@@ -12,7 +12,7 @@ FORMAT = 1
 ROLE = "manager"
 # What is there when a first start ended before it had said whose directory it is. Nothing of a
 # log can be acknowledged by then.
-_LEFT_BY_A_FIRST_START = re.compile(r"lock|wal|\.titan\.json\.[0-9]+")
+_LEFT_BY_A_FIRST_START = re.compile(r"lock|wal|secrets|\.titan\.json\.[0-9]+")
 
 
 class DirectoryRefused(TitanError):

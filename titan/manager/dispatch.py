@@ -18,6 +18,7 @@ import grpc.aio
 from titan.manager.batches import start_request_of, stop_request_of
 from titan.manager.kernel.outbox import Batch, Outbox
 from titan.manager.pull import PullLine
+from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel, split_address
@@ -45,12 +46,14 @@ class Dispatcher:
         """`files`: the certificates of the manager, by which it proves itself to workers."""
         self.files = files
         self._shell: Shell | None = None
+        self._secrets: SecretDesk | None = None
         self._lines: dict[bytes, _Line] = {}
         self._pulls: dict[bytes, PullLine] = {}
 
-    def bind(self, shell: Shell) -> None:
-        """Whose outboxes they are; before the first `wake`."""
+    def bind(self, shell: Shell, secrets: SecretDesk) -> None:
+        """Whose outboxes they are, and secrets; before the first `wake`."""
         self._shell = shell
+        self._secrets = secrets
 
     def wake(self, outbox: Outbox) -> None:
         """The outbox has something to send."""
@@ -72,11 +75,12 @@ class Dispatcher:
     def pull_line(self, outbox: Outbox) -> PullLine:
         """What the worker of that session fetches."""
         assert self._shell is not None
+        assert self._secrets is not None
         line = self._pulls.get(outbox.session)
         if line is None:
             # Sessions end rarely: those that did are looked for when one begins.
             self._pulls = {key: each for key, each in self._pulls.items() if each.is_current}
-            line = self._pulls[outbox.session] = PullLine(outbox, self._shell)
+            line = self._pulls[outbox.session] = PullLine(outbox, self._shell, self._secrets)
         return line
 
     def release_polls(self) -> None:
@@ -86,9 +90,11 @@ class Dispatcher:
 
     def _line(self, outbox: Outbox) -> _Line:
         assert self._shell is not None
+        assert self._secrets is not None
         line = self._lines.get(outbox.session)
         if line is None:
-            line = self._lines[outbox.session] = _Line(outbox, self._shell, self.files)
+            line = _Line(outbox, self._shell, self._secrets, self.files)
+            self._lines[outbox.session] = line
             line.task.add_done_callback(lambda _: self._lines.pop(outbox.session, None))
         return line
 
@@ -103,9 +109,12 @@ class Dispatcher:
 class _Line:
     """The calls of one session, in order."""
 
-    def __init__(self, outbox: Outbox, shell: Shell, files: PemFiles | None) -> None:
+    def __init__(
+        self, outbox: Outbox, shell: Shell, secrets: SecretDesk, files: PemFiles | None
+    ) -> None:
         self._outbox = outbox
         self._shell = shell
+        self._secrets = secrets
         self._files = files
         self._woken = asyncio.Event()
         self._backoff_seconds = 0.0
@@ -175,7 +184,8 @@ class _Line:
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StopTask(stop_request, timeout=CALL_SECONDS, metadata=metadata)
             else:
-                start_request = start_request_of(state, self._outbox.session, batch)
+                start_request, secret_ids = start_request_of(state, self._outbox.session, batch)
+                await self._secrets.fill(start_request, secret_ids)
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StartTask(start_request, timeout=CALL_SECONDS, metadata=metadata)
         except grpc.aio.AioRpcError as error:

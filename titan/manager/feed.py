@@ -6,7 +6,7 @@ Level-triggered: a watcher that is slow sees fewer steps, never old ones.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 # A watcher of everything that falls behind by so many jobs is cut off; it comes back
@@ -52,6 +52,11 @@ class Feed:
         self.lsn = lsn
         self._of_all: dict[Watcher, None] = {}
         self._of_job: dict[int, dict[Watcher, None]] = {}
+        self._listeners: list[Callable[[list[int], int], None]] = []
+
+    def listen(self, listener: Callable[[list[int], int], None]) -> None:
+        """It is called with every change, at once: the jobs, and the record up to which."""
+        self._listeners.append(listener)
 
     def add(self, watcher: Watcher) -> None:
         """It hears of every change from now on."""
@@ -74,6 +79,8 @@ class Feed:
         self.lsn = lsn
         if not job_ids:
             return
+        for listener in self._listeners:
+            listener(job_ids, lsn)
         for watcher in self._of_all:
             watcher.note(job_ids)
         if self._of_job:

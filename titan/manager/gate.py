@@ -1,9 +1,9 @@
 """The one way in and out of the manager's services.
 
-In: a call of who may not make it gets no further (`callers.py`, `permissions.py`), and one that
-changes jobs no sooner than `admission.py` lets it. Out: whatever a handler answers, or
-refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers
-are plain functions; only those that have to ask another process wait by themselves.
+In: a call of who may not make it gets no further (`callers.py`, `permissions.py`) and is not read,
+and one that changes jobs no sooner than `admission.py` lets it. Out: whatever a handler answers, or
+refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers are plain
+functions; only those that have to ask another process wait by themselves.
 """
 
 from __future__ import annotations
@@ -24,14 +24,19 @@ from titan.manager.caller import NOBODY
 from titan.manager.callers import Callers
 from titan.manager.shell import Shell
 from titan.rpc.audit import Audit
+from titan.rpc.reading import UNREADABLE, read_message
 from titan.rpc.status import status_of, trailers_of
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 Context = grpc.aio.ServicerContext[Any, Any]
+# What a handler does in several turns of the loop. Where a step yields something to be awaited it
+# is, outside of any turn, and if that fails so does the call.
+Steps = Generator[Awaitable[None] | None, None, Any]
 
-# A message comes at once or in some seconds over a slow line. Who sends none takes nobody's place.
-READ_SECONDS: Final = 10.0
+# A sentence goes in a header, of which peers take 8 KiB, and a byte takes three there if it isn't
+# ASCII. It may repeat what it is about, which may have had 16 MiB.
+DETAILS_BYTES_MAX: Final = 2_500
 
 
 class Gate:
@@ -43,6 +48,22 @@ class Gate:
         self._audit = audit or Audit()
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
+
+    def lets_in(self, method: str, context: Context) -> bool:
+        """Whether the request of that call is to be read; if not the call has its status.
+
+        Who calls is entered for the handler. All but what is `admitted` comes through here first.
+        """
+        try:
+            self._let_in(method, context)
+        except TitanError as error:
+            self._refused(method, context, error)
+            return False
+        return True
+
+    def lets_in_open(self, service: str, context: Context) -> bool:
+        """The same for gRPC's own services, which may be anybody's."""
+        return self._callers.are_open or self.lets_in(service, context)
 
     def unary(
         self,
@@ -56,7 +77,6 @@ class Gate:
 
         async def call(request: Request, context: Context) -> Any:
             try:
-                self._let_in(method, context)
                 self._check(request)
                 answer = handler(request)
                 reply = await answer if inspect.isawaitable(answer) else answer
@@ -78,8 +98,8 @@ class Gate:
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Any]]:
         """A call with one answer that waits for its turn at that door.
 
-        Its handler may be a generator: between its steps others take their turns. The call is to
-        be served as one with a stream of requests, which takes bytes: then its message is read
+        Its handler may be a generator (`Steps`): between its steps others take turns. The call is
+        to be served as one with a stream of requests, which takes bytes: then its message is read
         when it may come in, and not before.
         """
 
@@ -102,7 +122,6 @@ class Gate:
 
         async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
             try:
-                self._let_in(method, context)
                 self._check(request)
                 async for reply in handler(request):
                     await shell.wait_durable(shell.lsn)
@@ -122,23 +141,12 @@ class Gate:
 
         async def call(requests: AsyncIterator[Request], context: Context) -> Any:
             try:
-                self._let_in(method, context)
+                permissions.known_caller()
                 return await handler(requests)
             except TitanError as error:
                 return self._refused(method, context, error)
 
         return call
-
-    async def guard(self, service: str, context: Context) -> bool:
-        """Whether one of gRPC's own services may answer; if not, the call has its refusal."""
-        if self._callers.are_open:
-            return True
-        try:
-            self._let_in(service, context)
-        except TitanError as error:
-            self._refused(service, context, error)
-            return False
-        return True
 
     async def _decide(
         self,
@@ -151,7 +159,7 @@ class Gate:
         shell = self._shell
         has_gone = False
         try:
-            message = await _read(context)
+            message = await read_message(context)
             place.note_read(len(message))
             steps = _steps(handler, parse, message)
             del message
@@ -223,46 +231,47 @@ def _refuse(context: Context, error: TitanError) -> Any:
     frame with all that is in it, a circle that nobody but the garbage collector breaks.
     """
     context.set_code(status_of(error))
-    context.set_details(str(error))
+    context.set_details(_fitting(str(error)))
     context.set_trailing_metadata(trailers_of(error))
     return None
 
 
-async def _read(context: Context) -> bytes:
-    """The one message of a call. Raises InvalidJob."""
-    try:
-        async with asyncio.timeout(READ_SECONDS):
-            message = await context.read()
-    except TimeoutError as error:
-        raise InvalidJob(f"no request came within {READ_SECONDS:g} s of its call") from error
-    if not isinstance(message, bytes):
-        raise InvalidJob("the call carries no request")
-    return message
+def _fitting(sentence: str) -> str:
+    data = sentence.encode()
+    if len(data) <= DETAILS_BYTES_MAX:
+        return sentence
+    return data[:DETAILS_BYTES_MAX].decode(errors="ignore") + "…"
 
 
 def _steps(
     handler: Callable[[Request], Any], parse: Callable[[bytes], Request], message: bytes
-) -> Generator[None, None, Any]:
+) -> Steps:
     """What the handler does, which is one step or, if it is a generator, its own."""
     try:
         request = parse(message)
         del message
         permissions.sign(request)
     except DecodeError as error:
-        raise InvalidJob("the request cannot be read: it is no message of its kind") from error
+        raise InvalidJob(UNREADABLE) from error
     answer = handler(request)
     return (yield from answer) if inspect.isgenerator(answer) else answer
 
 
-async def _take_turns(place: Place, steps: Generator[None, None, Any]) -> Any:
+async def _take_turns(place: Place, steps: Steps) -> Any:
     """What the steps come to, each of them in a turn of its own. Raises Busy before the first."""
     loop = asyncio.get_running_loop()
-    while True:
-        await place.wait_turn()
-        start = loop.time()
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-        finally:
-            place.note_turn(loop.time() - start)
+    try:
+        while True:
+            await place.wait_turn()
+            start = loop.time()
+            try:
+                waited_for = next(steps)
+            except StopIteration as end:
+                return end.value
+            finally:
+                place.note_turn(loop.time() - start)
+            if waited_for is not None:
+                await waited_for
+    finally:
+        # Whoever called may have gone, and what was begun for him is to be put away now.
+        steps.close()

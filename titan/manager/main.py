@@ -32,6 +32,8 @@ from titan.manager.kernel.submit import check_lease
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
+from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.rpc import access, tokens
@@ -39,6 +41,7 @@ from titan.rpc.channel import (
     check_loopback,
     is_loopback,
     new_aio_server,
+    raise_descriptors,
     server_credentials,
     split_address,
 )
@@ -94,6 +97,7 @@ class ManagerOptions:
 def run_manager(options: ManagerOptions) -> int:
     """Runs a manager until SIGTERM or SIGINT and returns the exit code."""
     logs.set_up(options.log_level)
+    raise_descriptors()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
         asyncio.run(_run(options))
@@ -158,7 +162,9 @@ async def _serve(
     dispatcher = Dispatcher(peers.files if peers else None)
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
-    dispatcher.bind(shell)
+    # Of jobs that ended while nobody looked nothing is left when the first call comes.
+    secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
+    dispatcher.bind(shell, secret_desk)
     _warn_of_leases(state, settings)
     journal.start(_stop_on_failure)
     shell.write_start(
@@ -185,7 +191,7 @@ async def _serve(
             helpers.append(_leave_token(options.data_directory, address, token))
         if not is_loopback(address):
             helpers.append(_warn_of_insecurity(address))
-    health = await add_services(server, shell, dispatcher, past, callers)
+    health = await add_services(server, shell, dispatcher, past, secret_desk, callers)
     await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
@@ -211,6 +217,7 @@ async def _serve(
         await dispatcher.close()
         await past.close()
         shell.flush_turn()
+        await secret_desk.close()
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from titan.errors import InvalidJob, NotFound, Refused
 from titan.manager import permissions
@@ -15,10 +15,16 @@ from titan.manager.reach import Reach
 from titan.manager.shell import Shell
 from titan.model import TASK_ENDS, AttemptKey, WorkerState, task_name
 from titan.queries.reads import Begun, begun_attempts
+from titan.queries.requests import check_choices
 from titan.queries.views import named_paths
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2
 from titan.state.job import Job
 from titan.state.worker import Worker
+
+# Workers send pieces of 256 KiB.
+CHUNK_BYTES_MAX: Final = 1 << 20
+# No file is larger.
+OUTPUT_BYTES_MAX: Final = 1 << 62
 
 
 class _Source(NamedTuple):
@@ -50,6 +56,7 @@ class OutputRelay:
         """
         if min(request.stdout_offset, request.stderr_offset, request.tail_lines) < 0:
             raise InvalidJob("offsets and the number of lines must not be negative")
+        check_choices(request.streams)
         state = self._shell.kernel.state
         job: Job | None = state.jobs.get(request.job_id)
         if job is not None:
@@ -127,6 +134,7 @@ class OutputRelay:
         )
         try:
             async for chunk in self._reach.read_output(outbox, wanted):
+                _check_chunk(chunk, worker)
                 chunk.attempt = attempt
                 yield chunk
         except OutputGone as error:
@@ -138,6 +146,17 @@ class OutputRelay:
             raise Refused(
                 f"the output of {name} is on {worker.name}, which does not answer: {error}"
             ) from error
+
+
+def _check_chunk(chunk: manager_pb2.StreamOutputResponse, worker: Worker) -> None:
+    """What a worker sends goes to a user's terminal and files. Raises Refused."""
+    if (
+        chunk.stream not in (manager_pb2.STDOUT, manager_pb2.STDERR)
+        or len(chunk.data) > CHUNK_BYTES_MAX
+        or not 0 <= chunk.offset <= OUTPUT_BYTES_MAX
+        or not 0 <= chunk.hole_bytes <= OUTPUT_BYTES_MAX
+    ):
+        raise Refused(f"{worker.name} sends what cannot be a piece of output")
 
 
 def _find_place(begun: list[Begun], attempt: int, after: int) -> Begun | None:

@@ -48,8 +48,10 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
     "PushOutput": _WORKERS,
     "PushTaskStatus": _WORKERS,
     # Of gRPC's own services.
-    "Health": _EVERYBODY,
-    "ServerReflection": _EVERYBODY,
+    "Check": _EVERYBODY,
+    "List": _EVERYBODY,
+    "Watch": _EVERYBODY,
+    "ServerReflectionInfo": _EVERYBODY,
 }
 
 
@@ -62,15 +64,16 @@ def check_method(method: str, who: Caller) -> None:
         raise PermissionDenied(f"{method} is for {wanted}, and you are {who.identity}")
 
 
-def acting_user(said: str) -> str:
-    """Under which name the caller acts: the one that is proven, else the one that he says."""
-    identity = _caller().identity
-    return said if identity is None else identity.name
+def known_caller() -> Caller:
+    """Who the handler that runs now works for. Raises PermissionDenied where it is for nobody."""
+    who = caller.current()
+    _check_known(who)
+    return who
 
 
 def only_of() -> str | None:
     """Whose jobs alone the caller may change; None: everybody's."""
-    who = _caller()
+    who = known_caller()
     if who.is_admin or who.identity is None:
         return None
     return who.identity.name
@@ -86,7 +89,7 @@ def sign(request: Any) -> None:
 
     What is not proven is left as it is said.
     """
-    identity = _caller().identity
+    identity = known_caller().identity
     if identity is None or identity.role is Role.WORKER:
         return
     fields = request.DESCRIPTOR.fields_by_name
@@ -119,16 +122,9 @@ def _sign_selector(selector: manager_pb2.JobSelector, name: str) -> None:
 
 def check_worker(name: str) -> None:
     """Raises PermissionDenied unless the caller is the worker of that name."""
-    identity = _caller().identity
+    identity = known_caller().identity
     if identity is not None and identity.name != name:
         raise PermissionDenied(f"that is the worker {name!r}, and you are {identity}")
-
-
-def _caller() -> Caller:
-    """Who the handler that runs now works for. Raises PermissionDenied where it is for nobody."""
-    who = caller.current()
-    _check_known(who)
-    return who
 
 
 def _check_known(who: Caller) -> None:

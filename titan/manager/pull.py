@@ -15,6 +15,7 @@ from typing import Final
 
 from titan.manager.batches import start_request_of, stop_request_of
 from titan.manager.kernel.outbox import Batch, Outbox
+from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
 from titan.rpc.v1 import manager_pb2, task_pb2, worker_pb2
 
@@ -81,9 +82,10 @@ class StatusQuestion(_Question):
 class PullLine:
     """What goes to one worker in one session. Owned by the loop."""
 
-    def __init__(self, outbox: Outbox, shell: Shell) -> None:
+    def __init__(self, outbox: Outbox, shell: Shell, secrets: SecretDesk) -> None:
         self._outbox = outbox
         self._shell = shell
+        self._secrets = secrets
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._is_released = False
@@ -120,8 +122,9 @@ class PullLine:
         self._settle(has_seq)
         end = self._loop.time() + min(wait_seconds, WAIT_SECONDS_MAX)
         while True:
-            answer = self._take()
+            answer, secret_ids = self._take()
             if answer is not None:
+                await self._secrets.fill(answer.start, secret_ids)
                 await self._shell.wait_durable(self._shell.lsn)
                 return answer
             self._news.clear()
@@ -184,8 +187,10 @@ class PullLine:
         else:
             self._outbox.failed(batch, self._shell.kernel.state)
 
-    def _take(self) -> worker_pb2.HeartbeatResponse | None:
+    def _take(self) -> tuple[worker_pb2.HeartbeatResponse | None, dict[int, bytes]]:
+        """What there is now, and the secrets that it lacks, as in `start_request_of`."""
         now = self._loop.time()
+        secret_ids: dict[int, bytes] = {}
         answer = worker_pb2.HeartbeatResponse(
             waited=True,
             outputs=[
@@ -207,8 +212,9 @@ class PullLine:
             if batch.stops:
                 answer.stop.CopyFrom(stop_request_of(session, batch))
             else:
-                answer.start.CopyFrom(start_request_of(state, session, batch))
-        return answer if batch or answer.outputs or answer.statuses else None
+                start, secret_ids = start_request_of(state, session, batch)
+                answer.start.CopyFrom(start)
+        return (answer if batch or answer.outputs or answer.statuses else None), secret_ids
 
     def _next_question(self) -> float:
         """When something is asked again."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from titan.manager.shell import Shell
 from titan.queries import views
 from titan.rpc.v1 import manager_pb2
@@ -20,6 +22,9 @@ class Roster:
         """A worker was heard."""
         outbox = self._shell.kernel.sessions.get(session)
         if outbox is not None:
+            if not all(map(math.isfinite, (statistics.cpu_percent, statistics.load_1m))):
+                # JSON has no NaN, and silence would cost the worker its tasks: it tells nothing.
+                statistics = manager_pb2.NodeStatistics()
             self._statistics[outbox.worker] = statistics
             self._heard_us[outbox.worker] = self._shell.now_us()
 

@@ -21,10 +21,12 @@ from titan.manager.gate import Gate
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
+from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
 from titan.rpc.guarded import add_guarded_services
+from titan.rpc.reading import READ_AT_ONCE, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, worker_pb2
 
 _SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
@@ -37,6 +39,7 @@ async def add_services(
     shell: Shell,
     dispatcher: Dispatcher,
     past: PastDesk,
+    secrets: SecretDesk,
     callers: Callers,
     doors: Doors | None = None,
 ) -> HealthServicer:
@@ -46,7 +49,7 @@ async def add_services(
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     user_services = (
-        UserService(shell, Reach(shell, dispatcher), roster, past),
+        UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
         ControlService(shell),
         ExplainService(shell, past),
     )
@@ -60,7 +63,7 @@ async def add_services(
         )
     )
     names = (users.full_name, workers.full_name)
-    return await add_guarded_services(server, names, gate.guard)
+    return await add_guarded_services(server, names, gate.lets_in_open)
 
 
 def _handlers(
@@ -94,4 +97,5 @@ def _handlers(
         else:
             unary = gate.unary(name, handler, waits=name != at_once)
             served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
-    return grpc.method_handlers_generic_handler(service.full_name, served)
+    handlers = grpc.method_handlers_generic_handler(service.full_name, served)
+    return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import grpc.aio
 
@@ -14,9 +14,8 @@ from titan.manager.caller import Caller
 from titan.rpc import access
 from titan.rpc.identity import Identity, Role
 from titan.rpc.peers import Peers
-from titan.rpc.user_tokens import TokenFile
+from titan.rpc.user_tokens import FILE_NAME, TokenFile
 
-TOKENS_FILE: Final = "tokens.json"
 _log = logging.getLogger("titan.tls")
 
 
@@ -32,7 +31,7 @@ class TlsCallers:
                 "everybody can write where the certificate is: tokens there do not count folder=%s",
                 peers.files.folder,
             )
-        self._token_files = [TokenFile(each / TOKENS_FILE) for each in peers.files.folders]
+        self._token_files = [TokenFile(each / FILE_NAME) for each in peers.files.folders]
 
     def identify(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Raises AccessDenied."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from itertools import repeat
 
+from titan.checks import check_secret_values
 from titan.errors import InvalidJob
 from titan.manager.kernel import commands
 from titan.model import (
     PLAIN,
     SIGNAL_MAX,
     SIGTERM,
+    TIME_US_MAX,
     AttemptKey,
     Execution,
     Held,
@@ -31,6 +34,11 @@ from titan.scheduling import PLAIN_SCHEDULING, SAME_INDEX, WHOLE_JOB, Dependency
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300
 REPORT_BYTES_MAX = 8 * 1024 * 1024
+# Each of them is a file and a wait for the disk.
+SECRETS_PER_REQUEST_MAX = 256
+# What it was sent, and what ended there and is not acknowledged; beyond it something is wrong.
+HELD_MAX = 100_000
+EXIT_CODE_MAX = 255
 # Some 15 ms of the loop.
 STEP_JOBS = 1_000
 
@@ -45,6 +53,27 @@ def resources_of(message: types_pb2.Resources) -> Resources:
     return Resources(message.cpus_milli, message.memory_bytes, named_resources(counts.items()))
 
 
+def take_secrets(request: manager_pb2.SubmitJobRequest) -> list[dict[bytes, bytes]]:
+    """The secrets of each environment, whose values the request holds no more. Raises InvalidJob.
+
+    So neither its hash, which tells whether a request is the same, nor anything else that is made
+    of it says anything of them.
+    """
+    taken: list[dict[bytes, bytes]] = []
+    for environment in request.environments:
+        values = [(each.name, each.value) for each in environment.secrets]
+        for each in environment.secrets:
+            each.ClearField("value")
+        check_secret_values(values)
+        taken.append(dict(values))
+    if sum(map(bool, taken)) > SECRETS_PER_REQUEST_MAX:
+        raise InvalidJob(
+            f"more than {SECRETS_PER_REQUEST_MAX} environments with secrets in one request; send "
+            "several requests"
+        )
+    return taken
+
+
 def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs:
     """A submit. Raises InvalidJob."""
     steps = submit_steps(request)
@@ -57,9 +86,12 @@ def submit_command(request: manager_pb2.SubmitJobRequest) -> commands.SubmitJobs
 
 
 def submit_steps(
-    request: manager_pb2.SubmitJobRequest,
+    request: manager_pb2.SubmitJobRequest, secret_ids: Sequence[bytes] = ()
 ) -> Generator[None, None, commands.SubmitJobs]:
-    """The same with a stop after every so many jobs, where others can be heard."""
+    """The same with a stop after every so many jobs, where others can be heard.
+
+    `secret_ids`: for each of its environments the random name of its secrets, b"" for none.
+    """
     data = request.SerializeToString(deterministic=True)
     jobs = yield from _jobs(request, data)
     return commands.SubmitJobs(
@@ -67,7 +99,7 @@ def submit_steps(
         request_id=request.request_id,
         content=_hash(data) if request.request_id else b"",
         size_bytes=len(data),
-        environments=tuple(_environment(each) for each in request.environments),
+        environments=tuple(map(_environment, request.environments, secret_ids or repeat(b""))),
         jobs=jobs,
     )
 
@@ -175,14 +207,17 @@ def register_command(
         fault=request.fault[:DETAIL_LENGTH_MAX],
         limits=request.limits[:DETAIL_LENGTH_MAX],
         host_starts=request.host_starts,
+        takes_secrets=request.takes_secrets,
     )
 
 
 def held_of(message: worker_pb2.Held) -> Held:
     """What a task host holds. Raises InvalidJob."""
+    if len(message.attempts) > HELD_MAX:
+        raise InvalidJob(f"a worker holds at most {HELD_MAX} attempts")
     try:
         attempts = tuple(
-            HeldAttempt(_key(each.key), HeldState(each.state), each.start_us)
+            HeldAttempt(_key(each.key), HeldState(each.state), _time(each.start_us))
             for each in message.attempts
         )
     except ValueError as error:
@@ -218,13 +253,18 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
     if kind is None:
         raise InvalidJob("a report of no known kind")
     if kind is not ReportKind.ENDED:
-        return commands.Report(message.seq, _key(message.key), kind, start_us=message.start_us)
+        start_us = _time(message.start_us)
+        return commands.Report(message.seq, _key(message.key), kind, start_us=start_us)
     state, reason = _ENDS.get(message.state), _REASONS.get(message.reason)
     if state is None or reason is None:
         raise InvalidJob("a report of an end in no known state or for no known reason")
     signal = message.signal if message.HasField("signal") else -1
-    if signal > SIGNAL_MAX:
+    if message.HasField("signal") and not 1 <= signal <= SIGNAL_MAX:
         raise InvalidJob("a report of an end by no known signal")
+    if message.HasField("exit_code") and not 0 <= message.exit_code <= EXIT_CODE_MAX:
+        raise InvalidJob(f"a report of an exit code beyond 0 to {EXIT_CODE_MAX}")
+    if min(message.cpu_user_us, message.cpu_system_us, message.max_rss_bytes) < 0:
+        raise InvalidJob("a report of an end that used less than nothing")
     return commands.Report(
         message.seq,
         _key(message.key),
@@ -233,13 +273,19 @@ def _report(message: worker_pb2.TaskReport) -> commands.Report:
         reason,
         message.exit_code if message.HasField("exit_code") else -1,
         signal,
-        message.start_us,
-        max(message.end_us, message.start_us),
+        _time(message.start_us),
+        max(_time(message.end_us), message.start_us),
         message.cpu_user_us,
         message.cpu_system_us,
         message.max_rss_bytes,
         message.detail[:DETAIL_LENGTH_MAX],
     )
+
+
+def _time(time_us: int) -> int:
+    if not 0 <= time_us <= TIME_US_MAX:
+        raise InvalidJob(f"a worker tells of the time {time_us}, which is none")
+    return time_us
 
 
 def _which(
@@ -348,8 +394,10 @@ def _execution(message: types_pb2.Execution) -> Execution:
         raise InvalidJob(f"a job is run in no known way: {error}") from error
 
 
-def _environment(message: types_pb2.Environment) -> commands.NewEnvironment:
+def _environment(message: types_pb2.Environment, secret_id: bytes) -> commands.NewEnvironment:
     """Its digest and its variables; whoever submits many jobs sends the same with each."""
+    if message.secrets:
+        return _read_environment(message, secret_id)
     content = message.SerializeToString()
     known = _environments.get(content)
     if known is None:
@@ -367,13 +415,20 @@ _ENVIRONMENTS_KEPT = 64
 _ENVIRONMENT_KEPT_BYTES_MAX = 32 * 1024
 
 
-def _read_environment(message: types_pb2.Environment) -> commands.NewEnvironment:
+def _read_environment(
+    message: types_pb2.Environment, secret_id: bytes = b""
+) -> commands.NewEnvironment:
     exported = tuple((each.name, each.value) for each in message.exported)
     variables = tuple((each.name, each.value) for each in message.set)
     hasher = hashlib.blake2b(repr((exported, variables)).encode(), digest_size=16)
     # The end of the one cannot be taken for the beginning of the other: brackets close it.
     hasher.update(message.script)
-    return commands.NewEnvironment(hasher.digest(), exported, variables, message.script)
+    digest = hasher.digest()
+    names = tuple(each.name for each in message.secrets)
+    if names:
+        # It is nobody else's, whatever the values are.
+        digest = hashlib.blake2b(digest + secret_id, digest_size=16).digest()
+    return commands.NewEnvironment(digest, exported, variables, message.script, secret_id, names)
 
 
 def _hash(data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Generator
 from dataclasses import replace
 from itertools import islice
@@ -11,16 +12,18 @@ from typing import Any, Final, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from titan import __version__
-from titan.errors import NoRoom, NotFound
+from titan.errors import InvalidJob, NoRoom, NotFound
 from titan.manager import permissions, translate
 from titan.manager.feed import Watcher
-from titan.manager.kernel.commands import CancelJobs, Changed, Submitted
+from titan.manager.kernel.commands import CancelJobs, Changed, SubmitJobs, Submitted
 from titan.manager.kernel.submit import check_steps
 from titan.manager.live_use import add_live_use
 from titan.manager.output import OutputRelay
 from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
+from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import ID_BYTES
 from titan.manager.shell import Shell
 from titan.queries import reads
 from titan.queries.requests import check_moment
@@ -31,6 +34,7 @@ from titan.state.cluster import ClusterState
 
 # The loop is held up by so many jobs at once, a few milliseconds.
 WALK_JOBS: Final = 2_000
+WATCHED_MAX: Final = 100_000
 
 Response = TypeVar("Response", bound=Message)
 # At once, or where another process has to be asked, later.
@@ -40,8 +44,11 @@ Answered: TypeAlias = Response | Awaitable[Response]
 class UserService:
     """The handlers, a method for each RPC of ManagerService."""
 
-    def __init__(self, shell: Shell, reach: Reach, roster: Roster, past: PastDesk) -> None:
+    def __init__(
+        self, shell: Shell, reach: Reach, roster: Roster, past: PastDesk, secrets: SecretDesk
+    ) -> None:
         self._shell = shell
+        self._secrets = secrets
         self._reach = reach
         self._roster = roster
         self._past = past
@@ -49,9 +56,35 @@ class UserService:
 
     def SubmitJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.SubmitJobRequest
-    ) -> Generator[None, None, manager_pb2.SubmitJobResponse]:
-        """Accepts jobs, in steps between which the loop turns; nothing is done but in the last."""
-        command = yield from check_steps((yield from translate.submit_steps(request)))
+    ) -> Generator[Awaitable[None] | None, None, manager_pb2.SubmitJobResponse]:
+        """Accepts jobs, in steps between which the loop turns; nothing is done but in the last.
+
+        Only secrets are on the disk before that, and taken away again if it comes to nothing.
+        """
+        secrets = translate.take_secrets(request)
+        ids = [os.urandom(ID_BYTES) if each else b"" for each in secrets]
+        command = yield from check_steps((yield from translate.submit_steps(request, ids)))
+        if not any(secrets):
+            return self._accept(command)
+        used = {terms.environment for _, _, terms in command.jobs}
+        new = {ids[at]: each for at, each in enumerate(secrets) if each and at in used}
+        try:
+            if not self._was_accepted(command):
+                yield self._secrets.keep(new)
+            response = self._accept(command)
+            self._secrets.watch(response.job_ids)
+        finally:
+            self._secrets.settle(new)
+        return response
+
+    def _was_accepted(self, command: SubmitJobs) -> bool:
+        """Whether the request came before: then nothing of it is needed."""
+        requests = self._shell.kernel.state.requests
+        return (
+            bool(command.request_id) and requests.get(command.user, command.request_id) is not None
+        )
+
+    def _accept(self, command: SubmitJobs) -> manager_pb2.SubmitJobResponse:
         try:
             answer: Submitted = self._shell.execute(command)
         except NoRoom as error:
@@ -104,6 +137,8 @@ class UserService:
     ) -> AsyncIterator[manager_pb2.WatchJobsResponse]:
         """Jobs as they change."""
         feed, state = self._shell.feed, self._shell.kernel.state
+        if len(request.job_ids) > WATCHED_MAX:
+            raise InvalidJob(f"at most {WATCHED_MAX} jobs are watched by number: watch all of them")
         for job_id in request.job_ids:
             if job_id not in state.jobs and not state.is_forgotten(job_id):
                 # It would never change, and the watch never end.

@@ -33,7 +33,10 @@ _NAMES: Final = {
 }
 # Ids and digests are binary, all else that is bytes is meant for people.
 _BINARY: Final = frozenset(
-    {"cluster_id", "worker_id", "instance", "digest", "environment", "request_id", "content"}
+    {
+        *("cluster_id", "worker_id", "instance", "digest", "environment", "request_id", "content"),
+        "secret_id",
+    }
 )
 
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from titan.errors import InvalidJob
 from titan.model import Resources, ScriptSource, State, WorkerState
 from titan.queries import views
-from titan.queries.requests import filter_of, selector_of
+from titan.queries.requests import check_choices, filter_of, selector_of
 from titan.queries.selection import JobFilter, filter_jobs, select_job
 from titan.rpc.v1 import manager_pb2
 from titan.scheduler.summary import Known
@@ -33,6 +33,7 @@ def get_job_status(
     job = select_job(state, selector)
     if request.attempts_limit < 0:
         raise InvalidJob("the number of attempts must not be negative")
+    check_choices(request.attempt_states)
     limit = min(request.attempts_limit, ATTEMPTS_MAX)
     wanted = [each.indexes for each in selector.indexes]
     attempts = views.attempt_messages(state, job, wanted, frozenset(request.attempt_states))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Final
 
 from titan.errors import InvalidJob
 from titan.model import IndexRange, State
 from titan.queries.selection import JobFilter, JobSelector
 from titan.rpc.v1 import manager_pb2, types_pb2
+
+CHOICES_MAX: Final = 100
 
 
 def selector_of(message: manager_pb2.JobSelector) -> JobSelector:
@@ -31,8 +34,15 @@ def check_moment(at: manager_pb2.Moment) -> None:
         raise InvalidJob(f"there is no LSN {at.lsn}: the first is 1")
 
 
+def check_choices(values: Collection[int]) -> None:
+    """Of states, streams and other words of a few. Raises InvalidJob for a flood of them."""
+    if len(values) > CHOICES_MAX:
+        raise InvalidJob(f"over {CHOICES_MAX} choices are named where there are but a few")
+
+
 def filter_of(message: manager_pb2.JobFilter) -> JobFilter:
     """Which jobs are meant. Raises InvalidJob."""
+    check_choices(message.states)
     if any(not State.PENDING <= each <= State.CANCELLED for each in message.states):
         raise InvalidJob("jobs are never in that state")
     return JobFilter(

@@ -74,6 +74,7 @@ def job_message(state: ClusterState, job: Job, known: Known) -> manager_pb2.Job:
         on=job.on,
         scheduling=scheduling_message(job.scheduling, held=job.is_held),
         suspended=job.is_suspended or _stands_still(job),
+        secret_env=state.environments[job.environment].secret_names,
     )
     _add_end(state, message, job)
     return message

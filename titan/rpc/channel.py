@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 
 from titan.rpc.pem import PemFiles, Pems
+from titan.rpc.reading import ReadingHandlers
 from titan.rpc.renewing import RenewingAioChannel, RenewingChannel
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -43,7 +45,18 @@ SERVER_OPTIONS = [
     # What the clients' keepalive above needs.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # Who says nothing after he has connected is let go; the default is two minutes.
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    # So is he who has called nothing for so long: his next call connects again by itself.
+    ("grpc.max_connection_idle_ms", 600_000),
+    # Of one connection; calls beyond that wait at the caller's. A wait for a job is one.
+    ("grpc.max_concurrent_streams", 8_192),
 ]
+
+# Each takes the manager some 15 KiB as long as it says nothing.
+CONNECTIONS_MAX = 16_000
+# Files of the log must always find a descriptor, or the manager would have to stop.
+SPARE_DESCRIPTORS = 256
 
 # Of a message that is not read yet a server takes no more than that, whatever the line could carry:
 # with thousands of calls that wait, what gRPC would let in by itself is more than they are worth.
@@ -125,12 +138,40 @@ def new_aio_server(*, is_bounded: bool = False) -> grpc.aio.Server:
 
     With `is_bounded` what waits to be read takes no more memory than `UNREAD_BYTES_MAX` a call.
     """
-    server = grpc.aio.server(options=[*SERVER_OPTIONS, *(_BOUNDED if is_bounded else ())])
+    options = [*SERVER_OPTIONS, *(_BOUNDED if is_bounded else ())]
+    # The connections above that are closed as soon as they are made.
+    options.append(("grpc.max_allowed_incoming_connections", connections_max()))
+    server = grpc.aio.server(options=options)
     # Handlers are added in two ways by the generated code. The server waits for the next call of
     # each registered method by itself, and all of these waits are set up anew at every call; for
     # the others, one wait does.
     server.add_registered_method_handlers = _register_nothing  # type: ignore[method-assign]
+    add = server.add_generic_rpc_handlers
+
+    def add_reading(handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        add([_reading(each) for each in handlers])
+
+    server.add_generic_rpc_handlers = add_reading  # type: ignore[method-assign, assignment]
     return server
+
+
+def connections_max() -> int:
+    """How many connections a server of this process may have at once."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    return min(CONNECTIONS_MAX, max(descriptors - SPARE_DESCRIPTORS, descriptors // 2))
+
+
+def raise_descriptors() -> None:
+    """Lets this process, and all that it starts, have as many as the system allows."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _reading(handlers: grpc.GenericRpcHandler) -> grpc.GenericRpcHandler:
+    """Handlers that nobody has said more of are anybody's."""
+    return handlers if isinstance(handlers, ReadingHandlers) else ReadingHandlers(handlers)
 
 
 def _register_nothing(service_name: str, method_handlers: object) -> None:

@@ -19,11 +19,10 @@ from titan.errors import AccessDenied
 from titan.rpc.certificate import check_own, read_certificate
 from titan.rpc.identity import Identity, Role
 from titan.rpc.pem import PemFiles, Pems, TlsError
-from titan.rpc.revoked import RevokedSerials
+from titan.rpc.revoked import FILE_NAME, RevokedSerials
 
 _log = logging.getLogger("titan.tls")
 
-REVOKED_FILE: Final = "revoked.txt"
 # Of a certificate's life: once less is left the server says so, each day.
 _WARN_PART: Final = 1 / 4
 _DAY_SECONDS: Final = 86_400.0
@@ -46,7 +45,7 @@ class Peers:
         self._generation = files.generation
         # Beside the certificate it counts whoever wrote it: it can only keep somebody out.
         folders = dict.fromkeys((files.folder, *files.folders))
-        self._revoked = RevokedSerials([each / REVOKED_FILE for each in folders])
+        self._revoked = RevokedSerials([each / FILE_NAME for each in folders])
         self._warn_of_open_key()
 
     def look(self) -> int:

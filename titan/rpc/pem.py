@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from titan.paths import Stamp
 from titan.rpc.identity import Role
 
 CERTIFICATE_FILE: Final = "cert.pem"
@@ -30,7 +31,7 @@ _BYTES_MAX: Final = 1 << 20
 _BLOCK: Final = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]+)-----\s.+?-----END \1-----[^\S\n]*\n?", re.DOTALL
 )
-_Signature = tuple[tuple[int, ...] | None, ...]
+_Stamps = tuple[Stamp | None, ...]
 
 
 class TlsError(ValueError):
@@ -62,7 +63,9 @@ class PemFiles:
         # A server is asked by gRPC's threads and by its own.
         self._looking = threading.Lock()
         self._looked = time.monotonic()
-        self._signature, self.pems = self._read()
+        self._unusable: _Stamps = ()
+        self._told: _Stamps = ()
+        self._stamps, self.pems = self._read()
 
     @property
     def folder(self) -> Path:
@@ -94,18 +97,21 @@ class PemFiles:
             return self._look()
 
     def _look(self) -> int:
-        before = self._sign()
-        if before == self._signature:
+        before = self._stamp()
+        if before == self._stamps:
             return self.generation
         try:
-            signature, pems = self._read()
+            stamps, pems = self._read()
             self.check(pems)
         except TlsError as error:
-            # Somebody is at it, or made a mistake: what was read before is as good as it was.
-            self._signature = before
-            self.complain(str(error))
+            # What was read before is as good as it was. Somebody may be at it: what is still so at
+            # the next look is a mistake of his.
+            if before == self._unusable and before != self._told:
+                self._told = before
+                self.complain(str(error))
+            self._unusable = before
             return self.generation
-        self._signature = signature
+        self._stamps = stamps
         if pems != self.pems:
             self.pems = pems
             self.generation += 1
@@ -117,14 +123,14 @@ class PemFiles:
         folder = _folder_of(self.path, self.role)
         return (folder / CA_FILE, folder / KEY_FILE, folder / CERTIFICATE_FILE)
 
-    def _sign(self) -> _Signature:
-        return tuple(map(_signature_of, self._files()))
+    def _stamp(self) -> _Stamps:
+        return tuple(map(_stamp_of, self._files()))
 
-    def _read(self) -> tuple[_Signature, Pems]:
+    def _read(self) -> tuple[_Stamps, Pems]:
         for _ in range(10):
-            before = self._sign()
+            before = self._stamp()
             pems = _read_bundle(self.path) if not self.path.is_dir() else self._read_folder()
-            if self._sign() == before:
+            if self._stamp() == before:
                 break
         else:
             raise TlsError(f"{self.path} changes all the time")
@@ -192,9 +198,8 @@ def _read_file(path: Path) -> bytes:
         raise TlsError(f"{path} can't be read: {error.strerror}") from error
 
 
-def _signature_of(path: Path) -> tuple[int, ...] | None:
+def _stamp_of(path: Path) -> Stamp | None:
     try:
-        status = os.stat(path)
+        return Stamp.of(os.stat(path))
     except OSError:
         return None
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

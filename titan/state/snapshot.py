@@ -4,7 +4,8 @@ Each block is a msgpack array that begins with its kind; a kind may take several
 
     head          once, first: format, version of Titan, LSN, time and all single values
     users         (name, number of the job submitted last)
-    environments  (digest, exported, set, script, jobs that refer to it)
+    environments  (digest, exported, set, script, jobs that refer to it), and where it has secrets
+                  (digest, exported, set, script, secret_id, secret_names, jobs)
     classes       (number, key, run_us, samples, jobs, strays)
     live          ids, and packed jobs beside them, which have not ended, by id
     ended         the same of those that ended, in the order of their ends
@@ -53,6 +54,8 @@ _BLOCK_ITEMS: Final = 5_000
 _PIECE_BYTES: Final = 8 << 20
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
+# As they were before there were secrets, most still are.
+_SECRETS_AT: Final = ev.EnvironmentStored._fields.index("secret_id")
 _WORKER_STATES: Final = {int(state): state for state in WorkerState}
 
 
@@ -92,7 +95,13 @@ def encode_state(state: ClusterState, version: str) -> Iterator[bytes]:
     yield from _blocks("users", state.last_job_of.items())
     yield from _blocks(
         "environments",
-        ((*each, state.environment_jobs[each.digest]) for each in state.environments.values()),
+        (
+            (
+                *(each if each.secret_names else each[:_SECRETS_AT]),
+                state.environment_jobs[each.digest],
+            )
+            for each in state.environments.values()
+        ),
     )
     yield from _blocks(
         "classes",

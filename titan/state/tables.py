@@ -145,7 +145,9 @@ def environment_bytes(stored: ev.EnvironmentStored) -> int:
     """What it takes of the memory, with its script."""
     variables = (*stored.exported, *stored.set)
     named = sum(len(name) + len(value) for name, value in variables)
-    return len(stored.script) + len(variables) * _VARIABLE_BYTES + named
+    secrets = sum(map(len, stored.secret_names))
+    count = len(variables) + len(stored.secret_names)
+    return len(stored.script) + count * _VARIABLE_BYTES + named + secrets
 
 
 def require(event: object, holds: bool, why: str) -> None:

@@ -19,7 +19,7 @@ from titan.rpc import access, channel, tokens
 from titan.rpc.guarded import add_guarded_services
 from titan.rpc.identity import worker_host
 from titan.rpc.pem import PemFiles
-from titan.rpc.v1 import task_pb2, task_pb2_grpc
+from titan.rpc.v1 import task_pb2
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
 from titan.worker.agent.agent import Agent, Identity, OnStop
@@ -28,7 +28,7 @@ from titan.worker.agent.capacity import Offer
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.agent.host_process import HostProcess
 from titan.worker.agent.manager_link import ManagerLink
-from titan.worker.agent.task_service import TaskService
+from titan.worker.agent.task_service import TaskService, add_task_service
 from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
 from titan.worker.output.shelf import Limits
@@ -202,7 +202,7 @@ async def _run_agent(
         return await agent.run()
     _log.info("worker %s listens on %s, data in %s", name, door.address, path)
     callers: Callers = TlsCallers(peers) if peers else TokenCallers(door.token)
-    service = TaskService(agent, agent.questions, callers, agent.outputs, agent.statuses)
+    service = TaskService(agent, agent.questions, agent.outputs, agent.statuses)
     await _serve(door.server, service, callers)
     _leave_token(path, door, worker_host(name) if peers else "")
     try:
@@ -222,7 +222,7 @@ class _Door(NamedTuple):
 
 def _open_door(listen: str, peers: Peers | None) -> _Door:
     """A server that holds the port and does not serve yet. Raises OSError."""
-    server = channel.new_aio_server()
+    server = channel.new_aio_server(is_bounded=True)
     try:
         if peers is None:
             port = server.add_insecure_port(listen)
@@ -257,9 +257,9 @@ def _take_token(path: Path) -> None:
 
 
 async def _serve(server: grpc.aio.Server, service: TaskService, callers: Callers) -> None:
-    task_pb2_grpc.add_TaskServiceServicer_to_server(service, server)
+    add_task_service(server, service, callers)
     name = task_pb2.DESCRIPTOR.services_by_name["TaskService"].full_name
-    await add_guarded_services(server, (name,), callers.guard)
+    await add_guarded_services(server, (name,), callers.lets_in_open)
     await server.start()
 
 

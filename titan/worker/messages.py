@@ -42,6 +42,15 @@ class Environment(NamedTuple):
     """Asked for by name; wins over everything but TITAN_*."""
     script: bytes = b""
     """The text that tasks with ScriptSource.SENT run."""
+    secrets: Variables = ()
+    """As `chosen`, but nothing of it is kept for longer than the task, or written down."""
+    secrets_fault: str = ""
+    """Why there are no values: the tasks end with LAUNCH_ERROR and this sentence."""
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether it is for tasks that were promised some."""
+        return bool(self.secrets or self.secrets_fault)
 
 
 class Launch(NamedTuple):

@@ -44,7 +44,7 @@ from titan.worker.messages import (
 )
 
 VERSION_MAJOR: Final = 1
-VERSION_MINOR: Final = 5
+VERSION_MINOR: Final = 6
 # From which on a host starts programs for clients and describes what it has.
 MINOR_DIRECT: Final = 3
 # From which on it gives devices, suspends, resumes and changes time limits. One before it reads
@@ -52,6 +52,8 @@ MINOR_DIRECT: Final = 3
 MINOR_SUSPEND: Final = 4
 # From which on it keeps leases; one before it would run on for ever what is to run at most once.
 MINOR_LEASE: Final = 5
+# From which on it gives tasks their secrets; one before it would run them without.
+MINOR_SECRETS: Final = 6
 
 # A StartTask is at most 16 MiB; a Welcome of a million attempts has 50 MB.
 FRAME_BYTES_MAX: Final = 256 << 20
@@ -295,8 +297,10 @@ def decode(payload: bytes) -> Message | None:
         del fields[len(kind._fields) :]
         reader = _READERS.get(kind)
         return kind(*(reader(*fields) if reader else fields))
-    except (KeyError, TypeError, ValueError, msgpack.UnpackException) as error:
-        raise ProtocolError(f"an unreadable message: {error!r}") from error
+    except (AttributeError, LookupError, TypeError, ValueError, msgpack.UnpackException) as error:
+        # Not its repr, which may hold all that was read, and so secrets; nor does it go on.
+        sentence = f"an unreadable message: {type(error).__name__}: {error}"
+    raise ProtocolError(sentence)
 
 
 def report_of(fields: tuple[Any, ...]) -> Report:

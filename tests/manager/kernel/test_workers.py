@@ -19,7 +19,8 @@ from tests.manager.builders import (
     resources,
 )
 from titan import events as ev
-from titan.errors import InvalidJob, Refused
+from titan.errors import InvalidJob, NoRoom, Refused
+from titan.manager.kernel import identity
 from titan.manager.kernel.commands import DeregisterWorker, Heartbeat
 from titan.model import (
     AttemptKey,
@@ -45,6 +46,19 @@ def running(rig: Rig, host: FakeHost, **fields: Any) -> int:
     (job_id,) = rig.submit(new_job(**fields))
     rig.start_here(host, job_id)
     return job_id
+
+
+def test_only_so_many_workers_ever_register_and_those_that_did_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(identity, "WORKERS_MAX", 2)
+    rig = Rig()
+    host, other = rig.worker(), rig.worker()
+    with pytest.raises(NoRoom, match="2 workers have registered here"):
+        rig.worker()
+    host.register()
+    assert len(rig.state.workers) == 2
+    assert other.number in rig.state.workers
 
 
 # Silence -----------------------------------------------------------------------------------

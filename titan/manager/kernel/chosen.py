@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from titan.checks import check_user
 from titan.errors import InvalidJob, PermissionDenied
 from titan.manager.kernel.commands import Changed, WhichJobs
 from titan.queries.selection import JobSelector, filter_jobs, select_job
@@ -25,6 +26,8 @@ class Chosen(NamedTuple):
 
 def choose_tasks(state: ClusterState, which: WhichJobs) -> list[tuple[Job, JobSelector]]:
     """All that is meant, each with what chose it. Raises NotFound, InvalidJob, PermissionDenied."""
+    # The log is to keep who said so.
+    check_user(which.user)
     own = which.only_of
     if which.filter is not None:
         # What matches and is not his is not meant, as if he had said so.

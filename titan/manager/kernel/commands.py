@@ -33,6 +33,9 @@ class NewEnvironment(NamedTuple):
     exported: Variables
     variables: Variables
     script: bytes = b""
+    secret_id: bytes = b""
+    """Drawn by the shell, which has written the values down under it."""
+    secret_names: tuple[bytes, ...] = ()
 
 
 class NewReference(NamedTuple):
@@ -234,6 +237,8 @@ class RegisterWorker:
     limits: str = ""
     host_starts: int = 0
     """Of two instances the one with more is the later one; 0: not known."""
+    takes_secrets: bool = False
+    """It is of a version that gives them to its tasks."""
 
 
 class Registered(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from titan import events as ev
+from titan.checks import check_user
 from titan.errors import InvalidJob
 from titan.manager.kernel.commands import DrainWorkers
 from titan.manager.kernel.desk import Desk
@@ -15,7 +16,6 @@ from titan.state.worker import Drain, Worker
 WORKERS_MAX: Final = 1_000
 # As of the other sentences that the log keeps.
 REASON_LENGTH_MAX: Final = 300
-USER_LENGTH_MAX: Final = 255
 
 
 def drain_workers(desk: Desk, command: DrainWorkers) -> list[int]:
@@ -25,7 +25,8 @@ def drain_workers(desk: Desk, command: DrainWorkers) -> list[int]:
     """
     if not 0 < len(command.workers) <= WORKERS_MAX:
         raise InvalidJob(f"name the workers that are meant, 1 to {WORKERS_MAX}")
-    if len(command.reason) > REASON_LENGTH_MAX or len(command.user) > USER_LENGTH_MAX:
+    check_user(command.user)
+    if len(command.reason) > REASON_LENGTH_MAX:
         raise InvalidJob(f"the reason of a drain has at most {REASON_LENGTH_MAX} characters")
     chosen = {each.number: each for each in (select_worker(desk.state, w) for w in command.workers)}
     for worker in chosen.values():

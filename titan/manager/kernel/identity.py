@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from titan.checks import check_capacity
-from titan.errors import InvalidJob, Refused
+import re
+from typing import Final
+
+from titan.checks import PATH_BYTES_MAX, check_capacity, check_labels, check_name
+from titan.errors import InvalidJob, NoRoom, Refused
 from titan.manager.kernel.commands import RegisterWorker
 from titan.manager.kernel.desk import Desk
+
+# Those that have taken their leave count: old attempts refer to them. Each takes some kilobytes.
+WORKERS_MAX: Final = 100_000
+ID_BYTES_MAX: Final = 64
+WORD_LENGTH_MAX: Final = 255
+_ADDRESS: Final = re.compile(
+    r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9._-]{1,32})?\]):[0-9]{1,5}"
+)
+_TOKEN: Final = re.compile(rf"[ -~]{{0,{WORD_LENGTH_MAX}}}")
 
 
 def check_registration(desk: Desk, command: RegisterWorker) -> None:
     """Raises Refused, InvalidJob."""
     check_capacity(command.capacity)
-    if not command.name or len(command.name) > 255 or not command.instance:
-        raise InvalidJob("a worker needs a name of up to 255 letters and an instance")
+    check_labels(command.labels)
+    check_name(command.name, "a worker's name")
+    _check_what_is_kept(command)
     foreign = command.cluster_id not in (b"", desk.state.cluster_id)
     if foreign and command.held.attempts:
         raise Refused(
@@ -22,15 +35,35 @@ def check_registration(desk: Desk, command: RegisterWorker) -> None:
         )
 
 
+def _check_what_is_kept(command: RegisterWorker) -> None:
+    if not 0 < len(command.instance) <= ID_BYTES_MAX:
+        raise InvalidJob(f"a worker has an instance of 1 to {ID_BYTES_MAX} bytes")
+    if len(command.worker_id) > ID_BYTES_MAX:
+        raise InvalidJob(f"a worker's id has at most {ID_BYTES_MAX} bytes")
+    if max(len(command.boot_id), len(command.version)) > WORD_LENGTH_MAX:
+        raise InvalidJob(f"a boot id and a version have at most {WORD_LENGTH_MAX} letters")
+    if len(command.output_directory) > PATH_BYTES_MAX or b"\0" in command.output_directory:
+        raise InvalidJob(f"an output directory has at most {PATH_BYTES_MAX} bytes, none of them 0")
+    # The manager calls it there with that in a header. gRPC would take other schemes than TCP, too,
+    # such as a socket of this machine.
+    if command.address and not _ADDRESS.fullmatch(command.address):
+        raise InvalidJob("a worker's address is HOST:PORT or [HOST]:PORT")
+    if not _TOKEN.fullmatch(command.token):
+        raise InvalidJob(f"a worker's token has at most {WORD_LENGTH_MAX} letters of ASCII")
+
+
 def identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
     """The worker's number and id, and a warning where a clone of a worker got a new id.
 
-    Raises Refused for a registration that may be late, of a host before the one that is known.
+    Raises Refused for a registration that may be late, of a host before the one that is known, and
+    NoRoom.
     """
     state = desk.state
     worker_id = command.worker_id or _find_given_id(desk, command) or command.new_worker_id
     number = state.worker_numbers.get(worker_id)
     if number is None:
+        if len(state.workers) >= WORKERS_MAX:
+            raise NoRoom(f"{WORKERS_MAX} workers have registered here, and more are not taken")
         return state.next_worker, worker_id, ""
     if _is_earlier(desk, number, command):
         instance, refused_us = desk.refused_earlier.get(number, (b"", 0))

@@ -20,6 +20,7 @@ from titan.manager.kernel import (
     silence,
     submit,
     suspend,
+    withheld,
     workers,
 )
 from titan.manager.kernel.commands import (
@@ -84,10 +85,11 @@ class Kernel(Desk):
         """One pass over the queue."""
         self.now_us = max(self.now_us, now_us)
         settle.settle(self)
-        if not (self.room and self.schedule_wanted):
-            return
-        self.schedule_wanted = False
-        schedule.run_pass(self)
+        if self.room and self.schedule_wanted:
+            self.schedule_wanted = False
+            schedule.run_pass(self)
+        # Before anybody makes a batch of what was assigned.
+        withheld.end_withheld(self)
 
 
 # Without room only ends, cancels, drains and registrations are decided; submits say so themselves.

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final, NamedTuple
 
+from titan.checks import SECRET_BYTES_MAX
 from titan.model import AttemptKey, Held, State, Stop, StopMode
 from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
@@ -57,8 +58,13 @@ class Outbox:
         applied_seq: int,
         ready: dict[int, None],
         maybe_sent: Iterable[tuple[int, int]] = (),
+        takes_secrets: bool = True,
     ) -> None:
-        """`maybe_sent`: what the same host may have from an earlier session, by job and index."""
+        """`maybe_sent`: what the same host may have from an earlier session, by job and index.
+
+        `takes_secrets`: its agent gives tasks their secrets.
+        """
+        self.takes_secrets = takes_secrets
         self.worker = worker
         self.session = session
         self.instance = instance
@@ -116,6 +122,10 @@ class Outbox:
         if stop.mode is not StopMode.RECALL or place not in self._stops:
             self._stops[place] = stop
             self._ready[self.worker] = None
+
+    def waiting_starts(self) -> list[Attempt]:
+        """What the worker should get and was not sent yet."""
+        return list(self._starts.values())
 
     def arrived(self, attempt: Attempt) -> None:
         """The worker has shown that it has the attempt: it need not be sent again."""
@@ -286,4 +296,6 @@ def _wish_key(stop: Stop) -> _WishKey:
 def _environment_size(state: ClusterState, digest: bytes) -> int:
     stored = state.environments[digest]
     variables = (*stored.exported, *stored.set)
-    return len(stored.script) + sum(len(name) + len(value) for name, value in variables)
+    # How large the values of secrets are the log does not say.
+    secrets = SECRET_BYTES_MAX if stored.secret_id else 0
+    return len(stored.script) + secrets + sum(len(name) + len(value) for name, value in variables)

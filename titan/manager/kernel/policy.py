@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from titan import events as ev
-from titan.checks import NAME_LENGTH_MAX
+from titan.checks import NAME_LENGTH_MAX, check_user
 from titan.errors import InvalidJob
 from titan.manager.kernel.commands import SetPolicy
 from titan.manager.kernel.desk import Desk, Settings
@@ -38,6 +38,7 @@ def policy_of_flags(settings: Settings) -> ev.PolicySet:
 
 def set_policy(desk: Desk, command: SetPolicy) -> None:
     """Changes what is named of it. Raises InvalidJob."""
+    check_user(command.user)
     before = policy_in_force(desk.state, desk.settings)
     after = before._replace(
         user=command.user,
@@ -63,14 +64,16 @@ def _number(name: str | None, names: tuple[str, ...], before: int, what: str) ->
     if name is None:
         return before
     if name not in names:
-        raise InvalidJob(f"there is no {what} {name!r}: choose one of {', '.join(names)}")
+        shown = name[:NAME_LENGTH_MAX]
+        raise InvalidJob(f"there is no {what} {shown!r}: choose one of {', '.join(names)}")
     return 1 + names.index(name)
 
 
 def _limits(before: ev.PolicySet, command: SetPolicy) -> tuple[tuple[str, int], ...]:
     limits = dict(before.user_limits)
     for user, cpus_milli in command.user_limits:
-        if len(user) > NAME_LENGTH_MAX or not 0 <= cpus_milli <= CPUS_MILLI_MAX:
+        check_user(user)
+        if not 0 <= cpus_milli <= CPUS_MILLI_MAX:
             raise InvalidJob(f"no user can be limited to {cpus_milli / 1000:g} cpus")
         limits[user] = cpus_milli
         if not cpus_milli and (not user or not limits.get("")):

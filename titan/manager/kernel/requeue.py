@@ -43,6 +43,7 @@ def requeue_jobs(desk: Desk, command: RequeueJobs) -> Requeued:
         if job.job_class.at_most_once and not job.has_ended:
             _check_unbegun(job, selector)
         if job.has_ended:
+            _check_secrets(desk, job)
             ended.setdefault(job.job_id, (job, []))[1].append(selector)
     if any(job.job_class.at_most_once for job, _ in ended.values()):
         check_lease(desk.settings)
@@ -98,6 +99,15 @@ def _check_unbegun(job: Job, selector: JobSelector) -> None:
         is_running = each.state is State.RUNNING and not each.cancel_requested
         if is_running and _is_meant(selector, each.index):
             raise _has_begun(job, each.index)
+
+
+def _check_secrets(desk: Desk, job: Job) -> None:
+    """Raises Refused for one that had secrets, which went with its end."""
+    if desk.state.environments[job.environment].secret_id:
+        raise Refused(
+            f"job {job.job_id} has ended and its secrets are gone: it can't be run again; submit "
+            "it anew"
+        )
 
 
 def _check_never_begun(job: Job, indexes: set[int]) -> None:

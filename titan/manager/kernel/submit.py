@@ -8,14 +8,16 @@ from typing import Final
 
 from titan import events as ev
 from titan.checks import (
-    NAME_LENGTH_MAX,
     check_command,
     check_directory,
     check_execution,
+    check_name,
     check_resources,
     check_scheduling,
     check_script,
+    check_secret_names,
     check_time_limit,
+    check_user,
     check_variables,
 )
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
@@ -102,6 +104,7 @@ def check_submit(
         # One that is stored has been looked at before.
         if environment.digest not in state.environments:
             check_variables((*environment.exported, *environment.variables))
+            check_secret_names(environment.secret_names, environment.variables)
     if not command.are_checked:
         _check_jobs(command, range(len(command.jobs)), set())
     return _find_workers(state, command), resolve_references(state, command.jobs)
@@ -214,7 +217,7 @@ def _find_workers(state: ClusterState, command: SubmitJobs) -> dict[str, str]:
     """The workers that jobs ask for, each as the log is to name it. Raises InvalidJob."""
     found = {"": ""}
     for text in {terms.on: None for terms in _distinct_terms(command) if terms.on}:
-        _check(len(text) <= NAME_LENGTH_MAX, "the name of the worker to run on is too long")
+        check_name(text, "the name of the worker to run on")
         try:
             worker = select_worker(state, text)
         except (NotFound, Refused) as error:
@@ -233,7 +236,7 @@ def _check_request(command: SubmitJobs) -> None:
             "send several requests, or use an array"
         )
     _check(bool(command.user), "there is no user in the request")
-    _check(len(command.user) <= NAME_LENGTH_MAX, "the user's name is too long")
+    check_user(command.user)
     # In the log each of the jobs names its user.
     size = command.size_bytes + jobs * len(command.user.encode())
     if size > REQUEST_BYTES_MAX:
@@ -250,8 +253,7 @@ def _check_jobs(command: SubmitJobs, numbers: range, checked: set[NewTerms]) -> 
         name, words, terms = jobs[number]
         try:
             check_command(words)
-            if not 0 < len(name) <= NAME_LENGTH_MAX:
-                raise InvalidJob(f"a name has 1 to {NAME_LENGTH_MAX} letters")
+            check_name(name)
             if terms in checked:
                 continue
             _check_terms(terms, environments)
@@ -268,7 +270,8 @@ def _check_jobs(command: SubmitJobs, numbers: range, checked: set[NewTerms]) -> 
 def _check_terms(terms: NewTerms, environments: Sequence[NewEnvironment]) -> None:
     check_directory(terms.cwd)
     _check(0 <= terms.environment < len(environments), "its environment is not in the request")
-    _check(abs(terms.priority) <= PRIORITY_MAX, "the priority is out of range")
+    if abs(terms.priority) > PRIORITY_MAX:
+        raise InvalidJob(f"the priority is out of range: it is up to {PRIORITY_MAX}")
     check_resources(terms.resources)
     _check_array(terms.array)
     check_time_limit(

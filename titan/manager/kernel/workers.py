@@ -35,7 +35,7 @@ REGISTER_AGAIN: Final = "the session is not known; register again"
 
 
 def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
-    """A worker calls in, for the first time or again. Raises Refused, InvalidJob."""
+    """A worker calls in, for the first time or again. Raises Refused, InvalidJob, NoRoom."""
     check_registration(desk, command)
     number, worker_id, warning = identify(desk, command)
     worker: Worker | None = desk.state.workers.get(number)
@@ -76,7 +76,7 @@ def register_worker(desk: Desk, command: RegisterWorker) -> Registered:
     outbox = Outbox(
         worker=number, session=command.session, instance=command.instance,
         address=command.address, token=command.token, applied_seq=applied_seq,
-        ready=desk.ready_outboxes, maybe_sent=maybe_sent,
+        ready=desk.ready_outboxes, maybe_sent=maybe_sent, takes_secrets=command.takes_secrets,
     )  # fmt: skip
     desk.outboxes[number] = outbox
     worker.touch()

@@ -554,6 +554,7 @@ class Job(_message.Message):
     ON_FIELD_NUMBER: _builtins.int
     SCHEDULING_FIELD_NUMBER: _builtins.int
     SUSPENDED_FIELD_NUMBER: _builtins.int
+    SECRET_ENV_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
     user: _builtins.str
@@ -596,6 +597,10 @@ class Job(_message.Message):
     def scheduling(self) -> Global___Scheduling:
         """As in JobSpec, but that jobs are named by number. `held` as it is now."""
 
+    @_builtins.property
+    def secret_env(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The names of its secrets; nobody is told their values."""
+
     def __init__(
         self,
         *,
@@ -629,10 +634,11 @@ class Job(_message.Message):
         on: _builtins.str = ...,
         scheduling: Global___Scheduling | None = ...,
         suspended: _builtins.bool = ...,
+        secret_env: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "execution", b"execution", "exit_code", b"exit_code", "resources", b"resources", "scheduling", b"scheduling", "signal", b"signal", "tasks", b"tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "execution", b"execution", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "on", b"on", "priority", b"priority", "reason", b"reason", "resources", b"resources", "scheduling", b"scheduling", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "suspended", b"suspended", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "array", b"array", "attempts_total", b"attempts_total", "cancel_requested", b"cancel_requested", "command", b"command", "cwd", b"cwd", "detail", b"detail", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "end_us", b"end_us", "execution", b"execution", "exit_code", b"exit_code", "grace_ms", b"grace_ms", "job_id", b"job_id", "lsn", b"lsn", "name", b"name", "on", b"on", "priority", b"priority", "reason", b"reason", "resources", b"resources", "scheduling", b"scheduling", "secret_env", b"secret_env", "signal", b"signal", "start_us", b"start_us", "state", b"state", "submit_us", b"submit_us", "suspended", b"suspended", "tasks", b"tasks", "time_limit_ms", b"time_limit_ms", "user", b"user", "waiting_for", b"waiting_for", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

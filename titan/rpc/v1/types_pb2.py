@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18titan/rpc/v1/types.proto\x12\x08titan.v1\"\x92\x01\n\tResources\x12\x12\n\ncpus_milli\x18\x01 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12-\n\x05named\x18\x03 \x03(\x0b\x32\x1e.titan.v1.Resources.NamedEntry\x1a,\n\nNamedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"7\n\nIndexRange\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x03\x12\x0c\n\x04step\x18\x03 \x01(\x03\"\'\n\x08Variable\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"d\n\x0b\x45nvironment\x12$\n\x08\x65xported\x18\x01 \x03(\x0b\x32\x12.titan.v1.Variable\x12\x1f\n\x03set\x18\x02 \x03(\x0b\x32\x12.titan.v1.Variable\x12\x0e\n\x06script\x18\x03 \x01(\x0c\"\xf1\x01\n\tExecution\x12\x12\n\x05umask\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12-\n\rscript_source\x18\x02 \x01(\x0e\x32\x16.titan.v1.ScriptSource\x12\x13\n\x0binterpreter\x18\x03 \x03(\x0c\x12\r\n\x05stdin\x18\x04 \x01(\x0c\x12!\n\x07ulimits\x18\x05 \x03(\x0b\x32\x10.titan.v1.Ulimit\x12\x10\n\x08pids_max\x18\x06 \x01(\x03\x12\x11\n\tcpu_limit\x18\x07 \x01(\x08\x12\x0b\n\x03pin\x18\x08 \x01(\x08\x12\x0e\n\x06stdout\x18\t \x01(\x0c\x12\x0e\n\x06stderr\x18\n \x01(\x0c\x42\x08\n\x06_umask\"2\n\x06Ulimit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04soft\x18\x02 \x01(\x03\x12\x0c\n\x04hard\x18\x03 \x01(\x03\"K\n\nAttemptKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05*\x89\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tSCHEDULED\x10\x02\x12\x0b\n\x07RUNNING\x10\x03\x12\r\n\tCOMPLETED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\r\n\tCANCELLED\x10\x06\x12\x08\n\x04LOST\x10\x07\x12\x0c\n\x08RECALLED\x10\x08*\x91\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREASON_EXIT\x10\x01\x12\x11\n\rREASON_SIGNAL\x10\x02\x12\x17\n\x13REASON_LAUNCH_ERROR\x10\x03\x12\x16\n\x12REASON_WORKER_LOST\x10\x04\x12\x14\n\x10REASON_CANCELLED\x10\x05\x12\x12\n\x0eREASON_TIMEOUT\x10\x06\x12\x0e\n\nREASON_OOM\x10\x07\x12\x17\n\x13REASON_OUTPUT_LIMIT\x10\x08\x12\x1c\n\x18REASON_DEPENDENCY_FAILED\x10\t\x12\x13\n\x0fREASON_DEADLINE\x10\n\x12\x14\n\x10REASON_PREEMPTED\x10\x0b*Y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x10\n\x0c\x44ISCONNECTED\x10\x03*T\n\x0cScriptSource\x12\x1d\n\x19SCRIPT_SOURCE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCRIPT_SENT\x10\x01\x12\x14\n\x10SCRIPT_ON_WORKER\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18titan/rpc/v1/types.proto\x12\x08titan.v1\"\x92\x01\n\tResources\x12\x12\n\ncpus_milli\x18\x01 \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12-\n\x05named\x18\x03 \x03(\x0b\x32\x1e.titan.v1.Resources.NamedEntry\x1a,\n\nNamedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"7\n\nIndexRange\x12\r\n\x05start\x18\x01 \x01(\x03\x12\x0c\n\x04stop\x18\x02 \x01(\x03\x12\x0c\n\x04step\x18\x03 \x01(\x03\"\'\n\x08Variable\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xa0\x01\n\x0b\x45nvironment\x12$\n\x08\x65xported\x18\x01 \x03(\x0b\x32\x12.titan.v1.Variable\x12\x1f\n\x03set\x18\x02 \x03(\x0b\x32\x12.titan.v1.Variable\x12\x0e\n\x06script\x18\x03 \x01(\x0c\x12#\n\x07secrets\x18\x04 \x03(\x0b\x32\x12.titan.v1.Variable\x12\x15\n\rsecrets_fault\x18\x05 \x01(\t\"\xf1\x01\n\tExecution\x12\x12\n\x05umask\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12-\n\rscript_source\x18\x02 \x01(\x0e\x32\x16.titan.v1.ScriptSource\x12\x13\n\x0binterpreter\x18\x03 \x03(\x0c\x12\r\n\x05stdin\x18\x04 \x01(\x0c\x12!\n\x07ulimits\x18\x05 \x03(\x0b\x32\x10.titan.v1.Ulimit\x12\x10\n\x08pids_max\x18\x06 \x01(\x03\x12\x11\n\tcpu_limit\x18\x07 \x01(\x08\x12\x0b\n\x03pin\x18\x08 \x01(\x08\x12\x0e\n\x06stdout\x18\t \x01(\x0c\x12\x0e\n\x06stderr\x18\n \x01(\x0c\x42\x08\n\x06_umask\"2\n\x06Ulimit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04soft\x18\x02 \x01(\x03\x12\x0c\n\x04hard\x18\x03 \x01(\x03\"K\n\nAttemptKey\x12\r\n\x05\x65poch\x18\x01 \x01(\x06\x12\x0e\n\x06job_id\x18\x02 \x01(\x03\x12\r\n\x05index\x18\x03 \x01(\x03\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05*\x89\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07PENDING\x10\x01\x12\r\n\tSCHEDULED\x10\x02\x12\x0b\n\x07RUNNING\x10\x03\x12\r\n\tCOMPLETED\x10\x04\x12\n\n\x06\x46\x41ILED\x10\x05\x12\r\n\tCANCELLED\x10\x06\x12\x08\n\x04LOST\x10\x07\x12\x0c\n\x08RECALLED\x10\x08*\x91\x02\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x0f\n\x0bREASON_EXIT\x10\x01\x12\x11\n\rREASON_SIGNAL\x10\x02\x12\x17\n\x13REASON_LAUNCH_ERROR\x10\x03\x12\x16\n\x12REASON_WORKER_LOST\x10\x04\x12\x14\n\x10REASON_CANCELLED\x10\x05\x12\x12\n\x0eREASON_TIMEOUT\x10\x06\x12\x0e\n\nREASON_OOM\x10\x07\x12\x17\n\x13REASON_OUTPUT_LIMIT\x10\x08\x12\x1c\n\x18REASON_DEPENDENCY_FAILED\x10\t\x12\x13\n\x0fREASON_DEADLINE\x10\n\x12\x14\n\x10REASON_PREEMPTED\x10\x0b*Y\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07HEALTHY\x10\x01\x12\r\n\tUNHEALTHY\x10\x02\x12\x10\n\x0c\x44ISCONNECTED\x10\x03*T\n\x0cScriptSource\x12\x1d\n\x19SCRIPT_SOURCE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bSCRIPT_SENT\x10\x01\x12\x14\n\x10SCRIPT_ON_WORKER\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,14 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RESOURCES_NAMEDENTRY']._loaded_options = None
   _globals['_RESOURCES_NAMEDENTRY']._serialized_options = b'8\001'
-  _globals['_STATE']._serialized_start=761
-  _globals['_STATE']._serialized_end=898
-  _globals['_REASON']._serialized_start=901
-  _globals['_REASON']._serialized_end=1174
-  _globals['_WORKERSTATE']._serialized_start=1176
-  _globals['_WORKERSTATE']._serialized_end=1265
-  _globals['_SCRIPTSOURCE']._serialized_start=1267
-  _globals['_SCRIPTSOURCE']._serialized_end=1351
+  _globals['_STATE']._serialized_start=822
+  _globals['_STATE']._serialized_end=959
+  _globals['_REASON']._serialized_start=962
+  _globals['_REASON']._serialized_end=1235
+  _globals['_WORKERSTATE']._serialized_start=1237
+  _globals['_WORKERSTATE']._serialized_end=1326
+  _globals['_SCRIPTSOURCE']._serialized_start=1328
+  _globals['_SCRIPTSOURCE']._serialized_end=1412
   _globals['_RESOURCES']._serialized_start=39
   _globals['_RESOURCES']._serialized_end=185
   _globals['_RESOURCES_NAMEDENTRY']._serialized_start=141
@@ -49,12 +49,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INDEXRANGE']._serialized_end=242
   _globals['_VARIABLE']._serialized_start=244
   _globals['_VARIABLE']._serialized_end=283
-  _globals['_ENVIRONMENT']._serialized_start=285
-  _globals['_ENVIRONMENT']._serialized_end=385
-  _globals['_EXECUTION']._serialized_start=388
-  _globals['_EXECUTION']._serialized_end=629
-  _globals['_ULIMIT']._serialized_start=631
-  _globals['_ULIMIT']._serialized_end=681
-  _globals['_ATTEMPTKEY']._serialized_start=683
-  _globals['_ATTEMPTKEY']._serialized_end=758
+  _globals['_ENVIRONMENT']._serialized_start=286
+  _globals['_ENVIRONMENT']._serialized_end=446
+  _globals['_EXECUTION']._serialized_start=449
+  _globals['_EXECUTION']._serialized_end=690
+  _globals['_ULIMIT']._serialized_start=692
+  _globals['_ULIMIT']._serialized_end=742
+  _globals['_ATTEMPTKEY']._serialized_start=744
+  _globals['_ATTEMPTKEY']._serialized_end=819
 # @@protoc_insertion_point(module_scope)

@@ -234,8 +234,12 @@ class Environment(_message.Message):
     EXPORTED_FIELD_NUMBER: _builtins.int
     SET_FIELD_NUMBER: _builtins.int
     SCRIPT_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    SECRETS_FAULT_FIELD_NUMBER: _builtins.int
     script: _builtins.bytes
     """The text of a script, for the jobs whose execution says SENT. At most 1 MiB."""
+    secrets_fault: _builtins.str
+    """To a worker: why there are no values. Then its tasks end with LAUNCH_ERROR and this sentence."""
     @_builtins.property
     def exported(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variable]:
         """Taken from the submitter; the worker appends its own PATH to this PATH."""
@@ -244,16 +248,24 @@ class Environment(_message.Message):
     def set(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variable]:
         """Asked for by name; wins over everything but TITAN_*."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variable]:
+        """Set like `set`, but their values are in no log and no answer: they go in with a submit and out
+        with a StartTask, and are gone once the jobs have ended. Of names in `set` there are none.
+        """
+
     def __init__(
         self,
         *,
         exported: _abc.Iterable[Global___Variable] | None = ...,
         set: _abc.Iterable[Global___Variable] | None = ...,
         script: _builtins.bytes = ...,
+        secrets: _abc.Iterable[Global___Variable] | None = ...,
+        secrets_fault: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exported", b"exported", "script", b"script", "set", b"set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exported", b"exported", "script", b"script", "secrets", b"secrets", "secrets_fault", b"secrets_fault", "set", b"set"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

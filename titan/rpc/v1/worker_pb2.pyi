@@ -165,6 +165,7 @@ class RegisterWorkerRequest(_message.Message):
     FAULT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     HOST_STARTS_FIELD_NUMBER: _builtins.int
+    TAKES_SECRETS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.bytes
     """Empty at the first time: the manager gives one."""
     instance: _builtins.bytes
@@ -194,6 +195,8 @@ class RegisterWorkerRequest(_message.Message):
     """How many task hosts were started in its directory, that of `instance` included: of two
     instances the one with more is the later one. 0: not known.
     """
+    takes_secrets: _builtins.bool
+    """It gives tasks their secrets. One of an older version would run them without."""
     @_builtins.property
     def capacity(self) -> _types_pb2.Resources: ...
     @_builtins.property
@@ -220,10 +223,11 @@ class RegisterWorkerRequest(_message.Message):
         fault: _builtins.str = ...,
         limits: _builtins.str = ...,
         host_starts: _builtins.int = ...,
+        takes_secrets: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "held", b"held"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "host_starts", b"host_starts", "instance", b"instance", "labels", b"labels", "limits", b"limits", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_seq", b"acknowledged_seq", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "cluster_id", b"cluster_id", "fault", b"fault", "held", b"held", "host_starts", b"host_starts", "instance", b"instance", "labels", b"labels", "limits", b"limits", "name", b"name", "output_directory", b"output_directory", "stopping", b"stopping", "takes_secrets", b"takes_secrets", "token", b"token", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

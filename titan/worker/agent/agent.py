@@ -337,6 +337,7 @@ class Agent:
             worker_id=action.worker_id,
             instance=action.instance,
             host_starts=action.host_starts,
+            takes_secrets=True,
             boot_id=identity.boot_id,
             name=identity.name,
             address="" if self._core.fetches else identity.address,

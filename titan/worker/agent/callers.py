@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import grpc
 import grpc.aio
@@ -17,15 +17,19 @@ if TYPE_CHECKING:
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
+# What whoever has the worker's own certificate may do, on its machine.
+_OWN: Final = frozenset({"UpdateWorker"})
+_NO_TOKEN: Final = f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}"
+
 
 class Callers(Protocol):
-    """Lets calls in, or ends them."""
+    """Lets calls in, or gives them their status."""
 
-    async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
-        """Aborts the call of who may not make it. `is_own`: the worker may make it itself."""
+    def lets_in(self, method: str, context: Context) -> bool:
+        """Whether the request of that call is to be read; if not the call has its status."""
 
-    async def guard(self, service: str, context: Context) -> bool:
-        """The same for one of gRPC's own services."""
+    def lets_in_open(self, method: str, context: Context) -> bool:
+        """The same for gRPC's own services."""
 
 
 class TokenCallers:
@@ -35,46 +39,56 @@ class TokenCallers:
         self._token = token
         self._audit = Audit()
 
-    async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
-        """Aborts the call of who may not make it, which the log tells."""
-        if not tokens.is_granted(context.invocation_metadata(), self._token):
-            why = f"{access.no_token_text('worker')}; send it as {access.METADATA_KEY}"
-            self._audit.denied(who=NOBODY, what=method, peer=context.peer(), why=why)
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, why)
+    def lets_in(self, method: str, context: Context) -> bool:
+        """Whether it carries the token; the log tells of others."""
+        if tokens.is_granted(context.invocation_metadata(), self._token):
+            return True
+        self._audit.denied(who=NOBODY, what=method, peer=context.peer(), why=_NO_TOKEN)
+        _refuse(context, grpc.StatusCode.UNAUTHENTICATED, _NO_TOKEN)
+        return False
 
-    async def guard(self, service: str, context: Context) -> bool:
+    def lets_in_open(self, method: str, context: Context) -> bool:
         """They are anybody's who can connect."""
         return True
 
 
 class TlsCallers:
-    """The manager and admins; for some calls whoever has the worker's own certificate, too."""
+    """The manager and admins, and for some calls whoever has the worker's own certificate."""
 
     def __init__(self, peers: Peers) -> None:
         self._peers = peers
         self._audit = Audit()
 
-    async def check(self, method: str, context: Context, *, is_own: bool = False) -> None:
-        """Aborts the call of who may not make it, which the log tells."""
-        identity = await self._identify(method, context)
-        if identity.role in (Role.MANAGER, Role.ADMIN) or (is_own and identity == self._peers.own):
-            return
+    def lets_in(self, method: str, context: Context) -> bool:
+        """Whether it is one of them; the log tells of others."""
+        identity = self._identify(method, context)
+        if identity is None:
+            return False
+        if identity.role in (Role.MANAGER, Role.ADMIN):
+            return True
+        if method in _OWN and identity == self._peers.own:
+            return True
         why = f"a worker is called by its manager and by admins, and you are {identity}"
         self._audit.denied(who=str(identity), what=method, peer=context.peer(), why=why)
-        await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
+        _refuse(context, grpc.StatusCode.PERMISSION_DENIED, why)
+        return False
 
-    async def guard(self, service: str, context: Context) -> bool:
+    def lets_in_open(self, method: str, context: Context) -> bool:
         """They are for whoever has a certificate that counts."""
-        await self._identify(service, context)
-        return True
+        return self._identify(method, context) is not None
 
-    async def _identify(self, method: str, context: Context) -> Identity:
+    def _identify(self, method: str, context: Context) -> Identity | None:
         try:
             identity = self._peers.identify(context.auth_context())
             if identity is None:
                 raise AccessDenied("the call carries no certificate")
         except AccessDenied as error:
             self._audit.denied(who=NOBODY, what=method, peer=context.peer(), why=str(error))
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-            raise
+            _refuse(context, grpc.StatusCode.UNAUTHENTICATED, str(error))
+            return None
         return identity
+
+
+def _refuse(context: Context, status: grpc.StatusCode, why: str) -> None:
+    context.set_code(status)
+    context.set_details(why)

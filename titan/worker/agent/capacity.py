@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from titan.checks import check_capacity
+from titan.checks import check_capacity, check_labels
 from titan.errors import InvalidJob
 from titan.model import Resources, named_resources
 from titan.rpc.v1 import task_pb2
@@ -42,9 +42,11 @@ class Offer(NamedTuple):
         )
         check_capacity(capacity)
         kept = {name: ids for name, ids in self.named_ids if name not in request.named}
+        labels = tuple(sorted({**dict(self.labels), **request.labels}.items()))
+        check_labels(labels)
         return Offer(
             capacity,
-            tuple(sorted({**dict(self.labels), **request.labels}.items())),
+            labels,
             tuple(sorted({**kept, **fresh}.items())),
         )
 

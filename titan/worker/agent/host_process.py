@@ -15,7 +15,7 @@ from typing import Final
 import titan
 from titan.model import AttemptKey, Stop, StopMode
 from titan.worker import directory, processes, protocol
-from titan.worker.messages import OfferedDevices, StartBatch
+from titan.worker.messages import Launch, OfferedDevices, StartBatch
 
 _READ_BYTES: Final = 1 << 18
 # A host starts in a tenth of a second, and later when it ends the tasks of a dead one first.
@@ -87,7 +87,7 @@ class HostConnection:
             return
         for start in batch.starts:
             launch = batch.launches[start.launch]
-            if launch.at_most_once:
+            if not self._can_start(batch, launch):
                 key = AttemptKey(launch.epoch, launch.job_id, start.task_index, start.attempt)
                 self._withheld[key] = None
         if not self._recalls:
@@ -107,18 +107,26 @@ class HostConnection:
 
     def startable(self, batch: StartBatch) -> StartBatch:
         """What of it this host can do; says so of the rest."""
-        if self.welcome.minor >= protocol.MINOR_LEASE:
+        if self.welcome.minor >= protocol.MINOR_SECRETS:
             return batch
         starts = tuple(
-            each for each in batch.starts if not batch.launches[each.launch].at_most_once
+            each for each in batch.starts if self._can_start(batch, batch.launches[each.launch])
         )
         if len(starts) < len(batch.starts):
+            once = self.welcome.minor < protocol.MINOR_LEASE
             _log.warning(
-                "the task host (pid %d) is of an older Titan: it starts nothing that is to run at "
-                "most once; drain this worker until its tasks have ended, and stop it for a while",
+                "the task host (pid %d) is of an older Titan: it starts nothing that %s; drain "
+                "this worker until its tasks have ended, and stop it for a while",
                 self.welcome.pid,
+                "is to run at most once, or has secrets" if once else "has secrets",
             )
         return batch._replace(starts=starts)
+
+    def _can_start(self, batch: StartBatch, launch: Launch) -> bool:
+        if launch.at_most_once and self.welcome.minor < protocol.MINOR_LEASE:
+            return False
+        is_new = self.welcome.minor >= protocol.MINOR_SECRETS
+        return is_new or not batch.environments[launch.environment].has_secrets
 
     async def receive(self) -> Iterator[protocol.Message] | None:
         """What the host says next, None when it is gone. The iterator raises ProtocolError."""

@@ -84,6 +84,13 @@ class HostQuestions:
         self, environments: Sequence[Environment], launches: Sequence[Launch]
     ) -> tuple[AttemptKey, ...]:
         """Start programs now. Raises NotNow."""
+        connection = self._connection
+        is_old = connection is not None and connection.welcome.minor < protocol.MINOR_SECRETS
+        if is_old and any(each.has_secrets for each in environments):
+            raise NotNow(
+                "the task host is of an older Titan and gives programs no secrets; a new one takes "
+                "its place once its tasks have ended and the worker is stopped for a while"
+            )
         question = protocol.StartDirect(next(self._numbers), tuple(environments), tuple(launches))
         answer = await self._ask(question, protocol.DirectStarted)
         if answer.sentence:

@@ -10,6 +10,7 @@ import grpc.aio
 
 from titan.errors import InvalidJob
 from titan.model import Stop
+from titan.rpc.reading import READ_AT_ONCE, Guarding
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc
 from titan.worker.agent import translate
 from titan.worker.agent.callers import Callers
@@ -47,7 +48,7 @@ class TaskKeeper(Protocol):
 
 
 class TaskService(task_pb2_grpc.TaskServiceServicer):
-    """The servicer. Who may call is for `callers` to say.
+    """The servicer. Who may call is for `callers.py` to say, before it is read what.
 
     Calls with a session are the manager's and go to the agent; those without one are a
     user's own and go to the task host.
@@ -57,13 +58,11 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         self,
         keeper: TaskKeeper,
         questions: HostQuestions,
-        callers: Callers,
         outputs: OutputStreams,
         statuses: TaskStatuses,
     ) -> None:
         self._keeper = keeper
         self._questions = questions
-        self._callers = callers
         self._outputs = outputs
         self._statuses = statuses
 
@@ -72,7 +71,6 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         request: task_pb2.StartTaskRequest,
         context: grpc.aio.ServicerContext[task_pb2.StartTaskRequest, task_pb2.StartTaskResponse],
     ) -> task_pb2.StartTaskResponse:
-        await self._callers.check("StartTask", context)
         try:
             if not request.session:
                 return await self._start_direct(request)
@@ -88,7 +86,6 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
         request: task_pb2.StopTaskRequest,
         context: grpc.aio.ServicerContext[task_pb2.StopTaskRequest, task_pb2.StopTaskResponse],
     ) -> task_pb2.StopTaskResponse:
-        await self._callers.check("StopTask", context)
         try:
             if not request.session:
                 return await self._stop_direct(request)
@@ -108,7 +105,6 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.GetTaskStatusRequest, task_pb2.GetTaskStatusResponse
         ],
     ) -> task_pb2.GetTaskStatusResponse:
-        await self._callers.check("GetTaskStatus", context)
         try:
             return await self._statuses.get(request)
         except (translate.BadMessage, NotNow) as error:
@@ -122,7 +118,6 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.UpdateWorkerRequest, task_pb2.UpdateWorkerResponse
         ],
     ) -> task_pb2.UpdateWorkerResponse:
-        await self._callers.check("UpdateWorker", context, is_own=True)
         if is_empty(request):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "there is nothing to change")
         try:
@@ -145,7 +140,6 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
             task_pb2.ReadOutputRequest, manager_pb2.StreamOutputResponse
         ],
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
-        await self._callers.check("StreamOutput", context)
         try:
             async for response in self._outputs.read(request):
                 yield response
@@ -168,6 +162,12 @@ class TaskService(task_pb2_grpc.TaskServiceServicer):
                 raise NoSuchTask(f"no program {', '.join(unknown)} was started here")
             self._questions.stop(stops)
         return task_pb2.StopTaskResponse()
+
+
+def add_task_service(server: grpc.aio.Server, service: TaskService, callers: Callers) -> None:
+    """Has the server serve it; the call of who may not make it is not read."""
+    guarding: Any = Guarding(server, callers.lets_in, at_once=READ_AT_ONCE)
+    task_pb2_grpc.add_TaskServiceServicer_to_server(service, guarding)
 
 
 def _status_of(error: translate.BadMessage | NotNow) -> grpc.StatusCode:

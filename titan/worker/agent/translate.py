@@ -13,6 +13,8 @@ from titan.checks import (
     check_execution,
     check_resources,
     check_script,
+    check_secret_names,
+    check_secret_values,
     check_time_limit,
     check_variables,
 )
@@ -97,6 +99,9 @@ def direct_launches_of(
     try:
         for environment in environments:
             check_variables((*environment.exported, *environment.chosen))
+            names = tuple(name for name, _ in environment.secrets)
+            check_secret_names(names, environment.chosen)
+            check_secret_values(environment.secrets)
         launches = tuple(map(_direct_launch_of, request.specs))
         if any(launch.environment >= len(environments) for launch in launches):
             raise BadMessage("a spec names an environment that is not in the request")
@@ -312,7 +317,13 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
 
 
 def _environment_of(message: types_pb2.Environment) -> Environment:
-    return Environment(_variables_of(message.exported), _variables_of(message.set), message.script)
+    return Environment(
+        _variables_of(message.exported),
+        _variables_of(message.set),
+        message.script,
+        _variables_of(message.secrets),
+        message.secrets_fault,
+    )
 
 
 def _variables_of(variables: Iterable[types_pb2.Variable]) -> Variables:

@@ -67,6 +67,8 @@ class Children:
     def spawn(self, todo: Spawn) -> ProcessRecord:
         """Start the process. Raises LaunchError. `rest` is due afterwards."""
         key, launch, environment, devices = todo
+        if environment.secrets_fault:
+            raise LaunchError(environment.secrets_fault)
         # What is kept of it for the next task need not hold a script.
         bare = environment._replace(script=b"") if environment.script else environment
         variables = self._environments.build(key, launch, bare, devices)

@@ -62,7 +62,12 @@ class TaskEnvironments:
         The caller may change it.
         """
         last = self._last
-        if last is not None and launch is last[0] and environment is last[1]:
+        if environment.secrets:
+            # Nothing of these is kept.
+            chosen = (*environment.chosen, *environment.secrets)
+            environment = environment._replace(chosen=chosen, secrets=())
+            variables = self._build_shared(launch, environment)
+        elif last is not None and launch is last[0] and environment is last[1]:
             variables = last[2].copy()
         else:
             variables = self._find_shared(launch, environment).copy()

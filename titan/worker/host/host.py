@@ -198,6 +198,9 @@ class Host:
 
     def _intern(self, environment: Environment) -> Environment:
         """The equal one that is there already: a job comes in many batches."""
+        if environment.secrets:
+            # They are not kept for longer than their tasks.
+            return environment
         known = self._environments.get(environment)
         if known is None:
             self._environments[environment] = known = environment

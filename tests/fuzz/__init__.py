@@ -1,0 +1,1 @@
+"""The fuzzer over the wire, for a bounded time."""
