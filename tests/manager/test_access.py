@@ -79,26 +79,6 @@ def test_a_call_without_the_token_is_unauthenticated(
         assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED, metadata
 
 
-@pytest.mark.parametrize(
-    ("service", "method"),
-    [("titan.v1.ManagerService", "ListJobs"), ("titan.v1.TaskService", "StopTask")],
-)
-def test_who_denied_it_says_so_in_its_log(
-    cluster: Cluster, channels: dict[str, grpc.Channel], service: str, method: str
-) -> None:
-    server = cluster.workers["w1"] if "Task" in service else cluster.manager
-    assert server is not None
-    line = f"WARNING denied who='nobody known' what={method} from=ipv4:127.0.0.1:"
-
-    def is_told() -> bool:
-        # Of the lines of a second only so many are written.
-        with pytest.raises(grpc.RpcError):
-            call(channels[service], service, method, ())
-        return line in server.log
-
-    wait_until(is_told, line)
-
-
 @pytest.mark.parametrize(("service", "method"), METHODS)
 def test_what_is_no_message_is_refused_and_leaves_no_traceback(
     cluster: Cluster, channels: dict[str, grpc.Channel], service: str, method: str
@@ -121,6 +101,26 @@ def test_what_is_no_message_is_refused_and_leaves_no_traceback(
     for server in (cluster.manager, cluster.workers["w1"]):
         assert "Traceback" not in server.log
         assert " ERROR " not in server.log
+
+
+@pytest.mark.parametrize(
+    ("service", "method"),
+    [("titan.v1.ManagerService", "ListJobs"), ("titan.v1.TaskService", "StopTask")],
+)
+def test_who_denied_it_says_so_in_its_log(
+    cluster: Cluster, channels: dict[str, grpc.Channel], service: str, method: str
+) -> None:
+    server = cluster.workers["w1"] if "Task" in service else cluster.manager
+    assert server is not None
+    line = f"WARNING denied who='nobody known' what={method} from=ipv4:127.0.0.1:"
+
+    def is_told() -> bool:
+        # Of the lines of a second only so many are written.
+        with pytest.raises(grpc.RpcError):
+            call(channels[service], service, method, ())
+        return line in server.log
+
+    wait_until(is_told, line)
 
 
 def test_nothing_was_decided_for_those_without_the_token(cluster: Cluster) -> None:
