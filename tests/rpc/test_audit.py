@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
 
+from tests.manager.harness import until
 from titan.logs import LineFormatter
 from titan.rpc.audit import LINES_PER_SECOND, Audit
 
@@ -69,3 +71,17 @@ def test_in_a_second_there_are_so_many_and_the_rest_is_counted(
     clock.now += 1
     deny(audit)
     assert lines.messages[LINES_PER_SECOND + 2 :] == [lines.messages[0]]
+
+
+def test_in_a_server_the_rest_is_told_though_nobody_is_denied_anything_after_it(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        audit = Audit(Clock())
+        for _ in range(LINES_PER_SECOND + 7):
+            deny(audit)
+        assert len(lines.messages) == LINES_PER_SECOND
+        await until(lambda: len(lines.messages) > LINES_PER_SECOND)
+        assert lines.messages[-1] == "denied more than is written here times=7"
+
+    asyncio.run(scenario())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from tests.cluster import Cluster
 from tests.security.conftest import SecureCluster
 from tests.security.impostor import impostor
 from tests.security.people import DAY_SECONDS, People
-from titan.errors import AccessDenied, TitanError
+from titan.errors import AccessDenied, ManagerUnreachable, TitanError
 from titan.rpc.identity import Role
 
 # Calls are repeated for 30 s where nobody knows why they fail; here they know.
@@ -213,3 +214,16 @@ def test_nobody_answers_at_all(place: Place) -> None:
     assert result.returncode == 3
     with pytest.raises(TitanError):
         titan.Client("127.0.0.1:1", tls_dir=place.people.directory / "alice").queue()
+
+
+def test_a_manager_that_holds_its_port_and_does_not_serve_yet_is_waited_for(place: Place) -> None:
+    """It may be reading its log: that is no reason to give up sooner than one is told to."""
+    with socket.create_server(("127.0.0.1", 0)) as starting:
+        address = f"127.0.0.1:{starting.getsockname()[1]}"
+        with (
+            titan.Client(
+                address, tls_dir=place.people.directory / "alice", retry_for_seconds=0.5
+            ) as client,
+            pytest.raises(ManagerUnreachable),
+        ):
+            client.stats()

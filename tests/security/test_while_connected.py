@@ -114,6 +114,19 @@ def test_a_watch_tells_nothing_more_to_who_was_revoked(
     asyncio.run(scenario())
 
 
+def test_who_waits_for_news_that_do_not_come_is_told_that_he_was_revoked(
+    cluster: SecureCluster,
+) -> None:
+    folder = cluster.people.issue(Role.USER, "patient")
+    with titan.Client(cluster.address, tls_dir=folder) as client:
+        job = client.submit(["true"], hold=True)
+        watch = client.watch(job.id)
+        next(watch)
+        cluster.people.revoke("patient")
+        with pytest.raises(AccessDenied, match="certificate of user patient was revoked"):
+            next(watch)
+
+
 def test_a_token_that_is_revoked_ends_the_calls_of_a_connection(cluster: SecureCluster) -> None:
     people = cluster.people
     text = people.token("tina")

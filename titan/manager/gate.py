@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -22,6 +23,7 @@ from titan.manager import caller, permissions
 from titan.manager.admission import Admission, Place
 from titan.manager.caller import NOBODY
 from titan.manager.callers import Callers
+from titan.manager.lapse import Lapse
 from titan.manager.shell import Shell
 from titan.rpc.audit import Audit
 from titan.rpc.reading import UNREADABLE, read_message
@@ -123,16 +125,34 @@ class Gate:
         async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
             try:
                 self._check(request)
-                async for reply in handler(request):
-                    await shell.wait_durable(shell.lsn)
-                    # It may have lasted for days: he may be nobody any more.
-                    self._let_in(method, context)
-                    yield reply
+                async with aclosing(self._replies(handler(request), context)) as replies:
+                    async for reply in replies:
+                        await shell.wait_durable(shell.lsn)
+                        # It may have lasted for days: he may be nobody any more.
+                        self._let_in(method, context)
+                        yield reply
             except TitanError as error:
                 await shell.wait_durable(shell.lsn)
                 self._refused(method, context, error)
 
         return call
+
+    async def _replies(
+        self, replies: AsyncIterator[Reply], context: Context
+    ) -> AsyncGenerator[Reply, None]:
+        """The same, as long as the caller is one. Raises AccessDenied after that."""
+        if self._callers.are_open:
+            # The one token that there is counts as long as the manager runs.
+            async for reply in replies:
+                yield reply
+            return
+        with Lapse(lambda: self._callers.identify(context)) as lapse:
+            while True:
+                try:
+                    reply = await lapse.next(replies)
+                except StopAsyncIteration:
+                    return
+                yield reply
 
     def incoming(
         self, method: str, handler: Callable[[AsyncIterator[Request]], Awaitable[Reply]]

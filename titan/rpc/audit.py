@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 _log = logging.getLogger("titan.audit")
@@ -30,11 +32,18 @@ class Audit:
         now = self._now()
         if now - self._second >= 1:
             self._second, self._lines = now, 0
-            if self._left_out:
-                _log.warning("denied more than is written here times=%d", self._left_out)
-                self._left_out = 0
+            self._tell_left_out()
         self._lines += 1
         if self._lines > LINES_PER_SECOND:
             self._left_out += 1
+            if self._left_out == 1:
+                # Perhaps nobody is denied anything after that.
+                with suppress(RuntimeError):
+                    asyncio.get_running_loop().call_later(1.0, self._tell_left_out)
             return
         _log.warning("denied who=%r what=%s from=%s why=%r", who, what, peer, why)
+
+    def _tell_left_out(self) -> None:
+        if self._left_out:
+            _log.warning("denied more than is written here times=%d", self._left_out)
+            self._left_out = 0
