@@ -21,6 +21,7 @@ from titan.rpc.status import error_of
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 
 CALL_SECONDS: Final = 10.0
+EXPLAIN_TRIES: Final = 3
 
 
 def update_worker(
@@ -55,7 +56,10 @@ def update_worker(
                 # It loads OpenSSL.
                 from titan.rpc.handshake import explain_failure  # noqa: PLC0415
 
-                why = explain_failure(str(content.get("address")), files, host=host)
+                address = str(content.get("address"))
+                # Nobody calls again here, and a machine that is busy may be late once.
+                tries = (explain_failure(address, files, host=host) for _ in range(EXPLAIN_TRIES))
+                why = next(filter(None, tries), "")
                 if why:
                     raise AccessDenied(
                         f"the worker in {directory} can't be spoken to: {why}"

@@ -57,7 +57,11 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
         with context.wrap_socket(plain, server_hostname=host) as encrypted:
             # With TLS 1.3 the other side's verdict comes after the handshake. HTTP/2 greets then;
             # gRPC closes the connection of whom it does not want, without a word.
-            if not encrypted.recv(1):
+            try:
+                is_wanted = bool(encrypted.recv(1))
+            except ConnectionError:
+                is_wanted = False
+            if not is_wanted:
                 return _why_unwanted(pems)
     except ssl.SSLCertVerificationError as error:
         if "mismatch" in error.verify_message:
