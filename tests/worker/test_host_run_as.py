@@ -164,6 +164,18 @@ def test_what_it_puts_in_place_of_its_output_is_not_read_by_root(rig: Rig) -> No
     err.close()
 
 
+def test_what_is_not_known_to_be_its_output_is_not_read(rig: Rig) -> None:
+    execution = Execution(stdout=b"open/out")
+    attempt = rig.start("echo mine; ln -sf ../secret open/out", execution=execution)
+    rig.host.wait_end(attempt)
+    directory = os.fsencode(rig.host.path / "output")
+    note = Path(os.fsdecode(output_path(directory, attempt, b"out.begin")))
+    note.unlink()
+    # It can't be read, as where a process has run out of descriptors.
+    note.mkdir()
+    assert not OutputFile(directory, attempt, b"out", 0).open()
+
+
 @pytest.mark.parametrize("is_older", [False, True])
 def test_what_tasks_write_no_other_account_can_read(is_older: bool) -> None:
     require_root()
