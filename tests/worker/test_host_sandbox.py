@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,29 @@ def test_it_can_write_to_its_directory_and_to_a_tmp_of_its_own_alone(
     assert said == ["wrote here", "wrote /tmp/mine", *sorted(filter(None, ["mine", below_tmp]))]
     assert (tmp_path / "here").read_text() == "x\n"
     assert not Path("/tmp/mine").exists()
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "above", "inside"])
+def test_it_does_not_reach_the_workers_own_directory(where: str) -> None:
+    """Its socket takes whoever comes last for the agent, and starts what he says."""
+    require_bubblewrap()
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    try:
+        path = place / "worker"
+        (path / "inside").mkdir(parents=True)
+        cwd = {"elsewhere": Path("/"), "above": place, "inside": path / "inside"}[where]
+        with strays.nothing_left(path):
+            driver = HostDriver(path)
+            driver.start()
+            driver.connect(output_max_bytes=MIB)
+            assert (path / "host.sock").is_socket()
+            sandbox = Sandboxed(driver, cwd)
+            there = sandbox.output(f"ls -A {path}; touch written || :")
+            assert "host.sock" not in there
+            assert (cwd / "written").exists() == (where != "elsewhere")
+            driver.close()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_it_sees_its_own_processes_devices_and_host_name_alone(sandbox: Sandboxed) -> None:

@@ -94,7 +94,7 @@ class Host:
         # The tasks of the host before this one, which had files there, have ended.
         scripts = os.fsencode(path / directory.SCRIPTS_NAME)
         # Before there are children, and signals of theirs.
-        self._sandboxes = Sandboxes.find()
+        self._sandboxes = Sandboxes.find(os.fsencode(path))
         self._children = Children(output, scripts, self._confinement, self._sandboxes)
         self._standstill = Standstill(self._children.stop_moving)
         self._outputs = OutputWatch(output)
