@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from titan.model import AttemptKey, Execution
+from titan.model import SIGNAL_MAX, AttemptKey, Execution
 from titan.worker.host import sandbox_init
 from titan.worker.host.spawn import Sandboxed
 from titan.worker.messages import Exit, Launch
@@ -30,6 +30,8 @@ OWN_PROCESSES: Final = 2
 _PROBE_SECONDS: Final = 20.0
 # So bwrap tells of a signal that ended what it waits for.
 _SIGNALLED: Final = 128
+# More than any machine has done or has, and no more than goes into a report.
+_COUNT_MAX: Final = (1 << 63) - 1
 _log = logging.getLogger(__name__)
 
 
@@ -118,18 +120,7 @@ class Sandboxes:
         finally:
             os.close(reader)
         if len(told) == size:
-            has_run, status, user_us, system_us, rss_bytes = sandbox_init.REPORT.unpack(told)
-            if not has_run:
-                why = f"cannot run {program} in its sandbox: {os.strerror(status)}"
-                return how._replace(exit_code=None, signal=None, not_run=why)
-            is_signal = os.WIFSIGNALED(status)
-            return how._replace(
-                exit_code=None if is_signal else os.WEXITSTATUS(status),
-                signal=os.WTERMSIG(status) if is_signal else None,
-                cpu_user_us=user_us,
-                cpu_system_us=system_us,
-                max_rss_bytes=rss_bytes,
-            )
+            return _as_told(how, told, program)
         code = how.exit_code or 0
         if code > _SIGNALLED:
             # The process 1 was killed, such as for its memory, and the command with it.
@@ -197,6 +188,26 @@ class Sandboxes:
             os.close(writer)
         is_right = has_run and os.waitstatus_to_exitcode(status) == 7
         return "" if is_right else f"a command in it ended with the wait status {status}"
+
+
+def _as_told(how: Exit, told: bytes, program: str) -> Exit:
+    """What the process 1 told, unless that can't be: what runs in there can tell in its place."""
+    has_run, status, user_us, system_us, rss_bytes = sandbox_init.REPORT.unpack(told)
+    if not has_run:
+        why = f"cannot run {program} in its sandbox: {os.strerror(status)}"
+        return how._replace(exit_code=None, signal=None, not_run=why)
+    is_exit = os.WIFEXITED(status)
+    is_signal = os.WIFSIGNALED(status) and os.WTERMSIG(status) <= SIGNAL_MAX
+    if not (is_exit or is_signal) or max(user_us, system_us, rss_bytes) > _COUNT_MAX:
+        why = "what was told of its end from inside its sandbox can't be"
+        return how._replace(exit_code=None, signal=None, not_run=why)
+    return how._replace(
+        exit_code=os.WEXITSTATUS(status) if is_exit else None,
+        signal=os.WTERMSIG(status) if is_signal else None,
+        cpu_user_us=user_us,
+        cpu_system_us=system_us,
+        max_rss_bytes=rss_bytes,
+    )
 
 
 def _find_python() -> str:
