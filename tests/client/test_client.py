@@ -244,6 +244,19 @@ def test_a_watch_tells_of_changes_and_goes_on_after_an_lsn(
     assert next(again).jobs[0]["state"] == "RUNNING"
 
 
+def test_a_watch_that_the_manager_has_no_room_for_is_not_asked_for_without_a_pause(
+    manager: FakeManager,
+) -> None:
+    manager.add_job(name="a")
+    manager.be_busy("WatchJobs", "1000000 jobs are watched by number")
+    with (
+        titan.Client(manager.address, retry_for_seconds=0.0) as client,
+        pytest.raises(titan.Busy, match="1000000 jobs are watched"),
+    ):
+        next(client.watch(1))
+    assert len(manager.called("WatchJobs")) == 1
+
+
 def test_workers_and_stats_are_dicts(manager: FakeManager, client: titan.Client) -> None:
     assert client.workers() == []
     stats = client.stats()

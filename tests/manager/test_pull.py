@@ -496,3 +496,28 @@ def test_what_tasks_use_is_asked_for_and_left_out_when_it_does_not_come() -> Non
             assert not (await ask()).HasField("rss_bytes")
 
     asyncio.run(scenario())
+
+
+def test_what_nobody_asked_a_worker_for_is_not_shown() -> None:
+    async def scenario() -> None:
+        async with running_a_job() as (fetcher, job_id):
+            wanted = manager_pb2.GetJobStatusRequest(
+                job=manager_pb2.JobSelector(job_id=job_id), attempts_limit=9, live=True
+            )
+            users = fetcher.manager.users
+            asking = asyncio.ensure_future(
+                users.GetJobStatus(wanted, metadata=fetcher.manager.metadata)
+            )
+            (question,) = (await fetcher.poll()).statuses
+            other = task_pb2.TaskStatus(key=question.request.keys[0], rss_bytes=5)
+            other.key.attempt += 1
+            pushed = worker_pb2.PushTaskStatusRequest(
+                session=fetcher.session,
+                number=question.number,
+                status=task_pb2.GetTaskStatusResponse(tasks=[other]),
+            )
+            await fetcher.manager.workers.PushTaskStatus(pushed, metadata=fetcher.manager.metadata)
+            (attempt,) = (await asking).attempts
+            assert not attempt.HasField("rss_bytes")
+
+    asyncio.run(scenario())

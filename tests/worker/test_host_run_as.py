@@ -21,6 +21,7 @@ from tests.worker.host_driver import HostDriver, is_running, wait_for
 from tests.worker.isolation import find, require_bubblewrap, require_root
 from titan.model import AttemptKey, Execution, Reason, Sandbox, ScriptSource, State
 from titan.worker.messages import Environment, Launch, Report
+from titan.worker.output.paths import output_path
 from titan.worker.output.reading import OutputFile
 
 # Every Debian has these.
@@ -161,6 +162,42 @@ def test_what_it_puts_in_place_of_its_output_is_not_read_by_root(rig: Rig) -> No
     assert err.open()
     assert err.read().data == b"mine\n"
     err.close()
+
+
+def test_what_is_not_known_to_be_its_output_is_not_read(rig: Rig) -> None:
+    execution = Execution(stdout=b"open/out")
+    attempt = rig.start("echo mine; ln -sf ../secret open/out", execution=execution)
+    rig.host.wait_end(attempt)
+    directory = os.fsencode(rig.host.path / "output")
+    note = Path(os.fsdecode(output_path(directory, attempt, b"out.begin")))
+    note.unlink()
+    # It can't be read, as where a process has run out of descriptors.
+    note.mkdir()
+    assert not OutputFile(directory, attempt, b"out", 0).open()
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_what_tasks_write_no_other_account_can_read(is_older: bool) -> None:
+    require_root()
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    # Workers' directories may be where everybody can enter them, as below /var/lib.
+    place.chmod(0o755)
+    try:
+        if is_older:
+            (place / "output").mkdir(mode=0o755)
+        rig = Rig(place, place)
+        rig.policy.write_text(POLICY)
+        with strays.nothing_left(place):
+            rig.host.start()
+            rig.host.connect(output_max_bytes=1 << 20, run_as_policy=os.fsencode(rig.policy))
+            theirs = rig.start("echo theirs")
+            rig.host.wait_end(theirs)
+            assert rig.host.output(theirs) == b"theirs\n"
+            path = os.fsdecode(output_path(os.fsencode(place / "output"), theirs, b"out"))
+            assert "Permission denied" in rig.output(f"cat {path} || :", user=OTHER, run_as=OTHER)
+            rig.host.close()
+    finally:
+        shutil.rmtree(place)
 
 
 def test_what_was_there_before_is_not_its_output(rig: Rig) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from titan.model import (
     State,
     StopMode,
 )
+from titan.worker.host import sandbox_init
 from titan.worker.messages import Environment, Launch
 
 MIB = 1 << 20
@@ -96,6 +99,29 @@ def test_it_can_write_to_its_directory_and_to_a_tmp_of_its_own_alone(
     assert not Path("/tmp/mine").exists()
 
 
+@pytest.mark.parametrize("where", ["elsewhere", "above", "inside"])
+def test_it_does_not_reach_the_workers_own_directory(where: str) -> None:
+    """Its socket takes whoever comes last for the agent, and starts what he says."""
+    require_bubblewrap()
+    place = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    try:
+        path = place / "worker"
+        (path / "inside").mkdir(parents=True)
+        cwd = {"elsewhere": Path("/"), "above": place, "inside": path / "inside"}[where]
+        with strays.nothing_left(path):
+            driver = HostDriver(path)
+            driver.start()
+            driver.connect(output_max_bytes=MIB)
+            assert (path / "host.sock").is_socket()
+            sandbox = Sandboxed(driver, cwd)
+            there = sandbox.output(f"ls -A {path}; touch written || :")
+            assert "host.sock" not in there
+            assert (cwd / "written").exists() == (where != "elsewhere")
+            driver.close()
+    finally:
+        shutil.rmtree(place)
+
+
 def test_it_sees_its_own_processes_devices_and_host_name_alone(sandbox: Sandboxed) -> None:
     said = sandbox.output("ls /proc | grep -c '^[0-9]'; ls /dev; hostname other 2>/dev/null; :")
     processes, *devices = said.split()
@@ -103,6 +129,24 @@ def test_it_sees_its_own_processes_devices_and_host_name_alone(sandbox: Sandboxe
     assert {"null", "zero", "urandom"} <= set(devices)
     assert "mem" not in devices
     assert os.uname().nodename != "other"
+
+
+@pytest.mark.parametrize(
+    ("status", "number"), [(0, (1 << 64) - 1), (0x7E, 0), (0x137F, 0), (-1, 0)]
+)
+def test_what_can_not_be_is_not_believed(sandbox: Sandboxed, status: int, number: int) -> None:
+    """What runs in there can write to what its process 1 tells by."""
+    report = sandbox_init.REPORT.pack(True, status, number, number, number)
+    program = (
+        "import os\nfor each in os.listdir('/proc/1/fd'):\n"
+        " path = '/proc/1/fd/' + each\n"
+        f" if os.readlink(path)[:4] == 'pipe': open(path, 'wb').write({report!r})"
+    )
+    attempt = sandbox.host.run_launch(sandbox.launch("python3", "-c", program))
+    end = sandbox.host.wait_end(attempt)
+    assert (end.state, end.reason) == (State.FAILED, Reason.LAUNCH_ERROR)
+    assert end.detail == "what was told of its end from inside its sandbox can't be"
+    assert max(end.cpu_user_us, end.cpu_system_us, end.max_rss_bytes) < 1 << 63
 
 
 def test_it_cannot_undo_that_even_as_root(sandbox: Sandboxed) -> None:

@@ -198,7 +198,7 @@ class AioSession:
                     yield cursor.take(response)
             except grpc.RpcError as error:
                 failure = failure_of(error)
-                if failure.status is retry.CUT_WATCH:
+                if failure.status is retry.CUT_WATCH and not failure.is_busy:
                     continue
             finally:
                 stream.cancel()

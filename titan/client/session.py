@@ -183,7 +183,7 @@ class Session:
                     yield cursor.take(response)
             except grpc.RpcError as error:
                 failure = failure_of(error)
-                if failure.status is retry.CUT_WATCH:
+                if failure.status is retry.CUT_WATCH and not failure.is_busy:
                     continue
             finally:
                 stream.cancel()

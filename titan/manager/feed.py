@@ -9,9 +9,14 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from titan.errors import Busy
+
 # A watcher of everything that falls behind by so many jobs is cut off; it comes back
 # with its last LSN. About 10 MiB of ids.
 DIRTY_JOBS_MAX: Final = 100_000
+# By number, of all watchers that name more than a few: each takes some 125 bytes.
+WATCHED_BY_NUMBER_MAX: Final = 1_000_000
+FEW_JOBS: Final = 100
 
 
 class Watcher:
@@ -52,6 +57,7 @@ class Feed:
         self.lsn = lsn
         self._of_all: dict[Watcher, None] = {}
         self._of_job: dict[int, dict[Watcher, None]] = {}
+        self._many_watched = 0
         self._listeners: list[Callable[[list[int], int], None]] = []
 
     def listen(self, listener: Callable[[list[int], int], None]) -> None:
@@ -59,14 +65,24 @@ class Feed:
         self._listeners.append(listener)
 
     def add(self, watcher: Watcher) -> None:
-        """It hears of every change from now on."""
+        """It hears of every change from now on. Raises Busy: too many are watched by number."""
+        jobs = len(watcher.job_ids)
+        if jobs > FEW_JOBS:
+            if self._many_watched + jobs > WATCHED_BY_NUMBER_MAX:
+                raise Busy(
+                    f"{self._many_watched} jobs are watched by number, the most is "
+                    f"{WATCHED_BY_NUMBER_MAX}: try again, or watch all of them"
+                )
+            self._many_watched += jobs
         if not watcher.job_ids:
             self._of_all[watcher] = None
         for job_id in watcher.job_ids:
             self._of_job.setdefault(job_id, {})[watcher] = None
 
     def remove(self, watcher: Watcher) -> None:
-        """It hears no more."""
+        """It hears no more. It was added."""
+        if len(watcher.job_ids) > FEW_JOBS:
+            self._many_watched -= len(watcher.job_ids)
         self._of_all.pop(watcher, None)
         for job_id in watcher.job_ids:
             watchers = self._of_job.get(job_id, {})

@@ -46,7 +46,9 @@ async def add_live_use(
         async with at_once:
             answer = await reach.get_status(outbox, task_pb2.GetTaskStatusRequest(keys=keys))
         for task in answer.tasks:
-            _add(shown[task.key.index, task.key.attempt], task)
+            # A worker may tell of what it was not asked for.
+            if (attempt := shown.get((task.key.index, task.key.attempt))) is not None:
+                _add(attempt, task)
 
     asking = [
         asyncio.create_task(ask(outbox, shown))

@@ -281,9 +281,9 @@ def read_attempt(pid: int) -> tuple[int, int, int] | None:
         return None
     if b"TITAN_JOB_ID=" not in content:
         return None
-    variables = dict(
-        entry.split(b"=", 1) for entry in content.split(b"\0") if entry.startswith(b"TITAN_")
-    )
+    # A process may put anything there, also what has no sign.
+    words = [each.partition(b"=") for each in content.split(b"\0") if each.startswith(b"TITAN_")]
+    variables = {name: value for name, _, value in words}
     try:
         return (
             int(variables[b"TITAN_JOB_ID"]),

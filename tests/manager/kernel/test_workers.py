@@ -61,6 +61,19 @@ def test_only_so_many_workers_ever_register_and_those_that_did_come_back(
     assert other.number in rig.state.workers
 
 
+def test_only_so_many_workers_of_one_name_ever_register(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "WORKERS_OF_NAME_MAX", 2)
+    rig = Rig()
+    hosts = [FakeHost(rig, resources(1), name) for name in ("a", "a", "a", "b")]
+    hosts[0].register()
+    hosts[1].register()
+    with pytest.raises(NoRoom, match="2 workers called a have registered here"):
+        hosts[2].register()
+    hosts[3].register()
+    hosts[0].register()
+    assert len(rig.state.workers) == 3
+
+
 # Silence -----------------------------------------------------------------------------------
 
 
@@ -593,6 +606,18 @@ def test_a_first_call_that_comes_again_is_not_a_second_worker() -> None:
     rig.do(first)
     assert len(rig.state.workers) == 1
     host.register()
+    host.heartbeat()
+
+
+def test_who_calls_first_with_anothers_instance_is_not_that_other() -> None:
+    rig = Rig()
+    host = rig.worker()
+    job_id = running(rig, host)
+    other = FakeHost(rig, resources(1), "other")
+    other.instance = host.instance
+    assert other.register().worker != host.number
+    assert rig.state.get_worker(host.number).name == host.name
+    assert rig.task_state(job_id) is State.RUNNING
     host.heartbeat()
 
 

@@ -13,6 +13,8 @@ from titan.manager.kernel.desk import Desk
 
 # Those that have taken their leave count: old attempts refer to them. Each takes some kilobytes.
 WORKERS_MAX: Final = 100_000
+# So that whoever has the certificate of one does not keep all others out.
+WORKERS_OF_NAME_MAX: Final = 10_000
 ID_BYTES_MAX: Final = 64
 WORD_LENGTH_MAX: Final = 255
 _ADDRESS: Final = re.compile(
@@ -69,9 +71,7 @@ def identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
     worker_id = command.worker_id or _find_given_id(desk, command) or command.new_worker_id
     number = state.worker_numbers.get(worker_id)
     if number is None:
-        if len(state.workers) >= WORKERS_MAX:
-            raise NoRoom(f"{WORKERS_MAX} workers have registered here, and more are not taken")
-        return state.next_worker, worker_id, ""
+        return _next_number(desk, command), worker_id, ""
     if _is_earlier(desk, number, command):
         instance, refused_us = desk.refused_earlier.get(number, (b"", 0))
         if instance != command.instance:
@@ -94,13 +94,32 @@ def identify(desk: Desk, command: RegisterWorker) -> tuple[int, bytes, str]:
         f"{command.name} at {command.address}; was a data directory copied? "
         f"{command.name} gets a new id"
     )
-    return state.next_worker, command.new_worker_id, warning
+    return _next_number(desk, command), command.new_worker_id, warning
+
+
+def _next_number(desk: Desk, command: RegisterWorker) -> int:
+    """That of a worker that is not known yet. Raises NoRoom."""
+    workers = desk.state.workers
+    if len(workers) >= WORKERS_MAX:
+        raise NoRoom(f"{WORKERS_MAX} workers have registered here, and more are not taken")
+    most = WORKERS_OF_NAME_MAX
+    # Few clusters have so many that it needs counting.
+    if len(workers) >= most and sum(w.name == command.name for w in workers.values()) >= most:
+        raise NoRoom(
+            f"{most} workers called {command.name} have registered here, each with "
+            "a data directory of its own, and more are not taken: give it another name"
+        )
+    return desk.state.next_worker
 
 
 def _find_given_id(desk: Desk, command: RegisterWorker) -> bytes:
     """The id that this host was given before; empty: none. The answer may not have come there."""
     number = desk.first_calls.get(command.instance)
-    return b"" if number is None else desk.state.get_worker(number).worker_id
+    if number is None:
+        return b""
+    worker = desk.state.get_worker(number)
+    # Who calls may have proven that it is the one of that name, and of no other.
+    return worker.worker_id if worker.name == command.name else b""
 
 
 def _is_earlier(desk: Desk, number: int, command: RegisterWorker) -> bool:

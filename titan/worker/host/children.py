@@ -174,8 +174,10 @@ class Children:
         if not runs.command or not runs.command[0]:
             return runs, isolation
 
+        is_another = account is not None and account.user_id != os.geteuid()
+
         def wrapped(cwd: bytes) -> AbstractContextManager[Sandboxed]:
-            return sandboxes.wrapped(key, launch, runs.command, cwd)
+            return sandboxes.wrapped(key, launch, runs.command, cwd, is_another=is_another)
 
         return runs, isolation._replace(sandbox=wrapped)
 

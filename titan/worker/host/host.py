@@ -8,6 +8,7 @@ is nothing to be kept, or without an agent for too long.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -32,7 +33,7 @@ from titan.worker.host.link import HostLink
 from titan.worker.host.output_watch import OutputWatch
 from titan.worker.host.recovery import take_over
 from titan.worker.host.sandbox import Sandboxes
-from titan.worker.host.spawn import LaunchError
+from titan.worker.host.spawn import LaunchError, make_private
 from titan.worker.host.standstill import Standstill
 from titan.worker.host.timers import Timers
 from titan.worker.messages import Environment, Report, merged
@@ -80,6 +81,9 @@ class Host:
         self._journal = host_journal.HostJournal(journal)
         self._is_journal_failing = False
         output = os.fsencode(path / "output")
+        with contextlib.suppress(OSError):
+            # Where there is no room it is made with the first task.
+            make_private(output)
         tag = directory.group_tag(path)
         recovered = take_over(journal, self._boot_id, output, tag)
         self._book = Bookkeeping(recovered)
@@ -90,7 +94,7 @@ class Host:
         # The tasks of the host before this one, which had files there, have ended.
         scripts = os.fsencode(path / directory.SCRIPTS_NAME)
         # Before there are children, and signals of theirs.
-        self._sandboxes = Sandboxes.find()
+        self._sandboxes = Sandboxes.find(os.fsencode(path))
         self._children = Children(output, scripts, self._confinement, self._sandboxes)
         self._standstill = Standstill(self._children.stop_moving)
         self._outputs = OutputWatch(output)

@@ -292,6 +292,7 @@ class Spawner:
         if folder in self._directories:
             return folder
         try:
+            make_private(self._output_directory)
             os.makedirs(folder, exist_ok=True)
         except OSError as error:
             raise LaunchError(
@@ -328,6 +329,19 @@ class Spawner:
                 hint = "is the program in its #! line executable, its file system mounted noexec?"
             return f"cannot run {program} on {where}: {_reason(error)}; {hint}"
         return f"cannot run {program} on {where}: {_reason(error)}"
+
+
+def make_private(directory: bytes) -> None:
+    """Makes it for this account alone, or closes it where it was open to everybody.
+
+    The manager says who reads what tasks wrote, also on this machine. Raises OSError.
+    """
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        # An older worker made it so; whoever has let a group in may go on.
+        if os.stat(directory).st_mode & 0o007:
+            os.chmod(directory, 0o700)
 
 
 def _open_file(path: bytes) -> int:

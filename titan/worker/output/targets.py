@@ -141,8 +141,11 @@ def is_other_file(path: bytes, found: os.stat_result) -> bool:
     """Whether this is not the named file that was opened for the attempt, where that counts."""
     try:
         words = _read_note(path)[1:]
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        # Such as for want of descriptors: what is not known is not read.
+        return True
     return bool(words) and words != _identity(found)
 
 
