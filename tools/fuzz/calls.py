@@ -30,16 +30,25 @@ _OUR_OWN: Final = "Internal error from Core"
 MESSAGE_BYTES_MAX: Final = 16 << 20
 
 
+def _wrong_bearers(token: str) -> tuple[str, ...]:
+    """What is no user's token, or not quite."""
+    return (
+        "Bearer", "Bearer  ", f"Basic {token}", f"Bearer {token}x", f"Bearer {token[:-1]}",
+        "Bearer " + "." * 5_000, f"Bearer {token} {token}",
+    )  # fmt: skip
+
+
 class Caller:
     """Calls one server, and counts what it answers."""
 
-    def __init__(self, target: Target, rng: random.Random) -> None:
+    def __init__(self, target: Target, rng: random.Random, jobs: list[int]) -> None:
+        """`jobs`: those of the fuzzer, which its callers know of one another."""
         self.target = target
         self.answers: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self._rng = rng
         self._maker = Maker(rng)
-        self._jobs: list[int] = []
+        self._jobs = jobs
         self._session = b""
         self.methods: list[MethodDescriptor] = [
             method for service in seeds.SERVICES[target.name] for method in service.methods
@@ -128,6 +137,7 @@ class Caller:
                 tuple((f"x-{number}", "y") for number in range(100)),
                 (("grpc-timeout", "99999999H"),),
                 (("grpc-encoding", "gzip"), ("titan-access-token", token)),
+                *((("authorization", text),) for text in _wrong_bearers(token)),
             )
         )
 
