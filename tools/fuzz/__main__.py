@@ -36,7 +36,7 @@ from tools.fuzz.judge import (
 )
 from tools.fuzz.people import People
 from tools.fuzz.seeds import WORKER
-from tools.fuzz.steps import steps
+from tools.fuzz.steps import Step, steps
 from tools.fuzz.target import Target
 
 IDLE: Final = 10_000
@@ -57,6 +57,7 @@ class Run:
         self._root = root
         self._seconds: float = given.minutes * 60
         self._idle: int = given.idle
+        self._at_once: int = given.at_once
         self._rng = random.Random(given.seed)
         self._cluster = Cluster(root, People(root / "tls") if given.tls else None)
         self._honest: subprocess.Popen[bytes] | None = None
@@ -140,9 +141,12 @@ class Run:
             )
 
     async def _round(self, number: int, callers: list[Caller], end: float) -> None:
-        for what, run in steps(callers, self._rng):
-            if number > 1 and time.monotonic() > end:
-                return
+        left = steps(callers, self._rng)
+        await raw.run_all([lambda: self._take_steps(number, left, end)] * self._at_once)
+
+    async def _take_steps(self, number: int, left: list[Step], end: float) -> None:
+        while left and (number == 1 or time.monotonic() < end):
+            what, run = left.pop()
             start = time.monotonic()
             outcome = await run()
             for each in self._servers():
@@ -166,17 +170,26 @@ class Run:
 
     async def _stall(self, targets: tuple[Target, ...]) -> None:
         """Messages that never come to their end, by whoever, and by nobody."""
-        for target in targets:
-            tries = [target] if target.tls else [target, replace(target, token="", who="by nobody")]
-            for each in tries:
-                hold = asyncio.Event()
-                stalling = asyncio.create_task(raw.stall_messages(each, 4, hold))
-                await asyncio.sleep(STALL_SECONDS)
-                rss = {one.name: _rss(one) for one in self._servers()}[each.name]
-                hold.set()
-                taken = await stalling
-                what = f"unfinished messages, {each.title}"
-                self._note(what, f"{rss}, which took {taken / MIB:.0f} MiB of them")
+
+        async def stall(each: Target) -> None:
+            hold = asyncio.Event()
+            stalling = asyncio.create_task(raw.stall_messages(each, 4, hold))
+            await asyncio.sleep(STALL_SECONDS)
+            rss = {one.name: _rss(one) for one in self._servers()}[each.name]
+            hold.set()
+            taken = await stalling
+            what = f"unfinished messages, {each.title}"
+            self._note(what, f"{rss}, which took {taken / MIB:.0f} MiB of them")
+
+        left = [*targets]
+        if targets[0].tls is None:
+            left += [replace(each, token="", who="by nobody") for each in targets]
+
+        async def take() -> None:
+            while left:
+                await stall(left.pop(0))
+
+        await raw.run_all([take] * self._at_once)
 
     def _servers(self) -> tuple[Server, Server]:
         assert self._cluster.worker is not None
@@ -275,6 +288,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long the storms last")
     parser.add_argument("--seed", type=int, default=None, help="the storms of an earlier run")
     parser.add_argument("--idle", type=int, default=IDLE, help="connections that are kept idle")
+    parser.add_argument("--at-once", type=int, default=1, help="parts of a round at once")
     parser.add_argument("--tls", action="store_true", help="servers that have certificates")
     parser.add_argument("--keep", action="store_true", help="keep the directory in any case")
     given = parser.parse_args(arguments)

@@ -59,6 +59,10 @@ class Caller:
         calls = [method for method in self.methods for _ in range(rounds)]
         self._rng.shuffle(calls)
         async with open_channel(self.target) as channel:
+            # Without a session all that a worker may say is said in vain.
+            for method in self.methods:
+                if method.name == "RegisterWorker":
+                    await self._one(channel, method, message=seeds.register())
             await self._all(calls, lambda method: self._one(channel, method))
 
     async def wrong_metadata(self, count: int) -> None:
@@ -88,10 +92,15 @@ class Caller:
             for method in methods:
                 group.create_task(within(method))
 
-    async def _one(self, channel: grpc.aio.Channel, method: MethodDescriptor) -> None:
-        message = self._draw(method)
+    async def _one(
+        self, channel: grpc.aio.Channel, method: MethodDescriptor, message: Any = None
+    ) -> None:
+        """With that message, or one that is drawn."""
+        is_drawn = message is None
+        if is_drawn:
+            message = self._draw(method)
         data = message.SerializeToString()
-        if self._rng.random() < 0.2:
+        if is_drawn and self._rng.random() < 0.2:
             data = self._harmless(method, self._maker.damaged(data))
         if len(data) > MESSAGE_BYTES_MAX - 1024 and self._rng.random() < 0.9:
             data = data[:1_000_000]

@@ -199,7 +199,8 @@ async def stall_messages(target: Target, connections: int, hold: asyncio.Event) 
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
-                writer.close()
+                # What is not sent yet never is.
+                writer.transport.abort()
 
     await run_all([one] * connections)
     return taken
@@ -307,7 +308,7 @@ async def drip(target: Target, count: int, hold: asyncio.Event) -> None:
                     if hold.is_set():
                         return
             finally:
-                writer.close()
+                writer.transport.abort()
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
