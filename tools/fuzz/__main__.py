@@ -64,6 +64,8 @@ class Run:
         self._peaks: dict[str, int] = {}
         self._after_steps: dict[str, list[int]] = {}
         self._opened: Counter[str] = Counter()
+        # Of them, those within TLS when all were open.
+        self._finished = 0
         self._table: list[tuple[str, str]] = []
         self._unexpected: list[str] = []
 
@@ -93,7 +95,11 @@ class Run:
         found = []
         for each in servers:
             name = each.name
-            found += judge_process(name, before[name], after[name], self._peaks[name])
+            # The worker has few.
+            finished = self._finished if each is cluster.manager else 0
+            found += judge_process(
+                name, before[name], after[name], self._peaks[name], tls_connections=finished
+            )
             found += judge_drift(name, self._after_steps[name])
             found += judge_log(name, each.log())
         lines = self._honest_lines()
@@ -165,7 +171,8 @@ class Run:
             await asyncio.sleep(_SAMPLE_SECONDS)
         self._note("idle connections opened", str(self._opened["open"]))
         if self._cluster.people is not None:
-            self._note("of them within TLS", str(self._opened["finished"]))
+            self._finished = self._opened["finished"]
+            self._note("of them within TLS", str(self._finished))
         self._note("manager with them", _shown(sample(self._cluster.manager.pid)))
 
     async def _stall(self, targets: tuple[Target, ...]) -> None:
