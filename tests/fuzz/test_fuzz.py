@@ -28,7 +28,7 @@ TLS_PARTS = ("broken-hellos", "strangers", "begun-again", "by a worker", "by nob
 def test_a_manager_and_a_worker_answer_or_drop_whatever_comes_and_serve_the_honest_user(
     tmp_path: Path, options: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    words = ["--seed", "8", "--minutes", "0", "--idle", str(IDLE), "--at-once", "6", *options]
+    words = ["--seed", "8", "--minutes", "0", "--idle", str(IDLE), "--at-once", "3", *options]
     run = subprocess.run(
         [sys.executable, "-m", "tools.fuzz", *words],
         env={**os.environ, "TMPDIR": str(tmp_path)},

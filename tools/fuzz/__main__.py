@@ -43,7 +43,7 @@ IDLE: Final = 10_000
 # Of the descriptors that this process may have, those that are not for idle connections.
 SPARE_DESCRIPTORS: Final = 1_500
 # Connections are closed, and what was registered is lost, within this.
-SETTLE_SECONDS: Final = 30.0
+SETTLE_SECONDS: Final = 45.0
 WARM_UP_JOBS: Final = 3
 OPEN_SECONDS: Final = 120.0
 STALL_SECONDS: Final = 2.5

@@ -23,7 +23,7 @@ REPOSITORY: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 # What is registered by the fuzzer is lost, and let go, so long after its last word.
-HEARTBEAT_TIMEOUT: Final = "12s"
+HEARTBEAT_TIMEOUT: Final = "30s"
 # What is accepted of the fuzzer's must not be taken for a leak: few jobs are kept.
 _BOUNDS: Final = ("--jobs-max", "3000", "--forget-over", "1000")
 
