@@ -30,6 +30,10 @@ class FakeContext:
         self.code: grpc.StatusCode | None = None
         self.details = ""
 
+    def peer(self) -> str:
+        """As gRPC's."""
+        return f"ipv4:127.0.0.1:{id(self)}"
+
     async def read(self) -> Any:
         """As gRPC's."""
         self.is_read = True

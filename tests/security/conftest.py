@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -17,14 +17,14 @@ class SecureCluster(Cluster):
     people: People
     token_address: str
 
-    def start(self, *options: str) -> None:
-        """The manager, with these options, and the worker w1."""
+    def start(self, *options: str, worker: Sequence[str] = ()) -> None:
+        """The manager, with these options, and the worker w1, with its own."""
         self.people = People(self.root / "tls")
         self.people.issue(Role.MANAGER, "manager")
         self.people.issue(Role.WORKER, "w1")
         self.token_address = f"127.0.0.1:{free_port()}"
         self.start_manager("--token-listen", self.token_address, *options)
-        self.start_worker("w1", "--tls-dir", str(self.people.directory / "w1"))
+        self.start_worker("w1", "--tls-dir", str(self.people.directory / "w1"), *worker)
 
     def start_manager(self, *options: str) -> Server:
         """With its certificate."""

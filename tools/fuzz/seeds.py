@@ -1,7 +1,8 @@
 """Calls that make sense, to be spoilt; and what keeps a spoilt one from doing harm.
 
-The fuzzer has the access token, so whatever it asks for properly is done. It must not ask for what
-would make the honest user's jobs wait, nor start programs or write files that it does not mean.
+The fuzzer has the access token, or certificates, so whatever it asks for properly is done. It must
+not ask for what would make the honest user's jobs wait, nor start programs or write files that it
+does not mean.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 
 HONEST: Final = "honest"
 WORKER: Final = "w1"
+# Who the fuzzer is, where that has to be proven: a user, and a worker.
+USER: Final = "f"
+FUZZ_WORKER: Final = "fuzz0"
 # Jobs of the fuzzer run on its own workers alone, which have this label.
 LABEL: Final = "fuzz"
 _PROGRAM: Final = b"/bin/true"
@@ -43,14 +47,14 @@ def sensible(method: MethodDescriptor, known_ids: list[int], session: bytes) -> 
     )  # fmt: skip
     made: dict[str, Any] = {
         "SubmitJob": submit,
-        "PlanJobs": lambda: manager_pb2.PlanJobsRequest(user="f", jobs=submit().jobs),
+        "PlanJobs": lambda: manager_pb2.PlanJobsRequest(user=USER, jobs=submit().jobs),
         "GetJobStatus": lambda: manager_pb2.GetJobStatusRequest(job=selector, attempts_limit=10),
         "ListJobs": lambda: manager_pb2.ListJobsRequest(limit=10),
         "CancelJob": lambda: manager_pb2.CancelJobRequest(jobs=[selector], grace_ms=10),
-        "HoldJob": lambda: manager_pb2.HoldJobRequest(jobs=[selector], user="f"),
-        "SuspendJob": lambda: manager_pb2.SuspendJobRequest(jobs=[selector], user="f"),
+        "HoldJob": lambda: manager_pb2.HoldJobRequest(jobs=[selector], user=USER),
+        "SuspendJob": lambda: manager_pb2.SuspendJobRequest(jobs=[selector], user=USER),
         "UpdateJob": lambda: manager_pb2.UpdateJobRequest(jobs=[selector], priority=1),
-        "RequeueJob": lambda: manager_pb2.RequeueJobRequest(jobs=[selector], user="f"),
+        "RequeueJob": lambda: manager_pb2.RequeueJobRequest(jobs=[selector], user=USER),
         "ExplainJob": lambda: manager_pb2.ExplainJobRequest(job=selector),
         "GetEvents": lambda: manager_pb2.GetEventsRequest(job=selector, limit=10),
         "StreamOutput": lambda: (
@@ -58,7 +62,7 @@ def sensible(method: MethodDescriptor, known_ids: list[int], session: bytes) -> 
             if method.input_type.name == "StreamOutputRequest"
             else task_pb2.ReadOutputRequest(key=key)
         ),
-        "DrainWorker": lambda: manager_pb2.DrainWorkerRequest(workers=["fuzz0"], reason="x"),
+        "DrainWorker": lambda: manager_pb2.DrainWorkerRequest(workers=[FUZZ_WORKER], reason="x"),
         "RegisterWorker": register,
         "Heartbeat": lambda: worker_pb2.HeartbeatRequest(session=session, held=held),
         "ReportTaskStatus": lambda: worker_pb2.ReportTaskStatusRequest(
@@ -84,7 +88,7 @@ def sensible(method: MethodDescriptor, known_ids: list[int], session: bytes) -> 
 def submit() -> manager_pb2.SubmitJobRequest:
     """A job that the fuzzer's own workers may have."""
     return manager_pb2.SubmitJobRequest(
-        user="f",
+        user=USER,
         environments=[types_pb2.Environment()],
         jobs=[
             manager_pb2.JobSpec(
@@ -99,7 +103,7 @@ def submit() -> manager_pb2.SubmitJobRequest:
 def register() -> worker_pb2.RegisterWorkerRequest:
     """A worker that is none."""
     return worker_pb2.RegisterWorkerRequest(
-        instance=random.SystemRandom().randbytes(16), boot_id="b", name="fuzz0",
+        instance=random.SystemRandom().randbytes(16), boot_id="b", name=FUZZ_WORKER,
         address="127.0.0.1:1", token="t", labels={LABEL: "1"}, version="1",
         capacity=types_pb2.Resources(cpus_milli=2000, memory_bytes=1 << 30),
     )  # fmt: skip
@@ -114,7 +118,7 @@ def tame(message: Any, own_jobs: list[int]) -> None:
         for selector in message.jobs:
             _tame_selector(selector, own_jobs)
         if not isinstance(message, manager_pb2.RequeueJobRequest) and message.HasField("filter"):
-            message.filter.user = "f"
+            message.filter.user = USER
 
 
 _CHANGES: Final = (
@@ -183,6 +187,6 @@ def _tame_selector(selector: manager_pb2.JobSelector, own_jobs: list[int]) -> No
     if which == "job_id" and 0 < selector.job_id < 1 << 31 and selector.job_id not in own_jobs:
         selector.job_id = own_jobs[-1] if own_jobs else -1
     elif which == "last_of_user" and selector.last_of_user == HONEST:
-        selector.last_of_user = "f"
+        selector.last_of_user = USER
     elif which == "name" and selector.name == HONEST:
         selector.name = "f"
