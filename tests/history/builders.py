@@ -160,7 +160,7 @@ def _attempt(job: Any, message: Any, worker: str, lsn: int) -> dict[str, Any]:
         "worker": worker,
         "state": State(message.state).name,
         "reason": _reason(message),
-        "detail": message.detail,
+        "detail": message.detail or None,
         "exit_code": message.exit_code if message.HasField("exit_code") else None,
         "signal": message.signal if message.HasField("signal") else None,
         "submit_time": job.submit_us / 1e6,

@@ -35,8 +35,11 @@ def run_history(data_directory: Path, given_url: str, *, until_end: bool = False
     Raises TitanError, wal.Locked.
     """
     stop = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: stop.set())
+    # Alembic tells of each of its steps.
+    logging.getLogger("alembic").setLevel("WARNING")
     url = url_of(given_url, data_directory)
     _log.info("the history goes to %s", url.render_as_string(hide_password=True))
     Projector(data_directory, Store(open_for_writing(url)), stop=stop).run(until_end=until_end)
@@ -46,8 +49,8 @@ def main(arguments: list[str]) -> int:
     """The data directory, from which level on it logs, and its parent's pid."""
     directory, level, parent = Path(arguments[0]), arguments[1], int(arguments[2])
     logs.set_up(level)
-    # Alembic tells of each of its steps.
-    logging.getLogger("alembic").setLevel("WARNING")
+    # Ctrl-C in a terminal is for the manager, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     os.nice(NICENESS)
     try:

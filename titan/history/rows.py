@@ -80,7 +80,7 @@ def attempt_row(
         "worker": text(worker.name),
         "state": _STATES[ended.state],
         "reason": _REASONS[ended.reason],
-        "detail": text(detail),
+        "detail": text(detail) or None,
         "exit_code": ended.exit_code if ended.exit_code >= 0 else None,
         "signal": ended.signal or None,
         "submit_time": submit_us / 1e6,

@@ -83,7 +83,7 @@ ATTEMPTS: Final = Table(
           "back before it started"),
     _maybe("reason", Text, "EXIT, SIGNAL, TIMEOUT, OOM, OUTPUT_LIMIT, LAUNCH_ERROR, WORKER_LOST, "
            "CANCELLED, PREEMPTED, …; NULL: there is none"),
-    _some("detail", Text, "a sentence about it, mostly empty"),
+    _maybe("detail", Text, "a sentence about it; NULL: there is none"),
     _maybe("exit_code", Integer, "NULL: it did not exit"),
     _maybe("signal", Integer, "that ended it"),
     _some("submit_time", Double, "Unix seconds: the job's"),

@@ -152,7 +152,9 @@ def upgrade() -> None:
             nullable=True,
             comment="EXIT, SIGNAL, TIMEOUT, OOM, OUTPUT_LIMIT, LAUNCH_ERROR, WORKER_LOST, CANCELLED, PREEMPTED, …; NULL: there is none",
         ),
-        sa.Column("detail", sa.Text(), nullable=False, comment="a sentence about it, mostly empty"),
+        sa.Column(
+            "detail", sa.Text(), nullable=True, comment="a sentence about it; NULL: there is none"
+        ),
         sa.Column("exit_code", sa.Integer(), nullable=True, comment="NULL: it did not exit"),
         sa.Column("signal", sa.Integer(), nullable=True, comment="that ended it"),
         sa.Column("submit_time", sa.Double(), nullable=False, comment="Unix seconds: the job's"),
