@@ -13,7 +13,7 @@ from titan import events as ev
 from titan.history.database import open_for_writing, url_of
 from titan.history.projection import WORKER_EVENTS as KINDS
 from titan.history.projection import Projection
-from titan.history.schema import ATTEMPTS, JOBS, METADATA, WORKER_EVENTS, WORKERS
+from titan.history.schema import ATTEMPTS, JOBS, METADATA, RUNNING, WORKER_EVENTS, WORKERS
 from titan.history.store import Place, Store
 from titan.model import State, WorkerState
 from titan.queries.views import attempt_messages, job_message
@@ -23,7 +23,7 @@ from titan.state.cluster import ClusterState
 
 CLUSTER_ID = bytes(range(16))
 LOG_ID = b"L" * 16
-FACTS = (JOBS, ATTEMPTS, WORKERS, WORKER_EVENTS)
+FACTS = (JOBS, ATTEMPTS, RUNNING, WORKERS, WORKER_EVENTS)
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -92,7 +92,7 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
             elif type(event) in KINDS:
                 happened.append(_worker_event(state, number, event))
     known = Known()
-    jobs, attempts = [], []
+    jobs, attempts, running = [], [], []
     for job_id, job in state.jobs.items():
         message = job_message(state, job, known)
         jobs.append(_job(message, job))
@@ -100,9 +100,17 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
         for each in attempt_messages(state, job, (), ended_states):
             key = (job_id, each.index, each.attempt)
             attempts.append(_attempt(message, each, names[key], lsns[key]))
+        under_way = attempt_messages(state, job, (), frozenset([State.RUNNING]))
+        running += [_running(message, each) for each in under_way]
     attempts.sort(key=lambda row: (row["job_id"], row["task_index"], row["attempt"]))
     workers = [_worker(each) for each in state.workers.values()]
-    return {"jobs": jobs, "attempts": attempts, "workers": workers, "worker_events": happened}
+    return {
+        "jobs": jobs,
+        "attempts": attempts,
+        "running": running,
+        "workers": workers,
+        "worker_events": happened,
+    }
 
 
 def _job(message: Any, job: Any) -> dict[str, Any]:
@@ -179,6 +187,21 @@ def _attempt(job: Any, message: Any, worker: str, lsn: int) -> dict[str, Any]:
     }
 
 
+def _running(job: Any, message: Any) -> dict[str, Any]:
+    return {
+        "job_id": job.job_id,
+        "task_index": message.index,
+        "attempt": message.attempt,
+        "name": job.name,
+        "user_name": job.user,
+        "worker": message.worker,
+        "submit_time": job.submit_us / 1e6,
+        "start_time": message.start_us / 1e6,
+        "cpus": job.resources.cpus_milli / 1000,
+        "memory_bytes": job.resources.memory_bytes,
+    }
+
+
 def _worker(worker: Any) -> dict[str, Any]:
     return {
         "number": worker.number,
@@ -204,6 +227,10 @@ def _worker_event(state: ClusterState, number: int, event: Any) -> dict[str, Any
         "number": event.worker,
         "worker": state.get_worker(event.worker).name,
         "event": words,
+        "cpus": 0.0
+        if words in ("LOST", "DEREGISTERED")
+        or state.get_worker(event.worker).state >= WorkerState.DISCONNECTED
+        else state.get_worker(event.worker).capacity.cpus_milli / 1000,
         "reason": event._asdict().get("reason", ""),
         "user_name": event._asdict().get("user", ""),
     }

@@ -18,6 +18,7 @@ from tests.lookback.builders import records as story
 from tests.manager.kernel.test_histories import Histories as KernelHistories
 from titan.history.database import open_for_writing, url_of
 from titan.history.projection import Projection, all_rows
+from titan.history.schema import METADATA
 from titan.history.store import HistoryMoved, Store
 from titan.state.cluster import ClusterState
 
@@ -68,7 +69,7 @@ def test_one_that_begins_with_a_state_in_the_middle_has_all_that_this_knows(
     for lsn, payload in enumerate(story()[:middle], 1):
         known.apply(lsn, payload)
     with engine.begin() as connection:
-        for table in ("jobs", "attempts", "workers", "worker_events", "log_position"):
+        for table in METADATA.tables:
             connection.exec_driver_sql(f"DELETE FROM {table}")
     store.write_anew(place(middle), all_rows(state))
     found = read_rows(engine, but=("lsn",))
@@ -79,6 +80,7 @@ def test_one_that_begins_with_a_state_in_the_middle_has_all_that_this_knows(
     assert len(names) == len(set(names.values()))
     assert found["attempts"] == [row for row in whole["attempts"] if row["job_id"] in remembered]
     assert found["workers"] == whole["workers"]
+    assert found["running"] == whole["running"] != []
     assert found["worker_events"] == []
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from titan import events as ev
-from titan.history.rows import Row, attempt_row, job_row, text, worker_row
-from titan.model import Reason, State
-from titan.state.attempts import EndedAttempt
+from titan.history.rows import Row, attempt_row, job_row, running_row, text, worker_row
+from titan.model import Reason, State, WorkerState
+from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
 from titan.state.replay import unknown_record
 
@@ -29,6 +29,10 @@ class Batch:
     attempts: dict[AttemptId, Row] = field(default_factory=dict)
     revived: set[AttemptId] = field(default_factory=set)
     """Attempts that had ended, by what was known, and go on."""
+    running: dict[AttemptId, Row] = field(default_factory=dict)
+    """Attempts that began to run, and run on."""
+    stopped: set[AttemptId] = field(default_factory=set)
+    """Attempts that were running when an earlier batch was written, and do not any more."""
     workers: dict[int, Row] = field(default_factory=dict)
     worker_events: list[Row] = field(default_factory=list)
 
@@ -40,6 +44,9 @@ class Projection:
         """`state` belongs to it from now on."""
         self.state = state
         self._batch = Batch()
+        # Attempts that run by what was written, and those that began since.
+        self._running = {key for key, _ in _running(state)}
+        self._started: dict[AttemptId, None] = {}
         # In the order in which they changed first.
         self._changed_jobs: dict[int, None] = {}
         self._changed_workers: dict[int, None] = {}
@@ -77,6 +84,13 @@ class Projection:
             batch.jobs[job_id] = job_row(jobs[job_id])
         for number in self._changed_workers:
             batch.workers[number] = worker_row(workers[number])
+        for key in self._started:
+            job_id, index, _ = key
+            job = jobs[job_id]
+            attempt = job.active[index]
+            batch.running[key] = running_row(job, attempt, workers[attempt.worker])
+        self._running.update(self._started)
+        self._started.clear()
         self._changed_jobs.clear()
         self._changed_workers.clear()
         # They are read once more at most, when they are forgotten.
@@ -118,14 +132,27 @@ class Projection:
         else:
             assert lost is not None
             worker, job_class = lost.worker, job.job_class
-        self._batch.attempts[job_id, index, number] = attempt_row(
+        key = (job_id, index, number)
+        self._batch.attempts[key] = attempt_row(
             job, job_class, state.get_worker(worker), ended, detail, state.lsn
         )
+        if key in self._running:
+            self._running.remove(key)
+            self._batch.stopped.add(key)
+        else:
+            # Most begin and end within a batch, and are never written as running.
+            self._started.pop(key, None)
         self._changed_jobs[job_id] = None
+
+    def _task_started(self, event: ev.TaskStarted, place: int) -> None:
+        self.state.apply(event)
+        self._started[event.job_id, event.index, event.attempt] = None
+        self._changed_jobs[event.job_id] = None
 
     def _adopted(self, event: ev.Adopted, place: int) -> None:
         self.state.apply(event)
         key = (event.job_id, event.index, event.attempt)
+        self._started[key] = None
         self._batch.attempts.pop(key, None)
         self._batch.revived.add(key)
         self._changed_jobs[event.job_id] = None
@@ -150,6 +177,7 @@ class Projection:
                 "number": event.worker,
                 "worker": text(worker.name),
                 "event": WORKER_EVENTS[type(event)],
+                "cpus": 0 if worker.state in _GONE else worker.capacity.cpus_milli / 1000,
                 "reason": text(getattr(event, "reason", "")),
                 "user_name": text(getattr(event, "user", "")),
             }
@@ -163,6 +191,9 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
     this is the state's own; and what happened to workers.
     """
     batch = Batch(workers={number: worker_row(each) for number, each in state.workers.items()})
+    for key, attempt in _running(state):
+        worker = state.get_worker(attempt.worker)
+        batch.running[key] = running_row(state.jobs[attempt.job_id], attempt, worker)
     for job_id in state.jobs:
         job = state.jobs[job_id]
         batch.jobs[job_id] = job_row(job)
@@ -181,7 +212,15 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
     yield batch
 
 
+def _running(state: ClusterState) -> Iterator[tuple[AttemptId, Attempt]]:
+    for job in state.live_jobs.values():
+        for attempt in job.active.values():
+            if attempt.state is State.RUNNING:
+                yield (job.job_id, attempt.index, attempt.attempt), attempt
+
+
 ROWS_AT_ONCE: Final = 10_000
+_GONE: Final = (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED)
 
 WORKER_EVENTS: Final[dict[type[ev.Event], str]] = {
     ev.WorkerRegistered: "REGISTERED",
@@ -198,6 +237,7 @@ _HANDLERS: Final[dict[type[ev.Event], Callable[[Projection, Any, int], None]]] =
     ev.AttemptEnded: Projection._attempt_ended,
     ev.Recalled: Projection._recalled,
     ev.Adopted: Projection._adopted,
+    ev.TaskStarted: Projection._task_started,
     ev.JobsForgotten: Projection._forgotten,
     **dict.fromkeys(WORKER_EVENTS, Projection._worker_event),
 }

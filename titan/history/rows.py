@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from titan.model import IndexRange, Reason, State, WorkerState
 from titan.queries.views import named_paths, output_paths
-from titan.state.attempts import EndedAttempt
+from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.job import Job
 from titan.state.job_class import JobClass
 from titan.state.worker import Worker
@@ -97,6 +97,23 @@ def attempt_row(
         "stdout_path": stdout,
         "stderr_path": stderr,
         "lsn": lsn,
+    }
+
+
+def running_row(job: Job, attempt: Attempt, worker: Worker) -> Row:
+    """An attempt that runs."""
+    cpus_milli, memory_bytes, _ = attempt.job_class.demand
+    return {
+        "job_id": job.job_id,
+        "task_index": attempt.index,
+        "attempt": attempt.attempt,
+        "name": text(job.name),
+        "user_name": text(job.user),
+        "worker": text(worker.name),
+        "submit_time": job.submit_us / 1e6,
+        "start_time": attempt.start_us / 1e6,
+        "cpus": cpus_milli / 1000,
+        "memory_bytes": memory_bytes,
     }
 
 

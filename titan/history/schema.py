@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 
 METADATA: Final = MetaData()
@@ -67,6 +68,13 @@ JOBS: Final = Table(
     _some("submit_lsn", BigInteger, "the record of the log that has its submit"),
     Index("jobs_by_submit", "submit_time"),
     Index("jobs_by_user", "user_name", "submit_time"),
+    # Few of many: those that go on.
+    Index(
+        "jobs_open",
+        "job_id",
+        sqlite_where=text("end_time IS NULL"),
+        postgresql_where=text("end_time IS NULL"),
+    ),
     comment="A row for each job that was accepted, from its submit on.",
 )  # fmt: skip
 
@@ -106,6 +114,22 @@ ATTEMPTS: Final = Table(
     comment="A row for each attempt that ended.",
 )  # fmt: skip
 
+RUNNING: Final = Table(
+    "running",
+    METADATA,
+    _key("job_id", BigInteger, "of which job"),
+    _key("task_index", BigInteger, "at which of its tasks; 0 for a plain job"),
+    _key("attempt", BigInteger, "which try at that task, from 1"),
+    _some("name", Text, "the job's"),
+    _some("user_name", Text, "who submitted the job"),
+    _some("worker", Text, "the name of the worker"),
+    _some("submit_time", Double, "Unix seconds: the job's"),
+    _some("start_time", Double, "Unix seconds, by the worker's clock"),
+    _some("cpus", Double, "asked for"),
+    _some("memory_bytes", BigInteger, "asked for; 0: none was"),
+    comment="A row for each attempt that runs, as far as the log was read.",
+)
+
 WORKERS: Final = Table(
     "workers",
     METADATA,
@@ -134,6 +158,7 @@ WORKER_EVENTS: Final = Table(
     _some(
         "event", Text, "REGISTERED, HEALTHY, UNHEALTHY, LOST, DRAINING, UNDRAINED or DEREGISTERED"
     ),
+    _some("cpus", Double, "what it offered from then on; 0: it was gone"),
     _some("reason", Text, "where somebody gave one"),
     _some("user_name", Text, "who drained or undrained it; empty: it did itself"),
     Index("worker_events_by_time", "time"),

@@ -16,7 +16,14 @@ import wal
 from titan.history.database import migrate
 from titan.history.projection import Batch
 from titan.history.rows import Row
-from titan.history.schema import ATTEMPTS, JOBS, LOG_POSITION, WORKER_EVENTS, WORKERS
+from titan.history.schema import (
+    ATTEMPTS,
+    JOBS,
+    LOG_POSITION,
+    RUNNING,
+    WORKER_EVENTS,
+    WORKERS,
+)
 
 # So many keys stand in one statement: SQLite of old takes 999 values.
 _KEYS_AT_ONCE: Final = 900
@@ -43,7 +50,7 @@ class Store:
         insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
         self._upserts = {
             table: _upsert(insert, table)
-            for table in (JOBS, ATTEMPTS, WORKERS, WORKER_EVENTS, LOG_POSITION)
+            for table in (JOBS, ATTEMPTS, RUNNING, WORKERS, WORKER_EVENTS, LOG_POSITION)
         }
         # What a state that was loaded says again; when it was told stays as it is.
         self._merges = {**self._upserts, ATTEMPTS: _upsert(insert, ATTEMPTS, but=("lsn",))}
@@ -72,7 +79,8 @@ class Store:
                 return
             if found != start:
                 raise HistoryMoved(f"the history was at {start}, and is at {found}")
-            _delete_attempts(connection, batch.revived)
+            _delete(connection, ATTEMPTS, batch.revived)
+            _delete(connection, RUNNING, batch.stopped)
             self._put(connection, batch, self._upserts)
             self._put_place(connection, end)
 
@@ -88,6 +96,7 @@ class Store:
             _find_place(connection, lock=True)
             connection.execute(sa.delete(JOBS).where(JOBS.c.submit_lsn > lsn))
             connection.execute(sa.delete(ATTEMPTS).where(ATTEMPTS.c.lsn > lsn))
+            connection.execute(sa.delete(RUNNING))
             connection.execute(sa.delete(WORKER_EVENTS).where(WORKER_EVENTS.c.lsn > lsn))
             # Those that end in what is read next are told of then.
             open_jobs = sa.select(JOBS.c.job_id).where(JOBS.c.end_time.is_(None))
@@ -105,6 +114,7 @@ class Store:
             (WORKERS, [*batch.workers.values()]),
             (JOBS, [*batch.jobs.values()]),
             (ATTEMPTS, [*batch.attempts.values()]),
+            (RUNNING, [*batch.running.values()]),
             (WORKER_EVENTS, batch.worker_events),
         )
         for table, each in rows:
@@ -142,13 +152,15 @@ def _find_place(connection: sa.Connection, *, lock: bool = False) -> Place | Non
     return Place(bytes.fromhex(row.cluster_id), position, round(row.time * 1e6))
 
 
-def _delete_attempts(connection: sa.Connection, keys: Iterable[tuple[int, int, int]]) -> None:
+def _delete(
+    connection: sa.Connection, table: sa.Table, keys: Iterable[tuple[int, int, int]]
+) -> None:
     wanted = [{"b_job": job, "b_index": index, "b_attempt": number} for job, index, number in keys]
     if wanted:
-        gone = sa.delete(ATTEMPTS).where(
-            ATTEMPTS.c.job_id == sa.bindparam("b_job"),
-            ATTEMPTS.c.task_index == sa.bindparam("b_index"),
-            ATTEMPTS.c.attempt == sa.bindparam("b_attempt"),
+        gone = sa.delete(table).where(
+            table.c.job_id == sa.bindparam("b_job"),
+            table.c.task_index == sa.bindparam("b_index"),
+            table.c.attempt == sa.bindparam("b_attempt"),
         )
         connection.execute(gone, wanted)
 

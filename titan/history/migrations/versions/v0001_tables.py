@@ -116,6 +116,13 @@ def upgrade() -> None:
     )
     op.create_index("jobs_by_submit", "jobs", ["submit_time"])
     op.create_index("jobs_by_user", "jobs", ["user_name", "submit_time"])
+    op.create_index(
+        "jobs_open",
+        "jobs",
+        ["job_id"],
+        sqlite_where=sa.text("end_time IS NULL"),
+        postgresql_where=sa.text("end_time IS NULL"),
+    )
     op.create_table(
         "attempts",
         sa.Column(
@@ -218,6 +225,38 @@ def upgrade() -> None:
     op.create_index("attempts_by_user", "attempts", ["user_name", "end_time"])
     op.create_index("attempts_by_worker", "attempts", ["worker", "end_time"])
     op.create_table(
+        "running",
+        sa.Column(
+            "job_id", sa.BigInteger(), primary_key=True, autoincrement=False, comment="of which job"
+        ),
+        sa.Column(
+            "task_index",
+            sa.BigInteger(),
+            primary_key=True,
+            autoincrement=False,
+            comment="at which of its tasks; 0 for a plain job",
+        ),
+        sa.Column(
+            "attempt",
+            sa.BigInteger(),
+            primary_key=True,
+            autoincrement=False,
+            comment="which try at that task, from 1",
+        ),
+        sa.Column("name", sa.Text(), nullable=False, comment="the job's"),
+        sa.Column("user_name", sa.Text(), nullable=False, comment="who submitted the job"),
+        sa.Column("worker", sa.Text(), nullable=False, comment="the name of the worker"),
+        sa.Column("submit_time", sa.Double(), nullable=False, comment="Unix seconds: the job's"),
+        sa.Column(
+            "start_time", sa.Double(), nullable=False, comment="Unix seconds, by the worker's clock"
+        ),
+        sa.Column("cpus", sa.Double(), nullable=False, comment="asked for"),
+        sa.Column(
+            "memory_bytes", sa.BigInteger(), nullable=False, comment="asked for; 0: none was"
+        ),
+        comment="A row for each attempt that runs, as far as the log was read.",
+    )
+    op.create_table(
         "workers",
         sa.Column(
             "number",
@@ -278,6 +317,12 @@ def upgrade() -> None:
             sa.Text(),
             nullable=False,
             comment="REGISTERED, HEALTHY, UNHEALTHY, LOST, DRAINING, UNDRAINED or DEREGISTERED",
+        ),
+        sa.Column(
+            "cpus",
+            sa.Double(),
+            nullable=False,
+            comment="what it offered from then on; 0: it was gone",
         ),
         sa.Column("reason", sa.Text(), nullable=False, comment="where somebody gave one"),
         sa.Column(
