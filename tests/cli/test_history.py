@@ -31,6 +31,23 @@ def test_what_makes_no_sense_is_a_usage_error(
     assert "geheim" not in result.err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--png", "f.png"), "--png and --history go with --last"),
+        (("--history", "sqlite:///f"), "--png and --history go with --last"),
+        (("--last", "day", "--at", "1h ago"), "--last is up to now"),
+        (("--last", "month"), "'month' is not one of"),
+    ],
+)
+def test_what_goes_with_the_last_day_goes_with_it_alone(
+    titan: Titan, options: tuple[str, ...], sentence: str
+) -> None:
+    result = titan("stats", *options)
+    assert result.code == 2
+    assert sentence in " ".join(result.err.split())
+
+
 def test_where_nothing_was_written_that_is_said(titan: Titan, tmp_path: Path) -> None:
     result = titan("history", "--data-dir", str(tmp_path))
     assert (result.code, result.out) == (1, "")

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.cluster import Cluster, is_alive, wait_until
+from titan.cli.stats_last import bars
 from titan.manager import history as manager_history
 from titan.manager.history import HistoryWriter
 
@@ -163,6 +164,32 @@ def test_the_answers_come_as_a_table_and_as_comma_separated_values(cluster: Clus
     assert ask(cluster, "--until", "1h ago") == []
     assert ask(cluster, "--me") == ask(cluster)
     assert ask(cluster, "--user", "nobody-at-all") == []
+
+
+def test_how_busy_it_was_is_told_and_drawn(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_manager("--history", f"sqlite:///{cluster.manager_directory}/history.sqlite")
+    cluster.start_worker("w1", "--cpus", "2")
+    cluster.submit("--array", "0-2", "--shell", "exit $TITAN_TASK_INDEX")
+    wait_rows(cluster, 3)
+    directory = ("--data-dir", str(cluster.manager_directory))
+    usage = json.loads(cluster.ok("stats", "--last", "hour", "--json", *directory))
+    assert (usage["ended"], usage["failed"]) == (3, 2)
+    assert 0 <= usage["wait_p50_seconds"] <= usage["wait_p95_seconds"] <= usage["wait_p99_seconds"]
+    assert 0 < usage["utilisation"] <= 1
+    series = usage["series"]
+    assert series["seconds"] == pytest.approx(60)
+    assert {len(values) for name, values in series.items() if name != "seconds"} == {60}
+    assert sum(series["ended"]) == 3
+    assert max(series["cpus"]) <= 2
+    picture = tmp_path / "day.png"
+    told = cluster.ok("stats", "--last", "day", "--png", str(picture), *directory)
+    assert b"3 attempts, 2 FAILED" in told
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_bar_is_as_high_as_its_value_and_only_nothing_is_blank() -> None:
+    assert bars([0, 0.001, 4, 8], 8, " ▁▂▃▄▅▆▇█") == " ▁▄█"
+    assert bars([0, 0], 0, " .#") == "  "
 
 
 def test_where_the_extra_is_not_installed_one_line_says_so(

@@ -4,43 +4,32 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
-from titan import logs, paths, units
+from titan import logs, units
 from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind, say
-from titan.cli.params import HISTORY, MOMENT
+from titan.cli.history_files import (
+    data_dir_option,
+    given_url,
+    history_option,
+    manager_directory,
+    needed_modules,
+    opened_history,
+)
+from titan.cli.params import MOMENT
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.errors import TitanError
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
-
-    from titan.history.questions import Questions
 
 Row = dict[str, Any]
 
 _STATES: Final = ("COMPLETED", "FAILED", "CANCELLED", "LOST", "RECALLED")
 _TOTALS: Final = ("user", "day", "worker")
 _DAY_SECONDS: Final = 86_400
-
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="The manager's directory [$XDG_STATE_HOME/titan/manager].",
-)
-_history = click.option(
-    "--history",
-    type=HISTORY,
-    metavar="URL",
-    help="The database, if it is not in that directory: postgresql://HOST/NAME or sqlite:///FILE.",
-)
 
 
 class Columns(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
@@ -112,8 +101,8 @@ Examples:
 )
 @click.option("--slowest", is_flag=True, help="Those that ran longest first.")
 @click.option("--most-failing", is_flag=True, help="The names under which most attempts failed.")
-@_history
-@_data_dir
+@history_option
+@data_dir_option
 @click.pass_context
 def history(
     ctx: click.Context,
@@ -156,7 +145,7 @@ def history(
 
         user = os_user()
     shown: tuple[str, ...]
-    with _opened(history, data_dir) as questions:
+    with opened_history(history, data_dir) as questions:
         from titan.history.questions import Wanted  # noqa: PLC0415 - loads SQLAlchemy
 
         if since is None and job is None:
@@ -187,8 +176,8 @@ Examples:
   titan history run --history postgresql://titan@db/titan
 """,
 )
-@_history
-@_data_dir
+@history_option
+@data_dir_option
 @click.option(
     "--log-level",
     type=click.Choice(logs.LEVELS),
@@ -203,52 +192,18 @@ def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
     machine. It may be killed at any moment and goes on where it was; a database that was emptied is
     filled again from the log that is kept.
     """
-    with _needed_modules():
+    with needed_modules():
         import wal  # noqa: PLC0415 - with the next one, what reads the log
         from titan.history.process import run_history  # noqa: PLC0415
     logs.set_up(log_level)
     try:
-        run_history(_directory(data_dir), _given(history))
+        run_history(manager_directory(data_dir), given_url(history))
     except wal.Locked as error:
         raise TitanError(f"another process writes the history of this log: {error}") from error
     return 0
 
 
 history.add_command(run)
-
-
-@contextmanager
-def _opened(given: str | None, data_dir: Path | None) -> Iterator[Questions]:
-    with _needed_modules():
-        from titan.history.database import open_for_reading, url_of  # noqa: PLC0415
-        from titan.history.questions import Questions  # noqa: PLC0415
-    engine: sa.Engine = open_for_reading(url_of(_given(given), _directory(data_dir)))
-    try:
-        yield Questions(engine)
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _needed_modules() -> Iterator[None]:
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name not in ("sqlalchemy", "alembic"):
-            raise
-        raise TitanError(
-            f"the history needs {error.name}: pip install 'titan-scheduler[history]'"
-        ) from error
-
-
-def _given(history: str | None) -> str:
-    if history == "none":
-        raise click.BadParameter("none is no database", param_hint="--history")
-    return history or ""
-
-
-def _directory(data_dir: Path | None) -> Path:
-    return (data_dir or paths.state_directory() / "manager").absolute()
 
 
 def _print(rows: list[Row], names: Sequence[str], *, as_json: bool, as_csv: bool) -> None:

@@ -61,7 +61,7 @@ class Questions:
         )
         if slowest:
             query = query.where(a.start_time.is_not(None))
-        with self._asked() as connection:
+        with self.asked() as connection:
             return [_attempt(row) for row in connection.execute(query).mappings()]
 
     def most_failing(self, wanted: Wanted, limit: int) -> list[Row]:
@@ -82,7 +82,7 @@ class Questions:
             .order_by(failed.desc(), a.name, a.user_name)
             .limit(limit)
         )
-        with self._asked() as connection:
+        with self.asked() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def totals(self, wanted: Wanted, by: str) -> list[Row]:
@@ -90,11 +90,11 @@ class Questions:
         a = ATTEMPTS.c
         key: sa.ColumnElement[Any]
         if by == "day":
-            key = _quarter(a.end_time, self._engine.dialect.name)
+            key = round_down(a.end_time / _QUARTER_SECONDS, self._engine.dialect.name)
         else:
             key = {"user": a.user_name, "worker": a.worker}[by]
         query = sa.select(key.label("key"), *_SUMS).where(*_conditions(wanted)).group_by(key)
-        with self._asked() as connection:
+        with self.asked() as connection:
             found = [dict(row) for row in connection.execute(query).mappings()]
         if by == "day":
             found = _by_day(found)
@@ -104,7 +104,8 @@ class Questions:
         return rows
 
     @contextmanager
-    def _asked(self) -> Iterator[sa.Connection]:
+    def asked(self) -> Iterator[sa.Connection]:
+        """A connection to tables of this version, whose errors become sentences."""
         try:
             with self._engine.connect() as connection:
                 check_form(connection)
@@ -163,10 +164,9 @@ def _sums() -> Sequence[sa.ColumnElement[Any]]:
 _SUMS: Final = _sums()
 
 
-def _quarter(seconds: Any, dialect: str) -> sa.ColumnElement[int]:
-    """Quarters of an hour since 1970: a cast rounds down in SQLite alone."""
-    quarters = seconds / _QUARTER_SECONDS
-    return sa.cast(quarters if dialect == "sqlite" else sa.func.floor(quarters), sa.BigInteger)
+def round_down(number: Any, dialect: str) -> sa.ColumnElement[int]:
+    """A positive number without its fraction: a cast does that in SQLite alone."""
+    return sa.cast(number if dialect == "sqlite" else sa.func.floor(number), sa.BigInteger)
 
 
 def _by_day(rows: Sequence[Row]) -> list[Row]:
