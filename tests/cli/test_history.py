@@ -14,6 +14,7 @@ WRONG = [
     (("--columns", "jib"), "there is no column 'jib'"),
     (("--totals", "day", "--columns", "job"), "--columns chooses"),
     (("--since", "sometime"), "'sometime' is no time"),
+    (("--since", "7 days"), "'7 days' is no"),
     (("--history", "none"), "none is no database"),
     (("--me", "--user", "ada"), "give one of them"),
     (("--history", "mysql://u:geheim@h/n"), "postgresql://HOST/NAME"),

@@ -161,7 +161,8 @@ def test_the_answers_come_as_a_table_and_as_comma_separated_values(cluster: Clus
     (failing,) = ask(cluster, "--most-failing")
     assert (failing["name"], failing["failed"], failing["attempts"]) == ("array", 2, 2)
     assert len(ask(cluster, "--slowest", "--limit", "2")) == 2
-    assert ask(cluster, "--until", "1h ago") == []
+    assert ask(cluster, "--until", "1h ago") == ask(cluster, "--until", "1h") == []
+    assert len(ask(cluster, "--since", "10m")) == 3
     assert ask(cluster, "--me") == ask(cluster)
     assert ask(cluster, "--user", "nobody-at-all") == []
 

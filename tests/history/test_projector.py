@@ -239,6 +239,28 @@ def test_a_database_that_is_killed_is_waited_for(
     assert rows_at(url, tmp_path) == rows_at(fresh, tmp_path) == expected_rows(story())
 
 
+def test_a_file_that_is_removed_under_its_hands_is_made_anew(
+    history: History, tmp_path: Path
+) -> None:
+    file, log = tmp_path / "h.sqlite", tmp_path / "log"
+    history.append(story()[:50])
+    for part in (story()[50:100], story()[100:]):
+        process = start_process(history.directory, f"sqlite:///{file}", log)
+        try:
+            wait_until(lambda: slot_lsn(history.directory) >= 50 and file.exists(), "it is up")
+            wait_until(lambda: log.read_text().count("is followed"), "it is up")
+            for each in tmp_path.glob("h.sqlite*"):
+                each.unlink()
+            history.append(part)
+            assert process.wait(30) == 1, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+        log.write_text("")
+    follow(history.directory, f"sqlite:///{file}")
+    assert rows_at(f"sqlite:///{file}", tmp_path) == expected_rows(story())
+
+
 def test_it_waits_for_a_log_and_stops_when_told(tmp_path: Path) -> None:
     log = tmp_path / "log"
     process = start_process(tmp_path, f"sqlite:///{tmp_path}/h.sqlite", log)

@@ -54,7 +54,7 @@ class Columns(click.ParamType):  # type: ignore[type-arg]  # not generic in olde
     epilog="""\b
 Examples:
   titan history
-  titan history --user ada --state FAILED --since '7d ago'
+  titan history --user ada --state FAILED --since 7d
   titan history --columns job,worker,run_seconds,max_rss_bytes --csv
   titan history --totals user --since 2026-11-01
   titan history --most-failing
@@ -76,7 +76,7 @@ Examples:
     "--since",
     type=MOMENT,
     metavar="TIME",
-    help="What ended from then on: 14:02, 2026-11-20, '7d ago' [a day ago].",
+    help="What ended from then on: 14:02, 2026-11-20, 7d for a week ago [1d].",
 )
 @click.option("--until", type=MOMENT, metavar="TIME", help="What ended before that [now].")
 @click.option(

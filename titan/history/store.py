@@ -6,6 +6,7 @@ else has written all the same.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -55,9 +56,13 @@ class Store:
         # What a state that was loaded says again; when it was told stays as it is.
         self._merges = {**self._upserts, ATTEMPTS: _upsert(insert, ATTEMPTS, but=("lsn",))}
 
+        # Of SQLite's file: one that is removed could be written to for ever, for nobody.
+        self._inode = 0
+
     def migrate(self) -> None:
         """Makes the tables, or brings older ones up to date. Raises HistoryRefused."""
         migrate(self._engine)
+        self._inode = self._find_inode()
 
     def close(self) -> None:
         """Ends the connection; the next call makes another."""
@@ -73,6 +78,8 @@ class Store:
 
         So it may be called again when it is not known whether it was. Raises HistoryMoved.
         """
+        if self._find_inode() != self._inode:
+            raise HistoryMoved("its file was removed, and has to be made anew")
         with self._engine.begin() as connection:
             found = _find_place(connection, lock=True)
             if found == end:
@@ -108,6 +115,15 @@ class Store:
                 ended = sa.update(JOBS).where(JOBS.c.job_id.in_(keys))
                 connection.execute(ended.values(state="UNKNOWN", end_time=None))
             self._put_place(connection, base)
+
+    def _find_inode(self) -> int:
+        """0: there is no such file."""
+        if self._engine.dialect.name != "sqlite":
+            return 0
+        try:
+            return os.stat(str(self._engine.url.database)).st_ino
+        except FileNotFoundError:
+            return 0
 
     def _put(self, connection: sa.Connection, batch: Batch, statements: dict[Any, Any]) -> None:
         rows: tuple[tuple[sa.Table, Sequence[Row]], ...] = (
