@@ -188,6 +188,8 @@ class Cluster:
             # Whoever runs the tests may have certificates of his own.
             "XDG_CONFIG_HOME": str(self.state),
             "TITAN_MANAGER": self.address,
+            # As in conftest.py.
+            "TITAN_MANAGER_HISTORY": "none",
             "PYTHONPATH": str(REPOSITORY),
         }
 

@@ -12,6 +12,7 @@ from titan.cli.group import COMMANDS, cli
 
 BELOW = [
     ["wal", "dump"],
+    ["history", "run"],
     ["policy", "show"],
     ["policy", "set"],
     *(["certs", name] for name in ("init", "issue", "list", "revoke")),

@@ -70,8 +70,10 @@ def test_what_is_young_stays_whole() -> None:
 def test_records_wait_for_the_slowest_reader() -> None:
     usable = kept((100, 20), (200, 9), (300, 0), (400, 0))
     assert plan(usable)[2] == 201
-    assert plan(usable, (("history", 150), ("backup", 350)))[2] == 151
-    assert plan(usable, (("history", 0),))[2] == 1
+    # With the snapshot at or before it, from which it makes the state that it goes on from.
+    assert plan(usable, (("history", 150), ("backup", 350))) == ([], [], 101)
+    assert plan(usable, (("history", 200),))[2] == 201
+    assert plan(usable, (("history", 0),)) == ([], [], 0)
 
 
 def test_a_reader_that_lags_too_far_behind_is_dropped() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from titan import units
 from titan.cli.command import READING, Command, Settings, retry_option, say_as_of, time_of
 from titan.cli.describe import worker_state_text
+from titan.cli.history_files import history_option
+from titan.cli.stats_last import show_last
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.client.views import View, stats_view, worker_view
@@ -87,12 +91,38 @@ def _free_of(free: object, capacity: object) -> str:
 Examples:
   titan stats --json
   titan stats --at '2026-11-20 14:02'
+  titan stats --last day --png day.png
 """,
 )
+@click.option(
+    "--last",
+    type=click.Choice(("hour", "day", "week")),
+    help="How busy it was, by the history in SQL: waits, ends, cpus in use.",
+)
+@click.option(
+    "--png",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --last: draw it, too.",
+)
+@history_option
 @retry_option
 @click.pass_obj
-def stats(settings: Settings, *, retry_for: float) -> int:
+def stats(
+    settings: Settings,
+    *,
+    last: str | None,
+    png: Path | None,
+    history: str | None,
+    retry_for: float,
+) -> int:
     """Show the cluster in numbers: jobs and tasks by state, workers, what is free."""
+    if last is not None:
+        if settings.at is not None:
+            raise click.UsageError("--last is up to now: leave out --at")
+        return show_last(last, history, settings.data_directory, png, as_json=settings.json)
+    if png is not None or history is not None:
+        raise click.UsageError("--png and --history go with --last")
     with settings.reader(retry_for) as session:
         response = session.stats(settings.at)
     view = stats_view(response)

@@ -22,7 +22,7 @@ from titan.cli.command import FAILED, Command, say
 from titan.cli.describe import outcome_sentence, state_text, total_tasks
 from titan.cli.dev_processes import Child, DataDirectory, become_subreaper, end_rest
 from titan.cli.main import INTERRUPTED
-from titan.cli.params import ADDRESS, COUNT, CPUS, SIZE
+from titan.cli.params import ADDRESS, COUNT, CPUS, HISTORY, SIZE
 from titan.cli.policy_options import policy_options, words_of
 from titan.cli.text import coloured_state, printable
 from titan.client import retry
@@ -58,6 +58,7 @@ class DevOptions:
     resources: tuple[tuple[str, int], ...]
     # What of a manager's options was given.
     policy: tuple[str, ...]
+    history: str | None
     fresh: bool
 
 
@@ -102,6 +103,12 @@ Examples:
     metavar="DIR",
     help="Where everything is kept [$XDG_STATE_HOME/titan/dev].",
 )
+@click.option(
+    "--history",
+    type=HISTORY,
+    metavar="URL|none",
+    help="Where all jobs are written for `titan history` [a file in DIR/manager].",
+)
 @click.option("--fresh", is_flag=True, help="Move what is kept there aside and begin anew.")
 @click.pass_context
 def dev(
@@ -114,6 +121,7 @@ def dev(
     memory: int | None,
     resource: tuple[tuple[str, int], ...],
     data_dir: Path | None,
+    history: str | None,
     fresh: bool,
     **policy: Any,
 ) -> int:
@@ -134,6 +142,7 @@ def dev(
         memory_bytes=memory,
         resources=resource,
         policy=tuple(words_of(ctx, policy)),
+        history=history,
         fresh=fresh,
     )
     directory = DataDirectory(options.directory)
@@ -278,6 +287,8 @@ class Dev:
             *("--tls-dir", NO_TLS),
             *self._options.policy,
         ]
+        if self._options.history is not None:
+            arguments += ["--history", self._options.history]
         return Child("manager", arguments, directory / "manager.log")
 
     def _make_worker(self, number: int) -> Child:

@@ -42,6 +42,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "undrain": Entry("drain", "undrain", "Give drained workers tasks again."),
         "policy": Entry("policy", "policy", "Show or set how tasks are ordered and placed."),
         "stats": Entry("cluster", "stats", "Show the cluster in numbers."),
+        "history": Entry("history", "history", "Tell what ran, from the history in SQL."),
     },
     "Servers": {
         "dev": Entry("dev", "dev", "Start a whole cluster on this machine, to try it."),

@@ -76,6 +76,14 @@ def _parse_at(text: str) -> int | float:
     return parse_at(text, time.time())
 
 
+def _parse_moment(text: str) -> float:
+    given = text.strip()
+    # How long ago, without the word: nothing else ends so.
+    if given[-1:] in "dhms" and given[:1].isdigit():
+        return time.time() - units.parse_duration(given)
+    return units.parse_moment(given, time.time())
+
+
 def _parse_time_to_come(text: str) -> float:
     return units.parse_time_to_come(text, time.time())
 
@@ -103,7 +111,15 @@ def _parse_offered(text: str) -> tuple[str, int, tuple[str, ...]]:
     return parse_resource(text)
 
 
+def _parse_history(text: str) -> str:
+    # What it is exactly only SQLAlchemy can tell. Nothing is repeated: it may hold a password.
+    if text != "none" and not text.startswith(("postgresql://", "postgres://", "sqlite:///")):
+        raise ValueError("write it as postgresql://HOST/NAME, sqlite:///FILE or none")
+    return text
+
+
 AT: Final = Unit("moment", _parse_at)
+MOMENT: Final = Unit("time", _parse_moment)
 TIME_TO_COME: Final = Unit("time", _parse_time_to_come)
 EXIT_CODES: Final = Unit("exit codes", _parse_exit_codes)
 DISK_MINIMUM: Final = Unit("size or share", _parse_disk_minimum)
@@ -117,5 +133,6 @@ COUNT: Final = Unit("resource", _parse_count)
 OFFERED: Final = Unit("resource", _parse_offered)
 PAIR: Final = Unit("pair", _parse_pair)
 SECRET: Final = Unit("secret", _parse_secret)
+HISTORY: Final = Unit("database", _parse_history)
 EXPRESSION: Final = Expression()
 ADDRESS: Final = Unit("address", _parse_address)

@@ -10,7 +10,16 @@ from click.core import ParameterSource
 
 from titan import paths
 from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
-from titan.cli.params import ADDRESS, CPUS, DISK_MINIMUM, DURATION, OFFERED, PAIR, SIZE
+from titan.cli.params import (
+    ADDRESS,
+    CPUS,
+    DISK_MINIMUM,
+    DURATION,
+    HISTORY,
+    OFFERED,
+    PAIR,
+    SIZE,
+)
 from titan.cli.policy_options import policy_options
 from titan.cli.worker_update import update
 
@@ -132,6 +141,13 @@ Examples:
     metavar="SIZE",
     help="How much log is kept for a reader that does not come on before it is dropped.",
 )
+@click.option(
+    "--history",
+    type=HISTORY,
+    metavar="URL|none",
+    help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
+    "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
+)
 @_log_level
 @click.pass_context
 def manager(
@@ -154,6 +170,7 @@ def manager(
     snapshot_every: int,
     segment_size: int,
     reader_lag_max: int,
+    history: str | None,
     log_level: str,
 ) -> int:
     """Run the manager, in the foreground.
@@ -195,6 +212,7 @@ def manager(
             snapshot_bytes=snapshot_every,
             segment_bytes=segment_size,
             reader_lag_max_bytes=reader_lag_max,
+            history_url=None if history == "none" else history or "",
             log_level=log_level,
         )
     )

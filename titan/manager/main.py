@@ -25,6 +25,7 @@ from titan.manager import directory as data_directory
 from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.garbage import Collector
+from titan.manager.history import HistoryWriter
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
@@ -91,6 +92,8 @@ class ManagerOptions:
     """Where users call it who have a token in place of a certificate."""
     is_insecure: bool = False
     """Whether it may listen where other machines can reach it, without certificates."""
+    history_url: str | None = None
+    """Where the history is written, empty for a file in the data directory; None: nowhere."""
     log_level: str = "info"
 
 
@@ -200,6 +203,11 @@ async def _serve(
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     keeper = _make_keeper(options, found, journal, shell.now_us)
+    if options.history_url is not None:
+        writer = HistoryWriter(
+            options.data_directory, options.history_url, log_level=options.log_level
+        )
+        helpers.append(writer.run())
     running = [
         asyncio.create_task(each)
         for each in (shell.run_ticks(), keeper.run(), collector.run(), *helpers)

@@ -2,7 +2,8 @@
 
 The log is kept for `retain`, and beyond it as far as somebody needs it: a start from the
 second newest snapshot, should the newest prove damaged, and every reader that has a slot.
-It is cut where a snapshot stands, so that every moment that is kept can be looked at.
+It is cut where a snapshot stands, so that every moment that is kept can be looked at, and a
+reader that starts again can have the state at its slot.
 
 Snapshots are dense where the log is young and sparse where it is old: to look back costs
 the replay of what lies between the moment and the snapshot before it, and that is allowed
@@ -214,13 +215,18 @@ def make_plan(
     ]
     if len(usable) < 2:
         return Plan(dropped, [], 0)
-    # Everything from this snapshot on stays: it is old enough, and not the newest one.
-    candidates = [each for each in usable[:-1] if each.time_us <= now_us - limits.retain_us]
-    needed_by_readers = [slot.position.lsn for slot in slots if slot not in dropped]
+    # Everything from this snapshot on stays: it is old enough, not the newest one, and no reader
+    # stands before it.
+    needed = min(
+        (slot.position.lsn for slot in slots if slot not in dropped), default=usable[-1].lsn
+    )
+    candidates = [
+        each
+        for each in usable[:-1]
+        if each.time_us <= now_us - limits.retain_us and each.lsn <= needed
+    ]
     base = candidates[-1] if candidates else None
-    before_lsn = 0
-    if base is not None:
-        before_lsn = min([base.lsn, *needed_by_readers]) + 1
+    before_lsn = base.lsn + 1 if base is not None else 0
     kept = _thin(usable, base, end_bytes, limits.spacing_bytes_min)
     gone = [each.lsn for each in usable if each.lsn not in kept]
     return Plan(dropped, gone, before_lsn)

@@ -13,13 +13,13 @@ SUFFIXES: Final = (".png", ".svg", ".pdf")
 _UNITS: Final = (("days", 86_400), ("hours", 3_600), ("minutes", 60))
 
 
-def check_can_plot() -> None:
-    """Raises TitanError where matplotlib is not installed."""
+def check_can_plot(option: str = "--plot") -> None:
+    """Raises TitanError where matplotlib is not installed; `option` is what asked for it."""
     try:
         import matplotlib as mpl  # noqa: F401, PLC0415 - large, optional, and only here
     except ImportError as error:
         raise TitanError(
-            "--plot draws with matplotlib, which is not installed here: "
+            f"{option} draws with matplotlib, which is not installed here: "
             "install titan-scheduler[plot]"
         ) from error
 

@@ -29,6 +29,7 @@ from tools.bench import (
     memory,
     opening,
     pipeline,
+    projection,
     replay,
     scheduling,
     singles,
@@ -63,6 +64,7 @@ PARTS: Final[dict[str, Measure]] = {
     "j": host.measure,
     "k": scheduling.measure,
     "t": flood.measure,
+    "u": projection.measure,
 }
 ROUNDS: Final = 5
 

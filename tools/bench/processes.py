@@ -125,9 +125,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, *, cpus: int, forget_over: int = 250_000) -> Iterator[Cluster]:
+def cluster(
+    directory: Path, *, cpus: int, forget_over: int = 250_000, history: bool = False
+) -> Iterator[Cluster]:
     """A cluster with one worker of so many cpus; 0: without a worker."""
-    with running(directory, "manager", str(directory / "m"), str(forget_over)) as manager:
+    options = (str(forget_over), *(["history"] if history else []))
+    with running(directory, "manager", str(directory / "m"), *options) as manager:
         here = Cluster(directory, manager)
         if not cpus:
             yield here

@@ -146,6 +146,8 @@ class Cluster:
             **{key: value for key, value in os.environ.items() if not key.startswith("TITAN_")},
             "XDG_STATE_HOME": str(root / "state"),
             "PYTHONPATH": str(REPOSITORY),
+            # A reader of the log, which tests/history kills for itself.
+            "TITAN_MANAGER_HISTORY": "none",
             MARK: str(root),
         }
         names = [f"w{number}" for number in range(1, workers + 1)]

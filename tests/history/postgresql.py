@@ -1,0 +1,163 @@
+"""A real PostgreSQL for tests: one that is named, else the system's own programs on a free port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.cluster import free_port
+
+URL_VARIABLE: Final = "TITAN_TEST_POSTGRESQL"
+START_SECONDS: Final = 60.0
+_NAMES: Final = count()
+
+
+class PostgreSQL:
+    """A server of the test's own, or one that somebody else runs."""
+
+    def __init__(self) -> None:
+        self._url = os.environ.get(URL_VARIABLE, "")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: Path | None = None
+        self._made: list[str] = []
+        if not self._url:
+            self._programs = _find_programs()
+            self._initialise()
+            self.start()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it may be killed."""
+        return self._directory is not None
+
+    def make_database(self) -> str:
+        """A new database, by its URL."""
+        name = f"titan_{os.getpid()}_{next(_NAMES)}"
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        self._made.append(name)
+        return self._url.rpartition("/")[0] + f"/{name}"
+
+    def start(self) -> None:
+        """Starts it, again after a kill."""
+        assert self._directory is not None
+        with (self._directory / "log").open("ab") as log_file:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", "-D", self._directory / "data"],
+                stdout=log_file,
+                stderr=subprocess.STDOUT,
+                **_unprivileged(),
+            )
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self._url, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                log = (self._directory / "log").read_text()
+                assert self._process.poll() is None, log
+                assert time.monotonic() < end, log
+                time.sleep(0.05)
+            else:
+                return
+
+    def kill(self) -> None:
+        """kill -9 of all of it; its other processes notice that the first one is gone."""
+        assert self._process is not None
+        children = _children(self._process.pid)
+        for pid in (self._process.pid, *children):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._process.wait()
+        self._process = None
+
+    def close(self) -> None:
+        """Ends it, or removes what was made in another's."""
+        if self._directory is None:
+            with psycopg.connect(self._url, autocommit=True) as connection:
+                for name in self._made:
+                    connection.execute(
+                        sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+                    )
+            return
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+        shutil.rmtree(self._directory)
+
+    def _initialise(self) -> None:
+        port = free_port()
+        # Not in the tests' own directories, which another user can't enter.
+        self._directory = Path(tempfile.mkdtemp(prefix="titan-pg-", dir="/tmp"))
+        unprivileged = _unprivileged()
+        if unprivileged:
+            os.chown(self._directory, unprivileged["user"], unprivileged["group"])
+        self._url = f"postgresql://titan@127.0.0.1:{port}/postgres"
+        subprocess.run(
+            [
+                *(self._programs / "initdb", "-D", self._directory / "data", "--username=titan"),
+                *("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            **unprivileged,
+        )
+        with (self._directory / "data" / "postgresql.conf").open("a") as settings:
+            settings.write(
+                f"listen_addresses = '127.0.0.1'\nport = {port}\nshared_buffers = 16MB\n"
+                f"unix_socket_directories = ''\nmax_connections = 40\n"
+            )
+
+
+def find_or_start() -> PostgreSQL:
+    """Skips, loudly, where there is none; in CI there has to be one."""
+    try:
+        return PostgreSQL()
+    except FileNotFoundError as error:
+        why = (
+            f"NOT TESTED ON POSTGRESQL: {error}; apt-get install postgresql, or name one that may "
+            f"be written to: {URL_VARIABLE}=postgresql://USER@HOST/postgres"
+        )
+        assert not os.environ.get("TITAN_CI"), why
+        pytest.skip(why)
+
+
+def _find_programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)
+    on_path = shutil.which("postgres")
+    if on_path is not None:
+        found.insert(0, Path(on_path).resolve())
+    if not found:
+        raise FileNotFoundError("there is no program postgres")
+    return found[0].parent
+
+
+def _unprivileged() -> dict[str, Any]:
+    """It refuses to run as root."""
+    if os.geteuid() != 0:
+        return {"cwd": "/"}
+    for name in ("postgres", "nobody"):
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+    raise FileNotFoundError("there is no user that it could run as")
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(each) for each in path.read_text().split()]

@@ -1,0 +1,192 @@
+"""What `titan history` asks, against what Python makes of the same rows."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from tests.history.builders import expected_rows, project
+from tests.lookback.builders import records as story
+from tests.state.builders import T0, Story
+from titan import events as ev
+from titan.history.database import HistoryRefused, open_for_reading
+from titan.history.questions import Questions, Wanted
+from titan.history.store import Store
+from titan.model import Reason, State
+
+ROWS = expected_rows(story())
+ATTEMPTS = ROWS["attempts"]
+RAN = [row for row in ATTEMPTS if row["state"] != "RECALLED"]
+ENDS = sorted(row["end_time"] for row in ATTEMPTS)
+
+
+@pytest.fixture
+def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
+    """Of the long story."""
+    project(store, story())
+    reading = open_for_reading(engine.url)
+    yield Questions(reading)
+    reading.dispose()
+
+
+def key(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row["job_id"], row.get("task_index", row.get("index", -1)), row["attempt"]
+
+
+CHOICES: list[tuple[Wanted, Callable[[dict[str, Any]], bool]]] = [
+    (Wanted(), lambda row: row["state"] != "RECALLED"),
+    (Wanted(states=("RECALLED",)), lambda row: row["state"] == "RECALLED"),
+    (
+        Wanted(states=("FAILED", "LOST"), user="ada"),
+        lambda row: row["state"] in ("FAILED", "LOST") and row["user_name"] == "ada",
+    ),
+    (
+        Wanted(worker="w4", since=ENDS[100], until=ENDS[300]),
+        lambda row: (
+            row["worker"] == "w4"
+            and ENDS[100] <= row["end_time"] < ENDS[300]
+            and row["state"] != "RECALLED"
+        ),
+    ),
+    (Wanted(job_id=3), lambda row: row["job_id"] == 3 and row["state"] != "RECALLED"),
+    (Wanted(name="nothing"), lambda row: False),
+]
+
+
+@pytest.mark.parametrize(("wanted", "is_chosen"), CHOICES, ids=range(len(CHOICES)))
+def test_the_filters_choose_what_they_say_the_last_end_first(
+    questions: Questions, wanted: Wanted, is_chosen: Callable[[dict[str, Any]], bool]
+) -> None:
+    expected = sorted(
+        filter(is_chosen, ATTEMPTS), key=lambda row: (row["end_time"], *key(row)), reverse=True
+    )
+    found = questions.list_attempts(wanted, 10_000)
+    assert [key(row) for row in found] == [key(row) for row in expected]
+    assert [key(row) for row in questions.list_attempts(wanted, 3)] == [
+        key(row) for row in expected[:3]
+    ]
+    arrays = {row["job_id"] for row in ROWS["jobs"] if row["array"] is not None}
+    assert all(row["is_array"] == (row["job_id"] in arrays) for row in found)
+
+
+def test_efficiency_is_what_was_used_of_what_was_asked_for(engine: sa.Engine, store: Store) -> None:
+    lives = Lives()
+    lives.worker()
+    # Half of two cpus for ten seconds, and a quarter of its memory; all of one for thirty.
+    lives.run(cpus_milli=2000, memory_bytes=4096, seconds=10, user_us=7_000_000, rss_bytes=1024)
+    lives.run(cpus_milli=1000, memory_bytes=0, seconds=30, user_us=27_000_000, rss_bytes=5000)
+    project(store, lives.records)
+    reading = open_for_reading(engine.url)
+    try:
+        found = Questions(reading).list_attempts(Wanted(), 10)
+        (total,) = Questions(reading).totals(Wanted(), "user")
+    finally:
+        reading.dispose()
+    assert [(row["cpu_efficiency"], row["memory_efficiency"]) for row in found] == [
+        (1.0, None),
+        (0.5, 0.25),
+    ]
+    assert total["cpu_hours"] == pytest.approx(50 / 3600)
+    assert total["used_cpu_hours"] == pytest.approx(40 / 3600)
+    assert total["run_hours"] == pytest.approx(40 / 3600)
+    assert (total["cpu_efficiency"], total["memory_efficiency"]) == (0.8, 0.25)
+
+
+class Lives(Story):
+    """A story whose records are kept."""
+
+    def __init__(self) -> None:
+        self.records: list[bytes] = []
+        super().__init__()
+
+    def apply(self, *events: ev.Event, time_us: int | None = None) -> None:
+        super().apply(*events, time_us=time_us)
+        self.records.append(ev.encode_record(self.state.time_us, events))
+
+    def run(
+        self, *, cpus_milli: int, memory_bytes: int, seconds: int, user_us: int, rss_bytes: int
+    ) -> None:
+        """A job from its submit to its end; it used three seconds in the kernel."""
+        job = self.job(cpus_milli=cpus_milli, memory_bytes=memory_bytes)
+        self.assign(job)
+        end_us = T0 + seconds * 1_000_000
+        self.apply(
+            ev.AttemptEnded(
+                job, 0, 1, State.COMPLETED, Reason.EXIT, 0, -1, T0, end_us, user_us, 3_000_000,
+                rss_bytes, "", State.COMPLETED,
+            )
+        )  # fmt: skip
+
+
+def test_the_slowest_ran_longest(questions: Questions) -> None:
+    found = [row["run_seconds"] for row in questions.list_attempts(Wanted(), 20, slowest=True)]
+    ran = [row["run_seconds"] for row in RAN if row["run_seconds"] is not None]
+    assert found == sorted(ran, reverse=True)[:20]
+
+
+@pytest.mark.parametrize("by", ["user", "worker", "day"])
+def test_totals_are_sums(questions: Questions, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Days there begin at half past.
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        names: dict[str, Callable[[dict[str, Any]], str]] = {
+            "user": lambda row: str(row["user_name"]),
+            "worker": lambda row: str(row["worker"]),
+            "day": lambda row: time.strftime("%Y-%m-%d", time.localtime(row["end_time"])),
+        }
+        groups = defaultdict(list)
+        for row in RAN:
+            groups[names[by](row)].append(row)
+        found = questions.totals(Wanted(), by)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert {row[by] for row in found} == set(groups)
+    for row in found:
+        group = groups[row[by]]
+        assert row["attempts"] == len(group)
+        assert row["completed"] == sum(each["state"] == "COMPLETED" for each in group)
+        assert row["failed"] == sum(each["state"] == "FAILED" for each in group)
+        cpu_seconds = sum((each["run_seconds"] or 0) * each["cpus"] for each in group)
+        assert row["cpu_hours"] == pytest.approx(cpu_seconds / 3600)
+        used = sum(each["cpu_user_seconds"] + each["cpu_system_seconds"] for each in group)
+        assert row["used_cpu_hours"] == pytest.approx(used / 3600)
+    if by == "day":
+        assert [row["day"] for row in found] == sorted(groups)
+    else:
+        assert [row["cpu_hours"] for row in found] == sorted(
+            (row["cpu_hours"] for row in found), reverse=True
+        )
+
+
+def test_the_most_failing_names_come_first(questions: Questions) -> None:
+    failed: dict[tuple[str, str], int] = defaultdict(int)
+    for row in RAN:
+        failed[row["name"], row["user_name"]] += row["state"] == "FAILED"
+    found = questions.most_failing(Wanted(), 100)
+    assert {(row["name"], row["user"]): row["failed"] for row in found} == {
+        name: count for name, count in failed.items() if count
+    }
+    assert [row["failed"] for row in found] == sorted(
+        (row["failed"] for row in found), reverse=True
+    )
+    assert len(questions.most_failing(Wanted(), 1)) == 1
+
+
+def test_tables_that_are_not_there_are_told_in_a_sentence(engine: sa.Engine) -> None:
+    reading = open_for_reading(_made(engine).url)
+    with pytest.raises(HistoryRefused, match="there is no history yet"):
+        Questions(reading).list_attempts(Wanted(), 1)
+    reading.dispose()
+
+
+def _made(engine: sa.Engine) -> sa.Engine:
+    """Its file is there."""
+    engine.connect().close()
+    return engine

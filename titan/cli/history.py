@@ -1,0 +1,313 @@
+"""`titan history`: what ran, from the tables in SQL, and `titan history run`, which fills them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from titan import logs, units
+from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind, say
+from titan.cli.history_files import (
+    data_dir_option,
+    given_url,
+    history_option,
+    manager_directory,
+    needed_modules,
+    opened_history,
+)
+from titan.cli.params import MOMENT
+from titan.cli.table import print_table
+from titan.cli.text import local_time, print_json, printable
+from titan.errors import TitanError
+
+Row = dict[str, Any]
+
+_STATES: Final = ("COMPLETED", "FAILED", "CANCELLED", "LOST", "RECALLED")
+_TOTALS: Final = ("user", "day", "worker")
+_DAY_SECONDS: Final = 86_400
+
+
+class Columns(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
+    """Names of columns, with commas between them."""
+
+    name = "columns"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Click's hook."""
+        if not isinstance(value, str):
+            return value
+        names = tuple(each.strip() for each in value.split(","))
+        for name in names:
+            if name not in COLUMNS:
+                self.fail(f"there is no column {name!r}: {', '.join(COLUMNS)}", param, ctx)
+        return names
+
+
+@click.group(
+    cls=CommandGroup,
+    takes=("json",),
+    epilog="""\b
+Examples:
+  titan history
+  titan history --user ada --state FAILED --since 7d
+  titan history --columns job,worker,run_seconds,max_rss_bytes --csv
+  titan history --totals user --since 2026-11-01
+  titan history --most-failing
+  titan history --data-dir ~/.local/state/titan/dev/manager
+""",
+)
+@click.option("--user", metavar="USER", help="Jobs of that user.")
+@click.option("--me", is_flag=True, help="My own jobs.")
+@click.option(
+    "--state",
+    type=click.Choice(_STATES, case_sensitive=False),
+    multiple=True,
+    help="Attempts that ended so. May be repeated [all but RECALLED, which never ran].",
+)
+@click.option("--name", metavar="NAME", help="Jobs of that name.")
+@click.option("--worker", metavar="NAME", help="What ran on that worker.")
+@click.option("--job", type=click.IntRange(1), metavar="JOB", help="That job alone, of any time.")
+@click.option(
+    "--since",
+    type=MOMENT,
+    metavar="TIME",
+    help="What ended from then on: 14:02, 2026-11-20, 7d for a week ago [1d].",
+)
+@click.option("--until", type=MOMENT, metavar="TIME", help="What ended before that [now].")
+@click.option(
+    "--columns",
+    type=Columns(),
+    metavar="NAME,…",
+    help="What is told of each, by the names that --json has.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Tell of at most so many.",
+)
+@click.option("--csv", is_flag=True, help="Print comma-separated values.")
+@click.option(
+    "--totals",
+    type=click.Choice(_TOTALS),
+    help="Sums by user, by day of the end or by worker: cpu-hours, and how much was used of them.",
+)
+@click.option("--slowest", is_flag=True, help="Those that ran longest first.")
+@click.option("--most-failing", is_flag=True, help="The names under which most attempts failed.")
+@history_option
+@data_dir_option
+@click.pass_context
+def history(
+    ctx: click.Context,
+    *,
+    user: str | None,
+    me: bool,
+    state: tuple[str, ...],
+    name: str | None,
+    worker: str | None,
+    job: int | None,
+    since: float | None,
+    until: float | None,
+    columns: tuple[str, ...] | None,
+    limit: int,
+    csv: bool,
+    totals: str | None,
+    slowest: bool,
+    most_failing: bool,
+    history: str | None,
+    data_dir: Path | None,
+) -> int:
+    """Tell what ran: a line for each attempt that ended, the last one first.
+
+    It reads the tables that the manager has written beside its log, or where its --history says.
+    """
+    if ctx.invoked_subcommand is not None:
+        check_options_are_behind(ctx)
+        return 0
+    settings: Settings = ctx.obj
+    if sum(map(bool, (totals, slowest, most_failing))) > 1:
+        raise click.UsageError("--totals, --slowest and --most-failing: give one of them", ctx)
+    if columns and (totals or most_failing):
+        raise click.UsageError("--columns chooses among those of attempts", ctx)
+    if csv and settings.json:
+        raise click.UsageError("--csv or --json: give one of them", ctx)
+    if me and user:
+        raise click.UsageError("--me and --user name two users: give one of them", ctx)
+    if me:
+        from titan.client.connection import os_user  # noqa: PLC0415 - loads gRPC
+
+        user = os_user()
+    shown: tuple[str, ...]
+    with opened_history(history, data_dir) as questions:
+        from titan.history.questions import Wanted  # noqa: PLC0415 - loads SQLAlchemy
+
+        if since is None and job is None:
+            since = (until if until is not None else time.time()) - _DAY_SECONDS
+        wanted = Wanted(
+            since=since, until=until, user=user, name=name, worker=worker, states=state, job_id=job
+        )
+        if totals:
+            rows, shown = questions.totals(wanted, totals), (totals, *_OF_TOTALS)
+        elif most_failing:
+            rows, shown = questions.most_failing(wanted, limit + 1), _OF_FAILING
+        else:
+            rows = questions.list_attempts(wanted, limit + 1, slowest=slowest)
+            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _FOR_PEOPLE)
+    is_cut = not totals and len(rows) > limit
+    del rows[limit if is_cut else len(rows) :]
+    _print(rows, shown, as_json=settings.json, as_csv=csv)
+    if is_cut:
+        say(f"there are more than {limit}; --limit {limit * 10} shows more")
+    return 0
+
+
+@click.command(
+    cls=Command,
+    epilog="""\b
+Examples:
+  titan history run --data-dir /srv/titan
+  titan history run --history postgresql://titan@db/titan
+""",
+)
+@history_option
+@data_dir_option
+@click.option(
+    "--log-level",
+    type=click.Choice(logs.LEVELS),
+    default="info",
+    show_default=True,
+    help="What is logged, on stderr.",
+)
+def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
+    """Write the history, in the foreground, until SIGTERM or Ctrl-C.
+
+    `titan manager` does that by itself; this is for a manager with --history none, on the same
+    machine. It may be killed at any moment and goes on where it was; a database that was emptied is
+    filled again from the log that is kept.
+    """
+    with needed_modules():
+        import wal  # noqa: PLC0415 - with the next one, what reads the log
+        from titan.history.process import run_history  # noqa: PLC0415
+    logs.set_up(log_level)
+    try:
+        run_history(manager_directory(data_dir), given_url(history))
+    except wal.Locked as error:
+        raise TitanError(f"another process writes the history of this log: {error}") from error
+    return 0
+
+
+history.add_command(run)
+
+
+def _print(rows: list[Row], names: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
+    values = [{name: _ANSWERS.get(name, _plain(name))(row) for name in names} for row in rows]
+    if as_json:
+        print_json(values)
+    elif as_csv:
+        _print_csv(values, names)
+    else:
+        print_table(
+            [_HEADINGS.get(name, name.upper().replace("_", " ")) for name in names],
+            [[_shown(name, row[name]) for name in names] for row in values],
+            right=[_HEADINGS.get(name, name.upper().replace("_", " ")) for name in _NUMBERS],
+            cut=("NAME", "DETAIL"),
+        )
+
+
+def _print_csv(rows: list[Row], names: Sequence[str]) -> None:
+    import csv  # noqa: PLC0415 - only here
+
+    # In a file they are what they are; a terminal would act upon what stands in names.
+    safe = printable if sys.stdout.isatty() else str
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow(safe(value) if isinstance(value, str) else value for value in row.values())
+
+
+def _plain(name: str) -> Callable[[Row], Any]:
+    return lambda row: row[name]
+
+
+def _task(row: Row) -> str:
+    return f"{row['job_id']}.{row['index']}" if row["is_array"] else str(row["job_id"])
+
+
+def _exit(row: Row) -> str | int | None:
+    if row["signal"]:
+        return f"signal {row['signal']}"
+    return row["exit_code"]  # type: ignore[no-any-return]  # as the table has it
+
+
+# What is made of more than one column.
+_ANSWERS: Final[dict[str, Callable[[Row], Any]]] = {"job": _task, "exit": _exit}
+
+
+def _hours(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+def _seconds(value: float) -> str:
+    return units.format_age(value) if value >= 10 else f"{value:.2f}s"
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name.endswith("_time"):
+        return local_time(value)
+    for ending, form in _FORMS:
+        if name.endswith(ending):
+            return form(value)
+    return units.format_cpus(round(value * 1000)) if name == "cpus" else str(value)
+
+
+_FORMS: Final[tuple[tuple[str, Callable[[Any], str]], ...]] = (
+    ("_seconds", _seconds),
+    ("_bytes", units.format_size),
+    ("_efficiency", _percent),
+    ("_hours", _hours),
+)
+
+_FOR_PEOPLE: Final = (
+    "job", "name", "user", "state", "exit", "worker", "end_time", "wait_seconds", "run_seconds",
+    "cpu_efficiency", "max_rss_bytes",
+)  # fmt: skip
+_FOR_PROGRAMS: Final = (
+    "job_id", "index", "attempt", "name", "user", "worker", "state", "reason", "detail",
+    "exit_code", "signal", "submit_time", "start_time", "end_time", "wait_seconds", "run_seconds",
+    "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
+    "cpu_efficiency", "memory_efficiency", "stdout_path", "stderr_path",
+)  # fmt: skip
+_OF_TOTALS: Final = (
+    "attempts", "completed", "failed", "run_hours", "cpu_hours", "used_cpu_hours",
+    "cpu_efficiency", "memory_efficiency",
+)  # fmt: skip
+_OF_FAILING: Final = ("name", "user", "failed", "attempts", "last_end_time")
+COLUMNS: Final = ("job", "exit", *_FOR_PROGRAMS)
+
+_HEADINGS: Final = {
+    "end_time": "END", "start_time": "START", "submit_time": "SUBMIT", "wait_seconds": "WAIT",
+    "run_seconds": "RUN", "cpu_efficiency": "CPU USED", "memory_efficiency": "MEMORY USED",
+    "max_rss_bytes": "PEAK", "memory_bytes": "MEMORY", "last_end_time": "LAST END",
+    "used_cpu_hours": "USED", "cpu_user_seconds": "CPU USER", "cpu_system_seconds": "CPU SYSTEM",
+    "stdout_path": "STDOUT", "stderr_path": "STDERR", "job_id": "JOB",
+}  # fmt: skip
+_NUMBERS: Final = frozenset(
+    (
+        "job", "job_id", "index", "attempt", "exit_code", "signal", "wait_seconds", "run_seconds",
+        "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
+        "attempts", *_OF_TOTALS,
+    )
+)  # fmt: skip

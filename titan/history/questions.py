@@ -1,0 +1,217 @@
+"""What is asked of the tables: attempts, sums over them, and what stands out among them.
+
+Answers are rows with the names that `titan … --json` has for the same things.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from titan.history.database import HistoryRefused, Unavailable, check_form, reason_of
+from titan.history.schema import ATTEMPTS, JOBS
+
+Row = dict[str, Any]
+
+GROUPS: Final = ("user", "day", "worker")
+# What an attempt that never started is; listed only where it is asked for.
+NEVER_STARTED: Final = "RECALLED"
+# Zones of time differ by whole quarters of an hour: sums over these add up to days in any of them.
+_QUARTER_SECONDS: Final = 900
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which attempts: those that ended from `since` to before `until`, in Unix seconds.
+
+    None and () choose all; without states all but RECALLED ones.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    user: str | None = None
+    name: str | None = None
+    worker: str | None = None
+    states: tuple[str, ...] = ()
+    job_id: int | None = None
+
+
+class Questions:
+    """Asks one database. Raises HistoryRefused where it can't answer."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """Of `database.open_for_reading`."""
+        self._engine = engine
+
+    def list_attempts(self, wanted: Wanted, limit: int, *, slowest: bool = False) -> list[Row]:
+        """At most so many, the last ended first; or those that ran longest."""
+        a = ATTEMPTS.c
+        order = [a.run_seconds.desc()] if slowest else [a.end_time.desc()]
+        query = (
+            sa.select(ATTEMPTS, JOBS.c.array.is_not(None).label("is_array"))
+            .join(JOBS, JOBS.c.job_id == a.job_id)
+            .where(*_conditions(wanted))
+            .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
+            .limit(limit)
+        )
+        if slowest:
+            query = query.where(a.start_time.is_not(None))
+        with self.asked() as connection:
+            return [_attempt(row) for row in connection.execute(query).mappings()]
+
+    def most_failing(self, wanted: Wanted, limit: int) -> list[Row]:
+        """The names under which most attempts FAILED, by user."""
+        a = ATTEMPTS.c
+        failed = _count(a.state == "FAILED")
+        query = (
+            sa.select(
+                _unsorted(a.name).label("name"),
+                _unsorted(a.user_name).label("user"),
+                failed.label("failed"),
+                sa.func.count().label("attempts"),
+                sa.func.max(a.end_time).label("last_end_time"),
+            )
+            .where(*_conditions(wanted))
+            .group_by(_unsorted(a.name), _unsorted(a.user_name))
+            .having(failed > 0)
+            .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
+            .limit(limit)
+        )
+        with self.asked() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def totals(self, wanted: Wanted, by: str) -> list[Row]:
+        """Sums by user, local day (of the end) or worker; most cpu time first, days in order."""
+        a = ATTEMPTS.c
+        key: sa.ColumnElement[Any]
+        if by == "day":
+            key = round_down(a.end_time / _QUARTER_SECONDS, self._engine.dialect.name)
+        else:
+            key = _unsorted({"user": a.user_name, "worker": a.worker}[by])
+        query = sa.select(key.label("key"), *_SUMS).where(*_conditions(wanted)).group_by(key)
+        with self.asked() as connection:
+            found = [dict(row) for row in connection.execute(query).mappings()]
+        if by == "day":
+            found = _by_day(found)
+        rows = [_total(row, by) for row in found]
+        if by != "day":
+            rows.sort(key=lambda row: (-row["cpu_hours"], row[by]))
+        return rows
+
+    @contextmanager
+    def asked(self) -> Iterator[sa.Connection]:
+        """A connection to tables of this version, whose errors become sentences."""
+        try:
+            with self._engine.connect() as connection:
+                check_form(connection)
+                yield connection
+        except Unavailable as error:
+            raise HistoryRefused(f"the history does not answer: {reason_of(error)}") from error
+        except sa.exc.SQLAlchemyError as error:
+            raise HistoryRefused(f"the history cannot be read: {reason_of(error)}") from error
+
+
+def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    a = ATTEMPTS.c
+    conditions: list[sa.ColumnElement[bool]] = []
+    if wanted.since is not None:
+        conditions.append(a.end_time >= wanted.since)
+    if wanted.until is not None:
+        conditions.append(a.end_time < wanted.until)
+    for column, value in (
+        (a.user_name, wanted.user),
+        (a.name, wanted.name),
+        (a.worker, wanted.worker),
+        (a.job_id, wanted.job_id),
+    ):
+        if value is not None:
+            conditions.append(column == value)
+    states = wanted.states
+    conditions.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
+    return conditions
+
+
+def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+
+def _sum(value: Any) -> sa.ColumnElement[float]:
+    return sa.func.coalesce(sa.func.sum(value), 0)
+
+
+def _sums() -> Sequence[sa.ColumnElement[Any]]:
+    a = ATTEMPTS.c
+    used = a.cpu_user_seconds + a.cpu_system_seconds
+    asked_memory = sa.case((a.memory_bytes > 0, a.run_seconds * a.memory_bytes), else_=0.0)
+    used_memory = sa.case((a.memory_bytes > 0, a.run_seconds * a.max_rss_bytes), else_=0.0)
+    return (
+        sa.func.count().label("attempts"),
+        _count(a.state == "COMPLETED").label("completed"),
+        _count(a.state == "FAILED").label("failed"),
+        _sum(a.run_seconds).label("run_seconds"),
+        _sum(a.run_seconds * a.cpus).label("cpu_seconds"),
+        _sum(used).label("used_cpu_seconds"),
+        _sum(asked_memory).label("byte_seconds"),
+        _sum(used_memory).label("used_byte_seconds"),
+    )
+
+
+_SUMS: Final = _sums()
+
+
+def _unsorted(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
+    """The same, but for SQLite, which would go through the whole index of a column that it groups
+    by, in place of the last day's rows."""
+    return column.concat(sa.literal_column("''"))
+
+
+def round_down(number: Any, dialect: str) -> sa.ColumnElement[int]:
+    """A positive number without its fraction: a cast does that in SQLite alone."""
+    return sa.cast(number if dialect == "sqlite" else sa.func.floor(number), sa.BigInteger)
+
+
+def _by_day(rows: Sequence[Row]) -> list[Row]:
+    days: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: row["key"]):
+        day = time.strftime("%Y-%m-%d", time.localtime(row["key"] * _QUARTER_SECONDS))
+        sums = days.setdefault(day, {"key": day})
+        for name, value in row.items():
+            if name != "key":
+                sums[name] = sums.get(name, 0) + value
+    return list(days.values())
+
+
+def _total(row: Row, by: str) -> Row:
+    return {
+        by: row["key"],
+        "attempts": row["attempts"],
+        "completed": row["completed"],
+        "failed": row["failed"],
+        "run_hours": row["run_seconds"] / 3600,
+        "cpu_hours": row["cpu_seconds"] / 3600,
+        "used_cpu_hours": row["used_cpu_seconds"] / 3600,
+        "cpu_efficiency": _share(row["used_cpu_seconds"], row["cpu_seconds"]),
+        "memory_efficiency": _share(row["used_byte_seconds"], row["byte_seconds"]),
+    }
+
+
+def _attempt(row: sa.RowMapping) -> Row:
+    found = dict(row)
+    # As the rest of Titan names them: see schema.py.
+    found["user"], found["index"] = found.pop("user_name"), found.pop("task_index")
+    del found["lsn"]
+    used = found["cpu_user_seconds"] + found["cpu_system_seconds"]
+    ran = found["run_seconds"] or 0
+    found["cpu_efficiency"] = _share(used, ran * found["cpus"])
+    found["memory_efficiency"] = _share(found["max_rss_bytes"], found["memory_bytes"])
+    return found
+
+
+def _share(used: float, asked: float) -> float | None:
+    """Used ÷ requested; None: nothing was requested, or it never ran."""
+    return used / asked if asked else None
