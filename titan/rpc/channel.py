@@ -27,7 +27,8 @@ CLIENT_OPTIONS = [
     ("grpc.enable_http_proxy", 0),
     # The defaults grow to two minutes, in which a restarted manager looks dead.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # That is how long an attempt may take at least: with a handshake, over a slow line.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A peer that vanished without a FIN is noticed within half a minute.
     ("grpc.keepalive_time_ms", 20_000),
