@@ -43,7 +43,8 @@ simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N o
 chaos: .venv/.stamp ## Break a real cluster under load for MINUTES=2, and judge it; see tools/chaos.
 	$(RUN) tools.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) $(ARGS)
 
-# SEED=… throws the same again, but what is in time with what else happens.
+# SEED=… throws the same again, but what is in time with what else happens; ARGS=--tls: at servers
+# with certificates.
 fuzz: .venv/.stamp ## Throw hostile messages and bytes at a real manager and worker for MINUTES=1; see tools/fuzz.
 	$(RUN) tools.fuzz $(MINUTES:%=--minutes %) $(SEED:%=--seed %) $(ARGS)
 
