@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from titan import paths
-from titan.rpc.user_tokens import Entry, TokenFile, draw, user_of
+from titan.rpc.user_tokens import Entry, TokenFile, draw
 
 NOW = 1_800_000_000.0
 
@@ -36,7 +36,7 @@ def test_a_token_is_its_users_until_it_ends(path: Path) -> None:
     assert entry is not None
     assert (entry.user, entry.is_admin, entry.expires) == ("ada.lovelace", False, NOW + 60)
     assert file.verify(text, NOW + 60) is None
-    assert user_of(text) == "ada.lovelace"
+    assert text.startswith("ada.lovelace.")
 
 
 def test_only_a_hash_of_it_is_kept_and_for_its_user_alone(path: Path) -> None:
@@ -89,9 +89,9 @@ def test_no_other_text_is_a_token(path: Path) -> None:
     file = TokenFile(path)
     assert [each for each in wrong if file.verify(each, NOW)] == []
     assert file.verify(text, NOW) is not None
-    for each in ("", "ada", "ada.x", "a/b.x.y", ".x.y"):
-        with pytest.raises(ValueError, match=r"token|name"):
-            user_of(each)
+    assert [
+        each for each in ("", "ada", "ada.x", "a/b.x.y", ".x.y") if file.verify(each, NOW)
+    ] == []
 
 
 @pytest.mark.parametrize("user", ["", "a b", "../x", "a\n", "é"])
@@ -199,12 +199,3 @@ def test_of_many_who_write_at_once_nobody_loses_anything(path: Path) -> None:
     assert [each.wait(60) for each in writers] == [0] * 4
     users = sorted(each.user for each in TokenFile(path).entries())
     assert users == [f"u{one}.{two}" for one in range(4) for two in (0, 2, 4, 6, 8)]
-
-
-def test_a_client_that_only_reads_its_name_loads_no_openssl() -> None:
-    code = (
-        "import sys; from titan.rpc.user_tokens import user_of; "
-        "print(user_of('ada.1.x'), {'hashlib', 'hmac', 'secrets', 'ssl'} & set(sys.modules))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout == "ada set()\n"

@@ -43,12 +43,6 @@ class Entry:
         return now >= self.expires
 
 
-def user_of(text: str) -> str:
-    """Whom a token is for, by what it says itself. Raises ValueError: it is no token."""
-    user, _, _ = _parts(text)
-    return user
-
-
 def draw(user: str, *, is_admin: bool, expires_at: float, now: float) -> tuple[str, Entry]:
     """A new token, and what to keep of it. Times are Unix seconds. Raises ValueError."""
     import secrets  # noqa: PLC0415 - loads OpenSSL, which clients do without
