@@ -15,6 +15,7 @@ from typing import Final
 
 from titan.escapes import printable
 
+_GONE: Final = "ExecuteBatchError raised in core by servicer method"
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -46,11 +47,21 @@ def set_up(level: str) -> None:
         raise ValueError(f"{level!r} is no log level; use one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(LineFormatter())
+    handler.addFilter(_is_of_use)
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """Not what gRPC says, with a traceback, of each call whose caller is gone before its answer.
+
+    Whoever tears his connections could fill the log with that.
+    """
+    is_own = record.name.partition(".")[0] == "titan"
+    return is_own or not record.getMessage().startswith(_GONE)
 
 
 def _shown(value: object) -> str:

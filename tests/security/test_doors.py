@@ -137,7 +137,7 @@ def test_once_there_are_certificates_the_access_token_is_gone_and_clients_use_th
         assert cluster.titan("wait", str(job_id)).returncode == 0
 
 
-def exchange(address: str, people: People, folder: Path | None = None) -> bytes:
+def exchange(address: str, people: People, folder: Path | None = None, name: str = "") -> bytes:
     """What a server sends to who begins HTTP/2 with that certificate, or none, over TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2"])
@@ -147,7 +147,7 @@ def exchange(address: str, people: People, folder: Path | None = None) -> bytes:
     host, port = split_address(address)
     with socket.create_connection((host, port), 20) as plain:
         try:
-            with context.wrap_socket(plain, server_hostname=host) as encrypted:
+            with context.wrap_socket(plain, server_hostname=name or host) as encrypted:
                 encrypted.sendall(PREFACE)
                 return encrypted.recv(4096)
         except (ssl.SSLError, ConnectionError):
@@ -160,6 +160,16 @@ def test_who_has_no_certificate_gets_not_one_byte(cluster: SecureCluster) -> Non
     # And who has one does: SETTINGS come.
     alice = people.issue(Role.USER, "alice")
     assert exchange(address, people, alice)[3] == 4
+
+
+def test_who_has_no_certificate_gets_not_one_byte_of_a_worker(cluster: SecureCluster) -> None:
+    people = cluster.people
+    alice = people.issue(Role.USER, "alice")
+    address = cluster.json("workers", "--tls-dir", str(alice))[0]["address"]
+    assert exchange(address, people, name="w1.worker") == b""
+    assert reflect(address, people, "w1.worker") is grpc.StatusCode.UNAVAILABLE
+    # It was the right address: who has one is greeted.
+    assert exchange(address, people, alice, "w1.worker")[3] == 4
 
 
 @pytest.mark.parametrize("port", ["certificates", "tokens", "worker"])
@@ -202,11 +212,12 @@ def test_s_client_without_a_certificate_prints_nothing(cluster: SecureCluster) -
         process.kill()
 
 
-def reflect(address: str, people: People) -> grpc.StatusCode:
+def reflect(address: str, people: People, name: str = "localhost") -> grpc.StatusCode:
     """As grpcurl lists services; what it is told in place of them."""
     credentials = grpc.ssl_channel_credentials((people.directory / "ca.pem").read_bytes())
     request = reflection_pb2.ServerReflectionRequest(list_services="*")
-    with grpc.secure_channel(address, credentials) as channel:
+    options = [("grpc.ssl_target_name_override", name)]
+    with grpc.secure_channel(address, credentials, options) as channel:
         # Its stubs are not typed.
         stub = cast(Any, reflection_pb2_grpc).ServerReflectionStub(channel)
         answers = stub.ServerReflectionInfo(iter([request]), timeout=20)

@@ -60,3 +60,23 @@ def test_no_error_forges_a_line_in_its_traceback() -> None:
 def test_a_level_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="'loud' is no log level"):
         logs.set_up("loud")
+
+
+def test_what_grpc_says_of_each_caller_who_is_gone_is_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        logs.set_up("info")
+        said = "ExecuteBatchError raised in core by servicer method [%s]"
+        logging.getLogger("grpc._cython.cygrpc").error(said, "/titan.v1.ManagerService/GetEvents")
+        logging.getLogger("grpc._cython.cygrpc").error("Unexpected [%s] raised", "KeyError")
+        # Whoever has his words in a line of Titan's cannot take it away with them.
+        logging.getLogger("titan.audit").warning(said, "x")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" ", 2)[1] for line in lines] == ["ERROR", "WARNING"]
+    assert "KeyError" in lines[0]
