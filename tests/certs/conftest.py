@@ -11,7 +11,7 @@ import pytest
 
 from titan.certs import authority, layout
 from titan.certs.authority import Authority, Issued
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from tests.certs.conftest import issue, write
 from titan.certs import authority, layout
 from titan.certs.authority import Authority
 from titan.errors import Refused, TitanError
-from titan.rpc.identity import Role
-from titan.rpc.revoked import format_serial
+from titan.tls.identity import Role
+from titan.tls.revoked import format_serial
 
 DAY = 86_400
 

@@ -14,7 +14,7 @@ import titan.rpc  # noqa: F401 - sets gRPC up
 from tests.certs.conftest import issue
 from titan.certs.authority import Authority
 from titan.certs.layout import Credentials
-from titan.rpc.identity import Role, worker_host
+from titan.tls.identity import Role, worker_host
 
 DEADLINE_SECONDS = 20
 

@@ -15,7 +15,7 @@ import pytest
 from tests.certs.conftest import issue, write
 from titan.certs import authority, layout
 from titan.certs.authority import Authority
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 DEADLINE_SECONDS = 20
 

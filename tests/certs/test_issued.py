@@ -12,8 +12,8 @@ from titan.certs import layout
 from titan.certs.authority import Authority
 from titan.certs.issued import State, list_issued, revoke
 from titan.errors import NotFound, Refused, TitanError
-from titan.rpc.identity import Identity, Role
-from titan.rpc.revoked import RevokedSerials, format_serial
+from titan.tls.identity import Identity, Role
+from titan.tls.revoked import RevokedSerials, format_serial
 
 DAY = 86_400
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Titan
 from titan.client.connection import os_user
-from titan.rpc.revoked import RevokedSerials
+from titan.tls.revoked import RevokedSerials
 
 DAY = 86_400
 

@@ -11,7 +11,7 @@ from tests.security.people import People
 from titan.manager import main as manager_main
 from titan.manager.main import ManagerOptions
 from titan.rpc import access
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 from titan.worker import main as worker_main
 from titan.worker.main import WorkerOptions
 

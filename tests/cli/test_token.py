@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Titan
-from titan.rpc.user_tokens import TokenFile, draw
+from titan.tls.user_tokens import TokenFile, draw
 
 
 @pytest.fixture(autouse=True)

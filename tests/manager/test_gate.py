@@ -17,8 +17,8 @@ from titan.manager.callers import TokenCallers
 from titan.manager.gate import Gate
 from titan.manager.shell import Shell
 from titan.rpc import access
-from titan.rpc.identity import Identity, Role
 from titan.rpc.v1.manager_pb2 import WatchJobsRequest
+from titan.tls.identity import Identity, Role
 
 
 class Waits:

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from titan.errors import PermissionDenied
 from titan.manager import caller, permissions
 from titan.manager.caller import ANYBODY, NOBODY, Caller
-from titan.rpc.identity import Identity, Role
 from titan.rpc.v1 import manager_pb2, worker_pb2
+from titan.tls.identity import Identity, Role
 
 BOB = Caller(Identity("lab", Role.USER, "bob"))
 ADMIN = Caller(Identity("lab", Role.ADMIN, "root"))

@@ -12,8 +12,8 @@ from titan.certs import layout
 from titan.errors import AccessDenied
 from titan.manager.tls_callers import TlsCallers
 from titan.rpc import access
-from titan.rpc.identity import Identity, Role
-from titan.rpc.peers import open_peers
+from titan.tls.identity import Identity, Role
+from titan.tls.peers import open_peers
 
 
 class Call:

@@ -15,9 +15,9 @@ from titan.manager.caller import Caller
 from titan.manager.kernel.commands import NewDependency, NewJob, NewReference, NewTerms
 from titan.manager.translate import register_command, submit_command
 from titan.model import PLAIN, Execution, IndexRange, Resources, Sandbox
-from titan.rpc.identity import Identity, Role
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 from titan.scheduling import PLAIN_SCHEDULING, WHOLE_JOB, DependencyCondition, Scheduling
+from titan.tls.identity import Identity, Role
 
 NAMED = {"a": 1, "b": 2, "c": 3}
 

@@ -14,8 +14,8 @@ from tests.security.impostor import impostor
 from tests.security.people import People
 from titan.rpc import handshake
 from titan.rpc.handshake import explain_failure
-from titan.rpc.identity import Role
-from titan.rpc.pem import PemFiles
+from titan.tls.identity import Role
+from titan.tls.pem import PemFiles
 
 
 @contextmanager

@@ -10,8 +10,8 @@ import pytest
 from tests.security.people import People
 from titan import paths
 from titan.rpc import access
-from titan.rpc.identity import Role
 from titan.rpc.security import NO_TLS, find_files, own_path, tls_path
+from titan.tls.identity import Role
 
 HERE = "127.0.0.1:6000"
 THERE = "10.1.2.3:6000"

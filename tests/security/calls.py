@@ -8,9 +8,9 @@ from pathlib import Path
 
 from tests.security.conftest import SecureCluster
 from titan.rpc.channel import open_channel
-from titan.rpc.identity import Role
-from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
+from titan.tls.identity import Role
+from titan.tls.pem import PemFiles
 
 TALE = b"#!/bin/sh\n# what nobody else reads\n"
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import Cluster, Server, free_port
 from tests.security.people import People
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 
 class SecureCluster(Cluster):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from titan.certs import authority, layout
 from titan.certs.issued import revoke
-from titan.rpc import user_tokens
-from titan.rpc.identity import Role
-from titan.rpc.user_tokens import TokenFile
+from titan.tls import user_tokens
+from titan.tls.identity import Role
+from titan.tls.user_tokens import TokenFile
 
 DAY_SECONDS = 86_400
 HOSTS = ("localhost", "127.0.0.1")

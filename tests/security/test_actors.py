@@ -10,8 +10,8 @@ import pytest
 from tests.cluster import wait_until
 from tests.security.calls import job_request, selector, users_stub
 from tests.security.conftest import SecureCluster
-from titan.rpc.identity import Role
 from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.tls.identity import Role
 
 LIE = "alice"
 

@@ -10,7 +10,7 @@ import titan
 from tests.security.conftest import SecureCluster
 from tests.security.impostor import impostor
 from titan.errors import AccessDenied
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 CALLS = 40
 

@@ -22,7 +22,7 @@ from titan.manager import main
 from titan.manager.main import ManagerOptions
 from titan.manager.recovery import StartRefused
 from titan.rpc.channel import split_address
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 # RFC 9113, 3.4: how a client begins, and an empty SETTINGS frame.
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])

@@ -11,9 +11,9 @@ import grpc.aio
 
 from tests.security.conftest import SecureCluster
 from titan.rpc.channel import open_aio_channel
-from titan.rpc.identity import Role
-from titan.rpc.pem import PemFiles
 from titan.rpc.reading import READ_AT_ONCE, READ_SECONDS
+from titan.tls.identity import Role
+from titan.tls.pem import PemFiles
 
 METHOD = "/titan.v1.ManagerService/GetStats"
 # Of the greedy one, so many connections.

@@ -12,8 +12,8 @@ from tests.cluster import wait_until
 from tests.security.calls import TALE, job_request, selector, users_stub
 from tests.security.conftest import SecureCluster
 from titan.errors import PermissionDenied
-from titan.rpc.identity import Role
 from titan.rpc.v1 import manager_pb2
+from titan.tls.identity import Role
 
 HERS = "is alice's, and you are bob: ask alice, or an admin"
 

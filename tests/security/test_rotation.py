@@ -10,7 +10,7 @@ from pathlib import Path
 import titan
 from tests.cluster import Server, wait_until
 from tests.security.conftest import SecureCluster
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 # Each takes some 5 s, by when all have read theirs.
 ROTATIONS = int(os.environ.get("TITAN_ROTATIONS", "3"))

@@ -16,8 +16,8 @@ from tests.cluster import Cluster
 from tests.security.calls import job_request, users_stub
 from tests.security.conftest import SecureCluster
 from tests.worker.isolation import require_root
-from titan.rpc.identity import Role
 from titan.rpc.v1 import manager_pb2
+from titan.tls.identity import Role
 
 ACCOUNT = "daemon"
 OTHER = "nobody"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cluster import wait_until
 from tests.security.conftest import SecureCluster
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 VALUE = "hunter2-over-tls"
 

@@ -17,7 +17,7 @@ from tests.security.conftest import SecureCluster
 from tests.security.impostor import impostor
 from tests.security.people import DAY_SECONDS, People
 from titan.errors import AccessDenied, ManagerUnreachable, TitanError
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 # Calls are repeated for 30 s where nobody knows why they fail; here they know.
 SOON_SECONDS = 15.0

@@ -13,7 +13,7 @@ from tests.cluster import wait_until
 from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
 from titan.errors import AccessDenied, TitanError
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 # Issued so long ago that it ends that soon.
 SOON_SECONDS = 4.0

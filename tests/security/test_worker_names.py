@@ -15,7 +15,7 @@ from tests.security.conftest import SecureCluster
 from tests.security.impostor import Impostor, impostor
 from tests.security.people import People
 from titan.certs import layout
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 
 class Place(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 
 def update(cluster: SecureCluster, tls_dir: str, *, label: str = "a=b") -> tuple[int, str, str]:

@@ -21,8 +21,8 @@ from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
 from titan.rpc import access
 from titan.rpc.channel import CLIENT_OPTIONS
-from titan.rpc.identity import Role
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
+from titan.tls.identity import Role
 
 SERVICES: Final = {
     name: file.services_by_name[name]

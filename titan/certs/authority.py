@@ -1,7 +1,7 @@
 """The certificate authority: it makes keys and certificates, as RFC 5280 has them.
 
 All keys are on the curve P-256. Whom a certificate is for stands in a URI among its alternative
-names (`titan.rpc.identity`); servers have DNS names or addresses beside it.
+names (`titan.tls.identity`); servers have DNS names or addresses beside it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from titan.certs import layout
 from titan.certs.issued import find_worker_alike
 from titan.certs.layout import Credentials
 from titan.errors import Refused, TitanError
-from titan.rpc.identity import WORKER_DOMAIN, Identity, Role, check_name, parse_uri, worker_host
-from titan.rpc.revoked import format_serial
+from titan.tls.identity import WORKER_DOMAIN, Identity, Role, check_name, parse_uri, worker_host
+from titan.tls.revoked import format_serial
 
 CA_DAYS: Final = 3650
 LEAF_DAYS: Final = 90

@@ -14,8 +14,8 @@ from cryptography import x509
 from titan import paths
 from titan.certs import layout
 from titan.errors import NotFound, TitanError
-from titan.rpc.identity import Identity, Role, parse_uri
-from titan.rpc.revoked import FILE_NAME, format_serial, parse_list, parse_serial
+from titan.tls.identity import Identity, Role, parse_uri
+from titan.tls.revoked import FILE_NAME, format_serial, parse_list, parse_serial
 
 # A number with fewer digits is a slip, or a name: no CA makes such serials (64 bits at least, by
 # the CA/Browser Forum's baseline requirements, 7.1).

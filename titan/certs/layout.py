@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from titan import paths
-from titan.rpc.identity import Identity, Role
+from titan.tls.identity import Identity, Role
 
 CA: Final = "ca.pem"
 CA_KEY: Final = "ca-key.pem"

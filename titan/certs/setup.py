@@ -8,7 +8,7 @@ from pathlib import Path
 from titan.certs import authority, layout
 from titan.certs.authority import Authority, Issued
 from titan.errors import Refused
-from titan.rpc.identity import Role, check_name
+from titan.tls.identity import Role, check_name
 
 
 def set_up(

@@ -15,8 +15,8 @@ from titan.certs import check_installed, layout
 from titan.cli.command import Command, Settings
 from titan.cli.text import local_time, print_json, printable
 from titan.cli.tls_directory import tls_directory, tls_path
-from titan.rpc.identity import Role
-from titan.rpc.revoked import format_serial
+from titan.tls.identity import Role
+from titan.tls.revoked import format_serial
 
 if TYPE_CHECKING:
     from titan.certs.authority import Issued

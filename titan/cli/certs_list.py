@@ -13,7 +13,7 @@ from titan.cli.command import FAILED, Command, Settings, say
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.cli.tls_directory import tls_directory
-from titan.rpc.revoked import format_serial
+from titan.tls.revoked import format_serial
 
 if TYPE_CHECKING:
     from titan.certs.issued import Certificate

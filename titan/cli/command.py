@@ -173,7 +173,7 @@ class Settings:
         """Refuses what is no address of a manager, or can't be called so, as a usage error."""
         # These load gRPC.
         from titan.client.connection import Access, manager_address  # noqa: PLC0415
-        from titan.rpc.pem import TlsError  # noqa: PLC0415
+        from titan.tls.pem import TlsError  # noqa: PLC0415
 
         try:
             Access(manager_address(self.manager), self.credentials())

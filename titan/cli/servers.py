@@ -24,7 +24,7 @@ from titan.cli.policy_options import policy_options
 from titan.cli.worker_update import update
 
 if TYPE_CHECKING:
-    from titan.rpc.pem import PemFiles
+    from titan.tls.pem import PemFiles
 
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
 _SEGMENT_BYTES_MIN = 4 << 10
@@ -188,8 +188,8 @@ def manager(
     settings: Settings = ctx.obj
     # These load gRPC.
     from titan.manager.main import ManagerOptions, run_manager  # noqa: PLC0415
-    from titan.rpc.identity import Role  # noqa: PLC0415
     from titan.rpc.security import own_path  # noqa: PLC0415
+    from titan.tls.identity import Role  # noqa: PLC0415
 
     return run_manager(
         ManagerOptions(
@@ -427,9 +427,9 @@ def _worker_files(settings: Settings) -> PemFiles | None:
     """The worker's certificates; None: it does without. Wrong ones are a usage error."""
     # These load gRPC.
     from titan.client.connection import manager_address  # noqa: PLC0415
-    from titan.rpc.identity import Role  # noqa: PLC0415
-    from titan.rpc.pem import TlsError  # noqa: PLC0415
     from titan.rpc.security import find_files  # noqa: PLC0415
+    from titan.tls.identity import Role  # noqa: PLC0415
+    from titan.tls.pem import TlsError  # noqa: PLC0415
 
     try:
         files: PemFiles | None = None

@@ -13,7 +13,7 @@ from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.cli.tls_directory import tls_directory
 from titan.errors import NotFound, TitanError
-from titan.rpc.user_tokens import FILE_NAME, Entry, TokenFile, draw
+from titan.tls.user_tokens import FILE_NAME, Entry, TokenFile, draw
 
 
 @click.group(

@@ -16,9 +16,9 @@ from titan.client import retry
 from titan.errors import AccessDenied, TitanError
 from titan.rpc import access
 from titan.rpc.channel import split_address
-from titan.rpc.identity import Role
 from titan.rpc.security import find_files
 from titan.rpc.status import is_busy, is_still_reading
+from titan.tls.identity import Role
 
 DEFAULT_MANAGER: Final = "127.0.0.1:50051"
 

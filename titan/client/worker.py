@@ -14,11 +14,11 @@ from titan import paths
 from titan.client.connection import failure_of
 from titan.errors import AccessDenied, NotFound, Refused
 from titan.rpc import access, channel
-from titan.rpc.identity import Role
-from titan.rpc.pem import PemFiles, TlsError
 from titan.rpc.security import NO_TLS, tls_path
 from titan.rpc.status import error_of
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
+from titan.tls.identity import Role
+from titan.tls.pem import PemFiles, TlsError
 
 CALL_SECONDS: Final = 10.0
 EXPLAIN_TRIES: Final = 3

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import Final, NamedTuple
 
 from titan.rpc import audit
-from titan.rpc.identity import Identity, Role
+from titan.tls.identity import Identity, Role
 
 
 class Caller(NamedTuple):

@@ -22,9 +22,9 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
 from titan.rpc import access
 from titan.rpc.channel import open_aio_channel, split_address
-from titan.rpc.identity import worker_host
-from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import task_pb2_grpc
+from titan.tls.identity import worker_host
+from titan.tls.pem import PemFiles
 
 _log = logging.getLogger("titan.dispatch")
 

@@ -46,13 +46,13 @@ from titan.rpc.channel import (
     server_credentials,
     split_address,
 )
-from titan.rpc.identity import Role
 from titan.scheduler.policies import DEFAULT_POLICY
 from titan.snapshots import LEFT_FREE_SEGMENTS
 from titan.state import ClusterState
+from titan.tls.identity import Role
 
 if TYPE_CHECKING:
-    from titan.rpc.peers import Peers
+    from titan.tls.peers import Peers
 
 _log = logging.getLogger("titan.manager")
 
@@ -316,7 +316,7 @@ def _open_door(options: ManagerOptions) -> tuple[grpc.aio.Server, str, Peers | N
     try:
         if options.tls_path is not None:
             # What this loads is an extra of the package.
-            from titan.rpc.peers import open_peers  # noqa: PLC0415
+            from titan.tls.peers import open_peers  # noqa: PLC0415
 
             peers = open_peers(options.tls_path, Role.MANAGER)
         elif not options.is_insecure:

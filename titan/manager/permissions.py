@@ -14,8 +14,8 @@ from titan.errors import PermissionDenied
 from titan.manager import caller
 from titan.manager.caller import Caller
 from titan.manager.kernel.chosen import check_owner
-from titan.rpc.identity import Role
 from titan.rpc.v1 import manager_pb2
+from titan.tls.identity import Role
 
 _USERS: Final = frozenset({Role.USER, Role.ADMIN})
 _ADMINS: Final = frozenset({Role.ADMIN})

@@ -12,9 +12,9 @@ import grpc.aio
 from titan.errors import AccessDenied
 from titan.manager.caller import Caller
 from titan.rpc import access
-from titan.rpc.identity import Identity, Role
-from titan.rpc.peers import Peers
-from titan.rpc.user_tokens import FILE_NAME, TokenFile
+from titan.tls.identity import Identity, Role
+from titan.tls.peers import Peers
+from titan.tls.user_tokens import FILE_NAME, TokenFile
 
 _log = logging.getLogger("titan.tls")
 

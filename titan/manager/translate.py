@@ -29,10 +29,10 @@ from titan.model import (
 )
 from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.execution import execution_of_message
-from titan.rpc.identity import Role
 from titan.rpc.scheduling import scheduling_of_message
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 from titan.scheduling import PLAIN_SCHEDULING, SAME_INDEX, WHOLE_JOB, DependencyCondition
+from titan.tls.identity import Role
 
 # A sentence for people; the log keeps it for ever.
 DETAIL_LENGTH_MAX = 300

@@ -10,9 +10,9 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
-from titan.rpc.pem import PemFiles, Pems
 from titan.rpc.reading import ReadingHandlers
-from titan.rpc.renewing import RenewingAioChannel, RenewingChannel
+from titan.tls.pem import PemFiles, Pems
+from titan.tls.renewing import RenewingAioChannel, RenewingChannel
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 

@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 from titan.rpc.channel import split_address
-from titan.rpc.pem import PemFiles, Pems, TlsError
+from titan.tls.pem import PemFiles, Pems, TlsError
 
 _SECONDS: Final = 2.0
 
@@ -87,7 +87,7 @@ def _why_unwanted(pems: Pems) -> str:
         return f"{_TAKES_CERTIFICATES}; a token is for the address that `--token-listen` names"
     try:
         # An extra of the package, which clients may be without.
-        from titan.rpc.certificate import read_certificate  # noqa: PLC0415
+        from titan.tls.certificate import read_certificate  # noqa: PLC0415
 
         certificate = read_certificate(pems.chain)
     except TlsError:

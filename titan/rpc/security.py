@@ -13,8 +13,8 @@ from typing import Final
 from titan import paths
 from titan.rpc import access
 from titan.rpc.channel import check_loopback, is_loopback
-from titan.rpc.identity import Role
-from titan.rpc.pem import CA_FILE, PemFiles, TlsError
+from titan.tls.identity import Role
+from titan.tls.pem import CA_FILE, PemFiles, TlsError
 
 # In place of a directory: no certificates, whatever there is.
 NO_TLS: Final = "none"

@@ -18,9 +18,9 @@ from titan.isolation import find_reserved
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
 from titan.rpc.guarded import add_guarded_services
-from titan.rpc.identity import worker_host
-from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import task_pb2
+from titan.tls.identity import worker_host
+from titan.tls.pem import PemFiles
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
 from titan.worker.agent.agent import Agent, Identity, OnStop
@@ -36,7 +36,7 @@ from titan.worker.output.shelf import Limits
 from titan.worker.run_as import LivePolicy, PolicyError, load_policy
 
 if TYPE_CHECKING:
-    from titan.rpc.peers import Peers
+    from titan.tls.peers import Peers
 
 # Of the disk.
 DEFAULT_RETAINED: Final = DiskMinimum(per_mille=100)
@@ -133,7 +133,7 @@ def _peers(options: WorkerOptions) -> Peers | None:
             channel.check_loopback(options.listen)
         return None
     # What this loads is an extra of the package.
-    from titan.rpc.peers import Peers  # noqa: PLC0415
+    from titan.tls.peers import Peers  # noqa: PLC0415
 
     peers = Peers(options.tls)
     if options.name and options.name != peers.own.name:

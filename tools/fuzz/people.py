@@ -10,9 +10,9 @@ from typing import Final
 import grpc
 
 from titan.certs import authority, layout
-from titan.rpc import user_tokens
-from titan.rpc.identity import Role, worker_host
-from titan.rpc.user_tokens import TokenFile
+from titan.tls import user_tokens
+from titan.tls.identity import Role, worker_host
+from titan.tls.user_tokens import TokenFile
 from tools.fuzz.seeds import FUZZ_WORKER, USER, WORKER
 from tools.fuzz.target import Target
 

@@ -10,10 +10,10 @@ import grpc.aio
 from titan.errors import AccessDenied
 from titan.rpc import access, tokens
 from titan.rpc.audit import NOBODY, Audit
-from titan.rpc.identity import Identity, Role
+from titan.tls.identity import Identity, Role
 
 if TYPE_CHECKING:
-    from titan.rpc.peers import Peers
+    from titan.tls.peers import Peers
 
 Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 

@@ -12,8 +12,8 @@ import grpc.aio
 
 from titan.rpc import access, channel
 from titan.rpc.handshake import explain_failure
-from titan.rpc.pem import PemFiles
 from titan.rpc.v1 import worker_pb2, worker_pb2_grpc
+from titan.tls.pem import PemFiles
 from titan.worker.agent.core import Failure
 
 # Each is answered after at most one write to the manager's disk.

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from tests.security.people import DAY_SECONDS, People
 from titan.certs import layout
 from titan.errors import AccessDenied
-from titan.rpc.certificate import read_certificate
-from titan.rpc.identity import Identity, Role
-from titan.rpc.peers import Peers, open_peers
-from titan.rpc.pem import PemFiles, TlsError
+from titan.tls.certificate import read_certificate
+from titan.tls.identity import Identity, Role
+from titan.tls.peers import Peers, open_peers
+from titan.tls.pem import PemFiles, TlsError
 
 
 class Clock:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from titan.errors import AccessDenied
-from titan.rpc.certificate import check_own, read_certificate
-from titan.rpc.identity import Identity, Role
-from titan.rpc.pem import PemFiles, Pems, TlsError
-from titan.rpc.revoked import FILE_NAME, RevokedSerials
+from titan.tls.certificate import check_own, read_certificate
+from titan.tls.identity import Identity, Role
+from titan.tls.pem import PemFiles, Pems, TlsError
+from titan.tls.revoked import FILE_NAME, RevokedSerials
 
 _log = logging.getLogger("titan.tls")
 

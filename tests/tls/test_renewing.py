@@ -12,8 +12,8 @@ import grpc.aio
 import pytest
 
 from tests.manager.harness import until
-from titan.rpc import renewing
-from titan.rpc.renewing import RenewingAioChannel, RenewingChannel
+from titan.tls import renewing
+from titan.tls.renewing import RenewingAioChannel, RenewingChannel
 
 DEADLINE_SECONDS = 20.0
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from titan import paths
 from titan.paths import Stamp
-from titan.rpc.identity import check_name
+from titan.tls.identity import check_name
 
 FILE_NAME: Final = "tokens.json"
 FORMAT: Final = 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from titan import paths
-from titan.rpc.revoked import RevokedSerials, format_serial, parse_list, parse_serial
+from titan.tls.revoked import RevokedSerials, format_serial, parse_list, parse_serial
 
 
 @pytest.fixture

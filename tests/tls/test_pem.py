@@ -10,9 +10,9 @@ import pytest
 from tests.security.people import HOSTS, People
 from titan.certs import layout
 from titan.certs.layout import Credentials
-from titan.rpc import pem
-from titan.rpc.identity import Role
-from titan.rpc.pem import PemFiles, Pems, TlsError
+from titan.tls import pem
+from titan.tls.identity import Role
+from titan.tls.pem import PemFiles, Pems, TlsError
 
 
 def credentials(people: People, role: Role, name: str) -> Credentials:
@@ -183,7 +183,7 @@ def test_files_are_looked_at_once_in_a_second(
     people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("titan.rpc.pem.time.monotonic", lambda: now)
+    monkeypatch.setattr("titan.tls.pem.time.monotonic", lambda: now)
     folder = people.issue(Role.WORKER, "w1")
     files = PemFiles(folder, Role.WORKER)
     people.issue(Role.WORKER, "w1")

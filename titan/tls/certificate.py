@@ -9,8 +9,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Final, NamedTuple
 
-from titan.rpc.identity import Identity, Role, parse_uri
-from titan.rpc.pem import Pems, TlsError
+from titan.tls.identity import Identity, Role, parse_uri
+from titan.tls.pem import Pems, TlsError
 
 # Each connection has one, and each call asks.
 _KNOWN_MAX: Final = 16_384

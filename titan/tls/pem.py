@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from titan.paths import Stamp
-from titan.rpc.identity import Role
+from titan.tls.identity import Role
 
 CERTIFICATE_FILE: Final = "cert.pem"
 KEY_FILE: Final = "key.pem"

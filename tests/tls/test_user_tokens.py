@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from titan import paths
-from titan.rpc.user_tokens import Entry, TokenFile, draw
+from titan.tls.user_tokens import Entry, TokenFile, draw
 
 NOW = 1_800_000_000.0
 
@@ -182,7 +182,7 @@ def test_a_file_that_cannot_be_read_lets_nobody_in(path: Path) -> None:
 
 def test_of_many_who_write_at_once_nobody_loses_anything(path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from titan.rpc.user_tokens import TokenFile, draw\n"
+        "import sys; from pathlib import Path; from titan.tls.user_tokens import TokenFile, draw\n"
         "file = TokenFile(Path(sys.argv[1]))\n"
         "for number in range(10):\n"
         "    name = f'{sys.argv[2]}.{number}'\n"

@@ -1,0 +1,1 @@
+"""Whom certificates and tokens are for, without any server."""
