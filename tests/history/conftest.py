@@ -11,9 +11,10 @@ from titan.history.database import open_for_writing, url_of
 from titan.history.store import Store
 
 
-@pytest.fixture(scope="session")
+# Of this package and not of the run: tests elsewhere look for processes that were left behind.
+@pytest.fixture(scope="package")
 def postgresql() -> Iterator[PostgreSQL]:
-    """One server for all tests of a run."""
+    """One server for all of these tests."""
     server = find_or_start()
     yield server
     server.close()

@@ -223,6 +223,7 @@ def test_a_missing_directory_is_named_with_the_worker(host: HostDriver) -> None:
 
 
 def test_output_that_cannot_be_written_fails_the_launch(host: HostDriver) -> None:
+    (host.path / "output").rmdir()
     (host.path / "output").write_text("in the way")
     report = host.wait_end(host.run("true"))
     assert report.reason == Reason.LAUNCH_ERROR
