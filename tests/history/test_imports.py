@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import wal
 from tests.cli.conftest import Titan, titan
 from tests.cluster import Cluster, wait_until
-from tests.history.builders import expected_rows, place, project, read_rows
+from tests.history.builders import expected_rows, place, project, read_rows, rows_at
+from tests.lookback.builders import History
 from tests.lookback.builders import records as story
 from tests.simulator.builders import swf_line
 from titan.history import imports as written
@@ -31,6 +33,7 @@ from titan.history.database import (
 from titan.history.imported import ImportedJob
 from titan.history.imports import AlreadyImported, Imported, import_jobs
 from titan.history.mini_slurm import NEEDED, OPTIONAL, TREATMENT, Oddity, open_mini_slurm
+from titan.history.projector import Projector
 from titan.history.questions import Questions, Wanted
 from titan.history.schema import ATTEMPTS, IMPORTS, JOBS
 from titan.history.store import Place, Store
@@ -420,6 +423,25 @@ def test_two_never_write_into_a_file_of_sqlite_at_once(tmp_path: Path) -> None:
     assert isinstance(store.find_place(), Place)
     first.dispose()
     second.dispose()
+
+
+def test_a_projector_waits_until_an_import_has_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = History(tmp_path / "manager")
+    log.append(story())
+    url = url_of("", log.directory)
+    lock = wal.Lock(f"{url.database}.lock")
+    projector = Projector(log.directory, Store(open_for_writing(url)), stop=Event())
+    thread = Thread(target=lambda: projector.run(until_end=True))
+    thread.start()
+    try:
+        wait_until(lambda: "another process writes into it" in caplog.text, "it is told")
+    finally:
+        lock.release()
+        thread.join()
+        log.close()
+    assert rows_at(f"sqlite:///{url.database}", tmp_path) == expected_rows(story())
 
 
 def test_a_running_manager_goes_on_with_its_history_beside_an_import(
