@@ -13,6 +13,7 @@ from titan.cli.group import COMMANDS, cli
 BELOW = [
     ["wal", "dump"],
     ["history", "run"],
+    *(["history", "import", *name] for name in ([], ["mini-slurm"], ["swf"])),
     ["policy", "show"],
     ["policy", "set"],
     *(["certs", name] for name in ("init", "issue", "list", "revoke")),

@@ -6,14 +6,13 @@ import pytest
 
 from tests.simulator.builders import SECOND_US, swf_line
 from titan.simulator.swf import (
-    EXAMPLES_MAX,
     Oddity,
     Trace,
     TraceJob,
-    format_seconds,
     read_swf,
     with_exact_limits,
 )
+from titan.traces.lines import EXAMPLES_MAX, format_seconds
 
 CPUS_MILLI = 8_000
 

@@ -24,7 +24,7 @@ from tests.simulator.reference import Work, start_times
 from titan.simulator.simulation import Schedule
 from titan.simulator.statistics import compute_statistics
 from titan.simulator.swf import TraceJob, read_swf, with_exact_limits
-from titan.simulator.trace_file import open_trace
+from titan.traces.file import open_trace
 
 TRACES: Final = Path(os.environ["TITAN_TRACES"])
 CPUS: Final = 100

@@ -20,6 +20,7 @@ from titan.cli.history_files import (
     needed_modules,
     opened_history,
 )
+from titan.cli.history_import import import_
 from titan.cli.params import MOMENT
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
@@ -27,7 +28,9 @@ from titan.errors import TitanError
 
 Row = dict[str, Any]
 
-_STATES: Final = ("COMPLETED", "FAILED", "CANCELLED", "LOST", "RECALLED")
+_STATES: Final = ("COMPLETED", "FAILED", "CANCELLED", "LOST", "RECALLED", "UNKNOWN")
+# As titan.history.questions has them, which loads SQLAlchemy.
+_SOURCES: Final = ("titan", "mini-slurm", "swf")
 _TOTALS: Final = ("user", "day", "worker")
 _DAY_SECONDS: Final = 86_400
 
@@ -58,6 +61,7 @@ Examples:
   titan history --columns job,worker,run_seconds,max_rss_bytes --csv
   titan history --totals user --since 2026-11-01
   titan history --most-failing
+  titan history --source mini-slurm --since 2024-01-01
   titan history --data-dir ~/.local/state/titan/dev/manager
 """,
 )
@@ -71,7 +75,14 @@ Examples:
 )
 @click.option("--name", metavar="NAME", help="Jobs of that name.")
 @click.option("--worker", metavar="NAME", help="What ran on that worker.")
-@click.option("--job", type=click.IntRange(1), metavar="JOB", help="That job alone, of any time.")
+@click.option(
+    "--job", type=int, metavar="JOB", help="That job alone, of any time; below 0: an imported one."
+)
+@click.option(
+    "--source",
+    type=click.Choice(_SOURCES),
+    help="What Titan ran, or what was imported from there [all].",
+)
 @click.option(
     "--since",
     type=MOMENT,
@@ -113,6 +124,7 @@ def history(
     name: str | None,
     worker: str | None,
     job: int | None,
+    source: str | None,
     since: float | None,
     until: float | None,
     columns: tuple[str, ...] | None,
@@ -151,7 +163,14 @@ def history(
         if since is None and job is None:
             since = (until if until is not None else time.time()) - _DAY_SECONDS
         wanted = Wanted(
-            since=since, until=until, user=user, name=name, worker=worker, states=state, job_id=job
+            since=since,
+            until=until,
+            user=user,
+            name=name,
+            worker=worker,
+            states=state,
+            job_id=job,
+            source=source,
         )
         if totals:
             rows, shown = questions.totals(wanted, totals), (totals, *_OF_TOTALS)
@@ -204,6 +223,7 @@ def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
 
 
 history.add_command(run)
+history.add_command(import_)
 
 
 def _print(rows: list[Row], names: Sequence[str], *, as_json: bool, as_csv: bool) -> None:
@@ -288,7 +308,7 @@ _FOR_PROGRAMS: Final = (
     "job_id", "index", "attempt", "name", "user", "worker", "state", "reason", "detail",
     "exit_code", "signal", "submit_time", "start_time", "end_time", "wait_seconds", "run_seconds",
     "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
-    "cpu_efficiency", "memory_efficiency", "stdout_path", "stderr_path",
+    "cpu_efficiency", "memory_efficiency", "stdout_path", "stderr_path", "source", "source_job",
 )  # fmt: skip
 _OF_TOTALS: Final = (
     "attempts", "completed", "failed", "run_hours", "cpu_hours", "used_cpu_hours",
@@ -308,6 +328,6 @@ _NUMBERS: Final = frozenset(
     (
         "job", "job_id", "index", "attempt", "exit_code", "signal", "wait_seconds", "run_seconds",
         "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
-        "attempts", *_OF_TOTALS,
+        "attempts", "source_job", *_OF_TOTALS,
     )
 )  # fmt: skip

@@ -25,8 +25,9 @@ from titan.simulator.series import compute_series
 from titan.simulator.settings import kernel_settings
 from titan.simulator.simulation import Schedule, Simulation
 from titan.simulator.statistics import compute_statistics
-from titan.simulator.swf import format_seconds, read_swf, with_exact_limits
-from titan.simulator.trace_file import open_trace
+from titan.simulator.swf import read_swf, with_exact_limits
+from titan.traces.file import open_trace
+from titan.traces.lines import format_seconds
 from titan.units import format_age
 
 _SHOW_EVERY_SECONDS: Final = 0.1

@@ -2,5 +2,6 @@
 
 Read `schema.py` for what the tables say, `projection.py` for how events become rows, `store.py` for
 how rows get into a database and are there once, `projector.py` for the process, `questions.py` for
-what is asked of the tables. All but this module may need the extra `history`.
+what is asked of the tables, `imports.py` for jobs that others ran. All but this module may
+need the extra `history`.
 """

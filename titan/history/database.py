@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+import wal
 from titan.errors import TitanError
 
 FILE_NAME: Final = "history.sqlite"
@@ -21,8 +25,18 @@ VERSION_TABLE: Final = "titan_history_version"
 BUSY_SECONDS: Final = 10
 CONNECT_SECONDS: Final = 5
 
+
+class WriterBusy(Exception):
+    """Another process writes into the same file now."""
+
+
 # What PostgreSQL says while it starts, stops or is gone, and SQLite while its disk is full.
-Unavailable = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+Unavailable = (
+    sa.exc.OperationalError,
+    sa.exc.InterfaceError,
+    sa.exc.TimeoutError,
+    WriterBusy,
+)
 
 
 class HistoryRefused(TitanError):
@@ -93,9 +107,39 @@ def open_for_reading(url: sa.URL) -> sa.Engine:
     )
 
 
-def migrate(engine: sa.Engine) -> None:
+@contextmanager
+def writing(engine: sa.Engine, *, patience_seconds: float = 0) -> Iterator[sa.Connection]:
+    """A transaction; nobody else of Titan writes into the same file of SQLite meanwhile.
+
+    SQLite before 3.51.3 may lose commits where two write in WAL mode, though it lets one of them
+    wait. Raises WriterBusy where another goes on writing, HistoryRefused.
+    """
+    if engine.dialect.name != "sqlite":
+        with engine.begin() as connection:
+            yield connection
+        return
+    lock = _locked(f"{engine.url.database}.lock", time.monotonic() + patience_seconds)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        lock.release()
+
+
+def _locked(path: str, until: float) -> wal.Lock:
+    while True:
+        try:
+            return wal.Lock(path)
+        except wal.Locked as error:
+            if time.monotonic() >= until:
+                raise WriterBusy(f"another process writes into it: {error}") from error
+        except OSError as error:
+            raise HistoryRefused(f"{path} cannot be written: {error.strerror}") from error
+
+
+def migrate(engine: sa.Engine, *, patience_seconds: float = 0) -> None:
     """Makes the tables, or brings older ones up to date. Raises HistoryRefused, Unavailable."""
-    with engine.begin() as connection:
+    with writing(engine, patience_seconds=patience_seconds) as connection:
         config = Config()
         config.set_main_option("script_location", _SCRIPTS)
         config.attributes["connection"] = connection

@@ -14,11 +14,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from titan.history.database import HistoryRefused, Unavailable, check_form, reason_of
-from titan.history.schema import ATTEMPTS, JOBS
+from titan.history.imports import SOURCES as IMPORTED
+from titan.history.schema import ATTEMPTS, IMPORTS, JOBS
 
 Row = dict[str, Any]
 
 GROUPS: Final = ("user", "day", "worker")
+TITAN: Final = "titan"
+SOURCES: Final = (TITAN, *IMPORTED)
 # What an attempt that never started is; listed only where it is asked for.
 NEVER_STARTED: Final = "RECALLED"
 # Zones of time differ by whole quarters of an hour: sums over these add up to days in any of them.
@@ -39,6 +42,8 @@ class Wanted:
     worker: str | None = None
     states: tuple[str, ...] = ()
     job_id: int | None = None
+    source: str | None = None
+    """One of SOURCES."""
 
 
 class Questions:
@@ -53,8 +58,14 @@ class Questions:
         a = ATTEMPTS.c
         order = [a.run_seconds.desc()] if slowest else [a.end_time.desc()]
         query = (
-            sa.select(ATTEMPTS, JOBS.c.array.is_not(None).label("is_array"))
+            sa.select(
+                ATTEMPTS,
+                JOBS.c.array.is_not(None).label("is_array"),
+                sa.func.coalesce(IMPORTS.c.source, TITAN).label("source"),
+                (IMPORTS.c.first_job_id - a.job_id).label("source_job"),
+            )
             .join(JOBS, JOBS.c.job_id == a.job_id)
+            .outerjoin(IMPORTS, sa.and_(a.job_id < 0, _is_of_import()))
             .where(*_conditions(wanted))
             .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
             .limit(limit)
@@ -131,9 +142,19 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     ):
         if value is not None:
             conditions.append(column == value)
+    if wanted.source == TITAN:
+        conditions.append(a.job_id > 0)
+    elif wanted.source is not None:
+        imported = sa.exists().where(IMPORTS.c.source == wanted.source, _is_of_import())
+        # Those that list attempts have the same table beside them.
+        conditions += [a.job_id < 0, imported.correlate(ATTEMPTS)]
     states = wanted.states
     conditions.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
     return conditions
+
+
+def _is_of_import() -> sa.ColumnElement[bool]:
+    return ATTEMPTS.c.job_id.between(IMPORTS.c.last_job_id, IMPORTS.c.first_job_id)
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
@@ -147,8 +168,11 @@ def _sum(value: Any) -> sa.ColumnElement[float]:
 def _sums() -> Sequence[sa.ColumnElement[Any]]:
     a = ATTEMPTS.c
     used = a.cpu_user_seconds + a.cpu_system_seconds
-    asked_memory = sa.case((a.memory_bytes > 0, a.run_seconds * a.memory_bytes), else_=0.0)
-    used_memory = sa.case((a.memory_bytes > 0, a.run_seconds * a.max_rss_bytes), else_=0.0)
+    # What was imported may not say what it used.
+    is_used_known = sa.or_(a.job_id > 0, used > 0)
+    is_peak_known = sa.and_(a.memory_bytes > 0, sa.or_(a.job_id > 0, a.max_rss_bytes > 0))
+    asked_memory = sa.case((is_peak_known, a.run_seconds * a.memory_bytes), else_=0.0)
+    used_memory = sa.case((is_peak_known, a.run_seconds * a.max_rss_bytes), else_=0.0)
     return (
         sa.func.count().label("attempts"),
         _count(a.state == "COMPLETED").label("completed"),
@@ -156,6 +180,9 @@ def _sums() -> Sequence[sa.ColumnElement[Any]]:
         _sum(a.run_seconds).label("run_seconds"),
         _sum(a.run_seconds * a.cpus).label("cpu_seconds"),
         _sum(used).label("used_cpu_seconds"),
+        _sum(sa.case((is_used_known, a.run_seconds * a.cpus), else_=0.0)).label(
+            "known_cpu_seconds"
+        ),
         _sum(asked_memory).label("byte_seconds"),
         _sum(used_memory).label("used_byte_seconds"),
     )
@@ -195,7 +222,7 @@ def _total(row: Row, by: str) -> Row:
         "run_hours": row["run_seconds"] / 3600,
         "cpu_hours": row["cpu_seconds"] / 3600,
         "used_cpu_hours": row["used_cpu_seconds"] / 3600,
-        "cpu_efficiency": _share(row["used_cpu_seconds"], row["cpu_seconds"]),
+        "cpu_efficiency": _share(row["used_cpu_seconds"], row["known_cpu_seconds"]),
         "memory_efficiency": _share(row["used_byte_seconds"], row["byte_seconds"]),
     }
 
@@ -207,8 +234,9 @@ def _attempt(row: sa.RowMapping) -> Row:
     del found["lsn"]
     used = found["cpu_user_seconds"] + found["cpu_system_seconds"]
     ran = found["run_seconds"] or 0
-    found["cpu_efficiency"] = _share(used, ran * found["cpus"])
-    found["memory_efficiency"] = _share(found["max_rss_bytes"], found["memory_bytes"])
+    is_own, peak = found["job_id"] > 0, found["max_rss_bytes"]
+    found["cpu_efficiency"] = _share(used, ran * found["cpus"]) if is_own or used else None
+    found["memory_efficiency"] = _share(peak, found["memory_bytes"]) if is_own or peak else None
     return found
 
 

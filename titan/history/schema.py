@@ -41,7 +41,7 @@ def _maybe(name: str, kind: Any, comment: str) -> Column[Any]:
 JOBS: Final = Table(
     "jobs",
     METADATA,
-    _key("job_id", BigInteger, "as users name it"),
+    _key("job_id", BigInteger, "as users name it; below 0: it was imported"),
     _some("name", Text, "as it was submitted"),
     _some("user_name", Text, "who submitted it"),
     _some("command", Text, "program and arguments, a JSON list"),
@@ -58,14 +58,15 @@ JOBS: Final = Table(
     _some("tasks_cancelled", BigInteger, "of these, so far"),
     _some("attempts", BigInteger, "how many were made at all its tasks so far"),
     _some("state", Text, "PENDING, SCHEDULED, RUNNING, COMPLETED, FAILED, CANCELLED; or UNKNOWN: "
-          "the log of its end was gone before it was read"),
+          "the log of its end was gone before it was read, or what was imported does not say"),
     _maybe("reason", Text, "why it ended so; of an array: its failed task of the lowest index"),
     _maybe("exit_code", Integer, "of that task; 0 for a job that COMPLETED"),
     _maybe("signal", Integer, "that ended that task"),
     _some("submit_time", Double, "Unix seconds, by the manager's clock"),
     _maybe("start_time", Double, "Unix seconds: the first start of a task"),
     _maybe("end_time", Double, "Unix seconds: the last end of a task; NULL: it goes on"),
-    _some("submit_lsn", BigInteger, "the record of the log that has its submit"),
+    _some("submit_lsn", BigInteger, "the record of the log that has its submit; 0: it was "
+          "imported"),
     Index("jobs_by_submit", "submit_time"),
     Index("jobs_by_user", "user_name", "submit_time"),
     # Few of many: those that go on.
@@ -88,7 +89,7 @@ ATTEMPTS: Final = Table(
     _some("user_name", Text, "who submitted the job"),
     _some("worker", Text, "the name of the worker at that time"),
     _some("state", Text, "COMPLETED, FAILED, CANCELLED; LOST: with its worker; RECALLED: taken "
-          "back before it started"),
+          "back before it started; UNKNOWN: what was imported does not say"),
     _maybe("reason", Text, "EXIT, SIGNAL, TIMEOUT, OOM, OUTPUT_LIMIT, LAUNCH_ERROR, WORKER_LOST, "
            "CANCELLED, PREEMPTED, …; NULL: there is none"),
     _maybe("detail", Text, "a sentence about it; NULL: there is none"),
@@ -99,14 +100,16 @@ ATTEMPTS: Final = Table(
     _some("end_time", Double, "Unix seconds"),
     _maybe("wait_seconds", Double, "from the job's submit to this start; NULL: it never ran"),
     _maybe("run_seconds", Double, "from start to end; NULL: it never ran"),
-    _some("cpu_user_seconds", Double, "used by it and all its processes"),
+    _some("cpu_user_seconds", Double, "used by it and all its processes; 0 also where what was "
+          "imported does not say, as with the next two"),
     _some("cpu_system_seconds", Double, "used by it and all its processes"),
     _some("max_rss_bytes", BigInteger, "the most memory that it had at once"),
     _some("cpus", Double, "asked for"),
     _some("memory_bytes", BigInteger, "asked for; 0: none was"),
     _maybe("stdout_path", Text, "on the worker; NULL: it never ran"),
     _maybe("stderr_path", Text, "on the worker; NULL: it never ran"),
-    _some("lsn", BigInteger, "the record of the log that tells its end, or one by which it had"),
+    _some("lsn", BigInteger, "the record of the log that tells its end, or one by which it had; "
+          "0: it was imported"),
     Index("attempts_by_end", "end_time"),
     Index("attempts_by_user", "user_name", "end_time"),
     Index("attempts_by_worker", "worker", "end_time"),
@@ -175,4 +178,18 @@ LOG_POSITION: Final = Table(
     _some("chain", BigInteger, "the checksum of the log up to there"),
     _some("time", Double, "Unix seconds: of that record"),
     comment="How far the log was read, in the same transaction as what was read there.",
+)
+
+IMPORTS: Final = Table(
+    "imports",
+    METADATA,
+    _key("import_id", Integer, "from 1"),
+    _some("source", Text, "mini-slurm or swf"),
+    _some("file", Text, "as it was named"),
+    _maybe("digest", Text, "SHA-256 of an SWF file's lines; NULL: its jobs are known one by one"),
+    _some("time", Double, "Unix seconds: when it was imported"),
+    _some("jobs", BigInteger, "how many came from it"),
+    _some("first_job_id", BigInteger, "the job number n of the file has this less n as job_id"),
+    _some("last_job_id", BigInteger, "the lowest job_id of it"),
+    comment="A row for each file of another scheduler's jobs that was imported.",
 )

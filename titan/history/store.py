@@ -1,7 +1,7 @@
 """Rows into a database, and how far the log was read, in one transaction: each event counts once.
 
 One process writes: `projector.py` holds a lock for it, and each transaction looks whether somebody
-else has written all the same.
+else has written all the same. Imports write rows of their own beside it; see `database.writing`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 import wal
-from titan.history.database import migrate
+from titan.history.database import migrate, writing
 from titan.history.projection import Batch
 from titan.history.rows import Row
 from titan.history.schema import (
@@ -70,7 +70,7 @@ class Store:
 
     def find_place(self) -> Place | None:
         """How far it has come; None: nothing was written yet."""
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             return _find_place(connection)
 
     def write(self, batch: Batch, start: Place, end: Place) -> None:
@@ -80,7 +80,7 @@ class Store:
         """
         if self._find_inode() != self._inode:
             raise HistoryMoved("its file was removed, and has to be made anew")
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             found = _find_place(connection, lock=True)
             if found == end:
                 return
@@ -94,12 +94,13 @@ class Store:
     def write_anew(self, base: Place, known: Iterable[Batch]) -> None:
         """Goes on from `base`, where the log was left or is another one by now.
 
-        What came after it goes, as the log tells it again; what a state of that moment knows is
-        put in; what it does not know any more stays: the log will never tell it again. Jobs that
-        had not ended and have been forgotten since are UNKNOWN.
+        What came after it goes, as the log tells it again, but for what was imported: that came at
+        0. What a state of that moment knows is put in; what it does not know any more stays: the
+        log will never tell it again. Jobs that had not ended and have been forgotten since are
+        UNKNOWN.
         """
         lsn = base.position.lsn
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             _find_place(connection, lock=True)
             connection.execute(sa.delete(JOBS).where(JOBS.c.submit_lsn > lsn))
             connection.execute(sa.delete(ATTEMPTS).where(ATTEMPTS.c.lsn > lsn))

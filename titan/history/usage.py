@@ -18,6 +18,8 @@ from titan.history.schema import ATTEMPTS, JOBS, RUNNING, WORKER_EVENTS, WORKERS
 from titan.model import WorkerState
 
 SHARES: Final = (0.5, 0.95, 0.99)
+# What was imported ran elsewhere.
+_IS_OWN: Final = ATTEMPTS.c.job_id > 0
 _GONE: Final = (WorkerState.DISCONNECTED.name, WorkerState.DEREGISTERED.name)
 
 
@@ -91,7 +93,7 @@ def measure_usage(questions: Questions, since: float, until: float, count: int) 
     with questions.asked() as connection:
         ended, failed = _ends(connection, slots)
         a, r = ATTEMPTS.c, RUNNING.c
-        in_time = (a.end_time >= since, a.state != NEVER_STARTED)
+        in_time = (a.end_time >= since, a.state != NEVER_STARTED, _IS_OWN)
         ran = _intervals(connection, slots, a.start_time, a.end_time, a.cpus,
                          *in_time, a.start_time < until)  # fmt: skip
         ran += _intervals(connection, slots, r.start_time, sa.literal(until), r.cpus,
@@ -122,7 +124,12 @@ def _ends(connection: sa.Connection, slots: _Slots) -> tuple[list[int], list[int
     failed = sa.func.sum(sa.case((a.state == "FAILED", 1), else_=0))
     query = (
         sa.select(place, sa.func.count(), failed)
-        .where(a.end_time >= slots.since, a.end_time < slots.until, a.state != NEVER_STARTED)
+        .where(
+            a.end_time >= slots.since,
+            a.end_time < slots.until,
+            a.state != NEVER_STARTED,
+            _IS_OWN,
+        )
         .group_by(place)
     )
     ends, fails = [0] * slots.count, [0] * slots.count
@@ -189,7 +196,11 @@ def _waits(connection: sa.Connection, since: float, until: float) -> tuple[float
     a, r = ATTEMPTS.c, RUNNING.c
     waits = sa.union_all(
         sa.select(a.wait_seconds.label("wait")).where(
-            a.end_time >= since, a.start_time >= since, a.start_time < until, a.attempt == 1
+            a.end_time >= since,
+            a.start_time >= since,
+            a.start_time < until,
+            a.attempt == 1,
+            _IS_OWN,
         ),
         sa.select(
             sa.case((r.start_time > r.submit_time, r.start_time - r.submit_time), else_=0.0).label(
