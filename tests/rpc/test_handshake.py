@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import select
 import socket
+import struct
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,3 +108,22 @@ def test_a_ca_of_nonsense_is_said(people: People) -> None:
     mine.pems = mine.pems._replace(roots=b"nonsense")
     with impostor(people.issue(Role.MANAGER, "manager")) as there:
         assert "can't be used" in explain_failure(there.address, mine)
+
+
+def test_a_connection_that_was_reset_leaves_no_socket_behind() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()) as plain,
+    ):
+        there, _ = listener.accept()
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()
+        # Until this side knows.
+        poll = select.poll()
+        poll.register(plain, select.POLLIN)
+        assert poll.poll(20_000)
+        with warnings.catch_warnings(record=True) as left:
+            warnings.simplefilter("always")
+            assert handshake._find_tls(plain) == ""
+            gc.collect()
+    assert [str(each.message) for each in left] == []

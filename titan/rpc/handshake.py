@@ -9,12 +9,16 @@ import os
 import socket
 import ssl
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from titan.rpc.channel import split_address
 from titan.tls.pem import PemFiles, Pems, TlsError
 
+T = TypeVar("T")
+
 _SECONDS: Final = 2.0
+_READ_BYTES: Final = 1 << 16
 
 _TAKES_CERTIFICATES: Final = (
     "it takes only who has a certificate: name yours with --tls-dir, or have one issued "
@@ -54,15 +58,12 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
     except (ssl.SSLError, OSError) as error:
         return f"the certificate and its key can't be used: {error}"
     try:
-        with context.wrap_socket(plain, server_hostname=host) as encrypted:
-            # With TLS 1.3 the other side's verdict comes after the handshake. HTTP/2 greets then;
-            # gRPC closes the connection of whom it does not want, without a word.
-            try:
-                is_wanted = bool(encrypted.recv(1))
-            except ConnectionError:
-                is_wanted = False
-            if not is_wanted:
-                return _why_unwanted(pems)
+        encrypted = _Encrypted(plain, context, host)
+        encrypted.shake_hands()
+        # With TLS 1.3 the other side's verdict comes after the handshake. HTTP/2 greets then; gRPC
+        # closes the connection of whom it does not want, without a word.
+        if not encrypted.hears_something():
+            return _why_unwanted(pems)
     except ssl.SSLCertVerificationError as error:
         if "mismatch" in error.verify_message:
             return (
@@ -80,6 +81,48 @@ def _shake(plain: socket.socket, pems: Pems, host: str) -> str:
         # It holds its port and does not serve yet, as a manager that reads its log.
         return ""
     return ""
+
+
+class _Encrypted:
+    """The client's side of a connection.
+
+    Not `wrap_socket`: where the other side has reset the connection by then it raises and leaves
+    a socket behind that nobody can close.
+    """
+
+    def __init__(self, plain: socket.socket, context: ssl.SSLContext, host: str | None) -> None:
+        self._plain = plain
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+
+    def shake_hands(self) -> None:
+        """Raises ssl.SSLError, OSError."""
+        self._do(self._tls.do_handshake)
+
+    def hears_something(self) -> bool:
+        """Whether the other side says anything before it closes. Raises ssl.SSLError, OSError."""
+        try:
+            return bool(self._do(lambda: self._tls.read(1)))
+        except (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return False
+
+    def _do(self, step: Callable[[], T]) -> T:
+        while True:
+            try:
+                done = step()
+            except ssl.SSLWantReadError:
+                self._send()
+                if data := self._plain.recv(_READ_BYTES):
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+            else:
+                self._send()
+                return done
+
+    def _send(self) -> None:
+        if self._outgoing.pending:
+            self._plain.sendall(self._outgoing.read())
 
 
 def _why_unwanted(pems: Pems) -> str:
@@ -120,8 +163,7 @@ def _find_tls(plain: socket.socket) -> str:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     try:
-        with context.wrap_socket(plain) as encrypted:
-            encrypted.do_handshake()
-    except (ssl.SSLError, OSError):
+        _Encrypted(plain, context, None).shake_hands()
+    except OSError:
         return ""
     return _TAKES_CERTIFICATES
