@@ -13,6 +13,10 @@ import pytest
 
 from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from titan.cli.main import main
+from titan.manager import main as manager_main
+from titan.manager.main import ManagerOptions
+from titan.worker import main as worker_main
+from titan.worker.main import WorkerOptions
 
 
 class Result(NamedTuple):
@@ -113,3 +117,29 @@ def spawn() -> Iterator[Callable[..., Process]]:
         with each.process as process:
             if process.poll() is None:
                 process.kill()
+
+
+@pytest.fixture
+def managers(monkeypatch: pytest.MonkeyPatch) -> list[ManagerOptions]:
+    """The options of managers that were to be run; each exits with 7."""
+    given: list[ManagerOptions] = []
+
+    def run(options: ManagerOptions) -> int:
+        given.append(options)
+        return 7
+
+    monkeypatch.setattr(manager_main, "run_manager", run)
+    return given
+
+
+@pytest.fixture
+def workers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
+    """The options of workers that were to be run."""
+    given: list[WorkerOptions] = []
+
+    def run(options: WorkerOptions) -> int:
+        given.append(options)
+        return 0
+
+    monkeypatch.setattr(worker_main, "run_worker", run)
+    return given

@@ -8,40 +8,12 @@ import pytest
 
 from tests.cli.conftest import Titan
 from titan.cli.policy_options import policy_options, words_of
-from titan.manager import main as manager_main
 from titan.manager.main import ManagerOptions
 from titan.scheduler.policies import POLICIES
 from titan.scheduling import ORDERS, PLACEMENTS
-from titan.worker import main as worker_main
 from titan.worker.agent.agent import OnStop
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum
 from titan.worker.main import WorkerOptions
-
-
-@pytest.fixture
-def managers(monkeypatch: pytest.MonkeyPatch) -> list[ManagerOptions]:
-    """The options of managers that were to be run."""
-    given: list[ManagerOptions] = []
-
-    def run(options: ManagerOptions) -> int:
-        given.append(options)
-        return 7
-
-    monkeypatch.setattr(manager_main, "run_manager", run)
-    return given
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
-    """The options of workers that were to be run."""
-    given: list[WorkerOptions] = []
-
-    def run(options: WorkerOptions) -> int:
-        given.append(options)
-        return 0
-
-    monkeypatch.setattr(worker_main, "run_worker", run)
-    return given
 
 
 def test_a_manager_has_the_defaults_and_its_exit_code_is_the_commands(

@@ -8,11 +8,9 @@ import pytest
 
 from tests.cli.conftest import Titan
 from tests.security.people import People
-from titan.manager import main as manager_main
 from titan.manager.main import ManagerOptions
 from titan.rpc import access
 from titan.tls.identity import Role
-from titan.worker import main as worker_main
 from titan.worker.main import WorkerOptions
 
 
@@ -24,32 +22,6 @@ def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> People:
     for name in ("TITAN_TLS_DIR", "TITAN_TOKEN", "TITAN_MANAGER"):
         monkeypatch.delenv(name, raising=False)
     return People(tmp_path / "config" / "titan" / "tls")
-
-
-@pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> list[WorkerOptions]:
-    """The options of workers that were to be run."""
-    given: list[WorkerOptions] = []
-
-    def run(options: WorkerOptions) -> int:
-        given.append(options)
-        return 0
-
-    monkeypatch.setattr(worker_main, "run_worker", run)
-    return given
-
-
-@pytest.fixture
-def managers(monkeypatch: pytest.MonkeyPatch) -> list[ManagerOptions]:
-    """The options of managers that were to be run."""
-    given: list[ManagerOptions] = []
-
-    def run(options: ManagerOptions) -> int:
-        given.append(options)
-        return 0
-
-    monkeypatch.setattr(manager_main, "run_manager", run)
-    return given
 
 
 def test_a_worker_finds_its_certificate_and_is_called_as_that_says(
@@ -101,7 +73,7 @@ def test_a_manager_takes_its_certificate_and_none_if_it_is_told_so(
 ) -> None:
     people.issue(Role.MANAGER, "manager")
     for words in ((), ("--tls-dir", "none"), ("--insecure-i-know",)):
-        assert titan("manager", *words).code == 0
+        assert titan("manager", *words).code == 7
     assert [each.tls_path for each in managers] == [people.directory, None, people.directory]
     assert [each.is_insecure for each in managers] == [False, False, True]
 

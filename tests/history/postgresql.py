@@ -68,6 +68,7 @@ class PostgreSQL:
                 log = (self._directory / "log").read_text()
                 assert self._process.poll() is None, log
                 assert time.monotonic() < end, log
+                # Until it takes connections, or the deadline above.
                 time.sleep(0.05)
             else:
                 return

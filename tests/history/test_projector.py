@@ -171,6 +171,7 @@ class Load:
         try:
             for start in range(0, len(story()), 5):
                 self._history.append(story()[start : start + 5])
+                # No wait for anything: the load lasts over several kills.
                 time.sleep(0.02)
         except BaseException as error:  # noqa: BLE001 - told by the test's own thread
             self._failure = error
@@ -219,6 +220,7 @@ def test_a_database_that_is_killed_is_waited_for(
         wait_until(lambda: slot_lsn(history.directory), "something is written")
         kills = 0
         while load.is_on or kills < 3:
+            # The moment of a kill is chance; nothing is expected to have happened by then.
             time.sleep(random.uniform(0.2, 1.0))
             postgresql.kill()
             kills += 1

@@ -120,6 +120,7 @@ def test_nothing_looks_on_after_the_stream() -> None:
         with Lapse(caller.check):
             pass
         looks = caller.looks
+        # Some of the times after which it would look, were it not at its end.
         for _ in range(10):
             await asyncio.sleep(0.005)
         assert caller.looks == looks

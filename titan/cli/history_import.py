@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from titan.history.imports import Imported
     from titan.traces.lines import OddLines
 
-_SHOW_EVERY_SECONDS: Final = 0.1
 _file_argument = click.argument(
     "file", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )
@@ -72,6 +70,8 @@ def mini_slurm(
     The file is not changed, and may be in use. Later on it may be imported again: then what has
     ended since comes in.
     """
+    from titan.cli.progress import count_on_bar  # noqa: PLC0415 - loads asyncio
+
     with needed_modules():
         from titan.history import imports  # noqa: PLC0415 - with the next ones, loads SQLAlchemy
         from titan.history.mini_slurm import TREATMENT, open_mini_slurm  # noqa: PLC0415
@@ -80,7 +80,7 @@ def mini_slurm(
     with (
         open_mini_slurm(file) as source,
         _opened(history, data_dir) as engine,
-        _progress(source.count()) as progress,
+        count_on_bar("importing", source.count()) as progress,
     ):
         done = imports.import_jobs(
             engine, imports.MINI_SLURM, str(file), source.read_jobs(odd), on_progress=progress
@@ -117,6 +117,8 @@ def swf(
     data_dir: Path | None,
 ) -> int:
     """Import a workload in the Standard Workload Format (SWF), gzipped or not."""
+    from titan.cli.progress import count_on_bar  # noqa: PLC0415 - loads asyncio
+
     with needed_modules():
         from titan.history import imports  # noqa: PLC0415 - with the next one, loads SQLAlchemy
         from titan.history.swf import TREATMENT, read_jobs  # noqa: PLC0415
@@ -132,7 +134,7 @@ def swf(
     with (
         open_trace(file) as lines,
         _opened(history, data_dir) as engine,
-        _progress(count) as progress,
+        count_on_bar("importing", count) as progress,
     ):
         try:
             done = imports.import_jobs(
@@ -179,27 +181,6 @@ def _opened(history: str | None, data_dir: Path | None) -> Iterator[sa.Engine]:
         yield engine
     finally:
         engine.dispose()
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, some times a second."""
-    from titan.cli.progress import ProgressBar  # noqa: PLC0415 - loads asyncio
-
-    bar = ProgressBar("importing")
-    due = 0.0
-
-    def show(read: int) -> None:
-        nonlocal due
-        now = time.monotonic()
-        if now >= due:
-            due = now + _SHOW_EVERY_SECONDS
-            bar.show(ended=read, total=total, failed=0)
-
-    try:
-        yield show
-    finally:
-        bar.close()
 
 
 def _tell(path: Path, done: Imported, odd: OddLines[Any], *, as_json: bool) -> int:

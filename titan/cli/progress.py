@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # After other output it stays away for so long: a flood of it is not drawn over at every line.
 _QUIET_SECONDS: Final = 0.2
 _DRAW_SECONDS: Final = 0.25
+# Of what is counted far more often than anybody could see.
+_COUNT_SECONDS: Final = 0.1
 
 
 class ProgressBar:
@@ -86,3 +88,22 @@ class ProgressBar:
             self._is_hidden = False
             self._bar.start()
         self._bar.refresh()
+
+
+@contextmanager
+def count_on_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar for what tells how far it is at every step; some times a second that is shown."""
+    bar = ProgressBar(title)
+    due = 0.0
+
+    def show(done: int) -> None:
+        nonlocal due
+        now = time.monotonic()
+        if now >= due:
+            due = now + _COUNT_SECONDS
+            bar.show(ended=done, total=total, failed=0)
+
+    try:
+        yield show
+    finally:
+        bar.close()

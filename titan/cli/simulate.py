@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ import click
 
 from titan.cli.command import Command, Settings, say
 from titan.cli.params import CPUS
-from titan.cli.progress import ProgressBar
+from titan.cli.progress import count_on_bar
 from titan.cli.text import print_json
 from titan.errors import TitanError
 from titan.scheduler.policies import DEFAULT_POLICY, POLICIES
@@ -30,7 +30,6 @@ from titan.traces.file import open_trace
 from titan.traces.lines import format_seconds
 from titan.units import format_age
 
-_SHOW_EVERY_SECONDS: Final = 0.1
 _WORKERS_MAX: Final = 10_000
 
 
@@ -147,7 +146,7 @@ def _simulate(
         settings=kernel_settings(order=order, policy=policy),
         by_user=users == "trace",
     )
-    with _progress(len(jobs)) as progress:
+    with count_on_bar("simulating", len(jobs)) as progress:
         schedule = simulation.run(progress)
     real_seconds = time.monotonic() - begin
     statistics = compute_statistics(schedule, cpus * workers)
@@ -165,25 +164,6 @@ def _simulate(
         "jobs_per_second": len(jobs) / real_seconds,
         "simulated_seconds_per_second": statistics.makespan_seconds / real_seconds,
     }, schedule
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal; what it is told of is shown some times a second."""
-    bar = ProgressBar("simulating")
-    due = 0.0
-
-    def show(ended: int) -> None:
-        nonlocal due
-        now = time.monotonic()
-        if now >= due:
-            due = now + _SHOW_EVERY_SECONDS
-            bar.show(ended=ended, total=total, failed=0)
-
-    try:
-        yield show
-    finally:
-        bar.close()
 
 
 @contextmanager
