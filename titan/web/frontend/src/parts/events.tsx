@@ -1,0 +1,58 @@
+// What happened to a job, as the log has it.
+import { useEffect } from "preact/hooks";
+import { url } from "../api";
+import { clock, exactly } from "../format";
+import { at } from "../location";
+import { useResource } from "../resource";
+import type { LogEvent } from "../types";
+import { Empty, Panel, Problem } from "./small";
+
+const LIMIT = 1_000;
+
+export function EventTable({ id, changes }: { id: number; changes: number }) {
+  const past = at.value;
+  const found = useResource<{ lsn: number; events: LogEvent[] }>(url(`/jobs/${id}/events`, { limit: LIMIT, at: past }), `${id} ${past}`);
+  useEffect(() => {
+    if (changes > 0) found.reload();
+  }, [changes]);
+  const events = found.data?.events ?? [];
+  return (
+    <Panel title="Events" extra={events.length === LIMIT ? <span class="fine">the first {LIMIT}</span> : null}>
+      <Problem error={found.error} />
+      {found.data && events.length === 0 ? <Empty>The log holds none of them any more.</Empty> : null}
+      {events.length > 0 ? (
+        <div class="scroll-x limited" tabIndex={0} role="region" aria-label="Events">
+          <table class="table">
+            <thead>
+              <tr>
+                <th scope="col" class="number">
+                  Record
+                </th>
+                <th scope="col">Time</th>
+                <th scope="col">Event</th>
+                <th scope="col">Fields</th>
+              </tr>
+            </thead>
+            <tbody>
+              {events.map((event, place) => (
+                <tr key={`${event.lsn} ${place}`}>
+                  <td class="number">{event.lsn}</td>
+                  <td title={exactly(event.time)}>{clock(event.time)}</td>
+                  <td>{event.event}</td>
+                  <td class="wrap fields">{fieldsOf(event)}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      ) : null}
+    </Panel>
+  );
+}
+
+function fieldsOf({ lsn: _lsn, time: _time, event: _event, ...fields }: LogEvent): string {
+  return Object.entries(fields)
+    .filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && value.length === 0))
+    .map(([name, value]) => `${name}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`)
+    .join("  ");
+}
