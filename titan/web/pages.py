@@ -61,7 +61,7 @@ class Pages:
             except AccessDenied as error:
                 return self._api.denied(request, error)
             # Of the path not what would name another host.
-            path = "/" + request.url.path.lstrip("/")
+            path = "/" + request.scope["path"].lstrip("/")
             return self.logged_in(RedirectResponse(path, 303))
         name = request.path_params.get("path", "")
         file = self._find(name)

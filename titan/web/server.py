@@ -185,24 +185,30 @@ async def _serve(
     async with AioSession(
         options.manager, given=options.credentials, retry_for_seconds=RETRY_FOR_SECONDS
     ) as session:
-        live = Live(session)
-        server = _Server(_config(make_app(session, live, terms), terms.peers))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        looking = asyncio.create_task(_keep_looking(terms.peers, server))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            _log.info("serving url=%s manager=%s", url, session.address)
-            tell(f"{url}/?token={terms.token}")
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Streams end, so that the server has nothing to wait for.
-            await live.close()
-            server.should_exit = True
-            await serving
-            for task in (looking, stopping):
-                task.cancel()
-            await asyncio.gather(looking, stopping, return_exceptions=True)
+        _log.info("serving url=%s manager=%s", url, session.address)
+        tell(f"{url}/?token={terms.token}")
+        await serve(session, Live(session), terms, listener, stop)
     _log.info("stopped")
+
+
+async def serve(
+    session: AioSession, live: Live, terms: Terms, listener: socket.socket, stop: asyncio.Event
+) -> None:
+    """Answers on that port until it is to stop. Closes the port, and ends what is live."""
+    server = _Server(_config(make_app(session, live, terms), terms.peers))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    looking = asyncio.create_task(_keep_looking(terms.peers, server))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        # Streams end, so that the server has nothing to wait for.
+        await live.close()
+        server.should_exit = True
+        await serving
+        for task in (looking, stopping):
+            task.cancel()
+        await asyncio.gather(looking, stopping, return_exceptions=True)
 
 
 def _config(app: Any, peers: Peers | None) -> uvicorn.Config:
