@@ -33,7 +33,7 @@ _SEGMENT_BYTES_MAX = 4 << 30
 _OUTPUT_MAX_BYTES_MIN = 64 << 10
 _LEVELS = ("debug", "info", "warning", "error")
 
-_log_level = click.option(
+log_level_option = click.option(
     "--log-level",
     type=click.Choice(_LEVELS),
     default="info",
@@ -148,7 +148,7 @@ Examples:
     help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
     "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
 )
-@_log_level
+@log_level_option
 @click.pass_context
 def manager(
     ctx: click.Context,
@@ -341,7 +341,7 @@ Examples:
     help="What SIGTERM does: keep lets the tasks run on without the worker, leave hands them back, "
     "drain takes no new ones and ends once the last has ended.",
 )
-@_log_level
+@log_level_option
 @click.pass_context
 def worker(
     ctx: click.Context,

@@ -35,6 +35,7 @@ from titan.state.cluster import ClusterState
 # The loop is held up by so many jobs at once, a few milliseconds.
 WALK_JOBS: Final = 2_000
 WATCHED_MAX: Final = 100_000
+WATCH_INTERVAL_MS_MAX: Final = 60_000
 
 Response = TypeVar("Response", bound=Message)
 # At once, or where another process has to be asked, later.
@@ -139,6 +140,8 @@ class UserService:
         feed, state = self._shell.feed, self._shell.kernel.state
         if len(request.job_ids) > WATCHED_MAX:
             raise InvalidJob(f"at most {WATCHED_MAX} jobs are watched by number: watch all of them")
+        if request.interval_ms > WATCH_INTERVAL_MS_MAX:
+            raise InvalidJob(f"{request.interval_ms} ms between answers: a minute is the most")
         for job_id in request.job_ids:
             if job_id not in state.jobs and not state.is_forgotten(job_id):
                 # It would never change, and the watch never end.
@@ -160,6 +163,8 @@ class UserService:
                 async for answer in self._watch_answers(watcher, changed, seen_lsn, lsn):
                     yield answer
                 seen_lsn = lsn
+                if request.interval_ms:
+                    await asyncio.sleep(request.interval_ms / 1000)
                 changed = await watcher.wait_changed()
                 lsn = feed.lsn
             raise NoRoom("this watch fell too far behind; begin again after its last LSN")

@@ -991,8 +991,11 @@ class WatchJobsRequest(_message.Message):
 
     JOB_IDS_FIELD_NUMBER: _builtins.int
     AFTER_LSN_FIELD_NUMBER: _builtins.int
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
     after_lsn: _builtins.int
     """Only what changed after it. With job_ids, 0 sends them first as they are."""
+    interval_ms: _builtins.int
+    """At least so long between two answers, at most a minute: what changes meanwhile is merged."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: every job."""
@@ -1002,10 +1005,11 @@ class WatchJobsRequest(_message.Message):
         *,
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         after_lsn: _builtins.int = ...,
+        interval_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_lsn", b"after_lsn", "job_ids", b"job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_lsn", b"after_lsn", "interval_ms", b"interval_ms", "job_ids", b"job_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
