@@ -188,7 +188,7 @@ function WorkerRow({ worker, onDrain, onUndrain }: { worker: Worker; onDrain: ()
         <a href={link("/timeline", { worker: worker.name })} title="Its timeline">
           {worker.name}
         </a>
-        <small title={worker.address ?? ""}>{labels.join(" ")}</small>
+        <small title={[worker.address, ...labels].join("\n")}>{labels.join(" ")}</small>
       </th>
       <td data-label="Health">
         <StateMark state={worker.state} note={worker.draining ? "draining" : ""} />

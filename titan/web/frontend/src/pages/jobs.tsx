@@ -128,7 +128,7 @@ const COLUMNS: Omit<Column<Job>, "isSorted">[] = [
   { name: "priority", title: "Priority", class: "col-priority number", value: (job) => count(job.priority) },
   { name: "submitted", title: "Submitted", class: "col-time", value: (job) => <span title={exactly(job.submit_time)}>{clock(job.submit_time)}</span> },
   { name: "ran", title: "Ran", class: "col-ran number", value: (job) => <Ran job={job} /> },
-  { name: "reason", title: "Why", class: "col-why", value: (job) => <span title={job.detail ?? ""}>{job.waiting_for ?? job.detail ?? job.reason ?? ""}</span> },
+  { name: "reason", title: "Why", class: "col-why", value: (job) => <span title={job.detail ?? ""}>{job.waiting_for ?? job.detail ?? (job.state === "COMPLETED" ? "" : job.reason)}</span> },
 ];
 
 function Ran({ job }: { job: Job }) {

@@ -67,7 +67,7 @@ export function AttemptTable({ attempts, isArray, onChoose }: Properties) {
                 {each.cpu_user_seconds === null ? "–" : duration(each.cpu_user_seconds + (each.cpu_system_seconds ?? 0))}
               </td>
               <td class="number">{bytes(each.max_rss_bytes ?? each.rss_bytes)}</td>
-              <td class="wrap">{each.detail ?? each.reason ?? ""}</td>
+              <td class="wrap">{each.detail ?? (each.state === "COMPLETED" ? "" : each.reason)}</td>
             </tr>
           ))}
         </tbody>
