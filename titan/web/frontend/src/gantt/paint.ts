@@ -120,9 +120,10 @@ class Painter {
       const fill = this.colours.ofBar(bar);
       if (end - x >= 1.5) {
         close();
-        const from = Math.max(x, left - 2);
-        // A gap tells one bar from the next.
-        const wide = Math.max(1, Math.min(end, this.size.width + 2) - from - (end - x > 4 ? 1 : 0));
+        // Whole pixels, and one between a bar and the next, tell them apart.
+        const from = Math.round(Math.max(x, left - 2));
+        const to = Math.round(Math.min(end, this.size.width + 2));
+        const wide = Math.max(1, to - from - (to - from > 3 ? 1 : 0));
         this.rectangles[fill]!.push(from, y, wide);
         if (wide >= NAME_LEAST_PX && this.size.lane >= NAME_LANE_PX) {
           this.labels.push({ bar, x: Math.max(from, left), y, room: wide - 8 });
