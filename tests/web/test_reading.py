@@ -91,7 +91,10 @@ def test_a_job_is_shown_with_its_attempts(manager: FakeManager, server: Running)
     assert manager.called("GetJobStatus")[-1].live
 
 
-@pytest.mark.parametrize("path", ["/stats", "/workers", "/jobs", "/jobs/1", "/jobs/1/why"])
+@pytest.mark.parametrize(
+    "path",
+    ["/stats", "/workers", "/jobs", "/jobs/1", "/jobs/1/why", "/jobs/1/tasks", "/workflow/1"],
+)
 @pytest.mark.parametrize(
     ("at", "moment"),
     [
@@ -124,6 +127,44 @@ def test_why_is_asked_of_a_task(manager: FakeManager, server: Running) -> None:
     assert get(server, "/jobs/1/why?index=4")["sentence"] == "no worker has room"
     asked = manager.called("ExplainJob")[-1].job
     assert [(each.start, each.stop) for each in asked.indexes] == [(4, 5)]
+
+
+def test_tasks_are_letters(manager: FakeManager, server: Running) -> None:
+    job = manager.add_job(array=array_of((0, 3), (7, 9)))
+    for index in (0, 1, 7):
+        manager.run(job, index)
+    manager.end(job, 0)
+    manager.end(job, 7, exit_code=1)
+    assert get(server, "/jobs/1/tasks") == {
+        "lsn": 6, "at_time": None, "job_id": 1, "array": "0-2,7-8", "total": 5, "first": 0,
+        "states": "CRPFP",
+    }  # fmt: skip
+    page = get(server, "/jobs/1/tasks?first=1&count=2")
+    assert (page["first"], page["states"]) == (1, "RP")
+
+
+def test_a_workflow_has_edges(manager: FakeManager, server: Running) -> None:
+    manager.add_job()
+    job = manager.add_job()
+    for number, condition in ((1, manager_pb2.DEPENDENCY_FAILED), (77, manager_pb2.DEPENDENCY_OK)):
+        job.scheduling.after.add(
+            job=manager_pb2.JobReference(job=manager_pb2.JobSelector(job_id=number)),
+            condition=condition,
+        )
+    job.scheduling.after[0].same_index = True
+    answer = get(server, "/workflow/1")
+    assert [each["job_id"] for each in answer["jobs"]] == [1, 2]
+    assert answer["edges"] == [
+        {"from": 1, "to": 2, "condition": "FAILED", "same_index": True, "index": None}
+    ]
+    assert answer["more"] is False
+
+
+def test_the_slider_is_told_how_far_it_reaches(manager: FakeManager, server: Running) -> None:
+    assert get(server, "/moments") == {
+        "first": {"lsn": PAST_LSN, "time": PAST_US / 1e6},
+        "last": {"lsn": PAST_LSN + 1, "time": PAST_US / 1e6 + 0.5},
+    }
 
 
 def test_output_is_followed_to_its_end(manager: FakeManager, server: Running) -> None:

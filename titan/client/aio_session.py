@@ -162,6 +162,21 @@ class AioSession:
         request = manager_pb2.GetStatsRequest(at=at)
         return await self._call(self._stub.GetStats, request, is_past=at is not None)
 
+    async def tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
+        """The states of a job's tasks."""
+        return await self._call(self._stub.ListTasks, request, is_past=request.HasField("at"))
+
+    async def workflow(
+        self, request: manager_pb2.GetWorkflowRequest
+    ) -> manager_pb2.GetWorkflowResponse:
+        """The jobs that hang together with one."""
+        return await self._call(self._stub.GetWorkflow, request, is_past=request.HasField("at"))
+
+    async def log_range(self) -> manager_pb2.GetLogRangeResponse:
+        """Which moments of the past can be asked about."""
+        request = manager_pb2.GetLogRangeRequest()
+        return await self._call(self._stub.GetLogRange, request, is_past=True)
+
     async def events(
         self, request: manager_pb2.GetEventsRequest
     ) -> AsyncGenerator[manager_pb2.GetEventsResponse, None]:

@@ -18,6 +18,7 @@ from titan.manager.control_service import ControlService
 from titan.manager.dispatch import Dispatcher
 from titan.manager.explain_service import ExplainService
 from titan.manager.gate import Gate
+from titan.manager.overview_service import OverviewService
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
@@ -52,6 +53,7 @@ async def add_services(
         UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
         ControlService(shell),
         ExplainService(shell, past),
+        OverviewService(shell, past),
     )
     doors = doors or Doors()
     door_of = dict.fromkeys(_SUBMITS, doors.submits) | dict.fromkeys(_CHANGES, doors.changes)

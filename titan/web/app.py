@@ -68,6 +68,9 @@ def make_app(session: AioSession, live: Live, terms: Terms) -> Starlette:
         "/jobs/{job}/events": reading.events,
         "/jobs/{job}/why": reading.why,
         "/jobs/{job}/output": reading.output,
+        "/jobs/{job}/tasks": reading.tasks,
+        "/workflow/{job}": reading.workflow,
+        "/moments": reading.moments,
         "/events": reading.live_events,
     }
     changes = {

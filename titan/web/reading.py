@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol
 
@@ -29,6 +29,8 @@ EVENTS_MAX: Final = 10_000
 # A page waits for so much of a job's story; it asks for the rest.
 STORY_SECONDS: Final = 5.0
 OUTPUTS_MAX: Final = 100
+TASKS_MAX: Final = 1_000_000
+WORKFLOW_MAX: Final = 1_000
 TAIL_LINES_MAX: Final = 100_000
 _INDEX_MAX: Final = 10_000_000
 # No cluster is called so.
@@ -135,6 +137,43 @@ class Reading:
         answer = await self._session.why(request)
         return dated(answer) | views.explanation_view(answer.explanation)
 
+    async def tasks(self, call: Call) -> View:
+        """The states of a job's tasks, a letter for each."""
+        query = call.query
+        request = requests.tasks_request(
+            job_of(call.request),
+            user="",
+            first=query.number("first", 0, 0, _INDEX_MAX),
+            count=query.number("count", 100_000, 1, TASKS_MAX),
+            at=query.at(),
+        )
+        query.check_all_read()
+        answer = await self._session.tasks(request)
+        return dated(answer) | views.tasks_view(answer)
+
+    async def workflow(self, call: Call) -> View:
+        """The jobs that hang together with one, and who waits for whom."""
+        query = call.query
+        request = manager_pb2.GetWorkflowRequest(
+            job=requests.job_selector(job_of(call.request), ""),
+            limit=query.number("limit", WORKFLOW_MAX, 1, WORKFLOW_MAX),
+            at=query.at(),
+        )
+        query.check_all_read()
+        answer = await self._session.workflow(request)
+        jobs = [views.job_view(job) for job in answer.jobs]
+        edges = edges_of(answer.jobs)
+        return dated(answer) | {"jobs": jobs, "edges": edges, "more": answer.more}
+
+    async def moments(self, call: Call) -> View:
+        """Which moments of the past can be asked about."""
+        call.query.check_all_read()
+        answer = await self._session.log_range()
+        return {
+            "first": {"lsn": answer.first_lsn, "time": answer.first_us / 1e6},
+            "last": {"lsn": answer.last_lsn, "time": answer.last_us / 1e6},
+        }
+
     async def output(self, call: Call) -> EventStream:
         """What a task wrote and writes."""
         query = call.query
@@ -191,6 +230,29 @@ class Reading:
             yield event("error", encode({"error": str(error)}))
         finally:
             self._outputs -= 1
+
+
+def edges_of(jobs: Sequence[manager_pb2.Job]) -> list[View]:
+    """Who of them waited for whom, from the one that goes first."""
+    known = {job.job_id for job in jobs}
+    return [
+        {
+            "from": each.job.job.job_id,
+            "to": job.job_id,
+            "condition": condition_name(each.condition),
+            "same_index": each.same_index,
+            "index": each.index if each.HasField("index") else None,
+        }
+        for job in jobs
+        for each in job.scheduling.after
+        if each.job.job.job_id in known
+    ]
+
+
+def condition_name(number: int) -> str:
+    """OK, ANY or FAILED."""
+    known = manager_pb2.DependencyCondition.DESCRIPTOR.values_by_number.get(number)
+    return known.name.removeprefix("DEPENDENCY_") if number and known else "OK"
 
 
 def dated(answer: Dated) -> View:
