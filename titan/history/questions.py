@@ -130,7 +130,7 @@ def select_attempts(
     )
     if slowest:
         query = query.where(a.start_time.is_not(None))
-    return map(dict, fetched(connection, query).mappings())
+    return (row._asdict() for row in fetched(connection, query))
 
 
 def select_failing(connection: sa.Connection, wanted: Wanted, limit: int) -> Iterator[Row]:
@@ -151,7 +151,7 @@ def select_failing(connection: sa.Connection, wanted: Wanted, limit: int) -> Ite
         .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
         .limit(limit)
     )
-    return map(dict, fetched(connection, query).mappings())
+    return (row._asdict() for row in fetched(connection, query))
 
 
 def select_sums(connection: sa.Connection, wanted: Wanted, by: str) -> Iterator[Row]:
@@ -163,14 +163,13 @@ def select_sums(connection: sa.Connection, wanted: Wanted, by: str) -> Iterator[
     else:
         key = _unsorted({"user": a.user_name, "worker": a.worker}[by])
     query = sa.select(key.label("key"), *_SUMS).where(*conditions(wanted)).group_by(key)
-    return map(dict, fetched(connection, query).mappings())
+    return (row._asdict() for row in fetched(connection, query))
 
 
-def fetched(
-    connection: sa.Connection, query: sa.Select[*tuple[Any, ...]]
-) -> sa.CursorResult[*tuple[Any, ...]]:
-    """The query's rows, which need not all be in memory at once."""
-    return connection.execution_options(yield_per=_FETCHED_ROWS).execute(query)
+def fetched(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+    """The query's rows, which need not all be in memory at once, nor be read to their end."""
+    with connection.execution_options(yield_per=_FETCHED_ROWS).execute(query) as found:
+        yield from found
 
 
 def conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
