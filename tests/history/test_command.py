@@ -20,6 +20,7 @@ from tests.cluster import Cluster, is_alive, wait_until
 from titan.cli.stats_last import bars
 from titan.manager import history as manager_history
 from titan.manager.history import HistoryWriter
+from titan.manager.history_desk import HistoryDesk
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_where_the_extra_is_not_installed_one_line_says_so(
 ) -> None:
     monkeypatch.setattr(manager_history, "MODULES", ("sqlalchemy", "no_such_module"))
     with caplog.at_level(logging.INFO):
-        asyncio.run(HistoryWriter(tmp_path, "").run())
+        asyncio.run(HistoryWriter(tmp_path, "", HistoryDesk()).run())
     assert [each.getMessage() for each in caplog.records] == [
         "no history is written, for want of no_such_module: pip install 'titan-scheduler[history]'"
     ]

@@ -14,8 +14,9 @@ from tests.history.builders import expected_rows, project
 from tests.lookback.builders import records as story
 from tests.state.builders import T0, Story
 from titan import events as ev
+from titan.accounting import Wanted
 from titan.history.database import HistoryRefused, open_for_reading
-from titan.history.questions import Questions, Wanted
+from titan.history.questions import Questions
 from titan.history.store import Store
 from titan.model import Reason, State
 
@@ -65,9 +66,9 @@ def test_the_filters_choose_what_they_say_the_last_end_first(
     expected = sorted(
         filter(is_chosen, ATTEMPTS), key=lambda row: (row["end_time"], *key(row)), reverse=True
     )
-    found = questions.list_attempts(wanted, 10_000)
+    found = questions.list_attempts(wanted, 10_000).rows
     assert [key(row) for row in found] == [key(row) for row in expected]
-    assert [key(row) for row in questions.list_attempts(wanted, 3)] == [
+    assert [key(row) for row in questions.list_attempts(wanted, 3).rows] == [
         key(row) for row in expected[:3]
     ]
     arrays = {row["job_id"] for row in ROWS["jobs"] if row["array"] is not None}
@@ -83,8 +84,8 @@ def test_efficiency_is_what_was_used_of_what_was_asked_for(engine: sa.Engine, st
     project(store, lives.records)
     reading = open_for_reading(engine.url)
     try:
-        found = Questions(reading).list_attempts(Wanted(), 10)
-        (total,) = Questions(reading).totals(Wanted(), "user")
+        found = Questions(reading).list_attempts(Wanted(), 10).rows
+        (total,) = Questions(reading).totals(Wanted(), "user").rows
     finally:
         reading.dispose()
     assert [(row["cpu_efficiency"], row["memory_efficiency"]) for row in found] == [
@@ -124,7 +125,7 @@ class Lives(Story):
 
 
 def test_the_slowest_ran_longest(questions: Questions) -> None:
-    found = [row["run_seconds"] for row in questions.list_attempts(Wanted(), 20, slowest=True)]
+    found = [row["run_seconds"] for row in questions.list_attempts(Wanted(), 20, slowest=True).rows]
     ran = [row["run_seconds"] for row in RAN if row["run_seconds"] is not None]
     assert found == sorted(ran, reverse=True)[:20]
 
@@ -143,7 +144,7 @@ def test_totals_are_sums(questions: Questions, by: str, monkeypatch: pytest.Monk
         groups = defaultdict(list)
         for row in RAN:
             groups[names[by](row)].append(row)
-        found = questions.totals(Wanted(), by)
+        found = questions.totals(Wanted(), by).rows
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -169,14 +170,14 @@ def test_the_most_failing_names_come_first(questions: Questions) -> None:
     failed: dict[tuple[str, str], int] = defaultdict(int)
     for row in RAN:
         failed[row["name"], row["user_name"]] += row["state"] == "FAILED"
-    found = questions.most_failing(Wanted(), 100)
+    found = questions.most_failing(Wanted(), 100).rows
     assert {(row["name"], row["user"]): row["failed"] for row in found} == {
         name: count for name, count in failed.items() if count
     }
     assert [row["failed"] for row in found] == sorted(
         (row["failed"] for row in found), reverse=True
     )
-    assert len(questions.most_failing(Wanted(), 1)) == 1
+    assert len(questions.most_failing(Wanted(), 1).rows) == 1
 
 
 def test_tables_that_are_not_there_are_told_in_a_sentence(engine: sa.Engine) -> None:

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from tests.history.builders import Rows, expected_rows, project
 from tests.lookback.builders import records as story
+from titan.accounting import SHARES, Usage
 from titan.history.database import open_for_reading
 from titan.history.questions import Questions
 from titan.history.store import Store
-from titan.history.usage import SHARES, Usage, measure_usage
 
 LENGTH = len(story()) // 2
 ROWS = expected_rows(story()[:LENGTH])
@@ -41,7 +41,7 @@ def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
 def test_the_sums_of_the_database_are_those_by_hand(
     questions: Questions, since: float, until: float, count: int
 ) -> None:
-    usage = measure_usage(questions, since, until, count)
+    usage = questions.usage(since, until, count)
     expected = by_hand(ROWS, since, until, count)
     assert usage.waits == pytest.approx(expected.waits, abs=1e-5)
     assert (usage.ended, usage.failed) == (expected.ended, expected.failed)
@@ -62,7 +62,7 @@ def test_the_story_has_something_of_everything() -> None:
 def test_where_nothing_was_written_there_is_nothing(engine: sa.Engine, store: Store) -> None:
     reading = open_for_reading(engine.url)
     try:
-        usage = measure_usage(Questions(reading), 0, 100, 4)
+        usage = Questions(reading).usage(0, 100, 4)
     finally:
         reading.dispose()
     assert usage.waits == (None, None, None)

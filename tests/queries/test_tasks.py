@@ -53,7 +53,10 @@ def test_every_job_of_a_long_history_at_every_moment(monkeypatch: pytest.MonkeyP
 
 
 def request(job_id: int, **fields: int) -> manager_pb2.ListTasksRequest:
-    return manager_pb2.ListTasksRequest(job=manager_pb2.JobSelector(job_id=job_id), **fields)
+    made = manager_pb2.ListTasksRequest(job=manager_pb2.JobSelector(job_id=job_id))
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
 
 
 def last_state() -> ClusterState:

@@ -21,7 +21,7 @@ from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
 from titan.rpc import access
 from titan.rpc.channel import CLIENT_OPTIONS
-from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.tls.identity import Role
 
 SERVICES: Final = {
@@ -276,6 +276,9 @@ REQUESTS: Final[dict[str, Callable[[World], Any]]] = {
     "ManagerService.ListTasks": lambda world: manager_pb2.ListTasksRequest(job=world.job()),
     "ManagerService.GetWorkflow": lambda world: manager_pb2.GetWorkflowRequest(job=world.job()),
     "ManagerService.GetLogRange": lambda _: manager_pb2.GetLogRangeRequest(),
+    "ManagerService.GetHistory": lambda _: history_pb2.GetHistoryRequest(
+        attempts=history_pb2.AttemptsQuestion(limit=1)
+    ),
     "WorkerService.RegisterWorker": lambda world: world.registration(),
     "WorkerService.RegisterWorker of another's id": register_as_another,
     "WorkerService.DeregisterWorker": lambda world: worker_pb2.DeregisterWorkerRequest(

@@ -50,8 +50,9 @@ def test_who_comes_back_is_told_what_he_missed(manager: FakeManager, server: Run
             at = events.next("jobs").id
         manager.run(second)
         manager.end(first)
+        assert at is not None
         for headers, query in (({"last-event-id": at}, ""), ({}, f"?after={at}")):
-            seen = {}
+            seen: dict[int, str] = {}
             with server.events(client, f"/events{query}", headers=headers) as events:
                 while seen != {1: "COMPLETED", 2: "RUNNING"}:
                     seen.update(states(events.next("jobs", "hello")))

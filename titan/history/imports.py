@@ -26,9 +26,6 @@ from titan.history.database import (
 from titan.history.imported import ImportedJob, imported_attempt_row, imported_job_row
 from titan.history.schema import ATTEMPTS, IMPORTS, JOBS
 
-MINI_SLURM: Final = "mini-slurm"
-SWF: Final = "swf"
-SOURCES: Final = (MINI_SLURM, SWF)
 _ROWS_AT_ONCE: Final = 2_000
 
 

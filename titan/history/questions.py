@@ -1,156 +1,210 @@
 """What is asked of the tables: attempts, sums over them, and what stands out among them.
 
-Answers are rows with the names that `titan … --json` has for the same things.
+Answers are rows with the names that `titan … --json` has for the same things. Functions that take a
+connection give them one after another, for a caller who passes them on in parts.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from titan.history.database import HistoryRefused, Unavailable, check_form, reason_of
-from titan.history.imports import SOURCES as IMPORTED
-from titan.history.schema import ATTEMPTS, IMPORTS, JOBS
+from titan.accounting import (
+    NEVER_STARTED,
+    QUARTER_SECONDS,
+    TITAN,
+    HistoryRows,
+    Row,
+    Usage,
+    Wanted,
+    attempt_view,
+    total_views,
+)
+from titan.history.database import (
+    HistoryRefused,
+    Unavailable,
+    check_form,
+    reason_of,
+    round_down,
+)
+from titan.history.schema import ATTEMPTS, IMPORTS, JOBS, LOG_POSITION
+from titan.history.usage import measure_usage
 
-Row = dict[str, Any]
-
-GROUPS: Final = ("user", "day", "worker")
-TITAN: Final = "titan"
-SOURCES: Final = (TITAN, *IMPORTED)
-# What an attempt that never started is; listed only where it is asked for.
-NEVER_STARTED: Final = "RECALLED"
-# Zones of time differ by whole quarters of an hour: sums over these add up to days in any of them.
-_QUARTER_SECONDS: Final = 900
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which attempts: those that ended from `since` to before `until`, in Unix seconds.
-
-    None and () choose all; without states all but RECALLED ones.
-    """
-
-    since: float | None = None
-    until: float | None = None
-    user: str | None = None
-    name: str | None = None
-    worker: str | None = None
-    states: tuple[str, ...] = ()
-    job_id: int | None = None
-    source: str | None = None
-    """One of SOURCES."""
+# Rows that are fetched at once: neither one by one, nor all before the first is passed on.
+_FETCHED_ROWS: Final = 1_000
 
 
 class Questions:
-    """Asks one database. Raises HistoryRefused where it can't answer."""
+    """Asks one database, one question at a time. Raises HistoryRefused where it can't answer."""
 
     def __init__(self, engine: sa.Engine) -> None:
         """Of `database.open_for_reading`."""
         self._engine = engine
+        self._asked: Any = None
 
-    def list_attempts(self, wanted: Wanted, limit: int, *, slowest: bool = False) -> list[Row]:
+    def list_attempts(self, wanted: Wanted, limit: int, *, slowest: bool = False) -> HistoryRows:
         """At most so many, the last ended first; or those that ran longest."""
-        a = ATTEMPTS.c
-        order = [a.run_seconds.desc()] if slowest else [a.end_time.desc()]
-        query = (
-            sa.select(
-                ATTEMPTS,
-                JOBS.c.array.is_not(None).label("is_array"),
-                sa.func.coalesce(IMPORTS.c.source, TITAN).label("source"),
-                (IMPORTS.c.first_job_id - a.job_id).label("source_job"),
-            )
-            .join(JOBS, JOBS.c.job_id == a.job_id)
-            .outerjoin(IMPORTS, sa.and_(a.job_id < 0, _is_of_import()))
-            .where(*_conditions(wanted))
-            .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
-            .limit(limit)
-        )
-        if slowest:
-            query = query.where(a.start_time.is_not(None))
         with self.asked() as connection:
-            return [_attempt(row) for row in connection.execute(query).mappings()]
+            lsn, time = find_place(connection)
+            rows = [
+                attempt_view(row)
+                for row in select_attempts(connection, wanted, limit + 1, slowest=slowest)
+            ]
+        return HistoryRows(rows[:limit], len(rows) > limit, lsn, time)
 
-    def most_failing(self, wanted: Wanted, limit: int) -> list[Row]:
+    def most_failing(self, wanted: Wanted, limit: int) -> HistoryRows:
         """The names under which most attempts FAILED, by user."""
-        a = ATTEMPTS.c
-        failed = _count(a.state == "FAILED")
-        query = (
-            sa.select(
-                _unsorted(a.name).label("name"),
-                _unsorted(a.user_name).label("user"),
-                failed.label("failed"),
-                sa.func.count().label("attempts"),
-                sa.func.max(a.end_time).label("last_end_time"),
-            )
-            .where(*_conditions(wanted))
-            .group_by(_unsorted(a.name), _unsorted(a.user_name))
-            .having(failed > 0)
-            .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
-            .limit(limit)
-        )
         with self.asked() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            lsn, time = find_place(connection)
+            rows = list(select_failing(connection, wanted, limit + 1))
+        return HistoryRows(rows[:limit], len(rows) > limit, lsn, time)
 
-    def totals(self, wanted: Wanted, by: str) -> list[Row]:
+    def totals(self, wanted: Wanted, by: str) -> HistoryRows:
         """Sums by user, local day (of the end) or worker; most cpu time first, days in order."""
-        a = ATTEMPTS.c
-        key: sa.ColumnElement[Any]
-        if by == "day":
-            key = round_down(a.end_time / _QUARTER_SECONDS, self._engine.dialect.name)
-        else:
-            key = _unsorted({"user": a.user_name, "worker": a.worker}[by])
-        query = sa.select(key.label("key"), *_SUMS).where(*_conditions(wanted)).group_by(key)
         with self.asked() as connection:
-            found = [dict(row) for row in connection.execute(query).mappings()]
-        if by == "day":
-            found = _by_day(found)
-        rows = [_total(row, by) for row in found]
-        if by != "day":
-            rows.sort(key=lambda row: (-row["cpu_hours"], row[by]))
-        return rows
+            lsn, time = find_place(connection)
+            rows = total_views(select_sums(connection, wanted, by), by)
+        return HistoryRows(rows, False, lsn, time)
+
+    def usage(self, since: float, until: float, count: int) -> Usage:
+        """How busy the cluster was, in so many slots of time."""
+        with self.asked() as connection:
+            return measure_usage(connection, since, until, count)
 
     @contextmanager
     def asked(self) -> Iterator[sa.Connection]:
         """A connection to tables of this version, whose errors become sentences."""
         try:
             with self._engine.connect() as connection:
-                check_form(connection)
-                yield connection
+                self._asked = connection.connection.driver_connection
+                try:
+                    check_form(connection)
+                    yield connection
+                finally:
+                    self._asked = None
         except Unavailable as error:
             raise HistoryRefused(f"the history does not answer: {reason_of(error)}") from error
         except sa.exc.SQLAlchemyError as error:
             raise HistoryRefused(f"the history cannot be read: {reason_of(error)}") from error
 
+    def interrupt(self) -> None:
+        """Has the statement that runs now, if one does, fail soon. For any thread."""
+        asked = self._asked
+        if asked is None:
+            return
+        if self._engine.dialect.name == "sqlite":
+            asked.interrupt()
+        else:
+            asked.cancel()
 
-def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+
+def find_place(connection: sa.Connection) -> tuple[int, float]:
+    """The last record of the log that the tables have, and its time; what is read after it may be
+    a little further."""
+    row = connection.execute(sa.select(LOG_POSITION.c.lsn, LOG_POSITION.c.time)).first()
+    return (row.lsn, row.time) if row is not None else (0, 0.0)
+
+
+def select_attempts(
+    connection: sa.Connection, wanted: Wanted, limit: int, *, slowest: bool = False
+) -> Iterator[Row]:
+    """At most so many, the last ended first, or those that ran longest: their columns."""
     a = ATTEMPTS.c
-    conditions: list[sa.ColumnElement[bool]] = []
+    order = [a.run_seconds.desc()] if slowest else [a.end_time.desc()]
+    query = (
+        sa.select(
+            # As the rest of Titan names them: see schema.py.
+            *(_AS_TITAN.get(column.name, column) for column in a if column is not a.lsn),
+            JOBS.c.array.is_not(None).label("is_array"),
+            sa.func.coalesce(IMPORTS.c.source, TITAN).label("source"),
+            (IMPORTS.c.first_job_id - a.job_id).label("source_job"),
+        )
+        .join(JOBS, JOBS.c.job_id == a.job_id)
+        .outerjoin(IMPORTS, sa.and_(a.job_id < 0, _is_of_import()))
+        .where(*conditions(wanted))
+        .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
+        .limit(limit)
+    )
+    if slowest:
+        query = query.where(a.start_time.is_not(None))
+    return (row._asdict() for row in fetched(connection, query))
+
+
+def select_failing(connection: sa.Connection, wanted: Wanted, limit: int) -> Iterator[Row]:
+    """The names under which most attempts FAILED, by user."""
+    a = ATTEMPTS.c
+    failed = _count(a.state == "FAILED")
+    query = (
+        sa.select(
+            _unsorted(a.name).label("name"),
+            _unsorted(a.user_name).label("user"),
+            failed.label("failed"),
+            sa.func.count().label("attempts"),
+            sa.func.max(a.end_time).label("last_end_time"),
+        )
+        .where(*conditions(wanted))
+        .group_by(_unsorted(a.name), _unsorted(a.user_name))
+        .having(failed > 0)
+        .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
+        .limit(limit)
+    )
+    return (row._asdict() for row in fetched(connection, query))
+
+
+def select_sums(connection: sa.Connection, wanted: Wanted, by: str) -> Iterator[Row]:
+    """What `accounting.total_views` takes."""
+    a = ATTEMPTS.c
+    key: sa.ColumnElement[Any]
+    if by == "day":
+        key = round_down(a.end_time / QUARTER_SECONDS, connection.dialect.name)
+    else:
+        key = _unsorted({"user": a.user_name, "worker": a.worker}[by])
+    query = sa.select(key.label("key"), *_SUMS).where(*conditions(wanted)).group_by(key)
+    return (row._asdict() for row in fetched(connection, query))
+
+
+def fetched(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+    """The query's rows, which need not all be in memory at once, nor be read to their end."""
+    with connection.execution_options(yield_per=_FETCHED_ROWS).execute(query) as found:
+        yield from found
+
+
+def conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """On attempts."""
+    a = ATTEMPTS.c
+    found: list[sa.ColumnElement[bool]] = []
     if wanted.since is not None:
-        conditions.append(a.end_time >= wanted.since)
+        found.append(a.end_time >= wanted.since)
     if wanted.until is not None:
-        conditions.append(a.end_time < wanted.until)
-    for column, value in (
-        (a.user_name, wanted.user),
-        (a.name, wanted.name),
-        (a.worker, wanted.worker),
-        (a.job_id, wanted.job_id),
-    ):
-        if value is not None:
-            conditions.append(column == value)
+        found.append(a.end_time < wanted.until)
+    found += whose(ATTEMPTS, wanted)
     if wanted.source == TITAN:
-        conditions.append(a.job_id > 0)
+        found.append(a.job_id > 0)
     elif wanted.source is not None:
         imported = sa.exists().where(IMPORTS.c.source == wanted.source, _is_of_import())
         # Those that list attempts have the same table beside them.
-        conditions += [a.job_id < 0, imported.correlate(ATTEMPTS)]
+        found += [a.job_id < 0, imported.correlate(ATTEMPTS)]
     states = wanted.states
-    conditions.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
-    return conditions
+    found.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
+    return found
+
+
+def whose(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """On attempts, or on those that run."""
+    columns = table.c
+    return [
+        column == value
+        for column, value in (
+            (columns.user_name, wanted.user),
+            (columns.name, wanted.name),
+            (columns.worker, wanted.worker),
+            (columns.job_id, wanted.job_id),
+        )
+        if value is not None
+    ]
 
 
 def _is_of_import() -> sa.ColumnElement[bool]:
@@ -197,49 +251,7 @@ def _unsorted(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return column.concat(sa.literal_column("''"))
 
 
-def round_down(number: Any, dialect: str) -> sa.ColumnElement[int]:
-    """A positive number without its fraction: a cast does that in SQLite alone."""
-    return sa.cast(number if dialect == "sqlite" else sa.func.floor(number), sa.BigInteger)
-
-
-def _by_day(rows: Sequence[Row]) -> list[Row]:
-    days: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: row["key"]):
-        day = time.strftime("%Y-%m-%d", time.localtime(row["key"] * _QUARTER_SECONDS))
-        sums = days.setdefault(day, {"key": day})
-        for name, value in row.items():
-            if name != "key":
-                sums[name] = sums.get(name, 0) + value
-    return list(days.values())
-
-
-def _total(row: Row, by: str) -> Row:
-    return {
-        by: row["key"],
-        "attempts": row["attempts"],
-        "completed": row["completed"],
-        "failed": row["failed"],
-        "run_hours": row["run_seconds"] / 3600,
-        "cpu_hours": row["cpu_seconds"] / 3600,
-        "used_cpu_hours": row["used_cpu_seconds"] / 3600,
-        "cpu_efficiency": _share(row["used_cpu_seconds"], row["known_cpu_seconds"]),
-        "memory_efficiency": _share(row["used_byte_seconds"], row["byte_seconds"]),
-    }
-
-
-def _attempt(row: sa.RowMapping) -> Row:
-    found = dict(row)
-    # As the rest of Titan names them: see schema.py.
-    found["user"], found["index"] = found.pop("user_name"), found.pop("task_index")
-    del found["lsn"]
-    used = found["cpu_user_seconds"] + found["cpu_system_seconds"]
-    ran = found["run_seconds"] or 0
-    is_own, peak = found["job_id"] > 0, found["max_rss_bytes"]
-    found["cpu_efficiency"] = _share(used, ran * found["cpus"]) if is_own or used else None
-    found["memory_efficiency"] = _share(peak, found["memory_bytes"]) if is_own or peak else None
-    return found
-
-
-def _share(used: float, asked: float) -> float | None:
-    """Used ÷ requested; None: nothing was requested, or it never ran."""
-    return used / asked if asked else None
+_AS_TITAN: Final = {
+    "user_name": ATTEMPTS.c.user_name.label("user"),
+    "task_index": ATTEMPTS.c.task_index.label("index"),
+}

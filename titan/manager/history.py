@@ -1,7 +1,7 @@
 """Has the history written, by a process of its own that reads the log.
 
-The manager waits for it in nothing, and it may die at any moment: the next one goes on where the
-database says that it was. All that is done here is to start it, and to end it with the manager.
+It may die at any moment: the next one goes on where the database says that it was. All that is done
+here is to start it, and to end it with the manager; what is asked of it is `history_desk.py`'s.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from titan.manager.history_desk import HistoryDesk
 
 _log = logging.getLogger("titan.history")
 
@@ -30,20 +33,28 @@ STOP_SECONDS: Final = 2.0
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
-    def __init__(self, data_directory: Path, url: str, *, log_level: str = "info") -> None:
-        """`url` as `--history` takes it, but none; empty: the file in the data directory."""
+    def __init__(
+        self, data_directory: Path, url: str, desk: HistoryDesk, *, log_level: str = "info"
+    ) -> None:
+        """`url` as `--history` takes it, but none; empty: the file in the data directory.
+
+        The process answers what the desk is asked.
+        """
         self._data_directory = data_directory
         self._url = url
+        self._desk = desk
         self._log_level = log_level
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
-        missing = [name for name in self._find_modules() if find_spec(name) is None]
+        missing = self.missing_modules()
         if missing:
-            _log.info(
-                "no history is written, for want of %s: pip install 'titan-scheduler[history]'",
-                " and ".join(missing),
+            why = (
+                f"no history is written, for want of {' and '.join(missing)}: "
+                "pip install 'titan-scheduler[history]'"
             )
+            _log.info("%s", why)
+            self._desk.why_none = why
             return
         wait_seconds = RETRY_SECONDS_MIN
         loop = asyncio.get_running_loop()
@@ -62,22 +73,31 @@ class HistoryWriter:
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
 
-    def _find_modules(self) -> tuple[str, ...]:
+    def missing_modules(self) -> list[str]:
+        """What it needs and is not installed."""
         is_file = not self._url or self._url.startswith("sqlite:")
-        return MODULES if is_file else (*MODULES, "psycopg")
+        needed = MODULES if is_file else (*MODULES, "psycopg")
+        return [name for name in needed if find_spec(name) is None]
 
     async def _run_process(self) -> int:
         """The exit code."""
-        process = await asyncio.create_subprocess_exec(
-            # -P: nothing in the folder that the manager was started in may be taken for a module.
-            sys.executable, "-P", "-m", "titan.history.process",
-            str(self._data_directory), self._log_level, str(os.getpid()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            env={**os.environ, URL_VARIABLE: self._url},
-        )  # fmt: skip
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                # -P: nothing in the folder that the manager was started in may be taken for a
+                # module.
+                sys.executable, "-P", "-m", "titan.history.process",
+                str(self._data_directory), self._log_level, str(os.getpid()),
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                env={**os.environ, URL_VARIABLE: self._url}, pass_fds=(theirs.fileno(),),
+            )  # fmt: skip
+        asking = asyncio.create_task(self._desk.serve(*await asyncio.open_connection(sock=ours)))
         try:
             return await process.wait()
         finally:
+            asking.cancel()
+            await asyncio.wait([asking])
             if process.returncode is None:
                 process.terminate()
                 try:

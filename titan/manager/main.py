@@ -26,6 +26,7 @@ from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.garbage import Collector
 from titan.manager.history import HistoryWriter
+from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
@@ -194,7 +195,10 @@ async def _serve(
             helpers.append(_leave_token(options.data_directory, address, token))
         if not is_loopback(address):
             helpers.append(_warn_of_insecurity(address))
-    health = await add_services(server, shell, dispatcher, past, secret_desk, callers)
+    history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
+    health = await add_services(
+        server, shell, dispatcher, past, secret_desk, callers, history=history
+    )
     await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
@@ -203,11 +207,7 @@ async def _serve(
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     keeper = _make_keeper(options, found, journal, shell.now_us)
-    if options.history_url is not None:
-        writer = HistoryWriter(
-            options.data_directory, options.history_url, log_level=options.log_level
-        )
-        helpers.append(writer.run())
+    helpers += _history_helpers(options, history)
     running = [
         asyncio.create_task(each)
         for each in (shell.run_ticks(), keeper.run(), collector.run(), *helpers)
@@ -226,6 +226,15 @@ async def _serve(
         await past.close()
         shell.flush_turn()
         await secret_desk.close()
+
+
+def _history_helpers(options: ManagerOptions, desk: HistoryDesk) -> list[Coroutine[Any, Any, None]]:
+    if options.history_url is None:
+        return []
+    writer = HistoryWriter(
+        options.data_directory, options.history_url, desk, log_level=options.log_level
+    )
+    return [writer.run()]
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:

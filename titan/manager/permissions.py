@@ -44,6 +44,7 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
     "ListTasks": _USERS,
     "GetWorkflow": _USERS,
     "GetLogRange": _USERS,
+    "GetHistory": _USERS,
     "RegisterWorker": _WORKERS,
     "DeregisterWorker": _WORKERS,
     "Heartbeat": _WORKERS,

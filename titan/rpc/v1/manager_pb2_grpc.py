@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from titan.rpc.v1 import history_pb2 as titan_dot_rpc_dot_v1_dot_history__pb2
 from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -139,6 +140,11 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeResponse.FromString,
                 _registered_method=True)
+        self.GetHistory = channel.unary_stream(
+                '/titan.v1.ManagerService/GetHistory',
+                request_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class ManagerServiceServicer:
@@ -270,6 +276,12 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHistory(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -377,6 +389,11 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.GetLogRange,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -946,6 +963,33 @@ class ManagerService:
             '/titan.v1.ManagerService/GetLogRange',
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetHistory',
+            titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ the record that holds it; it leaves the manager only once that is durable.
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from titan.rpc.v1 import history_pb2 as _history_pb2
 from titan.rpc.v1 import manager_pb2 as _manager_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -54,6 +55,7 @@ class ManagerServiceStub:
     ListTasks: _grpc.UnaryUnaryMultiCallable[_manager_pb2.ListTasksRequest, _manager_pb2.ListTasksResponse]
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]
     GetLogRange: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]
+    GetHistory: _grpc.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]
 
 @_typing.type_check_only
 class ManagerServiceAsyncStub(ManagerServiceStub):
@@ -79,6 +81,7 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     ListTasks: _aio.UnaryUnaryMultiCallable[_manager_pb2.ListTasksRequest, _manager_pb2.ListTasksResponse]  # type: ignore[assignment]
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     GetLogRange: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]  # type: ignore[assignment]
+    GetHistory: _aio.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]  # type: ignore[assignment]
 
 class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -227,5 +230,12 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _manager_pb2.GetLogRangeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_manager_pb2.GetLogRangeResponse, _abc.Awaitable[_manager_pb2.GetLogRangeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _history_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_history_pb2.GetHistoryResponse], _abc.AsyncIterator[_history_pb2.GetHistoryResponse]]: ...
 
 def add_ManagerServiceServicer_to_server(servicer: ManagerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
