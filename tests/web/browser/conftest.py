@@ -1,4 +1,4 @@
-"""One cluster, one server of pages and one browser for a module; a page of its own for each test."""
+"""One cluster, one server of pages and one browser for a module; each test opens its own pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHROMIUM_OPTIONS = (
     "--disable-crash-reporter",
 )  # fmt: skip
 # Enough on a machine that does much else; nothing waits for it to pass.
-TIMEOUT_MS = 30_000
+TIMEOUT_MS = 10_000
 
 
 def skip_or_fail(why: str) -> None:

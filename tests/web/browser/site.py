@@ -54,13 +54,13 @@ def grave_faults(page: Page) -> list[str]:
 
 
 def made_up_timeline(bars: int, *, workers: int = 40, lanes: int = 8, seconds: float = 3600) -> str:
-    """The answer of a busy hour: so many attempts, one after the other in each lane."""
+    """The answer of a busy hour: so many attempts or a few more, one after the other in each lane."""
     chance = random.Random(1)  # the same each time
     columns: dict[str, list[Any]] = {
         name: [] for name in ("worker", "job", "index", "attempt", "start", "end")
     }
     states = []
-    each = bars // (workers * lanes)
+    each = -(-bars // (workers * lanes))
     for lane in range(workers * lanes):
         start = 0.0
         for index in range(each):

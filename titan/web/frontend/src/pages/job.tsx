@@ -1,7 +1,7 @@
 // One job: what it is, its tasks, their attempts, why it waits, what it writes, and what happened.
 import { useEffect, useState } from "preact/hooks";
 import { post, url } from "../api";
-import { age, bytes, clock, count, duration, exactly, now } from "../format";
+import { age, bytes, clock, count, duration, exactly, now, plural } from "../format";
 import { Indexes } from "../indexes";
 import { onJobs } from "../live";
 import { at, change, link, place } from "../location";
@@ -156,7 +156,7 @@ function Facts({ job }: { job: Job }) {
   const resources = Object.entries(job.resources).map(([name, number]) => `, ${name} ${number}`);
   const facts: [string, preact.ComponentChildren][] = [
     ["User", <a href={link("/jobs", { user: job.user })}>{job.user}</a>],
-    ["Each task gets", `${count(job.cpus)} cpus, ${job.memory_bytes ? bytes(job.memory_bytes) : "memory without limit"}${resources.join("")}`],
+    ["Each task gets", `${plural(job.cpus, "cpu")}, ${job.memory_bytes ? bytes(job.memory_bytes) : "memory without limit"}${resources.join("")}`],
     ["Submitted", <span title={exactly(job.submit_time)}>{clock(job.submit_time)}</span>],
     ["Started", <span title={exactly(job.start_time)}>{clock(job.start_time)}</span>],
     ["Ended", <span title={exactly(job.end_time)}>{clock(job.end_time)}</span>],

@@ -16,6 +16,7 @@ interface Properties {
 }
 
 type Stream = "stdout" | "stderr";
+type Choice = Stream | "both";
 
 const TAIL_LINES = 1_000;
 // As much as a browser lays out without effort; older text goes first.
@@ -23,7 +24,7 @@ const KEPT_MAX = 1_000_000;
 const NEAR_END_PX = 40;
 
 export function Output({ id, index, isArray, hasStarted, attempts }: Properties) {
-  const [stream, setStream] = useState<Stream>("stdout");
+  const [stream, setStream] = useState<Choice>("both");
   const [follows, setFollows] = useState(true);
   const [status, setStatus] = useState("");
   const [attempt, setAttempt] = useState<number | null>(null);
@@ -39,7 +40,7 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
     element.textContent = "";
     setStatus("connecting");
     const text = new TextEnd(element);
-    const source = new EventSource(url(`/jobs/${id}/output`, { index, attempt, stream, tail: TAIL_LINES }));
+    const source = new EventSource(url(`/jobs/${id}/output`, { index, attempt, stream: stream === "both" ? null : stream, tail: TAIL_LINES }));
     let shownAttempt: number | null = null;
     source.addEventListener("open", () => {
       // A connection that was lost begins with the same lines again.
@@ -48,15 +49,14 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
       setStatus("following");
     });
     source.addEventListener("data", (event) => {
-      const data = JSON.parse(event.data) as { text: string; attempt: number; hole_bytes?: number };
-      if (shownAttempt !== null && data.attempt !== shownAttempt) text.append(`\n[attempt ${data.attempt}]\n`);
+      const data = JSON.parse(event.data) as { stream: Stream; text: string; attempt: number; hole_bytes?: number };
+      if (shownAttempt !== null && data.attempt !== shownAttempt) text.append(data.stream, `\n[attempt ${data.attempt}]\n`);
       shownAttempt = data.attempt;
-      if (data.hole_bytes) text.append(`\n[${bytes(data.hole_bytes)} are missing here]\n`);
-      text.append(data.text);
+      if (data.hole_bytes) text.append(data.stream, `\n[${bytes(data.hole_bytes)} are missing here]\n`);
+      text.append(data.stream, data.text);
       if (isFollowing.current) element.scrollTop = element.scrollHeight;
     });
     source.addEventListener("end", () => {
-      text.finish();
       setStatus(text.isEmpty ? "ended; nothing was written" : "ended");
       source.close();
     });
@@ -74,7 +74,7 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
       extra={
         <div class="panel-tools">
           <div class="chips" role="group" aria-label="Stream">
-            {(["stdout", "stderr"] as const).map((each) => (
+            {(["both", "stdout", "stderr"] as const).map((each) => (
               <button key={each} type="button" class="chip" aria-pressed={stream === each} onClick={() => setStream(each)}>
                 {each}
               </button>
@@ -108,7 +108,7 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
           class="output"
           ref={screen}
           tabIndex={0}
-          aria-label={`${stream} of the task`}
+          aria-label={stream === "both" ? "Output of the task" : `${stream} of the task`}
           onScroll={(event) => {
             const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;
             const isAtEnd = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
@@ -122,47 +122,52 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
   );
 }
 
-/** The end of a long text, in an element. A line is taken for whole once its end is there. */
+/** The end of a long text of two streams, in an element. A line is plain text once its end is there. */
 class TextEnd {
-  private rest = "";
   private kept = 0;
-  private readonly last = document.createTextNode("");
+  private rests: Record<Stream, string> = { stdout: "", stderr: "" };
+  private readonly lasts: Record<Stream, HTMLElement> = { stdout: piece("stdout", ""), stderr: piece("stderr", "") };
 
   constructor(private readonly element: HTMLElement) {
-    element.append(this.last);
+    element.append(this.lasts.stdout, this.lasts.stderr);
   }
 
   get isEmpty(): boolean {
-    return this.kept === 0 && this.rest === "";
+    return this.kept === 0 && this.rests.stdout === "" && this.rests.stderr === "";
   }
 
-  append(text: string): void {
-    const all = this.rest + text;
+  append(stream: Stream, text: string): void {
+    const all = this.rests[stream] + text;
     const end = all.lastIndexOf("\n") + 1;
     if (end > 0) {
       const whole = plainText(all.slice(0, end));
-      this.element.insertBefore(document.createTextNode(whole), this.last);
+      this.element.insertBefore(piece(stream, whole), this.lasts.stdout);
       this.kept += whole.length;
     }
     // Of a line that is written over and over the last state is enough.
-    this.rest = all.slice(end).replace(/[^]*\r(?=[^\r])/, "").slice(-KEPT_MAX);
-    this.last.data = plainText(this.rest);
-    while (this.kept > KEPT_MAX && this.element.firstChild !== this.last) {
-      const oldest = this.element.firstChild as Text;
-      this.kept -= oldest.length;
+    this.rests[stream] = all
+      .slice(end)
+      .replace(/[^]*\r(?=[^\r])/, "")
+      .slice(-KEPT_MAX);
+    this.lasts[stream].textContent = plainText(this.rests[stream]);
+    while (this.kept > KEPT_MAX && this.element.firstChild !== this.lasts.stdout) {
+      const oldest = this.element.firstChild!;
+      this.kept -= oldest.textContent?.length ?? 0;
       oldest.remove();
     }
   }
 
-  finish(): void {
-    this.last.data = plainText(this.rest);
-  }
-
   clear(): void {
-    this.element.textContent = "";
-    this.element.append(this.last);
-    this.last.data = "";
-    this.rest = "";
     this.kept = 0;
+    this.rests = { stdout: "", stderr: "" };
+    this.lasts.stdout.textContent = this.lasts.stderr.textContent = "";
+    this.element.replaceChildren(this.lasts.stdout, this.lasts.stderr);
   }
+}
+
+function piece(stream: Stream, text: string): HTMLElement {
+  const element = document.createElement("span");
+  element.className = stream;
+  element.textContent = text;
+  return element;
 }

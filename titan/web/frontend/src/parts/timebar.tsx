@@ -23,7 +23,7 @@ export function TimeBar() {
   const look = (moment: number | null) => {
     clearTimeout(settle.current);
     setDragged(null);
-    change({ at: moment === null ? null : Math.min(last, Math.max(first, moment)).toFixed(3) }, isNow ? "push" : "replace");
+    change({ at: moment === null ? null : withinMs(moment, first, last) }, isNow ? "push" : "replace");
   };
   const drag = (value: number) => {
     const moment = first + (value / STEPS) * (last - first);
@@ -86,6 +86,12 @@ export function PastNotice({ time, lsn }: { time: number | null | undefined; lsn
       </button>
     </p>
   );
+}
+
+/** To the millisecond, and not by rounding beyond the ends. */
+function withinMs(moment: number, first: number, last: number): string {
+  const ms = Math.min(Math.floor(last * 1000), Math.max(Math.ceil(first * 1000), Math.round(moment * 1000)));
+  return (ms / 1000).toFixed(3);
 }
 
 function pastTime(past: string | null, moments: Moments | null): number | null {
