@@ -24,6 +24,7 @@ from titan.web.changing import Changing
 from titan.web.guard import Guard, check_origin
 from titan.web.history import History
 from titan.web.live import Live
+from titan.web.openapi import DOCUMENT
 from titan.web.pages import STATIC, Pages
 from titan.web.reading import Reading
 from titan.web.viewers import Viewers
@@ -94,6 +95,7 @@ def make_app(session: AioSession, live: Live, terms: Terms) -> Starlette:
         *(Route(API + path, api.reads(each), methods=["GET"]) for path, each in reads.items()),
         *(Route(API + path, api.changes(each), methods=["POST"]) for path, each in changes.items()),
         Route(API + "/{path:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        Route("/openapi.json", _describe, methods=["GET"]),
         Route("/assets/{path:path}", pages.asset, methods=["GET"]),
         Route("/{path:path}", pages.page, methods=["GET"]),
     ]
@@ -160,6 +162,10 @@ class _Login:
         response = Response(status_code=204)
         response.delete_cookie(self._api.cookie_name, path="/")
         return response
+
+
+async def _describe(_: Request) -> Answer:
+    return Answer(DOCUMENT)
 
 
 async def _nothing(request: Request) -> Answer:
