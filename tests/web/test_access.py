@@ -12,7 +12,8 @@ from titan.web.guard import BODY_BYTES_MAX
 from titan.web.viewers import SESSION_SECONDS, Viewers, keep_or_draw_token, token_file
 
 READS = ("/session", "/stats", "/workers", "/jobs", "/jobs/1", "/jobs/1/events", "/jobs/1/why",
-         "/jobs/1/output", "/events")  # fmt: skip
+         "/jobs/1/output", "/jobs/1/tasks", "/events", "/workflow/1", "/moments", "/timeline",
+         "/history/usage", "/history/totals", "/history/attempts", "/history/failing")  # fmt: skip
 CHANGES = ("/jobs", "/jobs/1/cancel", "/jobs/1/hold", "/jobs/1/release", "/workers/w1/drain",
            "/workers/w1/undrain")  # fmt: skip
 
@@ -136,7 +137,7 @@ def test_who_only_looks_changes_nothing(manager: FakeManager) -> None:
             assert answer.status_code == 403
             assert "--allow-changes" in answer.json()["error"]
         assert client.get("/api/v1/jobs/1").status_code == 200
-    assert {name for name, _ in manager.calls} == {"GetStats", "GetJobStatus"}
+    assert {name for name, _ in manager.calls} == {"GetStats", "GetJobStatus", "GetHistory"}
 
 
 @pytest.mark.parametrize("path", ["/", "/jobs/42", "/api/v1/stats", "/api/v1/nothing", "/assets/x"])

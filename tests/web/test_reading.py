@@ -35,7 +35,7 @@ def test_the_session_says_who_looks_and_at_what(manager: FakeManager, server: Ru
         "version": "0.1.0",
         "manager": manager.address,
         "cluster_id": "00010203-0405-0607-0809-0a0b0c0d0e0f",
-        "history": False,
+        "history": True,
     }
 
 

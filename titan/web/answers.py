@@ -35,8 +35,8 @@ class Answer(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        """Compact, and in UTF-8."""
-        return encode(content)
+        """Compact, and in UTF-8; what is encoded already as it is."""
+        return content if isinstance(content, bytes) else encode(content)
 
 
 def encode(value: Any) -> bytes:

@@ -22,7 +22,9 @@ from titan.web.answers import Answer, check_keys, read_object, refusal, refused
 from titan.web.api import Api, Call
 from titan.web.changing import Changing
 from titan.web.guard import Guard, check_origin
+from titan.web.history import History
 from titan.web.live import Live
+from titan.web.openapi import DOCUMENT
 from titan.web.pages import STATIC, Pages
 from titan.web.reading import Reading
 from titan.web.viewers import Viewers
@@ -56,7 +58,8 @@ def make_app(session: AioSession, live: Live, terms: Terms) -> Starlette:
         peers=terms.peers,
     )
     pages = Pages(api, is_secure=terms.peers is not None, static=terms.static)
-    login = _Login(session, live, api, pages)
+    history = History(session)
+    login = _Login(session, live, api, pages, history)
     reading = Reading(session, live)
     changing = Changing(session, live, own_name=terms.own_name, is_proven=terms.is_proven)
     reads = {
@@ -72,6 +75,11 @@ def make_app(session: AioSession, live: Live, terms: Terms) -> Starlette:
         "/workflow/{job}": reading.workflow,
         "/moments": reading.moments,
         "/events": reading.live_events,
+        "/timeline": history.timeline,
+        "/history/usage": history.usage,
+        "/history/totals": history.totals,
+        "/history/attempts": history.attempts,
+        "/history/failing": history.failing,
     }
     changes = {
         "/jobs": changing.submit,
@@ -87,6 +95,7 @@ def make_app(session: AioSession, live: Live, terms: Terms) -> Starlette:
         *(Route(API + path, api.reads(each), methods=["GET"]) for path, each in reads.items()),
         *(Route(API + path, api.changes(each), methods=["POST"]) for path, each in changes.items()),
         Route(API + "/{path:path}", _nothing, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        Route("/openapi.json", _describe, methods=["GET"]),
         Route("/assets/{path:path}", pages.asset, methods=["GET"]),
         Route("/{path:path}", pages.page, methods=["GET"]),
     ]
@@ -99,7 +108,10 @@ def make_app(session: AioSession, live: Live, terms: Terms) -> Starlette:
 class _Login:
     """Who looks, and since when."""
 
-    def __init__(self, session: AioSession, live: Live, api: Api, pages: Pages) -> None:
+    def __init__(
+        self, session: AioSession, live: Live, api: Api, pages: Pages, history: History
+    ) -> None:
+        self._history = history
         self._session = session
         self._live = live
         self._api = api
@@ -120,7 +132,7 @@ class _Login:
             "version": __version__,
             "manager": self._session.address,
             "cluster_id": cluster_id,
-            "history": False,
+            "history": await self._history.is_written(),
         }
 
     async def begin(self, request: Request) -> Response:
@@ -150,6 +162,10 @@ class _Login:
         response = Response(status_code=204)
         response.delete_cookie(self._api.cookie_name, path="/")
         return response
+
+
+async def _describe(_: Request) -> Answer:
+    return Answer(DOCUMENT)
 
 
 async def _nothing(request: Request) -> Answer:

@@ -35,6 +35,7 @@ from tools.bench import (
     singles,
     submits,
     tasks,
+    viewers,
 )
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, said_before, table
@@ -65,6 +66,7 @@ PARTS: Final[dict[str, Measure]] = {
     "k": scheduling.measure,
     "t": flood.measure,
     "u": projection.measure,
+    "w": viewers.measure,
 }
 ROUNDS: Final = 5
 
