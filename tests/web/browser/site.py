@@ -54,7 +54,7 @@ def grave_faults(page: Page) -> list[str]:
 
 
 def made_up_timeline(bars: int, *, workers: int = 40, lanes: int = 8, seconds: float = 3600) -> str:
-    """The answer of a busy hour: so many attempts or a few more, one after the other in each lane."""
+    """The answer of a busy hour: so many attempts or a few more, side by side in lanes."""
     chance = random.Random(1)  # the same each time
     columns: dict[str, list[Any]] = {
         name: [] for name in ("worker", "job", "index", "attempt", "start", "end")

@@ -77,8 +77,10 @@ async function call(address: string, how: RequestInit): Promise<unknown> {
   let body: unknown = null;
   try {
     body = await response.json();
-  } catch {
+  } catch (error) {
     // What stands between here and the server answers in its own words.
+    if (how.signal?.aborted) throw error;
+    if (response.ok) throw new ApiError(502, "UNREADABLE", "The answer of the server was cut off.");
   }
   if (response.ok) return body;
   const { error, code } = (body ?? {}) as { error?: string; code?: string };

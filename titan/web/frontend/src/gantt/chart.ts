@@ -111,8 +111,7 @@ export class Chart {
       this.frame = 0;
       if (!this.bars) return;
       const scale = window.devicePixelRatio || 1;
-      this.context.setTransform(scale, 0, 0, scale, 0, 0);
-      paint(this.context, this.bars, this.workers, this.view, this.size, this.colours, this.now);
+      paint(this.context, this.bars, this.workers, this.view, this.size, this.colours, this.now, scale);
     });
   }
 

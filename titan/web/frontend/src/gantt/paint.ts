@@ -1,5 +1,5 @@
 // Draws what is in sight of a timeline. What is thinner than a pixel is drawn once for the pixel: a
-// picture costs by the number of pixels, not of bars.
+// picture costs by the number of pixels, however many bars there are.
 import { type Bars, firstEndingAfter, firstStartingAt, type Lane, type WorkerLanes } from "./lanes";
 
 export interface View {
@@ -44,7 +44,7 @@ export function heightOf(workers: readonly WorkerLanes[], lane: number): number 
   return workers.reduce((sum, each) => sum + each.lanes.length * lane + GAP_PX, AXIS_PX);
 }
 
-/** Draws it all. `now` is where what still runs ends. */
+/** Draws it all. `now` is where what still runs ends; `scale`: pixels of the screen for one here. */
 export function paint(
   context: CanvasRenderingContext2D,
   bars: Bars,
@@ -53,19 +53,11 @@ export function paint(
   size: Size,
   colours: Colours,
   now: number,
+  scale: number,
 ): void {
   const { width, height, names } = size;
-  context.fillStyle = colours.surface;
-  context.fillRect(0, 0, width, height);
-  context.font = "11px system-ui, sans-serif";
-  context.textBaseline = "middle";
   const perSecond = (width - names) / (view.to - view.from);
-  paintAxis(context, view, size, colours, perSecond);
-  context.save();
-  context.beginPath();
-  context.rect(names, AXIS_PX, width - names, height - AXIS_PX);
-  context.clip();
-  const painter = new Painter(context, bars, view, size, colours, now, perSecond);
+  const painter = new Painter(bars, view, size, colours, now, scale);
   let y = AXIS_PX - view.top;
   for (const worker of workers) {
     for (const lane of worker.lanes) {
@@ -74,42 +66,52 @@ export function paint(
     }
     y += GAP_PX;
   }
-  painter.flush();
+  painter.put(context);
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.font = "11px system-ui, sans-serif";
+  context.textBaseline = "middle";
+  painter.putLabels(context);
   const edge = names + (now - view.from) * perSecond;
   if (edge >= names && edge <= width) {
     context.fillStyle = colours.now;
     context.fillRect(edge, AXIS_PX, 1, height);
   }
-  context.restore();
   paintNames(context, workers, view, size, colours);
+  paintAxis(context, view, size, colours, perSecond);
 }
 
+/** A lane is one row of pixels, drawn once and copied down: faster than a rectangle for each bar. */
 class Painter {
-  /** Rectangles as x, y, width for each colour. */
-  private readonly rectangles: number[][];
+  private readonly image: ImageData;
+  private readonly pixels: Uint32Array;
+  private readonly fills: number[];
   private readonly labels: { bar: number; x: number; y: number; room: number }[] = [];
 
   constructor(
-    private readonly context: CanvasRenderingContext2D,
     private readonly bars: Bars,
     private readonly view: View,
     private readonly size: Size,
     private readonly colours: Colours,
     private readonly now: number,
-    private readonly perSecond: number,
+    private readonly scale: number,
   ) {
-    this.rectangles = colours.fills.map(() => []);
+    this.image = new ImageData(Math.max(1, Math.round(size.width * scale)), Math.max(1, Math.round(size.height * scale)));
+    this.pixels = new Uint32Array(this.image.data.buffer);
+    this.pixels.fill(pixelOf(colours.surface));
+    this.fills = colours.fills.map(pixelOf);
   }
 
   addLane(lane: Lane, y: number): void {
-    const { bars, view, perSecond, now } = this;
-    const left = this.size.names;
-    // A run of pixels of one colour, not yet added.
-    let [runX, runEnd, runFill] = [0, -1, -1];
-    const close = () => {
-      if (runFill >= 0) this.rectangles[runFill]!.push(runX, y, runEnd - runX);
-      runFill = -1;
-    };
+    const { bars, view, now, scale, pixels } = this;
+    const { width, height } = this.image;
+    const [left, top] = [this.size.names * scale, AXIS_PX * scale];
+    const perSecond = (width - left) / (view.to - view.from);
+    const high = Math.round((this.size.lane - (this.size.lane >= 5 ? 1 : 0)) * scale);
+    const begin = Math.round(y * scale);
+    const first = Math.max(begin, top);
+    const last = Math.min(begin + high, height);
+    if (first >= last) return;
+    const row = first * width;
     let place = firstEndingAfter(bars, lane, view.from);
     while (place < lane.bars.length) {
       const bar = lane.bars[place]!;
@@ -117,41 +119,34 @@ class Painter {
       if (start > view.to) break;
       const x = left + (start - view.from) * perSecond;
       const end = left + (Math.min(bars.end[bar]!, now) - view.from) * perSecond;
-      const fill = this.colours.ofBar(bar);
-      if (end - x >= 1.5) {
-        close();
-        // Whole pixels, and one between a bar and the next, tell them apart.
-        const from = Math.round(Math.max(x, left - 2));
-        const to = Math.round(Math.min(end, this.size.width + 2));
-        const wide = Math.max(1, to - from - (to - from > 3 ? 1 : 0));
-        this.rectangles[fill]!.push(from, y, wide);
-        if (wide >= NAME_LEAST_PX && this.size.lane >= NAME_LANE_PX) {
-          this.labels.push({ bar, x: Math.max(from, left), y, room: wide - 8 });
-        }
-        place += 1;
+      const fill = this.fills[this.colours.ofBar(bar)]!;
+      const from = Math.max(Math.floor(x), left);
+      if (end - x < 1.5) {
+        if (from < width) pixels[row + from] = fill;
+        // All others that begin in this pixel are beneath it.
+        place = firstStartingAt(bars, lane, view.from + (Math.floor(x) + 1 - left) / perSecond, place + 1);
         continue;
       }
-      const pixel = Math.floor(x);
-      if (fill === runFill && pixel <= runEnd) runEnd = pixel + 1;
-      else {
-        close();
-        [runX, runEnd, runFill] = [pixel, pixel + 1, fill];
+      const to = Math.min(Math.round(end), width);
+      // A pixel between a bar and the next tells them apart.
+      const wide = to - from > 3 * scale && to < width ? to - from - Math.round(scale) : Math.max(1, to - from);
+      if (from < width) pixels.fill(fill, row + from, row + Math.min(width, from + wide));
+      if (wide >= NAME_LEAST_PX * scale && this.size.lane >= NAME_LANE_PX) {
+        this.labels.push({ bar, x: from / scale, y, room: wide / scale - 8 });
       }
-      const next = firstStartingAt(bars, lane, view.from + (pixel + 1 - left) / perSecond, place + 1);
-      place = next;
+      place += 1;
     }
-    close();
+    for (let down = first + 1; down < last; down += 1) pixels.copyWithin(down * width + left, row + left, row + width);
   }
 
-  flush(): void {
-    const { context } = this;
-    const high = this.size.lane - (this.size.lane >= 5 ? 1 : 0);
-    this.rectangles.forEach((each, fill) => {
-      if (each.length === 0) return;
-      context.fillStyle = this.colours.fills[fill]!;
-      for (let place = 0; place < each.length; place += 3) context.fillRect(each[place]!, each[place + 1]!, each[place + 2]!, high);
-    });
+  put(context: CanvasRenderingContext2D): void {
+    context.putImageData(this.image, 0, 0);
+  }
+
+  putLabels(context: CanvasRenderingContext2D): void {
+    const high = this.size.lane - 1;
     context.fillStyle = this.colours.onFill;
+    context.textAlign = "left";
     for (const { bar, x, y, room } of this.labels) {
       const job = this.bars.jobOf(bar);
       // About six pixels a sign: measuring each would take longer than all the rest.
@@ -161,17 +156,25 @@ class Painter {
   }
 }
 
+/** `#rrggbb` as it is in the memory of a little-endian machine, which all are that browsers run on. */
+function pixelOf(text: string): number {
+  const value = Number.parseInt(text.slice(1), 16);
+  return (0xff000000 | ((value & 0xff) << 16) | (value & 0xff00) | (value >> 16)) >>> 0;
+}
+
 function paintAxis(context: CanvasRenderingContext2D, view: View, size: Size, colours: Colours, perSecond: number): void {
   const step = STEPS.find((each) => each * perSecond >= TICK_LEAST_PX) ?? STEPS.at(-1)!;
   // Days begin at midnight here, not in Greenwich.
   const offset = step >= 3600 ? new Date(view.from * 1000).getTimezoneOffset() * 60 : 0;
   context.textAlign = "left";
+  context.fillStyle = colours.surface;
+  context.fillRect(0, 0, size.width, AXIS_PX);
   for (let time = Math.ceil((view.from - offset) / step) * step + offset; time <= view.to; time += step) {
     const x = Math.round(size.names + (time - view.from) * perSecond);
     context.fillStyle = colours.line;
-    context.fillRect(x, AXIS_PX - 6, 1, size.height);
+    if (x >= size.names) context.fillRect(x, AXIS_PX - 6, 1, 6);
     context.fillStyle = colours.muted;
-    context.fillText(tickText(time, step), x + 4, AXIS_PX / 2);
+    if (x >= size.names) context.fillText(tickText(time, step), x + 4, AXIS_PX / 2);
   }
   context.fillStyle = colours.line;
   context.fillRect(0, AXIS_PX - 1, size.width, 1);

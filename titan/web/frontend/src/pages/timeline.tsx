@@ -36,6 +36,8 @@ const STATES_OF_BARS: Record<string, string> = {
   F: "FAILED",
   X: "CANCELLED",
   L: "LOST",
+  P: "RECALLED",
+  U: "UNKNOWN",
 };
 const LETTERS = Object.keys(STATES_OF_BARS);
 
