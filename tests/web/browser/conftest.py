@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
@@ -106,7 +107,7 @@ def open_page(site: Site) -> Iterator[Callable[..., Page]]:
         if message.type == "error" and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    def start(path: str, **settings: object) -> Page:
+    def start(path: str, **settings: Any) -> Page:
         context = site.new_context(**settings)
         contexts.append(context)
         page = context.new_page()

@@ -41,6 +41,7 @@ interface Operation {
 }
 
 interface Document {
+  servers?: { url: string }[];
   info: { title: string; version: string; description?: string };
   paths: Record<string, Record<string, unknown>>;
   components?: { schemas?: Record<string, Schema>; parameters?: Record<string, Parameter>; responses?: Record<string, { description?: string; content?: Content }> };
@@ -64,9 +65,12 @@ export function ApiPage() {
   return (
     <article class="api">
       <h1>{document.info.title}</h1>
-      {document.info.description ? <p class="prose">{document.info.description}</p> : null}
       <p class="prose">
-        The document itself, for tools: <a href="/openapi.json">/openapi.json</a>, version {document.info.version}.
+        <Marked text={document.info.description} />
+      </p>
+      <p class="prose">
+        The document itself, for tools: <a href="/openapi.json">/openapi.json</a>, of Titan {document.info.version}. Paths begin with{" "}
+        <code>{document.servers?.[0]?.url ?? "/"}</code>.
       </p>
       {byTag(document).map(([tag, calls]) => (
         <Panel key={tag} title={tag}>
@@ -74,7 +78,9 @@ export function ApiPage() {
             <details class="call" key={method + path}>
               <summary>
                 <span class={`method method-${method}`}>{method.toUpperCase()}</span> <code>{path}</code>{" "}
-                <span class="fine">{operation.summary}</span>
+                <span class="fine">
+                  <Marked text={operation.summary} />
+                </span>
               </summary>
               <CallDetails operation={operation} document={document} />
             </details>
@@ -113,7 +119,11 @@ function CallDetails({ operation, document }: { operation: Operation; document: 
   const body = Object.values(operation.requestBody?.content ?? {})[0]?.schema;
   return (
     <div class="call-body">
-      {operation.description ? <p class="prose">{operation.description}</p> : null}
+      {operation.description ? (
+        <p class="prose">
+          <Marked text={operation.description} />
+        </p>
+      ) : null}
       {parameters.length > 0 ? (
         <>
           <h3>Takes</h3>
@@ -123,7 +133,9 @@ function CallDetails({ operation, document }: { operation: Operation; document: 
                 <dt>
                   <code>{each.name}</code> <small>{typeText(each.schema)}{each.required ? ", required" : ""}</small>
                 </dt>
-                <dd>{each.description}</dd>
+                <dd>
+                  <Marked text={each.description} />
+                </dd>
               </div>
             ))}
           </dl>
@@ -142,7 +154,7 @@ function CallDetails({ operation, document }: { operation: Operation; document: 
         return (
           <div key={status}>
             <p>
-              <code>{status}</code> {response.description} {kind && kind !== "application/json" ? <small>{kind}</small> : null}
+              <code>{status}</code> <Marked text={response.description} /> {kind && kind !== "application/json" ? <small>{kind}</small> : null}
             </p>
             {content?.schema && status.startsWith("2") ? <SchemaView schema={content.schema} document={document} depth={0} /> : null}
           </div>
@@ -171,7 +183,7 @@ function SchemaView({ schema, document, depth }: { schema: Schema; document: Doc
               <code>{name}</code> <small>{typeText(each)}</small>
             </dt>
             <dd>
-              {each.description ?? target.description}
+              <Marked text={each.description ?? target.description} />
               {nested.properties && depth < DEPTH_MAX ? <SchemaView schema={nested} document={document} depth={depth + 1} /> : null}
             </dd>
           </div>
@@ -179,6 +191,11 @@ function SchemaView({ schema, document, depth }: { schema: Schema; document: Doc
       })}
     </dl>
   );
+}
+
+/** Text in which names stand between backticks. */
+function Marked({ text }: { text: string | undefined }) {
+  return <>{(text ?? "").split("`").map((part, place) => (place % 2 === 1 ? <code key={place}>{part}</code> : part))}</>;
 }
 
 function nameOf(reference: string): string {

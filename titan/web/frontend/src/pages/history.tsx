@@ -10,10 +10,10 @@ import { PastNotice } from "../parts/timebar";
 import { useResource } from "../resource";
 import type { Row, Usage } from "../types";
 
-const STRETCHES: readonly [name: string, seconds: number, parts: number][] = [
-  ["hour", 3_600, 60],
-  ["day", 86_400, 48],
-  ["week", 604_800, 56],
+const STRETCHES: readonly [name: string, seconds: number, parts: number, part: string][] = [
+  ["hour", 3_600, 60, "a minute"],
+  ["day", 86_400, 48, "in half an hour"],
+  ["week", 604_800, 56, "in 3 hours"],
 ];
 const TOTALS = ["user", "day", "worker"];
 const LIMIT = 20;
@@ -21,7 +21,7 @@ const REFRESH_SECONDS = 15;
 
 export function HistoryPage() {
   const query = place.value.query;
-  const [name, seconds, parts] = STRETCHES.find(([each]) => each === query.get("last")) ?? STRETCHES[0]!;
+  const [name, seconds, parts, part] = STRETCHES.find(([each]) => each === query.get("last")) ?? STRETCHES[0]!;
   const by = TOTALS.find((each) => each === query.get("by")) ?? "user";
   const past = at.value;
   // Whole steps, so that the addresses stay the same between them.
@@ -48,7 +48,7 @@ export function HistoryPage() {
         </div>
       </div>
       <Problem error={problem} />
-      {usage.data ? <UsagePlots usage={usage.data} /> : problem ? null : <Empty>Loading…</Empty>}
+      {usage.data ? <UsagePlots usage={usage.data} part={part} /> : problem ? null : <Empty>Loading…</Empty>}
       {totals.data ? (
         <Panel
           title="Totals"
@@ -80,14 +80,14 @@ export function HistoryPage() {
   );
 }
 
-function UsagePlots({ usage }: { usage: Usage }) {
+function UsagePlots({ usage, part }: { usage: Usage; part: string }) {
   const { series } = usage;
-  const times = useMemo(() => series.ended.map((_, place) => usage.since_time + place * series.seconds), [usage]);
+  const times = useMemo(() => [...series.ended, 0].map((_, place) => usage.since_time + place * series.seconds), [usage]);
   const plots = useMemo(
     (): [string, Series[]][] => [
       ["Tasks waiting", [{ name: "waiting", colour: "--fill-pending", values: series.waiting_tasks }]],
       [
-        `Attempts ended, each ${duration(series.seconds)}`,
+        `Attempts ended ${part}`,
         [
           { name: "ended", colour: "--fill-completed", values: series.ended },
           { name: "failed", colour: "--fill-failed", values: series.failed },
@@ -101,15 +101,15 @@ function UsagePlots({ usage }: { usage: Usage }) {
         ],
       ],
     ],
-    [usage],
+    [usage, part],
   );
   const figures: [string, string][] = [
-    ["Waited, half of them at most", duration(usage.wait_p50_seconds)],
-    ["95 of 100", duration(usage.wait_p95_seconds)],
-    ["99 of 100", duration(usage.wait_p99_seconds)],
+    ["Half of them waited", duration(usage.wait_p50_seconds)],
+    ["95% waited at most", duration(usage.wait_p95_seconds)],
+    ["99% waited at most", duration(usage.wait_p99_seconds)],
     ["Attempts ended", count(usage.ended)],
     ["Failed", count(usage.failed)],
-    ["A minute", (usage.ended_per_second * 60).toFixed(1)],
+    ["Ended a minute", (usage.ended_per_second * 60).toFixed(1)],
     ["CPUs in use", percent(usage.utilisation)],
   ];
   return (

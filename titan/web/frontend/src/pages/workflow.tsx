@@ -185,9 +185,9 @@ function Box({ node, job, isChosen }: { node: Node; job: Job; isChosen: boolean 
   const ended = job.tasks.completed + job.tasks.failed + job.tasks.cancelled;
   const name = job.name.length > NAME_SIGNS ? `${job.name.slice(0, NAME_SIGNS - 1)}…` : job.name;
   return (
-    <a href={link(`/jobs/${job.job_id}`)} aria-label={`Job ${job.job_id} ${job.name}: ${job.state}`} data-node={job.job_id} data-state={job.state}>
+    <a href={link(`/jobs/${job.job_id}`)} data-node={job.job_id} data-state={job.state}>
       <g transform={`translate(${node.x - width / 2} ${node.y - height / 2})`} class={`node node-${job.state.toLowerCase()}${isChosen ? " is-chosen" : ""}`}>
-        <title>{`${job.job_id} ${job.name}: ${job.state}`}</title>
+        {name === job.name ? null : <title>{job.name}</title>}
         <rect width={width} height={height} rx="5" />
         <rect class="node-stripe" width="5" height={height} rx="2" />
         <text x="13" y="18" class="node-name">

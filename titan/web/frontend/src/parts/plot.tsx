@@ -1,6 +1,7 @@
 // A plot over time, by uPlot, in the colours of the page.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
+import { clock, day } from "../format";
 import { colour, repaint } from "../theme";
 
 export interface Series {
@@ -13,7 +14,7 @@ export interface Series {
 
 interface Properties {
   title: string;
-  /** Unix seconds at which each value's part of the time begins. */
+  /** Unix seconds at which each value's part of the time begins, and at which the last one ends. */
   times: number[];
   series: Series[];
   sync: string;
@@ -38,9 +39,9 @@ export function Plot({ title, times, series, sync }: Properties) {
         height: HEIGHT,
         cursor: { sync: { key: sync } },
         scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
-        axes: [axis, { ...axis, size: 54 }],
+        axes: [{ ...axis, values: tickTexts }, { ...axis, size: 54 }],
         series: [
-          {},
+          { label: "from", value: (_: uPlot, time: number | null) => clock(time) },
           ...series.map((each) => ({
             label: each.name,
             stroke: colour(each.colour),
@@ -52,7 +53,7 @@ export function Plot({ title, times, series, sync }: Properties) {
           })),
         ] as uPlot.Series[],
       },
-      [times, ...series.map((each) => each.values)],
+      [times, ...series.map((each) => [...each.values, each.values.at(-1)!])],
       element,
     );
     const observer = new ResizeObserver(() => plot.setSize({ width: Math.max(200, element.clientWidth), height: HEIGHT }));
@@ -70,4 +71,13 @@ export function Plot({ title, times, series, sync }: Properties) {
       <div ref={box} role="img" aria-label={`${title}: ${words.join(", ")}`} />
     </figure>
   );
+}
+
+/** The time of the day, and the day where one begins. */
+function tickTexts(_: uPlot, times: number[]): string[] {
+  return times.map((time) => {
+    const date = new Date(time * 1000);
+    if (date.getHours() === 0 && date.getMinutes() === 0) return day(time).slice(5);
+    return `${String(date.getHours()).padStart(2, "0")}:${String(date.getMinutes()).padStart(2, "0")}`;
+  });
 }
