@@ -104,7 +104,7 @@ function UsagePlots({ usage, part }: { usage: Usage; part: string }) {
     [usage, part],
   );
   const figures: [string, string][] = [
-    ["Half of them waited", duration(usage.wait_p50_seconds)],
+    ["Half waited at most", duration(usage.wait_p50_seconds)],
     ["95% waited at most", duration(usage.wait_p95_seconds)],
     ["99% waited at most", duration(usage.wait_p99_seconds)],
     ["Attempts ended", count(usage.ended)],

@@ -39,7 +39,7 @@ export function Plot({ title, times, series, sync }: Properties) {
         height: HEIGHT,
         cursor: { sync: { key: sync } },
         scales: { x: { time: true }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.08 : 1] } },
-        axes: [{ ...axis, values: tickTexts }, { ...axis, size: 54 }],
+        axes: [{ ...axis, size: 32, values: tickTexts }, { ...axis, size: 54 }],
         series: [
           { label: "from", value: (_: uPlot, time: number | null) => clock(time) },
           ...series.map((each) => ({
