@@ -235,6 +235,11 @@ class FakeManager(FakeControl):
             if decisive.HasField(field):
                 setattr(job, field, getattr(decisive, field))
 
+    def touch(self, job: manager_pb2.Job) -> None:
+        """Something of it is another than before."""
+        with self._changed:
+            self._touch(job)
+
     def _touch(self, job: manager_pb2.Job) -> None:
         self._lsn += 1
         job.lsn = self._lsn

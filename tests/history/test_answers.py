@@ -73,10 +73,10 @@ def test_days_are_those_of_whoever_asks(
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:
-        found = messages.totals_of(asked, "day")
-        assert found == questions.totals(Wanted(), "day")
+        days_of = messages.totals_of(asked, "day")
+        assert days_of == questions.totals(Wanted(), "day")
         days = {time.strftime("%Y-%m-%d", time.localtime(each)) for each in ENDS}
-        assert {row["day"] for row in found.rows} == days
+        assert {row["day"] for row in days_of.rows} == days
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -70,7 +70,7 @@ def test_a_watch_with_an_interval_merges_what_changes_meanwhile() -> None:
             began = loop.time()
             for _ in range(5):
                 await manager.submit()
-            answers = []
+            answers: list[manager_pb2.WatchJobsResponse] = []
             while sum(len(each.jobs) for each in answers) < 5:
                 answers.append(await anext(watch))
             assert len(answers) <= 1 + (loop.time() - began) / 0.2

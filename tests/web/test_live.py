@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from contextlib import ExitStack
 
 import grpc
@@ -9,7 +11,7 @@ import pytest
 
 from tests.client.fake_manager import FakeManager
 from tests.cluster import wait_until
-from tests.web.running import Event, Running
+from tests.web.running import TOKEN, Event, Running
 from titan.web import live
 
 CLUSTER = "00010203-0405-0607-0809-0a0b0c0d0e0f"
@@ -172,3 +174,48 @@ def test_streams_end_when_the_server_does(manager: FakeManager) -> None:
             events = stack.enter_context(server.events(client))
             events.next("hello")
         assert all(each.name == "cluster" for each in events.read_all())
+
+
+def test_who_does_not_read_finds_the_end_of_it_and_not_all_that_was(
+    manager: FakeManager, server: Running
+) -> None:
+    jobs = [manager.add_job(command=[b"x" * 20_000]) for _ in range(20)]
+    host, _, port = server.address.rpartition(":")
+    with socket.socket() as slow, server.program() as client, server.events(client) as others:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((host, int(port)))
+        slow.sendall(
+            f"GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
+        assert slow.recv(15) == b"HTTP/1.1 200 OK"
+        others.next("hello")
+        rounds = 60
+        for number in range(rounds):
+            # The other one reads it all.
+            for job in jobs:
+                job.priority = number
+                manager.touch(job)
+            while others.next("jobs").data["jobs"][-1]["priority"] < number:
+                pass
+        slow.settimeout(20)
+        last = b'"priority":%d,' % (rounds - 1)
+        read = b""
+        while read.count(last) < len(jobs):
+            part = slow.recv(1 << 16)
+            assert part
+            read += part
+    told = sum(read.count(b'"priority":%d,' % number) for number in range(rounds))
+    assert told < rounds * len(jobs) / 2
+
+
+def test_streams_that_are_torn_leave_nothing_open(manager: FakeManager, server: Running) -> None:
+    def look() -> None:
+        with server.program() as client, server.events(client) as events:
+            events.next("hello")
+
+    look()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        look()
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before, "all is closed again")

@@ -1,6 +1,6 @@
 """The process that writes the history, beside a manager that started it or by itself.
 
-    TITAN_HISTORY_URL=… python -m titan.history.process DIR LEVEL PARENT SOCKET
+    TITAN_HISTORY_URL=… python -m titan.history.process DIR LEVEL PARENT SOCKET NICENESS
 
 It answers the manager's questions on that socket, and dies with its parent. The URL may have a
 password in it, which a process listing must not show.
@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Final
@@ -28,13 +28,13 @@ from titan.history.database import open_for_reading, open_for_writing, url_of
 from titan.history.projector import Projector
 from titan.history.questions import Questions
 from titan.history.server import QuestionServer
-from titan.history.store import Store
+from titan.history.store import Place, Store
 from titan.parent import die_with_parent
+from titan.rpc.history_frames import Committed
 
 _log = logging.getLogger("titan.history")
 
 URL_VARIABLE: Final = "TITAN_HISTORY_URL"
-NICENESS: Final = 10
 
 
 def run_history(
@@ -56,13 +56,23 @@ def run_history(
     logging.getLogger("alembic").setLevel("WARNING")
     url = url_of(given_url, data_directory)
     _log.info("the history goes to %s", url.render_as_string(hide_password=True))
-    projector = Projector(data_directory, Store(open_for_writing(url)), stop=stop)
-    with ExitStack() as stack:
-        if connection is not None:
-            server = QuestionServer(connection, lambda: _opened(url))
-            server.start()
-            stack.callback(server.close)
-        projector.run(until_end=until_end)
+    store = Store(open_for_writing(url))
+    if connection is None:
+        Projector(data_directory, store, stop=stop).run(until_end=until_end)
+        return
+    wake = Event()
+    server = QuestionServer(connection, lambda: _opened(url), wake)
+
+    def committed(place: Place) -> None:
+        server.send(Committed(place.position.lsn))
+
+    server.start()
+    try:
+        Projector(
+            data_directory, store, stop=stop, wake=wake, on_follow=committed, on_batch=committed
+        ).run(until_end=until_end)
+    finally:
+        server.close()
 
 
 @contextmanager
@@ -75,14 +85,14 @@ def _opened(url: sa.URL) -> Iterator[Questions]:
 
 
 def main(arguments: list[str]) -> int:
-    """The data directory, from which level on it logs, its parent's pid, and a socket of its."""
+    """The data directory, from which level on it logs, its parent's pid, a socket, niceness."""
     directory, level, parent = Path(arguments[0]), arguments[1], int(arguments[2])
     connection = socket.socket(fileno=int(arguments[3]))
     logs.set_up(level)
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
-    os.nice(NICENESS)
+    os.nice(int(arguments[4]))
     try:
         run_history(directory, os.environ.get(URL_VARIABLE, ""), connection=connection)
     except (TitanError, wal.Locked, OSError) as error:

@@ -37,6 +37,10 @@ from titan.history.usage import measure_usage
 _FETCHED_ROWS: Final = 1_000
 
 
+_Select = sa.Select[*tuple[Any, ...]]
+_Selected = sa.Row[*tuple[Any, ...]]
+
+
 class Questions:
     """Asks one database, one question at a time. Raises HistoryRefused where it can't answer."""
 
@@ -166,7 +170,9 @@ def select_sums(connection: sa.Connection, wanted: Wanted, by: str) -> Iterator[
     return (row._asdict() for row in fetched(connection, query))
 
 
-def fetched(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row[Any]]:
+def fetched(
+    connection: sa.Connection, query: sa.Select[*tuple[Any, ...]]
+) -> Iterator[sa.Row[*tuple[Any, ...]]]:
     """The query's rows, which need not all be in memory at once, nor be read to their end."""
     with connection.execution_options(yield_per=_FETCHED_ROWS).execute(query) as found:
         yield from found

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
-from threading import Lock, Semaphore, Thread, Timer
+from threading import Event, Lock, Semaphore, Thread, Timer
 from typing import Final
 
 from titan.errors import Refused, TitanError
@@ -22,7 +22,18 @@ from titan.history.database import HistoryRefused
 from titan.history.questions import Questions
 from titan.rpc.frames import receive
 from titan.rpc.history import Request
-from titan.rpc.history_frames import PAGES_AHEAD, Ask, Drop, End, Frame, More, Page, decode, encode
+from titan.rpc.history_frames import (
+    PAGES_AHEAD,
+    Ask,
+    Drop,
+    Durable,
+    End,
+    Frame,
+    More,
+    Page,
+    decode,
+    encode,
+)
 
 _log = logging.getLogger("titan.history")
 
@@ -36,10 +47,12 @@ Opening = Callable[[], AbstractContextManager[Questions]]
 class QuestionServer:
     """Reads the socket and answers, in threads of its own."""
 
-    def __init__(self, connection: socket.socket, opening: Opening) -> None:
-        """`opening` opens the database for one question."""
+    def __init__(self, connection: socket.socket, opening: Opening, wake: Event) -> None:
+        """`opening` opens the database for one question; `wake` is set when the manager says that
+        the log has more."""
         self._connection = connection
         self._opening = opening
+        self._wake = wake
         self._sending = Lock()
         self._asked: dict[int, _Asked] = {}
         self._waiting: SimpleQueue[_Asked | None] = SimpleQueue()
@@ -89,6 +102,8 @@ class QuestionServer:
             asked = _Asked(frame)
             self._asked[frame.number] = asked
             self._waiting.put(asked)
+        elif isinstance(frame, Durable):
+            self._wake.set()
         elif isinstance(frame, More | Drop):
             # It may be answered already.
             found = self._asked.get(frame.number)

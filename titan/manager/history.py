@@ -26,20 +26,36 @@ RETRY_SECONDS_MIN: Final = 1.0
 RETRY_SECONDS_MAX: Final = 60.0
 # One that ran for so long was not wrong from the start.
 SOUND_SECONDS: Final = 60.0
+# It gives way to everything else on the machine, unless somebody waits for it.
+NICENESS: Final = 10
 # It commits what it has and ends; the manager itself has 5 s.
 STOP_SECONDS: Final = 2.0
+
+
+def missing_modules(url: str) -> list[str]:
+    """What a history at that URL needs and is not installed."""
+    is_file = not url or url.startswith("sqlite:")
+    needed = MODULES if is_file else (*MODULES, "psycopg")
+    return [name for name in needed if find_spec(name) is None]
 
 
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
     def __init__(
-        self, data_directory: Path, url: str, desk: HistoryDesk, *, log_level: str = "info"
+        self,
+        data_directory: Path,
+        url: str,
+        desk: HistoryDesk,
+        *,
+        niceness: int = NICENESS,
+        log_level: str = "info",
     ) -> None:
         """`url` as `--history` takes it, but none; empty: the file in the data directory.
 
         The process answers what the desk is asked.
         """
+        self._niceness = niceness
         self._data_directory = data_directory
         self._url = url
         self._desk = desk
@@ -47,7 +63,7 @@ class HistoryWriter:
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
-        missing = self.missing_modules()
+        missing = missing_modules(self._url)
         if missing:
             why = (
                 f"no history is written, for want of {' and '.join(missing)}: "
@@ -73,12 +89,6 @@ class HistoryWriter:
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
 
-    def missing_modules(self) -> list[str]:
-        """What it needs and is not installed."""
-        is_file = not self._url or self._url.startswith("sqlite:")
-        needed = MODULES if is_file else (*MODULES, "psycopg")
-        return [name for name in needed if find_spec(name) is None]
-
     async def _run_process(self) -> int:
         """The exit code."""
         ours, theirs = socket.socketpair()
@@ -88,7 +98,7 @@ class HistoryWriter:
                 # module.
                 sys.executable, "-P", "-m", "titan.history.process",
                 str(self._data_directory), self._log_level, str(os.getpid()),
-                str(theirs.fileno()),
+                str(theirs.fileno()), str(self._niceness),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
                 env={**os.environ, URL_VARIABLE: self._url}, pass_fds=(theirs.fileno(),),
             )  # fmt: skip

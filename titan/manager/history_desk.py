@@ -15,7 +15,18 @@ from typing import Final
 from titan import errors
 from titan.errors import Busy, ManagerUnreachable, Refused, TitanError
 from titan.rpc import frames
-from titan.rpc.history_frames import Ask, Drop, End, Frame, More, Page, decode, encode
+from titan.rpc.history_frames import (
+    Ask,
+    Committed,
+    Drop,
+    Durable,
+    End,
+    Frame,
+    More,
+    Page,
+    decode,
+    encode,
+)
 
 _log = logging.getLogger("titan.history")
 
@@ -45,11 +56,18 @@ class HistoryDesk:
         self._asked: dict[int, asyncio.Queue[Page | End]] = {}
         self._waiting = 0
         self._number = 0
+        self._committed_lsn = 0
+        # Those who wait for a record to be in the tables, and for which.
+        self._uncommitted: dict[int, tuple[int, asyncio.Future[None]]] = {}
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Asks that process from now on, until it closes its end or this is cancelled."""
         self._link = writer
         self._is_linked.set()
+        # It will say what its database has.
+        self._committed_lsn = 0
+        if self._uncommitted:
+            self._send(Durable(max(lsn for lsn, _ in self._uncommitted.values())))
         try:
             while True:
                 header = await reader.readexactly(frames.HEADER.size)
@@ -83,6 +101,20 @@ class HistoryDesk:
                     yield page
         finally:
             self._waiting -= 1
+
+    async def wait_committed(self, lsn: int) -> None:
+        """Until the tables have that record, which is durable."""
+        if lsn <= self._committed_lsn:
+            return
+        self._number += 1
+        number, committed = self._number, asyncio.get_running_loop().create_future()
+        self._uncommitted[number] = (lsn, committed)
+        # The process reads and commits all that there is then, so one word is enough for many.
+        self._send(Durable(lsn))
+        try:
+            await committed
+        finally:
+            self._uncommitted.pop(number, None)
 
     async def _answer(self, number: int, request: bytes) -> AsyncGenerator[bytes, None]:
         pages = self._asked[number] = asyncio.Queue[Page | End]()
@@ -127,3 +159,8 @@ class HistoryDesk:
             pages = self._asked.get(frame.number)
             if pages is not None:
                 pages.put_nowait(frame)
+        elif isinstance(frame, Committed):
+            self._committed_lsn = frame.lsn
+            for lsn, committed in self._uncommitted.values():
+                if lsn <= frame.lsn and not committed.done():
+                    committed.set_result(None)

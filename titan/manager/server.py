@@ -20,6 +20,7 @@ from titan.manager.explain_service import ExplainService
 from titan.manager.gate import Gate
 from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.history_service import HistoryService
+from titan.manager.history_sync import HistorySync
 from titan.manager.overview_service import OverviewService
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
@@ -47,9 +48,10 @@ async def add_services(
     doors: Doors | None = None,
     *,
     history: HistoryDesk | None = None,
+    history_sync: HistorySync | None = None,
 ) -> HealthServicer:
     """Adds everything that a manager serves; returns what answers for its health."""
-    gate = Gate(shell, callers)
+    gate = Gate(shell, callers, history=history_sync)
     roster = Roster(shell)
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]

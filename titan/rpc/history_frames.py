@@ -39,6 +39,18 @@ class Drop(NamedTuple):
     number: int
 
 
+class Durable(NamedTuple):
+    """The log has records up to that one, and somebody waits for them to be in the tables."""
+
+    lsn: int
+
+
+class Committed(NamedTuple):
+    """The tables have everything up to that record."""
+
+    lsn: int
+
+
 class Page(NamedTuple):
     """A part of an answer."""
 
@@ -56,8 +68,8 @@ class End(NamedTuple):
     text: str
 
 
-Frame = Ask | More | Drop | Page | End
-KINDS: Final[tuple[type[Frame], ...]] = (Ask, More, Drop, Page, End)
+Frame = Ask | More | Drop | Durable | Page | End | Committed
+KINDS: Final[tuple[type[Frame], ...]] = (Ask, More, Drop, Durable, Page, End, Committed)
 
 
 def encode(frame: Frame) -> bytes:

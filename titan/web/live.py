@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 VIEWERS_MAX: Final = 200
 # The manager tells what changes no more often than that.
-INTERVAL_MS: Final = 150
+INTERVAL_MS: Final = 200
 # Who reloads a page is back in less.
 LINGER_SECONDS: Final = 30.0
 POLL_SECONDS: Final = 1.0

@@ -35,7 +35,7 @@ from tools.bench.singles import run_jobs
 from tools.bench.tasks import run_array
 
 VIEWERS: Final = 20
-JOBS: Final = 10_000
+JOBS: Final = 5_000
 TASKS: Final = 50_000
 QUICK: Final = 500
 WARM_UP: Final = 1_000
