@@ -157,6 +157,8 @@ def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
         "                ('certs', 'cryptography'),\n"
         "                ('history', 'sqlalchemy'),\n"
         "                ('history', 'alembic'),\n"
+        "                ('web', 'starlette'),\n"
+        "                ('web', 'uvicorn'),\n"
         "            }:\n"
         "                raise\n"
     )
