@@ -119,12 +119,12 @@ def test_a_jobs_new_state_is_seen_within_a_second_of_its_record(
         page = open_page(f"/jobs/{job}")
         expect(page.locator("[data-job-state=RUNNING]")).to_be_visible()
         page.evaluate(
-            "new MutationObserver(() => {"
-            "  if (document.querySelector('[data-job-state=COMPLETED]')) window.seen ??= Date.now()"
-            "}).observe(document.body, {subtree: true, childList: true, attributes: true})"
+            "void (window.seen = new Promise(resolve => new MutationObserver(() => {"
+            "  if (document.querySelector('[data-job-state=COMPLETED]')) resolve(Date.now())"
+            "}).observe(document.body, {subtree: true, childList: true, attributes: true})))"
         )
         gate.touch()
-        seen = page.wait_for_function("window.seen").json_value()
+        seen = page.evaluate("window.seen")
         events = site.get(page, f"/jobs/{job}/events")["events"]
         [record] = [each for each in events if each["event"] == "AttemptEnded"]
         seconds.append(seen / 1000 - record["time"])
@@ -330,28 +330,58 @@ def test_a_server_that_allows_no_changes_says_so(
     expect(page.get_by_text("read-only")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_grave_fault_and_nothing_is_cut_on_a_telephone(
-    open_page: OpenPage, site: Site, ended: int, scheme: str, screenshots: Path
+    open_page: OpenPage, site: Site, ended: int, screenshots: Path
 ) -> None:
-    page = open_page("/api", bypass_csp=True, color_scheme=scheme)
+    page = open_page("/api", bypass_csp=True)
+    past = site.get(page, "/moments")["last"]["time"]
     faults = []
-    for path in PATHS:
-        page.set_viewport_size({"width": 1280, "height": 800})
+    for path in (*PATHS, f"/?at={past}"):
         page.goto(site.base + path.format(job=ended))
-        expect(page.locator("[data-contact=live]")).to_be_visible()
+        expect(page.locator("[data-contact=live], [data-contact=paused]")).to_be_visible()
         expect(page.get_by_text("Loading…")).to_have_count(0)
-        faults += grave_faults(page)
         if path == "/jobs":
             page.get_by_role("button", name="Submit…").click()
             faults += grave_faults(page)
             page.keyboard.press("Escape")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            faults += grave_faults(page)
         page.set_viewport_size({"width": 360, "height": 700})
-        name = path.strip("/").partition("/")[0] or "cluster"
-        page.screenshot(path=screenshots / f"narrow-{name}-{scheme}.png")
+        name = path.strip("/?").partition("/")[0].partition("=")[0] or "cluster"
+        page.screenshot(path=screenshots / f"narrow-{name}.png")
         for element in ("html", "main"):
             assert page.evaluate(f"document.querySelector('{element}').scrollWidth") <= 360, path
+        page.set_viewport_size({"width": 1280, "height": 800})
     assert faults == []
+
+
+def test_a_tab_that_nobody_sees_asks_for_nothing_and_misses_nothing(
+    open_page: OpenPage, cluster: Cluster, site: Site
+) -> None:
+    page = open_page("/api")
+    page.clock.install()
+    page.goto(f"{site.base}/jobs")
+    expect(page.locator("[data-contact=live]")).to_be_visible()
+    turn(page, hidden=True)
+    page.clock.fast_forward(20_000)
+    expect(page.locator("[data-contact=paused]")).to_be_visible()
+    job = cluster.submit("--name", "unseen", "--", "true")
+    cluster.ok("wait", str(job))
+    assert page.locator(f"#row-{job}").count() == 0
+    turn(page, hidden=False)
+    expect(page.locator(f"#row-{job}")).to_contain_text("COMPLETED")
+
+
+def turn(page: Page, *, hidden: bool) -> None:
+    """What the browser does when another tab comes before this one."""
+    page.evaluate(
+        """hidden => {
+          Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
 
 
 def test_a_page_goes_on_after_the_manager_was_killed_and_misses_nothing(

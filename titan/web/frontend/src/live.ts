@@ -1,7 +1,7 @@
 // What happens now, as the server sends it. One stream serves the whole page: its ids are positions
 // in the manager's log, with which it goes on after an interruption without missing anything.
 import { effect, signal } from "@preact/signals";
-import { PREFIX, session } from "./api";
+import { loadSession, PREFIX, session } from "./api";
 import { at } from "./location";
 import type { Job, Stats, Worker } from "./types";
 
@@ -21,6 +21,11 @@ export const openedAt = signal(0);
 /** Seconds that the server's clock is ahead of this one. */
 export const clockAhead = signal(0);
 
+/** Whether nobody has seen this page for a while: then it asks for nothing. A browser opens no more
+ * than six connections to a server at once, for all its tabs together. */
+export const isAway = signal(false);
+
+const AWAY_MS = 10_000;
 const RECENT_MAX = 20_000;
 const RETRY_MS = 2_000;
 const recent = new Map<number, { lsn: number; job: Job }>();
@@ -42,8 +47,14 @@ export function changedAfter(lsn: number): Job[] {
 
 /** Opens the stream while somebody is logged in and looks at now. */
 export function startLive(): void {
+  let leaving: ReturnType<typeof setTimeout> | undefined;
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(leaving);
+    if (document.hidden) leaving = setTimeout(() => (isAway.value = true), AWAY_MS);
+    else isAway.value = false;
+  });
   effect(() => {
-    const wanted = Boolean(session.value) && at.value === null;
+    const wanted = Boolean(session.value) && at.value === null && !isAway.value;
     if (wanted) open();
     else close(session.value ? { kind: "paused" } : { kind: "connecting", since: Date.now() / 1000 });
   });
@@ -101,6 +112,8 @@ function open(): void {
     if (stream.readyState !== EventSource.CLOSED) return;
     source = null;
     retry = setTimeout(open, RETRY_MS);
+    // It does not tell why it was refused; that nobody is logged in any more is seen by this.
+    void loadSession().catch(() => undefined);
   });
 }
 

@@ -5,10 +5,10 @@ import "uplot/dist/uPlot.min.css";
 import "./styles/base.css";
 import "./styles/parts.css";
 import "./styles/pages.css";
-import { loadSession, session } from "./api";
+import { get, loadSession, session, url } from "./api";
 import { listenToKeys } from "./keys";
 import { startLive } from "./live";
-import { followLinks, place } from "./location";
+import { at, change, followLinks, place } from "./location";
 import { ApiPage } from "./pages/api";
 import { ClusterPage } from "./pages/cluster";
 import { HistoryPage } from "./pages/history";
@@ -20,6 +20,7 @@ import { Login } from "./parts/login";
 import { Shell } from "./parts/shell";
 import { Empty } from "./parts/small";
 import { applyTheme } from "./theme";
+import type { Dated, Stats } from "./types";
 
 const RETRY_MS = 2_000;
 
@@ -44,6 +45,16 @@ function App() {
     void ask();
     return () => clearTimeout(retry);
   }, []);
+  const moment = at.value;
+  const user = session.value?.user;
+  useEffect(() => {
+    // All pages know what a time is; some of what they show knows no positions in the log.
+    if (!user || !moment?.startsWith("lsn:")) return;
+    get<Stats & Dated>(url("/stats", { at: moment })).then(
+      ({ at_time }) => at_time && change({ at: at_time.toFixed(6) }),
+      () => undefined, // the page says what is wrong with it
+    );
+  }, [moment, user]);
   if (session.value === undefined) return <Empty>Connecting…</Empty>;
   if (session.value === null) return <Login />;
   return (

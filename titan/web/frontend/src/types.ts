@@ -55,6 +55,11 @@ export interface Job {
   attempts_total: number;
 }
 
+/** How many tasks it has. */
+export function sizeOf(job: Job): number {
+  return Object.values(job.tasks).reduce((sum, each) => sum + each, 0);
+}
+
 export interface Attempt {
   index: number;
   attempt: number;

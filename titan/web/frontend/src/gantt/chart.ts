@@ -63,8 +63,10 @@ export class Chart {
     this.redraw();
   }
 
-  /** How far one can go, and where what still runs ends. */
-  setLimits(from: number, to: number, now: number): void {
+  /** How far one can go, and where what still runs ends; whoever follows goes on with that. */
+  setLimits(from: number, to: number, now: number, follows: boolean): void {
+    const further = now - this.now;
+    if (follows && this.now > 0) this.view = { ...this.view, from: this.view.from + further, to: this.view.to + further };
     this.limits = { from, to };
     this.now = now;
     this.redraw();

@@ -13,9 +13,9 @@ import { Empty, JobLink, Panel, Problem, StateMark } from "../parts/small";
 import { TaskGrid } from "../parts/taskgrid";
 import { PastNotice } from "../parts/timebar";
 import { useResource, useThrottled } from "../resource";
-import { type Dated, ENDED, type Explanation, type Job, type Shown } from "../types";
+import { type Dated, ENDED, type Explanation, type Job, type Shown, sizeOf } from "../types";
 import { joinWords } from "../words";
-import { CancelDialog, noteOf, sizeOf } from "./jobs";
+import { CancelDialog, noteOf } from "./jobs";
 
 const REFRESH_MS = 1_000;
 const ATTEMPTS = 100;

@@ -1,14 +1,15 @@
 // All jobs: filtered, sorted, selected, cancelled; and a form for a new one.
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { post } from "../api";
 import { age, bytes, clock, count, duration, exactly, now, plural } from "../format";
 import { useJobList } from "../joblist";
 import { at, change, go, link, place } from "../location";
 import { type Column, List } from "../parts/list";
 import { useTitle, whyUnchangeable } from "../parts/page";
+import { SettledInput } from "../parts/settled";
 import { Dialog, Problem, StateMark } from "../parts/small";
 import { PastNotice } from "../parts/timebar";
-import { ENDED, type Job, STATES } from "../types";
+import { ENDED, type Job, sizeOf, STATES } from "../types";
 import { SubmitDialog } from "./submit";
 
 const SORTS: Record<string, (job: Job) => number | string> = {
@@ -24,7 +25,6 @@ const SORTS: Record<string, (job: Job) => number | string> = {
   ran: (job) => ranSeconds(job, now.peek()) ?? -1,
 };
 const NUMERIC_FIRST = "descending";
-const SETTLE_MS = 250;
 
 export function JobsPage() {
   const query = place.value.query;
@@ -144,10 +144,6 @@ function ranSeconds(job: Job, time: number): number | null {
   return Number.isFinite(until) ? Math.max(0, until - job.start_time) : null;
 }
 
-export function sizeOf(job: Job): number {
-  return Object.values(job.tasks).reduce((sum, each) => sum + each, 0);
-}
-
 function tasksOf(job: Job): string {
   const { completed, failed, cancelled } = job.tasks;
   return job.array === null ? "1" : `${count(completed + failed + cancelled)}/${count(sizeOf(job))}`;
@@ -179,35 +175,6 @@ function sorted(jobs: readonly Job[], sort: string, isUp: boolean): Job[] {
     // Those that are alike stand with the newest first.
     return a < b ? -sign : a > b ? sign : other.job_id - one.job_id;
   });
-}
-
-function SettledInput(properties: {
-  label: string;
-  placeholder: string;
-  value: string;
-  isFilter?: boolean;
-  onSettle: (value: string) => void;
-}) {
-  const [text, setText] = useState(properties.value);
-  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
-  useEffect(() => setText(properties.value), [properties.value]);
-  useEffect(() => () => clearTimeout(timer.current), []);
-  return (
-    <input
-      type="search"
-      class="filter"
-      aria-label={properties.label}
-      placeholder={properties.placeholder}
-      value={text}
-      data-filter={properties.isFilter ? "" : undefined}
-      onInput={(event) => {
-        const value = event.currentTarget.value;
-        setText(value);
-        clearTimeout(timer.current);
-        timer.current = setTimeout(() => properties.onSettle(value.trim()), SETTLE_MS);
-      }}
-    />
-  );
 }
 
 export function CancelDialog({ jobs, onClose }: { jobs: Job[]; onClose: (isDone: boolean) => void }) {

@@ -8,6 +8,7 @@ import type { Colours } from "../gantt/paint";
 import { epoch, onJobs } from "../live";
 import { at, change, go, link, place } from "../location";
 import { useTitle } from "../parts/page";
+import { SettledInput } from "../parts/settled";
 import { Problem } from "../parts/small";
 import { PastNotice } from "../parts/timebar";
 import { colour, repaint } from "../theme";
@@ -71,7 +72,8 @@ export function TimelinePage() {
         follows.current = isAtEdge && at.peek() === null;
         setHover(null);
         clearTimeout(settle.current);
-        settle.current = setTimeout(() => change({ from: from.toFixed(3), to: to.toFixed(3) }), URL_SETTLE_MS);
+        const part = follows.current ? { from: null, to: null } : { from: from.toFixed(3), to: to.toFixed(3) };
+        settle.current = setTimeout(() => change(part), URL_SETTLE_MS);
       },
     });
     chart.current = made;
@@ -85,7 +87,7 @@ export function TimelinePage() {
   const view = useRef<{ from: number; to: number } | null>(given(query));
   useEffect(() => {
     if (!limits || !chart.current) return;
-    chart.current.setLimits(limits.from, limits.to, limits.to);
+    chart.current.setLimits(limits.from, limits.to, limits.to, false);
     const { from, to } = view.current ?? limits;
     chart.current.setView(from, to);
     view.current = null;
@@ -101,9 +103,8 @@ export function TimelinePage() {
   useEffect(() => {
     if (at.value !== null || !limits) return undefined;
     const timer = setInterval(() => {
-      const edge = Math.max(limits.to, Date.now() / 1000 + (now.peek() - Date.now() / 1000));
-      chart.current?.setLimits(edge - range[2], edge, edge);
-      if (follows.current && given(place.peek().query) === null) chart.current?.setView(edge - range[2], edge);
+      const edge = Math.max(limits.to, now.peek());
+      chart.current?.setLimits(edge - range[2], edge, edge, follows.current);
     }, EDGE_MS);
     return () => clearInterval(timer);
   }, [limits?.key, at.value]);
@@ -146,11 +147,8 @@ export function TimelinePage() {
             <option value="user">user</option>
           </select>
         </label>
-        {worker || user ? (
-          <button type="button" onClick={() => change({ worker: null, user: null })}>
-            {worker ? `Only ${worker}` : ""} {user ? `Only of ${user}` : ""} ✕
-          </button>
-        ) : null}
+        <SettledInput label="Worker, exactly" placeholder="Worker  /" value={worker} isFilter onSettle={(value) => change({ worker: value })} />
+        <SettledInput label="User, exactly" placeholder="User" value={user} onSettle={(value) => change({ user: value })} />
         <Legend by={by} bars={bars} colours={colours} />
         <span class="toolbar-space" />
         <span class="fine" role="status" data-bars={bars?.size ?? ""}>

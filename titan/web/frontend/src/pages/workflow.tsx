@@ -9,8 +9,7 @@ import { useTitle } from "../parts/page";
 import { Empty, Problem } from "../parts/small";
 import { PastNotice } from "../parts/timebar";
 import { useResource, useThrottled } from "../resource";
-import type { Job, Workflow } from "../types";
-import { sizeOf } from "./jobs";
+import { type Job, sizeOf, type Workflow } from "../types";
 
 const ZOOM = 1.25;
 const LARGEST_SCALE = 2.5;
@@ -65,21 +64,35 @@ function Drawing({ data, live, chosen }: { data: Workflow; live: ReadonlyMap<num
   const drawing = useMemo(() => layOutGraph(data.jobs.map((job) => job.job_id), data.edges), [shape]);
   const [view, setView] = useState({ x: 0, y: 0, scale: 1 });
   const drag = useRef<{ x: number; y: number; moved: number } | null>(null);
+  const isMoved = useRef(false);
   const jobs = new Map(data.jobs.map((job) => [job.job_id, live.get(job.job_id) ?? job]));
 
   const showAll = () => {
+    isMoved.current = false;
     const { clientWidth, clientHeight } = box.current!;
     const scale = Math.min(1, clientWidth / Math.max(1, drawing.width), clientHeight / Math.max(1, drawing.height));
     setView({ scale, x: (clientWidth - drawing.width * scale) / 2, y: (clientHeight - drawing.height * scale) / 2 });
   };
-  useEffect(showAll, [drawing]);
-  const zoom = (factor: number, x = box.current!.clientWidth / 2, y = box.current!.clientHeight / 2) =>
+  // Until somebody moves it, all of it is shown, also when the window changes.
+  useEffect(() => {
+    const observer = new ResizeObserver(() => {
+      if (!isMoved.current) showAll();
+    });
+    observer.observe(box.current!);
+    return () => observer.disconnect();
+  }, [drawing]);
+  const zoom = (factor: number, x = box.current!.clientWidth / 2, y = box.current!.clientHeight / 2) => {
+    isMoved.current = true;
     setView((old) => {
       const scale = Math.max(0.02, Math.min(LARGEST_SCALE, old.scale * factor));
       const by = scale / old.scale;
       return { scale, x: x - (x - old.x) * by, y: y - (y - old.y) * by };
     });
-  const pan = (x: number, y: number) => setView((old) => ({ ...old, x: old.x + x, y: old.y + y }));
+  };
+  const pan = (x: number, y: number) => {
+    isMoved.current = true;
+    setView((old) => ({ ...old, x: old.x + x, y: old.y + y }));
+  };
   useEffect(() => {
     const element = box.current!;
     const onWheel = (event: WheelEvent) => {

@@ -1,5 +1,5 @@
 // What happened to a job, as the log has it.
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { url } from "../api";
 import { clock, exactly } from "../format";
 import { at } from "../location";
@@ -11,13 +11,29 @@ const LIMIT = 1_000;
 
 export function EventTable({ id, changes }: { id: number; changes: number }) {
   const past = at.value;
-  const found = useResource<{ lsn: number; events: LogEvent[] }>(url(`/jobs/${id}/events`, { limit: LIMIT, at: past }), `${id} ${past}`);
+  const [after, setAfter] = useState(0);
+  const address = url(`/jobs/${id}/events`, { limit: LIMIT, after_lsn: after || null, at: past });
+  const found = useResource<{ lsn: number; more: boolean; events: LogEvent[] }>(address, `${id} ${past} ${after}`);
   useEffect(() => {
-    if (changes > 0) found.reload();
+    // What is new stands at the end, which is elsewhere then.
+    if (changes > 0 && !found.data?.more) found.reload();
   }, [changes]);
   const events = found.data?.events ?? [];
   return (
-    <Panel title="Events" extra={events.length === LIMIT ? <span class="fine">the first {LIMIT}</span> : null}>
+    <Panel title="Events" extra={
+        <div class="panel-tools">
+          {after > 0 ? (
+            <button type="button" onClick={() => setAfter(0)}>
+              The first
+            </button>
+          ) : null}
+          {found.data?.more && events.length > 0 ? (
+            <button type="button" onClick={() => setAfter(found.data!.lsn)}>
+              Later ones
+            </button>
+          ) : null}
+        </div>
+      }>
       <Problem error={found.error} />
       {found.data && events.length === 0 ? <Empty>The log holds none of them any more.</Empty> : null}
       {events.length > 0 ? (

@@ -2,6 +2,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { url } from "../api";
 import { bytes } from "../format";
+import { isAway } from "../live";
 import { at } from "../location";
 import type { Attempt } from "../types";
 import { plainText } from "../words";
@@ -31,14 +32,18 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
   const screen = useRef<HTMLPreElement>(null);
   const isFollowing = useRef(true);
   isFollowing.current = follows;
+  const isOver = useRef(false);
+  // What has ended needs no connection, and stays.
+  const away = isAway.value && !isOver.current;
   const numbers = attempts.filter((each) => each.index === index).map((each) => each.attempt);
 
   useEffect(() => setAttempt(null), [id, index]);
   useEffect(() => {
     const element = screen.current;
-    if (!element || !hasStarted) return undefined;
+    if (!element || !hasStarted || away) return undefined;
     element.textContent = "";
     setStatus("connecting");
+    isOver.current = false;
     const text = new TextEnd(element);
     const source = new EventSource(url(`/jobs/${id}/output`, { index, attempt, stream: stream === "both" ? null : stream, tail: TAIL_LINES }));
     let shownAttempt: number | null = null;
@@ -57,6 +62,7 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
       if (isFollowing.current) element.scrollTop = element.scrollHeight;
     });
     source.addEventListener("end", () => {
+      isOver.current = true;
       setStatus(text.isEmpty ? "ended; nothing was written" : "ended");
       source.close();
     });
@@ -66,7 +72,7 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
       setStatus(sentence ?? (source.readyState === EventSource.CLOSED ? "the output cannot be read now" : "reconnecting"));
     });
     return () => source.close();
-  }, [id, index, stream, attempt, hasStarted]);
+  }, [id, index, stream, attempt, hasStarted, away]);
 
   return (
     <Panel

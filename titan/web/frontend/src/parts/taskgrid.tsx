@@ -4,8 +4,9 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ApiError, get, url } from "../api";
 import { Indexes } from "../indexes";
 import { at } from "../location";
+import { useThrottled } from "../resource";
 import { colour, repaint } from "../theme";
-import type { Dated, Job } from "../types";
+import { type Dated, type Job, sizeOf } from "../types";
 import { Problem } from "./small";
 
 type Part = Dated & { total: number; first: number; array: string | null; states: string };
@@ -13,6 +14,9 @@ type Part = Dated & { total: number; first: number; array: string | null; states
 const CHUNK = 100_000;
 // Beyond that squares would be too small to be hit; the rest is reached by its page.
 const PAGE = 100_000;
+const REFRESH_MS = 1_000;
+const LARGE = 20_000;
+const LARGE_REFRESH_MS = 5_000;
 export const LETTERS: Record<string, string> = {
   P: "PENDING",
   S: "SCHEDULED",
@@ -41,6 +45,12 @@ export function TaskGrid({ job, changes, chosen, onChoose }: Properties) {
   const indexes = new Indexes(job.array);
   const past = at.value;
 
+  const [asked, setAsked] = useState(0);
+  const ask = useThrottled(() => setAsked((value) => value + 1), sizeOf(job) > LARGE ? LARGE_REFRESH_MS : REFRESH_MS);
+  useEffect(() => {
+    if (changes > 0) ask();
+  }, [changes]);
+
   useEffect(() => {
     const abort = new AbortController();
     get<Part>(url(`/jobs/${job.job_id}/tasks`, { first: page * PAGE, count: CHUNK, at: past }), abort.signal).then(
@@ -54,7 +64,7 @@ export function TaskGrid({ job, changes, chosen, onChoose }: Properties) {
       },
     );
     return () => abort.abort();
-  }, [job.job_id, past, changes, page]);
+  }, [job.job_id, past, asked, page]);
 
   useLayoutEffect(() => {
     const observer = new ResizeObserver(([entry]) => setWidth(Math.floor(entry!.contentRect.width)));
