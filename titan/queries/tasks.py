@@ -22,7 +22,7 @@ from titan.state.job import Job, task_end
 
 TASKS_MAX: Final = 1_000_000
 # So many are looked at in a step, some milliseconds.
-STEP_RECORDS: Final = 200_000
+STEP_RECORDS: Final = 50_000
 STEP_RANGES: Final = 10_000
 # Until it is known how: in place of a state.
 _ENDED: Final = 0

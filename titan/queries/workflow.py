@@ -21,7 +21,7 @@ JOBS_MAX: Final = 1_000
 # Behind each job, and in all; some hundred thousandths of a second for each.
 NEXT_JOBS: Final = 1_000
 LOOKED_AT_MAX: Final = 20_000
-STEP_JOBS: Final = 200
+STEP_JOBS: Final = 100
 
 
 def get_workflow(
