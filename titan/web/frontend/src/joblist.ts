@@ -27,6 +27,8 @@ type Page = Dated & { jobs: Job[]; more: boolean };
 
 const PAGE = 1_000;
 const RETRY_MS = 2_000;
+// Changes so close to each other are shown at once: a long list is sorted for each.
+const TOGETHER_MS = 100;
 
 class Loaded {
   readonly jobs = new Map<number, Job>();
@@ -122,17 +124,17 @@ export function useJobList(wanted: Wanted): JobList {
   }, [opened]);
 
   useEffect(() => {
-    let frame = 0;
+    let timer: ReturnType<typeof setTimeout> | undefined;
     const end = onJobs((jobs) => {
-      if (!loaded.current.update(jobs) || frame) return;
-      frame = requestAnimationFrame(() => {
-        frame = 0;
+      if (!loaded.current.update(jobs) || timer !== undefined) return;
+      timer = setTimeout(() => {
+        timer = undefined;
         setState((old) => ({ ...old, jobs: [...loaded.current.jobs.values()] }));
-      });
+      }, TOGETHER_MS);
     });
     return () => {
       end();
-      cancelAnimationFrame(frame);
+      clearTimeout(timer);
     };
   }, []);
 

@@ -1,5 +1,5 @@
 // All jobs: filtered, sorted, selected, cancelled; and a form for a new one.
-import { useRef, useState } from "preact/hooks";
+import { useMemo, useRef, useState } from "preact/hooks";
 import { post } from "../api";
 import { age, bytes, clock, count, duration, exactly, now, plural } from "../format";
 import { useJobList } from "../joblist";
@@ -37,7 +37,7 @@ export function JobsPage() {
   const [dialog, setDialog] = useState<"submit" | "cancel" | null>(null);
   useTitle("Jobs");
 
-  const rows = sorted(list.jobs, sort, isUp);
+  const rows = useMemo(() => sorted(list.jobs, sort, isUp), [list.jobs, sort, isUp]);
   const chosen = list.jobs.filter((job) => selected.has(job.job_id));
   const refusal = whyUnchangeable();
   const select = (job: Job, isRange: boolean) => {

@@ -1,10 +1,10 @@
 // The jobs that depend on each other, as a graph with their states.
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { url } from "../api";
 import { count, plural } from "../format";
 import { changedAfter, onJobs } from "../live";
 import { at, link } from "../location";
-import { layOutGraph, type Line, NODE, type Node } from "../parts/graph";
+import { type Drawing, LARGE, layOutGraph, type Line, NODE, type Node } from "../parts/graph";
 import { useTitle } from "../parts/page";
 import { Empty, Problem } from "../parts/small";
 import { PastNotice } from "../parts/timebar";
@@ -13,6 +13,10 @@ import { type Job, sizeOf, type Workflow } from "../types";
 
 const ZOOM = 1.25;
 const LARGEST_SCALE = 2.5;
+const READABLE_SCALE = 0.35;
+const NEAR_SCALE = 0.8;
+// After the browser has shown what it is told before.
+const PAINTED_MS = 50;
 const REFRESH_MS = 2_000;
 
 export function WorkflowPage({ id }: { id: number }) {
@@ -53,15 +57,36 @@ export function WorkflowPage({ id }: { id: number }) {
       </h1>
       <PastNotice time={data?.at_time} lsn={data?.lsn} />
       <Problem error={found.error} />
-      {data ? <Drawing data={data} live={live} chosen={id} /> : found.error ? null : <Empty>Loading…</Empty>}
+      {data ? <Graph data={data} live={live} chosen={id} /> : found.error ? null : <Empty>Loading…</Empty>}
     </div>
   );
 }
 
-function Drawing({ data, live, chosen }: { data: Workflow; live: ReadonlyMap<number, Job>; chosen: number }) {
-  const box = useRef<HTMLDivElement>(null);
+interface Properties {
+  data: Workflow;
+  live: ReadonlyMap<number, Job>;
+  chosen: number;
+}
+
+/** Lays it out when it is another one; what takes long says so first. */
+function Graph({ data, live, chosen }: Properties) {
+  const [drawing, setDrawing] = useState<Drawing | null>(null);
   const shape = JSON.stringify([data.jobs.map((job) => job.job_id), data.edges]);
-  const drawing = useMemo(() => layOutGraph(data.jobs.map((job) => job.job_id), data.edges), [shape]);
+  useLayoutEffect(() => {
+    const begin = () => setDrawing(layOutGraph(data.jobs.map((job) => job.job_id), data.edges));
+    if (data.jobs.length < LARGE) {
+      begin();
+      return undefined;
+    }
+    const timer = setTimeout(begin, PAINTED_MS);
+    return () => clearTimeout(timer);
+  }, [shape]);
+  if (!drawing) return <Empty>Laying out {plural(data.jobs.length, "job")}…</Empty>;
+  return <Picture drawing={drawing} data={data} live={live} chosen={chosen} />;
+}
+
+function Picture({ drawing, data, live, chosen }: Properties & { drawing: Drawing }) {
+  const box = useRef<HTMLDivElement>(null);
   const [view, setView] = useState({ x: 0, y: 0, scale: 1 });
   const drag = useRef<{ x: number; y: number; moved: number } | null>(null);
   const isMoved = useRef(false);
@@ -72,11 +97,19 @@ function Drawing({ data, live, chosen }: { data: Workflow; live: ReadonlyMap<num
     const { clientWidth, clientHeight } = box.current!;
     const scale = Math.min(1, clientWidth / Math.max(1, drawing.width), clientHeight / Math.max(1, drawing.height));
     setView({ scale, x: (clientWidth - drawing.width * scale) / 2, y: (clientHeight - drawing.height * scale) / 2 });
+    return scale;
+  };
+  // Of what would be too small to be read, the job that was asked for comes first, and its surroundings.
+  const begin = () => {
+    const node = drawing.nodes.find((each) => each.id === chosen);
+    if (showAll() >= READABLE_SCALE || !node) return;
+    const { clientWidth, clientHeight } = box.current!;
+    setView({ scale: NEAR_SCALE, x: clientWidth / 2 - node.x * NEAR_SCALE, y: clientHeight / 2 - node.y * NEAR_SCALE });
   };
   // Until somebody moves it, all of it is shown, also when the window changes.
   useEffect(() => {
     const observer = new ResizeObserver(() => {
-      if (!isMoved.current) showAll();
+      if (!isMoved.current) begin();
     });
     observer.observe(box.current!);
     return () => observer.disconnect();
@@ -108,7 +141,7 @@ function Drawing({ data, live, chosen }: { data: Workflow; live: ReadonlyMap<num
       "+": () => zoom(ZOOM),
       "=": () => zoom(ZOOM),
       "-": () => zoom(1 / ZOOM),
-      "0": showAll,
+      "0": () => void showAll(),
       ArrowLeft: () => pan(60, 0),
       ArrowRight: () => pan(-60, 0),
       ArrowUp: () => pan(0, 60),
@@ -151,9 +184,10 @@ function Drawing({ data, live, chosen }: { data: Workflow; live: ReadonlyMap<num
           {drawing.lines.map((line, place) => (
             <Edge key={place} line={line} />
           ))}
-          {drawing.nodes.map((node) => (
-            <Box key={node.id} node={node} job={jobs.get(node.id)!} isChosen={node.id === chosen} />
-          ))}
+          {drawing.nodes.map((node) => {
+            const job = jobs.get(node.id);
+            return job ? <Box key={node.id} node={node} job={job} isChosen={node.id === chosen} /> : null;
+          })}
         </g>
       </svg>
       <div class="graph-tools">

@@ -25,10 +25,13 @@ export interface Drawing {
 
 export const NODE = { width: 168, height: 46 };
 
+// From so many on the better of two ways to choose columns takes too long.
+export const LARGE = 200;
+
 /** Pure; of a thousand jobs it takes seconds. */
 export function layOutGraph(jobs: readonly number[], edges: Workflow["edges"]): Drawing {
   const graph = new Graph({ multigraph: true });
-  graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 56, marginx: 16, marginy: 16 });
+  graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 56, marginx: 16, marginy: 16, ranker: jobs.length < LARGE ? "network-simplex" : "tight-tree" });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const id of jobs) graph.setNode(String(id), { ...NODE });
   const known = new Set(jobs);
