@@ -344,9 +344,11 @@ def test_axe_finds_no_grave_fault_and_nothing_is_cut_on_a_telephone(
             page.get_by_role("button", name="Submit…").click()
             faults += grave_faults(page)
             page.keyboard.press("Escape")
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            faults += grave_faults(page)
+        faults += grave_faults(page)
+        # In the dark other colours are all that is different.
+        page.emulate_media(color_scheme="dark")
+        faults += grave_faults(page, "color-contrast")
+        page.emulate_media(color_scheme="light")
         page.set_viewport_size({"width": 360, "height": 700})
         name = path.strip("/?").partition("/")[0].partition("=")[0] or "cluster"
         page.screenshot(path=screenshots / f"narrow-{name}.png")
