@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.cluster import Cluster, wait_until
+from tests.cluster import Cluster, Server, free_port, wait_until
 from tests.web.browser.conftest import TIMEOUT_MS
 from tests.web.browser.site import Site, grave_faults, made_up_timeline
 
@@ -384,6 +384,28 @@ def turn(page: Page, *, hidden: bool) -> None:
         }""",
         hidden,
     )
+
+
+def test_a_page_goes_on_after_its_server_was_killed_and_misses_nothing(
+    open_page: OpenPage, cluster: Cluster
+) -> None:
+    def start() -> Server:
+        server = cluster.spawn("web", "--listen", address, name="again")
+        server.wait_log("The cluster is shown at")
+        return server
+
+    address = f"127.0.0.1:{free_port()}"
+    server = start()
+    page = open_page("/api", logged_in=False)
+    page.goto(server.log.partition("shown at ")[2].split()[0])
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.locator("[data-contact=live]")).to_be_visible()
+    server.kill()
+    expect(page.locator("[data-contact=connecting]")).to_be_visible()
+    job = cluster.submit("--name", "meanwhile", "--", "true")
+    cluster.ok("wait", str(job))
+    start()
+    expect(page.locator(f"#row-{job}")).to_contain_text("COMPLETED")
 
 
 def test_a_page_goes_on_after_the_manager_was_killed_and_misses_nothing(

@@ -61,8 +61,11 @@ export async function logIn(token: string): Promise<void> {
 }
 
 export async function logOut(): Promise<void> {
-  await call(url("/session"), { method: "DELETE", headers: { "x-csrf-token": session.value?.csrf ?? "" } });
-  session.value = null;
+  try {
+    await call(url("/session"), { method: "DELETE", headers: { "x-csrf-token": session.value?.csrf ?? "" } });
+  } finally {
+    session.value = null;
+  }
 }
 
 async function call(address: string, how: RequestInit): Promise<unknown> {

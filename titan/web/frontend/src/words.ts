@@ -47,5 +47,5 @@ export function plainText(text: string): string {
     .replace(COLOURS_AND_MOVES, "")
     .replace(/\r\n/g, "\n")
     .replace(/[^\n]*\r(?!$)/g, "") // what a progress bar has written over
-    .replace(/[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]/g, "");
+    .replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "");
 }

@@ -42,7 +42,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <button type="button" class="plain" onClick={() => (isHelpOpen.value = true)} aria-label="Keys and help" title="Keys and help (?)">
             ?
           </button>
-          <button type="button" class="plain" onClick={() => void logOut()} aria-label="Log out" title="Log out">
+          <button type="button" class="plain" onClick={() => void logOut().catch(() => undefined)} aria-label="Log out" title="Log out">
             <svg width="14" height="14" viewBox="0 0 14 14" fill="none" stroke="currentColor" stroke-width="1.5" aria-hidden="true">
               <path d="M5.5 1.5h-4v11h4M5.5 7h7M9.5 4l3 3-3 3" />
             </svg>

@@ -75,7 +75,7 @@ export function TimeBar() {
 /** What is said above a page that shows the past. */
 export function PastNotice({ time, lsn }: { time: number | null | undefined; lsn: number | undefined }) {
   if (at.value === null) return null;
-  const shown = time ?? (at.value.startsWith("lsn:") ? null : Number(at.value));
+  const shown = time ?? pastTime(at.value, null);
   return (
     <p class="past" role="status">
       <strong>The past: {shown === null ? at.value : exactly(shown)}</strong>
@@ -96,7 +96,7 @@ function withinMs(moment: number, first: number, last: number): string {
 
 function pastTime(past: string | null, moments: Moments | null): number | null {
   if (past === null) return null;
-  if (!past.startsWith("lsn:")) return Number(past);
+  if (!past.startsWith("lsn:")) return Number.isFinite(Number(past)) ? Number(past) : null;
   if (!moments) return null;
   // Between the ends, times of records are not known here: they are taken to be evenly spread.
   const { first, last } = moments;
