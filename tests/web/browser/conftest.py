@@ -6,11 +6,19 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Response,
+    sync_playwright,
+)
 
 from tests.cluster import REPOSITORY, Cluster
 from tests.web.browser.site import Site
@@ -107,12 +115,17 @@ def open_page(site: Site) -> Iterator[Callable[..., Page]]:
         if message.type == "error" and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
+    def look(response: Response) -> None:
+        if response.status == HTTPStatus.BAD_REQUEST and response.request.method == "GET":
+            complaints.append(f"{response.url} is no question")
+
     def start(path: str, **settings: Any) -> Page:
         context = site.new_context(**settings)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(TIMEOUT_MS)
         page.on("console", note)
+        page.on("response", look)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(site.base + path)
         return page

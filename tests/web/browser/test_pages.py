@@ -160,6 +160,7 @@ def test_the_slider_shows_a_moment_before_a_job_was_there(
     cluster.ok("wait", str(late))
     page = open_page("/jobs")
     expect(page.locator(f"#row-{late}")).to_contain_text("COMPLETED")
+    submitted = site.get(page, f"/jobs/{early}/events")["events"][0]["lsn"]
     events = site.get(page, f"/jobs/{late}/events")["events"]
     before = events[0]["time"] - 0.001
     # The slider itself goes by thousandths of all that the log holds, the address to the moment.
@@ -169,6 +170,15 @@ def test_the_slider_shows_a_moment_before_a_job_was_there(
     expect(page.locator(f"#row-{late}")).to_have_count(0)
     expect(page.get_by_role("button", name="Submit…")).to_be_disabled()
     page.screenshot(path=screenshots / "past.png")
+    page.locator(f"#row-{early}").click()
+    expect(page.locator("[data-job-state=COMPLETED]")).to_be_visible()
+    expect(page.get_by_role("region", name="Events")).to_contain_text("AttemptEnded")
+    page.goto(f"{site.base}/jobs/{early}?at=lsn:{submitted}")
+    # It may have been given a place in the same record.
+    state = page.locator("[data-job-state=PENDING], [data-job-state=SCHEDULED]")
+    expect(state).to_be_visible()
+    expect(page.get_by_role("region", name="Events")).to_contain_text("JobSubmitted")
+    expect(page.get_by_role("region", name="Events")).not_to_contain_text("AttemptEnded")
     slider = page.get_by_role("slider")
     expect(slider).to_be_enabled()
     slider.focus()
@@ -234,6 +244,8 @@ def test_a_hundred_thousand_tasks_move_at_a_usable_rate(
     for _ in range(8):
         page.keyboard.press("+")
     frames["zoomed"] = move(page)
+    page.locator(".chart canvas").hover(position={"x": 600, "y": 150})
+    expect(page.locator(".tip")).to_contain_text("train-")
     page.screenshot(path=screenshots / "timeline-100000.png")
     rates = {name: 1000 / statistics.median(each) for name, each in frames.items()}
     print(f"frames a second: {rates}")

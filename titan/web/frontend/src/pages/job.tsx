@@ -130,7 +130,7 @@ export function JobPage({ id, index }: { id: number; index: number | null }) {
         <AttemptTable attempts={attempts} isArray={job.array !== null} onChoose={job.array !== null ? (task) => change({ task }) : undefined} />
       </Panel>
       <Output id={id} index={shownIndex} isArray={job.array !== null} hasStarted={job.attempts_total > 0} attempts={attempts} />
-      <EventTable id={id} changes={changes} />
+      <EventTable id={id} changes={changes} until={past === null ? null : fetched.lsn} />
       {isCancelling ? <CancelDialog jobs={[job]} onClose={() => setCancelling(false)} /> : null}
     </>
   );

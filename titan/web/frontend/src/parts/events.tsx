@@ -2,23 +2,22 @@
 import { useEffect, useState } from "preact/hooks";
 import { url } from "../api";
 import { clock, exactly } from "../format";
-import { at } from "../location";
 import { useResource } from "../resource";
 import type { LogEvent } from "../types";
 import { Empty, Panel, Problem } from "./small";
 
 const LIMIT = 1_000;
 
-export function EventTable({ id, changes }: { id: number; changes: number }) {
-  const past = at.value;
+/** `until`: the last position that is told of; null: all. */
+export function EventTable({ id, changes, until }: { id: number; changes: number; until: number | null }) {
   const [after, setAfter] = useState(0);
-  const address = url(`/jobs/${id}/events`, { limit: LIMIT, after_lsn: after || null, at: past });
-  const found = useResource<{ lsn: number; more: boolean; events: LogEvent[] }>(address, `${id} ${past} ${after}`);
+  const address = url(`/jobs/${id}/events`, { limit: LIMIT, after_lsn: after || null });
+  const found = useResource<{ lsn: number; more: boolean; events: LogEvent[] }>(address, `${id} ${after}`);
   useEffect(() => {
     // What is new stands at the end, which is elsewhere then.
     if (changes > 0 && !found.data?.more) found.reload();
   }, [changes]);
-  const events = found.data?.events ?? [];
+  const events = (found.data?.events ?? []).filter((event) => until === null || event.lsn <= until);
   return (
     <Panel title="Events" extra={
         <div class="panel-tools">
