@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.client.fake_manager import FakeManager
 from tests.web.running import TOKEN, Running
+from titan.web import server as web_server
 from titan.web.guard import BODY_BYTES_MAX
 from titan.web.viewers import SESSION_SECONDS, Viewers, keep_or_draw_token, token_file
 
@@ -166,6 +168,26 @@ def test_a_body_has_an_end(server: Running) -> None:
         parts = (large[start : start + 65536] for start in range(0, len(large), 65536))
         answer = client.post("/api/v1/jobs", content=parts, headers=headers)
         assert answer.status_code == 413
+
+
+def test_who_connects_and_asks_nothing_is_let_go(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "SILENT_SECONDS", 0.3)
+    with (
+        Running(manager.address) as server,
+        server.program() as client,
+        server.events(client) as events,
+    ):
+        events.next("hello")
+        host, _, port = server.address.rpartition(":")
+        for said in (b"", b"GET / HTTP/1.1\r\nHost: "):
+            with socket.create_connection((host, int(port)), 20) as silent:
+                silent.sendall(said)
+                assert silent.recv(1) == b""
+        # Who has asked goes on, though he came before them.
+        manager.add_job()
+        events.next("jobs")
 
 
 def test_a_cookie_counts_for_a_week() -> None:

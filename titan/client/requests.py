@@ -308,6 +308,8 @@ def duration_seconds(duration: float | str) -> float:
     """Seconds, or text with a unit. Raises InvalidJob."""
     try:
         seconds = units.parse_duration(duration) if isinstance(duration, str) else float(duration)
+    except OverflowError:
+        seconds = -1.0
     except ValueError as error:
         raise InvalidJob(str(error)) from error
     if not 0 <= seconds <= units.DURATION_SECONDS_MAX:

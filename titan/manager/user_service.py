@@ -36,6 +36,9 @@ from titan.state.cluster import ClusterState
 WALK_JOBS: Final = 2_000
 WATCHED_MAX: Final = 100_000
 WATCH_INTERVAL_MS_MAX: Final = 60_000
+# An answer of so many jobs lets a watch with an interval rest twice as long, and so on up to that.
+MANY_JOBS: Final = 50
+REST_TIMES_MAX: Final = 4
 
 Response = TypeVar("Response", bound=Message)
 # At once, or where another process has to be asked, later.
@@ -164,7 +167,7 @@ class UserService:
                     yield answer
                 seen_lsn = lsn
                 if request.interval_ms:
-                    await asyncio.sleep(request.interval_ms / 1000)
+                    await asyncio.sleep(_rest_seconds(request.interval_ms, len(changed)))
                 changed = await watcher.wait_changed()
                 lsn = feed.lsn
             raise NoRoom("this watch fell too far behind; begin again after its last LSN")
@@ -345,6 +348,11 @@ class UserService:
                     yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
                 page = following
         yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
+
+
+def _rest_seconds(interval_ms: int, told: int) -> float:
+    """How long a watch rests that told so many jobs: where many change, each is told once."""
+    return interval_ms / 1000 * min(1 + told / MANY_JOBS, REST_TIMES_MAX)
 
 
 def check_script(status: manager_pb2.GetJobStatusResponse) -> None:

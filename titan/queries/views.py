@@ -83,14 +83,7 @@ def _terms_of(state: ClusterState, job: Job, known: Known) -> bytes:
 
     Jobs that are submitted by the thousand have most of it in common.
     """
-    # The same objects: equal ones take long to compare.
-    key = (
-        job.name,
-        job.packed_command,
-        job.job_class.class_id,
-        id(job.terms),
-        id(job.scheduling),
-    )
+    key = (job.name, job.packed_command, job.job_class.class_id, job.terms, job.scheduling)
     found = known.terms.get(key)
     if found is None:
         message = manager_pb2.Job(
@@ -110,9 +103,8 @@ def _terms_of(state: ClusterState, job: Job, known: Known) -> bytes:
             scheduling=scheduling_message(job.scheduling, held=False),
             secret_env=state.environments[job.environment].secret_names,
         )
-        # While they are kept no other object has their ids.
-        found = known.terms[key] = message.SerializeToString(), (job.terms, job.scheduling)
-    return found[0]
+        found = known.terms[key] = message.SerializeToString()
+    return found
 
 
 def policy_message(policy: PolicySet) -> manager_pb2.Policy:

@@ -25,9 +25,8 @@ class Known:
         self.rooms: dict[ClassKey, _Room] = {}
         # What stands first in the queue: its priority, negated, and its number.
         self.first: tuple[int, int] | None = None
-        # What of a job's message those that are alike in all of it have in common, and the objects
-        # by which they are told to be.
-        self.terms: dict[tuple[Any, ...], tuple[bytes, object]] = {}
+        # What of a job's message those that are alike in all of it have in common.
+        self.terms: dict[tuple[Any, ...], bytes] = {}
 
 
 class _Room(NamedTuple):

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from titan.client.moments import moment
-from titan.errors import InvalidJob, NotFound, TitanError
+from titan.errors import InvalidJob, NotFound, TitanError, reason_of
 from titan.rpc.status import status_of
 from titan.rpc.v1 import manager_pb2
 from titan.web.guard import TooLarge, read_body
@@ -69,6 +69,11 @@ async def read_object(request: Request) -> dict[str, Any]:
         raise InvalidJob(f"the body is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise InvalidJob("the body is no JSON object")
+    try:
+        # JSON can name halves of characters, which no text of ours may hold.
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidJob(reason_of(error)) from error
     return value
 
 

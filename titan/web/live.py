@@ -157,7 +157,8 @@ class Live:
                     yield each
                 if position == _NOWHERE:
                     continue
-            if cluster != self._cluster:
+            # Where he is comes first.
+            if recent is not None and cluster != self._cluster:
                 cluster = self._cluster
                 yield cluster
             if not changed.is_set() and not await _is_set_within(changed, ALIVE_SECONDS):

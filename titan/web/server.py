@@ -41,6 +41,8 @@ RETRY_FOR_SECONDS: Final = 5.0
 # What is under way when it is to end has so long.
 GRACE_SECONDS: Final = 2
 CONNECTIONS_MAX: Final = 1_000
+# As Titan's other servers: from the connection to the end of the first request's head.
+SILENT_SECONDS: Final = 20.0
 _BACKLOG: Final = 256
 _LOOK_SECONDS: Final = 5.0
 
@@ -169,6 +171,12 @@ class _Protocol(H11Protocol):
         der = encrypted.getpeercert(binary_form=True) if encrypted is not None else None
         pem = ssl.DER_cert_to_PEM_cert(der).encode() if der else None
         self.app_state = {**self.app_state, CERTIFICATE: pem}
+        self.loop.call_later(SILENT_SECONDS, self._end_silent)
+
+    def _end_silent(self) -> None:
+        """Whoever has not asked anything by now leaves the connection to others."""
+        if not self.headers and not self.transport.is_closing():
+            self.transport.close()
 
 
 async def _serve(

@@ -995,7 +995,9 @@ class WatchJobsRequest(_message.Message):
     after_lsn: _builtins.int
     """Only what changed after it. With job_ids, 0 sends them first as they are."""
     interval_ms: _builtins.int
-    """At least so long between two answers, at most a minute: what changes meanwhile is merged."""
+    """At least so long between two answers, at most a minute: what changes meanwhile is merged. Where
+    many jobs change it is up to four times as long.
+    """
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: every job."""
