@@ -328,7 +328,9 @@ def test_between_attempts_and_tasks_and_where_output_is_missing_a_line_says_so()
     ]  # fmt: skip
 
 
-def test_a_manager_that_is_slow_is_asked_less_often() -> None:
-    assert pause_seconds(1.0, 0.01) == pytest.approx(0.99)
-    assert pause_seconds(1.0, 0.5) == pytest.approx(4.5)
-    assert pause_seconds(10.0, 0.5) == pytest.approx(9.5)
+def test_a_manager_that_searches_long_is_asked_less_often_one_that_is_far_is_not() -> None:
+    assert pause_seconds(1.0, 0.3, 0.001) == pytest.approx(0.7)
+    assert pause_seconds(1.0, 0.3, 0.2) == pytest.approx(3.8)
+    assert pause_seconds(1.0, 60.0, 50.0) == pytest.approx(10.0)
+    assert pause_seconds(60.0, 0.5, 0.1) == pytest.approx(59.5)
+    assert pause_seconds(1.0, 1.5, 0.0) == 0.0

@@ -341,6 +341,21 @@ def test_it_ends_from_wherever_one_is(busy: FakeManager, keys: tuple[str, ...], 
     drive(look())
 
 
+def test_what_is_told_before_there_is_a_screen_and_after_is_no_error(busy: FakeManager) -> None:
+    async def look() -> None:
+        async with AioSession(busy.address) as session:
+            feed = Feed(session, manager_pb2.JobFilter(), 10)
+            app = TopApp(session, session, feed, user="alice", interval_seconds=0.05)
+            app.tell_trouble("early")
+            async with app.run_test() as pilot:
+                screen = Screen(app, pilot)
+                await screen.wait(lambda: job_column(screen))
+            app.tell_trouble("late")
+            app.action_sort(1)
+
+    drive(look())
+
+
 def test_help_tells_every_key_that_is_bound() -> None:
     from titan.cli.top.dialogs import HELP
 

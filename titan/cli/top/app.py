@@ -106,15 +106,22 @@ class TopApp(App[None]):
         self._said = ""
         self._trouble = ""
         self._look_now = asyncio.Event()
+        # Kept by hand: answers may come while the screen is not there yet, or no more.
+        self._summary = Static(id="summary")
+        self._machines = Listing(id="workers", nothing="no workers")
+        self._jobs = Listing(id="jobs", nothing="no jobs")
+        self._pane = Pane(id="pane")
+        self._words = Input(id="filter", compact=True, placeholder="words, such as ada running")
+        self._status = Static(id="status")
 
     def compose(self) -> ComposeResult:
         """From the top down."""
-        yield Static(id="summary")
-        yield Listing(id="workers", nothing="no workers")
-        yield Listing(id="jobs", nothing="no jobs")
-        yield Pane(id="pane")
-        yield Input(id="filter", compact=True, placeholder="words, such as ada running")
-        yield Static(id="status")
+        yield self._summary
+        yield self._machines
+        yield self._jobs
+        yield self._pane
+        yield self._words
+        yield self._status
         yield Static(Content("  ".join(_KEYS)), id="keys")
 
     def on_mount(self) -> None:
@@ -135,11 +142,15 @@ class TopApp(App[None]):
     async def _look_for_ever(self) -> None:
         while True:
             began = time.monotonic()
+            search_seconds = 0.0
             try:
                 snapshot = await self._feed.look()
             except TitanError as error:
                 self.tell_trouble(str(error))
             else:
+                if not self._trouble:
+                    # Else it waited for a manager that was away.
+                    search_seconds = self._feed.search_seconds
                 self._trouble = ""
                 self._rates.take(time.monotonic(), snapshot.stats.tasks)
                 if not self._is_paused:
@@ -147,24 +158,13 @@ class TopApp(App[None]):
                     self._draw()
                 self._draw_status()
             took = time.monotonic() - began
+            pause = pause_seconds(self._interval_seconds, took, search_seconds)
             self._look_now.clear()
             try:
-                async with asyncio.timeout(pause_seconds(self._interval_seconds, took)):
+                async with asyncio.timeout(pause):
                     await self._look_now.wait()
             except TimeoutError:
                 pass
-
-    @property
-    def _jobs(self) -> Listing:
-        return self.query_one("#jobs", Listing)
-
-    @property
-    def _machines(self) -> Listing:
-        return self.query_one("#workers", Listing)
-
-    @property
-    def _pane(self) -> Pane:
-        return self.query_one("#pane", Pane)
 
     def _draw(self) -> None:
         now = time.time()
@@ -172,7 +172,7 @@ class TopApp(App[None]):
         head = summary_lines(
             snapshot, self._rates, self._feed.address, self.size.width, local_time(now)
         )
-        self.query_one("#summary", Static).update(contents(list(head)))
+        self._summary.update(contents(list(head)))
         if snapshot is None:
             return
         # The manager's clock and this machine's may differ; ages are by the manager's.
@@ -202,7 +202,7 @@ class TopApp(App[None]):
         if self._filter:
             parts.append((f"with {printable(self._filter)}", ""))
         line = [piece for part in parts for piece in (("  ", ""), part)][1:]
-        self.query_one("#status", Static).update(contents([line]))
+        self._status.update(contents([line]))
 
     def _say(self, sentence: str) -> None:
         """What became of a key, safe to print; until the next one."""
@@ -242,10 +242,9 @@ class TopApp(App[None]):
 
     def action_filter(self) -> None:
         """Asks for words."""
-        line = self.query_one("#filter", Input)
-        line.value = self._filter
-        line.display = True
-        line.focus()
+        self._words.value = self._filter
+        self._words.display = True
+        self._words.focus()
 
     def on_input_changed(self, changed: Input.Changed) -> None:
         """Words are looked for while they are typed."""
@@ -257,14 +256,13 @@ class TopApp(App[None]):
         self._close_filter()
 
     def _close_filter(self) -> None:
-        self.query_one("#filter", Input).display = False
+        self._words.display = False
         self._jobs.focus()
 
     def action_close(self) -> None:
         """Closes the pane, else takes the words away."""
-        line = self.query_one("#filter", Input)
-        if line.display or not self._pane.display:
-            line.value = self._filter = ""
+        if self._words.display or not self._pane.display:
+            self._words.value = self._filter = ""
             self._close_filter()
             self._draw()
         else:

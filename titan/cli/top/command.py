@@ -46,7 +46,7 @@ Examples:
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
-    default=200,
+    default=100,
     show_default=True,
     metavar="N",
     help="List at most so many jobs.",
