@@ -13,7 +13,15 @@ from titan import events as ev
 from titan.history.database import open_for_writing, url_of
 from titan.history.projection import WORKER_EVENTS as KINDS
 from titan.history.projection import Projection
-from titan.history.schema import ATTEMPTS, JOBS, METADATA, RUNNING, WORKER_EVENTS, WORKERS
+from titan.history.schema import (
+    ATTEMPTS,
+    CANCELLED,
+    JOBS,
+    METADATA,
+    RUNNING,
+    WORKER_EVENTS,
+    WORKERS,
+)
 from titan.history.store import Place, Store
 from titan.model import State, WorkerState
 from titan.queries.views import attempt_messages, job_message
@@ -23,7 +31,7 @@ from titan.state.cluster import ClusterState
 
 CLUSTER_ID = bytes(range(16))
 LOG_ID = b"L" * 16
-FACTS = (JOBS, ATTEMPTS, RUNNING, WORKERS, WORKER_EVENTS)
+FACTS = (JOBS, ATTEMPTS, CANCELLED, RUNNING, WORKERS, WORKER_EVENTS)
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -75,13 +83,19 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
     lsns: dict[tuple[int, int, int], int] = {}
     names: dict[tuple[int, int, int], str] = {}
     happened = []
+    cancelled = []
     for lsn, payload in enumerate(records, 1):
         time_us, events = ev.decode_record(payload)
         state.begin_record(lsn, time_us)
         for number, event in enumerate(events):
             if isinstance(event, ev.JobsForgotten):
                 continue
+            job = state.jobs.live.get(getattr(event, "job_id", 0))
+            waited = _cancelled_tasks(job)
             state.apply(event)
+            tasks = _cancelled_tasks(job) - waited
+            if tasks:
+                cancelled.append(_cancelled(state, number, event, tasks))
             if isinstance(event, ev.AttemptEnded | ev.Recalled):
                 key = (event.job_id, event.index, event.attempt)
                 job = state.jobs[event.job_id]
@@ -107,9 +121,36 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
     return {
         "jobs": jobs,
         "attempts": attempts,
+        "cancelled": sorted(cancelled, key=lambda row: (row["job_id"], row["lsn"], row["place"])),
         "running": running,
         "workers": workers,
         "worker_events": happened,
+    }
+
+
+def _cancelled_tasks(job: Any) -> int:
+    """How many were cancelled while they waited."""
+    return len(job.cancelled) if job is not None and job.cancelled is not None else 0
+
+
+def _cancelled(state: ClusterState, number: int, event: Any, tasks: int) -> dict[str, Any]:
+    job = state.jobs[event.job_id]
+    return {
+        "job_id": job.job_id,
+        "lsn": state.lsn,
+        "place": number,
+        "tasks": tasks,
+        "name": job.name,
+        "user_name": job.user,
+        "reason": {
+            "CancelRequested": "CANCELLED",
+            "DependencyFailed": "DEPENDENCY_FAILED",
+            "DeadlinePassed": "DEADLINE",
+        }[type(event).__name__],
+        "submit_time": job.submit_us / 1e6,
+        "end_time": state.time_us / 1e6,
+        "cpus": job.demand.cpus_milli / 1000,
+        "memory_bytes": job.demand.memory_bytes,
     }
 
 

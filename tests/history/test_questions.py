@@ -17,7 +17,7 @@ from titan import events as ev
 from titan.history.database import HistoryRefused, open_for_reading
 from titan.history.questions import Questions, Wanted
 from titan.history.store import Store
-from titan.model import Reason, State
+from titan.model import IndexRange, Reason, State
 
 ROWS = expected_rows(story())
 ATTEMPTS = ROWS["attempts"]
@@ -34,7 +34,7 @@ def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
     reading.dispose()
 
 
-def key(row: dict[str, Any]) -> tuple[int, int, int]:
+def key(row: dict[str, Any]) -> tuple[int, int | None, int | None]:
     return row["job_id"], row.get("task_index", row.get("index", -1)), row["attempt"]
 
 
@@ -65,13 +65,88 @@ def test_the_filters_choose_what_they_say_the_last_end_first(
     expected = sorted(
         filter(is_chosen, ATTEMPTS), key=lambda row: (row["end_time"], *key(row)), reverse=True
     )
-    found = questions.list_attempts(wanted, 10_000)
+    found = [row for row in questions.list_attempts(wanted, 10_000) if row["attempt"]]
     assert [key(row) for row in found] == [key(row) for row in expected]
-    assert [key(row) for row in questions.list_attempts(wanted, 3)] == [
-        key(row) for row in expected[:3]
-    ]
+    waited = [row for row in questions.list_attempts(wanted, 10_000) if not row["attempt"]]
+    ends = sorted((row["end_time"] for row in (*expected, *waited)), reverse=True)
+    assert [row["end_time"] for row in questions.list_attempts(wanted, 3)] == ends[:3]
     arrays = {row["job_id"] for row in ROWS["jobs"] if row["array"] is not None}
     assert all(row["is_array"] == (row["job_id"] in arrays) for row in found)
+
+
+ONE = ROWS["cancelled"][0]
+WAITED: list[tuple[Wanted, Callable[[dict[str, Any]], bool]]] = [
+    (Wanted(), lambda row: True),
+    (Wanted(states=("FAILED", "CANCELLED"), source="titan"), lambda row: True),
+    (Wanted(states=("COMPLETED", "FAILED", "LOST", "RECALLED", "UNKNOWN")), lambda row: False),
+    (Wanted(worker="w4"), lambda row: False),
+    (Wanted(source="swf"), lambda row: False),
+    (Wanted(user="ada"), lambda row: row["user_name"] == "ada"),
+    (Wanted(name=ONE["name"]), lambda row: row["name"] == ONE["name"]),
+    (Wanted(job_id=ONE["job_id"]), lambda row: row["job_id"] == ONE["job_id"]),
+    (
+        Wanted(since=ENDS[100], until=ENDS[300]),
+        lambda row: ENDS[100] <= row["end_time"] < ENDS[300],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wanted", "is_chosen"), WAITED, ids=range(len(WAITED)))
+def test_what_was_cancelled_while_it_waited_is_among_them(
+    questions: Questions, wanted: Wanted, is_chosen: Callable[[dict[str, Any]], bool]
+) -> None:
+    expected = [*filter(is_chosen, ROWS["cancelled"])]
+    found = questions.list_attempts(wanted, 10_000)
+    assert [row["end_time"] for row in found] == sorted(
+        (row["end_time"] for row in found), reverse=True
+    )
+    assert {frozenset(row) for row in found} in ({frozenset(ANSWERED)}, set())
+    arrays = {row["job_id"] for row in ROWS["jobs"] if row["array"] is not None}
+    waited = [row for row in found if row["attempt"] is None]
+    names = ("job_id", "tasks", "reason", "submit_time", "end_time", "cpus", "memory_bytes")
+    assert sorted(tuple(row[name] for name in names) for row in waited) == sorted(
+        tuple(row[name] for name in names) for row in expected
+    )
+    for row in waited:
+        assert row["index"] == (None if row["job_id"] in arrays else 0)
+        assert row["wait_seconds"] == pytest.approx(row["end_time"] - row["submit_time"])
+        assert (row["state"], row["source"], row["worker"]) == ("CANCELLED", "titan", None)
+        assert {row[name] for name in UNKNOWN_OF_WAITING} == {None}
+    assert questions.list_attempts(wanted, 10_000, slowest=True) == sorted(
+        (row for row in found if row["run_seconds"] is not None),
+        key=lambda row: (row["run_seconds"], *key(row)),
+        reverse=True,
+    )
+
+
+UNKNOWN_OF_WAITING = (
+    "attempt", "worker", "detail", "exit_code", "signal", "start_time", "run_seconds",
+    "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpu_efficiency",
+    "memory_efficiency", "stdout_path", "stderr_path", "source_job",
+)  # fmt: skip
+ANSWERED = (
+    *UNKNOWN_OF_WAITING, "job_id", "index", "name", "user", "state", "reason", "submit_time",
+    "end_time", "wait_seconds", "cpus", "memory_bytes", "source", "is_array", "tasks",
+)  # fmt: skip
+
+
+def test_an_array_that_is_cancelled_while_it_waits_is_one_row(
+    engine: sa.Engine, store: Store
+) -> None:
+    lives = Lives()
+    job = lives.job((0, 1_000_000, 1))
+    lives.apply(ev.CancelRequested(job, (IndexRange(5, 7, 1),), 0))
+    lives.apply(ev.CancelRequested(job, (), 0))
+    project(store, lives.records)
+    reading = open_for_reading(engine.url)
+    try:
+        found = Questions(reading).list_attempts(Wanted(), 10)
+    finally:
+        reading.dispose()
+    assert [(row["job_id"], row["index"], row["tasks"]) for row in found] == [
+        (job, None, 999_998),
+        (job, None, 2),
+    ]
 
 
 def test_efficiency_is_what_was_used_of_what_was_asked_for(engine: sa.Engine, store: Store) -> None:

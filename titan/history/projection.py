@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from titan import events as ev
-from titan.history.rows import Row, attempt_row, job_row, running_row, text, worker_row
+from titan.history.rows import (
+    Row,
+    attempt_row,
+    cancel_reason,
+    cancelled_row,
+    job_row,
+    running_row,
+    text,
+    worker_row,
+)
 from titan.model import Reason, State, WorkerState
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
@@ -29,6 +38,7 @@ class Batch:
     attempts: dict[AttemptId, Row] = field(default_factory=dict)
     revived: set[AttemptId] = field(default_factory=set)
     """Attempts that had ended, by what was known, and go on."""
+    cancelled: list[Row] = field(default_factory=list)
     running: dict[AttemptId, Row] = field(default_factory=dict)
     """Attempts that began to run, and run on."""
     stopped: set[AttemptId] = field(default_factory=set)
@@ -157,6 +167,22 @@ class Projection:
         self._batch.revived.add(key)
         self._changed_jobs[event.job_id] = None
 
+    def _waiting_ended(self, event: Any, place: int) -> None:
+        state, job_id = self.state, event.job_id
+        job = state.jobs.live.get(job_id)
+        before = job.counts[_CANCELLED] if job is not None else 0
+        state.apply(event)
+        # The event was legal, or apply had said so.
+        assert job is not None
+        # What runs ends later, and with an attempt.
+        tasks = job.counts[_CANCELLED] - before
+        if tasks:
+            row = cancelled_row(
+                job, tasks, _END_OF_WAITING[type(event)], state.time_us, state.lsn, place
+            )
+            self._batch.cancelled.append(row)
+        self._changed_jobs[job_id] = None
+
     def _forgotten(self, event: ev.JobsForgotten, place: int) -> None:
         # What they are is what they were: they ended.
         for job_id in event.job_ids:
@@ -188,7 +214,8 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
     """All that a state knows, some jobs and their attempts at a time; the workers first.
 
     For a beginning in the middle of a log. What it does not know: which record told an end, so that
-    this is the state's own; and what happened to workers.
+    this is the state's own; when which of the tasks that were cancelled while they waited was, so
+    that it is the job's last end; and what happened to workers.
     """
     batch = Batch(workers={number: worker_row(each) for number, each in state.workers.items()})
     for key, attempt in _running(state):
@@ -197,6 +224,11 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
     for job_id in state.jobs:
         job = state.jobs[job_id]
         batch.jobs[job_id] = job_row(job)
+        if job.cancelled:
+            reason = cancel_reason(job)
+            batch.cancelled.append(
+                cancelled_row(job, len(job.cancelled), reason, job.end_us, state.lsn)
+            )
         for ended in job.ended or ():
             detail = job.ended.detail(ended.index, ended.attempt) if job.ended else ""
             worker = state.get_worker(ended.worker)
@@ -222,6 +254,15 @@ def _running(state: ClusterState) -> Iterator[tuple[AttemptId, Attempt]]:
 ROWS_AT_ONCE: Final = 10_000
 _GONE: Final = (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED)
 
+# Where a job counts them.
+_CANCELLED: Final = int(State.CANCELLED) - 1
+
+_END_OF_WAITING: Final[dict[type[ev.Event], str]] = {
+    ev.CancelRequested: Reason.CANCELLED.name,
+    ev.DependencyFailed: Reason.DEPENDENCY_FAILED.name,
+    ev.DeadlinePassed: Reason.DEADLINE.name,
+}
+
 WORKER_EVENTS: Final[dict[type[ev.Event], str]] = {
     ev.WorkerRegistered: "REGISTERED",
     ev.WorkerHealthy: "HEALTHY",
@@ -239,6 +280,7 @@ _HANDLERS: Final[dict[type[ev.Event], Callable[[Projection, Any, int], None]]] =
     ev.Adopted: Projection._adopted,
     ev.TaskStarted: Projection._task_started,
     ev.JobsForgotten: Projection._forgotten,
+    **dict.fromkeys(_END_OF_WAITING, Projection._waiting_ended),
     **dict.fromkeys(WORKER_EVENTS, Projection._worker_event),
 }
 

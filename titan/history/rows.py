@@ -100,6 +100,26 @@ def attempt_row(
     }
 
 
+def cancelled_row(
+    job: Job, tasks: int, reason: str, time_us: int, lsn: int, place: int = -1
+) -> Row:
+    """Tasks of a job that were cancelled together while they waited."""
+    cpus_milli, memory_bytes, _ = job.demand
+    return {
+        "job_id": job.job_id,
+        "lsn": lsn,
+        "place": place,
+        "tasks": tasks,
+        "name": text(job.name),
+        "user_name": text(job.user),
+        "reason": reason,
+        "submit_time": job.submit_us / 1e6,
+        "end_time": time_us / 1e6,
+        "cpus": cpus_milli / 1000,
+        "memory_bytes": memory_bytes,
+    }
+
+
 def running_row(job: Job, attempt: Attempt, worker: Worker) -> Row:
     """An attempt that runs."""
     cpus_milli, memory_bytes, _ = attempt.job_class.demand
@@ -134,6 +154,13 @@ def worker_row(worker: Worker) -> Row:
     }
 
 
+def cancel_reason(job: Job) -> str:
+    """Why tasks of it are CANCELLED; the last reason that there was."""
+    if job.cut_short is not None and not job.cancel_requested:
+        return job.cut_short[0].name
+    return Reason.CANCELLED.name
+
+
 def array_text(ranges: Sequence[IndexRange]) -> str:
     """Indexes as --array takes them: `0-9:2,20`."""
     parts = []
@@ -155,9 +182,7 @@ def _end_of(job: Job) -> tuple[str | None, int | None, int | None]:
     if job.state is State.COMPLETED:
         return Reason.EXIT.name, 0, None
     if job.state is State.CANCELLED:
-        if job.cut_short is not None and not job.cancel_requested:
-            return job.cut_short[0].name, None, None
-        return Reason.CANCELLED.name, None, None
+        return cancel_reason(job), None, None
     record = None
     if job.lowest_failed is not None and job.ended is not None:
         record = job.ended.find(*job.lowest_failed)

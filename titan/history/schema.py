@@ -117,6 +117,27 @@ ATTEMPTS: Final = Table(
     comment="A row for each attempt that ended.",
 )  # fmt: skip
 
+CANCELLED: Final = Table(
+    "cancelled",
+    METADATA,
+    _key("job_id", BigInteger, "of which job"),
+    _key("lsn", BigInteger, "the record of the log that has it, or one by which it had happened; "
+         "0: it was imported"),
+    _key("place", Integer, "which event of that record; -1: it is not known"),
+    _some("tasks", BigInteger, "how many were cancelled then"),
+    _some("name", Text, "the job's"),
+    _some("user_name", Text, "who submitted the job"),
+    _some("reason", Text, "CANCELLED, DEPENDENCY_FAILED or DEADLINE"),
+    _some("submit_time", Double, "Unix seconds: the job's"),
+    _some("end_time", Double, "Unix seconds, by the manager's clock"),
+    _some("cpus", Double, "asked for, for each task"),
+    _some("memory_bytes", BigInteger, "asked for, for each task; 0: none was"),
+    Index("cancelled_by_end", "end_time"),
+    Index("cancelled_by_user", "user_name", "end_time"),
+    comment="A row for each time that tasks of a job were cancelled while they waited, one for all "
+    "of them. Those that had been tried before have their attempts as well.",
+)  # fmt: skip
+
 RUNNING: Final = Table(
     "running",
     METADATA,
