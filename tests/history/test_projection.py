@@ -84,7 +84,14 @@ def test_one_that_begins_with_a_state_in_the_middle_has_all_that_this_knows(
     assert found["attempts"] == [row for row in whole["attempts"] if row["job_id"] in remembered]
     assert found["workers"] == whole["workers"]
     assert found["running"] == whole["running"] != []
-    assert found["worker_events"] == []
+    # Workers that are there have been since then, as far as is known.
+    there = {row["number"]: row["cpus"] for row in whole["worker_events"]}
+    assert {row["number"]: row["cpus"] for row in found["worker_events"]} == {
+        number: cpus for number, cpus in there.items() if cpus
+    }
+    assert {(row["event"], row["time"]) for row in found["worker_events"]} == {
+        ("FOUND", state.time_us / 1e6)
+    }
     # All of a job are one row there.
     tasks = tasks_cancelled(whole)
     assert {row["job_id"] for row in found["cancelled"]} == set(tasks) & remembered != set()

@@ -25,6 +25,7 @@ from titan.model import Reason, State, WorkerState
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
 from titan.state.replay import unknown_record
+from titan.state.worker import Worker
 
 AttemptId = tuple[int, int, int]
 
@@ -195,19 +196,11 @@ class Projection:
         self.state.apply(event)
         worker = self.state.get_worker(event.worker)
         self._changed_workers[event.worker] = None
-        self._batch.worker_events.append(
-            {
-                "lsn": self.state.lsn,
-                "place": place,
-                "time": self.state.time_us / 1e6,
-                "number": event.worker,
-                "worker": text(worker.name),
-                "event": WORKER_EVENTS[type(event)],
-                "cpus": 0 if worker.state in _GONE else worker.capacity.cpus_milli / 1000,
-                "reason": text(getattr(event, "reason", "")),
-                "user_name": text(getattr(event, "user", "")),
-            }
-        )
+        row = _worker_event_row(
+            self.state, worker, place, WORKER_EVENTS[type(event)],
+            getattr(event, "reason", ""), getattr(event, "user", ""),
+        )  # fmt: skip
+        self._batch.worker_events.append(row)
 
 
 def all_rows(state: ClusterState) -> Iterator[Batch]:
@@ -215,9 +208,15 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
 
     For a beginning in the middle of a log. What it does not know: which record told an end, so that
     this is the state's own; when which of the tasks that were cancelled while they waited was, so
-    that it is the job's last end; and what happened to workers.
+    that it is the job's last end; and what happened to workers before, so that there is what they
+    offer now.
     """
-    batch = Batch(workers={number: worker_row(each) for number, each in state.workers.items()})
+    batch = Batch(
+        workers={number: worker_row(each) for number, each in state.workers.items()},
+        worker_events=[
+            _worker_event_row(state, each, -number, FOUND) for number, each in state.workers.items()
+        ],
+    )
     for key, attempt in _running(state):
         worker = state.get_worker(attempt.worker)
         batch.running[key] = running_row(state.jobs[attempt.job_id], attempt, worker)
@@ -244,6 +243,22 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
     yield batch
 
 
+def _worker_event_row(
+    state: ClusterState, worker: Worker, place: int, event: str, reason: str = "", user: str = ""
+) -> Row:
+    return {
+        "lsn": state.lsn,
+        "place": place,
+        "time": state.time_us / 1e6,
+        "number": worker.number,
+        "worker": text(worker.name),
+        "event": event,
+        "cpus": 0 if worker.state in _GONE else worker.capacity.cpus_milli / 1000,
+        "reason": text(reason),
+        "user_name": text(user),
+    }
+
+
 def _running(state: ClusterState) -> Iterator[tuple[AttemptId, Attempt]]:
     for job in state.live_jobs.values():
         for attempt in job.active.values():
@@ -263,6 +278,8 @@ _END_OF_WAITING: Final[dict[type[ev.Event], str]] = {
     ev.DeadlinePassed: Reason.DEADLINE.name,
 }
 
+# Where a history begins in the middle of a log.
+FOUND: Final = "FOUND"
 WORKER_EVENTS: Final[dict[type[ev.Event], str]] = {
     ev.WorkerRegistered: "REGISTERED",
     ev.WorkerHealthy: "HEALTHY",

@@ -175,12 +175,15 @@ WORKER_EVENTS: Final = Table(
     "worker_events",
     METADATA,
     _key("lsn", BigInteger, "the record of the log that has it"),
-    _key("place", Integer, "which event of that record"),
+    _key("place", Integer, "which event of that record; below 0: it was found so by then"),
     _some("time", Double, "Unix seconds, by the manager's clock"),
     _some("number", Integer, "of which worker"),
     _some("worker", Text, "its name at that time"),
     _some(
-        "event", Text, "REGISTERED, HEALTHY, UNHEALTHY, LOST, DRAINING, UNDRAINED or DEREGISTERED"
+        "event",
+        Text,
+        "REGISTERED, HEALTHY, UNHEALTHY, LOST, DRAINING, UNDRAINED, DEREGISTERED; "
+        "or FOUND: the log of what had happened before was gone",
     ),
     _some("cpus", Double, "what it offered from then on; 0: it was gone"),
     _some("reason", Text, "where somebody gave one"),

@@ -113,6 +113,7 @@ class Store:
             for batch in known:
                 left.difference_update(batch.jobs)
                 batch.cancelled = _not_told(connection, batch.cancelled)
+                batch.worker_events = _changed(connection, batch.worker_events)
                 self._put(connection, batch, self._merges)
             for keys in _parts(sorted(left)):
                 ended = sa.update(JOBS).where(JOBS.c.job_id.in_(keys))
@@ -195,6 +196,16 @@ def _not_told(connection: sa.Connection, rows: Sequence[Row]) -> list[Row]:
             told[job_id] = int(tasks)
     left = [{**row, "tasks": row["tasks"] - told.get(row["job_id"], 0)} for row in rows]
     return [row for row in left if row["tasks"] > 0]
+
+
+def _changed(connection: sa.Connection, rows: Sequence[Row]) -> list[Row]:
+    """Of what a state knows of workers, a row for each: what is not so by the last event there."""
+    if not rows:
+        return []
+    e = WORKER_EVENTS.c
+    in_order = sa.select(e.number, e.cpus).order_by(e.lsn, e.place)
+    offered = {row.number: row.cpus for row in connection.execute(in_order)}
+    return [row for row in rows if row["cpus"] != offered.get(row["number"], 0)]
 
 
 def _parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:
