@@ -120,6 +120,19 @@ def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
     reading.dispose()
 
 
+def test_words_that_are_no_text_are_imported_as_well_as_they_can_be(
+    engine: sa.Engine, store: Store, tmp_path: Path
+) -> None:
+    path = write_mini_slurm(
+        tmp_path / "m.db", [row(1, nodes='["n\\ud800\\u0000"]', command="a\0b")]
+    )
+    import_jobs(engine, "mini-slurm", "m\udcff.db", read_mini_slurm(path)[0])
+    (attempt,) = rows_of(engine, ATTEMPTS)
+    assert attempt["worker"] == "n\ufffd\ufffd"
+    (imported,) = rows_of(engine, IMPORTS)
+    assert imported["file"] == "m\ufffd.db"
+
+
 def test_what_was_cancelled_before_it_ran_is_in_the_answers(
     engine: sa.Engine, store: Store, tmp_path: Path
 ) -> None:

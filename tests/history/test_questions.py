@@ -254,6 +254,20 @@ def test_the_most_failing_names_come_first(questions: Questions) -> None:
     assert len(questions.most_failing(Wanted(), 1)) == 1
 
 
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Wanted(job_id=1 << 63), Wanted(job_id=-(1 << 70)), Wanted(user="a\udcff"),
+        Wanted(name="a\0b"), Wanted(worker="\udcff\0"), Wanted(since=1e300), Wanted(until=-1e300),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_what_no_row_can_have_is_found_nowhere(questions: Questions, wanted: Wanted) -> None:
+    assert questions.list_attempts(wanted, 1 << 70) == []
+    assert questions.most_failing(wanted, 1 << 70) == []
+    assert questions.totals(wanted, "day") == []
+
+
 def test_tables_that_are_not_there_are_told_in_a_sentence(engine: sa.Engine) -> None:
     reading = open_for_reading(_made(engine).url)
     with pytest.raises(HistoryRefused, match="there is no history yet"):

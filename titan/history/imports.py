@@ -29,6 +29,7 @@ from titan.history.imported import (
     imported_cancelled_row,
     imported_job_row,
 )
+from titan.history.rows import text
 from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 
 MINI_SLURM: Final = "mini-slurm"
@@ -124,7 +125,7 @@ def _write(
         row = {
             "import_id": (last_import or 0) + 1,
             "source": source,
-            "file": file_name,
+            "file": text(file_name),
             "digest": digest,
             "time": time.time(),
             "jobs": written,

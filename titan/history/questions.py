@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from titan.history.database import HistoryRefused, Unavailable, check_form, reason_of
 from titan.history.imports import SOURCES as IMPORTED
+from titan.history.rows import text
 from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 
 Row = dict[str, Any]
@@ -26,6 +27,8 @@ TITAN: Final = "titan"
 SOURCES: Final = (TITAN, *IMPORTED)
 # What an attempt that never started is; listed only where it is asked for.
 NEVER_STARTED: Final = "RECALLED"
+# Of 64 bits.
+_NUMBER_MAX: Final = (1 << 63) - 1
 CANCELLED_STATE: Final = "CANCELLED"
 # Zones of time differ by whole quarters of an hour: sums over these add up to days in any of them.
 _QUARTER_SECONDS: Final = 900
@@ -76,7 +79,7 @@ class Questions:
             _of_jobs(ATTEMPTS)
             .where(*_conditions(wanted))
             .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
-            .limit(limit)
+            .limit(min(limit, _NUMBER_MAX))
         )
         if slowest:
             query = query.where(a.start_time.is_not(None))
@@ -89,13 +92,13 @@ class Questions:
                 _of_jobs(CANCELLED)
                 .where(*_chosen(CANCELLED, wanted))
                 .order_by(c.end_time.desc(), c.job_id.desc(), c.lsn.desc(), c.place.desc())
-                .limit(limit)
+                .limit(min(limit, _NUMBER_MAX))
             )
             waited = [_cancelled(row) for row in connection.execute(query).mappings()]
         by_end = merge(
             found, waited, key=lambda row: (row["end_time"], row["job_id"]), reverse=True
         )
-        return list(islice(by_end, limit))
+        return list(islice(by_end, min(limit, _NUMBER_MAX)))
 
     def most_failing(self, wanted: Wanted, limit: int) -> list[Row]:
         """The names under which most attempts FAILED, by user."""
@@ -113,7 +116,7 @@ class Questions:
             .group_by(_unsorted(a.name), _unsorted(a.user_name))
             .having(failed > 0)
             .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
-            .limit(limit)
+            .limit(min(limit, _NUMBER_MAX))
         )
         with self.asked() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
@@ -169,7 +172,7 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     a = ATTEMPTS.c
     conditions = _chosen(ATTEMPTS, wanted)
     if wanted.worker is not None:
-        conditions.append(a.worker == wanted.worker)
+        conditions.append(a.worker == text(wanted.worker))
     states = wanted.states
     conditions.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
     return conditions
@@ -188,13 +191,13 @@ def _chosen(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
         conditions.append(t.end_time >= wanted.since)
     if wanted.until is not None:
         conditions.append(t.end_time < wanted.until)
-    for column, value in (
-        (t.user_name, wanted.user),
-        (t.name, wanted.name),
-        (t.job_id, wanted.job_id),
-    ):
+    for column, value in ((t.user_name, wanted.user), (t.name, wanted.name)):
         if value is not None:
-            conditions.append(column == value)
+            conditions.append(column == text(value))
+    if wanted.job_id is not None:
+        # Whoever asks may write any number.
+        is_one = -_NUMBER_MAX <= wanted.job_id <= _NUMBER_MAX
+        conditions.append(t.job_id == wanted.job_id if is_one else sa.false())
     if wanted.source == TITAN:
         conditions.append(t.job_id > 0)
     elif wanted.source is not None:

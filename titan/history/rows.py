@@ -6,6 +6,7 @@ Pure: no clock, no I/O, no SQL.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ Row = dict[str, Any]
 # A look-up in an enum by its number takes longer than all the rest of a column.
 _STATES: Final = {int(each): each.name for each in State}
 _REASONS: Final = {int(each): each.name if each else None for each in Reason}
+# What of a name or an argument was not UTF-8, or JSON wrote by itself.
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 _NO_RESOURCES: Final = "{}"
 
 
@@ -173,8 +176,10 @@ def array_text(ranges: Sequence[IndexRange]) -> str:
 
 
 def text(value: str) -> str:
-    """As a database takes it: PostgreSQL has no zero characters."""
-    return value.replace("\0", "\ufffd") if "\0" in value else value
+    """As a database takes it: PostgreSQL has no zero characters, and none has halves of others."""
+    if "\0" in value:
+        value = value.replace("\0", "\ufffd")
+    return value if value.isascii() else _HALVES.sub("\ufffd", value)
 
 
 def _end_of(job: Job) -> tuple[str | None, int | None, int | None]:
