@@ -82,6 +82,7 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
     state = ClusterState()
     lsns: dict[tuple[int, int, int], int] = {}
     names: dict[tuple[int, int, int], str] = {}
+    since: dict[tuple[int, int, int], int] = {}
     happened = []
     cancelled = []
     for lsn, payload in enumerate(records, 1):
@@ -102,6 +103,14 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
                 assert job.ended is not None
                 ended = job.ended.find(event.index, event.attempt)
                 assert ended is not None
+                _, since[key] = max(
+                    (
+                        (each.attempt, each.end_us)
+                        for each in job.ended.of_index(event.index)
+                        if each.attempt < event.attempt and each.state != State.RECALLED
+                    ),
+                    default=(0, job.submit_us),
+                )
                 lsns[key], names[key] = lsn, state.get_worker(ended.worker).name
             elif type(event) in KINDS:
                 happened.append(_worker_event(state, number, event))
@@ -113,7 +122,7 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
         ended_states = frozenset(State) - {State.SCHEDULED, State.RUNNING}
         for each in attempt_messages(state, job, (), ended_states):
             key = (job_id, each.index, each.attempt)
-            attempts.append(_attempt(message, each, names[key], lsns[key]))
+            attempts.append(_attempt(message, each, names[key], since[key], lsns[key]))
         under_way = attempt_messages(state, job, (), frozenset([State.RUNNING]))
         running += [_running(message, each) for each in under_way]
     attempts.sort(key=lambda row: (row["job_id"], row["task_index"], row["attempt"]))
@@ -198,7 +207,7 @@ def _indexes(each: range) -> str:
     return f"{each[0]}-{each[-1]}" + (f":{each.step}" if each.step > 1 else "")
 
 
-def _attempt(job: Any, message: Any, worker: str, lsn: int) -> dict[str, Any]:
+def _attempt(job: Any, message: Any, worker: str, since_us: int, lsn: int) -> dict[str, Any]:
     ran = bool(message.start_us)
     return {
         "job_id": job.job_id,
@@ -215,7 +224,7 @@ def _attempt(job: Any, message: Any, worker: str, lsn: int) -> dict[str, Any]:
         "submit_time": job.submit_us / 1e6,
         "start_time": message.start_us / 1e6 if ran else None,
         "end_time": message.end_us / 1e6,
-        "wait_seconds": max(0, message.start_us - job.submit_us) / 1e6 if ran else None,
+        "wait_seconds": max(0, message.start_us - since_us) / 1e6 if ran else None,
         "run_seconds": max(0, message.end_us - message.start_us) / 1e6 if ran else None,
         "cpu_user_seconds": message.cpu_user_us / 1e6,
         "cpu_system_seconds": message.cpu_system_us / 1e6,

@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.history.builders import expected_rows, project
+from tests.history.builders import expected_rows, place, project
 from tests.lookback.builders import records as story
 from tests.state.builders import T0, Story
 from titan import events as ev
 from titan.history.database import HistoryRefused, open_for_reading
+from titan.history.projection import all_rows
 from titan.history.questions import Questions, Wanted
 from titan.history.store import Store
 from titan.model import IndexRange, Reason, State
+from titan.scheduling import Scheduling
 
 ROWS = expected_rows(story())
 ATTEMPTS = ROWS["attempts"]
@@ -196,6 +198,37 @@ class Lives(Story):
                 rss_bytes, "", State.COMPLETED,
             )
         )  # fmt: skip
+
+
+def test_a_task_that_is_tried_again_waits_from_the_end_of_the_attempt_before(
+    engine: sa.Engine, store: Store
+) -> None:
+    lives = Lives()
+    lives.worker()
+    job = lives.job(scheduling=Scheduling(retries=2))
+    submit_us = lives.state.time_us
+    for number, start, end, state in ((1, 4, 10, State.FAILED), (3, 25, 30, State.COMPLETED)):
+        if number == 3:
+            # It was given a place, and taken back.
+            lives.assign(job, attempt=2)
+            lives.apply(ev.RecallRequested(job, 0, 2), ev.Recalled(job, 0, 2))
+        lives.assign(job, attempt=number)
+        lives.apply(
+            ev.AttemptEnded(
+                job, 0, number, state, Reason.EXIT, 1, -1, submit_us + start * 1_000_000,
+                submit_us + end * 1_000_000, 0, 0, 0, "",
+                State.PENDING if state == State.FAILED else state,
+            )
+        )  # fmt: skip
+    reading = open_for_reading(engine.url)
+    try:
+        project(store, lives.records)
+        for _ in range(2):
+            found = Questions(reading).list_attempts(Wanted(), 10)
+            assert [(row["attempt"], row["wait_seconds"]) for row in found] == [(3, 15), (1, 4)]
+            store.write_anew(place(lives.state.lsn), all_rows(lives.state))
+    finally:
+        reading.dispose()
 
 
 def test_the_slowest_ran_longest(questions: Questions) -> None:

@@ -130,8 +130,11 @@ def by_hand(rows: Rows, since: float, until: float, count: int) -> Usage:
             ended.append((min(int((end - since) / busy.width), count - 1), row["state"]))
         if start is not None:
             busy.add(start, end, row["cpus"])
-            if row["attempt"] == 1:
+            if "end_time" in row:
+                waiting.add(start - row["wait_seconds"], start, 1)
+            elif row["attempt"] == 1:
                 waiting.add(row["submit_time"], start, 1)
+            if row["attempt"] == 1:
                 waits += [max(0, start - row["submit_time"])] if since <= start < until else []
     for row in rows["jobs"]:
         if row["end_time"] is None:

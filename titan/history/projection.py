@@ -24,6 +24,7 @@ from titan.history.rows import (
 from titan.model import Reason, State, WorkerState
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
+from titan.state.job import Job
 from titan.state.replay import unknown_record
 from titan.state.worker import Worker
 
@@ -135,6 +136,9 @@ class Projection:
             # It had been given up with its worker, and now ended otherwise.
             attempt = None
             lost = job.ended.find(index, number) if job.ended is not None else None
+        before_us = 0
+        if number > 1 and job is not None and job.ended is not None:
+            before_us = job.ended.find_end_before(index, number)
         state.apply(event)
         # The event was legal, or apply had said so.
         assert job is not None
@@ -145,7 +149,7 @@ class Projection:
             worker, job_class = lost.worker, job.job_class
         key = (job_id, index, number)
         self._batch.attempts[key] = attempt_row(
-            job, job_class, state.get_worker(worker), ended, detail, state.lsn
+            job, job_class, state.get_worker(worker), ended, before_us, detail, state.lsn
         )
         if key in self._running:
             self._running.remove(key)
@@ -228,11 +232,14 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
             batch.cancelled.append(
                 cancelled_row(job, len(job.cancelled), reason, job.end_us, state.lsn)
             )
+        ends = _ends_of_retried(job)
         for ended in job.ended or ():
+            earlier = reversed(ends.get(ended.index, []))
+            before_us = next((at_us for number, at_us in earlier if number < ended.attempt), 0)
             detail = job.ended.detail(ended.index, ended.attempt) if job.ended else ""
             worker = state.get_worker(ended.worker)
             batch.attempts[job_id, ended.index, ended.attempt] = attempt_row(
-                job, job.job_class, worker, ended, detail, state.lsn
+                job, job.job_class, worker, ended, before_us, detail, state.lsn
             )
             if len(batch.attempts) >= ROWS_AT_ONCE:
                 yield batch
@@ -241,6 +248,23 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
             yield batch
             batch = Batch()
     yield batch
+
+
+def _ends_of_retried(job: Job) -> dict[int, list[tuple[int, int]]]:
+    """By index the attempts that were not RECALLED and when they ended, in rising order; of tasks
+    that were tried more than once."""
+    ends: dict[int, list[tuple[int, int]]] = {}
+    for ended in job.ended or ():
+        if ended.attempt > 1:
+            ends[ended.index] = []
+    if ends:
+        assert job.ended is not None
+        for ended in job.ended:
+            if ended.index in ends and ended.state != State.RECALLED:
+                ends[ended.index].append((ended.attempt, ended.end_us))
+    for each in ends.values():
+        each.sort()
+    return ends
 
 
 def _worker_event_row(

@@ -62,9 +62,18 @@ def job_row(job: Job) -> Row:
 
 
 def attempt_row(
-    job: Job, job_class: JobClass, worker: Worker, ended: EndedAttempt, detail: str, lsn: int
+    job: Job,
+    job_class: JobClass,
+    worker: Worker,
+    ended: EndedAttempt,
+    before_us: int,
+    detail: str,
+    lsn: int,
 ) -> Row:
-    """An attempt that ended; `job_class` is the one it was started in."""
+    """An attempt that ended; `job_class` is the one it was started in.
+
+    `before_us`: as `AttemptLog.find_end_before` has it.
+    """
     cpus_milli, memory_bytes, _ = job_class.demand
     index, attempt, start_us, end_us = ended.index, ended.attempt, ended.start_us, ended.end_us
     stdout: str | None = None
@@ -90,7 +99,7 @@ def attempt_row(
         "start_time": start_us / 1e6 if start_us else None,
         "end_time": end_us / 1e6,
         # The clock of a worker may be behind.
-        "wait_seconds": max(start_us - submit_us, 0) / 1e6 if start_us else None,
+        "wait_seconds": max(start_us - (before_us or submit_us), 0) / 1e6 if start_us else None,
         "run_seconds": max(end_us - start_us, 0) / 1e6 if start_us else None,
         "cpu_user_seconds": ended.cpu_user_us / 1e6,
         "cpu_system_seconds": ended.cpu_system_us / 1e6,

@@ -98,7 +98,8 @@ ATTEMPTS: Final = Table(
     _some("submit_time", Double, "Unix seconds: the job's"),
     _maybe("start_time", Double, "Unix seconds, by the worker's clock; NULL: it never ran"),
     _some("end_time", Double, "Unix seconds"),
-    _maybe("wait_seconds", Double, "from the job's submit to this start; NULL: it never ran"),
+    _maybe("wait_seconds", Double, "from the job's submit to this start; of a task that was "
+           "tried before, from the end of that attempt, but for RECALLED ones; NULL: it never ran"),
     _maybe("run_seconds", Double, "from start to end; NULL: it never ran"),
     _some("cpu_user_seconds", Double, "used by it and all its processes; 0 also where what was "
           "imported does not say, as with the next two"),
