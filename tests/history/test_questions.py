@@ -288,6 +288,35 @@ def test_the_most_failing_names_come_first(questions: Questions) -> None:
 
 
 @pytest.mark.parametrize(
+    "wanted", [Wanted(job_id=3), Wanted(since=ENDS[-9]), Wanted(since=ENDS[-9], user="ada")]
+)
+def test_no_table_of_ends_is_gone_through_for_a_part_of_it(
+    questions: Questions, wanted: Wanted
+) -> None:
+    asked: list[tuple[str, Any]] = []
+    with questions.asked() as connection:
+        if connection.dialect.name != "sqlite":
+            pytest.skip("PostgreSQL plans by how many rows there are")
+        engine = connection.engine
+    sa.event.listen(
+        engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3]))
+    )
+    questions.list_attempts(wanted, 1000)
+    tables = ("FROM attempts", "FROM cancelled")
+    queries = [each for each in asked if any(name in each[0] for name in tables)]
+    assert len(queries) == 2
+    with questions.asked() as connection:
+        plans = [
+            row[3]
+            for query, values in queries
+            for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)
+        ]
+    assert any("SEARCH cancelled" in each for each in plans)
+    assert any("SEARCH attempts" in each for each in plans)
+    assert not any(each.startswith(("SCAN cancelled", "SCAN attempts")) for each in plans)
+
+
+@pytest.mark.parametrize(
     "wanted",
     [
         Wanted(job_id=1 << 63), Wanted(job_id=-(1 << 70)), Wanted(user="a\udcff"),

@@ -74,7 +74,7 @@ class Questions:
         an attempt and, of an array, without an index.
         """
         a = ATTEMPTS.c
-        order = [a.run_seconds.desc()] if slowest else [a.end_time.desc()]
+        order = [a.run_seconds.desc()] if slowest else [_end(ATTEMPTS, wanted).desc()]
         query = (
             _of_jobs(ATTEMPTS)
             .where(*_conditions(wanted))
@@ -91,7 +91,9 @@ class Questions:
             query = (
                 _of_jobs(CANCELLED)
                 .where(*_chosen(CANCELLED, wanted))
-                .order_by(c.end_time.desc(), c.job_id.desc(), c.lsn.desc(), c.place.desc())
+                .order_by(
+                    _end(CANCELLED, wanted).desc(), c.job_id.desc(), c.lsn.desc(), c.place.desc()
+                )
                 .limit(min(limit, _NUMBER_MAX))
             )
             waited = [_cancelled(row) for row in connection.execute(query).mappings()]
@@ -209,6 +211,12 @@ def _chosen(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
 
 def _is_of_import(table: sa.Table) -> sa.ColumnElement[bool]:
     return table.c.job_id.between(IMPORTS.c.last_job_id, IMPORTS.c.first_job_id)
+
+
+def _end(table: sa.Table, wanted: Wanted) -> sa.ColumnElement[float]:
+    """What its rows come in the order of. Of one job's SQLite would go through all ends for it."""
+    end: sa.ColumnElement[float] = table.c.end_time
+    return end if wanted.job_id is None else end + sa.literal_column("0")
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
