@@ -79,4 +79,4 @@ def test_the_filter_and_the_answer_are_what_they_are_called(manager: FakeManager
             {"since": 1e300},
         ):
             with pytest.raises(titan.InvalidJob):
-                client.history(**wrong)  # type: ignore[arg-type]
+                client.history(**wrong)
