@@ -24,6 +24,7 @@ from titan.history.projector import SLOT
 from titan.manager import history as manager_history
 from titan.manager import left_slot
 from titan.manager.history import HistoryWriter
+from titan.manager.history_desk import HistoryDesk
 from titan.manager.left_slot import warn_of_left_slot
 
 
@@ -204,7 +205,7 @@ def test_where_the_extra_is_not_installed_one_line_says_so(
 ) -> None:
     monkeypatch.setattr(manager_history, "MODULES", ("sqlalchemy", "no_such_module"))
     with caplog.at_level(logging.INFO):
-        asyncio.run(HistoryWriter(tmp_path, "").run())
+        asyncio.run(HistoryWriter(tmp_path, "", HistoryDesk()).run())
     assert [each.getMessage() for each in caplog.records] == [
         "no history is written, for want of no_such_module: pip install 'titan-scheduler[history]'"
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -146,12 +147,15 @@ def test_two_do_not_follow_the_same_log(history: History, new_url: Callable[[], 
 
 def start_process(directory: Path, url: str, log: Path) -> subprocess.Popen[bytes]:
     """As a manager does."""
-    with log.open("ab") as output:
+    # Nobody asks it anything.
+    ours, theirs = socket.socketpair()
+    with ours, theirs, log.open("ab") as output:
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "titan.history.process"),
-                *(str(directory), "info", str(os.getpid())),
+                *(str(directory), "info", str(os.getpid()), str(theirs.fileno()), "10"),
             ],
+            pass_fds=(theirs.fileno(),),
             env={**os.environ, URL_VARIABLE: url, "PYTHONPATH": str(Path(__file__).parents[2])},
             stdout=output,
             stderr=output,

@@ -148,6 +148,11 @@ Examples:
     help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
     "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
 )
+@click.option(
+    "--history-sync",
+    is_flag=True,
+    help="Acknowledge a submit only when its row is in that database, too.",
+)
 @_log_level
 @click.pass_context
 def manager(
@@ -171,6 +176,7 @@ def manager(
     segment_size: int,
     reader_lag_max: int,
     history: str | None,
+    history_sync: bool,
     log_level: str,
 ) -> int:
     """Run the manager, in the foreground.
@@ -213,6 +219,7 @@ def manager(
             segment_bytes=segment_size,
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
+            history_sync=history_sync,
             log_level=log_level,
         )
     )

@@ -72,15 +72,22 @@ class Projector:
         store: Store,
         *,
         stop: Event,
+        wake: Event | None = None,
+        on_follow: Callable[[Place], object] = lambda _: None,
         on_batch: Callable[[Place], object] = lambda _: None,
     ) -> None:
-        """Ends soon after `stop` is set. `on_batch` hears of each commit."""
+        """Ends soon after `stop` is set, and looks for more at once after `wake` is.
+
+        `on_follow` hears from where on the log is followed, `on_batch` of each commit.
+        """
         self._log_directory = data_directory / "wal"
         self._readers = data_directory / "readers"
         self._snapshots = snapshot_directory(data_directory)
         self._data_directory = data_directory
         self._store = store
         self._stop = stop
+        self._wake = wake or stop
+        self._on_follow = on_follow
         self._on_batch = on_batch
         self._batches = 0
 
@@ -234,6 +241,7 @@ class Projector:
         wal.write_slot(self._readers, SLOT, place.position)
         is_slot_due = False
         end_lsn = reader.find_durable() if until_end else 0
+        self._on_follow(place)
         _log.info("the history is followed lsn=%d jobs=%d", state.lsn, len(state.jobs))
         while not self._stop.is_set():
             has_more = self._read(reader, projection)
@@ -249,8 +257,14 @@ class Projector:
             if not has_more:
                 if until_end and state.lsn >= end_lsn:
                     break
-                self._stop.wait(POLL_SECONDS)
+                self._rest()
         return True
+
+    def _rest(self) -> None:
+        """Until there is something to read, or may be."""
+        if self._wake.wait(POLL_SECONDS) and self._wake is not self._stop:
+            # Whatever is told of from now on is seen by a later look than the next one.
+            self._wake.clear()
 
     def _read(self, reader: wal.Reader, projection: Projection) -> bool:
         """A batch's worth, if there is as much; whether there may be more at once."""

@@ -25,7 +25,9 @@ from titan.manager import directory as data_directory
 from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.garbage import Collector
-from titan.manager.history import HistoryWriter, missing_modules
+from titan.manager.history import NICENESS, HistoryWriter, missing_modules
+from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
+from titan.manager.history_sync import HistorySync
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
@@ -95,6 +97,8 @@ class ManagerOptions:
     """Whether it may listen where other machines can reach it, without certificates."""
     history_url: str | None = None
     """Where the history is written, empty for a file in the data directory; None: nowhere."""
+    history_sync: bool = False
+    """Whether a submit is acknowledged only when its rows are there, too."""
     log_level: str = "info"
 
 
@@ -123,6 +127,7 @@ async def _run(options: ManagerOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    _check_history(options)
     server, address, peers = _open_door(options)
     try:
         data_directory.prepare(options.data_directory)
@@ -197,7 +202,11 @@ async def _serve(
             helpers.append(_leave_token(options.data_directory, address, token))
         if not is_loopback(address):
             helpers.append(_warn_of_insecurity(address))
-    health = await add_services(server, shell, dispatcher, past, secret_desk, callers)
+    history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
+    health = await add_services(
+        server, shell, dispatcher, past, secret_desk, callers, history=history,
+        history_sync=HistorySync(history) if options.history_sync else None,
+    )  # fmt: skip
     await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
@@ -206,11 +215,7 @@ async def _serve(
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     keeper = _make_keeper(options, found, journal, shell.now_us)
-    if options.history_url is not None:
-        writer = HistoryWriter(
-            options.data_directory, options.history_url, log_level=options.log_level
-        )
-        helpers.append(writer.run())
+    helpers += _history_helpers(options, history)
     running = [
         asyncio.create_task(each)
         for each in (shell.run_ticks(), keeper.run(), collector.run(), *helpers)
@@ -229,6 +234,32 @@ async def _serve(
         await past.close()
         shell.flush_turn()
         await secret_desk.close()
+
+
+def _check_history(options: ManagerOptions) -> None:
+    """Raises StartRefused where submits would wait for what nobody writes."""
+    if not options.history_sync:
+        return
+    if options.history_url is None:
+        raise StartRefused("--history-sync needs a history: leave out --history none")
+    missing = missing_modules(options.history_url)
+    if missing:
+        raise StartRefused(
+            f"--history-sync needs {' and '.join(missing)}: pip install 'titan-scheduler[history]'"
+        )
+
+
+def _history_helpers(options: ManagerOptions, desk: HistoryDesk) -> list[Coroutine[Any, Any, None]]:
+    if options.history_url is None:
+        return []
+    writer = HistoryWriter(
+        options.data_directory,
+        options.history_url,
+        desk,
+        niceness=0 if options.history_sync else NICENESS,
+        log_level=options.log_level,
+    )
+    return [writer.run()]
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:
