@@ -17,6 +17,7 @@ from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.manager.kernel.returns import Returns
+from titan.manager.kernel.tally import Tally
 from titan.model import LEASE_US, AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
@@ -110,6 +111,8 @@ class Desk:
         # The one that was refused as an earlier one, and when.
         self.refused_earlier: dict[int, tuple[bytes, int]] = {}
         self.returns = Returns(settings.heartbeat_timeout_us)
+        # Who counts what happens; None: nobody.
+        self.tally: Tally | None = None
         self.schedule_wanted = True
         self.scheduler = Scheduler(state, self.outboxes)
         # When the last pass was.
@@ -158,7 +161,10 @@ class Desk:
             self._full.append((self.state.time_us, self._events))
             self._events = []
         self._begin()
-        self.state.apply(event)
+        if self.tally is None:
+            self.state.apply(event)
+        else:
+            self.tally.apply(event)
         self._events.append(event)
         if isinstance(event, ev.CancelRequested | ev.DependencyFailed):
             self._ranges += len(event.indexes)
@@ -169,7 +175,10 @@ class Desk:
     def emit_submits(self, events: Sequence[ev.JobSubmitted]) -> None:
         """Lets them happen, all in one record."""
         self._begin()
-        self.state.apply_submits(events)
+        if self.tally is None:
+            self.state.apply_submits(events)
+        else:
+            self.tally.apply_submits(events)
         self._events += events
         self.changed_jobs.update(dict.fromkeys(event.job_id for event in events))
 
