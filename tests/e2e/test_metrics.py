@@ -6,8 +6,12 @@ import time
 import urllib.error
 from pathlib import Path
 
+import pytest
+
 from tests.cluster import Cluster, free_port, wait_until
+from tests.metrics.deployed import metrics_named, metrics_told
 from tests.metrics.prometheus import find_program, promtool, query, scrape, values
+from titan.errors import NotFound
 
 CONFIGURATION = """\
 global:
@@ -72,17 +76,21 @@ def test_known_jobs_are_counted_exactly_also_across_a_restart(tmp_path: Path) ->
     with Cluster(tmp_path / "cluster") as cluster:
         watched = Watched(cluster)
         watched.start()
-        cluster.ok("submit", "--wait", "true")
-        cluster.ok("submit", "--wait", "--array", "1-5", "true")
-        assert cluster.titan("submit", "--wait", "false").returncode == 1
-        assert cluster.titan("submit", "--wait", "--retries", "1", "false").returncode == 1
-        runs = cluster.submit("--cpus", "2", "sleep", "1000")
+        client = cluster.client()
+        jobs = [
+            client.submit(["true"]),
+            client.submit(["true"], array="1-5"),
+            client.submit(["false"]),
+            client.submit(["false"], retries=1),
+        ]
+        client.wait(*(each.id for each in jobs))
+        runs = client.submit(["sleep", "1000"], cpus=2)
         wait_until(lambda: watched.of_manager()['titan_tasks{state="RUNNING"}'] == 1, "it runs")
-        waiting = cluster.submit("--cpus", "2", "--array", "1-3", "true")
-        held = cluster.submit("--hold", "true")
-        unneeded = cluster.submit("--cpus", "2", "true")
-        cluster.ok("cancel", str(unneeded))
-        assert cluster.titan("show", "77").returncode != 0
+        waiting = client.submit(["true"], cpus=2, array="1-3")
+        held = client.submit(["true"], hold=True)
+        client.submit(["true"], cpus=2).cancel()
+        with pytest.raises(NotFound):
+            client.show(77)
 
         numbers = watched.of_manager()
         ended = {"COMPLETED": 6, "FAILED": 2, "CANCELLED": 1}
@@ -134,20 +142,25 @@ def test_known_jobs_are_counted_exactly_also_across_a_restart(tmp_path: Path) ->
         assert states(again, "titan_tasks_ended_total") == {}
         assert again["titan_tasks_submitted_total"] == again["titan_task_run_seconds_count"] == 0
         assert again["titan_queue_oldest_age_seconds"] > numbers["titan_queue_oldest_age_seconds"]
-        cluster.ok("cancel", str(runs), str(waiting), str(held))
+        client.cancel(runs.id, waiting.id, held.id)
         wait_until(
             lambda: states(watched.of_manager(), "titan_jobs_ended_total") == {"CANCELLED": 3},
             "all is cancelled",
         )
+        client.close()
 
 
 def test_promtool_finds_nothing_to_mend_and_prometheus_reads_it(tmp_path: Path) -> None:
     with Cluster(tmp_path / "cluster") as cluster:
         watched = Watched(cluster)
         watched.start()
-        cluster.ok("submit", "--wait", "true")
-        for address in (watched.manager, watched.worker):
-            assert promtool("check", "metrics", stdin=scrape(f"http://{address}/metrics")) == ""
+        with cluster.client() as client:
+            client.submit(["true"]).wait()
+        texts = [scrape(f"http://{each}/metrics") for each in (watched.manager, watched.worker)]
+        for text in texts:
+            assert promtool("check", "metrics", stdin=text) == ""
+        told = set().union(*map(metrics_told, texts))
+        assert not metrics_named() - told, "dashboard and alerts name what there is"
         configuration = tmp_path / "prometheus.yml"
         configuration.write_text(
             CONFIGURATION.format(manager=watched.manager, worker=watched.worker)
@@ -183,12 +196,10 @@ def test_promtool_finds_nothing_to_mend_and_prometheus_reads_it(tmp_path: Path) 
 def test_what_can_not_be_listened_on_keeps_a_server_from_starting(tmp_path: Path) -> None:
     with Cluster(tmp_path / "cluster") as cluster:
         manager = cluster.spawn_manager("--metrics-listen", "0.0.0.0:0")
-        assert manager.process.wait(20) == 1
-        assert "0.0.0.0:0 can be reached from other machines" in manager.log
-        cluster.start_manager("--metrics-listen", "127.0.0.1:0")
         worker = cluster.spawn(
             "worker", "--data-dir", str(tmp_path / "w"), "--metrics-listen", "192.0.2.1:1",
             "--insecure-i-know",
         )  # fmt: skip
-        assert worker.process.wait(20) == 1
+        assert (manager.process.wait(20), worker.process.wait(20)) == (1, 1)
+        assert "0.0.0.0:0 can be reached from other machines" in manager.log
         assert "--metrics-listen 192.0.2.1:1 cannot be listened on" in worker.log
