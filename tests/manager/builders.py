@@ -403,14 +403,8 @@ class Rig:
         assert tally is not None
         counted = {
             **dict(zip((state.name for state in TASK_ENDS), tally.tasks_ended, strict=True)),
-            "JobSubmitted": tally.jobs_submitted,
-            "TaskAssigned": tally.assigned_slot + tally.assigned_ahead,
+            **{kind.__name__: tally.count_of(kind) for kind in ev.CODE_OF_EVENT},
             "started": tally.started,
-            "RecallRequested": tally.recalls_requested,
-            "Preempted": tally.preemptions,
-            "Adopted": tally.adoptions,
-            "WorkerRegistered": tally.registrations,
-            "WorkerLost": tally.workers_lost,
         }
         happened = self.ledger.totals()
         assert counted == {what: happened[what] - self.before[what] for what in counted}

@@ -17,6 +17,7 @@ from typing import Final
 
 import wal
 from titan import __version__
+from titan import events as ev
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper
 from titan.manager.kernel.tally import Tally
@@ -137,15 +138,16 @@ class ManagerMetrics:
 
     def _work(self) -> Iterator[Family]:
         tally = self._tally
-        yield counter("titan_jobs_submitted_total", "Jobs accepted.", tally.jobs_submitted)
+        yield counter(
+            "titan_jobs_submitted_total", "Jobs accepted.", tally.count_of(ev.JobSubmitted)
+        )
         yield counter("titan_tasks_submitted_total", "Tasks of them.", tally.tasks_submitted)
         yield _ended("titan_jobs_ended_total", "Jobs that ended, by state.", tally.jobs_ended)
         yield _ended("titan_tasks_ended_total", "Tasks that ended, by state.", tally.tasks_ended)
-        yield counters(
+        yield counter(
             "titan_attempts_assigned_total",
-            "Attempts given to workers, into a slot or ahead of one.",
-            ("placement",),
-            ((("slot",), tally.assigned_slot), (("ahead",), tally.assigned_ahead)),
+            "Attempts given to workers.",
+            tally.count_of(ev.TaskAssigned),
         )
         yield counter("titan_attempts_started_total", "Attempts that started.", tally.started)
         yield counters(
@@ -164,17 +166,17 @@ class ManagerMetrics:
         yield counter(
             "titan_recalls_requested_total",
             "Attempts that a worker was asked to give back before they start.",
-            tally.recalls_requested,
+            tally.count_of(ev.RecallRequested),
         )
         yield counter(
             "titan_preemptions_total",
             "Attempts that were to be stopped for a higher priority, or put back by their user.",
-            tally.preemptions,
+            tally.count_of(ev.Preempted),
         )
         yield counter(
             "titan_adoptions_total",
             "Attempts that ran on after they had been given up with their worker.",
-            tally.adoptions,
+            tally.count_of(ev.Adopted),
         )
         yield histogram(
             "titan_task_wait_seconds",
@@ -208,12 +210,12 @@ class ManagerMetrics:
         yield gauge("titan_workers_draining", "Workers that get no new tasks.", draining)
         yield counter(
             "titan_worker_registrations_total", "Times that a worker called in.",
-            self._tally.registrations,
+            self._tally.count_of(ev.WorkerRegistered),
         )  # fmt: skip
         yield counter(
             "titan_workers_lost_total",
             "Times that a worker was silent for the heartbeat timeout.",
-            self._tally.workers_lost,
+            self._tally.count_of(ev.WorkerLost),
         )
         longest_us = next(iter(kernel.heard_us.values()), kernel.turned_us)
         yield gauge(

@@ -17,7 +17,7 @@ from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.manager.kernel.returns import Returns
-from titan.manager.kernel.tally import Tally
+from titan.manager.kernel.tally import TALLIED, Tally
 from titan.model import LEASE_US, AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
@@ -133,11 +133,15 @@ class Desk:
     def take_record(self) -> tuple[int, list[ev.Event]] | None:
         """The time and the events of the oldest record not taken, None when there is none."""
         if self._full:
-            return self._full.popleft()
-        if not self._events:
+            record = self._full.popleft()
+        elif self._events:
+            record = self.state.time_us, self._events
+            self._events = []
+        else:
             return None
-        events, self._events = self._events, []
-        return self.state.time_us, events
+        if self.tally is not None:
+            self.tally.note_record(record[1])
+        return record
 
     def take_ready_outboxes(self) -> list[Outbox]:
         """The outboxes that got something to send since the last call."""
@@ -161,7 +165,7 @@ class Desk:
             self._full.append((self.state.time_us, self._events))
             self._events = []
         self._begin()
-        if self.tally is None:
+        if self.tally is None or kind not in TALLIED:
             self.state.apply(event)
         else:
             self.tally.apply(event)
@@ -175,10 +179,7 @@ class Desk:
     def emit_submits(self, events: Sequence[ev.JobSubmitted]) -> None:
         """Lets them happen, all in one record."""
         self._begin()
-        if self.tally is None:
-            self.state.apply_submits(events)
-        else:
-            self.tally.apply_submits(events)
+        self.state.apply_submits(events)
         self._events += events
         self.changed_jobs.update(dict.fromkeys(event.job_id for event in events))
 
