@@ -27,6 +27,13 @@ SOUND_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 2.0
 
 
+def missing_modules(url: str) -> list[str]:
+    """What a history there needs and is not installed."""
+    is_file = not url or url.startswith("sqlite:")
+    needed = MODULES if is_file else (*MODULES, "psycopg")
+    return [name for name in needed if find_spec(name) is None]
+
+
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
@@ -38,7 +45,7 @@ class HistoryWriter:
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
-        missing = [name for name in self._find_modules() if find_spec(name) is None]
+        missing = missing_modules(self._url)
         if missing:
             _log.info(
                 "no history is written, for want of %s: pip install 'titan-scheduler[history]'",
@@ -61,10 +68,6 @@ class HistoryWriter:
             )  # fmt: skip
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
-
-    def _find_modules(self) -> tuple[str, ...]:
-        is_file = not self._url or self._url.startswith("sqlite:")
-        return MODULES if is_file else (*MODULES, "psycopg")
 
     async def _run_process(self) -> int:
         """The exit code."""
