@@ -31,9 +31,10 @@ help: ## List the targets (the default).
 demo: .venv/.stamp ## Start a small cluster on this machine and show what it does.
 	$(BIN)/python tools/demo/demo.py
 
-# A file at a time on each core, the long ones (crash) among the first; ARGS="-n 0": one by one.
+# A file at a time in two processes for each core, since many tests wait; the long ones are among
+# the first. ARGS="-n 0": one by one.
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
-	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) pytest -n $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # SEED=N: that one, with all that happens in it; SEEDS=N: so many; MINUTES=N: as many as fit.
 simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N or for MINUTES=10.
