@@ -51,14 +51,14 @@ ENDS = [
 
 @pytest.mark.parametrize(("line", "code"), ENDS, ids=[line for line, _ in ENDS])
 def test_run_and_wait_exit_as_the_job_did(shared: Cluster, line: str, code: int) -> None:
-    result = shared.titan("run", "--shell", f"echo out; echo err >&2; {line}")
+    result = shared.process("run", "--shell", f"echo out; echo err >&2; {line}")
     assert result.returncode == code
     assert result.stdout == b"out\n"
     told = result.stderr.decode()
     assert told.startswith("err\n")
     state = "FAILED" if code else "COMPLETED"
     assert re.search(rf"^job \d+ {state}.* on w[12] after \d+\.\d s$", told, re.M), told
-    assert shared.titan("wait", "last").returncode == code
+    assert shared.process("wait", "last").returncode == code
 
 
 def test_a_command_that_does_not_exist_is_told_with_the_systems_reason(shared: Cluster) -> None:
