@@ -55,6 +55,23 @@ def test_a_manager_gets_what_is_asked_for_also_from_variables(
     assert (options.reserve_after_seconds, options.user_cpus_milli) == (300.0, 2500)
 
 
+def test_metrics_are_served_nowhere_unless_an_option_or_a_variable_says_where(
+    titan: Titan,
+    managers: list[ManagerOptions],
+    workers: list[WorkerOptions],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    titan("manager")
+    titan("worker", "--metrics-listen", "127.0.0.1:9")
+    monkeypatch.setenv("TITAN_MANAGER_METRICS_LISTEN", "[::1]:9")
+    monkeypatch.setenv("TITAN_WORKER_METRICS_LISTEN", "127.0.0.1:10")
+    titan("manager")
+    titan("worker")
+    assert [each.metrics_listen for each in managers] == [None, "[::1]:9"]
+    assert [each.metrics_listen for each in workers] == ["127.0.0.1:9", "127.0.0.1:10"]
+    assert titan("manager", "--metrics-listen", "9090").code == 2
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_every_policy_there_is_can_be_chosen(
     titan: Titan, managers: list[ManagerOptions], policy: str

@@ -41,6 +41,14 @@ _log_level = click.option(
     help="What is logged, on stderr.",
 )
 
+_metrics_listen = click.option(
+    "--metrics-listen",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="Where Prometheus finds its numbers, at /metrics; port 0 takes a free one. It needs the "
+    "extra [metrics] [nowhere].",
+)
+
 
 def _data_directory(given: Path | None, role: str) -> Path:
     return (given or paths.state_directory() / role).absolute()
@@ -148,6 +156,7 @@ Examples:
     help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
     "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
 )
+@_metrics_listen
 @_log_level
 @click.pass_context
 def manager(
@@ -171,6 +180,7 @@ def manager(
     segment_size: int,
     reader_lag_max: int,
     history: str | None,
+    metrics_listen: str | None,
     log_level: str,
 ) -> int:
     """Run the manager, in the foreground.
@@ -213,6 +223,7 @@ def manager(
             segment_bytes=segment_size,
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
+            metrics_listen=metrics_listen,
             log_level=log_level,
         )
     )
@@ -341,6 +352,7 @@ Examples:
     help="What SIGTERM does: keep lets the tasks run on without the worker, leave hands them back, "
     "drain takes no new ones and ends once the last has ended.",
 )
+@_metrics_listen
 @_log_level
 @click.pass_context
 def worker(
@@ -364,6 +376,7 @@ def worker(
     output_retain_files: int,
     disk_free_min: Any,
     on_stop: str,
+    metrics_listen: str | None,
     log_level: str,
 ) -> int:
     """Run a worker, in the foreground.
@@ -415,6 +428,7 @@ def worker(
             output_retain_files=output_retain_files,
             disk_free_min=DEFAULT_MINIMUM if disk_free_min is None else disk_free_min,
             on_stop=OnStop(on_stop),
+            metrics_listen=metrics_listen,
             log_level=log_level,
         )
     )

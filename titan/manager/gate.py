@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -25,6 +25,7 @@ from titan.manager.caller import NOBODY
 from titan.manager.callers import Callers
 from titan.manager.lapse import Lapse
 from titan.manager.shell import Shell
+from titan.metrics.calls import Calls
 from titan.rpc.audit import Audit
 from titan.rpc.reading import UNREADABLE, read_message
 from titan.rpc.status import status_of, trailers_of
@@ -39,15 +40,24 @@ Steps = Generator[Awaitable[None] | None, None, Any]
 # A sentence goes in a header, of which peers take 8 KiB, and a byte takes three there if it isn't
 # ASCII. It may repeat what it is about, which may have had 16 MiB.
 DETAILS_BYTES_MAX: Final = 2_500
+_UNMEASURED: Final = nullcontext()
 
 
 class Gate:
     """Wraps handlers for one manager. Each is told which method of the service it answers."""
 
-    def __init__(self, shell: Shell, callers: Callers, audit: Audit | None = None) -> None:
+    def __init__(
+        self,
+        shell: Shell,
+        callers: Callers,
+        audit: Audit | None = None,
+        calls: Calls | None = None,
+    ) -> None:
+        """`calls` counts them, if somebody is to."""
         self._shell = shell
         self._callers = callers
         self._audit = audit or Audit()
+        self._calls = calls
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -60,6 +70,8 @@ class Gate:
             self._let_in(method, context)
         except TitanError as error:
             self._refused(method, context, error)
+            if self._calls is not None:
+                self._calls.note(method, status_of(error).name)
             return False
         return True
 
@@ -83,16 +95,17 @@ class Gate:
         shell = self._shell
 
         async def call(request: Request, context: Context) -> Any:
-            try:
-                self._check(request)
-                answer = handler(request)
-                reply = await answer if inspect.isawaitable(answer) else answer
-            except TitanError as error:
-                await shell.wait_durable(shell.lsn)
-                return self._refused(method, context, error)
-            if waits:
-                await shell.wait_durable(shell.lsn)
-            return reply
+            with self._measure(method, context):
+                try:
+                    self._check(request)
+                    answer = handler(request)
+                    reply = await answer if inspect.isawaitable(answer) else answer
+                except TitanError as error:
+                    await shell.wait_durable(shell.lsn)
+                    return self._refused(method, context, error)
+                if waits:
+                    await shell.wait_durable(shell.lsn)
+                return reply
 
         return call
 
@@ -111,13 +124,14 @@ class Gate:
         """
 
         async def call(_requests: AsyncIterator[bytes], context: Context) -> Any:
-            try:
-                self._let_in(method, context)
-                place = await admission.enter(context.peer)
-            except TitanError as error:
-                # Nothing was looked at that could depend on anything.
-                return self._refused(method, context, error)
-            return await self._decide(method, handler, parse, place, context)
+            with self._measure(method, context):
+                try:
+                    self._let_in(method, context)
+                    place = await admission.enter(context.peer)
+                except TitanError as error:
+                    # Nothing was looked at that could depend on anything.
+                    return self._refused(method, context, error)
+                return await self._decide(method, handler, parse, place, context)
 
         return call
 
@@ -128,17 +142,18 @@ class Gate:
         shell = self._shell
 
         async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
-            try:
-                self._check(request)
-                async with aclosing(self._replies(handler(request), context)) as replies:
-                    async for reply in replies:
-                        await shell.wait_durable(shell.lsn)
-                        # It may have lasted for days: he may be nobody any more.
-                        self._let_in(method, context)
-                        yield reply
-            except TitanError as error:
-                await shell.wait_durable(shell.lsn)
-                self._refused(method, context, error)
+            with self._measure(method, context):
+                try:
+                    self._check(request)
+                    async with aclosing(self._replies(handler(request), context)) as replies:
+                        async for reply in replies:
+                            await shell.wait_durable(shell.lsn)
+                            # It may have lasted for days: he may be nobody any more.
+                            self._let_in(method, context)
+                            yield reply
+                except TitanError as error:
+                    await shell.wait_durable(shell.lsn)
+                    self._refused(method, context, error)
 
         return call
 
@@ -165,11 +180,12 @@ class Gate:
         """A call with a stream of requests, whose answer says nothing of the state."""
 
         async def call(requests: AsyncIterator[Request], context: Context) -> Any:
-            try:
-                permissions.known_caller()
-                return await handler(requests)
-            except TitanError as error:
-                return self._refused(method, context, error)
+            with self._measure(method, context):
+                try:
+                    permissions.known_caller()
+                    return await handler(requests)
+                except TitanError as error:
+                    return self._refused(method, context, error)
 
         return call
 
@@ -225,6 +241,9 @@ class Gate:
             place.leave()
 
         leaving.add_done_callback(leave)
+
+    def _measure(self, method: str, context: Context) -> AbstractContextManager[object]:
+        return _UNMEASURED if self._calls is None else self._calls.measure(method, context)
 
     def _let_in(self, method: str, context: Context) -> None:
         """Finds out who calls, and enters it. Raises AccessDenied, PermissionDenied."""

@@ -52,6 +52,7 @@ class FileJournal:
         self.appended_bytes = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._durable_lsn = self._log.durable_lsn
+        self._on_flush: Callable[[wal.Flush], object] = lambda _: None
 
     @property
     def room(self) -> bool:
@@ -67,6 +68,10 @@ class FileJournal:
     def last_segment_bytes(self) -> int:
         """How much of the segment that is written to is in use."""
         return self._log.last_segment_bytes
+
+    def observe_flushes(self, on_flush: Callable[[wal.Flush], object]) -> None:
+        """Has each flush told, in the writer thread; to be called before `start`."""
+        self._on_flush = on_flush
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Starts the writer thread; called once, in the loop."""
@@ -85,7 +90,12 @@ class FileJournal:
             else:
                 _log.error("no room left: submits are refused %s", self.describe_room())
 
-        self._log.start(on_durable=on_durable, on_failure=on_failure, on_room=on_room)
+        self._log.start(
+            on_durable=on_durable,
+            on_failure=on_failure,
+            on_room=on_room,
+            on_flush=self._on_flush,
+        )
 
     def append(self, payload: bytes) -> int:
         """Adds a record without waiting and returns its LSN."""

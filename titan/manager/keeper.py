@@ -86,6 +86,10 @@ class Keeper:
         self._retry_seconds = 0.0
         self._not_before = 0.0
         self._tidied = float("-inf")
+        # Of this run, for metrics.
+        self.snapshots_taken = 0
+        self.snapshots_failed = 0
+        self.last_snapshot_seconds = 0.0
 
     def note_start(self, found: Recovered) -> None:
         """What the start was made from counts as logged since."""
@@ -152,7 +156,10 @@ class Keeper:
                 self._retry_seconds = 0.0
                 now = time.monotonic()
                 self._not_before = now + REST * (now - begun)
+                self.snapshots_taken += 1
+                self.last_snapshot_seconds = now - begun
                 return
+        self.snapshots_failed += 1
         self._retry_seconds = min(
             max(2 * self._retry_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX
         )

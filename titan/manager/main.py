@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc.aio
 
@@ -31,6 +31,7 @@ from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.submit import check_lease
 from titan.manager.left_slot import warn_of_left_slot
+from titan.manager.metrics import ManagerMetrics
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
@@ -38,6 +39,7 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
+from titan.metrics.server import MetricsServer
 from titan.rpc import access, tokens
 from titan.rpc.channel import (
     check_loopback,
@@ -95,6 +97,8 @@ class ManagerOptions:
     """Whether it may listen where other machines can reach it, without certificates."""
     history_url: str | None = None
     """Where the history is written, empty for a file in the data directory; None: nowhere."""
+    metrics_listen: str | None = None
+    """Where Prometheus finds its numbers; None: nowhere."""
     log_level: str = "info"
 
 
@@ -123,7 +127,7 @@ async def _run(options: ManagerOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server, address, peers = _open_door(options)
+    door = _open_door(options)
     try:
         data_directory.prepare(options.data_directory)
         start_ns = time.monotonic_ns()
@@ -132,23 +136,24 @@ async def _run(options: ManagerOptions) -> None:
         if options.history_url is None or missing_modules(options.history_url):
             warn_of_left_slot(options.data_directory, options.reader_lag_max_bytes)
         try:
-            await _serve(options, server, address, peers, found, recovery_us, stop)
+            await _serve(options, door, found, recovery_us, stop)
         finally:
             found.log.close()
     finally:
-        await server.stop(0)
+        if door.metrics is not None:
+            await asyncio.to_thread(door.metrics.stop)
+        await door.server.stop(0)
     _log.info("the manager stopped")
 
 
 async def _serve(
     options: ManagerOptions,
-    server: grpc.aio.Server,
-    address: str,
-    peers: Peers | None,
+    door: _Door,
     found: Recovered,
     recovery_us: int,
     stop: asyncio.Event,
 ) -> None:
+    server, address, peers, metrics_server = door
     # Modules and what was recovered: no search for cycles needs to go through them again.
     collector = Collector()
     state, journal = found.state, FileJournal(options.data_directory / "wal", found.log)
@@ -168,6 +173,9 @@ async def _serve(
     dispatcher = Dispatcher(peers.files if peers else None)
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
+    metrics: ManagerMetrics | None = None
+    if metrics_server is not None:
+        metrics = ManagerMetrics(shell, journal, options.data_directory)
     # Of jobs that ended while nobody looked nothing is left when the first call comes.
     secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
     dispatcher.bind(shell, secret_desk)
@@ -182,22 +190,11 @@ async def _serve(
     data_directory.write_description(options.data_directory, state.cluster_id)
     past = PastDesk(options.data_directory)
     helpers: list[Coroutine[Any, Any, None]] = []
-    callers: Callers
-    if peers is not None:
-        from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
-
-        callers = TlsCallers(peers)
-        _forget_token(options.data_directory, address)
-        helpers.append(peers.keep_looking())
-    else:
-        token = tokens.keep_or_draw_token(options.data_directory)
-        callers = TokenCallers(token)
-        # Whoever comes in the moment that the server answers finds the token already.
-        if not _try_to_leave_token(options.data_directory, address, token):
-            helpers.append(_leave_token(options.data_directory, address, token))
-        if not is_loopback(address):
-            helpers.append(_warn_of_insecurity(address))
-    health = await add_services(server, shell, dispatcher, past, secret_desk, callers)
+    callers = _let_in(options.data_directory, address, peers, helpers)
+    health = await add_services(
+        server, shell, dispatcher, past, secret_desk, callers,
+        calls=metrics.calls if metrics else None,
+    )  # fmt: skip
     await server.start()
     _log.info(
         "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
@@ -206,6 +203,10 @@ async def _serve(
         found.records, len(state.jobs), recovery_us / 1000,
     )  # fmt: skip
     keeper = _make_keeper(options, found, journal, shell.now_us)
+    if metrics is not None and metrics_server is not None:
+        metrics.keeper = keeper
+        metrics_server.start(metrics.read, metrics.look)
+        helpers.append(metrics.run_probe())
     if options.history_url is not None:
         writer = HistoryWriter(
             options.data_directory, options.history_url, log_level=options.log_level
@@ -229,6 +230,28 @@ async def _serve(
         await past.close()
         shell.flush_turn()
         await secret_desk.close()
+
+
+def _let_in(
+    directory: Path,
+    address: str,
+    peers: Peers | None,
+    helpers: list[Coroutine[Any, Any, None]],
+) -> Callers:
+    """Who tells who calls; what has to be done beside is added to the helpers."""
+    if peers is not None:
+        from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
+
+        _forget_token(directory, address)
+        helpers.append(peers.keep_looking())
+        return TlsCallers(peers)
+    token = tokens.keep_or_draw_token(directory)
+    # Whoever comes in the moment that the server answers finds the token already.
+    if not _try_to_leave_token(directory, address, token):
+        helpers.append(_leave_token(directory, address, token))
+    if not is_loopback(address):
+        helpers.append(_warn_of_insecurity(address))
+    return TokenCallers(token)
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:
@@ -313,8 +336,17 @@ async def _warn_of_insecurity(address: str) -> None:
         await asyncio.sleep(INSECURITY_SECONDS)
 
 
-def _open_door(options: ManagerOptions) -> tuple[grpc.aio.Server, str, Peers | None]:
-    """A server that holds the ports but does not serve yet, its address, and its certificates."""
+class _Door(NamedTuple):
+    """Where the manager is called."""
+
+    server: grpc.aio.Server
+    address: str
+    peers: Peers | None
+    metrics: MetricsServer | None
+
+
+def _open_door(options: ManagerOptions) -> _Door:
+    """Holds the ports and does not serve yet."""
     peers: Peers | None = None
     try:
         if options.tls_path is not None:
@@ -333,7 +365,16 @@ def _open_door(options: ManagerOptions) -> tuple[grpc.aio.Server, str, Peers | N
             raise StartRefused("--token-listen needs certificates: tokens go over TLS only")
         at = _bind(server, options.token_listen, peers, asks_certificate=False)
         _log.info("users with a token may call address=%s", at)
-    return server, address, peers
+    return _Door(server, address, peers, _open_metrics(options, peers))
+
+
+def _open_metrics(options: ManagerOptions, peers: Peers | None) -> MetricsServer | None:
+    if options.metrics_listen is None:
+        return None
+    try:
+        return MetricsServer(options.metrics_listen, peers=peers, is_insecure=options.is_insecure)
+    except ValueError as error:
+        raise StartRefused(str(error)) from error
 
 
 def _bind(

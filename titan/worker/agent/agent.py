@@ -32,6 +32,7 @@ from titan.worker.agent.host_questions import HostQuestions, NotNow
 from titan.worker.agent.manager_link import CallFailed, ManagerLink
 from titan.worker.agent.output_stream import OutputStreams
 from titan.worker.agent.push import Pusher
+from titan.worker.agent.tally import Tally
 from titan.worker.agent.task_status import TaskStatuses
 from titan.worker.messages import Report, StartBatch
 from titan.worker.output.retention import OutputRetention
@@ -100,6 +101,7 @@ class Agent:
         self._host_process = host
         self._host: HostConnection | None = None
         self._core = Core(worker_id, fetches=not identity.address)
+        self.tally = Tally()
         self.questions = HostQuestions()
         self.retention = OutputRetention(path / "output", output_limits, self)
         self.outputs = OutputStreams(path / "output", self)
@@ -194,6 +196,34 @@ class Agent:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._registered.wait(), REGISTERING_SECONDS)
         return self._core.is_registered
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether a session is in force, as far as the agent knows."""
+        return self._core.is_registered
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it takes nothing new, and ends."""
+        return self._core.is_draining or self._core.is_leaving
+
+    @property
+    def fault(self) -> str:
+        """What keeps this worker from taking tasks; empty: nothing."""
+        return self._core.fault
+
+    @property
+    def unacknowledged_count(self) -> int:
+        """How many reports the manager has not acknowledged."""
+        return self._core.unacknowledged_count
+
+    def measure(self) -> node.Statistics:
+        """The machine, as of the last second. Raises OSError."""
+        return self._meter.measure()
+
+    def held(self) -> Sequence[HeldAttempt]:
+        """All attempts held."""
+        return self._core.held().attempts
 
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
@@ -297,6 +327,7 @@ class Agent:
         try:
             todo = await self._answered(action)
         except CallFailed as error:
+            self.tally.note_failure(error.failure.value)
             todo = self._core.failed(action.call, error.failure, str(error))
         except OSError as error:
             todo = self._core.failed(action.call, Failure.UNREACHABLE, str(error))
@@ -319,6 +350,9 @@ class Agent:
                 request = translate.heartbeat_request(action, self._meter.measure())
                 sent_us = processes.boottime_us()
                 answer = await self._manager.heartbeat(request)
+                if not action.wait_ms:
+                    took_us = processes.boottime_us() - sent_us
+                    self.tally.heartbeat_seconds.observe(took_us / 1e6)
                 return self._core.lease_renewed(sent_us) + self._fetched(action, answer)
             case actions.Deregister():
                 await self._manager.deregister(action.session, action.dispatch_seq)
@@ -464,6 +498,7 @@ class Agent:
             while (messages := await connection.receive()) is not None:
                 for message in messages:
                     if isinstance(message, protocol.Reports):
+                        self.tally.note_reports(message.reports, self._core.find_held)
                         self._perform(self._core.host_reported(message.reports))
                     elif isinstance(message, protocol.LeftAll):
                         self._perform(self._core.host_left())
