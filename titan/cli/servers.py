@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from titan import paths
 from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
+from titan.cli.log_options import log_options
 from titan.cli.params import (
     ADDRESS,
     CPUS,
@@ -31,15 +32,6 @@ _SEGMENT_BYTES_MIN = 4 << 10
 _SEGMENT_BYTES_MAX = 4 << 30
 # A smaller one would leave nothing worth reading on either side of what is left out.
 _OUTPUT_MAX_BYTES_MIN = 64 << 10
-_LEVELS = ("debug", "info", "warning", "error")
-
-_log_level = click.option(
-    "--log-level",
-    type=click.Choice(_LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged, on stderr.",
-)
 
 
 def _data_directory(given: Path | None, role: str) -> Path:
@@ -148,7 +140,7 @@ Examples:
     help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
     "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
 )
-@_log_level
+@log_options
 @click.pass_context
 def manager(
     ctx: click.Context,
@@ -172,6 +164,7 @@ def manager(
     reader_lag_max: int,
     history: str | None,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Run the manager, in the foreground.
 
@@ -214,6 +207,7 @@ def manager(
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
             log_level=log_level,
+            log_format=log_format,
         )
     )
 
@@ -341,7 +335,7 @@ Examples:
     help="What SIGTERM does: keep lets the tasks run on without the worker, leave hands them back, "
     "drain takes no new ones and ends once the last has ended.",
 )
-@_log_level
+@log_options
 @click.pass_context
 def worker(
     ctx: click.Context,
@@ -365,6 +359,7 @@ def worker(
     disk_free_min: Any,
     on_stop: str,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Run a worker, in the foreground.
 
@@ -416,6 +411,7 @@ def worker(
             disk_free_min=DEFAULT_MINIMUM if disk_free_min is None else disk_free_min,
             on_stop=OnStop(on_stop),
             log_level=log_level,
+            log_format=log_format,
         )
     )
 

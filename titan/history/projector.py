@@ -21,6 +21,7 @@ from titan.errors import TitanError
 from titan.history.database import HistoryRefused, Unavailable, reason_of
 from titan.history.projection import Batch, Projection, all_rows
 from titan.history.store import HistoryMoved, Place, Store
+from titan.logs import LogLine
 from titan.snapshots import SnapshotUnusable, load_snapshot, snapshot_directory
 from titan.state.cluster import ClusterState, IllegalEvent
 from titan.state.replay import UnknownRecord, replay
@@ -234,7 +235,7 @@ class Projector:
         wal.write_slot(self._readers, SLOT, place.position)
         is_slot_due = False
         end_lsn = reader.find_durable() if until_end else 0
-        _log.info("the history is followed lsn=%d jobs=%d", state.lsn, len(state.jobs))
+        _log.info(LogLine("the history is followed", lsn=state.lsn, jobs=len(state.jobs)))
         while not self._stop.is_set():
             has_more = self._read(reader, projection)
             if state.lsn > place.position.lsn:

@@ -14,6 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from titan.logs import LogLine
+
 _log = logging.getLogger("titan.history")
 
 # What is read by `titan.history.process`: a process listing must not show a password.
@@ -30,11 +32,14 @@ STOP_SECONDS: Final = 2.0
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
-    def __init__(self, data_directory: Path, url: str, *, log_level: str = "info") -> None:
+    def __init__(
+        self, data_directory: Path, url: str, *, log_level: str = "info", log_format: str = "text"
+    ) -> None:
         """`url` as `--history` takes it, but none; empty: the file in the data directory."""
         self._data_directory = data_directory
         self._url = url
         self._log_level = log_level
+        self._log_format = log_format
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
@@ -56,9 +61,11 @@ class HistoryWriter:
             if loop.time() - begun >= SOUND_SECONDS:
                 wait_seconds = RETRY_SECONDS_MIN
             _log.warning(
-                "the process that writes the history ended; another in %d s exit_code=%s",
-                wait_seconds, code,
-            )  # fmt: skip
+                LogLine(
+                    f"the process that writes the history ended; another in {wait_seconds:.0f} s",
+                    exit_code=code,
+                )
+            )
             await asyncio.sleep(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
 
@@ -71,7 +78,7 @@ class HistoryWriter:
         process = await asyncio.create_subprocess_exec(
             # -P: nothing in the folder that the manager was started in may be taken for a module.
             sys.executable, "-P", "-m", "titan.history.process",
-            str(self._data_directory), self._log_level, str(os.getpid()),
+            str(self._data_directory), self._log_level, self._log_format, str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             env={**os.environ, URL_VARIABLE: self._url},
         )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from titan import events as ev
@@ -59,6 +60,7 @@ class Shell:
         self.started_us = self._clock.now_us()
         self.recovery_us = 0
         self.recovered_records = 0
+        self._record_listeners: list[Callable[[int, Sequence[ev.Event]], None]] = []
 
     @property
     def lsn(self) -> int:
@@ -113,6 +115,10 @@ class Shell:
             self._loop.call_later(wait_seconds, self._turn)
         else:
             self._loop.call_soon(self._turn)
+
+    def listen_to_records(self, listener: Callable[[int, Sequence[ev.Event]], None]) -> None:
+        """It is called with each record that is appended, and not durable yet: LSN and events."""
+        self._record_listeners.append(listener)
 
     async def wait_durable(self, lsn: int) -> None:
         """Returns when the record is durable: the only way out for anything."""
@@ -170,6 +176,8 @@ class Shell:
         while (record := self.kernel.take_record()) is not None:
             time_us, events = record
             lsn = self.journal.append(ev.encode_record(time_us, events))
+            for listener in self._record_listeners:
+                listener(lsn, events)
         if not lsn:
             return
         if lsn != self.kernel.state.lsn:
