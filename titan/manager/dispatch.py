@@ -186,7 +186,9 @@ class _Line:
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StopTask(stop_request, timeout=CALL_SECONDS, metadata=metadata)
             else:
-                start_request, secret_ids = start_request_of(state, self._outbox.session, batch)
+                start_request, secret_ids = start_request_of(
+                    state, self._outbox.session, batch, self._shell.sampler
+                )
                 await self._secrets.fill(start_request, secret_ids)
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StartTask(start_request, timeout=CALL_SECONDS, metadata=metadata)

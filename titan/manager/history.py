@@ -14,19 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from titan.logs import LogLine
+from titan.manager.reader_process import keep_running, wait_end
 
 _log = logging.getLogger("titan.history")
 
 # What is read by `titan.history.process`: a process listing must not show a password.
 URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
-RETRY_SECONDS_MIN: Final = 1.0
-RETRY_SECONDS_MAX: Final = 60.0
-# One that ran for so long was not wrong from the start.
-SOUND_SECONDS: Final = 60.0
-# It commits what it has and ends; the manager itself has 5 s.
-STOP_SECONDS: Final = 2.0
 
 
 class HistoryWriter:
@@ -50,24 +44,7 @@ class HistoryWriter:
                 " and ".join(missing),
             )
             return
-        wait_seconds = RETRY_SECONDS_MIN
-        loop = asyncio.get_running_loop()
-        while True:
-            begun = loop.time()
-            try:
-                code: int | OSError = await self._run_process()
-            except OSError as error:
-                code = error
-            if loop.time() - begun >= SOUND_SECONDS:
-                wait_seconds = RETRY_SECONDS_MIN
-            _log.warning(
-                LogLine(
-                    f"the process that writes the history ended; another in {wait_seconds:.0f} s",
-                    exit_code=code,
-                )
-            )
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
+        await keep_running("the process that writes the history", self._run_process)
 
     def _find_modules(self) -> tuple[str, ...]:
         is_file = not self._url or self._url.startswith("sqlite:")
@@ -82,13 +59,4 @@ class HistoryWriter:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             env={**os.environ, URL_VARIABLE: self._url},
         )  # fmt: skip
-        try:
-            return await process.wait()
-        finally:
-            if process.returncode is None:
-                process.terminate()
-                try:
-                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+        return await wait_end(process)

@@ -39,6 +39,7 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
+from titan.manager.traces import TraceExporter, find_sampler
 from titan.rpc import access, tokens
 from titan.rpc.channel import (
     check_loopback,
@@ -181,7 +182,10 @@ async def _serve(
         return
     data_directory.write_description(options.data_directory, state.cluster_id)
     past = PastDesk(options.data_directory, log_format=options.log_format)
-    helpers: list[Coroutine[Any, Any, None]] = [EventLog(shell).run()]
+    helpers: list[Coroutine[Any, Any, None]] = [
+        EventLog(shell).run(),
+        *_export_traces(options, shell),
+    ]
     callers: Callers
     if peers is not None:
         from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
@@ -265,6 +269,20 @@ async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.
     finally:
         for each in waits:
             each.cancel()
+
+
+def _export_traces(options: ManagerOptions, shell: Shell) -> list[Coroutine[Any, Any, None]]:
+    """What has traces exported, if that is wished for."""
+    shell.sampler = find_sampler(options.data_directory, os.environ)
+    if shell.sampler is None:
+        return []
+    exporter = TraceExporter(
+        options.data_directory,
+        shell.started_us,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+    return [exporter.run()]
 
 
 def _make_keeper(

@@ -20,6 +20,7 @@ from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.commands import Command, ReportTasks, RequeueJobs, SetPolicy, SubmitJobs
 from titan.manager.kernel.outbox import Outbox
+from titan.trace_context import Sampler
 
 _log = logging.getLogger("titan.manager")
 
@@ -60,6 +61,8 @@ class Shell:
         self.started_us = self._clock.now_us()
         self.recovery_us = 0
         self.recovered_records = 0
+        # Of the traces of jobs, where they are exported.
+        self.sampler: Sampler | None = None
         self._record_listeners: list[Callable[[int, Sequence[ev.Event]], None]] = []
 
     @property
