@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 
+from titan.checks import check_execution
+from titan.errors import InvalidJob
+from titan.model import Execution, Resources
 from titan.trace_context import (
     Sampler,
     Span,
@@ -132,3 +135,10 @@ def test_a_job_runs_in_its_submitters_trace_below_its_own_span_or_in_one_of_its_
     assert Sampler().context_of(PARENT, 7, 42) == CONTEXT._replace(span_id=root)
     assert Sampler().context_of("", 7, 42) == TraceContext(trace_id_of(7, 42), root, 1)
     assert Sampler(ratio=0.0).context_of("", 7, 42).flags == 0
+
+
+def test_a_job_with_a_context_that_is_none_is_refused() -> None:
+    check_execution(Execution(trace_parent=PARENT, trace_state="a=b"), Resources(1000))
+    for wrong in (Execution(trace_parent="00-1"), Execution(trace_state="a\nb")):
+        with pytest.raises(InvalidJob, match=r"^its trace (parent|state) is none as W3C's"):
+            check_execution(wrong, Resources(1000))

@@ -50,12 +50,14 @@ def test_the_current_span_comes_before_it(monkeypatch: pytest.MonkeyPatch) -> No
 def test_it_is_in_each_request_once() -> None:
     requests = list(
         submit_requests(
-            [JobSpec(command=["true"])] * 10_001,
+            [JobSpec(command=["true"], export="ALL")] * 10_001,
             user="u",
             request_id=b"r" * 16,
-            environ={},
+            environ={b"TRACEPARENT": PARENT.encode(), b"A": b"a"},
             trace=Trace(PARENT, "a=b"),
         )
     )
     assert [(each.trace_parent, each.trace_state) for each in requests] == [(PARENT, "a=b")] * 2
     assert not requests[0].jobs[0].execution.trace_parent
+    # An environment that names it would be another one for each who submits.
+    assert [each.name for each in requests[0].environments[0].exported] == [b"A"]

@@ -16,7 +16,7 @@ from titan.client.dependencies import References, check_tasks, names_specs, posi
 from titan.client.jobspec import JobSpec, environment_of, name_jobs, named_jobs, to_message
 from titan.client.order import check_order
 from titan.client.scripts import script_of
-from titan.client.tracing import NO_TRACE, Trace
+from titan.client.tracing import NO_TRACE, TRACE_VARIABLES, Trace
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -65,6 +65,10 @@ def submit_requests(
     if isinstance(specs, Collection):
         # Before anything is sent. Of others it is seen when they come.
         at_once = at_once or any(names_specs(named_jobs(spec)) for spec in specs)
+    if trace.parent:
+        # Tasks get it from there. In what is exported it would make another environment of each
+        # program's, to be kept in the log.
+        environ = {name: value for name, value in environ.items() if name not in TRACE_VARIABLES}
     chunk = _Chunk(user, request_id, 0, trace)
     for each in specs:
         if names_specs(named_jobs(each)):
@@ -106,6 +110,8 @@ class _Chunk:
 
     def __init__(self, user: str, request_id: bytes, number: int, trace: Trace) -> None:
         self._trace = trace
+        # In the manager's log each of the jobs names it.
+        self._trace_bytes = len(trace.parent) + len(trace.state)
         self.number = number
         self.jobs: list[manager_pb2.JobSpec] = []
         self.size_bytes = 0
@@ -143,7 +149,7 @@ class _Chunk:
             name_jobs(job, spec, References(self._user, own=len(self.jobs)))
         self.jobs.append(job)
         self._specs.append(spec)
-        self.size_bytes += job.ByteSize()
+        self.size_bytes += job.ByteSize() + self._trace_bytes
 
     def request(self) -> manager_pb2.SubmitJobRequest:
         self._name_each_other()

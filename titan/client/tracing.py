@@ -17,6 +17,7 @@ class Trace(NamedTuple):
 
 
 NO_TRACE: Final = Trace()
+TRACE_VARIABLES: Final = (b"TRACEPARENT", b"TRACESTATE")
 
 
 def find_trace() -> Trace:

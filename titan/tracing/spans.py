@@ -57,21 +57,23 @@ class Spans:
         state = self.state
         state.begin_record(lsn, time_us)
         spans: list[SpanData] = []
-        touched: dict[int, None] = {}
+        # Those that end are packed, and what they were is here still.
+        touched: dict[int, Job | None] = {}
         for event in events:
             job_id: int | None = getattr(event, "job_id", None)
             if job_id is not None:
-                touched[job_id] = None
+                touched.setdefault(job_id, state.live_jobs.get(job_id))
             if isinstance(event, ev.AttemptEnded | ev.Recalled):
-                attempt = state.get_job(event.job_id).active.get(event.index)
+                job = state.live_jobs[event.job_id]
+                attempt = job.active.get(event.index)
                 state.apply(event)
-                spans += self._spans_of_attempt(event, attempt)
+                spans += self._spans_of_attempt(job, event, attempt)
             else:
                 state.apply(event)
-        for job_id in touched:
-            # What has ended before is not touched by any event but the one that forgets it.
-            if job_id not in state.live_jobs and not state.is_forgotten(job_id):
-                spans += self._spans_of_job(state.get_job(job_id))
+        for job_id, job_before in touched.items():
+            # No event touches a job that has ended.
+            if job_id not in state.live_jobs:
+                spans += self._spans_of_job(job_before or state.get_job(job_id))
         return spans
 
     def _spans_of_job(self, job: Job) -> list[SpanData]:
@@ -88,7 +90,7 @@ class Spans:
         trace_state = job.execution.trace_state
         error = f"{failed} of {job.tasks_total} tasks failed" if job.state is State.FAILED else None
         end_us = max(job.submit_us, job.end_us, job.ended_us)
-        submit = self._own(job, Span.SUBMIT)
+        submit = _own(root, job, Span.SUBMIT)
         return [
             SpanData(
                 root,
@@ -106,16 +108,14 @@ class Spans:
         ]
 
     def _spans_of_attempt(
-        self, event: ev.AttemptEnded | ev.Recalled, attempt: Attempt | None
+        self, job: Job, event: ev.AttemptEnded | ev.Recalled, attempt: Attempt | None
     ) -> list[SpanData]:
         state = self.state
-        job = state.get_job(event.job_id)
         root = self._context_of(job)
         if not root.is_sampled:
             return []
-        ended = job.ended.find(event.index, event.attempt) if job.ended is not None else None
-        if ended is None:
-            return []
+        assert job.ended is not None
+        ended = job.ended.last()
         begin_us = self._pending_since(job, event.index, event.attempt)
         # Of one that was given up and ran after all, the assignment is not known any more.
         known_us = attempt.assigned_us if attempt is not None else ended.start_us
@@ -149,13 +149,13 @@ class Spans:
         error = None
         if end in _FAILED:
             error = _why(job, event, end)
-        own = self._own(job, Span.ATTEMPT, event.index, event.attempt)
+        own = _own(root, job, Span.ATTEMPT, event.index, event.attempt)
         trace_state = job.execution.trace_state
         spans = [
             SpanData(own, root, trace_state, "attempt", begin_us, end_us, attributes, error),
         ]
         for span, from_us, until_us in steps:
-            context = self._own(job, span, event.index, event.attempt)
+            context = _own(root, job, span, event.index, event.attempt)
             has_failed = error if span is Span.RUNNING else None
             name = span.name.lower()
             spans.append(
@@ -171,9 +171,12 @@ class Spans:
     def _context_of(self, job: Job) -> TraceContext:
         return self._sampler.context_of(job.execution.trace_parent, job.epoch, job.job_id)
 
-    def _own(self, job: Job, span: Span, index: int = 0, attempt: int = 0) -> TraceContext:
-        span_id = span_id_of(job.epoch, job.job_id, span, index, attempt)
-        return self._context_of(job)._replace(span_id=span_id)
+
+def _own(
+    root: TraceContext, job: Job, span: Span, index: int = 0, attempt: int = 0
+) -> TraceContext:
+    """That span, in the trace of the job's own."""
+    return root._replace(span_id=span_id_of(job.epoch, job.job_id, span, index, attempt))
 
 
 def _named(job: Job) -> Attributes:
