@@ -126,13 +126,14 @@ def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
         "        try:\n"
         "            importlib.import_module(module.name)\n"
         "        except ModuleNotFoundError as error:\n"
-        # The certificate authority may need the extra `tls`, history and traces their own,
-        # and they alone.
+        # The certificate authority may need the extra `tls`, the history, traces and `titan top`
+        # theirs.
         "            if (module.name.split('.')[1], error.name) not in {\n"
         "                ('certs', 'cryptography'),\n"
         "                ('history', 'sqlalchemy'),\n"
         "                ('history', 'alembic'),\n"
         "                ('tracing', 'opentelemetry'),\n"
+        "                ('cli', 'textual'),\n"
         "            }:\n"
         "                raise\n"
     )

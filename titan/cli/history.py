@@ -139,6 +139,8 @@ def history(
 ) -> int:
     """Tell what ran: a line for each attempt that ended, the last one first.
 
+    Tasks of a job that were cancelled together before they started have one line.
+
     It reads the tables that the manager has written beside its log, or where its --history says.
     """
     if ctx.invoked_subcommand is not None:
@@ -179,7 +181,7 @@ def history(
             rows, shown = questions.most_failing(wanted, limit + 1), _OF_FAILING
         else:
             rows = questions.list_attempts(wanted, limit + 1, slowest=slowest)
-            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _FOR_PEOPLE)
+            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _for_people(rows))
     is_cut = not totals and len(rows) > limit
     del rows[limit if is_cut else len(rows) :]
     _print(rows, shown, as_json=settings.json, as_csv=csv)
@@ -247,12 +249,20 @@ def _print_csv(rows: list[Row], names: Sequence[str]) -> None:
         writer.writerow(safe(value) if isinstance(value, str) else value for value in row.values())
 
 
+def _for_people(rows: list[Row]) -> tuple[str, ...]:
+    """How many tasks a line stands for is told where one stands for more than one."""
+    if all(row["tasks"] == 1 for row in rows):
+        return _FOR_PEOPLE
+    return (*_FOR_PEOPLE[:2], "tasks", *_FOR_PEOPLE[2:])
+
+
 def _plain(name: str) -> Callable[[Row], Any]:
     return lambda row: row[name]
 
 
 def _task(row: Row) -> str:
-    return f"{row['job_id']}.{row['index']}" if row["is_array"] else str(row["job_id"])
+    is_task = row["is_array"] and row["index"] is not None
+    return f"{row['job_id']}.{row['index']}" if is_task else str(row["job_id"])
 
 
 def _exit(row: Row) -> str | int | None:
@@ -304,6 +314,7 @@ _FOR_PROGRAMS: Final = (
     "exit_code", "signal", "submit_time", "start_time", "end_time", "wait_seconds", "run_seconds",
     "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
     "cpu_efficiency", "memory_efficiency", "stdout_path", "stderr_path", "source", "source_job",
+    "tasks",
 )  # fmt: skip
 _OF_TOTALS: Final = (
     "attempts", "completed", "failed", "run_hours", "cpu_hours", "used_cpu_hours",
@@ -323,6 +334,6 @@ _NUMBERS: Final = frozenset(
     (
         "job", "job_id", "index", "attempt", "exit_code", "signal", "wait_seconds", "run_seconds",
         "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
-        "attempts", "source_job", *_OF_TOTALS,
+        "attempts", "source_job", "tasks", *_OF_TOTALS,
     )
 )  # fmt: skip

@@ -39,7 +39,8 @@ class Usage:
     cpus: tuple[float, ...]
     """Offered, on average."""
     waiting: tuple[float, ...]
-    """Tasks that had not started a first time yet, on average; without those that never did."""
+    """Tasks that could start and had not yet, on average, without those that never did; those that
+    wait for another attempt now count from the submit until it ends."""
 
     @property
     def utilisation(self) -> float | None:
@@ -98,9 +99,10 @@ def measure_usage(questions: Questions, since: float, until: float, count: int) 
                          *in_time, a.start_time < until)  # fmt: skip
         ran += _intervals(connection, slots, r.start_time, sa.literal(until), r.cpus,
                           r.start_time < until)  # fmt: skip
-        is_first = (a.attempt == 1, a.start_time >= since, a.submit_time < until)
-        waited = _intervals(connection, slots, a.submit_time, a.start_time, sa.literal(1.0),
-                            *in_time, *is_first)  # fmt: skip
+        # It could start since then.
+        since_then = a.start_time - a.wait_seconds
+        waited = _intervals(connection, slots, since_then, a.start_time, sa.literal(1.0),
+                            *in_time, a.start_time >= since, since_then < until)  # fmt: skip
         waited += _intervals(
             connection, slots, r.submit_time, r.start_time, sa.literal(1.0),
             r.attempt == 1, r.start_time >= since, r.submit_time < until,

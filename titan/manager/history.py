@@ -23,6 +23,13 @@ URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
 
 
+def missing_modules(url: str) -> list[str]:
+    """What a history there needs and is not installed."""
+    is_file = not url or url.startswith("sqlite:")
+    needed = MODULES if is_file else (*MODULES, "psycopg")
+    return [name for name in needed if find_spec(name) is None]
+
+
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
@@ -37,7 +44,7 @@ class HistoryWriter:
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
-        missing = [name for name in self._find_modules() if find_spec(name) is None]
+        missing = missing_modules(self._url)
         if missing:
             _log.info(
                 "no history is written, for want of %s: pip install 'titan-scheduler[history]'",
@@ -45,10 +52,6 @@ class HistoryWriter:
             )
             return
         await keep_running("the process that writes the history", self._run_process)
-
-    def _find_modules(self) -> tuple[str, ...]:
-        is_file = not self._url or self._url.startswith("sqlite:")
-        return MODULES if is_file else (*MODULES, "psycopg")
 
     async def _run_process(self) -> int:
         """The exit code."""

@@ -27,11 +27,12 @@ from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
-from titan.manager.history import HistoryWriter
+from titan.manager.history import HistoryWriter, missing_modules
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.submit import check_lease
+from titan.manager.left_slot import warn_of_left_slot
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
@@ -132,6 +133,8 @@ async def _run(options: ManagerOptions) -> None:
         start_ns = time.monotonic_ns()
         found = recover(options.data_directory, segment_bytes=options.segment_bytes)
         recovery_us = (time.monotonic_ns() - start_ns) // 1000
+        if options.history_url is None or missing_modules(options.history_url):
+            warn_of_left_slot(options.data_directory, options.reader_lag_max_bytes)
         try:
             await _serve(options, server, address, peers, found, recovery_us, stop)
         finally:

@@ -51,7 +51,8 @@ def find_sampler(data_directory: Path, environ: Mapping[str, str]) -> Sampler | 
         sampler = sampler_of(environ)
     except ValueError as error:
         raise StartRefused(str(error)) from error
-    _log.info(LogLine("traces are exported", endpoint=endpoint))
+    # A password may stand before it.
+    _log.info(LogLine("traces are exported", endpoint=endpoint.rpartition("@")[2]))
     return sampler
 
 
