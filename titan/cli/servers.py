@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from titan import paths
 from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
+from titan.cli.log_options import log_options
 from titan.cli.params import (
     ADDRESS,
     CPUS,
@@ -31,15 +32,6 @@ _SEGMENT_BYTES_MIN = 4 << 10
 _SEGMENT_BYTES_MAX = 4 << 30
 # A smaller one would leave nothing worth reading on either side of what is left out.
 _OUTPUT_MAX_BYTES_MIN = 64 << 10
-_LEVELS = ("debug", "info", "warning", "error")
-
-_log_level = click.option(
-    "--log-level",
-    type=click.Choice(_LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged, on stderr.",
-)
 
 _metrics_listen = click.option(
     "--metrics-listen",
@@ -157,7 +149,7 @@ Examples:
     "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
 )
 @_metrics_listen
-@_log_level
+@log_options
 @click.pass_context
 def manager(
     ctx: click.Context,
@@ -182,6 +174,7 @@ def manager(
     history: str | None,
     metrics_listen: str | None,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Run the manager, in the foreground.
 
@@ -225,6 +218,7 @@ def manager(
             history_url=None if history == "none" else history or "",
             metrics_listen=metrics_listen,
             log_level=log_level,
+            log_format=log_format,
         )
     )
 
@@ -353,7 +347,7 @@ Examples:
     "drain takes no new ones and ends once the last has ended.",
 )
 @_metrics_listen
-@_log_level
+@log_options
 @click.pass_context
 def worker(
     ctx: click.Context,
@@ -378,6 +372,7 @@ def worker(
     on_stop: str,
     metrics_listen: str | None,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Run a worker, in the foreground.
 
@@ -430,6 +425,7 @@ def worker(
             on_stop=OnStop(on_stop),
             metrics_listen=metrics_listen,
             log_level=log_level,
+            log_format=log_format,
         )
     )
 

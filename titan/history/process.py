@@ -1,6 +1,6 @@
 """The process that writes the history, beside a manager that started it or by itself.
 
-    TITAN_HISTORY_URL=… python -m titan.history.process DIR LEVEL PARENT
+    TITAN_HISTORY_URL=… python -m titan.history.process DIR LEVEL FORMAT PARENT
 
 The URL may have a password in it, which a process listing must not show. It dies with its parent.
 """
@@ -46,9 +46,10 @@ def run_history(data_directory: Path, given_url: str, *, until_end: bool = False
 
 
 def main(arguments: list[str]) -> int:
-    """The data directory, from which level on it logs, and its parent's pid."""
-    directory, level, parent = Path(arguments[0]), arguments[1], int(arguments[2])
-    logs.set_up(level)
+    """The data directory, from which level on it logs and as what, and its parent's pid."""
+    directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
+    parent = int(arguments[3])
+    logs.set_up(level, log_format)
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)

@@ -14,17 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from titan.manager.reader_process import keep_running, wait_end
+
 _log = logging.getLogger("titan.history")
 
 # What is read by `titan.history.process`: a process listing must not show a password.
 URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
-RETRY_SECONDS_MIN: Final = 1.0
-RETRY_SECONDS_MAX: Final = 60.0
-# One that ran for so long was not wrong from the start.
-SOUND_SECONDS: Final = 60.0
-# It commits what it has and ends; the manager itself has 5 s.
-STOP_SECONDS: Final = 2.0
 
 
 def missing_modules(url: str) -> list[str]:
@@ -37,11 +33,14 @@ def missing_modules(url: str) -> list[str]:
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
-    def __init__(self, data_directory: Path, url: str, *, log_level: str = "info") -> None:
+    def __init__(
+        self, data_directory: Path, url: str, *, log_level: str = "info", log_format: str = "text"
+    ) -> None:
         """`url` as `--history` takes it, but none; empty: the file in the data directory."""
         self._data_directory = data_directory
         self._url = url
         self._log_level = log_level
+        self._log_format = log_format
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
@@ -52,39 +51,15 @@ class HistoryWriter:
                 " and ".join(missing),
             )
             return
-        wait_seconds = RETRY_SECONDS_MIN
-        loop = asyncio.get_running_loop()
-        while True:
-            begun = loop.time()
-            try:
-                code: int | OSError = await self._run_process()
-            except OSError as error:
-                code = error
-            if loop.time() - begun >= SOUND_SECONDS:
-                wait_seconds = RETRY_SECONDS_MIN
-            _log.warning(
-                "the process that writes the history ended; another in %d s exit_code=%s",
-                wait_seconds, code,
-            )  # fmt: skip
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
+        await keep_running("the process that writes the history", self._run_process)
 
     async def _run_process(self) -> int:
         """The exit code."""
         process = await asyncio.create_subprocess_exec(
             # -P: nothing in the folder that the manager was started in may be taken for a module.
             sys.executable, "-P", "-m", "titan.history.process",
-            str(self._data_directory), self._log_level, str(os.getpid()),
+            str(self._data_directory), self._log_level, self._log_format, str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
             env={**os.environ, URL_VARIABLE: self._url},
         )  # fmt: skip
-        try:
-            return await process.wait()
-        finally:
-            if process.returncode is None:
-                process.terminate()
-                try:
-                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()
+        return await wait_end(process)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import wal
+from titan.logs import LogLine
 
 _log = logging.getLogger("titan.journal")
 
@@ -38,8 +39,8 @@ class Journal(Protocol):
     async def wait_durable(self, lsn: int) -> None:
         """Returns when that record is durable; it may not have been appended yet."""
 
-    def describe_room(self) -> str:
-        """Where it is and how much is free there, for people."""
+    def room_fields(self) -> dict[str, object]:
+        """Where it is and how much is free there, by name."""
 
 
 class FileJournal:
@@ -86,9 +87,9 @@ class FileJournal:
 
         def on_room(has_room: bool) -> None:
             if has_room:
-                _log.info("there is room again directory=%s", self._directory)
+                _log.info(LogLine("there is room again", directory=self._directory))
             else:
-                _log.error("no room left: submits are refused %s", self.describe_room())
+                _log.error(LogLine("no room left: submits are refused", **self.room_fields()))
 
         self._log.start(
             on_durable=on_durable,
@@ -111,10 +112,10 @@ class FileJournal:
         self._waiters.append((lsn, waiter))
         await waiter
 
-    def describe_room(self) -> str:
-        """Where it is and how much is free there."""
-        free = shutil.disk_usage(self._directory).free
-        return f"directory={self._directory} free_bytes={free}"
+    def room_fields(self) -> dict[str, object]:
+        """Where it is and how much is free there, by name."""
+        free_bytes = shutil.disk_usage(self._directory).free
+        return {"directory": self._directory, "free_bytes": free_bytes}
 
     def _advance(self, lsn: int) -> None:
         self._durable_lsn = max(self._durable_lsn, lsn)

@@ -21,9 +21,11 @@ import grpc.aio
 import wal
 from titan import __version__, logs
 from titan.errors import Refused, TitanError
+from titan.logs import LogLine
 from titan.manager import directory as data_directory
 from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
+from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
 from titan.manager.history import HistoryWriter, missing_modules
 from titan.manager.journal import FileJournal
@@ -39,6 +41,7 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
+from titan.manager.traces import TraceExporter, find_sampler
 from titan.metrics.server import MetricsServer
 from titan.rpc import access, tokens
 from titan.rpc.channel import (
@@ -100,11 +103,12 @@ class ManagerOptions:
     metrics_listen: str | None = None
     """Where Prometheus finds its numbers; None: nowhere."""
     log_level: str = "info"
+    log_format: str = "text"
 
 
 def run_manager(options: ManagerOptions) -> int:
     """Runs a manager until SIGTERM or SIGINT and returns the exit code."""
-    logs.set_up(options.log_level)
+    logs.set_up(options.log_level, options.log_format)
     raise_descriptors()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
@@ -188,8 +192,11 @@ async def _serve(
     if not await _wait_room_to_start(shell, journal, stop):
         return
     data_directory.write_description(options.data_directory, state.cluster_id)
-    past = PastDesk(options.data_directory)
-    helpers: list[Coroutine[Any, Any, None]] = []
+    past = PastDesk(options.data_directory, log_format=options.log_format)
+    helpers: list[Coroutine[Any, Any, None]] = [
+        EventLog(shell).run(),
+        *_export_traces(options, shell),
+    ]
     callers = _let_in(options.data_directory, address, peers, helpers)
     health = await add_services(
         server, shell, dispatcher, past, secret_desk, callers,
@@ -197,11 +204,17 @@ async def _serve(
     )  # fmt: skip
     await server.start()
     _log.info(
-        "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
-        "jobs=%d recovery_ms=%.1f",
-        address, options.data_directory, state.cluster_id.hex(), found.snapshot_lsn,
-        found.records, len(state.jobs), recovery_us / 1000,
-    )  # fmt: skip
+        LogLine(
+            "the manager is ready",
+            address=address,
+            directory=options.data_directory,
+            cluster=state.cluster_id.hex(),
+            snapshot_lsn=found.snapshot_lsn,
+            records=found.records,
+            jobs=len(state.jobs),
+            recovery_ms=round(recovery_us / 1000, 1),
+        )
+    )
     keeper = _make_keeper(options, found, journal, shell.now_us)
     if metrics is not None and metrics_server is not None:
         metrics.keeper = keeper
@@ -209,7 +222,10 @@ async def _serve(
         helpers.append(metrics.run_probe())
     if options.history_url is not None:
         writer = HistoryWriter(
-            options.data_directory, options.history_url, log_level=options.log_level
+            options.data_directory,
+            options.history_url,
+            log_level=options.log_level,
+            log_format=options.log_format,
         )
         helpers.append(writer.run())
     running = [
@@ -273,12 +289,26 @@ async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.
             waits, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            _log.error("no room to start: waiting for it %s", journal.describe_room())
+            _log.error(LogLine("no room to start: waiting for it", **journal.room_fields()))
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         return durable in done
     finally:
         for each in waits:
             each.cancel()
+
+
+def _export_traces(options: ManagerOptions, shell: Shell) -> list[Coroutine[Any, Any, None]]:
+    """What has traces exported, if that is wished for."""
+    shell.sampler = find_sampler(options.data_directory, os.environ)
+    if shell.sampler is None:
+        return []
+    exporter = TraceExporter(
+        options.data_directory,
+        shell.started_us,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+    return [exporter.run()]
 
 
 def _make_keeper(
@@ -296,6 +326,7 @@ def _make_keeper(
         on_failure=_stop_on_failure,
         left_free_bytes=LEFT_FREE_SEGMENTS * options.segment_bytes,
         log_level=options.log_level,
+        log_format=options.log_format,
     )
     keeper.note_start(found)
     return keeper
@@ -330,9 +361,12 @@ def _forget_token(directory: Path, address: str) -> None:
 async def _warn_of_insecurity(address: str) -> None:
     while True:
         _log.warning(
-            "other machines can reach the manager and nothing is encrypted: whoever listens on the "
-            "network owns every worker; `titan certs init` makes certificates address=%s", address,
-        )  # fmt: skip
+            LogLine(
+                "other machines can reach the manager and nothing is encrypted: whoever listens on "
+                "the network owns every worker; `titan certs init` makes certificates",
+                address=address,
+            )
+        )
         await asyncio.sleep(INSECURITY_SECONDS)
 
 
@@ -364,7 +398,7 @@ def _open_door(options: ManagerOptions) -> _Door:
         if peers is None:
             raise StartRefused("--token-listen needs certificates: tokens go over TLS only")
         at = _bind(server, options.token_listen, peers, asks_certificate=False)
-        _log.info("users with a token may call address=%s", at)
+        _log.info(LogLine("users with a token may call", address=at))
     return _Door(server, address, peers, _open_metrics(options, peers))
 
 

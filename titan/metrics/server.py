@@ -23,6 +23,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from titan.errors import AccessDenied, TitanError
+from titan.logs import LogLine
 from titan.metrics.family import Family
 from titan.rpc.channel import check_loopback, split_address
 
@@ -223,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             return self.server.peers.identify({"x509_pem_cert": [pem]}) is not None
         except AccessDenied as error:
-            _log.warning("a scrape was refused peer=%s: %s", self.client_address, error)
+            _log.warning(LogLine("a scrape was refused", peer=self.client_address[0], error=error))
             return False
 
     def _send(

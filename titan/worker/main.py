@@ -15,6 +15,7 @@ import grpc.aio
 
 from titan import logs
 from titan.isolation import find_reserved
+from titan.logs import LogLine
 from titan.metrics.server import MetricsServer, MetricsUnavailable
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
@@ -97,6 +98,7 @@ class WorkerOptions:
     metrics_listen: str | None = None
     """Where Prometheus finds its numbers; None: nowhere."""
     log_level: str = "info"
+    log_format: str = "text"
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -104,7 +106,7 @@ def run_worker(options: WorkerOptions) -> int:
 
     Returns the exit code; what was wrong is on stderr. Must be called in the main thread.
     """
-    logs.set_up(options.log_level)
+    logs.set_up(options.log_level, options.log_format)
     try:
         peers = _peers(options)
         if reserved := find_reserved(name for name, _ in options.labels):
@@ -200,7 +202,7 @@ async def _run(
         identity,
         worker_id,
         ManagerLink(addresses, options.access_file, options.tls),
-        HostProcess(path, hello),
+        HostProcess(path, hello, (options.log_level, options.log_format)),
         disk_room=DiskRoom(options.disk_free_min, str(path)),
         output_limits=Limits(
             options.output_retain_seconds,
@@ -226,10 +228,10 @@ async def _run_agent(
     agent: Agent, name: str, path: Path, door: _Door | None, peers: Peers | None
 ) -> int:
     if door is None:
-        _log.info("worker %s listens nowhere, data in %s", name, path)
+        _log.info(LogLine("the worker listens nowhere", worker=name, directory=path))
         _take_token(path)
         return await agent.run()
-    _log.info("worker %s listens on %s, data in %s", name, door.address, path)
+    _log.info(LogLine("the worker listens", worker=name, address=door.address, directory=path))
     callers: Callers = TlsCallers(peers) if peers else TokenCallers(door.token)
     service = TaskService(agent, agent.questions, agent.outputs, agent.statuses)
     await _serve(door.server, service, callers)

@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never, cast
 
+from titan.logs import LogLine
 from titan.model import AttemptKey, HeldAttempt, ReportKind, Sandbox, Stop
 from titan.rpc.v1 import types_pb2, worker_pb2
 from titan.worker import directory, processes, protocol
@@ -274,7 +275,7 @@ class Agent:
                     self._spawn(self._give_up(action.grace_ms / 1000 + LEAVE_CALLS_SECONDS))
                 case actions.KeepIdentity():
                     directory.store_identity(self._path, action.worker_id)
-                    _log.info("this worker is %s", action.worker_id.hex())
+                    _log.info(LogLine("this worker has its id", worker_id=action.worker_id.hex()))
                 case actions.BeatEvery():
                     self._beat_every(action.interval_ms / 1000)
                 case actions.Say():
@@ -405,7 +406,7 @@ class Agent:
         )
         sent_us = processes.boottime_us()
         answer = await self._manager.register(request)
-        _log.info("registered with the manager at %s", self._manager.address)
+        _log.info(LogLine("registered with the manager", address=self._manager.address))
         todo = self._core.registered(
             action.call,
             worker_id=answer.worker_id,
@@ -477,8 +478,12 @@ class Agent:
     async def _listen(self, connection: HostConnection) -> None:
         welcome = connection.welcome
         _log.info(
-            "the task host is pid %d, with %d attempts and %d reports",
-            *(welcome.pid, len(welcome.live), len(welcome.reports)),
+            LogLine(
+                "the task host is there",
+                pid=welcome.pid,
+                attempts=len(welcome.live),
+                reports=len(welcome.reports),
+            )
         )
         host = HostState(
             instance=welcome.instance,
