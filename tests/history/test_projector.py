@@ -153,7 +153,7 @@ def start_process(directory: Path, url: str, log: Path) -> subprocess.Popen[byte
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "titan.history.process"),
-                *(str(directory), "info", str(os.getpid()), str(theirs.fileno()), "10"),
+                *(str(directory), "info", "text", str(os.getpid()), str(theirs.fileno()), "10"),
             ],
             pass_fds=(theirs.fileno(),),
             env={**os.environ, URL_VARIABLE: url, "PYTHONPATH": str(Path(__file__).parents[2])},

@@ -30,6 +30,7 @@ from titan.cli.history_files import (
     needed_modules,
 )
 from titan.cli.history_import import import_
+from titan.cli.log_options import log_options
 from titan.cli.params import MOMENT
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
@@ -201,14 +202,8 @@ Examples:
 )
 @history_option
 @data_dir_option
-@click.option(
-    "--log-level",
-    type=click.Choice(logs.LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged, on stderr.",
-)
-def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
+@log_options
+def run(*, history: str | None, data_dir: Path | None, log_level: str, log_format: str) -> int:
     """Write the history, in the foreground, until SIGTERM or Ctrl-C.
 
     `titan manager` does that by itself; this is for a manager with --history none, on the same
@@ -218,7 +213,7 @@ def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
     with needed_modules():
         import wal  # noqa: PLC0415 - with the next one, what reads the log
         from titan.history.process import run_history  # noqa: PLC0415
-    logs.set_up(log_level)
+    logs.set_up(log_level, log_format)
     try:
         run_history(manager_directory(data_dir), given_url(history))
     except wal.Locked as error:
