@@ -85,8 +85,7 @@ def _opened(url: sa.URL) -> Iterator[Questions]:
 
 
 def main(arguments: list[str]) -> int:
-    """The data directory, from which level on it logs and as what, its parent's pid, a socket,
-    niceness."""
+    """The data directory, from which level on it logs and as what, its parent, a socket, niceness."""
     directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
     parent = int(arguments[3])
     connection = socket.socket(fileno=int(arguments[4]))
@@ -94,7 +93,7 @@ def main(arguments: list[str]) -> int:
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
-    os.nice(int(arguments[4]))
+    os.nice(int(arguments[5]))
     try:
         run_history(directory, os.environ.get(URL_VARIABLE, ""), connection=connection)
     except (TitanError, wal.Locked, OSError) as error:
