@@ -85,7 +85,7 @@ def _opened(url: sa.URL) -> Iterator[Questions]:
 
 
 def main(arguments: list[str]) -> int:
-    """The data directory, from which level on it logs and as what, its parent, a socket, niceness."""
+    """Data directory, from which level on it logs and as what, parent's pid, socket, niceness."""
     directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
     parent = int(arguments[3])
     connection = socket.socket(fileno=int(arguments[4]))
