@@ -24,7 +24,7 @@ from titan.model import IndexRange
 from titan.rpc import access, tokens
 from titan.rpc.channel import SERVER_OPTIONS
 from titan.rpc.status import status_of, trailers_of
-from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2, manager_pb2_grpc, types_pb2
 
 DEADLINE_SECONDS = 20.0
 Key = tuple[int, int]
@@ -45,6 +45,8 @@ class FakeManager(FakeControl):
         self.workers: list[manager_pb2.Worker] = []
         # A page of a job's story each.
         self.events: list[manager_pb2.GetEventsResponse] = []
+        # The pages of every answer of the history.
+        self.history: list[history_pb2.GetHistoryResponse] = []
         self.calls: list[tuple[str, Any]] = []
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
         self.address = "127.0.0.1:0"
@@ -417,6 +419,10 @@ class FakeManager(FakeControl):
             if page.lsn > request.after_lsn:
                 self._check("GetEvents", request, context)
                 yield page
+
+    def GetHistory(self, request: Any, context: Any) -> Iterator[history_pb2.GetHistoryResponse]:  # noqa: N802
+        self._check("GetHistory", request, context)
+        yield from self.history
 
     def ExplainJob(self, request: Any, context: Any) -> manager_pb2.ExplainJobResponse:  # noqa: N802
         self._check("ExplainJob", request, context)

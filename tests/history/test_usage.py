@@ -13,11 +13,11 @@ from tests.history.builders import Rows, expected_rows, place, project, read_row
 from tests.lookback.builders import records as story
 from tests.state.builders import Story
 from titan import events as ev
+from titan.accounting import SHARES, Usage
 from titan.history.database import open_for_reading
 from titan.history.projection import all_rows
 from titan.history.questions import Questions
 from titan.history.store import Store
-from titan.history.usage import SHARES, Usage, measure_usage
 
 LENGTH = len(story()) // 2
 ROWS = expected_rows(story()[:LENGTH])
@@ -44,7 +44,7 @@ def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
 def test_the_sums_of_the_database_are_those_by_hand(
     questions: Questions, since: float, until: float, count: int
 ) -> None:
-    usage = measure_usage(questions, since, until, count)
+    usage = questions.usage(since, until, count)
     expected = by_hand(ROWS, since, until, count)
     assert usage.waits == pytest.approx(expected.waits, abs=1e-5)
     assert (usage.ended, usage.failed) == (expected.ended, expected.failed)
@@ -65,7 +65,7 @@ def test_the_story_has_something_of_everything() -> None:
 def test_where_nothing_was_written_there_is_nothing(engine: sa.Engine, store: Store) -> None:
     reading = open_for_reading(engine.url)
     try:
-        usage = measure_usage(Questions(reading), 0, 100, 4)
+        usage = Questions(reading).usage(0, 100, 4)
     finally:
         reading.dispose()
     assert usage.waits == (None, None, None)
@@ -84,13 +84,13 @@ def test_workers_that_a_history_found_where_it_began_were_there_from_then_on(
     reading = open_for_reading(engine.url)
     try:
         questions = Questions(reading)
-        usage = measure_usage(questions, began - 10, began + 10, 4)
+        usage = questions.usage(began - 10, began + 10, 4)
         assert list(usage.cpus) == [0, 0, 6, 6]
         # What happened next is lost; it was so by the place where the log goes on.
         tale.apply(ev.WorkerLost(gone), time_us=tale.state.time_us + 5_000_000)
         for _ in range(2):
             store.write_anew(place(tale.state.lsn), all_rows(tale.state))
-            usage = measure_usage(questions, began - 10, began + 10, 4)
+            usage = questions.usage(began - 10, began + 10, 4)
             assert list(usage.cpus) == [0, 0, 6, 4]
     finally:
         reading.dispose()

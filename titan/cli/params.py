@@ -77,11 +77,7 @@ def _parse_at(text: str) -> int | float:
 
 
 def _parse_moment(text: str) -> float:
-    given = text.strip()
-    # How long ago, without the word: nothing else ends so.
-    if given[-1:] in "dhms" and given[:1].isdigit():
-        return time.time() - units.parse_duration(given)
-    return units.parse_moment(given, time.time())
+    return units.parse_since(text, time.time())
 
 
 def _parse_time_to_come(text: str) -> float:

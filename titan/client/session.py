@@ -28,7 +28,7 @@ from titan.client.output import OutputChunk
 from titan.client.requests import page_request
 from titan.rpc.channel import open_channel, split_address
 from titan.rpc.stub import manager_stub
-from titan.rpc.v1 import manager_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2
 
 _DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -161,6 +161,24 @@ class Session:
                 failure = failure_of(error)
             else:
                 return
+            finally:
+                stream.cancel()
+            self._pause(repeats, failure)
+
+    def history(
+        self, request: history_pb2.GetHistoryRequest
+    ) -> list[history_pb2.GetHistoryResponse]:
+        """The pages of one answer; what fails in between is asked again from its start."""
+        self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        while True:
+            stream = self._stub.GetHistory(
+                request, timeout=retry.PAST_SECONDS, metadata=self._access.metadata()
+            )
+            try:
+                return list(stream)
+            except grpc.RpcError as error:
+                failure = failure_of(error)
             finally:
                 stream.cancel()
             self._pause(repeats, failure)

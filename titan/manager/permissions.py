@@ -41,6 +41,7 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
     "PlanJobs": _USERS,
     "SetPolicy": _ADMINS,
     "GetPolicy": _USERS,
+    "GetHistory": _USERS,
     "RegisterWorker": _WORKERS,
     "DeregisterWorker": _WORKERS,
     "Heartbeat": _WORKERS,

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from titan.rpc.v1 import history_pb2 as titan_dot_rpc_dot_v1_dot_history__pb2
 from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -124,6 +125,11 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
                 _registered_method=True)
+        self.GetHistory = channel.unary_stream(
+                '/titan.v1.ManagerService/GetHistory',
+                request_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class ManagerServiceServicer:
@@ -237,6 +243,12 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHistory(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -329,6 +341,11 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.GetPolicy,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -817,6 +834,33 @@ class ManagerService:
             '/titan.v1.ManagerService/GetPolicy',
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetHistory',
+            titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,
