@@ -16,6 +16,8 @@ export PIP_NO_INPUT := 1
 export PIP_ROOT_USER_ACTION := ignore
 # A user's own settings that would lead pip or Python out of .venv.
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# And one, common in containers, by which each process compiles every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 RUN := $(BIN)/python -m
@@ -35,9 +37,10 @@ demo: .venv/.stamp ## Start a small cluster on this machine and show what it doe
 web: .venv/.stamp ## Bundle the pages of `titan web` into titan/web/static.
 	$(RUN) tools.bundle
 
-# A file at a time on each core, the long ones (crash) among the first; ARGS="-n 0": one by one.
+# A file at a time in two processes for each core, since many tests wait; the long ones are among
+# the first. ARGS="-n 0": one by one.
 test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
-	$(RUN) pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) pytest -n $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # SEED=N: that one, with all that happens in it; SEEDS=N: so many; MINUTES=N: as many as fit.
 simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N or for MINUTES=10.

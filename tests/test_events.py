@@ -33,7 +33,9 @@ SUBMITTED = ev.JobSubmitted(
     5_400_000, 500, 10, 60_000,
     Execution(umask=0o27, script_source=ScriptSource.SENT, interpreter=(b"bash", b"-\xff"),
               stdin=b"\xff/%i", stdout=b"\xfe", stderr=b"\xfd", run_as="batch",
-              sandbox=Sandbox.BUBBLEWRAP, no_network=True),
+              sandbox=Sandbox.BUBBLEWRAP, no_network=True,
+              trace_parent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+              trace_state="vendor=x"),
     "w1",
     Scheduling(
         held=True,
@@ -44,9 +46,13 @@ SUBMITTED = ev.JobSubmitted(
         preemptible=True, begin_us=TIME_US, deadline_us=TIME_US + 1, at_most_once=True,
     ),
 )  # fmt: skip
+# As it was written before jobs were traced.
+UNTRACED = SUBMITTED._replace(
+    execution=SUBMITTED.execution._replace(trace_parent="", trace_state="")
+)
 # As it was written before tasks could be isolated.
-IN_THE_OPEN = SUBMITTED._replace(
-    execution=SUBMITTED.execution._replace(run_as="", sandbox=Sandbox.NONE, no_network=False)
+IN_THE_OPEN = UNTRACED._replace(
+    execution=UNTRACED.execution._replace(run_as="", sandbox=Sandbox.NONE, no_network=False)
 )
 BEFORE = (*IN_THE_OPEN[:15], IN_THE_OPEN.execution[:10], *IN_THE_OPEN[16:])
 # As it was written before jobs said more of when and where they start than a worker.
@@ -137,6 +143,7 @@ EARLIER: list[tuple[list[Any], ev.Event]] = [
         IN_THE_OPEN._replace(scheduling=SUBMITTED.scheduling._replace(at_most_once=False)),
     ),
     ([3, *BEFORE], IN_THE_OPEN),
+    ([3, *UNTRACED[:15], UNTRACED.execution[:13], *UNTRACED[16:]], UNTRACED),
     (
         [9, *ENDED[:13], 5],
         ENDED._replace(task_state=5, not_before_us=0, charge=ev.CHARGE_NOTHING),

@@ -33,7 +33,8 @@ SHARES: Final = (0.5, 0.95, 0.99)
 class Wanted:
     """Which attempts: those that ended from `since` to before `until`, in Unix seconds.
 
-    None and () choose all; without states all but RECALLED ones.
+    None and () choose all; without states all but RECALLED ones. What was cancelled while it waited
+    ran on no worker.
     """
 
     since: float | None = None
@@ -75,7 +76,8 @@ class Usage:
     cpus: tuple[float, ...]
     """Offered, on average."""
     waiting: tuple[float, ...]
-    """Tasks that had not started a first time yet, on average; without those that never did."""
+    """Tasks that could start and had not yet, on average, without those that never did; those that
+    wait for another attempt now count from the submit until it ends."""
 
     @property
     def utilisation(self) -> float | None:
@@ -85,8 +87,13 @@ class Usage:
 
 
 def attempt_view(columns: Mapping[str, Any]) -> Row:
-    """An attempt as `titan history --json` has it, from its columns under the names there."""
+    """An attempt as `titan history --json` has it, from its columns under the names there.
+
+    Or tasks that were cancelled together while they waited, which have no attempt.
+    """
     found = dict(columns)
+    if found["attempt"] is None:
+        return found | {"cpu_efficiency": None, "memory_efficiency": None}
     used = found["cpu_user_seconds"] + found["cpu_system_seconds"]
     ran = found["run_seconds"] or 0
     is_own, peak = found["job_id"] > 0, found["max_rss_bytes"]

@@ -36,6 +36,7 @@ from titan.model import (
     ScriptSource,
 )
 from titan.scheduling import PLAIN_SCHEDULING, LabelConstraint, Scheduling
+from titan.trace_context import is_state, parse_parent
 
 # The kernel's limit for one argument is 128 KiB (MAX_ARG_STRLEN in execve(2)).
 ARGUMENT_BYTES_MAX: Final = 128 * 1024 - 1
@@ -245,6 +246,10 @@ def check_execution(execution: Execution, demand: Resources) -> None:
     if execution.pin and demand.cpus_milli % 1000:
         raise InvalidJob(f"{demand.cpus_milli / 1000:g} cpus cannot be pinned: ask for whole ones")
     _check_isolation(execution)
+    if execution.trace_parent and parse_parent(execution.trace_parent) is None:
+        raise InvalidJob("its trace parent is none as W3C's Trace Context has it")
+    if not is_state(execution.trace_state):
+        raise InvalidJob("its trace state is none as W3C's Trace Context has it")
     before = ""
     for name, soft, hard in execution.ulimits:
         if name not in ULIMITS:

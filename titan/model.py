@@ -332,6 +332,9 @@ class Execution(NamedTuple):
     sandbox: Sandbox = Sandbox.NONE
     no_network: bool = False
     """Of a sandbox: whether it has no network but a loopback of its own."""
+    trace_parent: str = ""
+    """The trace that it belongs to, as in `trace_context.py`; empty: none."""
+    trace_state: str = ""
 
 
 PLAIN: Final = Execution()

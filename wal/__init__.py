@@ -26,7 +26,7 @@ from wal.layout import FORMAT_VERSION, RECORD_BYTES_MAX
 from wal.lock import Lock
 from wal.log import SEGMENT_BYTES, Log
 from wal.reader import Reader
-from wal.record import Position, Record
+from wal.record import Flush, Position, Record
 from wal.retention import SegmentInfo, list_segments, remove_segments_before
 from wal.slots import SLOT_VERSION, Slot, read_slots, remove_slot, write_slot
 from wal.snapshot import (
@@ -52,6 +52,7 @@ __all__ = [
     "BacklogFull",
     "Damaged",
     "FileSystem",
+    "Flush",
     "Lock",
     "Locked",
     "Log",

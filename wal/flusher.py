@@ -20,7 +20,7 @@ from wal.errors import (
     WriteFailed,
 )
 from wal.layout import RECORD_BYTES_MAX
-from wal.record import Position
+from wal.record import Flush, Position
 from wal.writer import Writer
 
 BACKLOG_BYTES_MAX = 256 << 20
@@ -62,6 +62,7 @@ class Flusher:
         self._on_durable: Callable[[int], object] = _ignore
         self._on_failure: Callable[[BaseException], object] = _ignore
         self._on_room: Callable[[bool], object] = _ignore
+        self._on_flush: Callable[[Flush], object] = _ignore
 
     @property
     def last_lsn(self) -> int:
@@ -93,15 +94,17 @@ class Flusher:
         on_durable: Callable[[int], object],
         on_failure: Callable[[BaseException], object],
         on_room: Callable[[bool], object],
+        on_flush: Callable[[Flush], object] = _ignore,
     ) -> None:
         """Start the writer thread.
 
-        All three callbacks run in it; on_failure at most once, as the last one.
+        All callbacks run in it; on_failure at most once, as the last one.
         """
         self._check_usable()
         if self._thread is not None:
             raise RuntimeError("the log was started before")
         self._on_durable, self._on_failure, self._on_room = on_durable, on_failure, on_room
+        self._on_flush = on_flush
         self._thread = Thread(target=self._run, name="wal-writer", daemon=True)
         self._thread.start()
 
@@ -264,13 +267,14 @@ class Flusher:
                 writer.stage(batch)
         if writer.busy:
             try:
-                writer.push()
+                flush = writer.push()
             except WriteFailed as error:
                 if self._room:
                     self._on_warning(f"no write is taken, the records are kept: {error}")
                 self._set_room(False)
                 return False
             self._publish()
+            self._on_flush(flush)
         self._set_room(writer.maintain())
         return True
 

@@ -20,7 +20,7 @@ from wal.filesystem import OS_FILE_SYSTEM, FileSystem, sync_name_of
 from wal.flusher import Flusher
 from wal.layout import frame_records
 from wal.lock import Lock
-from wal.record import Position, Record
+from wal.record import Flush, Position, Record
 from wal.recovery import Recovery
 from wal.segment import Segment
 from wal.writer import Writer
@@ -185,12 +185,14 @@ class Log:
         on_durable: Callable[[int], object],
         on_failure: Callable[[BaseException], object],
         on_room: Callable[[bool], object],
+        on_flush: Callable[[Flush], object] = lambda _: None,
     ) -> None:
         """Start the writer thread.
 
-        All three callbacks run in it; on_failure at most once, as the last one.
+        All callbacks run in it; on_failure at most once, as the last one. `on_flush` is told of
+        each flush after `on_durable`, for whoever counts them.
         """
-        self._flusher.start(on_durable, on_failure, on_room)
+        self._flusher.start(on_durable, on_failure, on_room, on_flush)
 
     def append(self, payload: bytes) -> int:
         """Take a record, to be made durable with the next flush, and return its LSN. Never waits

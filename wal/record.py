@@ -23,3 +23,13 @@ class Position(NamedTuple):
     log_id: bytes
     lsn: int
     chain: int
+
+
+class Flush(NamedTuple):
+    """What one flush was, for whoever counts them."""
+
+    records: int
+    size_bytes: int
+    """Of the frame, with its header."""
+    sync_seconds: float
+    """How long the disk took to say that it is durable."""

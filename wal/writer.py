@@ -7,6 +7,7 @@ never twice in the log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -23,7 +24,7 @@ from wal.layout import (
     encode_frame,
     first_chain,
 )
-from wal.record import Position
+from wal.record import Flush, Position
 from wal.recovery import Tail
 from wal.reserve import Reserve
 
@@ -53,6 +54,7 @@ class Writer:
         self._reserve = Reserve(file_system, directory, segment_bytes)
         self._warned = False
         self._staged: Sequence[bytes] = ()
+        self._sync_seconds = 0.0
         self._frame: bytes | None = None
         self._frame_chain = 0
         self._hint_fd: int | None = None
@@ -99,8 +101,8 @@ class Writer:
         assert not self._staged
         self._staged = payloads
 
-    def push(self) -> None:
-        """Make the staged frame durable.
+    def push(self) -> Flush:
+        """Make the staged frame durable; returns what that was.
 
         Raises WriteFailed if it may be tried again, LogFailed if nothing may be tried any more.
         """
@@ -113,11 +115,13 @@ class Writer:
                 self.position.lsn + 1, self._staged, self.position.chain, self._salt
             )
         self._put(self._frame)
-        lsn = self.position.lsn + len(self._staged)
+        flush = Flush(len(self._staged), len(self._frame), self._sync_seconds)
+        lsn = self.position.lsn + flush.records
         self.position = Position(self.position.log_id, lsn, self._frame_chain)
         self._staged, self._frame = (), None
         self._hint_stale = True
         self._write_hint()
+        return flush
 
     def maintain(self) -> bool:
         """Bring back what the log wants to have in hand: blocks for this segment and the next one.
@@ -180,10 +184,12 @@ class Writer:
                 self._file_system.ftruncate(self._fd, self._offset)
                 self._preallocated = False
             raise WriteFailed(self._path, "write", str(error)) from error
+        begun = time.monotonic()
         try:
             self._file_system.fdatasync(self._fd)
         except OSError as error:
             raise LogFailed(self._path, "fdatasync", str(error)) from error
+        self._sync_seconds = time.monotonic() - begun
         self._offset += len(frame)
 
     def _rotate(self) -> None:

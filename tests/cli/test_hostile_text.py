@@ -67,6 +67,8 @@ COMMAND_LINES = [
     ("cancel", "1"),
     ("cancel", "3"),
     ("workers",),
+    # Of what it draws on a terminal: `test_top_screen.py`.
+    ("top",),
     ("drain", "w1", "--reason", WORD),
     ("drain", WORD),
     ("undrain", "w1"),

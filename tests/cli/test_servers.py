@@ -42,6 +42,7 @@ def test_a_manager_gets_what_is_asked_for_also_from_variables(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TITAN_MANAGER_LOG_LEVEL", "debug")
+    monkeypatch.setenv("TITAN_MANAGER_LOG_FORMAT", "json")
     titan(
         *("manager", "--data-dir", "here", "--listen", "127.0.0.1:0"),
         *("--heartbeat-timeout", "1m", "--policy", "spread", "--order", "skip", "--fair-share"),
@@ -50,9 +51,27 @@ def test_a_manager_gets_what_is_asked_for_also_from_variables(
     (options,) = managers
     assert options.data_directory == tmp_path / "here"
     assert (options.listen, options.heartbeat_timeout_seconds) == ("127.0.0.1:0", 60.0)
-    assert (options.policy, options.log_level) == ("spread", "debug")
+    assert options.policy == "spread"
+    assert (options.log_level, options.log_format) == ("debug", "json")
     assert (options.order, options.fair_share, options.preempt) == ("skip", True, "suspend")
     assert (options.reserve_after_seconds, options.user_cpus_milli) == (300.0, 2500)
+
+
+def test_metrics_are_served_nowhere_unless_an_option_or_a_variable_says_where(
+    titan: Titan,
+    managers: list[ManagerOptions],
+    workers: list[WorkerOptions],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    titan("manager")
+    titan("worker", "--metrics-listen", "127.0.0.1:9")
+    monkeypatch.setenv("TITAN_MANAGER_METRICS_LISTEN", "[::1]:9")
+    monkeypatch.setenv("TITAN_WORKER_METRICS_LISTEN", "127.0.0.1:10")
+    titan("manager")
+    titan("worker")
+    assert [each.metrics_listen for each in managers] == [None, "[::1]:9"]
+    assert [each.metrics_listen for each in workers] == ["127.0.0.1:9", "127.0.0.1:10"]
+    assert titan("manager", "--metrics-listen", "9090").code == 2
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -142,6 +161,7 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
         *("--advertise", "127.0.0.1:8", "--cpus", "2.5", "--memory", "1G", "--access", "/a"),
         *("--resource", "gpu=2", "--resource", "disk=1", "--label", "zone=a=b"),
         *("--detach-limit", "60s", "--log-level", "error", "--output-max", "1M"),
+        *("--log-format", "json"),
         *("--output-retain", "1d", "--output-retain-bytes", "5%", "--output-retain-files", "0"),
         *("--on-stop", "drain", "--disk-free-min", "2.5%"),
     )
@@ -151,7 +171,8 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
     assert (options.cpus_milli, options.memory_bytes) == (2500, 2**30)
     assert options.named == (("disk", 1), ("gpu", 2))
     assert options.labels == (("zone", "a=b"),)
-    assert (options.detach_limit_seconds, options.log_level) == (60.0, "error")
+    assert options.detach_limit_seconds == 60.0
+    assert (options.log_level, options.log_format) == ("error", "json")
     assert options.output_max_bytes == 1 << 20
     assert options.output_retain_seconds == 86_400
     assert options.output_retain_bytes.of(1_000) == 50

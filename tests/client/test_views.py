@@ -9,7 +9,7 @@ JOB_FIELDS = """
     job_id name user state reason detail cancel_requested waiting_for command cwd cpus
     memory_bytes resources priority retries retry_on time_limit_seconds on umask script
     interpreter stdin ulimits pids_limit cpu_limit pin stdout stderr run_as sandbox
-    no_network secret_env array after
+    no_network trace_id secret_env array after
     constraints affinity anti_affinity spread exclusive array_limit max_fails
     begin_time deadline_time preemptible at_most_once held suspended submit_time start_time
     end_time exit_code signal tasks
@@ -47,6 +47,7 @@ def test_what_is_not_known_yet_is_none() -> None:
     assert unknown == {
         *("reason", "detail", "waiting_for", "cwd", "time_limit_seconds", "on", "umask", "array"),
         *("script", "interpreter", "stdin", "stdout", "stderr", "pids_limit", "run_as", "sandbox"),
+        "trace_id",
         *("spread", "array_limit", "max_fails", "begin_time", "deadline_time"),
         *("start_time", "end_time", "exit_code", "signal"),
     }

@@ -20,7 +20,7 @@ JOB_FIELDS = {
     "command", "cwd", "cpus", "memory_bytes", "resources", "priority", "retries",
     "retry_on", "time_limit_seconds", "on", "umask", "script", "interpreter", "stdin",
     "stdout", "stderr", "ulimits", "pids_limit", "cpu_limit", "pin", "array",
-    "run_as", "sandbox", "no_network", "secret_env",
+    "run_as", "sandbox", "no_network", "trace_id", "secret_env",
     "after", "constraints", "affinity", "anti_affinity", "spread", "exclusive", "array_limit",
     "at_most_once", "max_fails", "begin_time", "deadline_time", "preemptible", "held", "suspended",
     "submit_time", "start_time", "end_time",
@@ -51,14 +51,14 @@ ENDS = [
 
 @pytest.mark.parametrize(("line", "code"), ENDS, ids=[line for line, _ in ENDS])
 def test_run_and_wait_exit_as_the_job_did(shared: Cluster, line: str, code: int) -> None:
-    result = shared.titan("run", "--shell", f"echo out; echo err >&2; {line}")
+    result = shared.process("run", "--shell", f"echo out; echo err >&2; {line}")
     assert result.returncode == code
     assert result.stdout == b"out\n"
     told = result.stderr.decode()
     assert told.startswith("err\n")
     state = "FAILED" if code else "COMPLETED"
     assert re.search(rf"^job \d+ {state}.* on w[12] after \d+\.\d s$", told, re.M), told
-    assert shared.titan("wait", "last").returncode == code
+    assert shared.process("wait", "last").returncode == code
 
 
 def test_a_command_that_does_not_exist_is_told_with_the_systems_reason(shared: Cluster) -> None:
@@ -128,7 +128,7 @@ def test_every_field_of_a_job_is_in_its_json_while_it_waits_and_when_it_has_ende
         "priority": -5, "retries": 0, "time_limit_seconds": None, "umask": None, "array": None,
         "script": None, "interpreter": None, "stdin": None, "stdout": None, "stderr": None,
         "ulimits": {}, "pids_limit": None, "cpu_limit": False, "pin": False,
-        "run_as": None, "sandbox": None, "no_network": False, "secret_env": [],
+        "run_as": None, "sandbox": None, "no_network": False, "trace_id": None, "secret_env": [],
         "retry_on": [], "after": [], "constraints": [], "affinity": [], "anti_affinity": [],
         "spread": None, "exclusive": False, "array_limit": None, "max_fails": None,
         "begin_time": None, "deadline_time": None, "preemptible": False, "held": False,

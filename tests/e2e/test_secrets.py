@@ -70,8 +70,8 @@ def wait_output(cluster: Cluster, job_id: int) -> None:
 def test_the_value_is_nowhere_but_in_its_file_and_its_task_and_goes_with_the_job(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    cluster.start_manager("--log-level", "debug")
-    cluster.start_worker("w1", "--cpus", "2", "--log-level", "debug")
+    manager = cluster.start_manager("--log-level", "debug", "--log-format", "json")
+    worker = cluster.start_worker("w1", "--cpus", "2", "--log-level", "debug")
     secret = secret_file(cluster)
     go_on = tmp_path / "go-on"
     job_id = submit_waiting(cluster, go_on, "--secret-env", secret, "--env", "PLAIN=seen")
@@ -103,6 +103,14 @@ def test_the_value_is_nowhere_but_in_its_file_and_its_task_and_goes_with_the_job
     wait_until(lambda: not list(secrets_folder(cluster).iterdir()), "the file goes")
     assert holding(cluster) == []
     assert cluster.titan("requeue", str(job_id)).returncode == 5
+    # Logs tell of the job, and of no value and no token.
+    host_log = (worker.directory / "host.log").read_text()
+    assert '"message":"task ended"' in manager.log
+    assert f"task ended job={job_id} task=0 attempt=1 worker=w1 exit_code=0" in host_log
+    files = cluster.manager_directory / "access.json", worker.directory / "access.json"
+    tokens = [json.loads(file.read_text())["token"] for file in files]
+    told = manager.log + worker.log + host_log
+    assert not [word for word in (VALUE, "seen", *tokens) if word in told]
 
 
 def test_after_kill_9_of_the_manager_a_waiting_job_still_gets_it_and_orphans_go(

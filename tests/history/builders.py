@@ -13,7 +13,15 @@ from titan import events as ev
 from titan.history.database import open_for_writing, url_of
 from titan.history.projection import WORKER_EVENTS as KINDS
 from titan.history.projection import Projection
-from titan.history.schema import ATTEMPTS, JOBS, METADATA, RUNNING, WORKER_EVENTS, WORKERS
+from titan.history.schema import (
+    ATTEMPTS,
+    CANCELLED,
+    JOBS,
+    METADATA,
+    RUNNING,
+    WORKER_EVENTS,
+    WORKERS,
+)
 from titan.history.store import Place, Store
 from titan.model import State, WorkerState
 from titan.queries.views import attempt_messages, job_message
@@ -23,7 +31,7 @@ from titan.state.cluster import ClusterState
 
 CLUSTER_ID = bytes(range(16))
 LOG_ID = b"L" * 16
-FACTS = (JOBS, ATTEMPTS, RUNNING, WORKERS, WORKER_EVENTS)
+FACTS = (JOBS, ATTEMPTS, CANCELLED, RUNNING, WORKERS, WORKER_EVENTS)
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -74,20 +82,35 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
     state = ClusterState()
     lsns: dict[tuple[int, int, int], int] = {}
     names: dict[tuple[int, int, int], str] = {}
+    since: dict[tuple[int, int, int], int] = {}
     happened = []
+    cancelled = []
     for lsn, payload in enumerate(records, 1):
         time_us, events = ev.decode_record(payload)
         state.begin_record(lsn, time_us)
         for number, event in enumerate(events):
             if isinstance(event, ev.JobsForgotten):
                 continue
+            job = state.jobs.live.get(getattr(event, "job_id", 0))
+            waited = _cancelled_tasks(job)
             state.apply(event)
+            tasks = _cancelled_tasks(job) - waited
+            if tasks:
+                cancelled.append(_cancelled(state, number, event, tasks))
             if isinstance(event, ev.AttemptEnded | ev.Recalled):
                 key = (event.job_id, event.index, event.attempt)
                 job = state.jobs[event.job_id]
                 assert job.ended is not None
                 ended = job.ended.find(event.index, event.attempt)
                 assert ended is not None
+                _, since[key] = max(
+                    (
+                        (each.attempt, each.end_us)
+                        for each in job.ended.of_index(event.index)
+                        if each.attempt < event.attempt and each.state != State.RECALLED
+                    ),
+                    default=(0, job.submit_us),
+                )
                 lsns[key], names[key] = lsn, state.get_worker(ended.worker).name
             elif type(event) in KINDS:
                 happened.append(_worker_event(state, number, event))
@@ -99,7 +122,7 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
         ended_states = frozenset(State) - {State.SCHEDULED, State.RUNNING}
         for each in attempt_messages(state, job, (), ended_states):
             key = (job_id, each.index, each.attempt)
-            attempts.append(_attempt(message, each, names[key], lsns[key]))
+            attempts.append(_attempt(message, each, names[key], since[key], lsns[key]))
         under_way = attempt_messages(state, job, (), frozenset([State.RUNNING]))
         running += [_running(message, each) for each in under_way]
     attempts.sort(key=lambda row: (row["job_id"], row["task_index"], row["attempt"]))
@@ -107,9 +130,36 @@ def expected_rows(records: Sequence[bytes]) -> Rows:
     return {
         "jobs": jobs,
         "attempts": attempts,
+        "cancelled": sorted(cancelled, key=lambda row: (row["job_id"], row["lsn"], row["place"])),
         "running": running,
         "workers": workers,
         "worker_events": happened,
+    }
+
+
+def _cancelled_tasks(job: Any) -> int:
+    """How many were cancelled while they waited."""
+    return len(job.cancelled) if job is not None and job.cancelled is not None else 0
+
+
+def _cancelled(state: ClusterState, number: int, event: Any, tasks: int) -> dict[str, Any]:
+    job = state.jobs[event.job_id]
+    return {
+        "job_id": job.job_id,
+        "lsn": state.lsn,
+        "place": number,
+        "tasks": tasks,
+        "name": job.name,
+        "user_name": job.user,
+        "reason": {
+            "CancelRequested": "CANCELLED",
+            "DependencyFailed": "DEPENDENCY_FAILED",
+            "DeadlinePassed": "DEADLINE",
+        }[type(event).__name__],
+        "submit_time": job.submit_us / 1e6,
+        "end_time": state.time_us / 1e6,
+        "cpus": job.demand.cpus_milli / 1000,
+        "memory_bytes": job.demand.memory_bytes,
     }
 
 
@@ -157,7 +207,7 @@ def _indexes(each: range) -> str:
     return f"{each[0]}-{each[-1]}" + (f":{each.step}" if each.step > 1 else "")
 
 
-def _attempt(job: Any, message: Any, worker: str, lsn: int) -> dict[str, Any]:
+def _attempt(job: Any, message: Any, worker: str, since_us: int, lsn: int) -> dict[str, Any]:
     ran = bool(message.start_us)
     return {
         "job_id": job.job_id,
@@ -174,7 +224,7 @@ def _attempt(job: Any, message: Any, worker: str, lsn: int) -> dict[str, Any]:
         "submit_time": job.submit_us / 1e6,
         "start_time": message.start_us / 1e6 if ran else None,
         "end_time": message.end_us / 1e6,
-        "wait_seconds": max(0, message.start_us - job.submit_us) / 1e6 if ran else None,
+        "wait_seconds": max(0, message.start_us - since_us) / 1e6 if ran else None,
         "run_seconds": max(0, message.end_us - message.start_us) / 1e6 if ran else None,
         "cpu_user_seconds": message.cpu_user_us / 1e6,
         "cpu_system_seconds": message.cpu_system_us / 1e6,

@@ -16,11 +16,16 @@ from typing import Any
 import psutil
 import pytest
 
+import wal
 from tests.cluster import Cluster, is_alive, wait_until
+from titan import units
 from titan.cli.stats_last import bars
+from titan.history.projector import SLOT
 from titan.manager import history as manager_history
+from titan.manager import left_slot
 from titan.manager.history import HistoryWriter
 from titan.manager.history_desk import HistoryDesk
+from titan.manager.left_slot import warn_of_left_slot
 
 
 @pytest.fixture
@@ -108,10 +113,11 @@ def test_a_writer_that_dies_is_replaced_and_ends_with_its_manager(cluster: Clust
 
 
 def test_without_a_history_there_is_no_process_and_no_file(cluster: Cluster) -> None:
-    cluster.start_manager("--history", "none")
+    manager = cluster.start_manager("--history", "none")
     cluster.start_worker("w1")
     cluster.titan("run", "true")
     assert writers(cluster) == []
+    assert "the slot of an earlier one" not in manager.log
     done = cluster.titan("history", "--data-dir", str(cluster.manager_directory))
     assert done.returncode == 1
     assert b"there is no history in" in done.stderr
@@ -184,7 +190,8 @@ def test_how_busy_it_was_is_told_and_drawn(cluster: Cluster, tmp_path: Path) -> 
     assert sum(series["ended"]) == 3
     assert max(series["cpus"]) <= 2
     picture = tmp_path / "day.png"
-    told = cluster.ok("stats", "--last", "day", "--png", str(picture), *directory)
+    # On a machine that is busy the library that draws takes its time to load.
+    told = cluster.ok("stats", "--last", "day", "--png", str(picture), *directory, seconds=60)
     assert b"3 attempts, 2 FAILED" in told
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -204,3 +211,31 @@ def test_where_the_extra_is_not_installed_one_line_says_so(
         "no history is written, for want of no_such_module: pip install 'titan-scheduler[history]'"
     ]
     assert os.listdir(tmp_path) == []
+
+
+def test_a_slot_that_an_earlier_history_left_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert left_slot.SLOT == SLOT
+    directory = tmp_path / "manager"
+    with wal.Log.open(directory / "wal", segment_bytes=1 << 16) as log:
+        for _ in range(3):
+            log.append(os.urandom(50_000))
+            assert log.flush()
+        warn_of_left_slot(directory, 10 << 30)
+        position = log.position
+        first, second, third = wal.list_segments(directory / "wal")
+        for lsn, held in ((0, (first, second, third)), (1, (second, third)), (3, (third,))):
+            at = position._replace(lsn=lsn)
+            wal.write_slot(directory / "readers", SLOT, at)
+            wal.write_slot(directory / "readers", "another", at)
+            caplog.clear()
+            warn_of_left_slot(directory, 10 << 30)
+            (told,) = [each.getMessage() for each in caplog.records]
+            size = units.format_size(sum(each.size_bytes for each in held))
+            assert f"from record {lsn + 1} on, {size} by now and at most 10G" in told
+            assert f"remove {directory}/readers/history.slot" in told
+    (directory / "readers" / "history.slot").unlink()
+    caplog.clear()
+    warn_of_left_slot(directory, 10 << 30)
+    assert caplog.records == []

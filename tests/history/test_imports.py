@@ -36,7 +36,7 @@ from titan.history.imports import AlreadyImported, Imported, import_jobs
 from titan.history.mini_slurm import NEEDED, OPTIONAL, TREATMENT, Oddity, open_mini_slurm
 from titan.history.projector import Projector
 from titan.history.questions import Questions
-from titan.history.schema import ATTEMPTS, IMPORTS, JOBS
+from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 from titan.history.store import Place, Store
 from titan.history.swf import TREATMENT as SWF_TREATMENT
 from titan.history.swf import Oddity as SwfOddity
@@ -118,6 +118,38 @@ def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
     reading = open_for_reading(engine.url)
     yield Questions(reading)
     reading.dispose()
+
+
+def test_words_that_are_no_text_are_imported_as_well_as_they_can_be(
+    engine: sa.Engine, store: Store, tmp_path: Path
+) -> None:
+    path = write_mini_slurm(
+        tmp_path / "m.db", [row(1, nodes='["n\\ud800\\u0000"]', command="a\0b")]
+    )
+    import_jobs(engine, "mini-slurm", "m\udcff.db", read_mini_slurm(path)[0])
+    (attempt,) = rows_of(engine, ATTEMPTS)
+    assert attempt["worker"] == "n\ufffd\ufffd"
+    (imported,) = rows_of(engine, IMPORTS)
+    assert imported["file"] == "m\ufffd.db"
+
+
+def test_what_was_cancelled_before_it_ran_is_in_the_answers(
+    engine: sa.Engine, store: Store, tmp_path: Path
+) -> None:
+    cancelled = row(3, status="CANCELLED", start_time=None, end_time=None, return_code=None)
+    path = write_mini_slurm(tmp_path / "m.db", [RAN, cancelled])
+    import_jobs(engine, "mini-slurm", "m.db", read_mini_slurm(path)[0])
+    reading = open_for_reading(engine.url)
+    try:
+        found = (
+            Questions(reading)
+            .list_attempts(Wanted(source="mini-slurm", states=("CANCELLED",)), 10)
+            .rows
+        )
+    finally:
+        reading.dispose()
+    assert [(each["source_job"], each["state"], each["tasks"], each["attempt"], each["index"])
+            for each in found] == [(3, "CANCELLED", 1, None, 0)]  # fmt: skip
 
 
 def test_a_job_of_mini_slurm_has_what_its_row_says(tmp_path: Path) -> None:
@@ -368,10 +400,10 @@ def test_a_rebuild_from_the_log_keeps_what_was_imported_once(
     )
     import_jobs(engine, "mini-slurm", "m.db", read_mini_slurm(path)[0])
     import_swf(engine, *SWF)
-    before = [rows_of(engine, table) for table in (JOBS, ATTEMPTS, IMPORTS)]
+    before = [rows_of(engine, table) for table in (JOBS, ATTEMPTS, CANCELLED, IMPORTS)]
     # All that the log told goes, and is told again.
     project(store, story())
-    assert [rows_of(engine, table) for table in (JOBS, ATTEMPTS, IMPORTS)] == before
+    assert [rows_of(engine, table) for table in (JOBS, ATTEMPTS, CANCELLED, IMPORTS)] == before
     assert len(before[0]) == len(expected_rows(story())["jobs"]) + 5
 
 
@@ -389,6 +421,7 @@ def test_ids_go_on_below_what_is_left_where_somebody_has_removed_rows(
 def test_tables_of_the_first_form_are_brought_up_to_date(engine: sa.Engine, store: Store) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("DROP TABLE imports"))
+        connection.execute(sa.text("DROP TABLE cancelled"))
         connection.execute(sa.text("UPDATE titan_history_version SET version_num = '0001'"))
     assert import_swf(engine, *SWF) == Imported(3, 0)
 

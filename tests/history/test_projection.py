@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize
+from hypothesis.stateful import initialize, run_state_machine_as_test
 
-from tests.history.builders import expected_rows, place, project, read_rows
+from tests.history.builders import Rows, expected_rows, place, project, read_rows
+from tests.history.postgresql import PostgreSQL
 from tests.lookback.builders import records as story
 from tests.manager.kernel.test_histories import Histories as KernelHistories
 from titan.history.database import open_for_writing, url_of
@@ -81,7 +84,26 @@ def test_one_that_begins_with_a_state_in_the_middle_has_all_that_this_knows(
     assert found["attempts"] == [row for row in whole["attempts"] if row["job_id"] in remembered]
     assert found["workers"] == whole["workers"]
     assert found["running"] == whole["running"] != []
-    assert found["worker_events"] == []
+    # Workers that are there have been since then, as far as is known.
+    there = {row["number"]: row["cpus"] for row in whole["worker_events"]}
+    assert {row["number"]: row["cpus"] for row in found["worker_events"]} == {
+        number: cpus for number, cpus in there.items() if cpus
+    }
+    assert {(row["event"], row["time"]) for row in found["worker_events"]} == {
+        ("FOUND", state.time_us / 1e6)
+    }
+    # All of a job are one row there.
+    tasks = tasks_cancelled(whole)
+    assert {row["job_id"] for row in found["cancelled"]} == set(tasks) & remembered != set()
+    assert all(row["tasks"] == tasks[row["job_id"]] for row in found["cancelled"])
+
+
+def tasks_cancelled(rows: Rows) -> dict[int, int]:
+    """Of each job, while they waited."""
+    found: dict[int, int] = {}
+    for row in rows["cancelled"]:
+        found[row["job_id"]] = found.get(row["job_id"], 0) + row["tasks"]
+    return found
 
 
 def test_going_on_after_a_gap_keeps_what_the_log_has_forgotten(
@@ -140,19 +162,50 @@ class Histories(KernelHistories):
     def teardown(self) -> None:
         super().teardown()
         records = self.rig.records
+        with self.new_engine() as engine:
+            store = Store(engine)
+            store.migrate()
+            ends: Any = self.random.sample(
+                range(1, len(records) + 1), self.random.randrange(min(8, len(records)))
+            )
+            project(store, records, ends)
+            assert read_rows(engine) == expected_rows(records)
+
+    @staticmethod
+    @contextmanager
+    def new_engine() -> Iterator[sa.Engine]:
+        """Of an empty database."""
         with tempfile.TemporaryDirectory() as name:
             engine = open_for_writing(url_of("", Path(name)))
             try:
-                store = Store(engine)
-                store.migrate()
-                ends: Any = self.random.sample(
-                    range(1, len(records) + 1), self.random.randrange(min(8, len(records)))
-                )
-                project(store, records, ends)
-                assert read_rows(engine) == expected_rows(records)
+                yield engine
             finally:
                 engine.dispose()
 
 
 Histories.TestCase.settings = settings(max_examples=25, stateful_step_count=40)
 TestHistories = Histories.TestCase
+
+
+def test_random_histories_are_the_same_in_postgresql(
+    postgresql: PostgreSQL, tmp_path: Path
+) -> None:
+    engine = open_for_writing(url_of(postgresql.make_database(), tmp_path))
+    Store(engine).migrate()
+
+    class OnPostgreSQL(Histories):
+        @staticmethod
+        @contextmanager
+        def new_engine() -> Iterator[sa.Engine]:
+            # A database for each would take most of the time.
+            with engine.begin() as connection:
+                for table in METADATA.tables:
+                    connection.exec_driver_sql(f"TRUNCATE {table}")
+            yield engine
+
+    try:
+        run_state_machine_as_test(
+            OnPostgreSQL, settings=settings(max_examples=4, stateful_step_count=30)
+        )
+    finally:
+        engine.dispose()

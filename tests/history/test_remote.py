@@ -61,15 +61,28 @@ def test_through_the_manager_and_from_the_tables_the_answers_are_the_same(
     cluster.start_worker("w1", "--cpus", "2")
     done = cluster.submit("--name", "three", "--array", "0-2", "--shell", "exit $TITAN_TASK_INDEX")
     running = cluster.submit("--name", "long", "--", "sleep", "600")
+    held = [
+        cluster.submit("--name", "held", "--hold", *options, "--", "true")
+        for options in ((), ("--array", "3-9"))
+    ]
+    for job in held:
+        cluster.ok("cancel", str(job))
     with client(cluster) as asked:
         # The manager may be there before the tables are.
         wait_until(lambda: _answers(asked), "the history answers")
-        wait_until(lambda: len(asked.history().rows) == 3, "they are there")
+        wait_until(lambda: len(asked.history().rows) == 5, "they are there")
         wait_until(lambda: len(asked.timeline(0)["bars"]["job"]) == 4, "what runs is there")
         answer = asked.history(name="three", state=["failed"], since="1h", limit=1)
         assert (len(answer.rows), answer.more) == (1, True)
         assert answer.lsn > 3
         assert time.time() - 60 < answer.time <= time.time()
+        waited = asked.history(name="held").rows
+        nothing = ("attempt", "worker", "start_time", "run_seconds", "cpu_user_seconds",
+                   "cpu_system_seconds", "max_rss_bytes", "stdout_path")  # fmt: skip
+        assert {row[name] for row in waited for name in nothing} == {None}
+        assert sorted((row["job_id"], row["index"] is None, row["tasks"]) for row in waited) == [
+            (held[0], False, 1), (held[1], True, 7),
+        ]  # fmt: skip
         bars = asked.timeline(time.time() - 600)
         jobs, columns = bars["jobs"], bars["bars"]
         named = [
@@ -89,6 +102,7 @@ def test_through_the_manager_and_from_the_tables_the_answers_are_the_same(
     for options in (
         (), ("--slowest",), ("--me",), ("--totals", "user"), ("--totals", "worker"),
         ("--totals", "day"), ("--most-failing",), ("--limit", "1"), ("--job", str(done)),
+        *(("--job", str(job)) for job in held), ("--state", "cancelled"), ("--worker", "w1"),
         ("--user", "nobody"), ("--since", "1h", "--state", "FAILED", "--source", "titan"),
     ):  # fmt: skip
         from_tables = cluster.titan("history", "--history", url, "--json", *options)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 
+from titan.history import migrations
 from titan.history.database import (
     VERSION_TABLE,
     HistoryRefused,
@@ -16,8 +19,9 @@ from titan.history.database import (
     migrate,
     open_for_reading,
     url_of,
+    writing,
 )
-from titan.history.schema import METADATA
+from titan.history.schema import CANCELLED, JOBS, LOG_POSITION, METADATA
 from titan.history.store import Store
 
 
@@ -29,6 +33,35 @@ def test_the_scripts_make_the_tables_that_the_code_has(engine: sa.Engine, store:
             connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, METADATA) == []
+
+
+def test_older_tables_get_what_was_cancelled_before_its_first_attempt(engine: sa.Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    job = {column.name: 0 for column in JOBS.columns} | {
+        "name": "n", "user_name": "ada", "command": "[]", "cwd": "/", "resources": "{}",
+        "array": None, "tasks": 3, "tasks_cancelled": 3, "state": "CANCELLED",
+        "reason": "DEADLINE", "submit_time": 5.0, "end_time": 7.5, "submit_lsn": 2, "cpus": 2.0,
+    }  # fmt: skip
+    position = {"id": 1, "cluster_id": "", "log_id": "", "lsn": 90, "chain": 0, "time": 9.0}
+    with writing(engine) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        jobs = [
+            job | {"job_id": 1},
+            job | {"job_id": 2, "attempts": 1},
+            job | {"job_id": 3, "state": "PENDING", "end_time": None},
+            job | {"job_id": -4, "submit_lsn": 0, "reason": None},
+        ]
+        connection.execute(sa.insert(JOBS), jobs)
+        connection.execute(sa.insert(LOG_POSITION), position)
+    migrate(engine)
+    with engine.begin() as connection:
+        found = connection.execute(sa.select(CANCELLED).order_by(CANCELLED.c.job_id)).all()
+    assert [tuple(row) for row in found] == [
+        (-4, 0, 0, 3, "n", "ada", "CANCELLED", 5.0, 7.5, 2.0, 0),
+        (1, 90, -1, 3, "n", "ada", "DEADLINE", 5.0, 7.5, 2.0, 0),
+    ]
 
 
 def test_every_table_and_column_is_documented() -> None:

@@ -9,10 +9,13 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from tests.history.builders import Rows, expected_rows, project
+from tests.history.builders import Rows, expected_rows, place, project, read_rows
 from tests.lookback.builders import records as story
+from tests.state.builders import Story
+from titan import events as ev
 from titan.accounting import SHARES, Usage
 from titan.history.database import open_for_reading
+from titan.history.projection import all_rows
 from titan.history.questions import Questions
 from titan.history.store import Store
 
@@ -70,6 +73,35 @@ def test_where_nothing_was_written_there_is_nothing(engine: sa.Engine, store: St
     assert usage.ended == (0, 0, 0, 0)
 
 
+def test_workers_that_a_history_found_where_it_began_were_there_from_then_on(
+    engine: sa.Engine, store: Store
+) -> None:
+    tale = Story()
+    gone, stays = tale.worker(2000), tale.worker(4000)
+    store.write_anew(place(0), [])
+    store.write_anew(place(tale.state.lsn), all_rows(tale.state))
+    began = tale.state.time_us / 1e6
+    reading = open_for_reading(engine.url)
+    try:
+        questions = Questions(reading)
+        usage = questions.usage(began - 10, began + 10, 4)
+        assert list(usage.cpus) == [0, 0, 6, 6]
+        # What happened next is lost; it was so by the place where the log goes on.
+        tale.apply(ev.WorkerLost(gone), time_us=tale.state.time_us + 5_000_000)
+        for _ in range(2):
+            store.write_anew(place(tale.state.lsn), all_rows(tale.state))
+            usage = questions.usage(began - 10, began + 10, 4)
+            assert list(usage.cpus) == [0, 0, 6, 4]
+    finally:
+        reading.dispose()
+    found = [
+        (row["number"], row["event"], row["cpus"]) for row in read_rows(engine)["worker_events"]
+    ]
+    assert sorted(found) == sorted(
+        [(gone, "FOUND", 2.0), (stays, "FOUND", 4.0), (gone, "FOUND", 0.0)]
+    )
+
+
 class Series:
     """Averages over equal parts of a stretch of time, an interval at a time."""
 
@@ -78,10 +110,10 @@ class Series:
         self.averages = [0.0] * count
 
     def add(self, begin: float, end: float, weight: float) -> None:
-        for place in range(len(self.averages)):
-            from_ = self.since + place * self.width
+        for number in range(len(self.averages)):
+            from_ = self.since + number * self.width
             inside = min(end, from_ + self.width) - max(begin, from_)
-            self.averages[place] += weight * max(0.0, inside) / self.width
+            self.averages[number] += weight * max(0.0, inside) / self.width
 
 
 def by_hand(rows: Rows, since: float, until: float, count: int) -> Usage:
@@ -98,8 +130,11 @@ def by_hand(rows: Rows, since: float, until: float, count: int) -> Usage:
             ended.append((min(int((end - since) / busy.width), count - 1), row["state"]))
         if start is not None:
             busy.add(start, end, row["cpus"])
-            if row["attempt"] == 1:
+            if "end_time" in row:
+                waiting.add(start - row["wait_seconds"], start, 1)
+            elif row["attempt"] == 1:
                 waiting.add(row["submit_time"], start, 1)
+            if row["attempt"] == 1:
                 waits += [max(0, start - row["submit_time"])] if since <= start < until else []
     for row in rows["jobs"]:
         if row["end_time"] is None:
@@ -112,8 +147,8 @@ def by_hand(rows: Rows, since: float, until: float, count: int) -> Usage:
             offered.add(one["time"], min(other["time"], until), one["cpus"])
     waits.sort()
     ranks = [max(1, math.ceil(len(waits) * share - 1e-9)) for share in SHARES]
-    places = [place for place, _ in ended]
-    fails = [place for place, state in ended if state == "FAILED"]
+    places = [number for number, _ in ended]
+    fails = [number for number, state in ended if state == "FAILED"]
     return Usage(
         since=since,
         until=until,

@@ -7,6 +7,7 @@ way. After each step the three have to agree.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -43,6 +44,7 @@ from titan.manager.kernel.commands import (
 )
 from titan.manager.kernel.outbox import Batch, Outbox, key_of
 from titan.manager.kernel.policy import policy_in_force
+from titan.manager.kernel.tally import Tally
 from titan.model import (
     TASK_ENDS,
     AttemptKey,
@@ -178,6 +180,9 @@ class Ledger:
         self.begun: set[tuple[int, int]] = set()
         self.tasks: dict[tuple[int, int], State] = {}
         self.ends: dict[tuple[int, int], int] = {}
+        # What a tally counts. Of attempts that started: job, index and number.
+        self.counted: Counter[str] = Counter()
+        self.started: set[tuple[int, int, int]] = set()
         self.time_us = 0
 
     def note(self, time_us: int, events: Iterable[ev.Event]) -> None:
@@ -192,7 +197,13 @@ class Ledger:
         states = [state for (job, _), state in self.tasks.items() if job == job_id]
         return [states.count(State(number)) for number in range(1, 7)]
 
+    def totals(self) -> Counter[str]:
+        """What has happened, as a tally would have counted it from the beginning."""
+        ends = Counter(self.tasks[key].name for key in self.ends)
+        return self.counted + ends + Counter({"started": len(self.started)})
+
     def _note(self, event: ev.Event) -> None:
+        self.counted[type(event).__name__] += 1
         match event:
             case ev.JobSubmitted():
                 self.submitted[event.job_id] = event
@@ -214,6 +225,9 @@ class Ledger:
                 self._note_attempt(event)
 
     def _note_attempt(self, event: ev.Event) -> None:
+        if getattr(event, "start_us", 0):
+            found: Any = event
+            self.started.add((found.job_id, found.index, found.attempt))
         match event:
             case ev.TaskAssigned():
                 assert self.tasks[event.job_id, event.index] is State.PENDING
@@ -277,6 +291,7 @@ class Ledger:
 
 
 SNAPSHOT_EVERY = 7
+_ATTEMPT_ENDS = ("AttemptEnded", "Recalled")
 
 
 def through_snapshot(state: ClusterState) -> ClusterState:
@@ -380,6 +395,21 @@ class Rig:
             check_capacity(self.state)
         assert digest(self.twin) == digest(self.state), "invariant 5: replay is the live state"
         assert digest(self.resumed) == digest(self.state), "invariant 5: snapshot and tail are"
+        self.check_tally()
+
+    def check_tally(self) -> None:
+        """What was counted for metrics is what has happened since the manager's start."""
+        tally = self.kernel.tally
+        assert tally is not None
+        counted = {
+            **dict(zip((state.name for state in TASK_ENDS), tally.tasks_ended, strict=True)),
+            **{kind.__name__: tally.count_of(kind) for kind in ev.CODE_OF_EVENT},
+            "started": tally.started,
+        }
+        happened = self.ledger.totals()
+        assert counted == {what: happened[what] - self.before[what] for what in counted}
+        ends = sum(count for *_, count in tally.attempts_ended)
+        assert ends == sum(happened[each] - self.before[each] for each in _ATTEMPT_ENDS)
 
     def draw(self) -> bytes:
         """16 bytes that were not drawn before."""
@@ -500,6 +530,8 @@ class Rig:
 
     def _start(self, state: ClusterState) -> None:
         self.kernel = Kernel(state, self.settings)
+        self.kernel.tally = Tally(state)
+        self.before = self.ledger.totals()
         self.turned_us = 0
         self.epoch += 1
         self.kernel.start(

@@ -81,8 +81,8 @@ class SlowDisk:
             async with self._advanced:
                 await self._advanced.wait()
 
-    def describe_room(self) -> str:
-        return "directory=/nowhere free_bytes=0"
+    def room_fields(self) -> dict[str, object]:
+        return {"directory": "/nowhere", "free_bytes": 0}
 
     def close(self) -> None:
         pass

@@ -112,7 +112,7 @@ def test_who_denied_it_says_so_in_its_log(
 ) -> None:
     server = cluster.workers["w1"] if "Task" in service else cluster.manager
     assert server is not None
-    line = f"WARNING denied who='nobody known' what={method} from=ipv4:127.0.0.1:"
+    line = f'WARNING denied who="nobody known" what={method} from=ipv4:127.0.0.1:'
 
     def is_told() -> bool:
         # Of the lines of a second only so many are written.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice, product
 
 from tests.manager.harness import running_manager
 from titan import events as ev
@@ -28,19 +29,27 @@ def test_more_cancels_than_a_record_takes_go_on_in_the_next_one() -> None:
     desk = Desk(ClusterState(), Settings())
     desk.emit(ev.ClusterCreated(b"c" * 16))
     desk.emit(ev.EnvironmentStored(b"e", (), ()))
-    tasks = (IndexRange(0, EVENTS_PER_RECORD_MAX + 1),)
-    desk.emit(ev.JobSubmitted(1, "u", "n", (b"true",), b"/", b"e", 1000, 0, (), 0, tasks))
+    # Of many jobs: what one has cancelled is looked through for each more.
+    per_job = 200
+    tasks = (IndexRange(0, per_job),)
+    jobs = range(1, EVENTS_PER_RECORD_MAX // per_job + 2)
+    for job_id in jobs:
+        desk.emit(ev.JobSubmitted(job_id, "u", "n", (b"true",), b"/", b"e", 1000, 0, (), 0, tasks))
     desk.take_record()
 
-    for index in range(EVENTS_PER_RECORD_MAX + 1):
-        desk.emit(ev.CancelRequested(1, (IndexRange(index, index + 1),), 0))
+    for job_id, index in islice(product(jobs, range(per_job)), EVENTS_PER_RECORD_MAX + 1):
+        desk.emit(ev.CancelRequested(job_id, (IndexRange(index, index + 1),), 0))
 
     records = []
     while (record := desk.take_record()) is not None:
         records.append(record)
     assert [len(events) for _, events in records] == [EVENTS_PER_RECORD_MAX, 1]
     assert desk.state.lsn == 1 + len(records)
-    assert desk.state.get_job(1).state is State.CANCELLED
+    states = [desk.state.get_job(job_id).state for job_id in jobs]
+    assert states == [State.CANCELLED] * (len(jobs) - 1) + [State.PENDING]
+    last = desk.state.get_job(jobs[-1]).cancelled
+    assert last is not None
+    assert last.count == 1
 
 
 def test_each_change_of_the_policy_begins_a_record_of_its_own() -> None:

@@ -131,6 +131,6 @@ def test_a_stream_says_nothing_more_to_who_may_not_call_any_more(
 
     asyncio.run(scenario())
     assert caplog.messages == [
-        "denied who='nobody known' what=WatchJobs from=one "
-        "why='the certificate of user bob was revoked'"
+        'denied who="nobody known" what=WatchJobs from=one '
+        'why="the certificate of user bob was revoked"'
     ]

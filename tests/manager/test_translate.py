@@ -149,3 +149,15 @@ def test_a_worker_of_a_newer_version_may_have_sandboxes_that_are_not_known() -> 
     command = register_command(request, new_worker_id=b"", session=b"")
     assert command.run_as == (("*", "self"),)
     assert command.sandboxes == (Sandbox.BUBBLEWRAP,)
+
+
+def test_jobs_belong_to_the_trace_of_their_request_which_is_no_part_of_what_is_asked() -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for count in (1, 2):
+        plain = submit_command(request_of(*SPECS[:count]))
+        request = request_of(*SPECS[:count])
+        request.trace_parent, request.trace_state = parent, "a=b"
+        traced = submit_command(request)
+        executions = [job.terms.execution for job in traced.jobs]
+        assert executions == [Execution(trace_parent=parent, trace_state="a=b")] * count
+        assert traced.content == plain.content

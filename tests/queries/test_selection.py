@@ -16,7 +16,7 @@ from titan.rpc.v1 import manager_pb2
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 from titan.state.job_class import JobClass
-from titan.state.packed_job import unpack_job
+from titan.state.packed_job import JobHead, unpack_job
 
 USER = "odd one out"
 
@@ -63,7 +63,10 @@ def filters() -> Iterator[JobFilter]:
     for is_all in (False, True):
         for user in ("", USER, "ada", "nobody"):
             for name in ("", "second", "true"):
-                for states in ((), (State.FAILED,), (State.CANCELLED, State.PENDING)):
+                for states in (
+                    (), (State.FAILED,), (State.CANCELLED, State.PENDING), (State.LOST,),
+                    (State.RUNNING, State.RUNNING, State.LOST),
+                ):  # fmt: skip
                     yield JobFilter(states=states, user=user, name=name, all=is_all)
 
 
@@ -85,6 +88,26 @@ def test_a_filter_finds_what_looking_at_every_job_does_and_unpacks_no_other(
         assert backwards == expected[::-1]
         between = [job.job_id for job in filter_jobs(state, wanted, after_id=low, before_id=high)]
         assert between == [each for each in expected if low < each < high]
+
+
+@pytest.mark.parametrize("is_all", [False, True])
+def test_a_filter_by_state_looks_no_further_than_the_last_job_in_it(
+    state: ClusterState, monkeypatch: pytest.MonkeyPatch, is_all: bool
+) -> None:
+    seen: list[int] = []
+
+    def match(job: Job | JobHead, wanted: JobFilter) -> bool:
+        seen.append(job.job_id)
+        return matches(job, wanted)
+
+    monkeypatch.setattr("titan.queries.selection.matches", match)
+    states = {each.job_id: each.state for each in state.jobs.values()}
+    for wanted_state in (State.PENDING, State.RUNNING, State.SCHEDULED):
+        wanted = JobFilter(states=(wanted_state,), all=is_all)
+        seen.clear()
+        found = [job.job_id for job in filter_jobs(state, wanted)]
+        assert found == [each for each, its_state in states.items() if its_state is wanted_state]
+        assert seen[-1:] == found[-1:]
 
 
 def test_a_list_of_one_users_jobs_unpacks_only_those(

@@ -35,7 +35,7 @@ def deny(audit: Audit, who: str = "user bob", why: str = "no") -> None:
 def test_a_line_says_who_what_from_where_and_why(lines: pytest.LogCaptureFixture) -> None:
     deny(Audit(), why="job 7 is alice's, and you are bob")
     assert lines.messages == [
-        "denied who='user bob' what=CancelJob from=ipv4:10.0.0.7:4711 "
+        'denied who="user bob" what=CancelJob from=ipv4:10.0.0.7:4711 '
         'why="job 7 is alice\'s, and you are bob"'
     ]
     assert lines.records[0].levelname == "WARNING"

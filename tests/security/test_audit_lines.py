@@ -14,8 +14,8 @@ from tests.security.test_every_call import ANSWERS, DENIED, UNKNOWN, answer_to
 from tests.security.world import World
 
 LINE = re.compile(
-    r"^\S+Z WARNING denied who='(?P<who>[^']*)' what=(?P<what>\w+) "
-    r"from=ipv4:127\.0\.0\.1:\d+ why=(?P<quote>['\"]).+(?P=quote)$",
+    r'^\S+Z WARNING denied who="(?P<who>[^"]*)" what=(?P<what>\w+) '
+    r'from=ipv4:127\.0\.0\.1:\d+ why=".+"$',
     re.MULTILINE,
 )
 

@@ -12,7 +12,8 @@ import pytest
 
 from tests.wal.builders import Disk, fake_disk, has_room, payload, payloads
 from tests.wal.fake_fs import Call
-from wal import BacklogFull, Log, LogClosed, LogFailed, NotFlushed, Reader, flusher
+from wal import BacklogFull, Flush, Log, LogClosed, LogFailed, NotFlushed, Reader, flusher
+from wal.layout import FRAME_HEADER_BYTES
 from wal.segment import Segment
 
 DEADLINE_SECONDS = 20.0
@@ -93,6 +94,27 @@ def test_what_gathers_during_a_flush_is_one_frame() -> None:
     log.abandon()
     assert frames_in(disk) == [1, 4_999]
     assert heard.durable == [1, 5_000]
+
+
+def test_each_flush_is_told_to_who_counts_them() -> None:
+    disk, file_system = fake_disk(segment_bytes=1 << 20)
+    log = disk.open()
+    gate = Gate("fdatasync")
+    file_system.on_call = gate_as_hook(gate)
+    flushes: list[Flush] = []
+    log.start(print, print, print, flushes.append)
+    log.append(b"one")
+    assert gate.entered.wait(DEADLINE_SECONDS)
+    log.append(b"two")
+    log.append(b"three")
+    gate.opened.set()
+    assert log.wait_durable(3, DEADLINE_SECONDS)
+    log.close()
+    assert [(each.records, each.size_bytes) for each in flushes] == [
+        (1, FRAME_HEADER_BYTES + 4 + 3),
+        (2, FRAME_HEADER_BYTES + 4 + 3 + 4 + 5),
+    ]
+    assert all(each.sync_seconds >= 0 for each in flushes)
 
 
 def gate_as_hook(gate: Gate) -> Callable[[Call], None]:

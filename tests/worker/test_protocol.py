@@ -45,6 +45,7 @@ MESSAGES: list[protocol.Message] = [
             launch(time_limit_ms=90, grace_ms=8, end_signal=7, end_signal_before_ms=6),
             launch(named=(("gpu", 2), ("licence", 1))),
             launch(at_most_once=True),
+            launch(traced=True, execution=Execution(trace_parent="00-1-2-01", trace_state="a=b")),
             launch(
                 user="ada",
                 execution=Execution(run_as="batch", sandbox=Sandbox.BUBBLEWRAP, no_network=True),

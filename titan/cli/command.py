@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -158,15 +158,20 @@ class Settings:
 
         return FileSession(self.data_directory)
 
-    def aio_session(self, retry_for_seconds: float) -> AioSession:
-        """A connection for a command that waits, inside a running loop."""
+    def aio_session(
+        self, retry_for_seconds: float, notice: Callable[[str], None] | None = None
+    ) -> AioSession:
+        """A connection for a command that waits, inside a running loop.
+
+        `notice` is told, in place of stderr, that the manager is away or has too much to do.
+        """
         from titan.client.aio_session import AioSession  # noqa: PLC0415 - loads gRPC
 
         return AioSession(
             self.manager,
             given=self.credentials(),
             retry_for_seconds=retry_for_seconds,
-            notice=say,
+            notice=notice or say,
         )
 
     def check_address(self) -> None:

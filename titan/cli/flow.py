@@ -22,6 +22,7 @@ from titan.client.names import format_selector
 from titan.client.order import in_order
 from titan.client.scheduling import dependency_text
 from titan.client.scripts import Script
+from titan.client.tracing import find_trace
 from titan.client.views import array_view, to_text
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
@@ -95,6 +96,7 @@ def read(ctx: click.Context, path: str, request_id: str | None) -> Flow:
             user=os_user(),
             request_id=request_bytes,
             environ=os.environb,
+            trace=find_trace(),
             at_once=True,
         )
     except InvalidJob as error:

@@ -37,6 +37,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "requeue": Entry("requeue", "requeue", "Put jobs back to the queue."),
     },
     "Cluster": {
+        "top": Entry("top.command", "top", "Show workers and jobs live."),
         "workers": Entry("cluster", "workers", "List workers."),
         "drain": Entry("drain", "drain", "Give workers no new tasks."),
         "undrain": Entry("drain", "undrain", "Give drained workers tasks again."),

@@ -30,6 +30,7 @@ from titan.cli.history_files import (
     needed_modules,
 )
 from titan.cli.history_import import import_
+from titan.cli.log_options import log_options
 from titan.cli.params import MOMENT
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
@@ -143,6 +144,8 @@ def history(
 ) -> int:
     """Tell what ran: a line for each attempt that ended, the last one first.
 
+    Tasks of a job that were cancelled together before they started have one line.
+
     The manager is asked. With --data-dir or --history the tables are read where they are, and no
     manager is needed.
     """
@@ -182,7 +185,7 @@ def history(
             found, shown = asked.most_failing(wanted, limit), _OF_FAILING
         else:
             found = asked.list_attempts(wanted, limit, slowest=slowest)
-            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _FOR_PEOPLE)
+            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _for_people(found.rows))
     _print(found.rows, shown, as_json=settings.json, as_csv=csv)
     if found.more:
         say(f"there are more than {limit}; --limit {limit * 10} shows more")
@@ -199,14 +202,8 @@ Examples:
 )
 @history_option
 @data_dir_option
-@click.option(
-    "--log-level",
-    type=click.Choice(logs.LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged, on stderr.",
-)
-def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
+@log_options
+def run(*, history: str | None, data_dir: Path | None, log_level: str, log_format: str) -> int:
     """Write the history, in the foreground, until SIGTERM or Ctrl-C.
 
     `titan manager` does that by itself; this is for a manager with --history none, on the same
@@ -216,7 +213,7 @@ def run(*, history: str | None, data_dir: Path | None, log_level: str) -> int:
     with needed_modules():
         import wal  # noqa: PLC0415 - with the next one, what reads the log
         from titan.history.process import run_history  # noqa: PLC0415
-    logs.set_up(log_level)
+    logs.set_up(log_level, log_format)
     try:
         run_history(manager_directory(data_dir), given_url(history))
     except wal.Locked as error:
@@ -254,12 +251,20 @@ def _print_csv(rows: list[Row], names: Sequence[str]) -> None:
         writer.writerow(safe(value) if isinstance(value, str) else value for value in row.values())
 
 
+def _for_people(rows: list[Row]) -> tuple[str, ...]:
+    """How many tasks a line stands for is told where one stands for more than one."""
+    if all(row["tasks"] == 1 for row in rows):
+        return _FOR_PEOPLE
+    return (*_FOR_PEOPLE[:2], "tasks", *_FOR_PEOPLE[2:])
+
+
 def _plain(name: str) -> Callable[[Row], Any]:
     return lambda row: row[name]
 
 
 def _task(row: Row) -> str:
-    return f"{row['job_id']}.{row['index']}" if row["is_array"] else str(row["job_id"])
+    is_task = row["is_array"] and row["index"] is not None
+    return f"{row['job_id']}.{row['index']}" if is_task else str(row["job_id"])
 
 
 def _exit(row: Row) -> str | int | None:
@@ -311,6 +316,7 @@ _FOR_PROGRAMS: Final = (
     "exit_code", "signal", "submit_time", "start_time", "end_time", "wait_seconds", "run_seconds",
     "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
     "cpu_efficiency", "memory_efficiency", "stdout_path", "stderr_path", "source", "source_job",
+    "tasks",
 )  # fmt: skip
 _OF_TOTALS: Final = (
     "attempts", "completed", "failed", "run_hours", "cpu_hours", "used_cpu_hours",
@@ -330,6 +336,6 @@ _NUMBERS: Final = frozenset(
     (
         "job", "job_id", "index", "attempt", "exit_code", "signal", "wait_seconds", "run_seconds",
         "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes", "cpus", "memory_bytes",
-        "attempts", "source_job", *_OF_TOTALS,
+        "attempts", "source_job", "tasks", *_OF_TOTALS,
     )
 )  # fmt: skip

@@ -33,7 +33,7 @@ HEADINGS: Final = (
     "AGE",
     "WORKER/REASON",
 )
-_RIGHT: Final = ("JOB", "TASKS", "CPUS", "MEMORY", "PRIORITY", "AGE")
+RIGHT: Final = ("JOB", "TASKS", "CPUS", "MEMORY", "PRIORITY", "AGE")
 # Redrawn at most so often, however much happens.
 _REDRAW_SECONDS: Final = 0.25
 
@@ -103,7 +103,7 @@ def print_queue(jobs: Sequence[manager_pb2.Job], now: float) -> None:
     print_table(
         HEADINGS,
         [queue_row(job, now) for job in jobs],
-        right=_RIGHT,
+        right=RIGHT,
         cut=("NAME", "WORKER/REASON"),
     )
 

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from titan import paths
 from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind
+from titan.cli.log_options import log_options
 from titan.cli.params import (
     ADDRESS,
     CPUS,
@@ -31,14 +32,13 @@ _SEGMENT_BYTES_MIN = 4 << 10
 _SEGMENT_BYTES_MAX = 4 << 30
 # A smaller one would leave nothing worth reading on either side of what is left out.
 _OUTPUT_MAX_BYTES_MIN = 64 << 10
-_LEVELS = ("debug", "info", "warning", "error")
 
-log_level_option = click.option(
-    "--log-level",
-    type=click.Choice(_LEVELS),
-    default="info",
-    show_default=True,
-    help="What is logged, on stderr.",
+_metrics_listen = click.option(
+    "--metrics-listen",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="Where Prometheus finds its numbers, at /metrics; port 0 takes a free one. It needs the "
+    "extra [metrics] [nowhere].",
 )
 
 
@@ -153,7 +153,8 @@ Examples:
     is_flag=True,
     help="Acknowledge a submit only when its row is in that database, too.",
 )
-@log_level_option
+@_metrics_listen
+@log_options
 @click.pass_context
 def manager(
     ctx: click.Context,
@@ -177,7 +178,9 @@ def manager(
     reader_lag_max: int,
     history: str | None,
     history_sync: bool,
+    metrics_listen: str | None,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Run the manager, in the foreground.
 
@@ -220,7 +223,9 @@ def manager(
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
             history_sync=history_sync,
+            metrics_listen=metrics_listen,
             log_level=log_level,
+            log_format=log_format,
         )
     )
 
@@ -348,7 +353,8 @@ Examples:
     help="What SIGTERM does: keep lets the tasks run on without the worker, leave hands them back, "
     "drain takes no new ones and ends once the last has ended.",
 )
-@log_level_option
+@_metrics_listen
+@log_options
 @click.pass_context
 def worker(
     ctx: click.Context,
@@ -371,7 +377,9 @@ def worker(
     output_retain_files: int,
     disk_free_min: Any,
     on_stop: str,
+    metrics_listen: str | None,
     log_level: str,
+    log_format: str,
 ) -> int:
     """Run a worker, in the foreground.
 
@@ -422,7 +430,9 @@ def worker(
             output_retain_files=output_retain_files,
             disk_free_min=DEFAULT_MINIMUM if disk_free_min is None else disk_free_min,
             on_stop=OnStop(on_stop),
+            metrics_listen=metrics_listen,
             log_level=log_level,
+            log_format=log_format,
         )
     )
 

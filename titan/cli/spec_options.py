@@ -13,6 +13,7 @@ from titan.cli.scheduling_options import SCHEDULING_OPTIONS
 from titan.client import submission
 from titan.client.connection import os_user
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec
+from titan.client.tracing import find_trace
 from titan.client.ulimits import parse_ulimits
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2
@@ -234,6 +235,7 @@ def _request(
                 request_id or os.urandom(submission.REQUEST_ID_BYTES)
             ),
             environ=os.environb,
+            trace=find_trace(),
         )
     except (InvalidJob, ValueError) as error:
         raise click.UsageError(str(error), ctx) from error

@@ -51,7 +51,9 @@ def table_lines(
     """The lines of a table, the headings first; cells are made safe to print."""
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [
-        max(_width(heading), *(_width(row[place]) for row in cells)) if cells else _width(heading)
+        max(text_width(heading), *(text_width(row[place]) for row in cells))
+        if cells
+        else text_width(heading)
         for place, heading in enumerate(headings)
     ]
     if width is not None:
@@ -61,7 +63,7 @@ def table_lines(
         parts = []
         for place, heading in enumerate(headings):
             cell = _shorten(row[place], widths[place])
-            space = " " * (widths[place] - _width(cell))
+            space = " " * (widths[place] - text_width(cell))
             shown = colour(heading, cell) if number else cell
             is_last = place == len(headings) - 1
             parts.append(space + shown if heading in right else shown + ("" if is_last else space))
@@ -81,14 +83,14 @@ def _narrow(widths: list[int], places: Sequence[int], width: int) -> None:
 
 
 def _shorten(text: str, width: int) -> str:
-    if _width(text) <= width:
+    if text_width(text) <= width:
         return text
-    while _width(text) > width - 1:
+    while text_width(text) > width - 1:
         text = text[:-1]
     return text + "…"
 
 
-def _width(text: str) -> int:
+def text_width(text: str) -> int:
     """Cells on a terminal: East Asian wide characters take two, combining ones none."""
     if text.isascii():
         return len(text)

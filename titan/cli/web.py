@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from titan.cli.command import CALLING, Command, Settings
+from titan.cli.log_options import log_options
 from titan.cli.params import ADDRESS
-from titan.cli.servers import log_level_option
 from titan.errors import TitanError
 
 
@@ -34,9 +34,11 @@ Examples:
     is_flag=True,
     help="Let those who look submit, cancel and hold jobs and drain workers [they only look].",
 )
-@log_level_option
+@log_options
 @click.pass_obj
-def web(settings: Settings, *, listen: str, allow_changes: bool, log_level: str) -> int:
+def web(
+    settings: Settings, *, listen: str, allow_changes: bool, log_level: str, log_format: str
+) -> int:
     """Show the cluster in a browser, and as JSON under /api/v1.
 
     It calls the manager as you do, and prints a URL with a token in it: whoever has that sees
@@ -55,6 +57,7 @@ def web(settings: Settings, *, listen: str, allow_changes: bool, log_level: str)
             credentials=settings.credentials(),
             allows_changes=allow_changes,
             log_level=log_level,
+            log_format=log_format,
         ),
         lambda url: print(f"The cluster is shown at {url}", flush=True),
     )

@@ -21,6 +21,7 @@ from titan.client.dependencies import NamedJob, Waited
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, SecretEnv, Word
 from titan.client.moments import Moment, TimeToCome, moment
 from titan.client.output import OutputChunk
+from titan.client.tracing import find_trace
 from titan.client.ulimits import Value
 from titan.client.views import JobsChanged, View
 from titan.model import State
@@ -194,7 +195,7 @@ class AsyncClient(AioControl, AioHistoryCalls):
         """
         root = submission.parse_request_id(request_id or secrets.token_bytes(16))
         chunks = submission.submit_requests(
-            specs, user=self._user, request_id=root, environ=os.environb
+            specs, user=self._user, request_id=root, environ=os.environb, trace=find_trace()
         )
         return [
             AsyncJob(self, number)

@@ -20,6 +20,7 @@ from titan.model import (
 )
 from titan.rpc.execution import execution_of_message
 from titan.rpc.v1 import types_pb2
+from titan.trace_context import parse_parent
 
 # Where a job's script is: with the job, or on its worker.
 _SOURCES: Final = {int(ScriptSource.SENT): "job", int(ScriptSource.ON_WORKER): "worker"}
@@ -54,6 +55,7 @@ def limits_of(
 def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
     """The fields of `show`; None where nothing was asked for."""
     execution = execution_of_message(message)
+    context = parse_parent(execution.trace_parent)
     return {
         "umask": _octal(execution.umask) if execution.umask >= 0 else None,
         "script": _SOURCES.get(execution.script_source),
@@ -71,6 +73,7 @@ def execution_view(message: types_pb2.Execution) -> dict[str, Any]:
         "run_as": execution.run_as or None,
         "sandbox": (None if execution.sandbox is Sandbox.NONE else execution.sandbox.name.lower()),
         "no_network": execution.no_network,
+        "trace_id": context.trace_id.hex() if context is not None else None,
     }
 
 

@@ -16,6 +16,7 @@ from titan.client.dependencies import References, check_tasks, names_specs, posi
 from titan.client.jobspec import JobSpec, environment_of, name_jobs, named_jobs, to_message
 from titan.client.order import check_order
 from titan.client.scripts import script_of
+from titan.client.tracing import NO_TRACE, TRACE_VARIABLES, Trace
 from titan.errors import InvalidJob
 from titan.rpc.v1 import manager_pb2, types_pb2
 
@@ -51,19 +52,24 @@ def submit_requests(
     user: str,
     request_id: bytes,
     environ: Mapping[bytes, bytes],
+    trace: Trace = NO_TRACE,
     at_once: bool = False,
 ) -> Iterator[manager_pb2.SubmitJobRequest]:
     """The jobs in as few requests as hold them, in order; the first carries `request_id`.
 
     Later ones carry ids derived from it, so that repeating the whole repeats each of
-    them. Equal environments are sent once a request. With `at_once`, or when a job names another
-    one of them, there is one request, and InvalidJob if it would be too large for the manager.
-    Raises InvalidJob.
+    them. Equal environments are sent once a request. All jobs belong to `trace`. With `at_once`,
+    or when a job names another one of them, there is one request, and InvalidJob if it would be
+    too large for the manager. Raises InvalidJob.
     """
     if isinstance(specs, Collection):
         # Before anything is sent. Of others it is seen when they come.
         at_once = at_once or any(names_specs(named_jobs(spec)) for spec in specs)
-    chunk = _Chunk(user, request_id, 0)
+    if trace.parent:
+        # Tasks get it from there. In what is exported it would make another environment of each
+        # program's, to be kept in the log.
+        environ = {name: value for name, value in environ.items() if name not in TRACE_VARIABLES}
+    chunk = _Chunk(user, request_id, 0, trace)
     for each in specs:
         if names_specs(named_jobs(each)):
             at_once = True
@@ -78,7 +84,7 @@ def submit_requests(
             raise InvalidJob(f"{_TOGETHER}: there are more than {JOBS_MAX:,}")
         if not at_once and chunk.jobs and not chunk.has_room(job, environment):
             yield chunk.request()
-            chunk = _Chunk(user, request_id, chunk.number + 1)
+            chunk = _Chunk(user, request_id, chunk.number + 1, trace)
         chunk.add(each, job, environment)
         if at_once and chunk.size_bytes > REQUEST_BYTES_MAX:
             raise InvalidJob(_too_large(chunk.size_bytes))
@@ -102,7 +108,10 @@ def _too_large(size_bytes: int) -> str:
 class _Chunk:
     """The jobs of one request."""
 
-    def __init__(self, user: str, request_id: bytes, number: int) -> None:
+    def __init__(self, user: str, request_id: bytes, number: int, trace: Trace) -> None:
+        self._trace = trace
+        # In the manager's log each of the jobs names it.
+        self._trace_bytes = len(trace.parent) + len(trace.state)
         self.number = number
         self.jobs: list[manager_pb2.JobSpec] = []
         self.size_bytes = 0
@@ -140,7 +149,7 @@ class _Chunk:
             name_jobs(job, spec, References(self._user, own=len(self.jobs)))
         self.jobs.append(job)
         self._specs.append(spec)
-        self.size_bytes += job.ByteSize()
+        self.size_bytes += job.ByteSize() + self._trace_bytes
 
     def request(self) -> manager_pb2.SubmitJobRequest:
         self._name_each_other()
@@ -149,6 +158,8 @@ class _Chunk:
             user=self._user,
             environments=self._environments,
             jobs=self.jobs,
+            trace_parent=self._trace.parent,
+            trace_state=self._trace.state,
         )
         if request.ByteSize() > REQUEST_BYTES_MAX and len(self.jobs) > 1:
             raise InvalidJob(_too_large(request.ByteSize()))

@@ -84,6 +84,23 @@ def imported_job_row(job: ImportedJob, job_id: int) -> Row:
     }
 
 
+def imported_cancelled_row(job: ImportedJob, job_id: int) -> Row:
+    """For the table of what was cancelled while it waited; only of one that never ran."""
+    return {
+        "job_id": job_id,
+        "lsn": 0,
+        "place": 0,
+        "tasks": 1,
+        "name": text(job.name),
+        "user_name": text(job.user),
+        "reason": job.reason or job.state,
+        "submit_time": job.submit,
+        "end_time": job.end,
+        "cpus": job.cpus,
+        "memory_bytes": job.memory_bytes,
+    }
+
+
 def imported_attempt_row(job: ImportedJob, job_id: int) -> Row:
     """For the table of attempts; only of one that ran."""
     assert job.start is not None

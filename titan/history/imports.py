@@ -23,8 +23,14 @@ from titan.history.database import (
     reason_of,
     writing,
 )
-from titan.history.imported import ImportedJob, imported_attempt_row, imported_job_row
-from titan.history.schema import ATTEMPTS, IMPORTS, JOBS
+from titan.history.imported import (
+    ImportedJob,
+    imported_attempt_row,
+    imported_cancelled_row,
+    imported_job_row,
+)
+from titan.history.rows import text
+from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 
 _ROWS_AT_ONCE: Final = 2_000
 
@@ -107,14 +113,16 @@ def _write(
             highest_number = max(highest_number, *(job.number for job in new))
             connection.execute(sa.insert(JOBS), [imported_job_row(*each) for each in rows])
             attempts = [imported_attempt_row(*each) for each in rows if each[0].start is not None]
-            if attempts:
-                connection.execute(sa.insert(ATTEMPTS), attempts)
+            cancelled = [imported_cancelled_row(*each) for each in rows if each[0].start is None]
+            for table, ended in ((ATTEMPTS, attempts), (CANCELLED, cancelled)):
+                if ended:
+                    connection.execute(sa.insert(table), ended)
         on_progress(written + passed)
     if written:
         row = {
             "import_id": (last_import or 0) + 1,
             "source": source,
-            "file": file_name,
+            "file": text(file_name),
             "digest": digest,
             "time": time.time(),
             "jobs": written,

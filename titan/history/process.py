@@ -1,6 +1,6 @@
 """The process that writes the history, beside a manager that started it or by itself.
 
-    TITAN_HISTORY_URL=… python -m titan.history.process DIR LEVEL PARENT SOCKET NICENESS
+    TITAN_HISTORY_URL=… python -m titan.history.process DIR LEVEL FORMAT PARENT SOCKET NICENESS
 
 It answers the manager's questions on that socket, and dies with its parent. The URL may have a
 password in it, which a process listing must not show.
@@ -85,14 +85,15 @@ def _opened(url: sa.URL) -> Iterator[Questions]:
 
 
 def main(arguments: list[str]) -> int:
-    """The data directory, from which level on it logs, its parent's pid, a socket, niceness."""
-    directory, level, parent = Path(arguments[0]), arguments[1], int(arguments[2])
-    connection = socket.socket(fileno=int(arguments[3]))
-    logs.set_up(level)
+    """Data directory, from which level on it logs and as what, parent's pid, socket, niceness."""
+    directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
+    parent = int(arguments[3])
+    connection = socket.socket(fileno=int(arguments[4]))
+    logs.set_up(level, log_format)
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
-    os.nice(int(arguments[4]))
+    os.nice(int(arguments[5]))
     try:
         run_history(directory, os.environ.get(URL_VARIABLE, ""), connection=connection)
     except (TitanError, wal.Locked, OSError) as error:

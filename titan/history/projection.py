@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from titan import events as ev
-from titan.history.rows import Row, attempt_row, job_row, running_row, text, worker_row
+from titan.history.rows import (
+    Row,
+    attempt_row,
+    cancel_reason,
+    cancelled_row,
+    job_row,
+    running_row,
+    text,
+    worker_row,
+)
 from titan.model import Reason, State, WorkerState
 from titan.state.attempts import Attempt, EndedAttempt
 from titan.state.cluster import ClusterState
+from titan.state.job import Job
 from titan.state.replay import unknown_record
+from titan.state.worker import Worker
 
 AttemptId = tuple[int, int, int]
 
@@ -29,6 +40,7 @@ class Batch:
     attempts: dict[AttemptId, Row] = field(default_factory=dict)
     revived: set[AttemptId] = field(default_factory=set)
     """Attempts that had ended, by what was known, and go on."""
+    cancelled: list[Row] = field(default_factory=list)
     running: dict[AttemptId, Row] = field(default_factory=dict)
     """Attempts that began to run, and run on."""
     stopped: set[AttemptId] = field(default_factory=set)
@@ -124,6 +136,9 @@ class Projection:
             # It had been given up with its worker, and now ended otherwise.
             attempt = None
             lost = job.ended.find(index, number) if job.ended is not None else None
+        before_us = 0
+        if number > 1 and job is not None and job.ended is not None:
+            before_us = job.ended.find_end_before(index, number)
         state.apply(event)
         # The event was legal, or apply had said so.
         assert job is not None
@@ -134,7 +149,7 @@ class Projection:
             worker, job_class = lost.worker, job.job_class
         key = (job_id, index, number)
         self._batch.attempts[key] = attempt_row(
-            job, job_class, state.get_worker(worker), ended, detail, state.lsn
+            job, job_class, state.get_worker(worker), ended, before_us, detail, state.lsn
         )
         if key in self._running:
             self._running.remove(key)
@@ -157,6 +172,22 @@ class Projection:
         self._batch.revived.add(key)
         self._changed_jobs[event.job_id] = None
 
+    def _waiting_ended(self, event: Any, place: int) -> None:
+        state, job_id = self.state, event.job_id
+        job = state.jobs.live.get(job_id)
+        before = job.counts[_CANCELLED] if job is not None else 0
+        state.apply(event)
+        # The event was legal, or apply had said so.
+        assert job is not None
+        # What runs ends later, and with an attempt.
+        tasks = job.counts[_CANCELLED] - before
+        if tasks:
+            row = cancelled_row(
+                job, tasks, _END_OF_WAITING[type(event)], state.time_us, state.lsn, place
+            )
+            self._batch.cancelled.append(row)
+        self._changed_jobs[job_id] = None
+
     def _forgotten(self, event: ev.JobsForgotten, place: int) -> None:
         # What they are is what they were: they ended.
         for job_id in event.job_ids:
@@ -169,39 +200,46 @@ class Projection:
         self.state.apply(event)
         worker = self.state.get_worker(event.worker)
         self._changed_workers[event.worker] = None
-        self._batch.worker_events.append(
-            {
-                "lsn": self.state.lsn,
-                "place": place,
-                "time": self.state.time_us / 1e6,
-                "number": event.worker,
-                "worker": text(worker.name),
-                "event": WORKER_EVENTS[type(event)],
-                "cpus": 0 if worker.state in _GONE else worker.capacity.cpus_milli / 1000,
-                "reason": text(getattr(event, "reason", "")),
-                "user_name": text(getattr(event, "user", "")),
-            }
-        )
+        row = _worker_event_row(
+            self.state, worker, place, WORKER_EVENTS[type(event)],
+            getattr(event, "reason", ""), getattr(event, "user", ""),
+        )  # fmt: skip
+        self._batch.worker_events.append(row)
 
 
 def all_rows(state: ClusterState) -> Iterator[Batch]:
     """All that a state knows, some jobs and their attempts at a time; the workers first.
 
     For a beginning in the middle of a log. What it does not know: which record told an end, so that
-    this is the state's own; and what happened to workers.
+    this is the state's own; when which of the tasks that were cancelled while they waited was, so
+    that it is the job's last end; and what happened to workers before, so that there is what they
+    offer now.
     """
-    batch = Batch(workers={number: worker_row(each) for number, each in state.workers.items()})
+    batch = Batch(
+        workers={number: worker_row(each) for number, each in state.workers.items()},
+        worker_events=[
+            _worker_event_row(state, each, -number, FOUND) for number, each in state.workers.items()
+        ],
+    )
     for key, attempt in _running(state):
         worker = state.get_worker(attempt.worker)
         batch.running[key] = running_row(state.jobs[attempt.job_id], attempt, worker)
     for job_id in state.jobs:
         job = state.jobs[job_id]
         batch.jobs[job_id] = job_row(job)
+        if job.cancelled:
+            reason = cancel_reason(job)
+            batch.cancelled.append(
+                cancelled_row(job, len(job.cancelled), reason, job.end_us, state.lsn)
+            )
+        ends = _ends_of_retried(job)
         for ended in job.ended or ():
+            earlier = reversed(ends.get(ended.index, []))
+            before_us = next((at_us for number, at_us in earlier if number < ended.attempt), 0)
             detail = job.ended.detail(ended.index, ended.attempt) if job.ended else ""
             worker = state.get_worker(ended.worker)
             batch.attempts[job_id, ended.index, ended.attempt] = attempt_row(
-                job, job.job_class, worker, ended, detail, state.lsn
+                job, job.job_class, worker, ended, before_us, detail, state.lsn
             )
             if len(batch.attempts) >= ROWS_AT_ONCE:
                 yield batch
@@ -210,6 +248,39 @@ def all_rows(state: ClusterState) -> Iterator[Batch]:
             yield batch
             batch = Batch()
     yield batch
+
+
+def _ends_of_retried(job: Job) -> dict[int, list[tuple[int, int]]]:
+    """By index the attempts that were not RECALLED and when they ended, in rising order; of tasks
+    that were tried more than once."""
+    ends: dict[int, list[tuple[int, int]]] = {}
+    for ended in job.ended or ():
+        if ended.attempt > 1:
+            ends[ended.index] = []
+    if ends:
+        assert job.ended is not None
+        for ended in job.ended:
+            if ended.index in ends and ended.state != State.RECALLED:
+                ends[ended.index].append((ended.attempt, ended.end_us))
+    for each in ends.values():
+        each.sort()
+    return ends
+
+
+def _worker_event_row(
+    state: ClusterState, worker: Worker, place: int, event: str, reason: str = "", user: str = ""
+) -> Row:
+    return {
+        "lsn": state.lsn,
+        "place": place,
+        "time": state.time_us / 1e6,
+        "number": worker.number,
+        "worker": text(worker.name),
+        "event": event,
+        "cpus": 0 if worker.state in _GONE else worker.capacity.cpus_milli / 1000,
+        "reason": text(reason),
+        "user_name": text(user),
+    }
 
 
 def _running(state: ClusterState) -> Iterator[tuple[AttemptId, Attempt]]:
@@ -222,6 +293,17 @@ def _running(state: ClusterState) -> Iterator[tuple[AttemptId, Attempt]]:
 ROWS_AT_ONCE: Final = 10_000
 _GONE: Final = (WorkerState.DISCONNECTED, WorkerState.DEREGISTERED)
 
+# Where a job counts them.
+_CANCELLED: Final = int(State.CANCELLED) - 1
+
+_END_OF_WAITING: Final[dict[type[ev.Event], str]] = {
+    ev.CancelRequested: Reason.CANCELLED.name,
+    ev.DependencyFailed: Reason.DEPENDENCY_FAILED.name,
+    ev.DeadlinePassed: Reason.DEADLINE.name,
+}
+
+# Where a history begins in the middle of a log.
+FOUND: Final = "FOUND"
 WORKER_EVENTS: Final[dict[type[ev.Event], str]] = {
     ev.WorkerRegistered: "REGISTERED",
     ev.WorkerHealthy: "HEALTHY",
@@ -239,6 +321,7 @@ _HANDLERS: Final[dict[type[ev.Event], Callable[[Projection, Any, int], None]]] =
     ev.Adopted: Projection._adopted,
     ev.TaskStarted: Projection._task_started,
     ev.JobsForgotten: Projection._forgotten,
+    **dict.fromkeys(_END_OF_WAITING, Projection._waiting_ended),
     **dict.fromkeys(WORKER_EVENTS, Projection._worker_event),
 }
 

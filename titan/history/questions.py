@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from heapq import merge
+from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -30,15 +32,15 @@ from titan.history.database import (
     reason_of,
     round_down,
 )
-from titan.history.schema import ATTEMPTS, IMPORTS, JOBS, LOG_POSITION
+from titan.history.rows import text
+from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS, LOG_POSITION
 from titan.history.usage import measure_usage
+from titan.model import State
 
 # Rows that are fetched at once: neither one by one, nor all before the first is passed on.
 _FETCHED_ROWS: Final = 1_000
-
-
-_Select = sa.Select[*tuple[Any, ...]]
-_Selected = sa.Row[*tuple[Any, ...]]
+# Of 64 bits.
+_NUMBER_MAX: Final = (1 << 63) - 1
 
 
 class Questions:
@@ -50,7 +52,11 @@ class Questions:
         self._asked: Any = None
 
     def list_attempts(self, wanted: Wanted, limit: int, *, slowest: bool = False) -> HistoryRows:
-        """At most so many, the last ended first; or those that ran longest."""
+        """At most so many, the last ended first; or those that ran longest.
+
+        Among the former is a row for tasks that were cancelled together while they waited: without
+        an attempt and, of an array, without an index.
+        """
         with self.asked() as connection:
             lsn, time = find_place(connection)
             rows = [
@@ -115,26 +121,37 @@ def find_place(connection: sa.Connection) -> tuple[int, float]:
 def select_attempts(
     connection: sa.Connection, wanted: Wanted, limit: int, *, slowest: bool = False
 ) -> Iterator[Row]:
-    """At most so many, the last ended first, or those that ran longest: their columns."""
+    """Columns of at most so many attempts, the last ended first, or those that ran longest.
+
+    Among the former are tasks that were cancelled while they waited, as `list_attempts` has them.
+    """
     a = ATTEMPTS.c
-    order = [a.run_seconds.desc()] if slowest else [a.end_time.desc()]
+    order = [a.run_seconds.desc()] if slowest else [_end(ATTEMPTS, wanted).desc()]
     query = (
-        sa.select(
-            # As the rest of Titan names them: see schema.py.
-            *(_AS_TITAN.get(column.name, column) for column in a if column is not a.lsn),
-            JOBS.c.array.is_not(None).label("is_array"),
-            sa.func.coalesce(IMPORTS.c.source, TITAN).label("source"),
-            (IMPORTS.c.first_job_id - a.job_id).label("source_job"),
-        )
-        .join(JOBS, JOBS.c.job_id == a.job_id)
-        .outerjoin(IMPORTS, sa.and_(a.job_id < 0, _is_of_import()))
+        _of_jobs(ATTEMPTS)
         .where(*conditions(wanted))
         .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
-        .limit(limit)
+        .limit(min(limit, _NUMBER_MAX))
     )
     if slowest:
         query = query.where(a.start_time.is_not(None))
-    return (row._asdict() for row in fetched(connection, query))
+    found: Iterator[Row] = ({**row._asdict(), "tasks": 1} for row in fetched(connection, query))
+    if slowest or not _may_have_waited(wanted):
+        return found
+    waited = _select_cancelled(connection, wanted, limit)
+    by_end = merge(found, waited, key=lambda row: (row["end_time"], row["job_id"]), reverse=True)
+    return islice(by_end, min(limit, _NUMBER_MAX))
+
+
+def _select_cancelled(connection: sa.Connection, wanted: Wanted, limit: int) -> Iterator[Row]:
+    c = CANCELLED.c
+    query = (
+        _of_jobs(CANCELLED)
+        .where(*_chosen(CANCELLED, wanted))
+        .order_by(_end(CANCELLED, wanted).desc(), c.job_id.desc(), c.lsn.desc(), c.place.desc())
+        .limit(min(limit, _NUMBER_MAX))
+    )
+    return (_cancelled(row) for row in fetched(connection, query))
 
 
 def select_failing(connection: sa.Connection, wanted: Wanted, limit: int) -> Iterator[Row]:
@@ -153,7 +170,7 @@ def select_failing(connection: sa.Connection, wanted: Wanted, limit: int) -> Ite
         .group_by(_unsorted(a.name), _unsorted(a.user_name))
         .having(failed > 0)
         .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
-        .limit(limit)
+        .limit(min(limit, _NUMBER_MAX))
     )
     return (row._asdict() for row in fetched(connection, query))
 
@@ -180,41 +197,86 @@ def fetched(
 
 def conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
     """On attempts."""
-    a = ATTEMPTS.c
-    found: list[sa.ColumnElement[bool]] = []
-    if wanted.since is not None:
-        found.append(a.end_time >= wanted.since)
-    if wanted.until is not None:
-        found.append(a.end_time < wanted.until)
-    found += whose(ATTEMPTS, wanted)
-    if wanted.source == TITAN:
-        found.append(a.job_id > 0)
-    elif wanted.source is not None:
-        imported = sa.exists().where(IMPORTS.c.source == wanted.source, _is_of_import())
-        # Those that list attempts have the same table beside them.
-        found += [a.job_id < 0, imported.correlate(ATTEMPTS)]
-    states = wanted.states
-    found.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
-    return found
-
-
-def whose(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    """On attempts, or on those that run."""
-    columns = table.c
+    states, state = wanted.states, ATTEMPTS.c.state
     return [
-        column == value
-        for column, value in (
-            (columns.user_name, wanted.user),
-            (columns.name, wanted.name),
-            (columns.worker, wanted.worker),
-            (columns.job_id, wanted.job_id),
-        )
-        if value is not None
+        *_chosen(ATTEMPTS, wanted),
+        state.in_(states) if states else state != NEVER_STARTED,
     ]
 
 
-def _is_of_import() -> sa.ColumnElement[bool]:
-    return ATTEMPTS.c.job_id.between(IMPORTS.c.last_job_id, IMPORTS.c.first_job_id)
+def whose(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """On attempts, on those that run, or, without a worker, on what was cancelled."""
+    found: list[sa.ColumnElement[bool]] = [
+        table.c[column] == text(value)
+        for column, value in (
+            ("user_name", wanted.user),
+            ("name", wanted.name),
+            ("worker", wanted.worker),
+        )
+        if value is not None
+    ]
+    if wanted.job_id is not None:
+        # Whoever asks may write any number.
+        is_one = -_NUMBER_MAX <= wanted.job_id <= _NUMBER_MAX
+        found.append(table.c.job_id == wanted.job_id if is_one else sa.false())
+    return found
+
+
+def _may_have_waited(wanted: Wanted) -> bool:
+    """Whether tasks that were cancelled while they waited are among what is wanted."""
+    return wanted.worker is None and (not wanted.states or State.CANCELLED.name in wanted.states)
+
+
+def _chosen(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """By what attempts and tasks that never became one have in common."""
+    t = table.c
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.since is not None:
+        found.append(t.end_time >= wanted.since)
+    if wanted.until is not None:
+        found.append(t.end_time < wanted.until)
+    found += whose(table, wanted)
+    if wanted.source == TITAN:
+        found.append(t.job_id > 0)
+    elif wanted.source is not None:
+        imported = sa.exists().where(IMPORTS.c.source == wanted.source, _is_of_import(table))
+        # Those that list attempts have the same table beside them.
+        found += [t.job_id < 0, imported.correlate(table)]
+    return found
+
+
+def _of_jobs(table: sa.Table) -> sa.Select[*tuple[Any, ...]]:
+    """Its rows, with what is to be told of their jobs."""
+    t = table.c
+    return (
+        sa.select(
+            *(column.label(name) for name, column in _told(table).items()),
+            JOBS.c.array.is_not(None).label("is_array"),
+            sa.func.coalesce(IMPORTS.c.source, TITAN).label("source"),
+            (IMPORTS.c.first_job_id - t.job_id).label("source_job"),
+        )
+        .join(JOBS, JOBS.c.job_id == t.job_id)
+        .outerjoin(IMPORTS, sa.and_(t.job_id < 0, _is_of_import(table)))
+    )
+
+
+def _cancelled(row: sa.Row[*tuple[Any, ...]]) -> Row:
+    """With the columns that an attempt has, None where there is nothing to tell."""
+    found: Row = {**_NO_ATTEMPT, **row._asdict()}
+    found["index"] = None if found["is_array"] else 0
+    found["state"] = State.CANCELLED.name
+    found["wait_seconds"] = max(found["end_time"] - found["submit_time"], 0.0)
+    return found
+
+
+def _is_of_import(table: sa.Table) -> sa.ColumnElement[bool]:
+    return table.c.job_id.between(IMPORTS.c.last_job_id, IMPORTS.c.first_job_id)
+
+
+def _end(table: sa.Table, wanted: Wanted) -> sa.ColumnElement[float]:
+    """What its rows come in the order of. Of one job's SQLite would go through all ends for it."""
+    end: sa.ColumnElement[float] = table.c.end_time
+    return end if wanted.job_id is None else end + sa.literal_column("0")
 
 
 def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
@@ -257,7 +319,15 @@ def _unsorted(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return column.concat(sa.literal_column("''"))
 
 
-_AS_TITAN: Final = {
-    "user_name": ATTEMPTS.c.user_name.label("user"),
-    "task_index": ATTEMPTS.c.task_index.label("index"),
-}
+# See schema.py.
+_AS_TITAN: Final = {"user_name": "user", "task_index": "index"}
+_NOT_TOLD: Final = ("lsn", "place")
+
+
+def _told(table: sa.Table) -> dict[str, sa.Column[Any]]:
+    """What is told of its rows, as the rest of Titan names it."""
+    columns = (each for each in table.columns if each.name not in _NOT_TOLD)
+    return {_AS_TITAN.get(each.name, each.name): each for each in columns}
+
+
+_NO_ATTEMPT: Final[Row] = dict.fromkeys(_told(ATTEMPTS))

@@ -6,6 +6,7 @@ Pure: no clock, no I/O, no SQL.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ Row = dict[str, Any]
 # A look-up in an enum by its number takes longer than all the rest of a column.
 _STATES: Final = {int(each): each.name for each in State}
 _REASONS: Final = {int(each): each.name if each else None for each in Reason}
+# What of a name or an argument was not UTF-8, or JSON wrote by itself.
+_HALVES: Final = re.compile("[\ud800-\udfff]")
 _NO_RESOURCES: Final = "{}"
 
 
@@ -59,9 +62,18 @@ def job_row(job: Job) -> Row:
 
 
 def attempt_row(
-    job: Job, job_class: JobClass, worker: Worker, ended: EndedAttempt, detail: str, lsn: int
+    job: Job,
+    job_class: JobClass,
+    worker: Worker,
+    ended: EndedAttempt,
+    before_us: int,
+    detail: str,
+    lsn: int,
 ) -> Row:
-    """An attempt that ended; `job_class` is the one it was started in."""
+    """An attempt that ended; `job_class` is the one it was started in.
+
+    `before_us`: as `AttemptLog.find_end_before` has it.
+    """
     cpus_milli, memory_bytes, _ = job_class.demand
     index, attempt, start_us, end_us = ended.index, ended.attempt, ended.start_us, ended.end_us
     stdout: str | None = None
@@ -87,7 +99,7 @@ def attempt_row(
         "start_time": start_us / 1e6 if start_us else None,
         "end_time": end_us / 1e6,
         # The clock of a worker may be behind.
-        "wait_seconds": max(start_us - submit_us, 0) / 1e6 if start_us else None,
+        "wait_seconds": max(start_us - (before_us or submit_us), 0) / 1e6 if start_us else None,
         "run_seconds": max(end_us - start_us, 0) / 1e6 if start_us else None,
         "cpu_user_seconds": ended.cpu_user_us / 1e6,
         "cpu_system_seconds": ended.cpu_system_us / 1e6,
@@ -97,6 +109,26 @@ def attempt_row(
         "stdout_path": stdout,
         "stderr_path": stderr,
         "lsn": lsn,
+    }
+
+
+def cancelled_row(
+    job: Job, tasks: int, reason: str, time_us: int, lsn: int, place: int = -1
+) -> Row:
+    """Tasks of a job that were cancelled together while they waited."""
+    cpus_milli, memory_bytes, _ = job.demand
+    return {
+        "job_id": job.job_id,
+        "lsn": lsn,
+        "place": place,
+        "tasks": tasks,
+        "name": text(job.name),
+        "user_name": text(job.user),
+        "reason": reason,
+        "submit_time": job.submit_us / 1e6,
+        "end_time": time_us / 1e6,
+        "cpus": cpus_milli / 1000,
+        "memory_bytes": memory_bytes,
     }
 
 
@@ -134,6 +166,13 @@ def worker_row(worker: Worker) -> Row:
     }
 
 
+def cancel_reason(job: Job) -> str:
+    """Why tasks of it are CANCELLED; the last reason that there was."""
+    if job.cut_short is not None and not job.cancel_requested:
+        return job.cut_short[0].name
+    return Reason.CANCELLED.name
+
+
 def array_text(ranges: Sequence[IndexRange]) -> str:
     """Indexes as --array takes them: `0-9:2,20`."""
     parts = []
@@ -146,8 +185,10 @@ def array_text(ranges: Sequence[IndexRange]) -> str:
 
 
 def text(value: str) -> str:
-    """As a database takes it: PostgreSQL has no zero characters."""
-    return value.replace("\0", "\ufffd") if "\0" in value else value
+    """As a database takes it: PostgreSQL has no zero characters, and none has halves of others."""
+    if "\0" in value:
+        value = value.replace("\0", "\ufffd")
+    return value if value.isascii() else _HALVES.sub("\ufffd", value)
 
 
 def _end_of(job: Job) -> tuple[str | None, int | None, int | None]:
@@ -155,9 +196,7 @@ def _end_of(job: Job) -> tuple[str | None, int | None, int | None]:
     if job.state is State.COMPLETED:
         return Reason.EXIT.name, 0, None
     if job.state is State.CANCELLED:
-        if job.cut_short is not None and not job.cancel_requested:
-            return job.cut_short[0].name, None, None
-        return Reason.CANCELLED.name, None, None
+        return cancel_reason(job), None, None
     record = None
     if job.lowest_failed is not None and job.ended is not None:
         record = job.ended.find(*job.lowest_failed)

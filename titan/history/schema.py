@@ -98,7 +98,8 @@ ATTEMPTS: Final = Table(
     _some("submit_time", Double, "Unix seconds: the job's"),
     _maybe("start_time", Double, "Unix seconds, by the worker's clock; NULL: it never ran"),
     _some("end_time", Double, "Unix seconds"),
-    _maybe("wait_seconds", Double, "from the job's submit to this start; NULL: it never ran"),
+    _maybe("wait_seconds", Double, "from the job's submit to this start; of a task that was "
+           "tried before, from the end of that attempt, but for RECALLED ones; NULL: it never ran"),
     _maybe("run_seconds", Double, "from start to end; NULL: it never ran"),
     _some("cpu_user_seconds", Double, "used by it and all its processes; 0 also where what was "
           "imported does not say, as with the next two"),
@@ -115,6 +116,27 @@ ATTEMPTS: Final = Table(
     Index("attempts_by_worker", "worker", "end_time"),
     Index("attempts_by_state", "state", "end_time"),
     comment="A row for each attempt that ended.",
+)  # fmt: skip
+
+CANCELLED: Final = Table(
+    "cancelled",
+    METADATA,
+    _key("job_id", BigInteger, "of which job"),
+    _key("lsn", BigInteger, "the record of the log that has it, or one by which it had happened; "
+         "0: it was imported"),
+    _key("place", Integer, "which event of that record; -1: it is not known"),
+    _some("tasks", BigInteger, "how many were cancelled then"),
+    _some("name", Text, "the job's"),
+    _some("user_name", Text, "who submitted the job"),
+    _some("reason", Text, "CANCELLED, DEPENDENCY_FAILED or DEADLINE"),
+    _some("submit_time", Double, "Unix seconds: the job's"),
+    _some("end_time", Double, "Unix seconds, by the manager's clock"),
+    _some("cpus", Double, "asked for, for each task"),
+    _some("memory_bytes", BigInteger, "asked for, for each task; 0: none was"),
+    Index("cancelled_by_end", "end_time"),
+    Index("cancelled_by_user", "user_name", "end_time"),
+    comment="A row for each time that tasks of a job were cancelled while they waited, one for all "
+    "of them. Those that had been tried before have their attempts as well.",
 )  # fmt: skip
 
 RUNNING: Final = Table(
@@ -154,12 +176,15 @@ WORKER_EVENTS: Final = Table(
     "worker_events",
     METADATA,
     _key("lsn", BigInteger, "the record of the log that has it"),
-    _key("place", Integer, "which event of that record"),
+    _key("place", Integer, "which event of that record; below 0: it was found so by then"),
     _some("time", Double, "Unix seconds, by the manager's clock"),
     _some("number", Integer, "of which worker"),
     _some("worker", Text, "its name at that time"),
     _some(
-        "event", Text, "REGISTERED, HEALTHY, UNHEALTHY, LOST, DRAINING, UNDRAINED or DEREGISTERED"
+        "event",
+        Text,
+        "REGISTERED, HEALTHY, UNHEALTHY, LOST, DRAINING, UNDRAINED, DEREGISTERED; "
+        "or FOUND: the log of what had happened before was gone",
     ),
     _some("cpus", Double, "what it offered from then on; 0: it was gone"),
     _some("reason", Text, "where somebody gave one"),

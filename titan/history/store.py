@@ -19,6 +19,7 @@ from titan.history.projection import Batch
 from titan.history.rows import Row
 from titan.history.schema import (
     ATTEMPTS,
+    CANCELLED,
     JOBS,
     LOG_POSITION,
     RUNNING,
@@ -28,6 +29,8 @@ from titan.history.schema import (
 
 # So many keys stand in one statement: SQLite of old takes 999 values.
 _KEYS_AT_ONCE: Final = 900
+
+_WRITTEN: Final = (JOBS, ATTEMPTS, CANCELLED, RUNNING, WORKERS, WORKER_EVENTS, LOG_POSITION)
 
 
 class Place(NamedTuple):
@@ -49,10 +52,7 @@ class Store:
         """Connects to nothing yet."""
         self._engine = engine
         insert = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[engine.dialect.name]
-        self._upserts = {
-            table: _upsert(insert, table)
-            for table in (JOBS, ATTEMPTS, RUNNING, WORKERS, WORKER_EVENTS, LOG_POSITION)
-        }
+        self._upserts = {table: _upsert(insert, table) for table in _WRITTEN}
         # What a state that was loaded says again; when it was told stays as it is.
         self._merges = {**self._upserts, ATTEMPTS: _upsert(insert, ATTEMPTS, but=("lsn",))}
 
@@ -104,6 +104,7 @@ class Store:
             _find_place(connection, lock=True)
             connection.execute(sa.delete(JOBS).where(JOBS.c.submit_lsn > lsn))
             connection.execute(sa.delete(ATTEMPTS).where(ATTEMPTS.c.lsn > lsn))
+            connection.execute(sa.delete(CANCELLED).where(CANCELLED.c.lsn > lsn))
             connection.execute(sa.delete(RUNNING))
             connection.execute(sa.delete(WORKER_EVENTS).where(WORKER_EVENTS.c.lsn > lsn))
             # Those that end in what is read next are told of then.
@@ -111,6 +112,8 @@ class Store:
             left = set(connection.scalars(open_jobs))
             for batch in known:
                 left.difference_update(batch.jobs)
+                batch.cancelled = _not_told(connection, batch.cancelled)
+                batch.worker_events = _changed(connection, batch.worker_events)
                 self._put(connection, batch, self._merges)
             for keys in _parts(sorted(left)):
                 ended = sa.update(JOBS).where(JOBS.c.job_id.in_(keys))
@@ -131,6 +134,7 @@ class Store:
             (WORKERS, [*batch.workers.values()]),
             (JOBS, [*batch.jobs.values()]),
             (ATTEMPTS, [*batch.attempts.values()]),
+            (CANCELLED, batch.cancelled),
             (RUNNING, [*batch.running.values()]),
             (WORKER_EVENTS, batch.worker_events),
         )
@@ -180,6 +184,28 @@ def _delete(
             table.c.attempt == sa.bindparam("b_attempt"),
         )
         connection.execute(gone, wanted)
+
+
+def _not_told(connection: sa.Connection, rows: Sequence[Row]) -> list[Row]:
+    """Of what a state knows of tasks that were cancelled, a row for a job: what is not there."""
+    c = CANCELLED.c
+    told: dict[int, int] = {}
+    for keys in _parts([row["job_id"] for row in rows]):
+        sums = sa.select(c.job_id, sa.func.sum(c.tasks)).where(c.job_id.in_(keys))
+        for job_id, tasks in connection.execute(sums.group_by(c.job_id)):
+            told[job_id] = int(tasks)
+    left = [{**row, "tasks": row["tasks"] - told.get(row["job_id"], 0)} for row in rows]
+    return [row for row in left if row["tasks"] > 0]
+
+
+def _changed(connection: sa.Connection, rows: Sequence[Row]) -> list[Row]:
+    """Of what a state knows of workers, a row for each: what is not so by the last event there."""
+    if not rows:
+        return []
+    e = WORKER_EVENTS.c
+    in_order = sa.select(e.number, e.cpus).order_by(e.lsn, e.place)
+    offered = {row.number: row.cpus for row in connection.execute(in_order)}
+    return [row for row in rows if row["cpus"] != offered.get(row["number"], 0)]
 
 
 def _parts(keys: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -71,9 +71,10 @@ def measure_usage(connection: sa.Connection, since: float, until: float, count: 
                      *in_time, a.start_time < until)  # fmt: skip
     ran += _intervals(connection, slots, r.start_time, sa.literal(until), r.cpus,
                       r.start_time < until)  # fmt: skip
-    is_first = (a.attempt == 1, a.start_time >= since, a.submit_time < until)
-    waited = _intervals(connection, slots, a.submit_time, a.start_time, sa.literal(1.0),
-                        *in_time, *is_first)  # fmt: skip
+    # It could start since then.
+    since_then = a.start_time - a.wait_seconds
+    waited = _intervals(connection, slots, since_then, a.start_time, sa.literal(1.0),
+                        *in_time, a.start_time >= since, since_then < until)  # fmt: skip
     waited += _intervals(
         connection, slots, r.submit_time, r.start_time, sa.literal(1.0),
         r.attempt == 1, r.start_time >= since, r.submit_time < until,

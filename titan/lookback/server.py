@@ -1,6 +1,6 @@
 """The lookback process: answers one question after another on a socket of the manager.
 
-    python -m titan.lookback DATA_DIRECTORY SOCKET
+    python -m titan.lookback DATA_DIRECTORY LOG_FORMAT SOCKET
 
 It lives as long as the manager wants it: when the socket is closed it ends, and when the
 manager dies, however that is, Linux ends it. It gives way to everything else on the machine.
@@ -19,6 +19,7 @@ from typing import Final
 
 from titan import errors, logs
 from titan.errors import Refused, TitanError
+from titan.logs import LogLine
 from titan.lookback.answers import Answers, handlers
 from titan.lookback.past import Past
 from titan.parent import die_with_parent
@@ -33,13 +34,13 @@ LOOK_SECONDS: Final = 1.5
 
 def main(arguments: list[str]) -> int:
     """Serves until the socket is closed."""
-    directory, descriptor = Path(arguments[0]), int(arguments[1])
+    directory, log_format, descriptor = Path(arguments[0]), arguments[1], int(arguments[2])
     # A Ctrl-C in the manager's terminal is meant for the manager, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A manager that is gone already is told by its end of the socket.
     die_with_parent()
     os.nice(NICENESS)
-    logs.set_up("warning")
+    logs.set_up("warning", log_format)
     # Modules are never garbage, and states are large.
     gc.freeze()
     with socket.socket(fileno=descriptor) as connection:
@@ -69,5 +70,5 @@ def _answer(known: dict[str, Callable[[bytes], bytes]], method: str, request: by
         return Answer(names[0], str(error), b"")
     except Exception as error:  # noqa: BLE001  (answered, and logged)
         # One question must not end the answers to others.
-        _log.exception("a question about the past failed method=%s", method)
+        _log.exception(LogLine("a question about the past failed", method=method))
         return Answer(TitanError.__name__, f"the question could not be answered: {error!r}", b"")

@@ -1,6 +1,6 @@
 """The process that takes one snapshot and ends.
 
-    python -m titan.lookback.snapshotter DIR LEVEL LEFT_FREE_BYTES
+    python -m titan.lookback.snapshotter DIR LEVEL FORMAT LEFT_FREE_BYTES PARENT
 
 The manager starts it and is never held up by it: it reads the log like any other reader.
 It dies with the manager, and a lock of its own keeps a second one out.
@@ -20,6 +20,7 @@ from typing import Final
 import wal
 from titan import logs
 from titan.errors import TitanError
+from titan.logs import LogLine
 from titan.parent import die_with_parent
 from titan.snapshots import snapshot_directory, take_snapshot
 from titan.state.cluster import IllegalEvent
@@ -31,13 +32,13 @@ NICENESS: Final = 10
 
 
 def main(arguments: list[str]) -> int:
-    """Takes a snapshot of the data directory, logs from that level on, leaves so much free.
+    """Takes a snapshot of the data directory, logs from that level on as that, leaves so much free.
 
     The last argument is its parent's pid.
     """
-    directory, level = Path(arguments[0]), arguments[1]
-    left_free_bytes, parent = int(arguments[2]), int(arguments[3])
-    logs.set_up(level)
+    directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
+    left_free_bytes, parent = int(arguments[3]), int(arguments[4])
+    logs.set_up(level, log_format)
     # Ctrl-C in a terminal is for the manager, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
@@ -62,9 +63,14 @@ def main(arguments: list[str]) -> int:
         return 1
     if taken is not None:
         _log.info(
-            "a snapshot was taken lsn=%d bytes=%d records=%d seconds=%.2f",
-            taken.lsn, taken.size_bytes, taken.records, time.monotonic() - start,
-        )  # fmt: skip
+            LogLine(
+                "a snapshot was taken",
+                lsn=taken.lsn,
+                bytes=taken.size_bytes,
+                records=taken.records,
+                seconds=round(time.monotonic() - start, 2),
+            )
+        )
     return 0
 
 

@@ -8,15 +8,16 @@ from titan.manager.kernel.outbox import Batch
 from titan.rpc.execution import execution_message
 from titan.rpc.v1 import task_pb2, types_pb2
 from titan.state.cluster import ClusterState
+from titan.trace_context import Sampler
 
 
 def start_request_of(
-    state: ClusterState, session: bytes, batch: Batch
+    state: ClusterState, session: bytes, batch: Batch, sampler: Sampler | None = None
 ) -> tuple[task_pb2.StartTaskRequest, dict[int, bytes]]:
     """The message of a batch of starts; what tasks share is in it once.
 
-    Of secrets it has the names; with it come, by the environment's place, the ids of those whose
-    values it lacks.
+    With a sampler, what becomes of tasks is exported as traces. Of secrets it has the names; with
+    it come, by the environment's place, the ids of those whose values it lacks.
     """
     request = task_pb2.StartTaskRequest(session=session, dispatch_seq=batch.dispatch_seq)
     # An update gives a job another class; what was assigned before keeps the one that it had.
@@ -27,7 +28,7 @@ def start_request_of(
         spec = specs.get((attempt.job_id, class_id))
         if spec is None:
             spec = specs[attempt.job_id, class_id] = len(specs)
-            _add_spec(state, request, attempt.job_id, class_id, environments)
+            _add_spec(state, request, attempt.job_id, class_id, environments, sampler)
         request.starts.add(spec=spec, index=attempt.index, attempt=attempt.attempt)
     for class_id, slots in batch.slots.items():
         request.slots.add(class_id=class_id, slots=slots)
@@ -59,8 +60,13 @@ def _add_spec(
     job_id: int,
     class_id: int,
     environments: dict[bytes, int],
+    sampler: Sampler | None,
 ) -> None:
     job = state.get_job(job_id)
+    execution = job.execution
+    if sampler is not None:
+        context = sampler.context_of(execution.trace_parent, job.epoch, job_id)
+        execution = execution._replace(trace_parent=context.header())
     environment = environments.get(job.environment)
     if environment is None:
         environment = environments[job.environment] = len(environments)
@@ -92,6 +98,7 @@ def _add_spec(
         grace_ms=job.grace_ms,
         end_signal=job.end_signal,
         end_signal_before_ms=job.end_signal_before_ms,
-        execution=execution_message(job.execution),
+        execution=execution_message(execution),
         at_most_once=job.job_class.at_most_once,
+        traced=sampler is not None,
     )

@@ -15,6 +15,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from titan.logs import LogLine
 from titan.manager.batches import start_request_of, stop_request_of
 from titan.manager.kernel.outbox import Batch, Outbox
 from titan.manager.pull import PullLine
@@ -155,11 +156,12 @@ class _Line:
                 break
         if why and not self.fault:
             _log.warning(
-                "a worker cannot be called and is told to fetch its tasks worker=%s address=%s "
-                "detail=%r",
-                self._shell.kernel.state.get_worker(self._outbox.worker).name,
-                self._outbox.address,
-                why,
+                LogLine(
+                    "a worker cannot be called and is told to fetch its tasks",
+                    worker=self._shell.kernel.state.get_worker(self._outbox.worker).name,
+                    address=self._outbox.address,
+                    detail=why,
+                )
             )
         self.fault = why
 
@@ -184,7 +186,9 @@ class _Line:
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StopTask(stop_request, timeout=CALL_SECONDS, metadata=metadata)
             else:
-                start_request, secret_ids = start_request_of(state, self._outbox.session, batch)
+                start_request, secret_ids = start_request_of(
+                    state, self._outbox.session, batch, self._shell.sampler
+                )
                 await self._secrets.fill(start_request, secret_ids)
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StartTask(start_request, timeout=CALL_SECONDS, metadata=metadata)
@@ -194,11 +198,13 @@ class _Line:
                 max(self._backoff_seconds * 2, BACKOFF_SECONDS_MIN), BACKOFF_SECONDS_MAX
             )
             _log.warning(
-                "a batch did not get through worker=%s address=%s status=%s detail=%r",
-                state.get_worker(self._outbox.worker).name,
-                self._outbox.address,
-                error.code().name,
-                error.details(),
+                LogLine(
+                    "a batch did not get through",
+                    worker=state.get_worker(self._outbox.worker).name,
+                    address=self._outbox.address,
+                    status=error.code().name,
+                    detail=error.details(),
+                )
             )
             await self._try_to_connect()
             return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -26,6 +26,7 @@ from titan.manager.callers import Callers
 from titan.manager.history_sync import HistorySync
 from titan.manager.lapse import Lapse
 from titan.manager.shell import Shell
+from titan.metrics.calls import Calls
 from titan.rpc.audit import Audit
 from titan.rpc.reading import UNREADABLE, read_message
 from titan.rpc.status import status_of, trailers_of
@@ -40,6 +41,7 @@ Steps = Generator[Awaitable[None] | None, None, Any]
 # A sentence goes in a header, of which peers take 8 KiB, and a byte takes three there if it isn't
 # ASCII. It may repeat what it is about, which may have had 16 MiB.
 DETAILS_BYTES_MAX: Final = 2_500
+_UNMEASURED: Final = nullcontext()
 
 
 class Gate:
@@ -51,12 +53,15 @@ class Gate:
         callers: Callers,
         audit: Audit | None = None,
         history: HistorySync | None = None,
+        calls: Calls | None = None,
     ) -> None:
-        """With `history` a submit is answered when it has its rows, too."""
+        """With `history` a submit is answered when it has its rows, too; `calls` counts them, if
+        somebody is to."""
         self._shell = shell
         self._callers = callers
         self._audit = audit or Audit()
         self._history = history
+        self._calls = calls
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -69,6 +74,8 @@ class Gate:
             self._let_in(method, context)
         except TitanError as error:
             self._refused(method, context, error)
+            if self._calls is not None:
+                self._calls.note(method, status_of(error).name)
             return False
         return True
 
@@ -92,16 +99,17 @@ class Gate:
         shell = self._shell
 
         async def call(request: Request, context: Context) -> Any:
-            try:
-                self._check(request)
-                answer = handler(request)
-                reply = await answer if inspect.isawaitable(answer) else answer
-            except TitanError as error:
-                await shell.wait_durable(shell.lsn)
-                return self._refused(method, context, error)
-            if waits:
-                await shell.wait_durable(shell.lsn)
-            return reply
+            with self._measure(method, context):
+                try:
+                    self._check(request)
+                    answer = handler(request)
+                    reply = await answer if inspect.isawaitable(answer) else answer
+                except TitanError as error:
+                    await shell.wait_durable(shell.lsn)
+                    return self._refused(method, context, error)
+                if waits:
+                    await shell.wait_durable(shell.lsn)
+                return reply
 
         return call
 
@@ -120,21 +128,22 @@ class Gate:
         """
 
         async def call(_requests: AsyncIterator[bytes], context: Context) -> Any:
-            try:
-                self._let_in(method, context)
-                place = await admission.enter(context.peer)
-            except TitanError as error:
-                # Nothing was looked at that could depend on anything.
-                return self._refused(method, context, error)
-            reply = await self._decide(method, handler, parse, place, context)
-            if self._history is None or reply is None:
+            with self._measure(method, context):
+                try:
+                    self._let_in(method, context)
+                    place = await admission.enter(context.peer)
+                except TitanError as error:
+                    # Nothing was looked at that could depend on anything.
+                    return self._refused(method, context, error)
+                reply = await self._decide(method, handler, parse, place, context)
+                if self._history is None or reply is None:
+                    return reply
+                # Its place at the door is free by now: whoever waits here holds up nobody.
+                try:
+                    await self._history.wait(reply)
+                except TitanError as error:
+                    return self._refused(method, context, error)
                 return reply
-            # Its place at the door is free by now: whoever waits here holds up nobody.
-            try:
-                await self._history.wait(reply)
-            except TitanError as error:
-                return self._refused(method, context, error)
-            return reply
 
         return call
 
@@ -145,17 +154,18 @@ class Gate:
         shell = self._shell
 
         async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
-            try:
-                self._check(request)
-                async with aclosing(self._replies(handler(request), context)) as replies:
-                    async for reply in replies:
-                        await shell.wait_durable(shell.lsn)
-                        # It may have lasted for days: he may be nobody any more.
-                        self._let_in(method, context)
-                        yield reply
-            except TitanError as error:
-                await shell.wait_durable(shell.lsn)
-                self._refused(method, context, error)
+            with self._measure(method, context):
+                try:
+                    self._check(request)
+                    async with aclosing(self._replies(handler(request), context)) as replies:
+                        async for reply in replies:
+                            await shell.wait_durable(shell.lsn)
+                            # It may have lasted for days: he may be nobody any more.
+                            self._let_in(method, context)
+                            yield reply
+                except TitanError as error:
+                    await shell.wait_durable(shell.lsn)
+                    self._refused(method, context, error)
 
         return call
 
@@ -182,11 +192,12 @@ class Gate:
         """A call with a stream of requests, whose answer says nothing of the state."""
 
         async def call(requests: AsyncIterator[Request], context: Context) -> Any:
-            try:
-                permissions.known_caller()
-                return await handler(requests)
-            except TitanError as error:
-                return self._refused(method, context, error)
+            with self._measure(method, context):
+                try:
+                    permissions.known_caller()
+                    return await handler(requests)
+                except TitanError as error:
+                    return self._refused(method, context, error)
 
         return call
 
@@ -242,6 +253,9 @@ class Gate:
             place.leave()
 
         leaving.add_done_callback(leave)
+
+    def _measure(self, method: str, context: Context) -> AbstractContextManager[object]:
+        return _UNMEASURED if self._calls is None else self._calls.measure(method, context)
 
     def _let_in(self, method: str, context: Context) -> None:
         """Finds out who calls, and enters it. Raises AccessDenied, PermissionDenied."""

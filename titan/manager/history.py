@@ -16,20 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from titan.manager.history_desk import HistoryDesk
+from titan.manager.reader_process import keep_running, wait_end
 
 _log = logging.getLogger("titan.history")
 
 # What is read by `titan.history.process`: a process listing must not show a password.
 URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
-RETRY_SECONDS_MIN: Final = 1.0
-RETRY_SECONDS_MAX: Final = 60.0
-# One that ran for so long was not wrong from the start.
-SOUND_SECONDS: Final = 60.0
 # It gives way to everything else on the machine, unless somebody waits for it.
 NICENESS: Final = 10
-# It commits what it has and ends; the manager itself has 5 s.
-STOP_SECONDS: Final = 2.0
 
 
 def missing_modules(url: str) -> list[str]:
@@ -50,6 +45,7 @@ class HistoryWriter:
         *,
         niceness: int = NICENESS,
         log_level: str = "info",
+        log_format: str = "text",
     ) -> None:
         """`url` as `--history` takes it, but none; empty: the file in the data directory.
 
@@ -60,6 +56,7 @@ class HistoryWriter:
         self._url = url
         self._desk = desk
         self._log_level = log_level
+        self._log_format = log_format
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
@@ -72,22 +69,7 @@ class HistoryWriter:
             _log.info("%s", why)
             self._desk.why_none = why
             return
-        wait_seconds = RETRY_SECONDS_MIN
-        loop = asyncio.get_running_loop()
-        while True:
-            begun = loop.time()
-            try:
-                code: int | OSError = await self._run_process()
-            except OSError as error:
-                code = error
-            if loop.time() - begun >= SOUND_SECONDS:
-                wait_seconds = RETRY_SECONDS_MIN
-            _log.warning(
-                "the process that writes the history ended; another in %d s exit_code=%s",
-                wait_seconds, code,
-            )  # fmt: skip
-            await asyncio.sleep(wait_seconds)
-            wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
+        await keep_running("the process that writes the history", self._run_process)
 
     async def _run_process(self) -> int:
         """The exit code."""
@@ -97,21 +79,14 @@ class HistoryWriter:
                 # -P: nothing in the folder that the manager was started in may be taken for a
                 # module.
                 sys.executable, "-P", "-m", "titan.history.process",
-                str(self._data_directory), self._log_level, str(os.getpid()),
+                str(self._data_directory), self._log_level, self._log_format, str(os.getpid()),
                 str(theirs.fileno()), str(self._niceness),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
                 env={**os.environ, URL_VARIABLE: self._url}, pass_fds=(theirs.fileno(),),
             )  # fmt: skip
         asking = asyncio.create_task(self._desk.serve(*await asyncio.open_connection(sock=ours)))
         try:
-            return await process.wait()
+            return await wait_end(process)
         finally:
             asking.cancel()
             await asyncio.wait([asking])
-            if process.returncode is None:
-                process.terminate()
-                try:
-                    await asyncio.wait_for(process.wait(), STOP_SECONDS)
-                except TimeoutError:
-                    process.kill()
-                    await process.wait()

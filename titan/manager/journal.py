@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import wal
+from titan.logs import LogLine
 
 _log = logging.getLogger("titan.journal")
 
@@ -38,8 +39,8 @@ class Journal(Protocol):
     async def wait_durable(self, lsn: int) -> None:
         """Returns when that record is durable; it may not have been appended yet."""
 
-    def describe_room(self) -> str:
-        """Where it is and how much is free there, for people."""
+    def room_fields(self) -> dict[str, object]:
+        """Where it is and how much is free there, by name."""
 
 
 class FileJournal:
@@ -52,6 +53,7 @@ class FileJournal:
         self.appended_bytes = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._durable_lsn = self._log.durable_lsn
+        self._on_flush: Callable[[wal.Flush], object] = lambda _: None
 
     @property
     def room(self) -> bool:
@@ -68,6 +70,10 @@ class FileJournal:
         """How much of the segment that is written to is in use."""
         return self._log.last_segment_bytes
 
+    def observe_flushes(self, on_flush: Callable[[wal.Flush], object]) -> None:
+        """Has each flush told, in the writer thread; to be called before `start`."""
+        self._on_flush = on_flush
+
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Starts the writer thread; called once, in the loop."""
         loop = asyncio.get_running_loop()
@@ -81,11 +87,16 @@ class FileJournal:
 
         def on_room(has_room: bool) -> None:
             if has_room:
-                _log.info("there is room again directory=%s", self._directory)
+                _log.info(LogLine("there is room again", directory=self._directory))
             else:
-                _log.error("no room left: submits are refused %s", self.describe_room())
+                _log.error(LogLine("no room left: submits are refused", **self.room_fields()))
 
-        self._log.start(on_durable=on_durable, on_failure=on_failure, on_room=on_room)
+        self._log.start(
+            on_durable=on_durable,
+            on_failure=on_failure,
+            on_room=on_room,
+            on_flush=self._on_flush,
+        )
 
     def append(self, payload: bytes) -> int:
         """Adds a record without waiting and returns its LSN."""
@@ -101,10 +112,10 @@ class FileJournal:
         self._waiters.append((lsn, waiter))
         await waiter
 
-    def describe_room(self) -> str:
-        """Where it is and how much is free there."""
-        free = shutil.disk_usage(self._directory).free
-        return f"directory={self._directory} free_bytes={free}"
+    def room_fields(self) -> dict[str, object]:
+        """Where it is and how much is free there, by name."""
+        free_bytes = shutil.disk_usage(self._directory).free
+        return {"directory": self._directory, "free_bytes": free_bytes}
 
     def _advance(self, lsn: int) -> None:
         self._durable_lsn = max(self._durable_lsn, lsn)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import wal
+from titan.logs import LogLine
 from titan.manager.journal import FileJournal
 from titan.manager.recovery import Recovered
 from titan.manager.retention import Limits, Retention
@@ -68,6 +69,7 @@ class Keeper:
         on_failure: Callable[[BaseException], None],
         left_free_bytes: int = LEFT_FREE_BYTES,
         log_level: str = "info",
+        log_format: str = "text",
     ) -> None:
         """`on_failure` ends the process: a sync has failed. `left_free_bytes`: see `snapshots`."""
         self.retention = Retention(data_directory, limits)
@@ -79,6 +81,7 @@ class Keeper:
         self._on_failure = on_failure
         self._left_free_bytes = left_free_bytes
         self._log_level = log_level
+        self._log_format = log_format
         # The last snapshot: its LSN, its size, and how much had been appended when it was begun.
         self._last_lsn = 0
         self._last_bytes = 0
@@ -86,6 +89,10 @@ class Keeper:
         self._retry_seconds = 0.0
         self._not_before = 0.0
         self._tidied = float("-inf")
+        # Of this run, for metrics.
+        self.snapshots_taken = 0
+        self.snapshots_failed = 0
+        self.last_snapshot_seconds = 0.0
 
     def note_start(self, found: Recovered) -> None:
         """What the start was made from counts as logged since."""
@@ -152,23 +159,28 @@ class Keeper:
                 self._retry_seconds = 0.0
                 now = time.monotonic()
                 self._not_before = now + REST * (now - begun)
+                self.snapshots_taken += 1
+                self.last_snapshot_seconds = now - begun
                 return
+        self.snapshots_failed += 1
         self._retry_seconds = min(
             max(2 * self._retry_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX
         )
         self._not_before = time.monotonic() + self._retry_seconds
         _log.warning(
-            "no snapshot came of it; the next try is in %d s exit_code=%s",
-            self._retry_seconds, code,
-        )  # fmt: skip
+            LogLine(
+                f"no snapshot came of it; the next try is in {self._retry_seconds:.0f} s",
+                exit_code=code,
+            )
+        )
 
     async def _run_snapshotter(self) -> int | None:
         """The exit code, None when it had to be killed."""
         process = await asyncio.create_subprocess_exec(
             # -P: nothing in the folder that the manager was started in may be taken for a module.
             sys.executable, "-P", "-m", "titan.lookback.snapshotter",
-            str(self._data_directory), self._log_level, str(self._left_free_bytes),
-            str(os.getpid()),
+            str(self._data_directory), self._log_level, self._log_format,
+            str(self._left_free_bytes), str(os.getpid()),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:

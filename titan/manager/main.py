@@ -14,16 +14,18 @@ import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc.aio
 
 import wal
 from titan import __version__, logs
 from titan.errors import Refused, TitanError
+from titan.logs import LogLine
 from titan.manager import directory as data_directory
 from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
+from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
 from titan.manager.history import NICENESS, HistoryWriter, missing_modules
 from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
@@ -32,6 +34,8 @@ from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.submit import check_lease
+from titan.manager.left_slot import warn_of_left_slot
+from titan.manager.metrics import ManagerMetrics
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.retention import Limits
@@ -39,6 +43,8 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
+from titan.manager.traces import TraceExporter, find_sampler
+from titan.metrics.server import MetricsServer
 from titan.rpc import access, tokens
 from titan.rpc.channel import (
     check_loopback,
@@ -98,12 +104,15 @@ class ManagerOptions:
     """Where the history is written, empty for a file in the data directory; None: nowhere."""
     history_sync: bool = False
     """Whether a submit is acknowledged only when its rows are there, too."""
+    metrics_listen: str | None = None
+    """Where Prometheus finds its numbers; None: nowhere."""
     log_level: str = "info"
+    log_format: str = "text"
 
 
 def run_manager(options: ManagerOptions) -> int:
     """Runs a manager until SIGTERM or SIGINT and returns the exit code."""
-    logs.set_up(options.log_level)
+    logs.set_up(options.log_level, options.log_format)
     raise_descriptors()
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
     try:
@@ -127,30 +136,33 @@ async def _run(options: ManagerOptions) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     _check_history(options)
-    server, address, peers = _open_door(options)
+    door = _open_door(options)
     try:
         data_directory.prepare(options.data_directory)
         start_ns = time.monotonic_ns()
         found = recover(options.data_directory, segment_bytes=options.segment_bytes)
         recovery_us = (time.monotonic_ns() - start_ns) // 1000
+        if options.history_url is None or missing_modules(options.history_url):
+            warn_of_left_slot(options.data_directory, options.reader_lag_max_bytes)
         try:
-            await _serve(options, server, address, peers, found, recovery_us, stop)
+            await _serve(options, door, found, recovery_us, stop)
         finally:
             found.log.close()
     finally:
-        await server.stop(0)
+        if door.metrics is not None:
+            await asyncio.to_thread(door.metrics.stop)
+        await door.server.stop(0)
     _log.info("the manager stopped")
 
 
 async def _serve(
     options: ManagerOptions,
-    server: grpc.aio.Server,
-    address: str,
-    peers: Peers | None,
+    door: _Door,
     found: Recovered,
     recovery_us: int,
     stop: asyncio.Event,
 ) -> None:
+    server, address, peers, metrics_server = door
     # Modules and what was recovered: no search for cycles needs to go through them again.
     collector = Collector()
     state, journal = found.state, FileJournal(options.data_directory / "wal", found.log)
@@ -170,6 +182,9 @@ async def _serve(
     dispatcher = Dispatcher(peers.files if peers else None)
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
+    metrics: ManagerMetrics | None = None
+    if metrics_server is not None:
+        metrics = ManagerMetrics(shell, journal, options.data_directory)
     # Of jobs that ended while nobody looked nothing is left when the first call comes.
     secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
     dispatcher.bind(shell, secret_desk)
@@ -182,37 +197,37 @@ async def _serve(
     if not await _wait_room_to_start(shell, journal, stop):
         return
     data_directory.write_description(options.data_directory, state.cluster_id)
-    past = PastDesk(options.data_directory)
-    helpers: list[Coroutine[Any, Any, None]] = []
-    callers: Callers
-    if peers is not None:
-        from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
-
-        callers = TlsCallers(peers)
-        _forget_token(options.data_directory, address)
-        helpers.append(peers.keep_looking())
-    else:
-        token = tokens.keep_or_draw_token(options.data_directory)
-        callers = TokenCallers(token)
-        # Whoever comes in the moment that the server answers finds the token already.
-        if not _try_to_leave_token(options.data_directory, address, token):
-            helpers.append(_leave_token(options.data_directory, address, token))
-        if not is_loopback(address):
-            helpers.append(_warn_of_insecurity(address))
+    past = PastDesk(options.data_directory, log_format=options.log_format)
+    helpers: list[Coroutine[Any, Any, None]] = [
+        EventLog(shell).run(),
+        *_export_traces(options, shell),
+    ]
+    callers = _let_in(options.data_directory, address, peers, helpers)
     history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
     health = await add_services(
         server, shell, dispatcher, past, secret_desk, callers, history=history,
         history_sync=HistorySync(history) if options.history_sync else None,
+        calls=metrics.calls if metrics else None,
     )  # fmt: skip
     await server.start()
     _log.info(
-        "the manager is ready address=%s directory=%s cluster=%s snapshot_lsn=%d records=%d "
-        "jobs=%d recovery_ms=%.1f",
-        address, options.data_directory, state.cluster_id.hex(), found.snapshot_lsn,
-        found.records, len(state.jobs), recovery_us / 1000,
-    )  # fmt: skip
+        LogLine(
+            "the manager is ready",
+            address=address,
+            directory=options.data_directory,
+            cluster=state.cluster_id.hex(),
+            snapshot_lsn=found.snapshot_lsn,
+            records=found.records,
+            jobs=len(state.jobs),
+            recovery_ms=round(recovery_us / 1000, 1),
+        )
+    )
     keeper = _make_keeper(options, found, journal, shell.now_us)
     helpers += _history_helpers(options, history)
+    if metrics is not None and metrics_server is not None:
+        metrics.keeper = keeper
+        metrics_server.start(metrics.read, metrics.look)
+        helpers.append(metrics.run_probe())
     running = [
         asyncio.create_task(each)
         for each in (shell.run_ticks(), keeper.run(), collector.run(), *helpers)
@@ -255,8 +270,31 @@ def _history_helpers(options: ManagerOptions, desk: HistoryDesk) -> list[Corouti
         desk,
         niceness=0 if options.history_sync else NICENESS,
         log_level=options.log_level,
+        log_format=options.log_format,
     )
     return [writer.run()]
+
+
+def _let_in(
+    directory: Path,
+    address: str,
+    peers: Peers | None,
+    helpers: list[Coroutine[Any, Any, None]],
+) -> Callers:
+    """Who tells who calls; what has to be done beside is added to the helpers."""
+    if peers is not None:
+        from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
+
+        _forget_token(directory, address)
+        helpers.append(peers.keep_looking())
+        return TlsCallers(peers)
+    token = tokens.keep_or_draw_token(directory)
+    # Whoever comes in the moment that the server answers finds the token already.
+    if not _try_to_leave_token(directory, address, token):
+        helpers.append(_leave_token(directory, address, token))
+    if not is_loopback(address):
+        helpers.append(_warn_of_insecurity(address))
+    return TokenCallers(token)
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:
@@ -278,12 +316,26 @@ async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.
             waits, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            _log.error("no room to start: waiting for it %s", journal.describe_room())
+            _log.error(LogLine("no room to start: waiting for it", **journal.room_fields()))
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         return durable in done
     finally:
         for each in waits:
             each.cancel()
+
+
+def _export_traces(options: ManagerOptions, shell: Shell) -> list[Coroutine[Any, Any, None]]:
+    """What has traces exported, if that is wished for."""
+    shell.sampler = find_sampler(options.data_directory, os.environ)
+    if shell.sampler is None:
+        return []
+    exporter = TraceExporter(
+        options.data_directory,
+        shell.started_us,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+    return [exporter.run()]
 
 
 def _make_keeper(
@@ -301,6 +353,7 @@ def _make_keeper(
         on_failure=_stop_on_failure,
         left_free_bytes=LEFT_FREE_SEGMENTS * options.segment_bytes,
         log_level=options.log_level,
+        log_format=options.log_format,
     )
     keeper.note_start(found)
     return keeper
@@ -335,14 +388,26 @@ def _forget_token(directory: Path, address: str) -> None:
 async def _warn_of_insecurity(address: str) -> None:
     while True:
         _log.warning(
-            "other machines can reach the manager and nothing is encrypted: whoever listens on the "
-            "network owns every worker; `titan certs init` makes certificates address=%s", address,
-        )  # fmt: skip
+            LogLine(
+                "other machines can reach the manager and nothing is encrypted: whoever listens on "
+                "the network owns every worker; `titan certs init` makes certificates",
+                address=address,
+            )
+        )
         await asyncio.sleep(INSECURITY_SECONDS)
 
 
-def _open_door(options: ManagerOptions) -> tuple[grpc.aio.Server, str, Peers | None]:
-    """A server that holds the ports but does not serve yet, its address, and its certificates."""
+class _Door(NamedTuple):
+    """Where the manager is called."""
+
+    server: grpc.aio.Server
+    address: str
+    peers: Peers | None
+    metrics: MetricsServer | None
+
+
+def _open_door(options: ManagerOptions) -> _Door:
+    """Holds the ports and does not serve yet."""
     peers: Peers | None = None
     try:
         if options.tls_path is not None:
@@ -360,8 +425,17 @@ def _open_door(options: ManagerOptions) -> tuple[grpc.aio.Server, str, Peers | N
         if peers is None:
             raise StartRefused("--token-listen needs certificates: tokens go over TLS only")
         at = _bind(server, options.token_listen, peers, asks_certificate=False)
-        _log.info("users with a token may call address=%s", at)
-    return server, address, peers
+        _log.info(LogLine("users with a token may call", address=at))
+    return _Door(server, address, peers, _open_metrics(options, peers))
+
+
+def _open_metrics(options: ManagerOptions, peers: Peers | None) -> MetricsServer | None:
+    if options.metrics_listen is None:
+        return None
+    try:
+        return MetricsServer(options.metrics_listen, peers=peers, is_insecure=options.is_insecure)
+    except ValueError as error:
+        raise StartRefused(str(error)) from error
 
 
 def _bind(

@@ -20,6 +20,7 @@ import msgpack
 
 from titan import errors
 from titan.errors import Refused, StillReading, TitanError
+from titan.logs import LogLine
 from titan.queries.reads import Begun
 from titan.queries.stories import Story, unpack_story
 from titan.rpc import frames
@@ -56,9 +57,9 @@ class Outputs(NamedTuple):
 class PastDesk:
     """Asks lookback processes about the log of one data directory."""
 
-    def __init__(self, data_directory: Path) -> None:
+    def __init__(self, data_directory: Path, *, log_format: str = "text") -> None:
         """Starts nothing yet."""
-        self._processes = [_Lookback(data_directory) for _ in range(PROCESSES_MAX)]
+        self._processes = [_Lookback(data_directory, log_format) for _ in range(PROCESSES_MAX)]
         self._places: OrderedDict[Hashable, _Lookback] = OrderedDict()
 
     async def ask(
@@ -134,8 +135,9 @@ class PastDesk:
 class _Lookback:
     """One process, or the place for one. Its questions wait for each other."""
 
-    def __init__(self, data_directory: Path) -> None:
+    def __init__(self, data_directory: Path, log_format: str) -> None:
         self._directory = data_directory
+        self._log_format = log_format
         self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
@@ -215,7 +217,7 @@ class _Lookback:
             code = await self._end()
             if not was_running:
                 raise Refused(f"the process that reads the past ended with {code}") from error
-        _log.warning("the lookback process had ended exit_code=%s; starting another", code)
+        _log.warning(LogLine("the lookback process had ended; starting another", exit_code=code))
         try:
             return await self._ask_process(question)
         except (OSError, EOFError, ValueError) as error:
@@ -239,7 +241,7 @@ class _Lookback:
             descriptor = str(theirs.fileno())
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "titan.lookback"),
-                *(str(self._directory), descriptor),
+                *(str(self._directory), self._log_format, descriptor),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
             )

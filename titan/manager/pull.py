@@ -212,7 +212,7 @@ class PullLine:
             if batch.stops:
                 answer.stop.CopyFrom(stop_request_of(session, batch))
             else:
-                start, secret_ids = start_request_of(state, session, batch)
+                start, secret_ids = start_request_of(state, session, batch, self._shell.sampler)
                 answer.start.CopyFrom(start)
         return (answer if batch or answer.outputs or answer.statuses else None), secret_ids
 

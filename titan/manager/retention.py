@@ -22,6 +22,7 @@ from threading import Event
 from typing import Final, NamedTuple
 
 import wal
+from titan.logs import LogLine
 from titan.snapshots import SnapshotUnusable, load_head, snapshot_directory
 from wal import (
     FileSystem,
@@ -150,10 +151,13 @@ class Retention:
     def _remove(self, plan: Plan, dead: Sequence[int]) -> None:
         for slot in plan.slots:
             _log.warning(
-                "a reader is too far behind and is dropped; it has to begin anew reader=%s lsn=%d "
-                "reader_lag_max=%d",
-                slot.name, slot.position.lsn, self._limits.reader_lag_max_bytes,
-            )  # fmt: skip
+                LogLine(
+                    "a reader is too far behind and is dropped; it has to begin anew",
+                    reader=slot.name,
+                    lsn=slot.position.lsn,
+                    reader_lag_max=self._limits.reader_lag_max_bytes,
+                )
+            )
             remove_slot(self._readers, slot.name, file_system=self._file_system)
         removed = 0
         if plan.records_before_lsn:
@@ -174,11 +178,15 @@ class Retention:
             self._times.pop(lsn, None)
             self._whole.discard(lsn)
         if removed or plan.snapshots or dead:
+            left = list_segments(self._log_directory, file_system=self._file_system)
             _log.info(
-                "tidied up segments_removed=%d snapshots_removed=%d first_lsn=%d",
-                removed, len(plan.snapshots) + len(dead),
-                list_segments(self._log_directory, file_system=self._file_system)[0].first_lsn,
-            )  # fmt: skip
+                LogLine(
+                    "tidied up",
+                    segments_removed=removed,
+                    snapshots_removed=len(plan.snapshots) + len(dead),
+                    first_lsn=left[0].first_lsn,
+                )
+            )
 
     def newest(self) -> tuple[int, int]:
         """The LSN and the bytes of the newest snapshot that can be used; zeros without one."""

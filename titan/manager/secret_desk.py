@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from titan.errors import NoRoom, Refused
+from titan.logs import LogLine
 from titan.manager.secret_files import SecretFiles, SecretsUnreadable, Values, size_on_disk
 from titan.manager.shell import Shell
 from titan.rpc.v1 import task_pb2
@@ -74,7 +75,9 @@ class SecretDesk:
                 self._files.remove(secret_id)
         gone = sum(jobs for secret_id, jobs in self._jobs_of.items() if secret_id not in found)
         if gone:
-            _log.warning("secrets are gone, as in a restored backup: tasks will fail jobs=%d", gone)
+            _log.warning(
+                LogLine("secrets are gone, as in a restored backup: tasks will fail", jobs=gone)
+            )
         shell.feed.listen(self._changed)
 
     def keep(self, secrets: Mapping[bytes, Values]) -> Awaitable[None]:
@@ -179,7 +182,7 @@ class SecretDesk:
             reason = error.strerror or type(error).__name__
             if error.errno in _FULL:
                 raise NoRoom(f"the manager's disk has no room for secrets: {reason}") from error
-            _log.error("secrets were not written detail=%r", reason)
+            _log.error(LogLine("secrets were not written", detail=reason))
             raise Refused(f"the manager can't keep secrets: {reason}") from error
         for secret_id, values in secrets.items():
             self._remember(secret_id, values)
@@ -197,7 +200,7 @@ class SecretDesk:
                 await asyncio.to_thread(self._remove_files, secret_ids)
                 break
             except OSError as error:
-                _log.error("secrets were not removed detail=%r", error.strerror)
+                _log.error(LogLine("secrets were not removed", detail=error.strerror))
                 await asyncio.sleep(REMOVE_AGAIN_SECONDS)
         for secret_id in secret_ids:
             self._account(secret_id, 0)
@@ -215,16 +218,17 @@ class SecretDesk:
             try:
                 values = await asyncio.to_thread(self._files.read, secret_id)
             except SecretsUnreadable as error:
-                _log.error("secrets are unreadable file=%s detail=%s", secret_id.hex(), error)
+                _log.error(LogLine("secrets are unreadable", file=secret_id.hex(), detail=error))
                 return {}, _UNREADABLE
             except OSError as error:
-                reason = error.strerror
-                _log.error("secrets are unreadable file=%s detail=%r", secret_id.hex(), reason)
+                _log.error(
+                    LogLine("secrets are unreadable", file=secret_id.hex(), detail=error.strerror)
+                )
                 continue
             if values is None:
                 # Those of a job that has ended meanwhile nobody misses.
                 if secret_id in self._jobs_of:
-                    _log.error("secrets are gone file=%s", secret_id.hex())
+                    _log.error(LogLine("secrets are gone", file=secret_id.hex()))
                 return {}, _GONE
             if secret_id in self._jobs_of:
                 self._remember(secret_id, values)

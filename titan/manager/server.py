@@ -29,6 +29,7 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
+from titan.metrics.calls import Calls
 from titan.rpc.guarded import add_guarded_services
 from titan.rpc.reading import READ_AT_ONCE, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, worker_pb2
@@ -49,9 +50,13 @@ async def add_services(
     *,
     history: HistoryDesk | None = None,
     history_sync: HistorySync | None = None,
+    calls: Calls | None = None,
 ) -> HealthServicer:
-    """Adds everything that a manager serves; returns what answers for its health."""
-    gate = Gate(shell, callers, history=history_sync)
+    """Adds everything that a manager serves; returns what answers for its health.
+
+    `calls` counts what is called, if somebody is to.
+    """
+    gate = Gate(shell, callers, history=history_sync, calls=calls)
     roster = Roster(shell)
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]

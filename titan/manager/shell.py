@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from titan import events as ev
@@ -19,6 +20,7 @@ from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.commands import Command, ReportTasks, RequeueJobs, SetPolicy, SubmitJobs
 from titan.manager.kernel.outbox import Outbox
+from titan.trace_context import Sampler
 
 _log = logging.getLogger("titan.manager")
 
@@ -59,6 +61,9 @@ class Shell:
         self.started_us = self._clock.now_us()
         self.recovery_us = 0
         self.recovered_records = 0
+        # Of the traces of jobs, where they are exported.
+        self.sampler: Sampler | None = None
+        self._record_listeners: list[Callable[[int, Sequence[ev.Event]], None]] = []
 
     @property
     def lsn(self) -> int:
@@ -113,6 +118,10 @@ class Shell:
             self._loop.call_later(wait_seconds, self._turn)
         else:
             self._loop.call_soon(self._turn)
+
+    def listen_to_records(self, listener: Callable[[int, Sequence[ev.Event]], None]) -> None:
+        """It is called with each record that is appended, and not durable yet: LSN and events."""
+        self._record_listeners.append(listener)
 
     async def wait_durable(self, lsn: int) -> None:
         """Returns when the record is durable: the only way out for anything."""
@@ -170,6 +179,8 @@ class Shell:
         while (record := self.kernel.take_record()) is not None:
             time_us, events = record
             lsn = self.journal.append(ev.encode_record(time_us, events))
+            for listener in self._record_listeners:
+                listener(lsn, events)
         if not lsn:
             return
         if lsn != self.kernel.state.lsn:

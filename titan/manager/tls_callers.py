@@ -10,6 +10,7 @@ from typing import Any
 import grpc.aio
 
 from titan.errors import AccessDenied
+from titan.logs import LogLine
 from titan.manager.caller import Caller
 from titan.rpc import access
 from titan.tls.identity import Identity, Role
@@ -28,8 +29,10 @@ class TlsCallers:
         self.peers = peers
         if peers.files.folder not in peers.files.folders:
             _log.warning(
-                "everybody can write where the certificate is: tokens there do not count folder=%s",
-                peers.files.folder,
+                LogLine(
+                    "everybody can write where the certificate is: tokens there do not count",
+                    folder=peers.files.folder,
+                )
             )
         self._token_files = [TokenFile(each / FILE_NAME) for each in peers.files.folders]
 

@@ -95,8 +95,12 @@ def submit_steps(
 
     `secret_ids`: for each of its environments the random name of its secrets, b"" for none.
     """
+    trace = request.trace_parent, request.trace_state
+    # Whoever repeats a request is in another trace by then.
+    request.ClearField("trace_parent")
+    request.ClearField("trace_state")
     data = request.SerializeToString(deterministic=True)
-    jobs = yield from _jobs(request, data)
+    jobs = yield from _jobs(request, data, trace)
     return commands.SubmitJobs(
         user=request.user,
         request_id=request.request_id,
@@ -319,12 +323,13 @@ def _which(
 
 
 def _jobs(
-    request: manager_pb2.SubmitJobRequest, data: bytes
+    request: manager_pb2.SubmitJobRequest, data: bytes, trace: tuple[str, str]
 ) -> Generator[None, None, tuple[commands.NewJob, ...]]:
-    """The jobs of the request that takes these bytes, in steps."""
+    """The jobs of the request that takes these bytes, in steps, all of them in that trace."""
     if len(request.jobs) <= 1:
         return tuple(
-            commands.NewJob(each.name, tuple(each.command), _terms(each)) for each in request.jobs
+            commands.NewJob(each.name, tuple(each.command), _terms(each, trace))
+            for each in request.jobs
         )
     # Jobs of one request mostly differ in name and command alone: what has the same bytes without
     # these is read once. A copy of the request may be taken apart.
@@ -338,15 +343,18 @@ def _jobs(
         rest = each.SerializeToString(deterministic=True)
         terms = known.get(rest)
         if terms is None:
-            terms = known[rest] = _terms(each)
+            terms = known[rest] = _terms(each, trace)
         jobs.append(commands.NewJob(name, command, terms))
         if number % STEP_JOBS == 0:
             yield
     return tuple(jobs)
 
 
-def _terms(message: manager_pb2.JobSpec) -> commands.NewTerms:
+def _terms(message: manager_pb2.JobSpec, trace: tuple[str, str]) -> commands.NewTerms:
     """What a job asks for. To look for what is absent costs less than to read it."""
+    execution = _execution(message.execution) if message.HasField("execution") else PLAIN
+    if any(trace) or execution.trace_parent or execution.trace_state:
+        execution = execution._replace(trace_parent=trace[0], trace_state=trace[1])
     scheduling = message.scheduling if message.HasField("scheduling") else None
     return commands.NewTerms(
         cwd=message.cwd,
@@ -358,7 +366,7 @@ def _terms(message: manager_pb2.JobSpec) -> commands.NewTerms:
         grace_ms=message.grace_ms,
         end_signal=message.end_signal,
         end_signal_before_ms=message.end_signal_before_ms,
-        execution=_execution(message.execution) if message.HasField("execution") else PLAIN,
+        execution=execution,
         on=message.on,
         scheduling=PLAIN_SCHEDULING if scheduling is None else scheduling_of_message(scheduling),
         after=() if scheduling is None else tuple(map(_dependency, scheduling.after)),

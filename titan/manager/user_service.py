@@ -95,7 +95,9 @@ class UserService:
             if self._shell.kernel.room:
                 # It is another limit than the disk's.
                 raise
-            raise NoRoom(f"{error} ({self._shell.journal.describe_room()})") from error
+            room = self._shell.journal.room_fields()
+            where = " ".join(f"{name}={value}" for name, value in room.items())
+            raise NoRoom(f"{error} ({where})") from error
         return manager_pb2.SubmitJobResponse(job_ids=answer.job_ids, lsn=self._shell.lsn)
 
     def GetJobStatus(  # noqa: N802

@@ -44,12 +44,6 @@ class WorkerService:
         answer: Registered = self._shell.execute(command)
         if answer.warning:
             _log.warning("%s", answer.warning)
-        _log.info(
-            "a worker registered worker=%s address=%s holds=%d",
-            request.name,
-            request.address or "none: it fetches its tasks",
-            len(request.held.attempts),
-        )
         state = self._shell.kernel.state
         self._dispatcher.greet(self._shell.kernel.sessions[command.session])
         return worker_pb2.RegisterWorkerResponse(

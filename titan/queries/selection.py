@@ -69,19 +69,32 @@ def filter_jobs(
     """Those that match, by number; without `all` and states those that have not ended.
 
     Only between two numbers, both excluded, if they are given. An ended job is unpacked only if
-    it matches.
+    it matches. With states it looks no further than the last job that is in one of them: what runs
+    is found at once before a million jobs that wait. The state must not change meanwhile.
     """
     between, neither = (after_id, before_id), (False, False)
+    # Attempts have states that no job is in.
+    left = sum(state.job_counts[each - 1] for each in set(wanted.states) if each <= State.CANCELLED)
+    if wanted.states and not left:
+        return
     if wanted.all or wanted.wants_ended:
         jobs = state.jobs
         for job_id in jobs.ids.irange(*between, neither, reverse=newest_first):
-            if matches(jobs.head(job_id), wanted):
+            head = jobs.head(job_id)
+            if matches(head, wanted):
                 yield jobs[job_id]
+            left -= head.state in wanted.states
+            if wanted.states and not left:
+                return
     else:
         live = state.live_jobs
         for job_id in state.jobs.live_ids.irange(*between, neither, reverse=newest_first):
-            if matches(live[job_id], wanted):
-                yield live[job_id]
+            job = live[job_id]
+            if matches(job, wanted):
+                yield job
+            left -= job.state in wanted.states
+            if wanted.states and not left:
+                return
 
 
 def matches(job: Job | JobHead, wanted: JobFilter) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from titan.logs import LogLine
+
 _log = logging.getLogger("titan.audit")
 
 # More in a second are counted and told in one line: who is denied must not fill the disk.
@@ -41,9 +43,9 @@ class Audit:
                 with suppress(RuntimeError):
                     asyncio.get_running_loop().call_later(1.0, self._tell_left_out)
             return
-        _log.warning("denied who=%r what=%s from=%s why=%r", who, what, peer, why)
+        _log.warning(LogLine("denied", **{"who": who, "what": what, "from": peer, "why": why}))
 
     def _tell_left_out(self) -> None:
         if self._left_out:
-            _log.warning("denied more than is written here times=%d", self._left_out)
+            _log.warning(LogLine("denied more than is written here", times=self._left_out))
             self._left_out = 0

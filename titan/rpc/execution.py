@@ -22,6 +22,8 @@ def execution_message(execution: Execution) -> types_pb2.Execution:
         run_as=execution.run_as,
         sandbox=cast("types_pb2.Sandbox.ValueType", int(execution.sandbox)),
         no_network=execution.no_network,
+        trace_parent=execution.trace_parent,
+        trace_state=execution.trace_state,
     )
     if execution.umask >= 0:
         message.umask = execution.umask
@@ -46,4 +48,6 @@ def execution_of_message(message: types_pb2.Execution) -> Execution:
         message.run_as,
         Sandbox(message.sandbox),
         message.no_network,
+        message.trace_parent,
+        message.trace_state,
     )

@@ -32,7 +32,8 @@ SLOTS_MAX: Final = 10_000
 STATES_MAX: Final = 16
 
 _OPTIONAL: Final = (
-    "reason", "detail", "exit_code", "signal", "start_time", "wait_seconds", "run_seconds",
+    "index", "attempt", "worker", "reason", "detail", "exit_code", "signal", "start_time",
+    "wait_seconds", "run_seconds", "cpu_user_seconds", "cpu_system_seconds", "max_rss_bytes",
     "stdout_path", "stderr_path", "source_job",
 )  # fmt: skip
 _LIMITS: Final = {"attempts": ATTEMPTS_MAX, "most_failing": FAILING_MAX, "timeline": BARS_MAX}

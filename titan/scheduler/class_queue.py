@@ -70,6 +70,16 @@ class ClassQueue:
         found: Iterator[Place] = self._sorted.irange(None, place, (True, False))
         return found
 
+    def firsts(self, priorities_max: int) -> list[Place]:
+        """The first place of each priority, of so many at most: O(log n) for each of them."""
+        found: list[Place] = []
+        place = next(iter(self._sorted), None)
+        while place is not None and len(found) < priorities_max:
+            found.append(place)
+            behind = Place(place.negated_priority + 1, -1, 0, 0, 0)
+            place = next(self._sorted.irange(behind), None)
+        return found
+
 
 class Line:
     """The queue during one pass: classes are taken from it, and put back further behind."""

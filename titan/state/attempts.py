@@ -200,6 +200,22 @@ class AttemptLog:
         offset = self._find_offset(index, attempt)
         return None if offset < 0 else EndedAttempt._make(_RECORD.unpack_from(self.data, offset))
 
+    def find_end_before(self, index: int, attempt: int) -> int:
+        """When the attempt at that task before it ended that was not RECALLED, in microseconds.
+
+        0: there was none. Costs a search from the back, by what ended since.
+        """
+        for number in range(attempt - 1, 0, -1):
+            key = _KEY.pack(index, number)
+            offset = self.data.rfind(key)
+            while offset >= 0 and offset % _RECORD.size:
+                offset = self.data.rfind(key, 0, offset + len(key) - 1)
+            if offset >= 0:
+                record = EndedAttempt._make(_RECORD.unpack_from(self.data, offset))
+                if record.state != State.RECALLED:
+                    return record.end_us
+        return 0
+
     def last(self) -> EndedAttempt:
         """The one that ended last. Raises struct.error when there is none."""
         return EndedAttempt._make(

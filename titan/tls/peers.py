@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from titan.errors import AccessDenied
+from titan.logs import LogLine
 from titan.tls.certificate import check_own, read_certificate
 from titan.tls.identity import Identity, Role
 from titan.tls.pem import PemFiles, Pems, TlsError
@@ -53,7 +54,7 @@ class Peers:
         generation = self.files.look()
         if generation != self._generation:
             self._generation, self._warned = generation, 0.0
-            _log.info("the certificate was renewed of=%s until=%s", self.own, _day(self._end))
+            _log.info(LogLine("the certificate was renewed", of=self.own, until=_day(self._end)))
             self._warn_of_open_key()
         self._warn()
         return generation
@@ -100,10 +101,14 @@ class Peers:
         left = self._end - now
         if left < (self._end - self._start) * _WARN_PART and now - self._warned >= _DAY_SECONDS:
             self._warned = now
+            how = "has expired" if left < 0 else "expires soon"
             _log.warning(
-                "the certificate %s until=%s of=%s: issue it again, it is read without a restart",
-                "has expired" if left < 0 else "expires soon", _day(self._end), self.own,
-            )  # fmt: skip
+                LogLine(
+                    f"the certificate {how}: issue it again, it is read without a restart",
+                    until=_day(self._end),
+                    of=self.own,
+                )
+            )
 
     def _warn_of_open_key(self) -> None:
         """Copies of files often are for everybody."""
@@ -111,7 +116,7 @@ class Peers:
         with suppress(OSError):
             mode = path.stat().st_mode & 0o077
             if mode:
-                _log.warning("others can read the private key: chmod 600 it file=%s", path)
+                _log.warning(LogLine("others can read the private key: chmod 600 it", file=path))
 
 
 def open_peers(path: Path, role: Role) -> Peers:

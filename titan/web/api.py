@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from titan.errors import AccessDenied, PermissionDenied, TitanError
+from titan.logs import LogLine
 from titan.rpc.audit import NOBODY, Audit
 from titan.tls.identity import Role
 from titan.tls.peers import Peers
@@ -126,6 +127,6 @@ class Api:
         except TitanError as error:
             return refusal(error)
         except Exception:  # noqa: BLE001  (answered, and logged)
-            _log.exception("a request failed path=%s", request.url.path)
+            _log.exception(LogLine("a request failed", path=request.url.path))
             return refused(500, "INTERNAL", "this server made a mistake; its log tells more")
         return answer if callable(answer) else Answer(answer)

@@ -18,6 +18,7 @@ from titan.client.aio_session import AioSession
 from titan.client.cursors import WatchCursor
 from titan.client.views import View, job_view, stats_view, worker_view
 from titan.errors import Busy, TitanError
+from titan.logs import LogLine
 from titan.rpc.v1 import manager_pb2
 from titan.web.answers import encode
 from titan.web.recent import Position, Recent, event, jobs_events
@@ -246,7 +247,8 @@ class Live:
     def _note_manager(self, error: str | None) -> None:
         if error is None or self.error is None:
             if error != self.error:
-                _log.info("the manager %s", "is back" if error is None else f"is away: {error}")
+                change = "the manager is back" if error is None else "the manager is away"
+                _log.info(LogLine(change, error=error))
             self.error = error
             self._wake()
 

@@ -22,6 +22,7 @@ from titan import logs
 from titan.client.aio_session import AioSession
 from titan.client.connection import Credentials, os_user
 from titan.errors import InvalidJob, Refused
+from titan.logs import LogLine
 from titan.rpc.channel import is_loopback, split_address
 from titan.rpc.security import find_files, own_path
 from titan.tls.certificate import read_certificate
@@ -56,6 +57,7 @@ class WebOptions:
     credentials: Credentials
     allows_changes: bool
     log_level: str
+    log_format: str = "text"
 
 
 def run_web(options: WebOptions, tell: Callable[[str], None]) -> int:
@@ -63,7 +65,7 @@ def run_web(options: WebOptions, tell: Callable[[str], None]) -> int:
 
     Raises Refused, InvalidJob, OSError.
     """
-    logs.set_up(options.log_level)
+    logs.set_up(options.log_level, options.log_format)
     for name in ("uvicorn.error", "uvicorn.access", "uvicorn.asgi"):
         # What it says of its own start and end is said here.
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -193,7 +195,7 @@ async def _serve(
     async with AioSession(
         options.manager, given=options.credentials, retry_for_seconds=RETRY_FOR_SECONDS
     ) as session:
-        _log.info("serving url=%s manager=%s", url, session.address)
+        _log.info(LogLine("serving", url=url, manager=session.address))
         tell(f"{url}/?token={terms.token}")
         await serve(session, Live(session), terms, listener, stop)
     _log.info("stopped")

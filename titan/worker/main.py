@@ -15,6 +15,8 @@ import grpc.aio
 
 from titan import logs
 from titan.isolation import find_reserved
+from titan.logs import LogLine
+from titan.metrics.server import MetricsServer, MetricsUnavailable
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
 from titan.rpc.guarded import add_guarded_services
@@ -29,6 +31,7 @@ from titan.worker.agent.capacity import Offer
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.agent.host_process import HostProcess
 from titan.worker.agent.manager_link import ManagerLink
+from titan.worker.agent.metrics import WorkerMetrics
 from titan.worker.agent.task_service import TaskService, add_task_service
 from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
@@ -92,7 +95,10 @@ class WorkerOptions:
     """Where scripts live that jobs may name; an absolute path."""
     run_as_policy: Path | None = None
     """Who may run tasks as whom (`run_as.py`); an absolute path. None: nobody as anybody else."""
+    metrics_listen: str | None = None
+    """Where Prometheus finds its numbers; None: nowhere."""
     log_level: str = "info"
+    log_format: str = "text"
 
 
 def run_worker(options: WorkerOptions) -> int:
@@ -100,7 +106,7 @@ def run_worker(options: WorkerOptions) -> int:
 
     Returns the exit code; what was wrong is on stderr. Must be called in the main thread.
     """
-    logs.set_up(options.log_level)
+    logs.set_up(options.log_level, options.log_format)
     try:
         peers = _peers(options)
         if reserved := find_reserved(name for name, _ in options.labels):
@@ -112,18 +118,29 @@ def run_worker(options: WorkerOptions) -> int:
     except (directory.DirectoryError, OSError, PolicyError, ValueError) as error:
         _log.error("%s", error)
         return 1
+    metrics: MetricsServer | None = None
     try:
+        metrics = _open_metrics(options, peers)
         copies.disown(path)
         worker_id = directory.open_identity(path)
-        return asyncio.run(_run(options, peers, addresses, path, worker_id))
-    except (directory.DirectoryError, OSError) as error:
+        return asyncio.run(_run(options, peers, addresses, path, worker_id, metrics))
+    except (directory.DirectoryError, MetricsUnavailable, OSError, ValueError) as error:
         _log.error("%s", error)
         return 1
     except KeyboardInterrupt:
         # Before the agent could catch it: nothing has been started.
         return 130
     finally:
+        if metrics is not None:
+            metrics.stop()
         lock.release()
+
+
+def _open_metrics(options: WorkerOptions, peers: Peers | None) -> MetricsServer | None:
+    """Raises MetricsUnavailable, ValueError."""
+    if options.metrics_listen is None:
+        return None
+    return MetricsServer(options.metrics_listen, peers=peers, is_insecure=options.is_insecure)
 
 
 def _peers(options: WorkerOptions) -> Peers | None:
@@ -149,6 +166,7 @@ async def _run(
     addresses: tuple[str, ...],
     path: Path,
     worker_id: bytes,
+    metrics: MetricsServer | None,
 ) -> int:
     name = peers.own.name if peers else options.name
     door = None if options.listen is None else _open_door(options.listen, peers)
@@ -184,7 +202,7 @@ async def _run(
         identity,
         worker_id,
         ManagerLink(addresses, options.access_file, options.tls),
-        HostProcess(path, hello),
+        HostProcess(path, hello, (options.log_level, options.log_format)),
         disk_room=DiskRoom(options.disk_free_min, str(path)),
         output_limits=Limits(
             options.output_retain_seconds,
@@ -194,22 +212,26 @@ async def _run(
         on_stop=options.on_stop,
         run_as=LivePolicy(options.run_as_policy),
     )
+    if metrics is not None:
+        metrics.start(WorkerMetrics(agent).read)
     looking = asyncio.create_task(peers.keep_looking()) if peers else None
     try:
         return await _run_agent(agent, name, path, door, peers)
     finally:
         if looking is not None:
             looking.cancel()
+        if metrics is not None:
+            await asyncio.to_thread(metrics.stop)
 
 
 async def _run_agent(
     agent: Agent, name: str, path: Path, door: _Door | None, peers: Peers | None
 ) -> int:
     if door is None:
-        _log.info("worker %s listens nowhere, data in %s", name, path)
+        _log.info(LogLine("the worker listens nowhere", worker=name, directory=path))
         _take_token(path)
         return await agent.run()
-    _log.info("worker %s listens on %s, data in %s", name, door.address, path)
+    _log.info(LogLine("the worker listens", worker=name, address=door.address, directory=path))
     callers: Callers = TlsCallers(peers) if peers else TokenCallers(door.token)
     service = TaskService(agent, agent.questions, agent.outputs, agent.statuses)
     await _serve(door.server, service, callers)

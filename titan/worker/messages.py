@@ -83,6 +83,8 @@ class Launch(NamedTuple):
     """They run only under the host's lease."""
     user: str = ""
     """Who submitted them; empty: nobody whose name is proven."""
+    traced: bool = False
+    """Whether each attempt has a span of its own in the trace of `execution`."""
 
     @property
     def is_isolated(self) -> bool:

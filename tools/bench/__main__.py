@@ -32,6 +32,7 @@ from tools.bench import (
     projection,
     replay,
     scheduling,
+    scrapes,
     singles,
     submits,
     tasks,
@@ -66,7 +67,8 @@ PARTS: Final[dict[str, Measure]] = {
     "k": scheduling.measure,
     "t": flood.measure,
     "u": projection.measure,
-    "w": viewers.measure,
+    "v": viewers.measure,
+    "w": scrapes.measure,
 }
 ROUNDS: Final = 5
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -9,7 +11,7 @@ from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2_grpc
 from tools.bench import peers
 from tools.bench.fake_workers import fake_workers
-from tools.bench.processes import cluster
+from tools.bench.processes import Cluster, cluster
 from tools.bench.result import Result, against, alternate_with, compared_rows
 from tools.bench.tasks import run_array
 
@@ -21,6 +23,7 @@ WARM_UP_TASKS: Final = 2_000
 # A peer's rate does not depend on it, and it takes a while for so many.
 PEER_TASKS: Final = 5_000
 BOUND: Final = 15_000.0
+Loaded = tuple[Cluster, manager_pb2_grpc.ManagerServiceStub]
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
@@ -52,3 +55,17 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
         unit="tasks/s", values=values, notes=notes,
         details={name: each * 1e6 / (rounds * tasks) for name, each in spent.items()},
     )  # fmt: skip
+
+
+@contextmanager
+def loaded(directory: Path, *options: str) -> Iterator[Loaded]:
+    """A manager with these options and such workers, warm; what `run_array` takes."""
+    with (
+        cluster(directory, cpus=0, options=options) as here,
+        fake_workers(directory, here, cpus=CPUS) as load,
+        open_channel(here.address) as channel,
+    ):
+        load.grow(WORKERS)
+        stub = manager_pb2_grpc.ManagerServiceStub(channel)
+        run_array(here, stub, TASKS_QUICK)
+        yield here, stub

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -127,11 +127,11 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(
-    directory: Path, *, cpus: int, forget_over: int = 250_000, history: bool = False
+    directory: Path, *, cpus: int, forget_over: int = 250_000, options: Sequence[str] = ()
 ) -> Iterator[Cluster]:
-    """A cluster with one worker of so many cpus; 0: without a worker."""
-    options = (str(forget_over), *(["history"] if history else []))
-    with running(directory, "manager", str(directory / "m"), *options) as manager:
+    """A cluster with one worker of so many cpus; 0: without a worker. `options`: see server.py."""
+    arguments = (str(directory / "m"), str(forget_over), *options)
+    with running(directory, "manager", *arguments) as manager:
         here = Cluster(directory, manager)
         if not cpus:
             yield here

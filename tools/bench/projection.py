@@ -23,10 +23,8 @@ from titan.history.projection import Batch
 from titan.history.projector import Projector
 from titan.history.questions import Questions, find_place
 from titan.history.store import Place, Store
-from titan.rpc.channel import open_channel
-from titan.rpc.v1 import manager_pb2_grpc
-from tools.bench.fake_workers import fake_workers
 from tools.bench.history import write_history
+from tools.bench.pipeline import TASKS, TASKS_QUICK, loaded
 from tools.bench.processes import BenchError, Cluster, cluster, seconds_of, wait_for
 from tools.bench.result import Result, against, alternate, compared_rows
 from tools.bench.tasks import run_array
@@ -40,13 +38,7 @@ JOBS_QUICK: Final = 2_000
 DAYS: Final = 30
 DAY_SECONDS: Final = 86_400
 ANSWER_BOUND: Final = 0.3
-WARM_UP_TASKS: Final = 500
-WORKERS: Final = 4
-CPUS: Final = 16
-TASKS: Final = 50_000
-TASKS_QUICK: Final = 500
 ROWS_AT_ONCE: Final = 20_000
-Loaded = tuple[Cluster, manager_pb2_grpc.ManagerServiceStub]
 
 
 def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
@@ -100,7 +92,7 @@ def _measure_reading(directory: Path, rounds: int, jobs: int) -> list[Result]:
 def _asked(directory: Path, file: Path) -> Iterator[Cluster]:
     """A manager whose history has the rows of that file, too."""
     directory.mkdir()
-    with cluster(directory, cpus=0, history=True) as here:
+    with cluster(directory, cpus=0, options=("history",)) as here:
         own = directory / "m" / "history.sqlite"
         engine = open_for_writing(url_of(f"sqlite:///{own}", directory))
         try:
@@ -136,8 +128,8 @@ def _measure_manager(directory: Path, rounds: int, tasks: int) -> list[Result]:
     (directory / "with").mkdir()
     (directory / "without").mkdir()
     with (
-        _loaded(directory / "with", history=True) as with_history,
-        _loaded(directory / "without", history=False) as without,
+        loaded(directory / "with", "history") as with_history,
+        loaded(directory / "without") as without,
     ):
         values, floors, ratios = alternate(
             rounds,
@@ -156,20 +148,6 @@ def _measure_manager(directory: Path, rounds: int, tasks: int) -> list[Result]:
             must="≥ 0.9",
         )
     ]
-
-
-@contextmanager
-def _loaded(directory: Path, *, history: bool) -> Iterator[Loaded]:
-    """A manager with the workers of part n; what `run_array` takes."""
-    with (
-        cluster(directory, cpus=0, history=history) as here,
-        fake_workers(directory, here, cpus=CPUS) as load,
-        open_channel(here.address) as channel,
-    ):
-        load.grow(WORKERS)
-        stub = manager_pb2_grpc.ManagerServiceStub(channel)
-        run_array(here, stub, WARM_UP_TASKS)
-        yield here, stub
 
 
 def _answer(arguments: list[str]) -> float:

@@ -1,6 +1,8 @@
 """The processes that a benchmark starts: `python -m tools.bench.server ROLE …`.
 
-manager DIR FORGET_OVER [history]  a manager, as `titan manager`, which has a history written or not
+manager DIR FORGET_OVER [history] [HOST:PORT]
+                         a manager, as `titan manager`, which has a history written or not, and
+                         tells its metrics at that address
 worker DIR MANAGER CPUS  a worker, as `titan worker`
 web MANAGER              the pages of that manager, as `titan web`, on a free port
 empty                    a gRPC server whose one method does nothing; prints its address
@@ -29,7 +31,7 @@ _DEV_NULL: Final = (
 )
 
 
-def run_manager(directory: str, forget_over: str, history: str = "") -> int:
+def run_manager(directory: str, forget_over: str, *options: str) -> int:
     """Serves on a free port until SIGTERM."""
     from titan.manager import main as manager  # noqa: PLC0415  (each role loads its own)
 
@@ -38,7 +40,8 @@ def run_manager(directory: str, forget_over: str, history: str = "") -> int:
             data_directory=Path(directory),
             listen="127.0.0.1:0",
             forget_over=int(forget_over),
-            history_url="" if history else None,
+            history_url="" if "history" in options else None,
+            metrics_listen=next((each for each in options if each != "history"), None),
             log_level="warning",
         )
     )

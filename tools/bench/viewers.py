@@ -95,11 +95,11 @@ def _rows(
     without = tuple(each.rate for each in found["without"])
     return [
         Result(
-            part="w", what=f"processor time of the manager, {what}", unit="µs/task",
+            part="v", what=f"processor time of the manager, {what}", unit="µs/task",
             values=values, floor="without", floors=floors, ratios=cost, must="≤ 1.05",
         ),
         Result(
-            part="w", what=f"{what}, {os.cpu_count()} cpus for them and all else", unit="tasks/s",
+            part="v", what=f"{what}, {os.cpu_count()} cpus for them and all else", unit="tasks/s",
             values=rates, floor="without", floors=without, ratios=ratios(rates, without), must="",
         ),
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.manager.kernel.returns import Returns
+from titan.manager.kernel.tally import TALLIED, Tally
 from titan.model import LEASE_US, AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
@@ -110,6 +111,8 @@ class Desk:
         # The one that was refused as an earlier one, and when.
         self.refused_earlier: dict[int, tuple[bytes, int]] = {}
         self.returns = Returns(settings.heartbeat_timeout_us)
+        # Who counts what happens; None: nobody.
+        self.tally: Tally | None = None
         self.schedule_wanted = True
         self.scheduler = Scheduler(state, self.outboxes)
         # When the last pass was.
@@ -130,11 +133,15 @@ class Desk:
     def take_record(self) -> tuple[int, list[ev.Event]] | None:
         """The time and the events of the oldest record not taken, None when there is none."""
         if self._full:
-            return self._full.popleft()
-        if not self._events:
+            record = self._full.popleft()
+        elif self._events:
+            record = self.state.time_us, self._events
+            self._events = []
+        else:
             return None
-        events, self._events = self._events, []
-        return self.state.time_us, events
+        if self.tally is not None:
+            self.tally.note_record(record[1])
+        return record
 
     def take_ready_outboxes(self) -> list[Outbox]:
         """The outboxes that got something to send since the last call."""
@@ -158,7 +165,10 @@ class Desk:
             self._full.append((self.state.time_us, self._events))
             self._events = []
         self._begin()
-        self.state.apply(event)
+        if self.tally is None or kind not in TALLIED:
+            self.state.apply(event)
+        else:
+            self.tally.apply(event)
         self._events.append(event)
         if isinstance(event, ev.CancelRequested | ev.DependencyFailed):
             self._ranges += len(event.indexes)

@@ -276,8 +276,10 @@ def _check_request(command: SubmitJobs) -> None:
         )
     _check(bool(command.user), "there is no user in the request")
     check_user(command.user)
-    # In the log each of the jobs names its user.
-    size = command.size_bytes + jobs * len(command.user.encode())
+    # In the log each of the jobs names its user, and its trace, which is that of all.
+    execution = command.jobs[0].terms.execution
+    trace_bytes = len(execution.trace_parent) + len(execution.trace_state.encode())
+    size = command.size_bytes + jobs * (len(command.user.encode()) + trace_bytes)
     if size > REQUEST_BYTES_MAX:
         raise InvalidJob(
             f"the request takes {size} bytes, over the limit of {REQUEST_BYTES_MAX}; "

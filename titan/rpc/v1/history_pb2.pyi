@@ -302,7 +302,9 @@ Global___GetHistoryResponse: _TypeAlias = GetHistoryResponse  # noqa: Y015
 
 @_typing.final
 class HistoryAttempt(_message.Message):
-    """A row of the table attempts."""
+    """A row of the table attempts, or of cancelled: tasks that were cancelled together while they waited
+    have no attempt, no worker and nothing that they used; of an array they have no index either.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,6 +334,7 @@ class HistoryAttempt(_message.Message):
     IS_ARRAY_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     SOURCE_JOB_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.int
     index: _builtins.int
     attempt: _builtins.int
@@ -359,15 +362,17 @@ class HistoryAttempt(_message.Message):
     source: _builtins.str
     source_job: _builtins.int
     """Its number there; absent: it was not imported."""
+    tasks: _builtins.int
+    """How many it stands for; 1 for an attempt."""
     def __init__(
         self,
         *,
         job_id: _builtins.int = ...,
-        index: _builtins.int = ...,
-        attempt: _builtins.int = ...,
+        index: _builtins.int | None = ...,
+        attempt: _builtins.int | None = ...,
         name: _builtins.str = ...,
         user: _builtins.str = ...,
-        worker: _builtins.str = ...,
+        worker: _builtins.str | None = ...,
         state: _builtins.str = ...,
         reason: _builtins.str | None = ...,
         detail: _builtins.str | None = ...,
@@ -378,9 +383,9 @@ class HistoryAttempt(_message.Message):
         end_time: _builtins.float = ...,
         wait_seconds: _builtins.float | None = ...,
         run_seconds: _builtins.float | None = ...,
-        cpu_user_seconds: _builtins.float = ...,
-        cpu_system_seconds: _builtins.float = ...,
-        max_rss_bytes: _builtins.int = ...,
+        cpu_user_seconds: _builtins.float | None = ...,
+        cpu_system_seconds: _builtins.float | None = ...,
+        max_rss_bytes: _builtins.int | None = ...,
         cpus: _builtins.float = ...,
         memory_bytes: _builtins.int = ...,
         stdout_path: _builtins.str | None = ...,
@@ -388,15 +393,26 @@ class HistoryAttempt(_message.Message):
         is_array: _builtins.bool = ...,
         source: _builtins.str = ...,
         source_job: _builtins.int | None = ...,
+        tasks: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_detail", b"_detail", "_exit_code", b"_exit_code", "_reason", b"_reason", "_run_seconds", b"_run_seconds", "_signal", b"_signal", "_source_job", b"_source_job", "_start_time", b"_start_time", "_stderr_path", b"_stderr_path", "_stdout_path", b"_stdout_path", "_wait_seconds", b"_wait_seconds", "detail", b"detail", "exit_code", b"exit_code", "reason", b"reason", "run_seconds", b"run_seconds", "signal", b"signal", "source_job", b"source_job", "start_time", b"start_time", "stderr_path", b"stderr_path", "stdout_path", b"stdout_path", "wait_seconds", b"wait_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_cpu_system_seconds", b"_cpu_system_seconds", "_cpu_user_seconds", b"_cpu_user_seconds", "_detail", b"_detail", "_exit_code", b"_exit_code", "_index", b"_index", "_max_rss_bytes", b"_max_rss_bytes", "_reason", b"_reason", "_run_seconds", b"_run_seconds", "_signal", b"_signal", "_source_job", b"_source_job", "_start_time", b"_start_time", "_stderr_path", b"_stderr_path", "_stdout_path", b"_stdout_path", "_wait_seconds", b"_wait_seconds", "_worker", b"_worker", "attempt", b"attempt", "cpu_system_seconds", b"cpu_system_seconds", "cpu_user_seconds", b"cpu_user_seconds", "detail", b"detail", "exit_code", b"exit_code", "index", b"index", "max_rss_bytes", b"max_rss_bytes", "reason", b"reason", "run_seconds", b"run_seconds", "signal", b"signal", "source_job", b"source_job", "start_time", b"start_time", "stderr_path", b"stderr_path", "stdout_path", b"stdout_path", "wait_seconds", b"wait_seconds", "worker", b"worker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_detail", b"_detail", "_exit_code", b"_exit_code", "_reason", b"_reason", "_run_seconds", b"_run_seconds", "_signal", b"_signal", "_source_job", b"_source_job", "_start_time", b"_start_time", "_stderr_path", b"_stderr_path", "_stdout_path", b"_stdout_path", "_wait_seconds", b"_wait_seconds", "attempt", b"attempt", "cpu_system_seconds", b"cpu_system_seconds", "cpu_user_seconds", b"cpu_user_seconds", "cpus", b"cpus", "detail", b"detail", "end_time", b"end_time", "exit_code", b"exit_code", "index", b"index", "is_array", b"is_array", "job_id", b"job_id", "max_rss_bytes", b"max_rss_bytes", "memory_bytes", b"memory_bytes", "name", b"name", "reason", b"reason", "run_seconds", b"run_seconds", "signal", b"signal", "source", b"source", "source_job", b"source_job", "start_time", b"start_time", "state", b"state", "stderr_path", b"stderr_path", "stdout_path", b"stdout_path", "submit_time", b"submit_time", "user", b"user", "wait_seconds", b"wait_seconds", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempt", b"_attempt", "_cpu_system_seconds", b"_cpu_system_seconds", "_cpu_user_seconds", b"_cpu_user_seconds", "_detail", b"_detail", "_exit_code", b"_exit_code", "_index", b"_index", "_max_rss_bytes", b"_max_rss_bytes", "_reason", b"_reason", "_run_seconds", b"_run_seconds", "_signal", b"_signal", "_source_job", b"_source_job", "_start_time", b"_start_time", "_stderr_path", b"_stderr_path", "_stdout_path", b"_stdout_path", "_wait_seconds", b"_wait_seconds", "_worker", b"_worker", "attempt", b"attempt", "cpu_system_seconds", b"cpu_system_seconds", "cpu_user_seconds", b"cpu_user_seconds", "cpus", b"cpus", "detail", b"detail", "end_time", b"end_time", "exit_code", b"exit_code", "index", b"index", "is_array", b"is_array", "job_id", b"job_id", "max_rss_bytes", b"max_rss_bytes", "memory_bytes", b"memory_bytes", "name", b"name", "reason", b"reason", "run_seconds", b"run_seconds", "signal", b"signal", "source", b"source", "source_job", b"source_job", "start_time", b"start_time", "state", b"state", "stderr_path", b"stderr_path", "stdout_path", b"stdout_path", "submit_time", b"submit_time", "tasks", b"tasks", "user", b"user", "wait_seconds", b"wait_seconds", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__attempt: _TypeAlias = _typing.Literal["attempt"]  # noqa: Y015
+    _WhichOneofArgType__attempt: _TypeAlias = _typing.Literal["_attempt", b"_attempt"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_system_seconds: _TypeAlias = _typing.Literal["cpu_system_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cpu_system_seconds: _TypeAlias = _typing.Literal["_cpu_system_seconds", b"_cpu_system_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__cpu_user_seconds: _TypeAlias = _typing.Literal["cpu_user_seconds"]  # noqa: Y015
+    _WhichOneofArgType__cpu_user_seconds: _TypeAlias = _typing.Literal["_cpu_user_seconds", b"_cpu_user_seconds"]  # noqa: Y015
     _WhichOneofReturnType__detail: _TypeAlias = _typing.Literal["detail"]  # noqa: Y015
     _WhichOneofArgType__detail: _TypeAlias = _typing.Literal["_detail", b"_detail"]  # noqa: Y015
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
+    _WhichOneofReturnType__index: _TypeAlias = _typing.Literal["index"]  # noqa: Y015
+    _WhichOneofArgType__index: _TypeAlias = _typing.Literal["_index", b"_index"]  # noqa: Y015
+    _WhichOneofReturnType__max_rss_bytes: _TypeAlias = _typing.Literal["max_rss_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_rss_bytes: _TypeAlias = _typing.Literal["_max_rss_bytes", b"_max_rss_bytes"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__run_seconds: _TypeAlias = _typing.Literal["run_seconds"]  # noqa: Y015
@@ -413,10 +429,22 @@ class HistoryAttempt(_message.Message):
     _WhichOneofArgType__stdout_path: _TypeAlias = _typing.Literal["_stdout_path", b"_stdout_path"]  # noqa: Y015
     _WhichOneofReturnType__wait_seconds: _TypeAlias = _typing.Literal["wait_seconds"]  # noqa: Y015
     _WhichOneofArgType__wait_seconds: _TypeAlias = _typing.Literal["_wait_seconds", b"_wait_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__worker: _TypeAlias = _typing.Literal["worker"]  # noqa: Y015
+    _WhichOneofArgType__worker: _TypeAlias = _typing.Literal["_worker", b"_worker"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__attempt) -> _WhichOneofReturnType__attempt | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_system_seconds) -> _WhichOneofReturnType__cpu_system_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cpu_user_seconds) -> _WhichOneofReturnType__cpu_user_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__detail) -> _WhichOneofReturnType__detail | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__index) -> _WhichOneofReturnType__index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_rss_bytes) -> _WhichOneofReturnType__max_rss_bytes | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload
@@ -433,6 +461,8 @@ class HistoryAttempt(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__stdout_path) -> _WhichOneofReturnType__stdout_path | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wait_seconds) -> _WhichOneofReturnType__wait_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worker) -> _WhichOneofReturnType__worker | None: ...
 
 Global___HistoryAttempt: _TypeAlias = HistoryAttempt  # noqa: Y015
 

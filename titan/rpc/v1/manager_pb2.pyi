@@ -405,9 +405,16 @@ class SubmitJobRequest(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     JOBS_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    TRACE_STATE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
     """16 random bytes; the same again answers with the same jobs. Empty: none."""
     user: _builtins.str
+    trace_parent: _builtins.str
+    """The trace that the jobs belong to, as W3C's Trace Context has it. Empty: none. The same request
+    may come again with another one: the first counts.
+    """
+    trace_state: _builtins.str
     @_builtins.property
     def environments(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Environment]: ...
     @_builtins.property
@@ -419,10 +426,12 @@ class SubmitJobRequest(_message.Message):
         user: _builtins.str = ...,
         environments: _abc.Iterable[_types_pb2.Environment] | None = ...,
         jobs: _abc.Iterable[Global___JobSpec] | None = ...,
+        trace_parent: _builtins.str = ...,
+        trace_state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments", "jobs", b"jobs", "request_id", b"request_id", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environments", b"environments", "jobs", b"jobs", "request_id", b"request_id", "trace_parent", b"trace_parent", "trace_state", b"trace_state", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

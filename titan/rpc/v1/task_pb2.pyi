@@ -91,6 +91,7 @@ class TaskSpec(_message.Message):
     END_SIGNAL_BEFORE_MS_FIELD_NUMBER: _builtins.int
     EXECUTION_FIELD_NUMBER: _builtins.int
     AT_MOST_ONCE_FIELD_NUMBER: _builtins.int
+    TRACED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     job_id: _builtins.int
     name: _builtins.str
@@ -109,6 +110,10 @@ class TaskSpec(_message.Message):
     end_signal_before_ms: _builtins.int
     at_most_once: _builtins.bool
     """As in Scheduling: the worker runs it only while it has heard from the manager of late."""
+    traced: _builtins.bool
+    """Whether the span of each attempt is exported: then it is the parent in TRACEPARENT, in place of
+    the one in `execution`.
+    """
     @_builtins.property
     def command(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
     @_builtins.property
@@ -134,10 +139,11 @@ class TaskSpec(_message.Message):
         end_signal_before_ms: _builtins.int = ...,
         execution: _types_pb2.Execution | None = ...,
         at_most_once: _builtins.bool = ...,
+        traced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["execution", b"execution", "resources", b"resources"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_count", b"array_count", "at_most_once", b"at_most_once", "class_id", b"class_id", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "epoch", b"epoch", "execution", b"execution", "grace_ms", b"grace_ms", "job_id", b"job_id", "name", b"name", "resources", b"resources", "time_limit_ms", b"time_limit_ms", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array_count", b"array_count", "at_most_once", b"at_most_once", "class_id", b"class_id", "command", b"command", "cwd", b"cwd", "end_signal", b"end_signal", "end_signal_before_ms", b"end_signal_before_ms", "environment", b"environment", "epoch", b"epoch", "execution", b"execution", "grace_ms", b"grace_ms", "job_id", b"job_id", "name", b"name", "resources", b"resources", "time_limit_ms", b"time_limit_ms", "traced", b"traced", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -307,6 +307,8 @@ class Execution(_message.Message):
     RUN_AS_FIELD_NUMBER: _builtins.int
     SANDBOX_FIELD_NUMBER: _builtins.int
     NO_NETWORK_FIELD_NUMBER: _builtins.int
+    TRACE_PARENT_FIELD_NUMBER: _builtins.int
+    TRACE_STATE_FIELD_NUMBER: _builtins.int
     umask: _builtins.int
     """Absent: that of the task host."""
     script_source: Global___ScriptSource.ValueType
@@ -332,6 +334,11 @@ class Execution(_message.Message):
     sandbox: Global___Sandbox.ValueType
     no_network: _builtins.bool
     """Only of a sandbox."""
+    trace_parent: _builtins.str
+    """The trace that it belongs to, as TRACEPARENT and TRACESTATE; of a submit those of the request
+    count.
+    """
+    trace_state: _builtins.str
     @_builtins.property
     def interpreter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Of a script: the words before its path. Empty: its #! line says."""
@@ -354,10 +361,12 @@ class Execution(_message.Message):
         run_as: _builtins.str = ...,
         sandbox: Global___Sandbox.ValueType = ...,
         no_network: _builtins.bool = ...,
+        trace_parent: _builtins.str = ...,
+        trace_state: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "umask", b"umask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "no_network", b"no_network", "pids_max", b"pids_max", "pin", b"pin", "run_as", b"run_as", "sandbox", b"sandbox", "script_source", b"script_source", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_umask", b"_umask", "cpu_limit", b"cpu_limit", "interpreter", b"interpreter", "no_network", b"no_network", "pids_max", b"pids_max", "pin", b"pin", "run_as", b"run_as", "sandbox", b"sandbox", "script_source", b"script_source", "stderr", b"stderr", "stdin", b"stdin", "stdout", b"stdout", "trace_parent", b"trace_parent", "trace_state", b"trace_state", "ulimits", b"ulimits", "umask", b"umask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__umask: _TypeAlias = _typing.Literal["umask"]  # noqa: Y015
     _WhichOneofArgType__umask: _TypeAlias = _typing.Literal["_umask", b"_umask"]  # noqa: Y015

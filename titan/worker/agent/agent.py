@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final, NamedTuple, assert_never, cast
 
+from titan.logs import LogLine
 from titan.model import AttemptKey, HeldAttempt, ReportKind, Sandbox, Stop
 from titan.rpc.v1 import types_pb2, worker_pb2
 from titan.worker import directory, processes, protocol
@@ -32,6 +33,7 @@ from titan.worker.agent.host_questions import HostQuestions, NotNow
 from titan.worker.agent.manager_link import CallFailed, ManagerLink
 from titan.worker.agent.output_stream import OutputStreams
 from titan.worker.agent.push import Pusher
+from titan.worker.agent.tally import Tally
 from titan.worker.agent.task_status import TaskStatuses
 from titan.worker.messages import Report, StartBatch
 from titan.worker.output.retention import OutputRetention
@@ -100,6 +102,7 @@ class Agent:
         self._host_process = host
         self._host: HostConnection | None = None
         self._core = Core(worker_id, fetches=not identity.address)
+        self.tally = Tally()
         self.questions = HostQuestions()
         self.retention = OutputRetention(path / "output", output_limits, self)
         self.outputs = OutputStreams(path / "output", self)
@@ -195,6 +198,34 @@ class Agent:
             await asyncio.wait_for(self._registered.wait(), REGISTERING_SECONDS)
         return self._core.is_registered
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether a session is in force, as far as the agent knows."""
+        return self._core.is_registered
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it takes nothing new, and ends."""
+        return self._core.is_draining or self._core.is_leaving
+
+    @property
+    def fault(self) -> str:
+        """What keeps this worker from taking tasks; empty: nothing."""
+        return self._core.fault
+
+    @property
+    def unacknowledged_count(self) -> int:
+        """How many reports the manager has not acknowledged."""
+        return self._core.unacknowledged_count
+
+    def measure(self) -> node.Statistics:
+        """The machine, as of the last second. Raises OSError."""
+        return self._meter.measure()
+
+    def held(self) -> Sequence[HeldAttempt]:
+        """All attempts held."""
+        return self._core.held().attempts
+
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
         return self._core.find_held(key) or self.questions.find_held(key)
@@ -244,7 +275,7 @@ class Agent:
                     self._spawn(self._give_up(action.grace_ms / 1000 + LEAVE_CALLS_SECONDS))
                 case actions.KeepIdentity():
                     directory.store_identity(self._path, action.worker_id)
-                    _log.info("this worker is %s", action.worker_id.hex())
+                    _log.info(LogLine("this worker has its id", worker_id=action.worker_id.hex()))
                 case actions.BeatEvery():
                     self._beat_every(action.interval_ms / 1000)
                 case actions.Say():
@@ -297,6 +328,7 @@ class Agent:
         try:
             todo = await self._answered(action)
         except CallFailed as error:
+            self.tally.note_failure(error.failure.value)
             todo = self._core.failed(action.call, error.failure, str(error))
         except OSError as error:
             todo = self._core.failed(action.call, Failure.UNREACHABLE, str(error))
@@ -319,6 +351,9 @@ class Agent:
                 request = translate.heartbeat_request(action, self._meter.measure())
                 sent_us = processes.boottime_us()
                 answer = await self._manager.heartbeat(request)
+                if not action.wait_ms:
+                    took_us = processes.boottime_us() - sent_us
+                    self.tally.heartbeat_seconds.observe(took_us / 1e6)
                 return self._core.lease_renewed(sent_us) + self._fetched(action, answer)
             case actions.Deregister():
                 await self._manager.deregister(action.session, action.dispatch_seq)
@@ -371,7 +406,7 @@ class Agent:
         )
         sent_us = processes.boottime_us()
         answer = await self._manager.register(request)
-        _log.info("registered with the manager at %s", self._manager.address)
+        _log.info(LogLine("registered with the manager", address=self._manager.address))
         todo = self._core.registered(
             action.call,
             worker_id=answer.worker_id,
@@ -443,8 +478,12 @@ class Agent:
     async def _listen(self, connection: HostConnection) -> None:
         welcome = connection.welcome
         _log.info(
-            "the task host is pid %d, with %d attempts and %d reports",
-            *(welcome.pid, len(welcome.live), len(welcome.reports)),
+            LogLine(
+                "the task host is there",
+                pid=welcome.pid,
+                attempts=len(welcome.live),
+                reports=len(welcome.reports),
+            )
         )
         host = HostState(
             instance=welcome.instance,
@@ -464,6 +503,7 @@ class Agent:
             while (messages := await connection.receive()) is not None:
                 for message in messages:
                     if isinstance(message, protocol.Reports):
+                        self.tally.note_reports(message.reports, self._core.find_held)
                         self._perform(self._core.host_reported(message.reports))
                     elif isinstance(message, protocol.LeftAll):
                         self._perform(self._core.host_left())

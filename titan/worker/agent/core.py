@@ -162,6 +162,11 @@ class Core:
         """How many reports the manager has not acknowledged."""
         return len(self._reports)
 
+    @property
+    def fault(self) -> str:
+        """What keeps this worker from taking tasks; empty: nothing."""
+        return self._fault
+
     def find_held(self, key: AttemptKey) -> HeldAttempt | None:
         """The attempt, if it is held."""
         return self._mirror.find(key)

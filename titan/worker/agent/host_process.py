@@ -165,9 +165,13 @@ class HostConnection:
 class HostProcess:
     """The task host of a directory, whoever has started it."""
 
-    def __init__(self, path: Path, hello: protocol.Hello) -> None:
+    def __init__(
+        self, path: Path, hello: protocol.Hello, logging_as: tuple[str, str] = ("info", "text")
+    ) -> None:
+        """A host that is started here logs from that level on, in that format."""
         self._path = path
         self._hello = hello
+        self._logging_as = logging_as
         self._process: subprocess.Popen[bytes] | None = None
 
     def offer(self, devices: OfferedDevices) -> None:
@@ -222,7 +226,7 @@ class HostProcess:
         with open(self._path / "host.log", "ab") as log:
             # A session of its own: Ctrl-C in a terminal is for the agent.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "titan.worker.host", str(self._path)],
+                [sys.executable, "-m", "titan.worker.host", str(self._path), *self._logging_as],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

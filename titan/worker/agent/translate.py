@@ -316,6 +316,7 @@ def _launch_of(spec: task_pb2.TaskSpec) -> Launch:
         named_resources(spec.resources.named.items()),
         spec.at_most_once,
         spec.user,
+        spec.traced,
     )
 
 

@@ -1,4 +1,7 @@
-"""Runs the task host of one directory."""
+"""Runs the task host of one directory.
+
+python -m titan.worker.host DIR [LEVEL FORMAT]
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from pathlib import Path
 
 from titan import logs
+from titan.logs import LogLine
 from titan.worker import directory, processes
 from titan.worker.host.host import Host
 
@@ -16,8 +20,9 @@ _log = logging.getLogger("titan.worker.host")
 
 
 def main(arguments: list[str]) -> int:
-    """Run the host of the directory that is the one argument."""
-    logs.set_up("info")
+    """Run the host of the directory that is the first argument."""
+    level, log_format = arguments[1:] or ("info", "text")
+    logs.set_up(level, log_format)
     # Without symbolic links, as the kernel shows the paths of open files.
     path = Path(arguments[0]).resolve()
     try:
@@ -32,9 +37,9 @@ def main(arguments: list[str]) -> int:
         return 1
     # Few cycles are made here; looking for them at every 700 objects would cost more than they.
     gc.set_threshold(50_000)
-    _log.info("started pid=%d directory=%s", os.getpid(), path)
+    _log.info(LogLine("the task host started", pid=os.getpid(), directory=path))
     host.run()
-    _log.info("ended pid=%d", os.getpid())
+    _log.info(LogLine("the task host ended", pid=os.getpid()))
     return 0
 
 

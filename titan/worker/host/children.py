@@ -84,7 +84,7 @@ class Children:
         """
         self._spawner = Spawner(self._output_directory, worker_name)
         self._environments = TaskEnvironments(self._account, worker_name, manager)
-        self._worker_name = worker_name
+        self.worker_name = worker_name
         self._script_directory = script_directory
         self._policy = LivePolicy(Path(os.fsdecode(run_as_policy)) if run_as_policy else None)
 
@@ -158,7 +158,7 @@ class Children:
                 descriptor = memory_file("titan-script", environment.script)
             except OSError as error:
                 raise LaunchError(
-                    f"cannot keep the script on {self._worker_name}: {error.strerror}"
+                    f"cannot keep the script on {self.worker_name}: {error.strerror}"
                 ) from error
             stack.callback(os.close, descriptor)
             words = (*execution.interpreter, path_of(descriptor), *launch.command[1:])
@@ -170,7 +170,7 @@ class Children:
             return runs, isolation
         sandboxes = self._sandboxes
         if sandboxes is None:
-            raise LaunchError(f"no sandbox on {self._worker_name}: it has no bwrap that works")
+            raise LaunchError(f"no sandbox on {self.worker_name}: it has no bwrap that works")
         if not runs.command or not runs.command[0]:
             return runs, isolation
 
@@ -191,10 +191,10 @@ class Children:
                 path = self._sent_scripts.hold(key, environment.script)
             except OSError as error:
                 raise LaunchError(
-                    f"cannot write the script on {self._worker_name}: {error.strerror}"
+                    f"cannot write the script on {self.worker_name}: {error.strerror}"
                 ) from error
         else:
-            path = find_worker_script(self._script_directory, launch.command[0], self._worker_name)
+            path = find_worker_script(self._script_directory, launch.command[0], self.worker_name)
         return launch._replace(command=(*execution.interpreter, path, *launch.command[1:]))
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from titan.model import AttemptKey, Sandbox
+from titan.trace_context import Span, parse_parent, span_id_of
 from titan.worker.host.accounts import Account
 from titan.worker.host.devices import GPU
 from titan.worker.messages import DeviceIds, Environment, Launch
@@ -81,6 +82,8 @@ class TaskEnvironments:
             variables = self._find_shared(launch, environment, account).copy()
         variables[b"TITAN_TASK_INDEX"] = b"%d" % key.index
         variables[b"TITAN_ATTEMPT"] = b"%d" % key.attempt
+        if launch.execution.trace_parent:
+            _add_trace(variables, key, launch, environment)
         for name, ids in devices:
             value = ",".join(ids).encode()
             if ids:
@@ -124,6 +127,24 @@ class TaskEnvironments:
         variables[b"TITAN_MEMORY_BYTES"] = b"%d" % launch.memory_bytes
         variables[b"TITAN_MANAGER"] = self._manager
         return variables
+
+
+def _add_trace(
+    variables: dict[bytes, bytes], key: AttemptKey, launch: Launch, environment: Environment
+) -> None:
+    """The trace that it goes on with, unless its user has named another one."""
+    if any(name == b"TRACEPARENT" for name, _ in environment.chosen):
+        return
+    parent, state = launch.execution.trace_parent, launch.execution.trace_state
+    context = parse_parent(parent) if launch.traced else None
+    if context is not None:
+        own = span_id_of(key.epoch, key.job_id, Span.RUNNING, key.index, key.attempt)
+        parent = context._replace(span_id=own).header()
+    variables[b"TRACEPARENT"] = parent.encode()
+    # Of a trace that the submitter had exported, and that this is not.
+    variables.pop(b"TRACESTATE", None)
+    if state:
+        variables[b"TRACESTATE"] = state.encode()
 
 
 def _device_variable(name: str) -> bytes:

@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, assert_never
 
+from titan.logs import LogLine
 from titan.model import AttemptKey, ReportKind, Sandbox
 from titan.worker import directory, processes, protocol
 from titan.worker.host import actions as host_actions
@@ -306,6 +307,8 @@ class Host:
             now = time.monotonic()
             self._timers.begin(action.key, now)
             self._outputs.add(action.key, now)
+            if _log.isEnabledFor(logging.DEBUG):
+                self._tell("task started", action.key, pid=process.pid)
             self._do(self._book.started(*process, now_us))
 
     def _reap(self) -> None:
@@ -313,11 +316,25 @@ class Host:
         now_us = _now_us()
         now = time.monotonic()
         for key, how in ended:
+            if _log.isEnabledFor(logging.DEBUG):
+                self._tell("task ended", key, exit_code=how.exit_code, signal=how.signal)
             self._timers.end(key)
             self._standstill.remove(key)
             if doom := self._outputs.finish(key, now):
                 self._do(self._book.condemn(key, doom))
             self._do(self._book.exited(key, how, now_us))
+
+    def _tell(self, message: str, key: AttemptKey, **fields: object) -> None:
+        _log.debug(
+            LogLine(
+                message,
+                job=key.job_id,
+                task=key.index,
+                attempt=key.attempt,
+                worker=self._children.worker_name,
+                **fields,
+            )
+        )
 
     # Time --------------------------------------------------------------------------------------
 
