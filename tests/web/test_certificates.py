@@ -145,7 +145,7 @@ def test_a_port_that_others_can_reach_needs_certificates(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("TITAN_TLS_DIR", raising=False)
     # How this process logs is pytest's.
-    monkeypatch.setattr("titan.logs.set_up", lambda _: None)
+    monkeypatch.setattr("titan.logs.set_up", lambda *_: None)
     options = WebOptions(
         listen="0.0.0.0:0", manager="127.0.0.1:1", credentials=NOTHING_SAID,
         allows_changes=False, log_level="error",

@@ -57,7 +57,7 @@ def test_without_the_extra_it_says_what_to_install(
 def test_a_port_that_is_taken_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("titan.logs.set_up", lambda _: None)
+    monkeypatch.setattr("titan.logs.set_up", lambda *_: None)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
