@@ -66,7 +66,7 @@ export function TimeBar() {
         }}
       />
       <span class="timebar-range">
-        {moments ? `the log holds ${duration(last - first)}, from ${clock(first)}` : "the log's moments are not known"}
+        {moments ? `the log holds ${duration(last - first)}, from ${clock(first)}` : ""}
       </span>
     </div>
   );
