@@ -31,7 +31,7 @@ HOSTILE = "\x1b[2J\x1b]52;c;aGFoYQ==\x07a\rb\x08\x7f\u202ec\u2028d\x9b31me\nf\uf
 _KEPT = {"event", "placement", "order", "preempt"}
 _SERVICE = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
 # These run for long; `dev` has a test of its own for what it prints of jobs.
-SERVERS = {"dev", "manager", "worker"}
+SERVERS = {"dev", "manager", "worker", "web"}
 
 # No argument of a program holds a zero byte.
 WORD = HOSTILE.replace("\0", "")

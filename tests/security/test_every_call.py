@@ -66,6 +66,9 @@ ANSWERS: Final[dict[str, Row]] = {
     "ManagerService.PlanJobs": USERS,
     "ManagerService.SetPolicy": ADMIN,
     "ManagerService.GetPolicy": USERS,
+    "ManagerService.ListTasks": USERS,
+    "ManagerService.GetWorkflow": USERS,
+    "ManagerService.GetLogRange": USERS,
     # None is written there.
     "ManagerService.GetHistory": row(PRECONDITION, "alice", "bob", "admin"),
     "WorkerService.RegisterWorker": WORKER,

@@ -273,6 +273,9 @@ REQUESTS: Final[dict[str, Callable[[World], Any]]] = {
     "ManagerService.PlanJobs": lambda _: manager_pb2.PlanJobsRequest(jobs=[SPEC]),
     "ManagerService.SetPolicy": lambda _: manager_pb2.SetPolicyRequest(fair_share=True),
     "ManagerService.GetPolicy": lambda _: manager_pb2.GetPolicyRequest(),
+    "ManagerService.ListTasks": lambda world: manager_pb2.ListTasksRequest(job=world.job()),
+    "ManagerService.GetWorkflow": lambda world: manager_pb2.GetWorkflowRequest(job=world.job()),
+    "ManagerService.GetLogRange": lambda _: manager_pb2.GetLogRangeRequest(),
     "ManagerService.GetHistory": lambda _: history_pb2.GetHistoryRequest(
         attempts=history_pb2.AttemptsQuestion(limit=1)
     ),

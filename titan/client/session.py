@@ -144,6 +144,19 @@ class Session:
         request = manager_pb2.GetStatsRequest(at=at)
         return self._call(self._stub.GetStats, request, is_past=at is not None)
 
+    def tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
+        """The states of a job's tasks."""
+        return self._call(self._stub.ListTasks, request, is_past=request.HasField("at"))
+
+    def workflow(self, request: manager_pb2.GetWorkflowRequest) -> manager_pb2.GetWorkflowResponse:
+        """The jobs that hang together with one."""
+        return self._call(self._stub.GetWorkflow, request, is_past=request.HasField("at"))
+
+    def log_range(self) -> manager_pb2.GetLogRangeResponse:
+        """Which moments of the past can be asked about."""
+        request = manager_pb2.GetLogRangeRequest()
+        return self._call(self._stub.GetLogRange, request, is_past=True)
+
     def events(
         self, request: manager_pb2.GetEventsRequest
     ) -> Iterator[manager_pb2.GetEventsResponse]:

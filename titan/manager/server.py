@@ -21,6 +21,7 @@ from titan.manager.gate import Gate
 from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.history_service import HistoryService
 from titan.manager.history_sync import HistorySync
+from titan.manager.overview_service import OverviewService
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
@@ -63,6 +64,7 @@ async def add_services(
         UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
         ControlService(shell),
         ExplainService(shell, past),
+        OverviewService(shell, past),
         HistoryService(history or HistoryDesk(NONE_WRITTEN)),
     )
     doors = doors or Doors()

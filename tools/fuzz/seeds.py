@@ -56,6 +56,8 @@ def sensible(method: MethodDescriptor, known_ids: list[int], session: bytes) -> 
         "UpdateJob": lambda: manager_pb2.UpdateJobRequest(jobs=[selector], priority=1),
         "RequeueJob": lambda: manager_pb2.RequeueJobRequest(jobs=[selector], user=USER),
         "ExplainJob": lambda: manager_pb2.ExplainJobRequest(job=selector),
+        "ListTasks": lambda: manager_pb2.ListTasksRequest(job=selector, count=10),
+        "GetWorkflow": lambda: manager_pb2.GetWorkflowRequest(job=selector, limit=10),
         "GetEvents": lambda: manager_pb2.GetEventsRequest(job=selector, limit=10),
         "GetHistory": lambda: history_pb2.GetHistoryRequest(
             filter=history_pb2.HistoryFilter(since_us=1, until_us=2, states=["FAILED"]),

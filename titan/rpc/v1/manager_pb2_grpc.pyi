@@ -52,6 +52,9 @@ class ManagerServiceStub:
     PlanJobs: _grpc.UnaryUnaryMultiCallable[_manager_pb2.PlanJobsRequest, _manager_pb2.PlanJobsResponse]
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_manager_pb2.SetPolicyRequest, _manager_pb2.PolicyResponse]
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetPolicyRequest, _manager_pb2.PolicyResponse]
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_manager_pb2.ListTasksRequest, _manager_pb2.ListTasksResponse]
+    GetWorkflow: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]
+    GetLogRange: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]
     GetHistory: _grpc.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]
 
 @_typing.type_check_only
@@ -75,6 +78,9 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     PlanJobs: _aio.UnaryUnaryMultiCallable[_manager_pb2.PlanJobsRequest, _manager_pb2.PlanJobsResponse]  # type: ignore[assignment]
     SetPolicy: _aio.UnaryUnaryMultiCallable[_manager_pb2.SetPolicyRequest, _manager_pb2.PolicyResponse]  # type: ignore[assignment]
     GetPolicy: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetPolicyRequest, _manager_pb2.PolicyResponse]  # type: ignore[assignment]
+    ListTasks: _aio.UnaryUnaryMultiCallable[_manager_pb2.ListTasksRequest, _manager_pb2.ListTasksResponse]  # type: ignore[assignment]
+    GetWorkflow: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]  # type: ignore[assignment]
+    GetLogRange: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]  # type: ignore[assignment]
     GetHistory: _aio.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]  # type: ignore[assignment]
 
 class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -203,6 +209,27 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _manager_pb2.GetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_manager_pb2.PolicyResponse, _abc.Awaitable[_manager_pb2.PolicyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTasks(
+        self,
+        request: _manager_pb2.ListTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.ListTasksResponse, _abc.Awaitable[_manager_pb2.ListTasksResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetWorkflow(
+        self,
+        request: _manager_pb2.GetWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.GetWorkflowResponse, _abc.Awaitable[_manager_pb2.GetWorkflowResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetLogRange(
+        self,
+        request: _manager_pb2.GetLogRangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.GetLogRangeResponse, _abc.Awaitable[_manager_pb2.GetLogRangeResponse]]: ...
 
     @_abc_1.abstractmethod
     def GetHistory(
