@@ -77,7 +77,7 @@ class Usage:
     """Offered, on average."""
     waiting: tuple[float, ...]
     """Tasks that could start and had not yet, on average, without those that never did; those that
-    wait for another attempt now count from the submit until it ends."""
+    wait for another attempt now count from the submit until it starts."""
 
     @property
     def utilisation(self) -> float | None:

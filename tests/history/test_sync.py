@@ -18,6 +18,9 @@ from tests.history.postgresql import PostgreSQL
 from tests.manager.harness import submit_request
 from titan.history.database import open_for_reading, url_of
 from titan.history.schema import JOBS
+from titan.manager import history
+from titan.manager.history import check_can_sync
+from titan.manager.recovery import StartRefused
 from titan.rpc import access
 from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
@@ -70,6 +73,45 @@ def writers(cluster: Cluster) -> list[psutil.Process]:
     return [each for each in children if "titan.history.process" in each.cmdline()]
 
 
+class Submitters:
+    """Four at a time, with eight jobs each; every one is repeated until it is acknowledged."""
+
+    def __init__(self, cluster: Cluster, url: str) -> None:
+        self._cluster, self._url = cluster, url
+        self.done: list[int] = []
+        self.missing: list[int] = []
+        """They had no row when they were acknowledged."""
+        self.refused = 0
+        self._threads = [threading.Thread(target=self._submit, args=(each,)) for each in range(4)]
+        for thread in self._threads:
+            thread.start()
+
+    def _submit(self, thread: int) -> None:
+        caller = Caller(self._cluster, self._url)
+        for number in range(8):
+            while (submitted := _try(caller, bytes([thread, number]) * 8)) is None:
+                self.refused += 1
+            rows = wait_until(lambda: _rows(caller), "it can be looked up")
+            if submitted not in rows:
+                self.missing.append(submitted)
+            self.done.append(submitted)
+        caller.close()
+
+    def finish(self) -> None:
+        """Waits for all."""
+        for thread in self._threads:
+            thread.join(60)
+        assert len(self.done) == 32
+
+
+def _rows(caller: Caller) -> set[int]:
+    """The jobs that are there; none while the database is away."""
+    try:
+        return caller.rows()
+    except sa.exc.OperationalError:
+        return set()
+
+
 def test_what_is_acknowledged_has_its_row_whoever_is_killed(
     cluster: Cluster, new_url: Callable[[], str]
 ) -> None:
@@ -81,30 +123,14 @@ def test_what_is_acknowledged_has_its_row_whoever_is_killed(
         cluster.address, access_file=cluster.manager_directory / "access.json"
     ) as client:
         client.submit(["true"])
-    missing: list[int] = []
-    done: list[int] = []
-
-    def submit(thread: int) -> None:
-        own = Caller(cluster, url)
-        for number in range(8):
-            submitted = None
-            while submitted is None:
-                submitted = _try(own, bytes([thread, number]) * 8)
-            done.append(submitted)
-            if submitted not in own.rows():
-                missing.append(submitted)
-        own.close()
-
-    threads = [threading.Thread(target=submit, args=(each,)) for each in range(4)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: len(done) >= 8, "some are in")
+    submitters = Submitters(cluster, url)
+    wait_until(lambda: len(submitters.done) >= 8, "some are in")
     process.kill()
-    for thread in threads:
-        thread.join(60)
+    submitters.finish()
     caller = Caller(cluster, url)
     try:
-        assert missing == []
+        assert submitters.missing == []
+        done = submitters.done
         assert len(set(done)) == 32
         assert caller.rows() == {1, *done}
         cluster.titan("cancel", "2")
@@ -147,6 +173,34 @@ def test_while_the_database_is_away_a_submit_is_unavailable_and_its_repeat_the_s
         caller.close()
 
 
+def test_a_database_that_dies_among_submits_costs_none_and_doubles_none(
+    cluster: Cluster, postgresql: PostgreSQL
+) -> None:
+    if not postgresql.is_own:
+        pytest.skip("NOT TESTED: the PostgreSQL that was named is not this test's to kill")
+    url = postgresql.make_database()
+    cluster.start_manager("--history", url, "--history-sync")
+    first = cluster.submit("--", "true")
+    submitters = Submitters(cluster, url)
+    try:
+        wait_until(lambda: len(submitters.done) >= 4, "some are in")
+        postgresql.kill()
+        wait_until(lambda: submitters.refused, "one is not acknowledged")
+    finally:
+        postgresql.start()
+        submitters.finish()
+    assert submitters.missing == []
+    # Repeated under the same request id each is one job, and each job has a row.
+    jobs = sorted([first, *submitters.done])
+    assert jobs == list(range(first, first + 33))
+    caller = Caller(cluster, url)
+    try:
+        assert sorted(caller.rows()) == jobs
+        assert sum(cluster.json("stats")["jobs"].values()) == 33
+    finally:
+        caller.close()
+
+
 def _try(caller: Caller, request_id: bytes) -> int | None:
     """The job's id; None: it is to be tried again."""
     try:
@@ -164,3 +218,14 @@ def test_where_nobody_would_write_it_the_manager_does_not_start(cluster: Cluster
     )  # fmt: skip
     assert done.returncode == 1
     assert b"--history-sync needs a history: leave out --history none" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["", "postgresql://db/titan"])
+def test_without_the_extra_the_manager_does_not_start_either(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_can_sync(url)
+    monkeypatch.setattr(history, "MODULES", ("sqlalchemy", "no_such_module"))
+    needed = r"--history-sync needs no_such_module: pip install 'titan-scheduler\[history\]'"
+    with pytest.raises(StartRefused, match=needed):
+        check_can_sync(url)

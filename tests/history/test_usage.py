@@ -18,6 +18,8 @@ from titan.history.database import open_for_reading
 from titan.history.projection import all_rows
 from titan.history.questions import Questions
 from titan.history.store import Store
+from titan.model import Reason, State
+from titan.scheduling import Scheduling
 
 LENGTH = len(story()) // 2
 ROWS = expected_rows(story()[:LENGTH])
@@ -102,6 +104,34 @@ def test_workers_that_a_history_found_where_it_began_were_there_from_then_on(
     )
 
 
+def test_an_attempt_that_runs_has_waited_from_the_end_of_the_one_before(
+    engine: sa.Engine, store: Store
+) -> None:
+    tale = Story()
+    tale.worker()
+    job = tale.job(scheduling=Scheduling(retries=1))
+    submit_us = tale.state.time_us
+    tale.assign(job)
+    tale.apply(
+        ev.AttemptEnded(
+            job, 0, 1, State.FAILED, Reason.EXIT, 1, -1, submit_us + 4_000_000,
+            submit_us + 10_000_000, 0, 0, 0, "", State.PENDING,
+        )
+    )  # fmt: skip
+    # It was given a place, and taken back.
+    tale.assign(job, attempt=2)
+    tale.apply(ev.RecallRequested(job, 0, 2), ev.Recalled(job, 0, 2))
+    tale.assign(job, attempt=3)
+    tale.start(job, attempt=3, start_us=submit_us + 25_000_000)
+    store.write_anew(place(tale.state.lsn), all_rows(tale.state))
+    reading = open_for_reading(engine.url)
+    try:
+        usage = Questions(reading).usage(submit_us / 1e6, submit_us / 1e6 + 40, 4)
+    finally:
+        reading.dispose()
+    assert list(usage.waiting) == pytest.approx([0.4, 1, 0.5, 0])
+
+
 class Series:
     """Averages over equal parts of a stretch of time, an interval at a time."""
 
@@ -132,8 +162,14 @@ def by_hand(rows: Rows, since: float, until: float, count: int) -> Usage:
             busy.add(start, end, row["cpus"])
             if "end_time" in row:
                 waiting.add(start - row["wait_seconds"], start, 1)
-            elif row["attempt"] == 1:
-                waiting.add(row["submit_time"], start, 1)
+            else:
+                before = [
+                    each["end_time"]
+                    for each in attempts
+                    if (each["job_id"], each["task_index"]) == (row["job_id"], row["task_index"])
+                    and each["attempt"] < row["attempt"]
+                ]
+                waiting.add(max(before, default=row["submit_time"]), start, 1)
             if row["attempt"] == 1:
                 waits += [max(0, start - row["submit_time"])] if since <= start < until else []
     for row in rows["jobs"]:

@@ -6,8 +6,9 @@ connection give them one after another, for a caller who passes them on in parts
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from heapq import merge
 from itertools import islice
 from typing import Any, Final
@@ -106,7 +107,9 @@ class Questions:
         if asked is None:
             return
         if self._engine.dialect.name == "sqlite":
-            asked.interrupt()
+            # It may be closed by now.
+            with suppress(sqlite3.Error):
+                asked.interrupt()
         else:
             asked.cancel()
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
-from threading import Event, Lock, Semaphore, Thread, Timer
+from threading import Event, Lock, Semaphore, Thread
 from typing import Final
 
 from titan.errors import Refused, TitanError
@@ -40,6 +40,10 @@ _log = logging.getLogger("titan.history")
 # So that one long question does not stop all others; each takes time from the writer.
 THREADS: Final = 2
 JOIN_SECONDS: Final = 1.0
+# A caller who takes no page for so long makes way for others.
+STALL_SECONDS: Final = 15.0
+# An interrupt between two statements is lost.
+INTERRUPT_SECONDS: Final = 0.2
 
 Opening = Callable[[], AbstractContextManager[Questions]]
 
@@ -122,10 +126,7 @@ class QuestionServer:
 
     def _answer(self, asked: _Asked) -> tuple[str, str]:
         """What it ended with: the name of an error and a sentence."""
-        too_long = f"it took longer than {asked.seconds:g} s: ask for a shorter time"
-        timer = Timer(max(asked.end - time.monotonic(), 0), asked.give_up, [too_long])
-        timer.daemon = True
-        timer.start()
+        Thread(target=asked.watch, daemon=True).start()
         why = ""
         try:
             self._send_pages(asked)
@@ -136,7 +137,7 @@ class QuestionServer:
             _log.exception("a question to the history failed")
             return TitanError.__name__, f"the question could not be answered: {error!r}"
         finally:
-            timer.cancel()
+            asked.finish()
         # An interrupted statement is no fault of the database.
         why = asked.why_not() or why
         return (Refused.__name__ if why else "", why)
@@ -146,7 +147,8 @@ class QuestionServer:
             return
         with self._opening() as questions, asked.asking(questions):
             for page in answer(questions, Request.FromString(asked.request)):
-                asked.pages_wanted.acquire()
+                if not asked.pages_wanted.acquire(timeout=STALL_SECONDS):
+                    asked.give_up(f"no page of the answer was taken for {STALL_SECONDS:g} s")
                 if asked.why_not():
                     return
                 self.send(Page(asked.number, page.SerializeToString()))
@@ -163,6 +165,8 @@ class _Asked:
         self.pages_wanted = Semaphore(PAGES_AHEAD)
         self._questions: Questions | None = None
         self._why_not = ""
+        self._is_finished = Event()
+        self._is_over = Event()
 
     def why_not(self) -> str:
         """Why it is given up; empty: it is not."""
@@ -178,9 +182,22 @@ class _Asked:
             self._questions = None
 
     def give_up(self, why: str) -> None:
-        """Ends the answer soon. For any thread."""
+        """Ends the answer soon. For any thread; it waits for nothing."""
         self._why_not = self._why_not or why
         self.pages_wanted.release()
-        questions = self._questions
-        if questions is not None:
-            questions.interrupt()
+        self._is_over.set()
+
+    def finish(self) -> None:
+        """There is nothing left to interrupt."""
+        self._is_finished.set()
+        self._is_over.set()
+
+    def watch(self) -> None:
+        """Gives it up when its time is over, and interrupts what is given up until it has ended."""
+        if not self._is_over.wait(max(self.end - time.monotonic(), 0)):
+            self.give_up(f"it took longer than {self.seconds:g} s: ask for a shorter time")
+        while not self._is_finished.is_set():
+            questions = self._questions
+            if questions is not None:
+                questions.interrupt()
+            self._is_finished.wait(INTERRUPT_SECONDS)

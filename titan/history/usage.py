@@ -75,10 +75,20 @@ def measure_usage(connection: sa.Connection, since: float, until: float, count: 
     since_then = a.start_time - a.wait_seconds
     waited = _intervals(connection, slots, since_then, a.start_time, sa.literal(1.0),
                         *in_time, a.start_time >= since, since_then < until)  # fmt: skip
-    waited += _intervals(
-        connection, slots, r.submit_time, r.start_time, sa.literal(1.0),
-        r.attempt == 1, r.start_time >= since, r.submit_time < until,
-    )  # fmt: skip
+    before = (
+        sa.select(sa.func.max(a.end_time))
+        .where(
+            a.job_id == r.job_id,
+            a.task_index == r.task_index,
+            a.attempt < r.attempt,
+            a.state != NEVER_STARTED,
+        )
+        .correlate(RUNNING)
+        .scalar_subquery()
+    )
+    since_then = sa.func.coalesce(before, r.submit_time)
+    waited += _intervals(connection, slots, since_then, r.start_time, sa.literal(1.0),
+                         r.start_time >= since, since_then < until)  # fmt: skip
     waited += _still_waiting(connection, slots)
     return Usage(
         since=since,

@@ -17,6 +17,7 @@ from typing import Final
 
 from titan.manager.history_desk import HistoryDesk
 from titan.manager.reader_process import keep_running, wait_end
+from titan.manager.recovery import StartRefused
 
 _log = logging.getLogger("titan.history")
 
@@ -32,6 +33,17 @@ def missing_modules(url: str) -> list[str]:
     is_file = not url or url.startswith("sqlite:")
     needed = MODULES if is_file else (*MODULES, "psycopg")
     return [name for name in needed if find_spec(name) is None]
+
+
+def check_can_sync(url: str | None) -> None:
+    """Raises StartRefused where submits would wait for what nobody writes. None: no history."""
+    if url is None:
+        raise StartRefused("--history-sync needs a history: leave out --history none")
+    missing = missing_modules(url)
+    if missing:
+        raise StartRefused(
+            f"--history-sync needs {' and '.join(missing)}: pip install 'titan-scheduler[history]'"
+        )
 
 
 class HistoryWriter:

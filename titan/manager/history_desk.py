@@ -30,7 +30,8 @@ from titan.rpc.history_frames import (
 
 _log = logging.getLogger("titan.history")
 
-# Each takes two pages of memory at most, here and there.
+# Each takes two pages of memory at most, here and there. One whose caller has gone counts until the
+# process has ended it.
 WAITING_MAX: Final = 32
 # From the question to the end of the answer, as fast as it is read.
 ANSWER_SECONDS: Final = 60.0
@@ -53,7 +54,8 @@ class HistoryDesk:
         self.why_none = why_none
         self._link: asyncio.StreamWriter | None = None
         self._is_linked = asyncio.Event()
-        self._asked: dict[int, asyncio.Queue[Page | End]] = {}
+        # None: nobody wants to know any more.
+        self._asked: dict[int, asyncio.Queue[Page | End] | None] = {}
         self._waiting = 0
         self._number = 0
         self._committed_lsn = 0
@@ -79,7 +81,9 @@ class HistoryDesk:
             self._is_linked.clear()
             gone = "the process that writes the history ended meanwhile: ask again"
             for number, queue in self._asked.items():
-                queue.put_nowait(End(number, ManagerUnreachable.__name__, gone))
+                if queue is not None:
+                    queue.put_nowait(End(number, ManagerUnreachable.__name__, gone))
+            self._asked.clear()
             writer.close()
 
     async def ask(self, request: bytes) -> AsyncGenerator[bytes, None]:
@@ -90,17 +94,17 @@ class HistoryDesk:
         """
         if self.why_none:
             raise Refused(self.why_none)
-        if self._waiting >= WAITING_MAX:
+        if self._waiting + len(self._asked) >= WAITING_MAX:
             raise Busy("too many questions to the history are waiting: ask again later")
         self._waiting += 1
         try:
             await self._wait_link()
-            self._number += 1
-            async with aclosing(self._answer(self._number, request)) as pages:
-                async for page in pages:
-                    yield page
         finally:
             self._waiting -= 1
+        self._number += 1
+        async with aclosing(self._answer(self._number, request)) as pages:
+            async for page in pages:
+                yield page
 
     async def wait_committed(self, lsn: int) -> None:
         """Until the tables have that record, which is durable."""
@@ -117,15 +121,14 @@ class HistoryDesk:
             self._uncommitted.pop(number, None)
 
     async def _answer(self, number: int, request: bytes) -> AsyncGenerator[bytes, None]:
-        pages = self._asked[number] = asyncio.Queue[Page | End]()
+        pages = asyncio.Queue[Page | End]()
+        self._asked[number] = pages
         self._send(Ask(number, request, ANSWER_SECONDS))
-        is_ended = False
         try:
             while True:
                 async with asyncio.timeout(ANSWER_SECONDS + STUCK_SECONDS):
                     frame = await pages.get()
                 if isinstance(frame, End):
-                    is_ended = True
                     if frame.error:
                         kind = getattr(errors, frame.error, TitanError)
                         raise kind(frame.text)
@@ -135,14 +138,16 @@ class HistoryDesk:
         except TimeoutError as error:
             raise Refused("the process that writes the history does not answer") from error
         finally:
-            del self._asked[number]
-            if not is_ended:
+            if number in self._asked:
+                self._asked[number] = None
                 self._send(Drop(number))
 
     async def _wait_link(self) -> None:
         try:
             async with asyncio.timeout(START_SECONDS):
-                await self._is_linked.wait()
+                # One that has just come may be gone again by now.
+                while self._link is None:
+                    await self._is_linked.wait()
         except TimeoutError as error:
             raise ManagerUnreachable(
                 "the process that writes the history is not running, and is started again; the "
@@ -156,7 +161,9 @@ class HistoryDesk:
     def _take(self, frame: Frame) -> None:
         if isinstance(frame, Page | End):
             # Whoever asked may have gone.
-            pages = self._asked.get(frame.number)
+            is_end = isinstance(frame, End)
+            asked = self._asked.pop if is_end else self._asked.get
+            pages = asked(frame.number, None)
             if pages is not None:
                 pages.put_nowait(frame)
         elif isinstance(frame, Committed):

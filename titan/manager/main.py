@@ -27,7 +27,7 @@ from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
-from titan.manager.history import NICENESS, HistoryWriter, missing_modules
+from titan.manager.history import NICENESS, HistoryWriter, check_can_sync, missing_modules
 from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.history_sync import HistorySync
 from titan.manager.journal import FileJournal
@@ -135,7 +135,8 @@ async def _run(options: ManagerOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    _check_history(options)
+    if options.history_sync:
+        check_can_sync(options.history_url)
     door = _open_door(options)
     try:
         data_directory.prepare(options.data_directory)
@@ -246,19 +247,6 @@ async def _serve(
         await past.close()
         shell.flush_turn()
         await secret_desk.close()
-
-
-def _check_history(options: ManagerOptions) -> None:
-    """Raises StartRefused where submits would wait for what nobody writes."""
-    if not options.history_sync:
-        return
-    if options.history_url is None:
-        raise StartRefused("--history-sync needs a history: leave out --history none")
-    missing = missing_modules(options.history_url)
-    if missing:
-        raise StartRefused(
-            f"--history-sync needs {' and '.join(missing)}: pip install 'titan-scheduler[history]'"
-        )
 
 
 def _history_helpers(options: ManagerOptions, desk: HistoryDesk) -> list[Coroutine[Any, Any, None]]:
