@@ -193,7 +193,7 @@ class Reading:
             call.viewer.check_owns(answer.job.user, job_id)
         if self._outputs >= OUTPUTS_MAX:
             raise Busy(f"{OUTPUTS_MAX} outputs are being watched already: close one of them")
-        return EventStream(kept_alive(self._follow_output(cursor)))
+        return EventStream(kept_alive(self._follow_output(cursor)), call.check)
 
     async def live_events(self, call: Call) -> EventStream:
         """What changes, from now on or from a position on."""
@@ -204,7 +204,7 @@ class Reading:
         self._live.check_room()
         # What is no position of ours is none that can be resumed.
         position = parse_position(last) or _UNKNOWN if last else None
-        return EventStream(self._live.events(position))
+        return EventStream(self._live.events(position), call.check)
 
     async def _follow_output(self, cursor: OutputCursor) -> AsyncGenerator[bytes, None]:
         self._outputs += 1

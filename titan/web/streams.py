@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
+
+from titan.errors import AccessDenied
 
 # Proxies and browsers let a connection go on which nothing is said.
 ALIVE: Final = b": still here\n\n"
@@ -17,8 +19,10 @@ ALIVE_SECONDS: Final = 15.0
 class EventStream:
     """An ASGI answer. Whoever does not read it holds it up, and nothing is kept for him."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], check: Callable[[], object]) -> None:
+        """`check` raises AccessDenied once whoever reads it may not any more: then it ends."""
         self._events = events
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers."""
@@ -42,8 +46,10 @@ class EventStream:
         ]
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            async for each in events:
-                await send({"type": "http.response.body", "body": each, "more_body": True})
+            with suppress(AccessDenied):
+                async for each in events:
+                    self._check()
+                    await send({"type": "http.response.body", "body": each, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
