@@ -228,6 +228,16 @@ def test_a_body_that_does_not_come_is_not_waited_for(
     assert [each for each in caplog.records if each.levelname == "ERROR"] == []
 
 
+def test_what_is_asked_in_another_way_than_it_can_be_is_told_so(server: Running) -> None:
+    with server.program() as client:
+        for method, path in (("POST", "/stats"), ("GET", "/jobs/1/cancel"), ("DELETE", "/jobs")):
+            answer = client.request(method, f"/api/v1{path}")
+            assert answer.status_code == 405
+            assert answer.json()["error"] == f"{method} is not for this path"
+        for path in ("/nothing", "/jobs/1/nothing"):
+            assert client.get(f"/api/v1{path}").status_code == 404
+
+
 def test_a_cookie_counts_for_a_week() -> None:
     now = 1_000_000.0
     viewers = Viewers(TOKEN, "alice", now=lambda: now)
