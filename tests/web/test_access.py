@@ -238,6 +238,16 @@ def test_what_is_asked_in_another_way_than_it_can_be_is_told_so(server: Running)
             assert client.get(f"/api/v1{path}").status_code == 404
 
 
+def test_the_head_alone_of_what_is_told_live_has_an_end(
+    manager: FakeManager, server: Running
+) -> None:
+    with server.program() as client:
+        answer = client.head("/api/v1/events")
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert client.get("/api/v1/session").status_code == 200
+    assert not server.live.is_watching
+
+
 def test_a_cookie_counts_for_a_week() -> None:
     now = 1_000_000.0
     viewers = Viewers(TOKEN, "alice", now=lambda: now)

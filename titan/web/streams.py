@@ -26,7 +26,7 @@ class EventStream:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers."""
-        sending = asyncio.create_task(self._send(send))
+        sending = asyncio.create_task(self._send(send, is_head=scope["method"] == "HEAD"))
         leaving = asyncio.create_task(_wait_gone(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -37,7 +37,7 @@ class EventStream:
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, *, is_head: bool) -> None:
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-store"),
@@ -46,6 +46,9 @@ class EventStream:
         ]
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
+            if is_head:
+                await send({"type": "http.response.body", "body": b""})
+                return
             with suppress(AccessDenied):
                 async for each in events:
                     self._check()
