@@ -248,6 +248,13 @@ def test_the_head_alone_of_what_is_told_live_has_an_end(
     assert not server.live.is_watching
 
 
+def test_a_name_that_is_too_long_for_a_file_is_none(manager: FakeManager, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    with Running(manager.address, static=tmp_path) as server, server.stranger() as client:
+        assert client.get(f"/assets/{'x' * 1000}.js").status_code == 404
+        assert client.get(f"/{'x' * 1000}.js").status_code == 200
+
+
 def test_a_cookie_counts_for_a_week() -> None:
     now = 1_000_000.0
     viewers = Viewers(TOKEN, "alice", now=lambda: now)
