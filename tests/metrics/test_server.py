@@ -220,6 +220,16 @@ def test_who_sends_a_byte_now_and_then_is_let_go(monkeypatch: pytest.MonkeyPatch
     assert asyncio.run(scenario()) < 10
 
 
+def test_the_name_of_the_machine_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the DNS does not answer that keeps a start waiting for seconds."""
+
+    def refuse(*_: object) -> str:
+        raise AssertionError("the DNS was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", refuse)
+    MetricsServer("127.0.0.1:0", peers=None, is_insecure=False).stop()
+
+
 def test_other_machines_are_let_in_only_where_that_was_asked_for() -> None:
     with pytest.raises(ValueError, match="needs certificates"):
         MetricsServer(ANYWHERE, peers=None, is_insecure=False)

@@ -14,13 +14,14 @@ import asyncio
 import logging
 import os
 import socket
+import socketserver
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -129,7 +130,9 @@ class MetricsServer:
         return list(self._read())
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(socketserver.ThreadingTCPServer):
+    # Not the library's for HTTP, which asks the DNS what this machine is called, at each start.
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
 
