@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import psutil
 import pytest
 
 from tests.cluster import Cluster, free_port, wait_until
 from tests.tracing.collector import Collector, Received, collecting
+from titan.trace_context import TraceContext
+from titan.tracing.exporter import Exporter
+from titan.tracing.spans import SpanData
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -146,6 +151,33 @@ def test_after_kill_9_of_exporter_and_manager_and_without_a_collector_no_span_is
     # Whatever came twice came as the same.
     assert again == before
     assert len({each.span_id for each in collector.spans}) == 3 * len(ALL)
+
+
+def test_why_a_collector_takes_nothing_is_said_once_and_without_its_password(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = iter(range(3))
+
+    class Away(Event):
+        """Tells it to stop after three tries, and lets no time pass."""
+
+        def is_set(self) -> bool:
+            return next(tries, None) is None
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return False
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://ada:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    context = TraceContext(bytes(15) + b"t", bytes(7) + b"s", 1)
+    exporter = Exporter(b"cluster", stop=Away())
+    with caplog.at_level(logging.INFO):
+        assert not exporter.export([SpanData(context, None, "", "job", 1, 2, {})])
+    (complaint,) = caplog.messages
+    assert "does not take traces: they wait in the log: Failed to export" in complaint
+    assert "UNAVAILABLE" in complaint
+    assert "ada" not in complaint
+    assert "hunter2" not in complaint
 
 
 def test_where_nobody_exports_a_task_goes_on_with_its_submitters_span(cluster: Cluster) -> None:

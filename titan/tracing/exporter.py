@@ -7,6 +7,7 @@ reads: OTEL_EXPORTER_OTLP_…, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from threading import Event
 from typing import Final
@@ -31,6 +32,8 @@ _log = logging.getLogger("titan.traces")
 BATCH_SPANS: Final = 512
 RETRY_SECONDS_MIN: Final = 0.5
 RETRY_SECONDS_MAX: Final = 15.0
+# Before a host there may be a password.
+_CREDENTIALS: Final = re.compile(r"[^\s/@]+@")
 
 
 class Exporter:
@@ -50,6 +53,10 @@ class Exporter:
         )
         provider.add_span_processor(self._over)
         self._tracer = provider.get_tracer("titan", __version__)
+        self._complaint = _Complaint()
+        library = logging.getLogger("opentelemetry.exporter")
+        library.propagate = False
+        library.addHandler(self._complaint)
         self._exporter = OTLPSpanExporter()
 
     def export(self, spans: Sequence[SpanData]) -> bool:
@@ -70,7 +77,10 @@ class Exporter:
                     _log.info("the collector takes traces again")
                 return True
             if not is_away:
-                _log.warning("the collector does not take traces: they wait in the log")
+                _log.warning(
+                    "the collector does not take traces: they wait in the log: %s",
+                    self._complaint.text,
+                )
             is_away = True
             self._stop.wait(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
@@ -104,6 +114,17 @@ def _context(context: TraceContext, trace_state: str, *, is_remote: bool) -> Spa
         TraceFlags(context.flags),
         TraceState.from_header([trace_state]) if trace_state else None,
     )
+
+
+class _Complaint(logging.Handler):
+    """What the library said last of a failure, which it says of each try of each batch."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.text = "it does not say why"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text = _CREDENTIALS.sub("", record.getMessage())
 
 
 class _Ids(IdGenerator):
