@@ -2,7 +2,7 @@
 
 Only what happens from now on: what is replayed at a start was counted by the manager to which it
 happened. What is, such as how many tasks wait, the state knows itself. Costs by events, never by
-jobs: one to two microseconds for a task, of the thirty that the manager takes for it.
+jobs: a microsecond for a task, of the thirty that the manager takes for it.
 """
 
 from __future__ import annotations
