@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -10,7 +12,8 @@ from threading import Event
 import psutil
 import pytest
 
-from tests.cluster import Cluster, free_port, wait_until
+import wal
+from tests.cluster import PYTHON_TITAN, Cluster, free_port, wait_until
 from tests.tracing.collector import Collector, Received, collecting
 from titan.trace_context import TraceContext
 from titan.tracing.exporter import Exporter
@@ -178,6 +181,28 @@ def test_why_a_collector_takes_nothing_is_said_once_and_without_its_password(
     assert "UNAVAILABLE" in complaint
     assert "ada" not in complaint
     assert "hunter2" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "over grpc, not over http/protobuf"),
+        ("OTEL_TRACES_SAMPLER", "some", "OTEL_TRACES_SAMPLER=some: there are always_on"),
+    ],
+)
+def test_variables_that_ask_for_what_is_not_there_are_refused_before_anything_is_recorded(
+    tmp_path: Path, name: str, value: str, why: str
+) -> None:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", name: value}
+    refused = subprocess.run(
+        [*PYTHON_TITAN, "manager", "--data-dir", tmp_path, "--listen", "127.0.0.1:0"],
+        env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert why in line
+    with wal.Reader(tmp_path / "wal", from_lsn=1) as reader:
+        assert reader.read(1) == []
 
 
 def test_where_nobody_exports_a_task_goes_on_with_its_submitters_span(cluster: Cluster) -> None:
