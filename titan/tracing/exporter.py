@@ -32,6 +32,8 @@ _log = logging.getLogger("titan.traces")
 BATCH_SPANS: Final = 512
 RETRY_SECONDS_MIN: Final = 0.5
 RETRY_SECONDS_MAX: Final = 15.0
+# Where it logs what becomes of calls.
+_LIBRARY: Final = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 # Before a host there may be a password.
 _CREDENTIALS: Final = re.compile(r"[^\s/@]+@")
 
@@ -53,10 +55,7 @@ class Exporter:
         )
         provider.add_span_processor(self._over)
         self._tracer = provider.get_tracer("titan", __version__)
-        self._complaint = _Complaint()
-        library = logging.getLogger("opentelemetry.exporter")
-        library.propagate = False
-        library.addHandler(self._complaint)
+        logging.getLogger(_LIBRARY).addFilter(_complaint)
         self._exporter = OTLPSpanExporter()
 
     def export(self, spans: Sequence[SpanData]) -> bool:
@@ -79,7 +78,7 @@ class Exporter:
             if not is_away:
                 _log.warning(
                     "the collector does not take traces: they wait in the log: %s",
-                    self._complaint.text,
+                    _complaint.text,
                 )
             is_away = True
             self._stop.wait(wait_seconds)
@@ -116,15 +115,17 @@ def _context(context: TraceContext, trace_state: str, *, is_remote: bool) -> Spa
     )
 
 
-class _Complaint(logging.Handler):
-    """What the library said last of a failure, which it says of each try of each batch."""
+class _Complaint(logging.Filter):
+    """Keeps what the library said last of a failure, which it says of each try of each batch."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.text = "it does not say why"
+    text = "it does not say why"
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
         self.text = _CREDENTIALS.sub("", record.getMessage())
+        return False
+
+
+_complaint: Final = _Complaint()
 
 
 class _Ids(IdGenerator):
