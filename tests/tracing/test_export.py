@@ -15,6 +15,7 @@ import pytest
 import wal
 from tests.cluster import PYTHON_TITAN, Cluster, free_port, wait_until
 from tests.tracing.collector import Collector, Received, collecting
+from titan.model import TIME_US_MAX
 from titan.trace_context import TraceContext
 from titan.tracing.exporter import Exporter
 from titan.tracing.spans import SpanData
@@ -154,6 +155,21 @@ def test_after_kill_9_of_exporter_and_manager_and_without_a_collector_no_span_is
     # Whatever came twice came as the same.
     assert again == before
     assert len({each.span_id for each in collector.spans}) == 3 * len(ALL)
+
+
+def test_a_span_of_a_clock_that_goes_wrong_is_told_and_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collector = Collector()
+    context = TraceContext(bytes(15) + b"t", bytes(7) + b"s", 1)
+    with collecting(collector) as port:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        spans = [
+            SpanData(context, None, "", "running", 1, end_us, {"titan.job.id": 1})
+            for end_us in (TIME_US_MAX, 2)
+        ]
+        assert Exporter(b"cluster", stop=Event()).export(spans)
+    assert [each.end_ns for each in collector.spans] == [(1 << 63) - 1, 2000]
 
 
 def test_why_a_collector_takes_nothing_is_said_once_and_without_its_password(

@@ -32,6 +32,9 @@ _log = logging.getLogger("titan.traces")
 BATCH_SPANS: Final = 512
 RETRY_SECONDS_MIN: Final = 0.5
 RETRY_SECONDS_MAX: Final = 15.0
+# In the year 2262. A worker's clock may be anywhere, and what cannot be encoded would be tried for
+# ever, with all that comes after it.
+_NS_MAX: Final = (1 << 63) - 1
 # Where it logs what becomes of calls.
 _LIBRARY: Final = "opentelemetry.exporter.otlp.proto.grpc.exporter"
 # Before a host there may be a password.
@@ -98,11 +101,15 @@ class Exporter:
             context=parent if parent is not None else trace.set_span_in_context(trace.INVALID_SPAN),
             kind=SpanKind.INTERNAL,
             attributes=data.attributes,
-            start_time=data.start_us * 1000,
+            start_time=_ns(data.start_us),
         )
         if data.error is not None:
             span.set_status(Status(StatusCode.ERROR, data.error))
-        span.end(data.end_us * 1000)
+        span.end(_ns(data.end_us))
+
+
+def _ns(time_us: int) -> int:
+    return min(time_us * 1000, _NS_MAX)
 
 
 def _context(context: TraceContext, trace_state: str, *, is_remote: bool) -> SpanContext:
