@@ -24,14 +24,18 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate chaos fuzz soak-crash soak-faults soak-worker traces check bench proto format clean
-.PHONY: check-format check-lint check-types check-layers check-stubs
+.PHONY: help demo web test simulate chaos fuzz soak-crash soak-faults soak-worker traces check bench proto format clean
+.PHONY: check-format check-lint check-types check-layers check-stubs check-web
 
 help: ## List the targets (the default).
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.stamp ## Start a small cluster on this machine and show what it does.
 	$(BIN)/python tools/demo/demo.py
+
+# Needs node with npm, and the npm registry at the first time and when the lock file has changed.
+web: .venv/.stamp ## Bundle the pages of `titan web` into titan/web/static.
+	$(RUN) tools.bundle
 
 # A file at a time in two processes for each core, since many tests wait; the long ones are among
 # the first. ARGS="-n 0": one by one.
@@ -66,7 +70,7 @@ traces: .venv/.stamp ## Compare the scheduler with others on the workloads in TR
 	TITAN_TRACES="$(TRACES)" $(RUN) pytest -n 0 -s tests/simulator/test_traces.py $(ARGS)
 
 # make -k check goes on past the first that fails.
-check: check-format check-lint check-types check-layers check-stubs ## Check format, lint, types, layering and generated stubs (no tests).
+check: check-format check-lint check-types check-layers check-stubs check-web ## Check format, lint, types, layering, generated stubs and pages (no tests).
 
 check-format: .venv/.stamp
 	$(RUN) ruff format --check .
@@ -83,6 +87,10 @@ check-layers: .venv/.stamp
 check-stubs: .venv/.stamp
 	$(RUN) tools.proto --check
 
+# Where node is, and always in CI.
+check-web: .venv/.stamp
+	$(RUN) tools.bundle --check
+
 # Shows beside its numbers what bench.json says from the last time, then writes it anew.
 bench: .venv/.stamp ## Run the benchmarks, write bench.json and bench-*.png (half an hour).
 	$(RUN) tools.bench --before bench.json --json bench.json
@@ -95,6 +103,7 @@ format: .venv/.stamp ## Format the code and fix what lint can fix by itself.
 	$(RUN) ruff format .
 
 clean: ## Remove .venv, caches and built packages.
+	rm -rf titan/web/static titan/web/static.new titan/web/frontend/node_modules titan/web/frontend/.lock
 	rm -rf .venv build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -195,6 +195,7 @@ class Cluster:
             "TITAN_MANAGER": self.address,
             # As in conftest.py.
             "TITAN_MANAGER_HISTORY": "none",
+            "TITAN_DEV_WEB": "none",
             "PYTHONPATH": str(REPOSITORY),
         }
 

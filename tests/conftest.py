@@ -65,6 +65,7 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setattr(tempfile, "tempdir", None)
         # A process more beside every manager: those tests have one that are about it.
         patch.setenv("TITAN_MANAGER_HISTORY", "none")
+        patch.setenv("TITAN_DEV_WEB", "none")
         yield
         processes = leftovers.wait_until_none(lambda: leftovers.find_processes(run_id, [base]))
     found = [leftovers.describe_process(process) for process in processes]

@@ -6,6 +6,7 @@ To load Python and gRPC takes a process 0.2 s of CPU, twenty times what most com
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import os
@@ -25,10 +26,13 @@ _SERVERS = frozenset({"dev", "manager", "worker"})
 def can_run_here(arguments: Sequence[str | bytes]) -> bool:
     """Whether a command can: a server can't, nor can any beside the main thread.
 
-    Environment and directory are the whole process's.
+    Environment and directory are the whole process's. Where an event loop runs, as it does while a
+    test drives a browser, a command can have none of its own.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
-    return in_main_thread and _SERVERS.isdisjoint(map(os.fsdecode, arguments))
+    # None where there is none; get_running_loop raises.
+    loops = asyncio._get_running_loop() is not None
+    return in_main_thread and not loops and _SERVERS.isdisjoint(map(os.fsdecode, arguments))
 
 
 def run_here(

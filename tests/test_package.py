@@ -17,15 +17,22 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.cluster import free_port, wait_until
+from tools.bundle import find_node
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DEVELOPMENT = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
 
 
-def run(*command: str | Path, cwd: Path) -> str:
-    """Run a command that must succeed and return what it wrote to stdout."""
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+def run(*command: str | Path, cwd: Path, pages: str = "skip") -> str:
+    """Run a command that must succeed and return what it wrote to stdout.
+
+    A wheel that it builds is without the pages: they take node, and time.
+    """
+    environment = {**os.environ, "TITAN_WEB_BUNDLE": pages}
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -83,7 +90,10 @@ def test_the_sdist_is_the_whole_project(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"Makefile", "constraints.txt", "LICENSE", "CHANGELOG.md", "tests/conftest.py"}
     wanted |= {"proto/titan/rpc/v1/manager.proto", "tools/proto.py", ".ci/run"}
+    # What the pages are bundled from, but neither what npm brings nor the bundle.
+    wanted |= {f"titan/web/frontend/{name}" for name in ("package-lock.json", "src/main.tsx")}
     assert wanted <= names
+    assert not [name for name in names if "/node_modules/" in name or "/static/" in name]
     top_folders = {name.partition("/")[0] for name in names if "/" in name}
     assert top_folders == {".ci", "proto", "tests", "titan", "tools", "wal"}
 
@@ -102,6 +112,22 @@ def test_sdist_and_tree_build_the_same_wheel(built: Path, tmp_path: Path) -> Non
         assert {"titan/py.typed", "wal/py.typed", "titan/rpc/v1/manager_pb2.pyi"} <= set(
             one.namelist()
         )
+
+
+@pytest.mark.skipif(not os.environ.get("TITAN_CI") and not find_node(), reason="there is no node")
+def test_a_wheel_built_with_node_has_the_pages_and_not_what_they_are_made_of(
+    tmp_path: Path,
+) -> None:
+    build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path)
+    run(*build, ROOT, cwd=tmp_path, pages="required")
+    [wheel] = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if name.startswith("titan/web/")}
+        page = archive.read("titan/web/static/index.html").decode()
+    assert not [name for name in names if "/frontend/" in name]
+    wanted = set(re.findall(r'"/(assets/[^"]+)"', page)) | {"assets/licenses.txt"}
+    assert len(wanted) == 4
+    assert {name.partition("static/")[2] for name in names if "/assets/" in name} == wanted
 
 
 def test_the_wheel_imports_from_where_it_is_installed(
@@ -126,7 +152,7 @@ def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
         "        try:\n"
         "            importlib.import_module(module.name)\n"
         "        except ModuleNotFoundError as error:\n"
-        # Certificates, history, metrics, traces and `titan top` may each need an extra.
+        # Each of these may need an extra of its own.
         "            if (module.name.split('.')[1], error.name) not in {\n"
         "                ('certs', 'cryptography'),\n"
         "                ('history', 'sqlalchemy'),\n"
@@ -134,6 +160,8 @@ def test_every_module_of_the_wheel_imports_with_the_declared_dependencies(
         "                ('metrics', 'prometheus_client'),\n"
         "                ('tracing', 'opentelemetry'),\n"
         "                ('cli', 'textual'),\n"
+        "                ('web', 'starlette'),\n"
+        "                ('web', 'uvicorn'),\n"
         "            }:\n"
         "                raise\n"
     )

@@ -144,6 +144,15 @@ def parse_moment(text: str, now: float) -> float:
     return moment
 
 
+def parse_since(text: str, now: float) -> float:
+    """The same, where `7d` is a week ago, too."""
+    given = text.strip()
+    # Nothing else ends so.
+    if given[-1:] in "dhms" and given[:1].isdigit():
+        return now - parse_duration(given)
+    return parse_moment(given, now)
+
+
 def parse_time_to_come(text: str, now: float) -> float:
     """A moment to come in Unix seconds; what has passed is not refused here.
 

@@ -22,7 +22,7 @@ from tests.client.fake_manager import PAST_LSN, FakeManager, array_of
 from tests.waltools.builders import history, make_directory
 from titan import events as ev
 from titan.cli.group import COMMANDS
-from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2, types_pb2
 
 # A cleared screen, a clipboard, a line that is overwritten, a column that is broken, text that is
 # turned around, other ends of lines, an 8-bit control sequence, a mark of the byte order.
@@ -31,7 +31,7 @@ HOSTILE = "\x1b[2J\x1b]52;c;aGFoYQ==\x07a\rb\x08\x7f\u202ec\u2028d\x9b31me\nf\uf
 _KEPT = {"event", "placement", "order", "preempt"}
 _SERVICE = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
 # These run for long; `dev` has a test of its own for what it prints of jobs.
-SERVERS = {"dev", "manager", "worker"}
+SERVERS = {"dev", "manager", "worker", "web"}
 
 # No argument of a program holds a zero byte.
 WORD = HOSTILE.replace("\0", "")
@@ -75,6 +75,12 @@ COMMAND_LINES = [
     ("policy",),
     ("policy", "--user-limit", f"{WORD}=2"),
     ("stats",),
+    ("stats", "--last", "hour"),
+    ("history",),
+    ("history", "--columns", "detail,reason,stdout_path,source"),
+    ("history", "--totals", "user"),
+    ("history", "--most-failing"),
+    ("history", "--user", WORD),
     ("wal", "dump", "LOG"),
     ("wal", "dump", "LOG", "--pretty"),
     ("wal", "stat", "LOG"),
@@ -188,6 +194,17 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hostile
                 capacity=types_pb2.Resources(cpus_milli=1000, named={"gpu": 1}),
             )
         )  # fmt: skip
+        manager.history.append(
+            history_pb2.GetHistoryResponse(
+                lsn=9,
+                attempts=[history_pb2.HistoryAttempt(job_id=1, detail="x", source="titan")],
+                totals=[history_pb2.HistoryTotal(name="u", attempts=1)],
+                most_failing=[history_pb2.HistoryFailing(failed=1)],
+                usage=history_pb2.HistoryUsage(
+                    until=9, ended=[1], failed=[0], busy_cpus=[1], cpus=[1], waiting_tasks=[0]
+                ),
+            )
+        )
         events = [("JobSubmitted", '{"job_id": 1}'), ("JobHeld", '{"user": "u"}')]
         manager.events.append(
             manager_pb2.GetEventsResponse(
@@ -253,9 +270,8 @@ def test_no_command_passes_on_what_a_terminal_acts_upon(
 
 
 def test_every_command_is_among_them() -> None:
-    # What is in certificates and tokens is checked where it is read: letters and digits. The
-    # history asks no manager, and has such names in `tests/history/test_command.py`.
-    others = SERVERS | {"completion", "certs", "token", "history"}
+    # What is in certificates and tokens is checked where it is read: letters and digits.
+    others = SERVERS | {"completion", "certs", "token"}
     assert {line[0] for line in COMMAND_LINES} >= set(COMMANDS) - others
 
 
@@ -269,6 +285,7 @@ def test_every_command_is_among_them() -> None:
         ("ExplainJob", ("why", "1")),
         ("ListWorkers", ("workers",)),
         ("StreamOutput", ("logs", "3")),
+        ("GetHistory", ("history",)),
     ],
 )
 def test_no_sentence_of_a_manager_passes_on_what_a_terminal_acts_upon(

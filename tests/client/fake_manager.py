@@ -24,7 +24,7 @@ from titan.model import IndexRange
 from titan.rpc import access, tokens
 from titan.rpc.channel import SERVER_OPTIONS
 from titan.rpc.status import status_of, trailers_of
-from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2, manager_pb2_grpc, types_pb2
 
 DEADLINE_SECONDS = 20.0
 Key = tuple[int, int]
@@ -45,6 +45,8 @@ class FakeManager(FakeControl):
         self.workers: list[manager_pb2.Worker] = []
         # A page of a job's story each.
         self.events: list[manager_pb2.GetEventsResponse] = []
+        # The pages of every answer of the history.
+        self.history: list[history_pb2.GetHistoryResponse] = []
         self.calls: list[tuple[str, Any]] = []
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
         self.address = "127.0.0.1:0"
@@ -233,6 +235,11 @@ class FakeManager(FakeControl):
             if decisive.HasField(field):
                 setattr(job, field, getattr(decisive, field))
 
+    def touch(self, job: manager_pb2.Job) -> None:
+        """Something of it is another than before."""
+        with self._changed:
+            self._touch(job)
+
     def _touch(self, job: manager_pb2.Job) -> None:
         self._lsn += 1
         job.lsn = self._lsn
@@ -418,6 +425,10 @@ class FakeManager(FakeControl):
                 self._check("GetEvents", request, context)
                 yield page
 
+    def GetHistory(self, request: Any, context: Any) -> Iterator[history_pb2.GetHistoryResponse]:  # noqa: N802
+        self._check("GetHistory", request, context)
+        yield from self.history
+
     def ExplainJob(self, request: Any, context: Any) -> manager_pb2.ExplainJobResponse:  # noqa: N802
         self._check("ExplainJob", request, context)
         with self._changed:
@@ -425,6 +436,41 @@ class FakeManager(FakeControl):
             self.explanation.job_id = job.job_id
             response = manager_pb2.ExplainJobResponse(explanation=self.explanation, lsn=self._lsn)
             return dated(request, response)
+
+    def ListTasks(self, request: Any, context: Any) -> manager_pb2.ListTasksResponse:  # noqa: N802
+        self._check("ListTasks", request, context)
+        with self._changed:
+            job = self._find(request.job, context)
+            wanted = [index for r in job.array for index in range(r.start, r.stop, r.step)] or [0]
+            states = dict.fromkeys(wanted, int(types_pb2.PENDING))
+            states.update((each.index, int(each.state)) for each in self.attempts[job.job_id])
+            told = [states[index] for index in wanted][request.first :][: request.count or None]
+            response = manager_pb2.ListTasksResponse(
+                job_id=job.job_id,
+                array=job.array,
+                total=len(wanted),
+                first=request.first,
+                states=bytes(told),
+                lsn=self._lsn,
+            )
+            return dated(request, response)
+
+    def GetWorkflow(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> manager_pb2.GetWorkflowResponse:
+        self._check("GetWorkflow", request, context)
+        with self._changed:
+            self._find(request.job, context)
+            jobs = list(self.jobs.values())
+            return dated(request, manager_pb2.GetWorkflowResponse(jobs=jobs, lsn=self._lsn))
+
+    def GetLogRange(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> manager_pb2.GetLogRangeResponse:
+        self._check("GetLogRange", request, context)
+        return manager_pb2.GetLogRangeResponse(
+            first_lsn=PAST_LSN, first_us=PAST_US, last_lsn=PAST_LSN + 1, last_us=PAST_US + 500_000
+        )
 
     def ListWorkers(self, request: Any, context: Any) -> manager_pb2.ListWorkersResponse:  # noqa: N802
         self._check("ListWorkers", request, context)

@@ -251,7 +251,7 @@ def test_a_cancel_names_jobs_or_filters_them() -> None:
     assert requests.cancel_request([], user="alice", filter=everything, grace=0).HasField("filter")
 
 
-@pytest.mark.parametrize("grace", ["5", -1, "x", float("nan"), 1e12])
+@pytest.mark.parametrize("grace", [10**400, "5", -1, "x", float("nan"), 1e12])
 def test_what_is_no_duration_is_refused(grace: float | str) -> None:
     with pytest.raises(InvalidJob):
         requests.cancel_request([1], user="alice", grace=grace)

@@ -21,6 +21,7 @@ from tests.history.builders import expected_rows, place, project, read_rows, row
 from tests.lookback.builders import History
 from tests.lookback.builders import records as story
 from tests.simulator.builders import swf_line
+from titan.accounting import Wanted
 from titan.history import imports as written
 from titan.history.database import (
     HistoryRefused,
@@ -34,13 +35,12 @@ from titan.history.imported import ImportedJob
 from titan.history.imports import AlreadyImported, Imported, import_jobs
 from titan.history.mini_slurm import NEEDED, OPTIONAL, TREATMENT, Oddity, open_mini_slurm
 from titan.history.projector import Projector
-from titan.history.questions import Questions, Wanted
+from titan.history.questions import Questions
 from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 from titan.history.store import Place, Store
 from titan.history.swf import TREATMENT as SWF_TREATMENT
 from titan.history.swf import Oddity as SwfOddity
 from titan.history.swf import find_start, read_jobs
-from titan.history.usage import measure_usage
 from titan.traces.lines import OddLines
 
 __all__ = ["titan"]
@@ -141,8 +141,10 @@ def test_what_was_cancelled_before_it_ran_is_in_the_answers(
     import_jobs(engine, "mini-slurm", "m.db", read_mini_slurm(path)[0])
     reading = open_for_reading(engine.url)
     try:
-        found = Questions(reading).list_attempts(
-            Wanted(source="mini-slurm", states=("CANCELLED",)), 10
+        found = (
+            Questions(reading)
+            .list_attempts(Wanted(source="mini-slurm", states=("CANCELLED",)), 10)
+            .rows
         )
     finally:
         reading.dispose()
@@ -293,7 +295,7 @@ def test_imported_jobs_have_ids_below_0_and_are_told_with_the_clusters(
     engine: sa.Engine, questions: Questions, tmp_path: Path
 ) -> None:
     before = read_rows(engine)
-    everything = questions.list_attempts(Wanted(), 10_000)
+    everything = questions.list_attempts(Wanted(), 10_000).rows
     jobs, _ = read_mini_slurm(
         write_mini_slurm(tmp_path / "m.db", [row(1), row(5, status="FAILED", return_code=1)])
     )
@@ -302,7 +304,7 @@ def test_imported_jobs_have_ids_below_0_and_are_told_with_the_clusters(
     after = read_rows(engine)
     for table in ("jobs", "attempts"):
         assert [each for each in after[table] if each["job_id"] > 0] == before[table]
-    found = questions.list_attempts(Wanted(source="mini-slurm"), 10)
+    found = questions.list_attempts(Wanted(source="mini-slurm"), 10).rows
     assert [(each["job_id"], each["source"], each["source_job"]) for each in found] == [
         (-2, "mini-slurm", 1),
         (-6, "mini-slurm", 5),
@@ -310,22 +312,22 @@ def test_imported_jobs_have_ids_below_0_and_are_told_with_the_clusters(
     assert [(each["cpu_efficiency"], each["memory_efficiency"]) for each in found] == [
         (0.25, None)
     ] * 2
-    found = questions.list_attempts(Wanted(source="swf"), 10)
+    found = questions.list_attempts(Wanted(source="swf"), 10).rows
     assert [(each["job_id"], each["source_job"], each["cpu_efficiency"]) for each in found] == [
         (-14, 7, None),
         (-9, 2, None),
         (-8, 1, None),
     ]
-    own = questions.list_attempts(Wanted(source="titan"), 10_000)
+    own = questions.list_attempts(Wanted(source="titan"), 10_000).rows
     assert own == everything
     assert {(each["source"], each["source_job"]) for each in own} == {("titan", None)}
-    assert len(questions.list_attempts(Wanted(), 10_000)) == len(own) + 5
-    (total,) = questions.totals(Wanted(source="mini-slurm"), "user")
+    assert len(questions.list_attempts(Wanted(), 10_000).rows) == len(own) + 5
+    (total,) = questions.totals(Wanted(source="mini-slurm"), "user").rows
     assert (total["user"], total["attempts"], total["failed"]) == ("ada", 2, 1)
     assert total["cpu_efficiency"] == pytest.approx(0.25)
-    (total,) = questions.totals(Wanted(source="swf"), "worker")
+    (total,) = questions.totals(Wanted(source="swf"), "worker").rows
     assert (total["cpu_hours"], total["cpu_efficiency"]) == (pytest.approx(30 / 3600), None)
-    (failing,) = questions.most_failing(Wanted(source="mini-slurm"), 10)
+    (failing,) = questions.most_failing(Wanted(source="mini-slurm"), 10).rows
     assert (failing["name"], failing["failed"]) == ("python", 1)
 
 
@@ -334,13 +336,13 @@ def test_how_busy_the_cluster_was_is_not_changed_by_an_import(
 ) -> None:
     ends = [each["end_time"] for each in expected_rows(story())["attempts"]]
     since, until = min(ends) - 10, max(ends) + 10
-    before = measure_usage(questions, since, until, 7)
+    before = questions.usage(since, until, 7)
     lines = [swf_line(number, number, run=5, allocated=9) for number in range(1, 40)]
     import_jobs(
         engine, "swf", "t", list(read_jobs(lines, since + 1, OddLines(SWF_TREATMENT))), digest="d"
     )
-    assert len(questions.list_attempts(Wanted(source="swf", since=since, until=until), 99)) > 5
-    assert measure_usage(questions, since, until, 7) == before
+    assert len(questions.list_attempts(Wanted(source="swf", since=since, until=until), 99).rows) > 5
+    assert questions.usage(since, until, 7) == before
 
 
 def test_a_file_that_was_imported_changes_nothing(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -146,12 +147,15 @@ def test_two_do_not_follow_the_same_log(history: History, new_url: Callable[[], 
 
 def start_process(directory: Path, url: str, log: Path) -> subprocess.Popen[bytes]:
     """As a manager does."""
-    with log.open("ab") as output:
+    # Nobody asks it anything.
+    ours, theirs = socket.socketpair()
+    with ours, theirs, log.open("ab") as output:
         return subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "titan.history.process"),
-                *(str(directory), "info", "text", str(os.getpid())),
+                *(str(directory), "info", "text", str(os.getpid()), str(theirs.fileno()), "10"),
             ],
+            pass_fds=(theirs.fileno(),),
             env={**os.environ, URL_VARIABLE: url, "PYTHONPATH": str(Path(__file__).parents[2])},
             stdout=output,
             stderr=output,
@@ -159,18 +163,19 @@ def start_process(directory: Path, url: str, log: Path) -> subprocess.Popen[byte
 
 
 class Load:
-    """A manager that writes: the story, a part of it at a time."""
+    """A manager that writes: the story up to an end, a part of it at a time."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, end: int) -> None:
         self._history = history
+        self._end = end
         self._failure: BaseException | None = None
         self._thread = Thread(target=self._append)
         self._thread.start()
 
     def _append(self) -> None:
         try:
-            for start in range(0, len(story()), 5):
-                self._history.append(story()[start : start + 5])
+            for start in range(0, self._end, 5):
+                self._history.append(story()[start : min(start + 5, self._end)])
                 # No wait for anything: the load lasts over several kills.
                 time.sleep(0.02)
         except BaseException as error:  # noqa: BLE001 - told by the test's own thread
@@ -190,7 +195,7 @@ def test_killed_again_and_again_it_ends_with_what_a_fresh_one_says(
 ) -> None:
     url, random, log = new_url(), Random(9), tmp_path / "history.log"
     history.append(story()[:0])
-    load = Load(history)
+    load = Load(history, len(story()))
     kills = 0
     while load.is_on or kills < 5:
         process = start_process(history.directory, url, log)
@@ -214,7 +219,8 @@ def test_a_database_that_is_killed_is_waited_for(
     if not postgresql.is_own:
         pytest.skip("NOT TESTED: the PostgreSQL that was named is not this test's to kill")
     url, random, log = postgresql.make_database(), Random(7), tmp_path / "history.log"
-    load = Load(history)
+    end = len(story()) - 5
+    load = Load(history, end)
     process = start_process(history.directory, url, log)
     try:
         wait_until(lambda: slot_lsn(history.directory), "something is written")
@@ -226,6 +232,13 @@ def test_a_database_that_is_killed_is_waited_for(
             kills += 1
             postgresql.start()
         load.finish()
+        wait_until(lambda: slot_lsn(history.directory) == end, "that is written", seconds=60)
+        # One commit meets with no database for certain.
+        tries = log.read_text().count("trying again in")
+        postgresql.kill()
+        history.append(story()[end:])
+        wait_until(lambda: log.read_text().count("trying again in") > tries, "it is tried")
+        postgresql.start()
         wait_until(
             lambda: slot_lsn(history.directory) == len(story()), "all is written", seconds=60
         )
@@ -235,7 +248,6 @@ def test_a_database_that_is_killed_is_waited_for(
     finally:
         process.kill()
         process.wait()
-    assert "trying again in" in log.read_text()
     fresh = postgresql.make_database()
     follow(history.directory, fresh)
     assert rows_at(url, tmp_path) == rows_at(fresh, tmp_path) == expected_rows(story())

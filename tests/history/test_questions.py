@@ -14,9 +14,10 @@ from tests.history.builders import expected_rows, place, project
 from tests.lookback.builders import records as story
 from tests.state.builders import T0, Story
 from titan import events as ev
+from titan.accounting import Wanted
 from titan.history.database import HistoryRefused, open_for_reading
 from titan.history.projection import all_rows
-from titan.history.questions import Questions, Wanted
+from titan.history.questions import Questions
 from titan.history.store import Store
 from titan.model import IndexRange, Reason, State
 from titan.scheduling import Scheduling
@@ -67,11 +68,12 @@ def test_the_filters_choose_what_they_say_the_last_end_first(
     expected = sorted(
         filter(is_chosen, ATTEMPTS), key=lambda row: (row["end_time"], *key(row)), reverse=True
     )
-    found = [row for row in questions.list_attempts(wanted, 10_000) if row["attempt"]]
+    everything = questions.list_attempts(wanted, 10_000).rows
+    found = [row for row in everything if row["attempt"]]
     assert [key(row) for row in found] == [key(row) for row in expected]
-    waited = [row for row in questions.list_attempts(wanted, 10_000) if not row["attempt"]]
+    waited = [row for row in everything if not row["attempt"]]
     ends = sorted((row["end_time"] for row in (*expected, *waited)), reverse=True)
-    assert [row["end_time"] for row in questions.list_attempts(wanted, 3)] == ends[:3]
+    assert [row["end_time"] for row in questions.list_attempts(wanted, 3).rows] == ends[:3]
     arrays = {row["job_id"] for row in ROWS["jobs"] if row["array"] is not None}
     assert all(row["is_array"] == (row["job_id"] in arrays) for row in found)
 
@@ -98,7 +100,7 @@ def test_what_was_cancelled_while_it_waited_is_among_them(
     questions: Questions, wanted: Wanted, is_chosen: Callable[[dict[str, Any]], bool]
 ) -> None:
     expected = [*filter(is_chosen, ROWS["cancelled"])]
-    found = questions.list_attempts(wanted, 10_000)
+    found = questions.list_attempts(wanted, 10_000).rows
     assert [row["end_time"] for row in found] == sorted(
         (row["end_time"] for row in found), reverse=True
     )
@@ -114,7 +116,7 @@ def test_what_was_cancelled_while_it_waited_is_among_them(
         assert row["wait_seconds"] == pytest.approx(row["end_time"] - row["submit_time"])
         assert (row["state"], row["source"], row["worker"]) == ("CANCELLED", "titan", None)
         assert {row[name] for name in UNKNOWN_OF_WAITING} == {None}
-    assert questions.list_attempts(wanted, 10_000, slowest=True) == sorted(
+    assert questions.list_attempts(wanted, 10_000, slowest=True).rows == sorted(
         (row for row in found if row["run_seconds"] is not None),
         key=lambda row: (row["run_seconds"], *key(row)),
         reverse=True,
@@ -142,7 +144,7 @@ def test_an_array_that_is_cancelled_while_it_waits_is_one_row(
     project(store, lives.records)
     reading = open_for_reading(engine.url)
     try:
-        found = Questions(reading).list_attempts(Wanted(), 10)
+        found = Questions(reading).list_attempts(Wanted(), 10).rows
     finally:
         reading.dispose()
     assert [(row["job_id"], row["index"], row["tasks"]) for row in found] == [
@@ -160,8 +162,8 @@ def test_efficiency_is_what_was_used_of_what_was_asked_for(engine: sa.Engine, st
     project(store, lives.records)
     reading = open_for_reading(engine.url)
     try:
-        found = Questions(reading).list_attempts(Wanted(), 10)
-        (total,) = Questions(reading).totals(Wanted(), "user")
+        found = Questions(reading).list_attempts(Wanted(), 10).rows
+        (total,) = Questions(reading).totals(Wanted(), "user").rows
     finally:
         reading.dispose()
     assert [(row["cpu_efficiency"], row["memory_efficiency"]) for row in found] == [
@@ -224,7 +226,7 @@ def test_a_task_that_is_tried_again_waits_from_the_end_of_the_attempt_before(
     try:
         project(store, lives.records)
         for _ in range(2):
-            found = Questions(reading).list_attempts(Wanted(), 10)
+            found = Questions(reading).list_attempts(Wanted(), 10).rows
             assert [(row["attempt"], row["wait_seconds"]) for row in found] == [(3, 15), (1, 4)]
             store.write_anew(place(lives.state.lsn), all_rows(lives.state))
     finally:
@@ -232,7 +234,7 @@ def test_a_task_that_is_tried_again_waits_from_the_end_of_the_attempt_before(
 
 
 def test_the_slowest_ran_longest(questions: Questions) -> None:
-    found = [row["run_seconds"] for row in questions.list_attempts(Wanted(), 20, slowest=True)]
+    found = [row["run_seconds"] for row in questions.list_attempts(Wanted(), 20, slowest=True).rows]
     ran = [row["run_seconds"] for row in RAN if row["run_seconds"] is not None]
     assert found == sorted(ran, reverse=True)[:20]
 
@@ -251,7 +253,7 @@ def test_totals_are_sums(questions: Questions, by: str, monkeypatch: pytest.Monk
         groups = defaultdict(list)
         for row in RAN:
             groups[names[by](row)].append(row)
-        found = questions.totals(Wanted(), by)
+        found = questions.totals(Wanted(), by).rows
     finally:
         monkeypatch.undo()
         time.tzset()
@@ -277,14 +279,14 @@ def test_the_most_failing_names_come_first(questions: Questions) -> None:
     failed: dict[tuple[str, str], int] = defaultdict(int)
     for row in RAN:
         failed[row["name"], row["user_name"]] += row["state"] == "FAILED"
-    found = questions.most_failing(Wanted(), 100)
+    found = questions.most_failing(Wanted(), 100).rows
     assert {(row["name"], row["user"]): row["failed"] for row in found} == {
         name: count for name, count in failed.items() if count
     }
     assert [row["failed"] for row in found] == sorted(
         (row["failed"] for row in found), reverse=True
     )
-    assert len(questions.most_failing(Wanted(), 1)) == 1
+    assert len(questions.most_failing(Wanted(), 1).rows) == 1
 
 
 @pytest.mark.parametrize(
@@ -325,9 +327,9 @@ def test_no_table_of_ends_is_gone_through_for_a_part_of_it(
     ids=range(7),
 )  # fmt: skip
 def test_what_no_row_can_have_is_found_nowhere(questions: Questions, wanted: Wanted) -> None:
-    assert questions.list_attempts(wanted, 1 << 70) == []
-    assert questions.most_failing(wanted, 1 << 70) == []
-    assert questions.totals(wanted, "day") == []
+    assert questions.list_attempts(wanted, 1 << 70).rows == []
+    assert questions.most_failing(wanted, 1 << 70).rows == []
+    assert questions.totals(wanted, "day").rows == []
 
 
 def test_tables_that_are_not_there_are_told_in_a_sentence(engine: sa.Engine) -> None:

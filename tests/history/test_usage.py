@@ -13,11 +13,13 @@ from tests.history.builders import Rows, expected_rows, place, project, read_row
 from tests.lookback.builders import records as story
 from tests.state.builders import Story
 from titan import events as ev
+from titan.accounting import SHARES, Usage
 from titan.history.database import open_for_reading
 from titan.history.projection import all_rows
 from titan.history.questions import Questions
 from titan.history.store import Store
-from titan.history.usage import SHARES, Usage, measure_usage
+from titan.model import Reason, State
+from titan.scheduling import Scheduling
 
 LENGTH = len(story()) // 2
 ROWS = expected_rows(story()[:LENGTH])
@@ -44,7 +46,7 @@ def questions(engine: sa.Engine, store: Store) -> Iterator[Questions]:
 def test_the_sums_of_the_database_are_those_by_hand(
     questions: Questions, since: float, until: float, count: int
 ) -> None:
-    usage = measure_usage(questions, since, until, count)
+    usage = questions.usage(since, until, count)
     expected = by_hand(ROWS, since, until, count)
     assert usage.waits == pytest.approx(expected.waits, abs=1e-5)
     assert (usage.ended, usage.failed) == (expected.ended, expected.failed)
@@ -65,7 +67,7 @@ def test_the_story_has_something_of_everything() -> None:
 def test_where_nothing_was_written_there_is_nothing(engine: sa.Engine, store: Store) -> None:
     reading = open_for_reading(engine.url)
     try:
-        usage = measure_usage(Questions(reading), 0, 100, 4)
+        usage = Questions(reading).usage(0, 100, 4)
     finally:
         reading.dispose()
     assert usage.waits == (None, None, None)
@@ -84,13 +86,13 @@ def test_workers_that_a_history_found_where_it_began_were_there_from_then_on(
     reading = open_for_reading(engine.url)
     try:
         questions = Questions(reading)
-        usage = measure_usage(questions, began - 10, began + 10, 4)
+        usage = questions.usage(began - 10, began + 10, 4)
         assert list(usage.cpus) == [0, 0, 6, 6]
         # What happened next is lost; it was so by the place where the log goes on.
         tale.apply(ev.WorkerLost(gone), time_us=tale.state.time_us + 5_000_000)
         for _ in range(2):
             store.write_anew(place(tale.state.lsn), all_rows(tale.state))
-            usage = measure_usage(questions, began - 10, began + 10, 4)
+            usage = questions.usage(began - 10, began + 10, 4)
             assert list(usage.cpus) == [0, 0, 6, 4]
     finally:
         reading.dispose()
@@ -100,6 +102,34 @@ def test_workers_that_a_history_found_where_it_began_were_there_from_then_on(
     assert sorted(found) == sorted(
         [(gone, "FOUND", 2.0), (stays, "FOUND", 4.0), (gone, "FOUND", 0.0)]
     )
+
+
+def test_an_attempt_that_runs_has_waited_from_the_end_of_the_one_before(
+    engine: sa.Engine, store: Store
+) -> None:
+    tale = Story()
+    tale.worker()
+    job = tale.job(scheduling=Scheduling(retries=1))
+    submit_us = tale.state.time_us
+    tale.assign(job)
+    tale.apply(
+        ev.AttemptEnded(
+            job, 0, 1, State.FAILED, Reason.EXIT, 1, -1, submit_us + 4_000_000,
+            submit_us + 10_000_000, 0, 0, 0, "", State.PENDING,
+        )
+    )  # fmt: skip
+    # It was given a place, and taken back.
+    tale.assign(job, attempt=2)
+    tale.apply(ev.RecallRequested(job, 0, 2), ev.Recalled(job, 0, 2))
+    tale.assign(job, attempt=3)
+    tale.start(job, attempt=3, start_us=submit_us + 25_000_000)
+    store.write_anew(place(tale.state.lsn), all_rows(tale.state))
+    reading = open_for_reading(engine.url)
+    try:
+        usage = Questions(reading).usage(submit_us / 1e6, submit_us / 1e6 + 40, 4)
+    finally:
+        reading.dispose()
+    assert list(usage.waiting) == pytest.approx([0.4, 1, 0.5, 0])
 
 
 class Series:
@@ -132,8 +162,14 @@ def by_hand(rows: Rows, since: float, until: float, count: int) -> Usage:
             busy.add(start, end, row["cpus"])
             if "end_time" in row:
                 waiting.add(start - row["wait_seconds"], start, 1)
-            elif row["attempt"] == 1:
-                waiting.add(row["submit_time"], start, 1)
+            else:
+                before = [
+                    each["end_time"]
+                    for each in attempts
+                    if (each["job_id"], each["task_index"]) == (row["job_id"], row["task_index"])
+                    and each["attempt"] < row["attempt"]
+                ]
+                waiting.add(max(before, default=row["submit_time"]), start, 1)
             if row["attempt"] == 1:
                 waits += [max(0, start - row["submit_time"])] if since <= start < until else []
     for row in rows["jobs"]:

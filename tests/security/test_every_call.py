@@ -17,6 +17,7 @@ from tests.security.world import REQUESTS, SERVICES, World
 OK: Final = grpc.StatusCode.OK
 DENIED: Final = grpc.StatusCode.PERMISSION_DENIED
 UNKNOWN: Final = grpc.StatusCode.UNAUTHENTICATED
+PRECONDITION: Final = grpc.StatusCode.FAILED_PRECONDITION
 NOT_FOUND: Final = grpc.StatusCode.NOT_FOUND
 NO_CONNECTION: Final = grpc.StatusCode.UNAVAILABLE
 
@@ -65,6 +66,11 @@ ANSWERS: Final[dict[str, Row]] = {
     "ManagerService.PlanJobs": USERS,
     "ManagerService.SetPolicy": ADMIN,
     "ManagerService.GetPolicy": USERS,
+    "ManagerService.ListTasks": USERS,
+    "ManagerService.GetWorkflow": USERS,
+    "ManagerService.GetLogRange": USERS,
+    # None is written there.
+    "ManagerService.GetHistory": row(PRECONDITION, "alice", "bob", "admin"),
     "WorkerService.RegisterWorker": WORKER,
     "WorkerService.RegisterWorker of another's id": row(DENIED),
     "WorkerService.DeregisterWorker": WORKER,

@@ -21,7 +21,7 @@ from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
 from titan.rpc import access
 from titan.rpc.channel import CLIENT_OPTIONS
-from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.tls.identity import Role
 
 SERVICES: Final = {
@@ -273,6 +273,12 @@ REQUESTS: Final[dict[str, Callable[[World], Any]]] = {
     "ManagerService.PlanJobs": lambda _: manager_pb2.PlanJobsRequest(jobs=[SPEC]),
     "ManagerService.SetPolicy": lambda _: manager_pb2.SetPolicyRequest(fair_share=True),
     "ManagerService.GetPolicy": lambda _: manager_pb2.GetPolicyRequest(),
+    "ManagerService.ListTasks": lambda world: manager_pb2.ListTasksRequest(job=world.job()),
+    "ManagerService.GetWorkflow": lambda world: manager_pb2.GetWorkflowRequest(job=world.job()),
+    "ManagerService.GetLogRange": lambda _: manager_pb2.GetLogRangeRequest(),
+    "ManagerService.GetHistory": lambda _: history_pb2.GetHistoryRequest(
+        attempts=history_pb2.AttemptsQuestion(limit=1)
+    ),
     "WorkerService.RegisterWorker": lambda world: world.registration(),
     "WorkerService.RegisterWorker of another's id": register_as_another,
     "WorkerService.DeregisterWorker": lambda world: worker_pb2.DeregisterWorkerRequest(

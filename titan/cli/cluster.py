@@ -107,9 +107,9 @@ Examples:
 )
 @history_option
 @retry_option
-@click.pass_obj
+@click.pass_context
 def stats(
-    settings: Settings,
+    ctx: click.Context,
     *,
     last: str | None,
     png: Path | None,
@@ -117,10 +117,11 @@ def stats(
     retry_for: float,
 ) -> int:
     """Show the cluster in numbers: jobs and tasks by state, workers, what is free."""
+    settings: Settings = ctx.obj
     if last is not None:
         if settings.at is not None:
             raise click.UsageError("--last is up to now: leave out --at")
-        return show_last(last, history, settings.data_directory, png, as_json=settings.json)
+        return show_last(ctx, last, retry_for, history, png)
     if png is not None or history is not None:
         raise click.UsageError("--png and --history go with --last")
     with settings.reader(retry_for) as session:

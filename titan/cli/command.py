@@ -233,7 +233,7 @@ class Command(click.Command):
             data_directory=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
         )
         if settings.data_directory is not None:
-            _check_no_manager_is_named(ctx)
+            check_no_manager_is_named(ctx, "--data-dir")
         ctx.obj = settings
         try:
             return super().invoke(ctx)
@@ -301,7 +301,7 @@ def say(sentence: str) -> None:
     print(f"titan: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
-def _check_no_manager_is_named(ctx: click.Context) -> None:
+def check_no_manager_is_named(ctx: click.Context, instead: str) -> None:
     """What says how to call a manager says nothing of files; the environment may say both."""
     for name in (*CALLING, "retry_for"):
         if any(
@@ -309,7 +309,7 @@ def _check_no_manager_is_named(ctx: click.Context) -> None:
             for each in (ctx, ctx.find_root())
         ):
             option = name.replace("_", "-")
-            raise click.UsageError(f"--data-dir asks no manager: leave out --{option}", ctx)
+            raise click.UsageError(f"{instead} asks no manager: leave out --{option}", ctx)
 
 
 def _common(ctx: click.Context, name: str) -> Any:

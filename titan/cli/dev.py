@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from titan import paths, units
 from titan.cli.command import FAILED, Command, say
-from titan.cli.describe import outcome_sentence, state_text, total_tasks
-from titan.cli.dev_processes import Child, DataDirectory, become_subreaper, end_rest
+from titan.cli.dev_processes import (
+    Child,
+    DataDirectory,
+    become_subreaper,
+    end_rest,
+    find_address,
+)
+from titan.cli.dev_telling import tell_faults, tell_jobs
+from titan.cli.dev_web import DevWeb, find_web
 from titan.cli.main import INTERRUPTED
-from titan.cli.params import ADDRESS, COUNT, CPUS, HISTORY, SIZE
+from titan.cli.params import ADDRESS, ADDRESS_OR_NONE, COUNT, CPUS, HISTORY, SIZE
 from titan.cli.policy_options import policy_options, words_of
-from titan.cli.text import coloured_state, printable
+from titan.cli.text import printable
 from titan.client import retry
 from titan.client.aio_session import AioSession
 from titan.client.connection import DEFAULT_MANAGER, Credentials
-from titan.client.cursors import WatchCursor, has_ended
 from titan.errors import Refused, TitanError
-from titan.rpc.channel import check_loopback, split_address
+from titan.rpc.channel import check_loopback
 from titan.rpc.security import NO_TLS
-from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.rpc.v1 import types_pb2
 
 _READY_SECONDS: Final = 30.0
 # A worker that leaves gives its tasks 10 s; then it, and what is below it, is killed.
@@ -42,8 +44,6 @@ _REST_SECONDS: Final = 3.0
 # Tasks that run on when `titan dev` is killed wait so long for the next one.
 _DETACH_LIMIT: Final = "60s"
 _POLL_SECONDS: Final = 0.05
-# A disk does not fill up in less.
-_FAULTS_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,9 @@ class DevOptions:
     # What of a manager's options was given.
     policy: tuple[str, ...]
     history: str | None
+    # Where the pages are shown; None: nowhere.
+    web: str | None
+    is_web_wanted: bool
     fresh: bool
 
 
@@ -109,6 +112,15 @@ Examples:
     metavar="URL|none",
     help="Where all jobs are written for `titan history` [a file in DIR/manager].",
 )
+@click.option(
+    "--web",
+    type=ADDRESS_OR_NONE,
+    default="127.0.0.1:8080",
+    show_default=True,
+    metavar="HOST:PORT|none",
+    help="Where the cluster is shown in a browser, if the extra [web] is installed; where that is "
+    "in use, and not asked for, at another port.",
+)
 @click.option("--fresh", is_flag=True, help="Move what is kept there aside and begin anew.")
 @click.pass_context
 def dev(
@@ -122,6 +134,7 @@ def dev(
     resource: tuple[tuple[str, int], ...],
     data_dir: Path | None,
     history: str | None,
+    web: str,
     fresh: bool,
     **policy: Any,
 ) -> int:
@@ -130,10 +143,12 @@ def dev(
     Ctrl-C stops all of it. Jobs are kept: the same command goes on where it ended,
     even after a kill -9.
     """
-    try:
-        check_loopback(listen)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--listen") from error
+    for name, address in (("--listen", listen), ("--web", web)):
+        try:
+            if address != "none":
+                check_loopback(address)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint=name) from error
     options = DevOptions(
         directory=(data_dir or paths.state_directory() / "dev").absolute(),
         listen=listen,
@@ -143,6 +158,8 @@ def dev(
         resources=resource,
         policy=tuple(words_of(ctx, policy)),
         history=history,
+        web=None if web == "none" else web,
+        is_web_wanted=ctx.get_parameter_source("web") is not ParameterSource.DEFAULT,
         fresh=fresh,
     )
     directory = DataDirectory(options.directory)
@@ -170,6 +187,7 @@ class Dev:
         self._address = ""
         self._manager = Child("manager", (), options.directory / "manager.log")
         self._workers: list[Child] = []
+        self._web: DevWeb | None = None
 
     async def run(self) -> int:
         """Runs it until it is stopped; the exit code."""
@@ -201,6 +219,12 @@ class Dev:
                 f"processes of an earlier `titan dev` still run on {self._options.directory}"
             )
         self._address = find_address(self._options.listen)
+        if self._options.web is not None:
+            self._web = find_web(
+                self._options.web,
+                self._options.directory / "web.log",
+                is_wanted=self._options.is_web_wanted,
+            )
         self._manager = self._make_manager()
         self.was_started = True
         await self._manager.start(self._directory.children)
@@ -234,9 +258,14 @@ class Dev:
             self._workers = [self._make_worker(number) for number in range(self._options.workers)]
             for worker in self._workers:
                 await worker.start(self._directory.children)
-            watching = [asyncio.create_task(self._watch_worker(each)) for each in self._workers]
+            if self._web is not None:
+                await self._web.start(self._address, self._directory.children)
+            watching = [asyncio.create_task(self._watch_child(each)) for each in self._workers]
             try:
                 lsn = await self._wait_healthy(session)
+                if self._web is not None:
+                    await self._web.wait_ready()
+                    watching.append(asyncio.create_task(self._watch_child(self._web.child)))
                 self._greet()
                 watching.append(asyncio.create_task(tell_faults(session)))
                 await tell_jobs(session, lsn)
@@ -274,10 +303,10 @@ class Dev:
                 return listed.lsn
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def _watch_worker(self, worker: Child) -> None:
-        await worker.wait()
+    async def _watch_child(self, child: Child) -> None:
+        await child.wait()
         if not self._stop.is_set():
-            _tell_end(worker)
+            _tell_end(child)
 
     def _make_manager(self) -> Child:
         directory = self._options.directory
@@ -311,12 +340,14 @@ class Dev:
         directory = self._options.directory
         count = len(self._workers)
         where = "" if self._address == DEFAULT_MANAGER else f" --manager {self._address}"
+        pages = f"  pages    {self._web.url}\n" if self._web and self._web.child.is_running else ""
         print(
             f"Titan is up: a manager and {count} worker{'s' if count > 1 else ''}.\n"
             f"  address  {self._address}\n"
             f"  data     {directory}\n"
             f"  output   {directory}/w*/output\n"
             f"  logs     {directory}/*.log\n"
+            f"{pages}"
             "Try in another terminal:\n"
             f"  titan run{where} echo hello\n"
             f"  titan submit{where} --array 0-9 --shell 'sleep 1; echo task $TITAN_TASK_INDEX'\n"
@@ -327,13 +358,17 @@ class Dev:
 
     async def _end(self) -> None:
         """Workers first, so that they can hand back what they hold; then the manager."""
-        running = [child for child in (self._manager, *self._workers) if child.is_running]
+        web = [self._web.child] if self._web is not None else []
+        running = [child for child in (self._manager, *self._workers, *web) if child.is_running]
         if running and self._stop.is_set():
             print("Stopping; Ctrl-C again stops at once.", file=sys.stderr, flush=True)
+        for child in web:
+            # It has nothing to hand back, and is gone before the others.
+            child.send(signal.SIGTERM)
         workers = [child for child in self._workers if child.is_running]
         await self._stop_children(workers, signal.SIGINT, _LEAVE_SECONDS)
         manager = [self._manager] if self._manager.is_running else []
-        await self._stop_children(manager, signal.SIGTERM, _MANAGER_SECONDS)
+        await self._stop_children([*manager, *web], signal.SIGTERM, _MANAGER_SECONDS)
 
     async def _stop_children(
         self, children: list[Child], number: signal.Signals, patience_seconds: float
@@ -371,69 +406,3 @@ async def _wait_all(children: list[Child]) -> None:
 
 async def _wait_set(event: asyncio.Event) -> None:
     await event.wait()
-
-
-async def tell_faults(session: AioSession) -> None:
-    """A line when a worker finds itself unable to take tasks, and when that is over, for ever."""
-    told: dict[str, str] = {}
-    while True:
-        for worker in (await session.workers()).workers:
-            if worker.fault != told.get(worker.name, ""):
-                told[worker.name] = worker.fault
-                state = "UNHEALTHY" if worker.fault else "HEALTHY"
-                what = f"it takes no tasks: {worker.fault}" if worker.fault else "it takes tasks"
-                if "--disk-free-min" in worker.fault:
-                    what += "; TITAN_WORKER_DISK_FREE_MIN in the environment sets another minimum"
-                _print_line(f"worker {worker.name} is {state}: {what}", state)
-        await asyncio.sleep(_FAULTS_SECONDS)
-
-
-async def tell_jobs(session: AioSession, lsn: int) -> None:
-    """A line for each job's start and end, for ever."""
-    started: set[int] = set()
-    async with aclosing(session.watch(WatchCursor(after_lsn=lsn))) as changes:
-        async for changed in changes:
-            for job in changed:
-                _tell_job(job, started, _print_line)
-
-
-def _tell_job(job: manager_pb2.Job, started: set[int], tell: Callable[[str, str], None]) -> None:
-    if job.start_us and job.job_id not in started:
-        started.add(job.job_id)
-        total = total_tasks(job)
-        what = f" ({total} tasks)" if job.array else ""
-        where = f" on {job.worker}" if job.worker else ""
-        tell(f"job {job.job_id} {job.name}{what} started{where}", "RUNNING")
-    elif job.state == types_pb2.PENDING:
-        # It was lost or handed back, and will start again.
-        started.discard(job.job_id)
-    if has_ended(job):
-        started.discard(job.job_id)
-        tell(outcome_sentence(job), state_text(job))
-
-
-def _print_line(text: str, state: str) -> None:
-    shown = printable(text).replace(state, coloured_state(state, sys.stdout), 1)
-    print(f"{time.strftime('%H:%M:%S')}  {shown}", flush=True)
-
-
-def find_address(listen: str) -> str:
-    """The address with a port that is free now. Raises Refused."""
-    host, port = split_address(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        # As the manager does: a port in TIME_WAIT is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise Refused(
-                    f"{listen} is in use by another program, perhaps another manager; "
-                    "choose another port with --listen HOST:PORT"
-                ) from error
-            raise Refused(
-                f"{listen} can't be listened on: {os.strerror(error.errno or 0)}"
-            ) from error
-        port = probe.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import fcntl
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +24,7 @@ from typing import Final
 import psutil
 
 from titan.errors import Refused, TitanError
+from titan.rpc.channel import split_address
 
 # The manager stops within 5 s; what a killed `titan dev` left is gone after that.
 LEFT_OVER_SECONDS: Final = 15.0
@@ -180,6 +183,28 @@ def end_rest(directory: Path | None, patience_seconds: float) -> None:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(stubborn, timeout=patience_seconds)
+
+
+def find_address(listen: str) -> str:
+    """The address with a port that is free now. Raises Refused."""
+    host, port = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        # As the manager does: a port in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Refused(
+                    f"{listen} is in use by another program, perhaps another manager; "
+                    "choose another port with --listen HOST:PORT"
+                ) from error
+            raise Refused(
+                f"{listen} can't be listened on: {os.strerror(error.errno or 0)}"
+            ) from error
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _find_hosts(directory: Path) -> list[psutil.Process]:

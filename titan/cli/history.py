@@ -11,14 +11,23 @@ from typing import Any, Final
 import click
 
 from titan import logs, units
-from titan.cli.command import Command, CommandGroup, Settings, check_options_are_behind, say
+from titan.accounting import ENDS, GROUPS, SOURCES, Row, Wanted
+from titan.cli.command import (
+    PRINTING,
+    Command,
+    CommandGroup,
+    Settings,
+    check_options_are_behind,
+    retry_option,
+    say,
+)
+from titan.cli.history_asked import asked_history
 from titan.cli.history_files import (
     data_dir_option,
     given_url,
     history_option,
     manager_directory,
     needed_modules,
-    opened_history,
 )
 from titan.cli.history_import import import_
 from titan.cli.log_options import log_options
@@ -27,12 +36,6 @@ from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.errors import TitanError
 
-Row = dict[str, Any]
-
-_STATES: Final = ("COMPLETED", "FAILED", "CANCELLED", "LOST", "RECALLED", "UNKNOWN")
-# As titan.history.questions has them, which loads SQLAlchemy.
-_SOURCES: Final = ("titan", "mini-slurm", "swf")
-_TOTALS: Final = ("user", "day", "worker")
 _DAY_SECONDS: Final = 86_400
 
 
@@ -54,7 +57,7 @@ class Columns(click.ParamType):  # type: ignore[type-arg]  # not generic in olde
 
 @click.group(
     cls=CommandGroup,
-    takes=("json",),
+    takes=PRINTING,
     epilog="""\b
 Examples:
   titan history
@@ -70,7 +73,7 @@ Examples:
 @click.option("--me", is_flag=True, help="My own jobs.")
 @click.option(
     "--state",
-    type=click.Choice(_STATES, case_sensitive=False),
+    type=click.Choice(ENDS, case_sensitive=False),
     multiple=True,
     help="Attempts that ended so. May be repeated [all but RECALLED, which never ran].",
 )
@@ -81,7 +84,7 @@ Examples:
 )
 @click.option(
     "--source",
-    type=click.Choice(_SOURCES),
+    type=click.Choice(SOURCES),
     help="What Titan ran, or what was imported from there [all].",
 )
 @click.option(
@@ -108,13 +111,14 @@ Examples:
 @click.option("--csv", is_flag=True, help="Print comma-separated values.")
 @click.option(
     "--totals",
-    type=click.Choice(_TOTALS),
+    type=click.Choice(GROUPS),
     help="Sums by user, by day of the end or by worker: cpu-hours, and how much was used of them.",
 )
 @click.option("--slowest", is_flag=True, help="Those that ran longest first.")
 @click.option("--most-failing", is_flag=True, help="The names under which most attempts failed.")
 @history_option
 @data_dir_option
+@retry_option
 @click.pass_context
 def history(
     ctx: click.Context,
@@ -136,12 +140,14 @@ def history(
     most_failing: bool,
     history: str | None,
     data_dir: Path | None,
+    retry_for: float,
 ) -> int:
     """Tell what ran: a line for each attempt that ended, the last one first.
 
     Tasks of a job that were cancelled together before they started have one line.
 
-    It reads the tables that the manager has written beside its log, or where its --history says.
+    The manager is asked. With --data-dir or --history the tables are read where they are, and no
+    manager is needed.
     """
     if ctx.invoked_subcommand is not None:
         check_options_are_behind(ctx)
@@ -159,33 +165,29 @@ def history(
         from titan.client.connection import os_user  # noqa: PLC0415 - loads gRPC
 
         user = os_user()
+    if since is None and job is None:
+        since = (until if until is not None else time.time()) - _DAY_SECONDS
+    wanted = Wanted(
+        since=since,
+        until=until,
+        user=user,
+        name=name,
+        worker=worker,
+        states=state,
+        job_id=job,
+        source=source,
+    )
     shown: tuple[str, ...]
-    with opened_history(history, data_dir) as questions:
-        from titan.history.questions import Wanted  # noqa: PLC0415 - loads SQLAlchemy
-
-        if since is None and job is None:
-            since = (until if until is not None else time.time()) - _DAY_SECONDS
-        wanted = Wanted(
-            since=since,
-            until=until,
-            user=user,
-            name=name,
-            worker=worker,
-            states=state,
-            job_id=job,
-            source=source,
-        )
+    with asked_history(ctx, retry_for, history, data_dir, mine=me) as asked:
         if totals:
-            rows, shown = questions.totals(wanted, totals), (totals, *_OF_TOTALS)
+            found, shown = asked.totals(wanted, totals), (totals, *_OF_TOTALS)
         elif most_failing:
-            rows, shown = questions.most_failing(wanted, limit + 1), _OF_FAILING
+            found, shown = asked.most_failing(wanted, limit), _OF_FAILING
         else:
-            rows = questions.list_attempts(wanted, limit + 1, slowest=slowest)
-            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _for_people(rows))
-    is_cut = not totals and len(rows) > limit
-    del rows[limit if is_cut else len(rows) :]
-    _print(rows, shown, as_json=settings.json, as_csv=csv)
-    if is_cut:
+            found = asked.list_attempts(wanted, limit, slowest=slowest)
+            shown = columns or (_FOR_PROGRAMS if csv or settings.json else _for_people(found.rows))
+    _print(found.rows, shown, as_json=settings.json, as_csv=csv)
+    if found.more:
         say(f"there are more than {limit}; --limit {limit * 10} shows more")
     return 0
 

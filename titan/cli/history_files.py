@@ -1,4 +1,4 @@
-"""Where commands find the history, and what they say where they can't read one."""
+"""Where commands find the history in files and databases, and what they say where there is none."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from titan.accounting import MINI_SLURM, SWF
 from titan.cli.command import Command, Settings, say
 from titan.cli.history_files import (
     data_dir_option,
@@ -83,7 +84,7 @@ def mini_slurm(
         count_on_bar("importing", source.count()) as progress,
     ):
         done = imports.import_jobs(
-            engine, imports.MINI_SLURM, str(file), source.read_jobs(odd), on_progress=progress
+            engine, MINI_SLURM, str(file), source.read_jobs(odd), on_progress=progress
         )
     return _tell(file, done, odd, as_json=settings.json)
 
@@ -138,7 +139,7 @@ def swf(
     ):
         try:
             done = imports.import_jobs(
-                engine, imports.SWF, str(file), read_jobs(lines, start_time, odd),
+                engine, SWF, str(file), read_jobs(lines, start_time, odd),
                 digest=digest, on_progress=progress,
             )  # fmt: skip
         except imports.AlreadyImported as error:

@@ -70,6 +70,10 @@ def _parse_address(text: str) -> str:
     return text
 
 
+def _parse_address_or_none(text: str) -> str:
+    return text if text == "none" else _parse_address(text)
+
+
 def _parse_at(text: str) -> int | float:
     from titan.client.moments import parse_at  # noqa: PLC0415 - loads messages
 
@@ -77,11 +81,7 @@ def _parse_at(text: str) -> int | float:
 
 
 def _parse_moment(text: str) -> float:
-    given = text.strip()
-    # How long ago, without the word: nothing else ends so.
-    if given[-1:] in "dhms" and given[:1].isdigit():
-        return time.time() - units.parse_duration(given)
-    return units.parse_moment(given, time.time())
+    return units.parse_since(text, time.time())
 
 
 def _parse_time_to_come(text: str) -> float:
@@ -133,6 +133,7 @@ COUNT: Final = Unit("resource", _parse_count)
 OFFERED: Final = Unit("resource", _parse_offered)
 PAIR: Final = Unit("pair", _parse_pair)
 SECRET: Final = Unit("secret", _parse_secret)
+ADDRESS_OR_NONE: Final = Unit("address", _parse_address_or_none)
 HISTORY: Final = Unit("database", _parse_history)
 EXPRESSION: Final = Expression()
 ADDRESS: Final = Unit("address", _parse_address)

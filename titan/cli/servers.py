@@ -148,6 +148,11 @@ Examples:
     help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
     "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
 )
+@click.option(
+    "--history-sync",
+    is_flag=True,
+    help="Acknowledge a submit only when its row is in that database, too.",
+)
 @_metrics_listen
 @log_options
 @click.pass_context
@@ -172,6 +177,7 @@ def manager(
     segment_size: int,
     reader_lag_max: int,
     history: str | None,
+    history_sync: bool,
     metrics_listen: str | None,
     log_level: str,
     log_format: str,
@@ -216,6 +222,7 @@ def manager(
             segment_bytes=segment_size,
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
+            history_sync=history_sync,
             metrics_listen=metrics_listen,
             log_level=log_level,
             log_format=log_format,

@@ -6,14 +6,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
+
+import click
 
 from titan import units
-from titan.cli.history_files import opened_history
+from titan.accounting import Usage, usage_view
+from titan.cli.command import Settings
+from titan.cli.history_asked import asked_history
 from titan.cli.text import local_time, print_json
-
-if TYPE_CHECKING:
-    from titan.history.usage import Usage
 
 # How long it is, in how many parts it is told, and how they are called.
 STRETCHES: Final = {
@@ -26,50 +27,29 @@ _PLAIN_BARS: Final = " .:-=+*#@"
 
 
 def show_last(
-    last: str, history: str | None, data_dir: Path | None, png: Path | None, *, as_json: bool
+    ctx: click.Context,
+    last: str,
+    retry_for_seconds: float,
+    history: str | None,
+    png: Path | None,
 ) -> int:
     """Prints it, and draws it into a file if one is named."""
+    settings: Settings = ctx.obj
     if png is not None:
         from titan.simulator.plot import check_can_plot  # noqa: PLC0415 - only here
 
         check_can_plot("--png")
     seconds, count, part = STRETCHES[last]
     now = time.time()
-    with opened_history(history, data_dir) as questions:
-        from titan.history.usage import measure_usage  # noqa: PLC0415 - loads SQLAlchemy
-
-        usage = measure_usage(questions, now - seconds, now, count)
+    with asked_history(ctx, retry_for_seconds, history, settings.data_directory) as asked:
+        usage = asked.usage(now - seconds, now, count)
     if png is not None:
         draw(usage, f"Titan, the last {last}", png)
-    if as_json:
+    if settings.json:
         print_json(usage_view(usage))
     else:
         _print(usage, part)
     return 0
-
-
-def usage_view(usage: Usage) -> dict[str, Any]:
-    """As --json has it."""
-    p50, p95, p99 = usage.waits
-    return {
-        "since_time": usage.since,
-        "until_time": usage.until,
-        "wait_p50_seconds": p50,
-        "wait_p95_seconds": p95,
-        "wait_p99_seconds": p99,
-        "ended": sum(usage.ended),
-        "failed": sum(usage.failed),
-        "ended_per_second": sum(usage.ended) / (usage.until - usage.since),
-        "utilisation": usage.utilisation,
-        "series": {
-            "seconds": (usage.until - usage.since) / len(usage.ended),
-            "ended": list(usage.ended),
-            "failed": list(usage.failed),
-            "busy_cpus": list(usage.busy_cpus),
-            "cpus": list(usage.cpus),
-            "waiting_tasks": list(usage.waiting),
-        },
-    }
 
 
 def bars(values: Sequence[float], most: float, signs: str) -> str:

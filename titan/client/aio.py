@@ -13,6 +13,7 @@ from typing import Self
 
 from titan.client import requests, retry, submission, views
 from titan.client.aio_control import AioControl
+from titan.client.aio_history import AioHistoryCalls
 from titan.client.aio_session import AioSession
 from titan.client.connection import Credentials, os_user
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
@@ -26,7 +27,7 @@ from titan.client.views import JobsChanged, View
 from titan.model import State
 
 
-class AsyncClient(AioControl):
+class AsyncClient(AioControl, AioHistoryCalls):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
     To be closed, or used as an asynchronous context manager, on one loop. Calls raise

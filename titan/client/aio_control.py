@@ -139,6 +139,19 @@ class AioControl:
         request = requests.why_request(job, user=self._user, at=moment(at))
         return views.explanation_view((await self._session.why(request)).explanation)
 
+    async def tasks(
+        self, job: str | int, *, first: int = 0, count: int = 0, at: Moment | None = None
+    ) -> View:
+        """The states of a job's tasks, behind the first so many; count 0: up to a million.
+
+        Says {job_id, array, total, first, states}: a letter for each task in the order of the
+        indexes, P S R C F or X for CANCELLED.
+        """
+        request = requests.tasks_request(
+            job, user=self._user, first=first, count=count, at=moment(at)
+        )
+        return views.tasks_view(await self._session.tasks(request))
+
     async def plan(self, spec: JobSpec) -> View:
         """Where a job would go if it were submitted now, as `why` says it. Changes nothing."""
         (wanted,) = submission.submit_requests(

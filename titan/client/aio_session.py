@@ -28,7 +28,7 @@ from titan.client.cursors import EventsCursor, OutputCursor, WatchCursor
 from titan.client.output import OutputChunk
 from titan.client.requests import page_request
 from titan.rpc.channel import open_aio_channel, split_address
-from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
+from titan.rpc.v1 import history_pb2, manager_pb2, manager_pb2_grpc
 
 _DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -90,7 +90,7 @@ class AioSession:
         while True:
             left = limit - len(whole.jobs)
             request = page_request(wanted, limit=left, last_job_id=last_job_id, at=at)
-            page = await self._call(self._stub.ListJobs, request, is_past=at is not None)
+            page = await self.page(request)
             if at is not None:
                 # A time may mean a later record by then.
                 at = manager_pb2.Moment(lsn=page.lsn)
@@ -99,6 +99,10 @@ class AioSession:
             if not page.more or not page.jobs or len(whole.jobs) >= limit:
                 return whole
             last_job_id = page.jobs[-1].job_id
+
+    async def page(self, request: manager_pb2.ListJobsRequest) -> manager_pb2.ListJobsResponse:
+        """A page of jobs."""
+        return await self._call(self._stub.ListJobs, request, is_past=request.HasField("at"))
 
     async def cancel(self, request: manager_pb2.CancelJobRequest) -> manager_pb2.CancelJobResponse:
         """Cancels; repeating it changes nothing."""
@@ -158,6 +162,21 @@ class AioSession:
         request = manager_pb2.GetStatsRequest(at=at)
         return await self._call(self._stub.GetStats, request, is_past=at is not None)
 
+    async def tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
+        """The states of a job's tasks."""
+        return await self._call(self._stub.ListTasks, request, is_past=request.HasField("at"))
+
+    async def workflow(
+        self, request: manager_pb2.GetWorkflowRequest
+    ) -> manager_pb2.GetWorkflowResponse:
+        """The jobs that hang together with one."""
+        return await self._call(self._stub.GetWorkflow, request, is_past=request.HasField("at"))
+
+    async def log_range(self) -> manager_pb2.GetLogRangeResponse:
+        """Which moments of the past can be asked about."""
+        request = manager_pb2.GetLogRangeRequest()
+        return await self._call(self._stub.GetLogRange, request, is_past=True)
+
     async def events(
         self, request: manager_pb2.GetEventsRequest
     ) -> AsyncGenerator[manager_pb2.GetEventsResponse, None]:
@@ -179,12 +198,40 @@ class AioSession:
                 stream.cancel()
             await self._pause(repeats, failure)
 
-    async def watch(
-        self, cursor: WatchCursor, *, end: float | None = None
-    ) -> AsyncGenerator[list[manager_pb2.Job], None]:
-        """Changed jobs, for ever or until the monotonic clock shows `end`."""
+    async def history(
+        self, request: history_pb2.GetHistoryRequest
+    ) -> list[history_pb2.GetHistoryResponse]:
+        """The pages of one answer; what fails in between is asked again from its start."""
         await self._reach()
         repeats = retry.Repeats(self._policy, time.monotonic())
+        while True:
+            stream = self._stub.GetHistory(
+                request, timeout=retry.PAST_SECONDS, metadata=self._access.metadata()
+            )
+            try:
+                return [page async for page in stream]
+            except grpc.RpcError as error:
+                failure = failure_of(error)
+            finally:
+                stream.cancel()
+            await self._pause(repeats, failure)
+
+    async def watch(
+        self,
+        cursor: WatchCursor,
+        *,
+        end: float | None = None,
+        retry_for_seconds: float | None = None,
+    ) -> AsyncGenerator[list[manager_pb2.Job], None]:
+        """Changed jobs, for ever or until the monotonic clock shows `end`.
+
+        Without an answer for `retry_for_seconds` it raises; None: for what the session was given.
+        """
+        await self._reach()
+        policy = self._policy
+        if retry_for_seconds is not None:
+            policy = retry.Policy(self.address, retry_for_seconds)
+        repeats = retry.Repeats(policy, time.monotonic())
         while end is None or time.monotonic() < end:
             left = None if end is None else max(0.0, end - time.monotonic())
             stream = self._stub.WatchJobs(

@@ -15,13 +15,19 @@ STREAM_NAMES: Final = {manager_pb2.STDOUT: "stdout", manager_pb2.STDERR: "stderr
 class WatchCursor:
     """A watch of some jobs, or with no ids of all."""
 
-    def __init__(self, job_ids: Iterable[int] = (), after_lsn: int = 0) -> None:
+    def __init__(
+        self, job_ids: Iterable[int] = (), after_lsn: int = 0, *, interval_ms: int = 0
+    ) -> None:
+        """`interval_ms`: at least so long between two answers; what changes is merged."""
         self.job_ids = sorted(set(job_ids))
         self.lsn = after_lsn
+        self._interval_ms = interval_ms
 
     def request(self) -> manager_pb2.WatchJobsRequest:
         """Asks for what changed after the last thing seen."""
-        return manager_pb2.WatchJobsRequest(job_ids=self.job_ids, after_lsn=self.lsn)
+        return manager_pb2.WatchJobsRequest(
+            job_ids=self.job_ids, after_lsn=self.lsn, interval_ms=self._interval_ms
+        )
 
     def take(self, response: manager_pb2.WatchJobsResponse) -> list[manager_pb2.Job]:
         """The jobs that changed."""

@@ -236,6 +236,14 @@ def events_request(
     return manager_pb2.GetEventsRequest(job=job_selector(job, user), at=at)
 
 
+def tasks_request(
+    job: str | int, *, user: str, first: int, count: int, at: manager_pb2.Moment | None = None
+) -> manager_pb2.ListTasksRequest:
+    """Asks for the states of so many of a job's tasks behind the first so many."""
+    selector = job_selector(job, user)
+    return manager_pb2.ListTasksRequest(job=selector, first=first, count=count, at=at)
+
+
 def job_selector(job: str | int, user: str) -> manager_pb2.JobSelector:
     """As `parse_job`, with InvalidJob for what is no job."""
     try:
@@ -300,6 +308,8 @@ def duration_seconds(duration: float | str) -> float:
     """Seconds, or text with a unit. Raises InvalidJob."""
     try:
         seconds = units.parse_duration(duration) if isinstance(duration, str) else float(duration)
+    except OverflowError:
+        seconds = -1.0
     except ValueError as error:
         raise InvalidJob(str(error)) from error
     if not 0 <= seconds <= units.DURATION_SECONDS_MAX:

@@ -28,7 +28,7 @@ from titan.client.output import OutputChunk
 from titan.client.requests import page_request
 from titan.rpc.channel import open_channel, split_address
 from titan.rpc.stub import manager_stub
-from titan.rpc.v1 import manager_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2
 
 _DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -144,6 +144,19 @@ class Session:
         request = manager_pb2.GetStatsRequest(at=at)
         return self._call(self._stub.GetStats, request, is_past=at is not None)
 
+    def tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
+        """The states of a job's tasks."""
+        return self._call(self._stub.ListTasks, request, is_past=request.HasField("at"))
+
+    def workflow(self, request: manager_pb2.GetWorkflowRequest) -> manager_pb2.GetWorkflowResponse:
+        """The jobs that hang together with one."""
+        return self._call(self._stub.GetWorkflow, request, is_past=request.HasField("at"))
+
+    def log_range(self) -> manager_pb2.GetLogRangeResponse:
+        """Which moments of the past can be asked about."""
+        request = manager_pb2.GetLogRangeRequest()
+        return self._call(self._stub.GetLogRange, request, is_past=True)
+
     def events(
         self, request: manager_pb2.GetEventsRequest
     ) -> Iterator[manager_pb2.GetEventsResponse]:
@@ -161,6 +174,24 @@ class Session:
                 failure = failure_of(error)
             else:
                 return
+            finally:
+                stream.cancel()
+            self._pause(repeats, failure)
+
+    def history(
+        self, request: history_pb2.GetHistoryRequest
+    ) -> list[history_pb2.GetHistoryResponse]:
+        """The pages of one answer; what fails in between is asked again from its start."""
+        self._reach()
+        repeats = retry.Repeats(self._policy, time.monotonic())
+        while True:
+            stream = self._stub.GetHistory(
+                request, timeout=retry.PAST_SECONDS, metadata=self._access.metadata()
+            )
+            try:
+                return list(stream)
+            except grpc.RpcError as error:
+                failure = failure_of(error)
             finally:
                 stream.cancel()
             self._pause(repeats, failure)

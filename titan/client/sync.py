@@ -15,6 +15,7 @@ from titan.client.connection import Credentials, os_user
 from titan.client.control import Control
 from titan.client.cursors import Ends, OutputCursor, WatchCursor
 from titan.client.dependencies import NamedJob, Waited
+from titan.client.history import HistoryCalls
 from titan.client.jobspec import DEFAULT_EXPORT, JobSpec, SecretEnv, Word
 from titan.client.moments import Moment, TimeToCome, moment
 from titan.client.output import OutputChunk
@@ -25,7 +26,7 @@ from titan.client.views import JobsChanged, View
 from titan.model import State
 
 
-class Client(Control):
+class Client(Control, HistoryCalls):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
     To be closed, or used as a context manager; by one thread at a time. Calls raise

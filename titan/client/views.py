@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from titan.client.arrays import format_array
@@ -212,6 +212,29 @@ def policy_view(response: manager_pb2.PolicyResponse) -> View:
             for each in sorted(policy.user_limits, key=lambda each: each.user)
         },
         "was_set": response.was_set,
+    }
+
+
+# A letter for each state of a task; of the others' names CANCELLED has the first letter already.
+TASK_LETTERS: Final = {
+    State.PENDING: "P",
+    State.SCHEDULED: "S",
+    State.RUNNING: "R",
+    State.COMPLETED: "C",
+    State.FAILED: "F",
+    State.CANCELLED: "X",
+}
+_LETTERS: Final = bytes.maketrans(bytes(TASK_LETTERS), "".join(TASK_LETTERS.values()).encode())
+
+
+def tasks_view(response: manager_pb2.ListTasksResponse) -> View:
+    """The states of a job's tasks in the order of their indexes, a letter each."""
+    return {
+        "job_id": response.job_id,
+        "array": array_view(response.array),
+        "total": response.total,
+        "first": response.first,
+        "states": response.states.translate(_LETTERS).decode("ascii"),
     }
 
 

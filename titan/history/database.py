@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -156,7 +157,7 @@ def check_form(connection: sa.Connection) -> None:
     found = MigrationContext.configure(
         connection, opts={"version_table": VERSION_TABLE}
     ).get_current_revision()
-    wanted = ScriptDirectory(_SCRIPTS).get_current_head()
+    wanted = _newest_form()
     if found is None:
         raise HistoryRefused("there is no history yet: nothing was written there so far")
     if found != wanted:
@@ -166,10 +167,20 @@ def check_form(connection: sa.Connection) -> None:
         )
 
 
+@cache
+def _newest_form() -> str | None:
+    return ScriptDirectory(_SCRIPTS).get_current_head()
+
+
 def reason_of(error: BaseException) -> str:
     """What a driver said, in a line and without what SQLAlchemy adds of statements and rows."""
     cause = getattr(error, "orig", None) or error
     return " ".join(str(cause).split())
+
+
+def round_down(number: Any, dialect: str) -> sa.ColumnElement[int]:
+    """A positive number without its fraction: a cast does that in SQLite alone."""
+    return sa.cast(number if dialect == "sqlite" else sa.func.floor(number), sa.BigInteger)
 
 
 def _postgresql(url: sa.URL, options: str = "") -> sa.Engine:

@@ -32,9 +32,6 @@ from titan.history.imported import (
 from titan.history.rows import text
 from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 
-MINI_SLURM: Final = "mini-slurm"
-SWF: Final = "swf"
-SOURCES: Final = (MINI_SLURM, SWF)
 _ROWS_AT_ONCE: Final = 2_000
 
 

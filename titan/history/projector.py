@@ -50,13 +50,20 @@ class Projector:
         store: Store,
         *,
         stop: Event,
+        wake: Event | None = None,
+        on_follow: Callable[[Place], object] = lambda _: None,
         on_batch: Callable[[Place], object] = lambda _: None,
     ) -> None:
-        """Ends soon after `stop` is set. `on_batch` hears of each commit."""
+        """Ends soon after `stop` is set, and looks for more at once after `wake` is.
+
+        `on_follow` hears from where on the log is followed, `on_batch` of each commit.
+        """
         self._states = LogStates(data_directory, stop=stop)
         self._readers = self._states.readers
         self._store = store
         self._stop = stop
+        self._wake = wake or stop
+        self._on_follow = on_follow
         self._on_batch = on_batch
         self._batches = 0
 
@@ -134,6 +141,7 @@ class Projector:
         wal.write_slot(self._readers, SLOT, place.position)
         is_slot_due = False
         end_lsn = reader.find_durable() if until_end else 0
+        self._on_follow(place)
         _log.info(LogLine("the history is followed", lsn=state.lsn, jobs=len(state.jobs)))
         while not self._stop.is_set():
             has_more = self._read(reader, projection)
@@ -149,8 +157,14 @@ class Projector:
             if not has_more:
                 if until_end and state.lsn >= end_lsn:
                     break
-                self._stop.wait(POLL_SECONDS)
+                self._rest()
         return True
+
+    def _rest(self) -> None:
+        """Until there is something to read, or may be."""
+        if self._wake.wait(POLL_SECONDS) and self._wake is not self._stop:
+            # Whatever is told of from now on is seen by a later look than the next one.
+            self._wake.clear()
 
     def _read(self, reader: wal.Reader, projection: Projection) -> bool:
         """A batch's worth, if there is as much; whether there may be more at once."""

@@ -1,165 +1,259 @@
 """What is asked of the tables: attempts, sums over them, and what stands out among them.
 
-Answers are rows with the names that `titan … --json` has for the same things.
+Answers are rows with the names that `titan … --json` has for the same things. Functions that take a
+connection give them one after another, for a caller who passes them on in parts.
 """
 
 from __future__ import annotations
 
-import time
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from heapq import merge
 from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from titan.history.database import HistoryRefused, Unavailable, check_form, reason_of
-from titan.history.imports import SOURCES as IMPORTED
+from titan.accounting import (
+    NEVER_STARTED,
+    QUARTER_SECONDS,
+    TITAN,
+    HistoryRows,
+    Row,
+    Usage,
+    Wanted,
+    attempt_view,
+    total_views,
+)
+from titan.history.database import (
+    HistoryRefused,
+    Unavailable,
+    check_form,
+    reason_of,
+    round_down,
+)
 from titan.history.rows import text
-from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
+from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS, LOG_POSITION
+from titan.history.usage import measure_usage
+from titan.model import State
 
-Row = dict[str, Any]
-
-GROUPS: Final = ("user", "day", "worker")
-TITAN: Final = "titan"
-SOURCES: Final = (TITAN, *IMPORTED)
-# What an attempt that never started is; listed only where it is asked for.
-NEVER_STARTED: Final = "RECALLED"
+# Rows that are fetched at once: neither one by one, nor all before the first is passed on.
+_FETCHED_ROWS: Final = 1_000
 # Of 64 bits.
 _NUMBER_MAX: Final = (1 << 63) - 1
-CANCELLED_STATE: Final = "CANCELLED"
-# Zones of time differ by whole quarters of an hour: sums over these add up to days in any of them.
-_QUARTER_SECONDS: Final = 900
-
-
-# What a row of an answer has, by its own names.
-_OF_ATTEMPTS: Final = (
-    *(each.name for each in ATTEMPTS.columns if each.name not in ("user_name", "task_index")),
-    "user", "index", "cpu_efficiency", "memory_efficiency",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """Which attempts: those that ended from `since` to before `until`, in Unix seconds.
-
-    None and () choose all; without states all but RECALLED ones. What was cancelled while it waited
-    ran on no worker.
-    """
-
-    since: float | None = None
-    until: float | None = None
-    user: str | None = None
-    name: str | None = None
-    worker: str | None = None
-    states: tuple[str, ...] = ()
-    job_id: int | None = None
-    source: str | None = None
-    """One of SOURCES."""
 
 
 class Questions:
-    """Asks one database. Raises HistoryRefused where it can't answer."""
+    """Asks one database, one question at a time. Raises HistoryRefused where it can't answer."""
 
     def __init__(self, engine: sa.Engine) -> None:
         """Of `database.open_for_reading`."""
         self._engine = engine
+        self._asked: Any = None
 
-    def list_attempts(self, wanted: Wanted, limit: int, *, slowest: bool = False) -> list[Row]:
+    def list_attempts(self, wanted: Wanted, limit: int, *, slowest: bool = False) -> HistoryRows:
         """At most so many, the last ended first; or those that ran longest.
 
         Among the former is a row for tasks that were cancelled together while they waited: without
         an attempt and, of an array, without an index.
         """
-        a = ATTEMPTS.c
-        order = [a.run_seconds.desc()] if slowest else [_end(ATTEMPTS, wanted).desc()]
-        query = (
-            _of_jobs(ATTEMPTS)
-            .where(*_conditions(wanted))
-            .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
-            .limit(min(limit, _NUMBER_MAX))
-        )
-        if slowest:
-            query = query.where(a.start_time.is_not(None))
         with self.asked() as connection:
-            found = [_attempt(row) for row in connection.execute(query).mappings()]
-            if slowest or not _may_have_waited(wanted):
-                return found
-            c = CANCELLED.c
-            query = (
-                _of_jobs(CANCELLED)
-                .where(*_chosen(CANCELLED, wanted))
-                .order_by(
-                    _end(CANCELLED, wanted).desc(), c.job_id.desc(), c.lsn.desc(), c.place.desc()
-                )
-                .limit(min(limit, _NUMBER_MAX))
-            )
-            waited = [_cancelled(row) for row in connection.execute(query).mappings()]
-        by_end = merge(
-            found, waited, key=lambda row: (row["end_time"], row["job_id"]), reverse=True
-        )
-        return list(islice(by_end, min(limit, _NUMBER_MAX)))
+            lsn, time = find_place(connection)
+            rows = [
+                attempt_view(row)
+                for row in select_attempts(connection, wanted, limit + 1, slowest=slowest)
+            ]
+        return HistoryRows(rows[:limit], len(rows) > limit, lsn, time)
 
-    def most_failing(self, wanted: Wanted, limit: int) -> list[Row]:
+    def most_failing(self, wanted: Wanted, limit: int) -> HistoryRows:
         """The names under which most attempts FAILED, by user."""
-        a = ATTEMPTS.c
-        failed = _count(a.state == "FAILED")
-        query = (
-            sa.select(
-                _unsorted(a.name).label("name"),
-                _unsorted(a.user_name).label("user"),
-                failed.label("failed"),
-                sa.func.count().label("attempts"),
-                sa.func.max(a.end_time).label("last_end_time"),
-            )
-            .where(*_conditions(wanted))
-            .group_by(_unsorted(a.name), _unsorted(a.user_name))
-            .having(failed > 0)
-            .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
-            .limit(min(limit, _NUMBER_MAX))
-        )
         with self.asked() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            lsn, time = find_place(connection)
+            rows = list(select_failing(connection, wanted, limit + 1))
+        return HistoryRows(rows[:limit], len(rows) > limit, lsn, time)
 
-    def totals(self, wanted: Wanted, by: str) -> list[Row]:
+    def totals(self, wanted: Wanted, by: str) -> HistoryRows:
         """Sums by user, local day (of the end) or worker; most cpu time first, days in order."""
-        a = ATTEMPTS.c
-        key: sa.ColumnElement[Any]
-        if by == "day":
-            key = round_down(a.end_time / _QUARTER_SECONDS, self._engine.dialect.name)
-        else:
-            key = _unsorted({"user": a.user_name, "worker": a.worker}[by])
-        query = sa.select(key.label("key"), *_SUMS).where(*_conditions(wanted)).group_by(key)
         with self.asked() as connection:
-            found = [dict(row) for row in connection.execute(query).mappings()]
-        if by == "day":
-            found = _by_day(found)
-        rows = [_total(row, by) for row in found]
-        if by != "day":
-            rows.sort(key=lambda row: (-row["cpu_hours"], row[by]))
-        return rows
+            lsn, time = find_place(connection)
+            rows = total_views(select_sums(connection, wanted, by), by)
+        return HistoryRows(rows, False, lsn, time)
+
+    def usage(self, since: float, until: float, count: int) -> Usage:
+        """How busy the cluster was, in so many slots of time."""
+        with self.asked() as connection:
+            return measure_usage(connection, since, until, count)
 
     @contextmanager
     def asked(self) -> Iterator[sa.Connection]:
         """A connection to tables of this version, whose errors become sentences."""
         try:
             with self._engine.connect() as connection:
-                check_form(connection)
-                yield connection
+                self._asked = connection.connection.driver_connection
+                try:
+                    check_form(connection)
+                    yield connection
+                finally:
+                    self._asked = None
         except Unavailable as error:
             raise HistoryRefused(f"the history does not answer: {reason_of(error)}") from error
         except sa.exc.SQLAlchemyError as error:
             raise HistoryRefused(f"the history cannot be read: {reason_of(error)}") from error
 
+    def interrupt(self) -> None:
+        """Has the statement that runs now, if one does, fail soon. For any thread."""
+        asked = self._asked
+        if asked is None:
+            return
+        if self._engine.dialect.name == "sqlite":
+            # It may be closed by now.
+            with suppress(sqlite3.Error):
+                asked.interrupt()
+        else:
+            asked.cancel()
 
-def _of_jobs(table: sa.Table) -> sa.Select[Any]:
+
+def find_place(connection: sa.Connection) -> tuple[int, float]:
+    """The last record of the log that the tables have, and its time; what is read after it may be
+    a little further."""
+    row = connection.execute(sa.select(LOG_POSITION.c.lsn, LOG_POSITION.c.time)).first()
+    return (row.lsn, row.time) if row is not None else (0, 0.0)
+
+
+def select_attempts(
+    connection: sa.Connection, wanted: Wanted, limit: int, *, slowest: bool = False
+) -> Iterator[Row]:
+    """Columns of at most so many attempts, the last ended first, or those that ran longest.
+
+    Among the former are tasks that were cancelled while they waited, as `list_attempts` has them.
+    """
+    a = ATTEMPTS.c
+    order = [a.run_seconds.desc()] if slowest else [_end(ATTEMPTS, wanted).desc()]
+    query = (
+        _of_jobs(ATTEMPTS)
+        .where(*conditions(wanted))
+        .order_by(*order, a.job_id.desc(), a.task_index.desc(), a.attempt.desc())
+        .limit(min(limit, _NUMBER_MAX))
+    )
+    if slowest:
+        query = query.where(a.start_time.is_not(None))
+    found: Iterator[Row] = ({**row._asdict(), "tasks": 1} for row in fetched(connection, query))
+    if slowest or not _may_have_waited(wanted):
+        return found
+    waited = _select_cancelled(connection, wanted, limit)
+    by_end = merge(found, waited, key=lambda row: (row["end_time"], row["job_id"]), reverse=True)
+    return islice(by_end, min(limit, _NUMBER_MAX))
+
+
+def _select_cancelled(connection: sa.Connection, wanted: Wanted, limit: int) -> Iterator[Row]:
+    c = CANCELLED.c
+    query = (
+        _of_jobs(CANCELLED)
+        .where(*_chosen(CANCELLED, wanted))
+        .order_by(_end(CANCELLED, wanted).desc(), c.job_id.desc(), c.lsn.desc(), c.place.desc())
+        .limit(min(limit, _NUMBER_MAX))
+    )
+    return (_cancelled(row) for row in fetched(connection, query))
+
+
+def select_failing(connection: sa.Connection, wanted: Wanted, limit: int) -> Iterator[Row]:
+    """The names under which most attempts FAILED, by user."""
+    a = ATTEMPTS.c
+    failed = _count(a.state == "FAILED")
+    query = (
+        sa.select(
+            _unsorted(a.name).label("name"),
+            _unsorted(a.user_name).label("user"),
+            failed.label("failed"),
+            sa.func.count().label("attempts"),
+            sa.func.max(a.end_time).label("last_end_time"),
+        )
+        .where(*conditions(wanted))
+        .group_by(_unsorted(a.name), _unsorted(a.user_name))
+        .having(failed > 0)
+        .order_by(failed.desc(), sa.literal_column("1"), sa.literal_column("2"))
+        .limit(min(limit, _NUMBER_MAX))
+    )
+    return (row._asdict() for row in fetched(connection, query))
+
+
+def select_sums(connection: sa.Connection, wanted: Wanted, by: str) -> Iterator[Row]:
+    """What `accounting.total_views` takes."""
+    a = ATTEMPTS.c
+    key: sa.ColumnElement[Any]
+    if by == "day":
+        key = round_down(a.end_time / QUARTER_SECONDS, connection.dialect.name)
+    else:
+        key = _unsorted({"user": a.user_name, "worker": a.worker}[by])
+    query = sa.select(key.label("key"), *_SUMS).where(*conditions(wanted)).group_by(key)
+    return (row._asdict() for row in fetched(connection, query))
+
+
+def fetched(
+    connection: sa.Connection, query: sa.Select[*tuple[Any, ...]]
+) -> Iterator[sa.Row[*tuple[Any, ...]]]:
+    """The query's rows, which need not all be in memory at once, nor be read to their end."""
+    with connection.execution_options(yield_per=_FETCHED_ROWS).execute(query) as found:
+        yield from found
+
+
+def conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """On attempts."""
+    states, state = wanted.states, ATTEMPTS.c.state
+    return [
+        *_chosen(ATTEMPTS, wanted),
+        state.in_(states) if states else state != NEVER_STARTED,
+    ]
+
+
+def whose(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """On attempts, on those that run, or, without a worker, on what was cancelled."""
+    found: list[sa.ColumnElement[bool]] = [
+        table.c[column] == text(value)
+        for column, value in (
+            ("user_name", wanted.user),
+            ("name", wanted.name),
+            ("worker", wanted.worker),
+        )
+        if value is not None
+    ]
+    if wanted.job_id is not None:
+        # Whoever asks may write any number.
+        is_one = -_NUMBER_MAX <= wanted.job_id <= _NUMBER_MAX
+        found.append(table.c.job_id == wanted.job_id if is_one else sa.false())
+    return found
+
+
+def _may_have_waited(wanted: Wanted) -> bool:
+    """Whether tasks that were cancelled while they waited are among what is wanted."""
+    return wanted.worker is None and (not wanted.states or State.CANCELLED.name in wanted.states)
+
+
+def _chosen(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    """By what attempts and tasks that never became one have in common."""
+    t = table.c
+    found: list[sa.ColumnElement[bool]] = []
+    if wanted.since is not None:
+        found.append(t.end_time >= wanted.since)
+    if wanted.until is not None:
+        found.append(t.end_time < wanted.until)
+    found += whose(table, wanted)
+    if wanted.source == TITAN:
+        found.append(t.job_id > 0)
+    elif wanted.source is not None:
+        imported = sa.exists().where(IMPORTS.c.source == wanted.source, _is_of_import(table))
+        # Those that list attempts have the same table beside them.
+        found += [t.job_id < 0, imported.correlate(table)]
+    return found
+
+
+def _of_jobs(table: sa.Table) -> sa.Select[*tuple[Any, ...]]:
     """Its rows, with what is to be told of their jobs."""
     t = table.c
     return (
         sa.select(
-            table,
+            *(column.label(name) for name, column in _told(table).items()),
             JOBS.c.array.is_not(None).label("is_array"),
             sa.func.coalesce(IMPORTS.c.source, TITAN).label("source"),
             (IMPORTS.c.first_job_id - t.job_id).label("source_job"),
@@ -169,44 +263,13 @@ def _of_jobs(table: sa.Table) -> sa.Select[Any]:
     )
 
 
-def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    """Of attempts."""
-    a = ATTEMPTS.c
-    conditions = _chosen(ATTEMPTS, wanted)
-    if wanted.worker is not None:
-        conditions.append(a.worker == text(wanted.worker))
-    states = wanted.states
-    conditions.append(a.state.in_(states) if states else a.state != NEVER_STARTED)
-    return conditions
-
-
-def _may_have_waited(wanted: Wanted) -> bool:
-    """Whether tasks that were cancelled while they waited are among what is wanted."""
-    return wanted.worker is None and (not wanted.states or CANCELLED_STATE in wanted.states)
-
-
-def _chosen(table: sa.Table, wanted: Wanted) -> list[sa.ColumnElement[bool]]:
-    """By what attempts and tasks that never became one have in common."""
-    t = table.c
-    conditions: list[sa.ColumnElement[bool]] = []
-    if wanted.since is not None:
-        conditions.append(t.end_time >= wanted.since)
-    if wanted.until is not None:
-        conditions.append(t.end_time < wanted.until)
-    for column, value in ((t.user_name, wanted.user), (t.name, wanted.name)):
-        if value is not None:
-            conditions.append(column == text(value))
-    if wanted.job_id is not None:
-        # Whoever asks may write any number.
-        is_one = -_NUMBER_MAX <= wanted.job_id <= _NUMBER_MAX
-        conditions.append(t.job_id == wanted.job_id if is_one else sa.false())
-    if wanted.source == TITAN:
-        conditions.append(t.job_id > 0)
-    elif wanted.source is not None:
-        imported = sa.exists().where(IMPORTS.c.source == wanted.source, _is_of_import(table))
-        # Those that list attempts have the same table beside them.
-        conditions += [t.job_id < 0, imported.correlate(table)]
-    return conditions
+def _cancelled(row: sa.Row[*tuple[Any, ...]]) -> Row:
+    """With the columns that an attempt has, None where there is nothing to tell."""
+    found: Row = {**_NO_ATTEMPT, **row._asdict()}
+    found["index"] = None if found["is_array"] else 0
+    found["state"] = State.CANCELLED.name
+    found["wait_seconds"] = max(found["end_time"] - found["submit_time"], 0.0)
+    return found
 
 
 def _is_of_import(table: sa.Table) -> sa.ColumnElement[bool]:
@@ -259,63 +322,15 @@ def _unsorted(column: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
     return column.concat(sa.literal_column("''"))
 
 
-def round_down(number: Any, dialect: str) -> sa.ColumnElement[int]:
-    """A positive number without its fraction: a cast does that in SQLite alone."""
-    return sa.cast(number if dialect == "sqlite" else sa.func.floor(number), sa.BigInteger)
+# See schema.py.
+_AS_TITAN: Final = {"user_name": "user", "task_index": "index"}
+_NOT_TOLD: Final = ("lsn", "place")
 
 
-def _by_day(rows: Sequence[Row]) -> list[Row]:
-    days: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: row["key"]):
-        day = time.strftime("%Y-%m-%d", time.localtime(row["key"] * _QUARTER_SECONDS))
-        sums = days.setdefault(day, {"key": day})
-        for name, value in row.items():
-            if name != "key":
-                sums[name] = sums.get(name, 0) + value
-    return list(days.values())
+def _told(table: sa.Table) -> dict[str, sa.Column[Any]]:
+    """What is told of its rows, as the rest of Titan names it."""
+    columns = (each for each in table.columns if each.name not in _NOT_TOLD)
+    return {_AS_TITAN.get(each.name, each.name): each for each in columns}
 
 
-def _total(row: Row, by: str) -> Row:
-    return {
-        by: row["key"],
-        "attempts": row["attempts"],
-        "completed": row["completed"],
-        "failed": row["failed"],
-        "run_hours": row["run_seconds"] / 3600,
-        "cpu_hours": row["cpu_seconds"] / 3600,
-        "used_cpu_hours": row["used_cpu_seconds"] / 3600,
-        "cpu_efficiency": _share(row["used_cpu_seconds"], row["known_cpu_seconds"]),
-        "memory_efficiency": _share(row["used_byte_seconds"], row["byte_seconds"]),
-    }
-
-
-def _attempt(row: sa.RowMapping) -> Row:
-    found = dict(row)
-    # As the rest of Titan names them: see schema.py.
-    found["user"], found["index"] = found.pop("user_name"), found.pop("task_index")
-    del found["lsn"]
-    found["tasks"] = 1
-    used = found["cpu_user_seconds"] + found["cpu_system_seconds"]
-    ran = found["run_seconds"] or 0
-    is_own, peak = found["job_id"] > 0, found["max_rss_bytes"]
-    found["cpu_efficiency"] = _share(used, ran * found["cpus"]) if is_own or used else None
-    found["memory_efficiency"] = _share(peak, found["memory_bytes"]) if is_own or peak else None
-    return found
-
-
-def _cancelled(row: sa.RowMapping) -> Row:
-    """With the names that an attempt has, None where there is nothing to tell."""
-    known = dict(row)
-    found: Row = dict.fromkeys(_OF_ATTEMPTS)
-    found |= known
-    del found["lsn"], found["place"], found["user_name"]
-    found["user"] = known["user_name"]
-    found["index"] = None if known["is_array"] else 0
-    found["state"] = CANCELLED_STATE
-    found["wait_seconds"] = max(known["end_time"] - known["submit_time"], 0.0)
-    return found
-
-
-def _share(used: float, asked: float) -> float | None:
-    """Used ÷ requested; None: nothing was requested, or it never ran."""
-    return used / asked if asked else None
+_NO_ATTEMPT: Final[Row] = dict.fromkeys(_told(ATTEMPTS))

@@ -7,46 +7,19 @@ of time that they begin and end in, and what lies in between follows from these 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from titan.history.questions import NEVER_STARTED, Questions, round_down
+from titan.accounting import NEVER_STARTED, SHARES, Usage
+from titan.history.database import round_down
 from titan.history.schema import ATTEMPTS, JOBS, RUNNING, WORKER_EVENTS, WORKERS
 from titan.model import WorkerState
 
-SHARES: Final = (0.5, 0.95, 0.99)
 # What was imported ran elsewhere.
 _IS_OWN: Final = ATTEMPTS.c.job_id > 0
 _GONE: Final = (WorkerState.DISCONNECTED.name, WorkerState.DEREGISTERED.name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """From `since` to `until` in Unix seconds; each series has a number for each slot of it."""
-
-    since: float
-    until: float
-    waits: tuple[float | None, ...]
-    """Seconds from submit to first start of tasks that started then: SHARES of them took less."""
-    ended: tuple[int, ...]
-    """Attempts."""
-    failed: tuple[int, ...]
-    busy_cpus: tuple[float, ...]
-    """Asked for by what ran, on average."""
-    cpus: tuple[float, ...]
-    """Offered, on average."""
-    waiting: tuple[float, ...]
-    """Tasks that could start and had not yet, on average, without those that never did; those that
-    wait for another attempt now count from the submit until it ends."""
-
-    @property
-    def utilisation(self) -> float | None:
-        """The share of the offered cpus that were in use; None: none were offered."""
-        offered = sum(self.cpus)
-        return sum(self.busy_cpus) / offered if offered else None
 
 
 class _Slots:
@@ -88,36 +61,45 @@ class _Slots:
         return found
 
 
-def measure_usage(questions: Questions, since: float, until: float, count: int) -> Usage:
-    """In so many slots. Raises HistoryRefused."""
+def measure_usage(connection: sa.Connection, since: float, until: float, count: int) -> Usage:
+    """In so many slots."""
     slots = _Slots(since, until, count)
-    with questions.asked() as connection:
-        ended, failed = _ends(connection, slots)
-        a, r = ATTEMPTS.c, RUNNING.c
-        in_time = (a.end_time >= since, a.state != NEVER_STARTED, _IS_OWN)
-        ran = _intervals(connection, slots, a.start_time, a.end_time, a.cpus,
-                         *in_time, a.start_time < until)  # fmt: skip
-        ran += _intervals(connection, slots, r.start_time, sa.literal(until), r.cpus,
-                          r.start_time < until)  # fmt: skip
-        # It could start since then.
-        since_then = a.start_time - a.wait_seconds
-        waited = _intervals(connection, slots, since_then, a.start_time, sa.literal(1.0),
-                            *in_time, a.start_time >= since, since_then < until)  # fmt: skip
-        waited += _intervals(
-            connection, slots, r.submit_time, r.start_time, sa.literal(1.0),
-            r.attempt == 1, r.start_time >= since, r.submit_time < until,
-        )  # fmt: skip
-        waited += _still_waiting(connection, slots)
-        return Usage(
-            since=since,
-            until=until,
-            waits=_waits(connection, since, until),
-            ended=tuple(ended),
-            failed=tuple(failed),
-            busy_cpus=tuple(slots.averages(ran)),
-            cpus=tuple(_offered(connection, slots)),
-            waiting=tuple(slots.averages(waited)),
+    ended, failed = _ends(connection, slots)
+    a, r = ATTEMPTS.c, RUNNING.c
+    in_time = (a.end_time >= since, a.state != NEVER_STARTED, _IS_OWN)
+    ran = _intervals(connection, slots, a.start_time, a.end_time, a.cpus,
+                     *in_time, a.start_time < until)  # fmt: skip
+    ran += _intervals(connection, slots, r.start_time, sa.literal(until), r.cpus,
+                      r.start_time < until)  # fmt: skip
+    # It could start since then.
+    since_then = a.start_time - a.wait_seconds
+    waited = _intervals(connection, slots, since_then, a.start_time, sa.literal(1.0),
+                        *in_time, a.start_time >= since, since_then < until)  # fmt: skip
+    before = (
+        sa.select(sa.func.max(a.end_time))
+        .where(
+            a.job_id == r.job_id,
+            a.task_index == r.task_index,
+            a.attempt < r.attempt,
+            a.state != NEVER_STARTED,
         )
+        .correlate(RUNNING)
+        .scalar_subquery()
+    )
+    since_then = sa.func.coalesce(before, r.submit_time)
+    waited += _intervals(connection, slots, since_then, r.start_time, sa.literal(1.0),
+                         r.start_time >= since, since_then < until)  # fmt: skip
+    waited += _still_waiting(connection, slots)
+    return Usage(
+        since=since,
+        until=until,
+        waits=_waits(connection, since, until),
+        ended=tuple(ended),
+        failed=tuple(failed),
+        busy_cpus=tuple(slots.averages(ran)),
+        cpus=tuple(_offered(connection, slots)),
+        waiting=tuple(slots.averages(waited)),
+    )
 
 
 def _ends(connection: sa.Connection, slots: _Slots) -> tuple[list[int], list[int]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Final, TypeVar
 
 import msgpack
 
@@ -16,7 +16,7 @@ from titan.lookback.past import Past
 from titan.lookback.placements import Placements
 from titan.lookback.story import page_of_story
 from titan.model import IndexRange, task_name
-from titan.queries import explanations, reads
+from titan.queries import explanations, reads, tasks, workflow
 from titan.queries.requests import check_moment, selector_of
 from titan.queries.selection import JobForgotten, check_indexes, select_job
 from titan.queries.stories import Story, find_story, unpack_story
@@ -25,6 +25,8 @@ from titan.scheduler.rules import rules_of
 from titan.scheduler.scheduler import Scheduler
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
+
+T = TypeVar("T")
 
 # What was said of forgotten jobs; a job with a hundred attempts takes some 20 KiB.
 REPLIES_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -105,6 +107,42 @@ class Answers:
         response = reads.get_stats(state)
         response.at_us = state.time_us
         return response
+
+    def list_tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
+        """The states of a job's tasks; also of one that was forgotten at that moment."""
+        state = self._state_of(request)
+        moment = (state.lsn, state.time_us)
+        try:
+            response = _at_once(tasks.list_tasks(state, request))
+        except JobForgotten as forgotten:
+            wanted = manager_pb2.ListTasksRequest()
+            wanted.CopyFrom(request)
+            wanted.job.job_id = forgotten.job_id
+            response = self.list_forgotten_tasks(wanted)
+        response.lsn, response.at_us = moment
+        return response
+
+    def list_forgotten_tasks(
+        self, request: manager_pb2.ListTasksRequest
+    ) -> manager_pb2.ListTasksResponse:
+        """The same for a job that the caller knows to be forgotten, by its number."""
+        return _at_once(tasks.list_tasks(self._forgotten.state_with(request.job.job_id), request))
+
+    def get_workflow(
+        self, request: manager_pb2.GetWorkflowRequest
+    ) -> manager_pb2.GetWorkflowResponse:
+        """The jobs that hung together, as far as they were remembered."""
+        state = self._state_of(request)
+        response = _at_once(workflow.get_workflow(state, request))
+        response.at_us = state.time_us
+        return response
+
+    def get_log_range(self, _: manager_pb2.GetLogRangeRequest) -> manager_pb2.GetLogRangeResponse:
+        """Which moments can be asked about."""
+        first, last = self._past.find_range()
+        return manager_pb2.GetLogRangeResponse(
+            first_lsn=first.lsn, first_us=first.time_us, last_lsn=last.lsn, last_us=last.time_us
+        )
 
     def explain_job(
         self, request: manager_pb2.ExplainJobRequest, flags: ev.PolicySet | None = None
@@ -239,6 +277,12 @@ def handlers(answers: Answers) -> dict[str, Callable[[bytes], bytes]]:
         "ListJobs": _on_message(answers.list_jobs, manager_pb2.ListJobsRequest),
         "ListWorkers": _on_message(answers.list_workers, manager_pb2.ListWorkersRequest),
         "GetStats": _on_message(answers.get_stats, manager_pb2.GetStatsRequest),
+        "ListTasks": _on_message(answers.list_tasks, manager_pb2.ListTasksRequest),
+        "ListForgottenTasks": _on_message(
+            answers.list_forgotten_tasks, manager_pb2.ListTasksRequest
+        ),
+        "GetWorkflow": _on_message(answers.get_workflow, manager_pb2.GetWorkflowRequest),
+        "GetLogRange": _on_message(answers.get_log_range, manager_pb2.GetLogRangeRequest),
         "FindStory": find,
         "PageOfStory": tell,
         "FindOutput": find_output,
@@ -246,6 +290,16 @@ def handlers(answers: Answers) -> dict[str, Callable[[bytes], bytes]]:
         "ExplainPlaced": explain_placed,
         "ExplainForgotten": explain_forgotten,
     }
+
+
+def _at_once(steps: Generator[None, None, T]) -> T:
+    """What the steps lead to; nobody else waits here."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            answer: T = stop.value
+            return answer
 
 
 def _on_message(answer: Callable[[Any], Any], request_class: type[Any]) -> Callable[[bytes], bytes]:

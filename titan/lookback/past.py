@@ -138,6 +138,10 @@ class Past:
         """
         return self.read(lambda: self._state_before(lsn, comes))
 
+    def find_range(self) -> tuple[Mark, Mark]:
+        """The oldest moment that can be asked about, and the last. Raises as `state_at`."""
+        return self.read(lambda: (self._find_oldest(), self.find_end()))
+
     def find_end(self) -> Mark:
         """The last durable record. Costs what was appended since it was asked for last."""
         firsts = self.list_segments()

@@ -23,7 +23,7 @@ from titan.logs import LogLine
 from titan.lookback.answers import Answers, handlers
 from titan.lookback.past import Past
 from titan.parent import die_with_parent
-from titan.rpc.frames import HEADER, REPLY_BYTES_MAX, Answer, body_bytes, decode_question, encode
+from titan.rpc.frames import REPLY_BYTES_MAX, Answer, decode_question, encode, receive
 
 _log = logging.getLogger("titan.lookback")
 
@@ -50,10 +50,7 @@ def main(arguments: list[str]) -> int:
 
 def serve(connection: socket.socket, known: dict[str, Callable[[bytes], bytes]]) -> None:
     """Answers until the other side closes the socket."""
-    while (header := _receive(connection, HEADER.size)) is not None:
-        body = _receive(connection, body_bytes(header))
-        if body is None:
-            return
+    while (body := receive(connection)) is not None:
         question = decode_question(body)
         connection.sendall(encode(_answer(known, question.method, question.request)))
 
@@ -75,15 +72,3 @@ def _answer(known: dict[str, Callable[[bytes], bytes]], method: str, request: by
         # One question must not end the answers to others.
         _log.exception(LogLine("a question about the past failed", method=method))
         return Answer(TitanError.__name__, f"the question could not be answered: {error!r}", b"")
-
-
-def _receive(connection: socket.socket, size: int) -> bytes | None:
-    """So many bytes, None at the end of the connection."""
-    parts = []
-    while size:
-        part = connection.recv(min(size, 1 << 20))
-        if not part:
-            return None
-        parts.append(part)
-        size -= len(part)
-    return b"".join(parts)

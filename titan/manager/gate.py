@@ -23,6 +23,7 @@ from titan.manager import caller, permissions
 from titan.manager.admission import Admission, Place
 from titan.manager.caller import NOBODY
 from titan.manager.callers import Callers
+from titan.manager.history_sync import HistorySync
 from titan.manager.lapse import Lapse
 from titan.manager.shell import Shell
 from titan.metrics.calls import Calls
@@ -51,12 +52,15 @@ class Gate:
         shell: Shell,
         callers: Callers,
         audit: Audit | None = None,
+        history: HistorySync | None = None,
         calls: Calls | None = None,
     ) -> None:
-        """`calls` counts them, if somebody is to."""
+        """With `history` a submit is answered when it has its rows, too; `calls` counts them, if
+        somebody is to."""
         self._shell = shell
         self._callers = callers
         self._audit = audit or Audit()
+        self._history = history
         self._calls = calls
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
@@ -131,7 +135,15 @@ class Gate:
                 except TitanError as error:
                     # Nothing was looked at that could depend on anything.
                     return self._refused(method, context, error)
-                return await self._decide(method, handler, parse, place, context)
+                reply = await self._decide(method, handler, parse, place, context)
+                if self._history is None or reply is None:
+                    return reply
+                # Its place at the door is free by now: whoever waits here holds up nobody.
+                try:
+                    await self._history.wait(reply)
+                except TitanError as error:
+                    return self._refused(method, context, error)
+                return reply
 
         return call
 

@@ -1,7 +1,7 @@
 """Has the history written, by a process of its own that reads the log.
 
-The manager waits for it in nothing, and it may die at any moment: the next one goes on where the
-database says that it was. All that is done here is to start it, and to end it with the manager.
+It may die at any moment: the next one goes on where the database says that it was. All that is done
+here is to start it, and to end it with the manager; what is asked of it is `history_desk.py`'s.
 """
 
 from __future__ import annotations
@@ -9,36 +9,64 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from titan.manager.history_desk import HistoryDesk
 from titan.manager.reader_process import keep_running, wait_end
+from titan.manager.recovery import StartRefused
 
 _log = logging.getLogger("titan.history")
 
 # What is read by `titan.history.process`: a process listing must not show a password.
 URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
+# It gives way to everything else on the machine, unless somebody waits for it.
+NICENESS: Final = 10
 
 
 def missing_modules(url: str) -> list[str]:
-    """What a history there needs and is not installed."""
+    """What a history at that URL needs and is not installed."""
     is_file = not url or url.startswith("sqlite:")
     needed = MODULES if is_file else (*MODULES, "psycopg")
     return [name for name in needed if find_spec(name) is None]
+
+
+def check_can_sync(url: str | None) -> None:
+    """Raises StartRefused where submits would wait for what nobody writes. None: no history."""
+    if url is None:
+        raise StartRefused("--history-sync needs a history: leave out --history none")
+    missing = missing_modules(url)
+    if missing:
+        raise StartRefused(
+            f"--history-sync needs {' and '.join(missing)}: pip install 'titan-scheduler[history]'"
+        )
 
 
 class HistoryWriter:
     """The process that writes the history of one data directory."""
 
     def __init__(
-        self, data_directory: Path, url: str, *, log_level: str = "info", log_format: str = "text"
+        self,
+        data_directory: Path,
+        url: str,
+        desk: HistoryDesk,
+        *,
+        niceness: int = NICENESS,
+        log_level: str = "info",
+        log_format: str = "text",
     ) -> None:
-        """`url` as `--history` takes it, but none; empty: the file in the data directory."""
+        """`url` as `--history` takes it, but none; empty: the file in the data directory.
+
+        The process answers what the desk is asked.
+        """
+        self._niceness = niceness
         self._data_directory = data_directory
         self._url = url
+        self._desk = desk
         self._log_level = log_level
         self._log_format = log_format
 
@@ -46,20 +74,31 @@ class HistoryWriter:
         """Keeps it running until it is cancelled; it has ended then."""
         missing = missing_modules(self._url)
         if missing:
-            _log.info(
-                "no history is written, for want of %s: pip install 'titan-scheduler[history]'",
-                " and ".join(missing),
+            why = (
+                f"no history is written, for want of {' and '.join(missing)}: "
+                "pip install 'titan-scheduler[history]'"
             )
+            _log.info("%s", why)
+            self._desk.why_none = why
             return
         await keep_running("the process that writes the history", self._run_process)
 
     async def _run_process(self) -> int:
         """The exit code."""
-        process = await asyncio.create_subprocess_exec(
-            # -P: nothing in the folder that the manager was started in may be taken for a module.
-            sys.executable, "-P", "-m", "titan.history.process",
-            str(self._data_directory), self._log_level, self._log_format, str(os.getpid()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            env={**os.environ, URL_VARIABLE: self._url},
-        )  # fmt: skip
-        return await wait_end(process)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                # -P: nothing in the folder that the manager was started in may be taken for a
+                # module.
+                sys.executable, "-P", "-m", "titan.history.process",
+                str(self._data_directory), self._log_level, self._log_format, str(os.getpid()),
+                str(theirs.fileno()), str(self._niceness),
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                env={**os.environ, URL_VARIABLE: self._url}, pass_fds=(theirs.fileno(),),
+            )  # fmt: skip
+        asking = asyncio.create_task(self._desk.serve(*await asyncio.open_connection(sock=ours)))
+        try:
+            return await wait_end(process)
+        finally:
+            asking.cancel()
+            await asyncio.wait([asking])

@@ -27,7 +27,9 @@ from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
-from titan.manager.history import HistoryWriter, missing_modules
+from titan.manager.history import NICENESS, HistoryWriter, check_can_sync, missing_modules
+from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
+from titan.manager.history_sync import HistorySync
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper, SnapshotPolicy
 from titan.manager.kernel import Kernel, Settings
@@ -100,6 +102,8 @@ class ManagerOptions:
     """Whether it may listen where other machines can reach it, without certificates."""
     history_url: str | None = None
     """Where the history is written, empty for a file in the data directory; None: nowhere."""
+    history_sync: bool = False
+    """Whether a submit is acknowledged only when its rows are there, too."""
     metrics_listen: str | None = None
     """Where Prometheus finds its numbers; None: nowhere."""
     log_level: str = "info"
@@ -131,6 +135,8 @@ async def _run(options: ManagerOptions) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if options.history_sync:
+        check_can_sync(options.history_url)
     door = _open_door(options)
     try:
         data_directory.prepare(options.data_directory)
@@ -201,8 +207,10 @@ async def _serve(
         *_export_traces(options, shell),
     ]
     callers = _let_in(options.data_directory, address, peers, helpers)
+    history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
     health = await add_services(
-        server, shell, dispatcher, past, secret_desk, callers,
+        server, shell, dispatcher, past, secret_desk, callers, history=history,
+        history_sync=HistorySync(history) if options.history_sync else None,
         calls=metrics.calls if metrics else None,
     )  # fmt: skip
     await server.start()
@@ -219,18 +227,11 @@ async def _serve(
         )
     )
     keeper = _make_keeper(options, found, journal, shell.now_us)
+    helpers += _history_helpers(options, history)
     if metrics is not None and metrics_server is not None:
         metrics.keeper = keeper
         metrics_server.start(metrics.read, metrics.look)
         helpers.append(metrics.run_probe())
-    if options.history_url is not None:
-        writer = HistoryWriter(
-            options.data_directory,
-            options.history_url,
-            log_level=options.log_level,
-            log_format=options.log_format,
-        )
-        helpers.append(writer.run())
     running = [
         asyncio.create_task(each)
         for each in (shell.run_ticks(), keeper.run(), collector.run(), *helpers)
@@ -249,6 +250,20 @@ async def _serve(
         await past.close()
         shell.flush_turn()
         await secret_desk.close()
+
+
+def _history_helpers(options: ManagerOptions, desk: HistoryDesk) -> list[Coroutine[Any, Any, None]]:
+    if options.history_url is None:
+        return []
+    writer = HistoryWriter(
+        options.data_directory,
+        options.history_url,
+        desk,
+        niceness=0 if options.history_sync else NICENESS,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+    return [writer.run()]
 
 
 def _let_in(

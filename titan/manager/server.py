@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -18,6 +18,10 @@ from titan.manager.control_service import ControlService
 from titan.manager.dispatch import Dispatcher
 from titan.manager.explain_service import ExplainService
 from titan.manager.gate import Gate
+from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
+from titan.manager.history_service import HistoryService
+from titan.manager.history_sync import HistorySync
+from titan.manager.overview_service import OverviewService
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
@@ -44,13 +48,15 @@ async def add_services(
     callers: Callers,
     doors: Doors | None = None,
     *,
+    history: HistoryDesk | None = None,
+    history_sync: HistorySync | None = None,
     calls: Calls | None = None,
 ) -> HealthServicer:
     """Adds everything that a manager serves; returns what answers for its health.
 
     `calls` counts what is called, if somebody is to.
     """
-    gate = Gate(shell, callers, calls=calls)
+    gate = Gate(shell, callers, history=history_sync, calls=calls)
     roster = Roster(shell)
     users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
     workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
@@ -58,6 +64,8 @@ async def add_services(
         UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
         ControlService(shell),
         ExplainService(shell, past),
+        OverviewService(shell, past),
+        HistoryService(history or HistoryDesk(NONE_WRITTEN)),
     )
     doors = doors or Doors()
     door_of = dict.fromkeys(_SUBMITS, doors.submits) | dict.fromkeys(_CHANGES, doors.changes)
@@ -90,7 +98,7 @@ def _handlers(
         assert name in permissions.ROLES_OF_METHOD, f"for whom is {name}?"
         (handler,) = (getattr(each, name) for each in parts if hasattr(each, name))
         parse = GetMessageClass(method.input_type).FromString
-        serialize = GetMessageClass(method.output_type).SerializeToString
+        serialize = _serializer(GetMessageClass(method.output_type).SerializeToString)
         if name in door_of:
             admitted = gate.admitted(name, handler, parse, door_of[name])
             served[name] = grpc.stream_unary_rpc_method_handler(admitted, None, serialize)
@@ -105,3 +113,8 @@ def _handlers(
             served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
     handlers = grpc.method_handlers_generic_handler(service.full_name, served)
     return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE, whose=gate.whose)
+
+
+def _serializer(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """The same, but for what is bytes already: another process has made it."""
+    return lambda message: message if isinstance(message, bytes) else serialize(message)

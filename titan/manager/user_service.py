@@ -35,6 +35,10 @@ from titan.state.cluster import ClusterState
 # The loop is held up by so many jobs at once, a few milliseconds.
 WALK_JOBS: Final = 2_000
 WATCHED_MAX: Final = 100_000
+WATCH_INTERVAL_MS_MAX: Final = 60_000
+# An answer of so many jobs lets a watch with an interval rest twice as long, and so on up to that.
+MANY_JOBS: Final = 50
+REST_TIMES_MAX: Final = 4
 
 Response = TypeVar("Response", bound=Message)
 # At once, or where another process has to be asked, later.
@@ -141,6 +145,8 @@ class UserService:
         feed, state = self._shell.feed, self._shell.kernel.state
         if len(request.job_ids) > WATCHED_MAX:
             raise InvalidJob(f"at most {WATCHED_MAX} jobs are watched by number: watch all of them")
+        if request.interval_ms > WATCH_INTERVAL_MS_MAX:
+            raise InvalidJob(f"{request.interval_ms} ms between answers: a minute is the most")
         for job_id in request.job_ids:
             if job_id not in state.jobs and not state.is_forgotten(job_id):
                 # It would never change, and the watch never end.
@@ -162,6 +168,8 @@ class UserService:
                 async for answer in self._watch_answers(watcher, changed, seen_lsn, lsn):
                     yield answer
                 seen_lsn = lsn
+                if request.interval_ms:
+                    await asyncio.sleep(_rest_seconds(request.interval_ms, len(changed)))
                 changed = await watcher.wait_changed()
                 lsn = feed.lsn
             raise NoRoom("this watch fell too far behind; begin again after its last LSN")
@@ -342,6 +350,11 @@ class UserService:
                     yield manager_pb2.WatchJobsResponse(jobs=page, lsn=seen_lsn)
                 page = following
         yield manager_pb2.WatchJobsResponse(jobs=page, lsn=lsn)
+
+
+def _rest_seconds(interval_ms: int, told: int) -> float:
+    """How long a watch rests that told so many jobs: where many change, each is told once."""
+    return interval_ms / 1000 * min(1 + told / MANY_JOBS, REST_TIMES_MAX)
 
 
 def check_script(status: manager_pb2.GetJobStatusResponse) -> None:

@@ -31,6 +31,8 @@ from titan.state.worker import Worker
 SORTED_MAX: Final = 10_000
 # A list is made of many jobs, and some have many attempts under way.
 LOOKED_THROUGH_MAX: Final = 100
+# In the order of the states.
+_COUNTS: Final = ("pending", "scheduled", "running", "completed", "failed", "cancelled")
 CANCELLED_WAITING = "cancelled before it started"
 
 
@@ -48,37 +50,61 @@ def job_message(state: ClusterState, job: Job, known: Known) -> manager_pb2.Job:
 
     `known` is shared by the messages that are made of the same state at once.
     """
-    message = manager_pb2.Job(
-        job_id=job.job_id,
-        name=job.name,
-        user=job.user,
-        state=types_pb2.State.ValueType(job.state),
-        cancel_requested=job.cancel_requested,
-        waiting_for=explain_waiting(state, job, known),
-        command=job.command,
-        cwd=job.cwd,
-        resources=resources_message(job.demand),
-        priority=job.priority,
-        array=[_range_message(each) for each in job.array],
-        submit_us=job.submit_us,
-        start_us=job.start_us,
-        end_us=job.end_us if job.has_ended else 0,
-        tasks=counts_message(job.counts),
-        attempts_total=job.attempts_total,
-        worker=_worker_of(state, job),
-        lsn=job.changed_lsn,
-        time_limit_ms=job.time_limit_ms,
-        grace_ms=job.grace_ms,
-        end_signal=job.end_signal,
-        end_signal_before_ms=job.end_signal_before_ms,
-        execution=execution_message(job.execution),
-        on=job.on,
-        scheduling=scheduling_message(job.scheduling, held=job.is_held),
-        suspended=job.is_suspended or _stands_still(job),
-        secret_env=state.environments[job.environment].secret_names,
-    )
+    message = manager_pb2.Job.FromString(_terms_of(state, job, known))
+    message.job_id = job.job_id
+    message.state = types_pb2.State.ValueType(job.state)
+    message.submit_us = job.submit_us
+    message.attempts_total = job.attempts_total
+    message.lsn = job.changed_lsn
+    _add_counts(message.tasks, job.counts)
+    # What is not so mostly is left out: to set a field takes as long as to look.
+    if job.cancel_requested:
+        message.cancel_requested = True
+    if waiting_for := explain_waiting(state, job, known):
+        message.waiting_for = waiting_for
+    if job.array:
+        message.array.extend(map(_range_message, job.array))
+    if job.start_us:
+        message.start_us = job.start_us
+    if job.has_ended:
+        message.end_us = job.end_us
+    if worker := _worker_of(state, job):
+        message.worker = worker
+    if job.is_held:
+        message.scheduling.held = True
+    if job.is_suspended or _stands_still(job):
+        message.suspended = True
     _add_end(state, message, job)
     return message
+
+
+def _terms_of(state: ClusterState, job: Job, known: Known) -> bytes:
+    """The part of a job's message that does not change while it runs, as it is sent.
+
+    Jobs that are submitted by the thousand have most of it in common.
+    """
+    key = (job.name, job.packed_command, job.job_class.class_id, job.terms, job.scheduling)
+    found = known.terms.get(key)
+    if found is None:
+        message = manager_pb2.Job(
+            name=job.name,
+            user=job.user,
+            command=job.command,
+            cwd=job.cwd,
+            resources=resources_message(job.demand),
+            priority=job.priority,
+            tasks=manager_pb2.TaskCounts(),
+            time_limit_ms=job.time_limit_ms,
+            grace_ms=job.grace_ms,
+            end_signal=job.end_signal,
+            end_signal_before_ms=job.end_signal_before_ms,
+            execution=execution_message(job.execution),
+            on=job.on,
+            scheduling=scheduling_message(job.scheduling, held=False),
+            secret_env=state.environments[job.environment].secret_names,
+        )
+        found = known.terms[key] = message.SerializeToString()
+    return found
 
 
 def policy_message(policy: PolicySet) -> manager_pb2.Policy:
@@ -98,15 +124,15 @@ def policy_message(policy: PolicySet) -> manager_pb2.Policy:
 
 def counts_message(counts: Iterable[int]) -> manager_pb2.TaskCounts:
     """Six counts in the order of the states."""
-    pending, scheduled, running, completed, failed, cancelled = counts
-    return manager_pb2.TaskCounts(
-        pending=pending,
-        scheduled=scheduled,
-        running=running,
-        completed=completed,
-        failed=failed,
-        cancelled=cancelled,
-    )
+    message = manager_pb2.TaskCounts()
+    _add_counts(message, counts)
+    return message
+
+
+def _add_counts(message: manager_pb2.TaskCounts, counts: Iterable[int]) -> None:
+    for name, count in zip(_COUNTS, counts, strict=True):
+        if count:
+            setattr(message, name, count)
 
 
 def attempt_messages(

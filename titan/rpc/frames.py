@@ -1,16 +1,18 @@
-"""Questions and answers between the manager and its lookback processes, over a socket pair.
+"""Questions and answers between the manager and processes of its own, over a socket pair.
 
     offset  size  field
          0     4  length of what follows, big-endian
          4     …  msgpack: [method, request], or [error, text, reply]
 
-One question is under way at a time and answered by one answer. A request is the bytes of
-a protobuf message, or of a msgpack array where the wire to users has no message for it.
+So it is with lookback processes: one question is under way at a time and answered by one answer.
+Others have frames of their own behind the same length (`history_frames.py`). A request is the
+bytes of a protobuf message, or of a msgpack array where the wire to users has no message for it.
 `error` is the name of a class of `titan.errors`, empty where there is a reply.
 """
 
 from __future__ import annotations
 
+import socket
 import struct
 from typing import Any, Final, NamedTuple
 
@@ -39,7 +41,7 @@ class Answer(NamedTuple):
     reply: bytes
 
 
-def encode(frame: Question | Answer) -> bytes:
+def encode(frame: tuple[Any, ...]) -> bytes:
     """The bytes on the socket."""
     body: bytes = msgpack.packb(tuple(frame), use_bin_type=True)
     return HEADER.pack(len(body)) + body
@@ -61,6 +63,26 @@ def body_bytes(header: bytes) -> int:
     if size > FRAME_BYTES_MAX:
         raise ValueError(f"a frame of {size} bytes")
     return int(size)
+
+
+def receive(connection: socket.socket) -> bytes | None:
+    """What follows the next length, waiting for it; None at the end of the connection.
+
+    Raises OSError, ValueError.
+    """
+    header = _receive_bytes(connection, HEADER.size)
+    return None if header is None else _receive_bytes(connection, body_bytes(header))
+
+
+def _receive_bytes(connection: socket.socket, size: int) -> bytes | None:
+    parts = []
+    while size:
+        part = connection.recv(min(size, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _fields(body: bytes) -> list[Any]:

@@ -5,7 +5,7 @@ It knows the state alone. Who is in whose way on which worker takes a rehearsal 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from titan.model import WorkerState
 from titan.scheduler.explain import never_text
@@ -25,6 +25,8 @@ class Known:
         self.rooms: dict[ClassKey, _Room] = {}
         # What stands first in the queue: its priority, negated, and its number.
         self.first: tuple[int, int] | None = None
+        # What of a job's message those that are alike in all of it have in common.
+        self.terms: dict[tuple[Any, ...], bytes] = {}
 
 
 class _Room(NamedTuple):

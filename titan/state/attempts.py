@@ -30,6 +30,11 @@ from titan.state.job_class import JobClass
 
 _RECORD: Final = struct.Struct("<IIIBBBiqqqqq")
 _KEY: Final = struct.Struct("<II")
+_INDEX: Final = struct.Struct("<I")
+# Of a state 1 if an attempt did not complete, and of a byte 1 if it is not that value.
+_NOT_COMPLETED: Final = bytes(int(state != State.COMPLETED) for state in range(256))
+_NOT_ONE: Final = bytes(int(value != 1) for value in range(256))
+_NOT_ZERO: Final = bytes(int(value != 0) for value in range(256))
 _U32_MAX: Final = (1 << 32) - 1
 assert _RECORD.size == 59
 
@@ -162,6 +167,31 @@ class AttemptLog:
         if self.details is None:
             self.details = {}
         self.details[index, attempt] = detail
+
+    def outcomes(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Index and state of those that did not complete at the first attempt, in their order.
+
+        Of the records from that one to below that one. Costs by those, and little by the others.
+        """
+        first, end, size = start * _RECORD.size, stop * _RECORD.size, _RECORD.size
+        columns = (
+            self.data[first + 12 : end : size].translate(_NOT_COMPLETED),
+            # The two lower bytes of the number of the attempt; who makes more than that fails.
+            self.data[first + 4 : end : size].translate(_NOT_ONE),
+            self.data[first + 5 : end : size].translate(_NOT_ZERO),
+        )
+        numbers = (int.from_bytes(column, "little") for column in columns)
+        marks = 0
+        for number in numbers:
+            marks |= number
+        marked = marks.to_bytes(len(columns[0]), "little")
+        found = []
+        at = marked.find(1)
+        while at >= 0:
+            (index,) = _INDEX.unpack_from(self.data, first + at * size)
+            found.append((index, self.data[first + at * size + 12]))
+            at = marked.find(1, at + 1)
+        return found
 
     def find(self, index: int, attempt: int) -> EndedAttempt | None:
         """That one, None when it is not there. Costs a search through the bytes."""

@@ -36,6 +36,7 @@ from tools.bench import (
     singles,
     submits,
     tasks,
+    viewers,
 )
 from tools.bench.processes import BenchError
 from tools.bench.result import Result, said_before, table
@@ -66,6 +67,7 @@ PARTS: Final[dict[str, Measure]] = {
     "k": scheduling.measure,
     "t": flood.measure,
     "u": projection.measure,
+    "v": viewers.measure,
     "w": scrapes.measure,
 }
 ROUNDS: Final = 5

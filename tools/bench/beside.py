@@ -61,7 +61,7 @@ def _append(directory: Path, alone_seconds: float | None) -> float:
         log.start(_ignore, _ignore, _ignore)
         snapshotter = None
         if alone_seconds is None:
-            arguments = (str(directory), "error", "0", str(os.getpid()))
+            arguments = (str(directory), "error", "text", "0", str(os.getpid()))
             command = [sys.executable, "-m", "titan.lookback.snapshotter", *arguments]
             snapshotter = subprocess.Popen(command, cwd=ROOT)
         count, start = 0, time.perf_counter()

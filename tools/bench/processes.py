@@ -90,6 +90,7 @@ class Cluster:
     """A manager, and perhaps one worker, with their directories in one."""
 
     def __init__(self, directory: Path, manager: subprocess.Popen[bytes]) -> None:
+        self.directory = directory
         content = wait_for(lambda: _read_access(directory, manager), "the manager")
         self.address = content["address"]
         self.metadata = access.metadata(content["token"])

@@ -6,19 +6,26 @@ import io
 import os
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
 from titan.cli.group import cli
-from titan.history.database import open_for_writing, url_of
+from titan.history.database import (
+    HistoryRefused,
+    open_for_reading,
+    open_for_writing,
+    url_of,
+)
 from titan.history.projection import Batch
 from titan.history.projector import Projector
+from titan.history.questions import Questions, find_place
 from titan.history.store import Place, Store
 from tools.bench.history import write_history
 from tools.bench.pipeline import TASKS, TASKS_QUICK, loaded
-from tools.bench.processes import BenchError, seconds_of
+from tools.bench.processes import BenchError, Cluster, cluster, seconds_of, wait_for
 from tools.bench.result import Result, against, alternate, compared_rows
 from tools.bench.tasks import run_array
 from wal import Position
@@ -58,20 +65,63 @@ def _measure_reading(directory: Path, rounds: int, jobs: int) -> list[Result]:
     file = directory / "read.sqlite"
     _fill(file, jobs)
     results = []
-    for what, options in (
-        ("the last day of", ()),
-        ("totals by user of the last day of", ("--totals", "user")),
-    ):
-        asked = ["--history", f"sqlite:///{file}", *options]
-        # The first one loads what is loaded at a start, whatever is asked.
-        _answer(asked)
-        values = tuple(_answer(asked) for _ in range(rounds))
-        results += compared_rows(
-            [(f"{ANSWER_BOUND} s", "≤ 1", against(ANSWER_BOUND, values))],
-            part="u", what=f"{what} {jobs:,} jobs in {DAYS}, beyond the start-up", unit="s",
-            values=values,
-        )  # fmt: skip
+    with _asked(directory / "asked", file) as here:
+        access_file = str(here.directory / "m" / "access.json")
+        remote = ("--manager", here.address, "--access", access_file)
+        for how, where in (
+            ("", ("--history", f"sqlite:///{file}")),
+            (" through a manager", remote),
+        ):
+            for what, options in (
+                ("the last day of", ()),
+                ("totals by user of the last day of", ("--totals", "user")),
+            ):
+                asked = [*where, *options]
+                # The first one loads what is loaded at a start, whatever is asked.
+                _answer(asked)
+                values = tuple(_answer(asked) for _ in range(rounds))
+                results += compared_rows(
+                    [(f"{ANSWER_BOUND} s", "≤ 1", against(ANSWER_BOUND, values))],
+                    part="u", what=f"{what} {jobs:,} jobs in {DAYS}{how}, beyond the start-up",
+                    unit="s", values=values,
+                )  # fmt: skip
     return results
+
+
+@contextmanager
+def _asked(directory: Path, file: Path) -> Iterator[Cluster]:
+    """A manager whose history has the rows of that file, too."""
+    directory.mkdir()
+    with cluster(directory, cpus=0, options=("history",)) as here:
+        own = directory / "m" / "history.sqlite"
+        engine = open_for_writing(url_of(f"sqlite:///{own}", directory))
+        try:
+            # What is written first follows the tables.
+            wait_for(lambda: _is_begun(own) or None, "the history")
+            with engine.connect() as connection:
+                connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql(f"ATTACH '{file}' AS filled")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                for table in ("jobs", "attempts"):
+                    connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM filled.{table}")
+                connection.commit()
+        finally:
+            engine.dispose()
+        yield here
+
+
+def _is_begun(file: Path) -> bool:
+    """Whether the history has its tables and a place in the log."""
+    if not file.exists():
+        return False
+    engine = open_for_reading(url_of(f"sqlite:///{file}", file.parent))
+    try:
+        with Questions(engine).asked() as connection:
+            return find_place(connection)[0] > 0
+    except HistoryRefused:
+        return False
+    finally:
+        engine.dispose()
 
 
 def _measure_manager(directory: Path, rounds: int, tasks: int) -> list[Result]:

@@ -4,6 +4,7 @@ manager DIR FORGET_OVER [history] [HOST:PORT]
                          a manager, as `titan manager`, which has a history written or not, and
                          tells its metrics at that address
 worker DIR MANAGER CPUS  a worker, as `titan worker`
+web MANAGER              the pages of that manager, as `titan web`, on a free port
 empty                    a gRPC server whose one method does nothing; prints its address
 spawn COUNT AT_ONCE [D]  runs /bin/true so often, that many at once; prints the seconds; with D
                          its output goes into two files of its own in that directory
@@ -59,6 +60,21 @@ def run_worker(directory: str, address: str, cpus: str) -> int:
             log_level="warning",
         )
     )
+
+
+def run_web(manager: str) -> int:
+    """Serves on a free port until SIGTERM."""
+    from titan.client.connection import Credentials  # noqa: PLC0415
+    from titan.web import server as web  # noqa: PLC0415
+
+    options = web.WebOptions(
+        listen="127.0.0.1:0",
+        manager=manager,
+        credentials=Credentials(tls_dir="none"),
+        allows_changes=False,
+        log_level="warning",
+    )
+    return web.run_web(options, lambda _: None)
 
 
 def run_empty() -> int:
@@ -121,6 +137,7 @@ def _files(base: str) -> tuple[tuple[Any, ...], ...]:
 _ROLES: Final[dict[str, Callable[..., int]]] = {
     "manager": run_manager,
     "worker": run_worker,
+    "web": run_web,
     "empty": run_empty,
     "spawn": run_spawn,
 }

@@ -34,10 +34,10 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     """Jobs of /bin/true, from the first submit to the last end that the client sees."""
     jobs = TASKS_QUICK if quick else TASKS
     with cluster(directory, cpus=CPUS) as here:
-        _run_jobs(here, min(WARM_UP_TASKS, jobs))
+        run_jobs(here, min(WARM_UP_TASKS, jobs))
         before = here.cpu_seconds()
         values, (bare,) = alternate_with(
-            rounds, lambda: jobs / _run_jobs(here, jobs), [lambda: bare_rate(jobs)]
+            rounds, lambda: jobs / run_jobs(here, jobs), [lambda: bare_rate(jobs)]
         )
         details = costs(here, before, rounds * jobs)
     return compared_rows(
@@ -47,7 +47,7 @@ def measure(directory: Path, *, rounds: int, quick: bool) -> list[Result]:
     )  # fmt: skip
 
 
-def _run_jobs(here: Cluster, jobs: int) -> float:
+def run_jobs(here: Cluster, jobs: int) -> float:
     """Seconds. Raises BenchError when not all of them completed."""
     return asyncio.run(_submit_and_wait(here, jobs))
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
+from titan.rpc.v1 import history_pb2, manager_pb2, task_pb2, types_pb2, worker_pb2
 
 HONEST: Final = "honest"
 WORKER: Final = "w1"
@@ -56,7 +56,13 @@ def sensible(method: MethodDescriptor, known_ids: list[int], session: bytes) -> 
         "UpdateJob": lambda: manager_pb2.UpdateJobRequest(jobs=[selector], priority=1),
         "RequeueJob": lambda: manager_pb2.RequeueJobRequest(jobs=[selector], user=USER),
         "ExplainJob": lambda: manager_pb2.ExplainJobRequest(job=selector),
+        "ListTasks": lambda: manager_pb2.ListTasksRequest(job=selector, count=10),
+        "GetWorkflow": lambda: manager_pb2.GetWorkflowRequest(job=selector, limit=10),
         "GetEvents": lambda: manager_pb2.GetEventsRequest(job=selector, limit=10),
+        "GetHistory": lambda: history_pb2.GetHistoryRequest(
+            filter=history_pb2.HistoryFilter(since_us=1, until_us=2, states=["FAILED"]),
+            timeline=history_pb2.TimelineQuestion(limit=10),
+        ),
         "StreamOutput": lambda: (
             manager_pb2.StreamOutputRequest(job_id=job_id)
             if method.input_type.name == "StreamOutputRequest"

@@ -1000,8 +1000,13 @@ class WatchJobsRequest(_message.Message):
 
     JOB_IDS_FIELD_NUMBER: _builtins.int
     AFTER_LSN_FIELD_NUMBER: _builtins.int
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
     after_lsn: _builtins.int
     """Only what changed after it. With job_ids, 0 sends them first as they are."""
+    interval_ms: _builtins.int
+    """At least so long between two answers, at most a minute: what changes meanwhile is merged. Where
+    many jobs change it is up to four times as long.
+    """
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Empty: every job."""
@@ -1011,10 +1016,11 @@ class WatchJobsRequest(_message.Message):
         *,
         job_ids: _abc.Iterable[_builtins.int] | None = ...,
         after_lsn: _builtins.int = ...,
+        interval_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_lsn", b"after_lsn", "job_ids", b"job_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_lsn", b"after_lsn", "interval_ms", b"interval_ms", "job_ids", b"job_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2218,3 +2224,201 @@ class PolicyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PolicyResponse: _TypeAlias = PolicyResponse  # noqa: Y015
+
+@_typing.final
+class ListTasksRequest(_message.Message):
+    """The states of a job's tasks, in the order of their indexes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    first: _builtins.int
+    """Leave out so many tasks, and tell of at most so many; 0: of all that an answer takes."""
+    count: _builtins.int
+    at_least_lsn: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___JobSelector:
+        """Without indexes."""
+
+    @_builtins.property
+    def at(self) -> Global___Moment:
+        """In place of now."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___JobSelector | None = ...,
+        first: _builtins.int = ...,
+        count: _builtins.int = ...,
+        at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "count", b"count", "first", b"first", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTasksRequest: _TypeAlias = ListTasksRequest  # noqa: Y015
+
+@_typing.final
+class ListTasksResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ARRAY_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.int
+    total: _builtins.int
+    """How many tasks the job has."""
+    first: _builtins.int
+    states: _builtins.bytes
+    """A byte for each task, a State."""
+    lsn: _builtins.int
+    at_us: _builtins.int
+    @_builtins.property
+    def array(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.IndexRange]:
+        """As in JobSpec: which indexes there are."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.int = ...,
+        array: _abc.Iterable[_types_pb2.IndexRange] | None = ...,
+        total: _builtins.int = ...,
+        first: _builtins.int = ...,
+        states: _builtins.bytes = ...,
+        lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["array", b"array", "at_us", b"at_us", "first", b"first", "job_id", b"job_id", "lsn", b"lsn", "states", b"states", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTasksResponse: _TypeAlias = ListTasksResponse  # noqa: Y015
+
+@_typing.final
+class GetWorkflowRequest(_message.Message):
+    """A job, those that it waited for, those that wait for it, and so on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """At most so many jobs, 1,000 if it is 0."""
+    at_least_lsn: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___JobSelector:
+        """Without indexes."""
+
+    @_builtins.property
+    def at(self) -> Global___Moment:
+        """In place of now."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___JobSelector | None = ...,
+        limit: _builtins.int = ...,
+        at_least_lsn: _builtins.int = ...,
+        at: Global___Moment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "job", b"job", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowRequest: _TypeAlias = GetWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class GetWorkflowResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    LSN_FIELD_NUMBER: _builtins.int
+    AT_US_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    """There are others, or there may be."""
+    lsn: _builtins.int
+    at_us: _builtins.int
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+        """By number. Of those that ended only what is remembered; and one that waited for a job that had
+        ended is found if it was submitted among the next thousand.
+        """
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+        more: _builtins.bool = ...,
+        lsn: _builtins.int = ...,
+        at_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "jobs", b"jobs", "lsn", b"lsn", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowResponse: _TypeAlias = GetWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class GetLogRangeRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogRangeRequest: _TypeAlias = GetLogRangeRequest  # noqa: Y015
+
+@_typing.final
+class GetLogRangeResponse(_message.Message):
+    """The moments that can be asked about: from the oldest that the log holds to the last record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_LSN_FIELD_NUMBER: _builtins.int
+    FIRST_US_FIELD_NUMBER: _builtins.int
+    LAST_LSN_FIELD_NUMBER: _builtins.int
+    LAST_US_FIELD_NUMBER: _builtins.int
+    first_lsn: _builtins.int
+    first_us: _builtins.int
+    last_lsn: _builtins.int
+    last_us: _builtins.int
+    def __init__(
+        self,
+        *,
+        first_lsn: _builtins.int = ...,
+        first_us: _builtins.int = ...,
+        last_lsn: _builtins.int = ...,
+        last_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_lsn", b"first_lsn", "first_us", b"first_us", "last_lsn", b"last_lsn", "last_us", b"last_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogRangeResponse: _TypeAlias = GetLogRangeResponse  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from titan.rpc.v1 import history_pb2 as titan_dot_rpc_dot_v1_dot_history__pb2
 from titan.rpc.v1 import manager_pb2 as titan_dot_rpc_dot_v1_dot_manager__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -124,6 +125,26 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
                 _registered_method=True)
+        self.ListTasks = channel.unary_unary(
+                '/titan.v1.ManagerService/ListTasks',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListTasksRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListTasksResponse.FromString,
+                _registered_method=True)
+        self.GetWorkflow = channel.unary_unary(
+                '/titan.v1.ManagerService/GetWorkflow',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetWorkflowRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetWorkflowResponse.FromString,
+                _registered_method=True)
+        self.GetLogRange = channel.unary_unary(
+                '/titan.v1.ManagerService/GetLogRange',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeResponse.FromString,
+                _registered_method=True)
+        self.GetHistory = channel.unary_stream(
+                '/titan.v1.ManagerService/GetHistory',
+                request_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class ManagerServiceServicer:
@@ -237,6 +258,30 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTasks(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkflow(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLogRange(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetHistory(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -329,6 +374,26 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.GetPolicy,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.SerializeToString,
+            ),
+            'ListTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTasks,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListTasksRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.ListTasksResponse.SerializeToString,
+            ),
+            'GetWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkflow,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetWorkflowRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetWorkflowResponse.SerializeToString,
+            ),
+            'GetLogRange': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogRange,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -817,6 +882,114 @@ class ManagerService:
             '/titan.v1.ManagerService/GetPolicy',
             titan_dot_rpc_dot_v1_dot_manager__pb2.GetPolicyRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_manager__pb2.PolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/ListTasks',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ListTasksRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.ListTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetWorkflow',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetWorkflowRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogRange(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetLogRange',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.GetLogRangeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/titan.v1.ManagerService/GetHistory',
+            titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,6 +7,7 @@ the record that holds it; it leaves the manager only once that is durable.
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from titan.rpc.v1 import history_pb2 as _history_pb2
 from titan.rpc.v1 import manager_pb2 as _manager_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -51,6 +52,10 @@ class ManagerServiceStub:
     PlanJobs: _grpc.UnaryUnaryMultiCallable[_manager_pb2.PlanJobsRequest, _manager_pb2.PlanJobsResponse]
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_manager_pb2.SetPolicyRequest, _manager_pb2.PolicyResponse]
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetPolicyRequest, _manager_pb2.PolicyResponse]
+    ListTasks: _grpc.UnaryUnaryMultiCallable[_manager_pb2.ListTasksRequest, _manager_pb2.ListTasksResponse]
+    GetWorkflow: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]
+    GetLogRange: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]
+    GetHistory: _grpc.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]
 
 @_typing.type_check_only
 class ManagerServiceAsyncStub(ManagerServiceStub):
@@ -73,6 +78,10 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     PlanJobs: _aio.UnaryUnaryMultiCallable[_manager_pb2.PlanJobsRequest, _manager_pb2.PlanJobsResponse]  # type: ignore[assignment]
     SetPolicy: _aio.UnaryUnaryMultiCallable[_manager_pb2.SetPolicyRequest, _manager_pb2.PolicyResponse]  # type: ignore[assignment]
     GetPolicy: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetPolicyRequest, _manager_pb2.PolicyResponse]  # type: ignore[assignment]
+    ListTasks: _aio.UnaryUnaryMultiCallable[_manager_pb2.ListTasksRequest, _manager_pb2.ListTasksResponse]  # type: ignore[assignment]
+    GetWorkflow: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]  # type: ignore[assignment]
+    GetLogRange: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]  # type: ignore[assignment]
+    GetHistory: _aio.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]  # type: ignore[assignment]
 
 class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -200,5 +209,33 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _manager_pb2.GetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_manager_pb2.PolicyResponse, _abc.Awaitable[_manager_pb2.PolicyResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTasks(
+        self,
+        request: _manager_pb2.ListTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.ListTasksResponse, _abc.Awaitable[_manager_pb2.ListTasksResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetWorkflow(
+        self,
+        request: _manager_pb2.GetWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.GetWorkflowResponse, _abc.Awaitable[_manager_pb2.GetWorkflowResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetLogRange(
+        self,
+        request: _manager_pb2.GetLogRangeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.GetLogRangeResponse, _abc.Awaitable[_manager_pb2.GetLogRangeResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetHistory(
+        self,
+        request: _history_pb2.GetHistoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_history_pb2.GetHistoryResponse], _abc.AsyncIterator[_history_pb2.GetHistoryResponse]]: ...
 
 def add_ManagerServiceServicer_to_server(servicer: ManagerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
