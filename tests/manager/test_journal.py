@@ -186,6 +186,25 @@ def test_a_record_may_be_waited_for_before_it_is_appended(bench: Bench) -> None:
     run(scenario)
 
 
+def test_who_waits_for_a_record_does_not_wait_for_a_later_one(bench: Bench) -> None:
+    """Not even if others came before him that do."""
+
+    async def scenario() -> None:
+        journal = bench.open()
+        journal.start(fail)
+        waits = Waits(journal)
+        await waits.begin(3, 1, 2)
+        journal.append(b"one")
+        await until(lambda: waits.over)
+        assert waits.over == [1]
+        journal.append(b"two")
+        journal.append(b"three")
+        await until(lambda: len(waits.over) == 3)
+        assert waits.over == [1, 2, 3]
+
+    run(scenario)
+
+
 def test_those_that_wait_for_one_flush_go_in_the_order_of_their_records(bench: Bench) -> None:
     async def scenario() -> None:
         journal = bench.open()

@@ -47,7 +47,10 @@ class Journal(Protocol):
         """
 
     async def wait_durable(self, lsn: int) -> None:
-        """Returns when that record is durable; it may not have been appended yet."""
+        """Returns when that record is durable; it may not have been appended yet.
+
+        Those that wait are let go in the order of their records.
+        """
 
     def room_fields(self) -> dict[str, object]:
         """Where it is and how much is free there, by name."""
@@ -118,8 +121,13 @@ class FileJournal:
         if lsn <= self._durable_lsn:
             return
         waiter = asyncio.get_running_loop().create_future()
-        # The state's LSN never falls, so they are waited for in rising order: see `_advance`.
-        self._waiters.append((lsn, waiter))
+        waiters = self._waiters
+        # In the order of their records, see `_advance`. Nearly all come in it: the state's LSN
+        # never falls, and few wait for what was decided a while ago.
+        place = len(waiters)
+        while place and waiters[place - 1][0] > lsn:
+            place -= 1
+        waiters.insert(place, (lsn, waiter))
         await waiter
 
     def room_fields(self) -> dict[str, object]:
