@@ -137,7 +137,7 @@ def test_an_agent_that_was_ended_is_followed_by_one_that_takes_up_the_host_and_i
         assert is_alive(pid)
         assert is_alive(host_pid)
         following = cluster.start_worker("w1", "--cpus", "2")
-        assert f"the task host is pid {host_pid}, with 1 attempts" in following.log
+        assert f"the task host is there pid={host_pid} attempts=1" in following.log
         assert job.show()["state"] == "RUNNING"
         gate.open()
         view = job.wait(20)

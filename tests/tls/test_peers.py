@@ -202,7 +202,7 @@ def test_a_renewed_certificate_is_taken_up_and_told(
     peers = worker(people)
     people.issue(Role.WORKER, "w1")
     assert [look(peers) for _ in range(2)] == [1, 1]
-    assert caplog.text.count("the certificate was renewed of=worker w1 until=") == 1
+    assert caplog.text.count('the certificate was renewed of="worker w1" until=') == 1
 
 
 def test_a_key_that_comes_before_its_certificate_leaves_the_old_pair(
@@ -268,10 +268,10 @@ def test_a_certificate_that_is_about_to_end_is_told_of_once_a_day(
     clock.now += 0.8 * DAY_SECONDS
     peers.look()
     peers.look()
-    assert caplog.text.count("the certificate expires soon until=") == 1
+    assert caplog.text.count("the certificate expires soon: ") == 1
     clock.now += DAY_SECONDS
     peers.look()
-    assert caplog.text.count("the certificate has expired until=") == 1
+    assert caplog.text.count("the certificate has expired: ") == 1
     # The new one is as good as new.
     people.issue(Role.WORKER, "w1")
     clock.now = time.time()
