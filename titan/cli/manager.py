@@ -169,7 +169,8 @@ def manager(
         raise click.BadParameter("it must be 4K or more", param_hint="--snapshot-every")
     settings: Settings = ctx.obj
     # These load gRPC.
-    from titan.manager.main import ManagerOptions, run_manager  # noqa: PLC0415
+    from titan.manager.main import run_manager  # noqa: PLC0415
+    from titan.manager.options import ManagerOptions  # noqa: PLC0415
     from titan.rpc.security import own_path  # noqa: PLC0415
     from titan.tls.identity import Role  # noqa: PLC0415
 
