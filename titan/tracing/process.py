@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -31,7 +30,7 @@ from titan.following import (
     Standing,
 )
 from titan.logs import LogLine
-from titan.parent import die_with_parent
+from titan.parent import become_helper
 from titan.state.cluster import IllegalEvent
 from titan.state.replay import UnknownRecord, unknown_record
 from titan.trace_context import Sampler, sampler_of
@@ -138,10 +137,7 @@ def main(arguments: list[str]) -> int:
     logs.set_up(level, log_format)
     # It says of each try of each batch that it failed.
     logging.getLogger("opentelemetry").setLevel("ERROR")
-    # Ctrl-C in a terminal is for the manager, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-    os.nice(NICENESS)
+    become_helper(parent, NICENESS)
     # The state has no cycles.
     gc.freeze()
     try:
