@@ -45,6 +45,11 @@ def test_a_context_comes_back_as_it_is_handed_on() -> None:
         f"00-{TRACE[1:]}-{SPAN}-01",
         f"00-{TRACE}-{SPAN}-1",
         f"0-{TRACE}-{SPAN}-01",
+        # No variable of a task can hold the first, and the second is for a terminal.
+        f"cc-{TRACE}-{SPAN}-01-\0",
+        f"cc-{TRACE}-{SPAN}-01-\x1b[2J",
+        f"cc-{TRACE}-{SPAN}-01-é",
+        f"cc-{TRACE}-{SPAN}-01-{'x' * 300}",
     ],
 )
 def test_what_is_no_context_is_none(text: str) -> None:

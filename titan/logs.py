@@ -15,6 +15,7 @@ import json
 import logging
 import sys
 import time
+from math import isfinite
 from typing import Final
 
 from titan.escapes import printable
@@ -136,4 +137,6 @@ def _shown(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    return value if isinstance(value, bool | int | float) else printable(str(value))
+    # JSON has no number for what is none, or is infinite.
+    is_number = isinstance(value, bool | int) or (isinstance(value, float) and isfinite(value))
+    return value if is_number else printable(str(value))

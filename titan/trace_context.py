@@ -23,7 +23,10 @@ SAMPLED: Final = 1
 STATE_LENGTH_MAX: Final = 512
 _STATE_MEMBERS_MAX: Final = 32
 _VERSION: Final = "00"
-_PARENT: Final = re.compile("([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+# What a later version has behind it becomes part of a variable, and of each job that has it.
+_PARENT: Final = re.compile(
+    "([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[!-~]{0,256})?"
+)
 # A key, with or without a tenant before an @, and a value; both of printable ASCII.
 _MEMBER: Final = re.compile(
     "[a-z0-9][a-z0-9_*/-]{0,240}(@[a-z][a-z0-9_*/-]{0,13})?=[ -+\\--<>-~]{0,255}[!-+\\--<>-~]"

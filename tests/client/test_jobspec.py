@@ -104,6 +104,14 @@ def test_a_shell_line_is_run_by_sh(command: Any, words: list[bytes]) -> None:
     assert message.name == "cat"
 
 
+@pytest.mark.parametrize(
+    "line", ["TOKEN=hunter2 train", "A1=x; b", "_x+=y", 'TOKEN="hunter 2" train']
+)
+def test_a_job_is_not_called_by_what_its_line_sets(line: str) -> None:
+    """What it is called stands in the queue, in logs and in traces."""
+    assert to_message(JobSpec(command=line, shell=True)).name == "sh"
+
+
 def test_words_that_are_not_text_pass_unchanged() -> None:
     message = to_message(JobSpec(command=[b"\xff\xfe", os.fsdecode(b"a\xff"), Path("/x")]))
     assert list(message.command) == [b"\xff\xfe", b"a\xff", b"/x"]

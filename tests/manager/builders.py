@@ -196,7 +196,8 @@ class Ledger:
     def totals(self) -> Counter[str]:
         """What has happened, as a tally would have counted it from the beginning."""
         ends = Counter(self.tasks[key].name for key in self.ends)
-        return self.counted + ends + Counter({"started": len(self.started)})
+        waits = len({(job, index) for job, index, _ in self.started})
+        return self.counted + ends + Counter({"started": len(self.started), "waits": waits})
 
     def _note(self, event: ev.Event) -> None:
         self.counted[type(event).__name__] += 1
@@ -401,6 +402,7 @@ class Rig:
             **dict(zip((state.name for state in TASK_ENDS), tally.tasks_ended, strict=True)),
             **{kind.__name__: tally.count_of(kind) for kind in ev.CODE_OF_EVENT},
             "started": tally.started,
+            "waits": sum(tally.wait_seconds.read().counts),
         }
         happened = self.ledger.totals()
         assert counted == {what: happened[what] - self.before[what] for what in counted}

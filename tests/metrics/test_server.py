@@ -8,6 +8,7 @@ import http.client
 import socket
 import ssl
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -196,6 +197,39 @@ def test_no_more_are_connected_than_there_are_places_and_who_is_silent_is_let_go
     asyncio.run(scenario())
 
 
+def drip(stream: socket.socket) -> float:
+    """How long one is listened to who sends a header byte by byte, each in good time."""
+    began = time.monotonic()
+    with contextlib.suppress(OSError):
+        stream.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        while time.monotonic() - began < 20:
+            stream.sendall(b"x")
+            time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def test_who_sends_a_byte_now_and_then_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "REQUEST_SECONDS", 0.3)
+
+    async def scenario() -> float:
+        async with serving() as server:
+            host, port = server.address.split(":")
+            with socket.create_connection((host, int(port)), 20) as stream:
+                return await asyncio.to_thread(drip, stream)
+
+    assert asyncio.run(scenario()) < 10
+
+
+def test_the_name_of_the_machine_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the DNS does not answer that keeps a start waiting for seconds."""
+
+    def refuse(*_: object) -> str:
+        raise AssertionError("the DNS was asked")
+
+    monkeypatch.setattr(socket, "getfqdn", refuse)
+    MetricsServer("127.0.0.1:0", peers=None, is_insecure=False).stop()
+
+
 def test_other_machines_are_let_in_only_where_that_was_asked_for() -> None:
     with pytest.raises(ValueError, match="needs certificates"):
         MetricsServer(ANYWHERE, peers=None, is_insecure=False)
@@ -279,6 +313,29 @@ def test_a_certificate_that_is_renewed_is_used_without_a_restart(people: People)
             assert await asyncio.to_thread(serial, server) != before
 
     asyncio.run(scenario())
+
+
+def test_who_sends_a_byte_now_and_then_over_tls_is_let_go(
+    people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server, "REQUEST_SECONDS", 0.3)
+    people.issue(Role.MANAGER, "manager")
+    good = people.issue(Role.USER, "prometheus")
+    peers = open_peers(people.directory / "manager", Role.MANAGER)
+
+    def connect_and_drip(server: MetricsServer) -> float:
+        host, port = server.address.split(":")
+        with (
+            socket.create_connection((host, int(port)), 20) as plain,
+            client_context(people, good).wrap_socket(plain, server_hostname="localhost") as secured,
+        ):
+            return drip(secured)
+
+    async def scenario() -> float:
+        async with serving(peers=peers) as server:
+            return await asyncio.to_thread(connect_and_drip, server)
+
+    assert asyncio.run(scenario()) < 10
 
 
 def test_who_is_slow_with_his_handshake_keeps_nobody_waiting(people: People) -> None:

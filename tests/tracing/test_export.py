@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 
 import psutil
 import pytest
 
-from tests.cluster import Cluster, free_port, wait_until
+import wal
+from tests.cluster import PYTHON_TITAN, Cluster, free_port, wait_until
 from tests.tracing.collector import Collector, Received, collecting
+from titan.model import TIME_US_MAX
+from titan.trace_context import TraceContext
+from titan.tracing.exporter import Exporter
+from titan.tracing.spans import SpanData
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -146,6 +155,70 @@ def test_after_kill_9_of_exporter_and_manager_and_without_a_collector_no_span_is
     # Whatever came twice came as the same.
     assert again == before
     assert len({each.span_id for each in collector.spans}) == 3 * len(ALL)
+
+
+def test_a_span_of_a_clock_that_goes_wrong_is_told_and_keeps_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collector = Collector()
+    context = TraceContext(bytes(15) + b"t", bytes(7) + b"s", 1)
+    with collecting(collector) as port:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        spans = [
+            SpanData(context, None, "", "running", 1, end_us, {"titan.job.id": 1})
+            for end_us in (TIME_US_MAX, 2)
+        ]
+        assert Exporter(b"cluster", stop=Event()).export(spans)
+    assert [each.end_ns for each in collector.spans] == [(1 << 63) - 1, 2000]
+
+
+def test_why_a_collector_takes_nothing_is_said_once_and_without_its_password(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = iter(range(3))
+
+    class Away(Event):
+        """Tells it to stop after three tries, and lets no time pass."""
+
+        def is_set(self) -> bool:
+            return next(tries, None) is None
+
+        def wait(self, timeout: float | None = None) -> bool:
+            return False
+
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://ada:hunter2@127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
+    context = TraceContext(bytes(15) + b"t", bytes(7) + b"s", 1)
+    exporter = Exporter(b"cluster", stop=Away())
+    with caplog.at_level(logging.INFO):
+        assert not exporter.export([SpanData(context, None, "", "job", 1, 2, {})])
+    (complaint,) = caplog.messages
+    assert "does not take traces: they wait in the log: Failed to export" in complaint
+    assert "UNAVAILABLE" in complaint
+    assert "ada" not in complaint
+    assert "hunter2" not in complaint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "over grpc, not over http/protobuf"),
+        ("OTEL_TRACES_SAMPLER", "some", "OTEL_TRACES_SAMPLER=some: there are always_on"),
+    ],
+)
+def test_variables_that_ask_for_what_is_not_there_are_refused_before_anything_is_recorded(
+    tmp_path: Path, name: str, value: str, why: str
+) -> None:
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", name: value}
+    refused = subprocess.run(
+        [*PYTHON_TITAN, "manager", "--data-dir", tmp_path, "--listen", "127.0.0.1:0"],
+        env={**os.environ, **variables}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 1
+    (line,) = refused.stderr.splitlines()
+    assert why in line
+    with wal.Reader(tmp_path / "wal", from_lsn=1) as reader:
+        assert reader.read(1) == []
 
 
 def test_where_nobody_exports_a_task_goes_on_with_its_submitters_span(cluster: Cluster) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from pathlib import Path
 
@@ -51,6 +52,18 @@ def test_a_line_of_json_has_them_as_fields_of_their_kinds() -> None:
         ("path", "/a b"),
     ]
     assert object_of("lost %s", "w1 lsn=7")["message"] == "lost w1 lsn=7"
+
+
+def test_what_is_no_number_of_json_is_a_string() -> None:
+    line = logs.JsonFormatter().format(
+        record_of(logs.LogLine("is", a=math.nan, b=-math.inf, c=0.5, d=1 << 70))
+    )
+
+    def refuse(constant: str) -> float:
+        raise AssertionError(constant)
+
+    found = json.loads(line, parse_constant=refuse)
+    assert [found[name] for name in "abcd"] == ["nan", "-inf", 0.5, 1 << 70]
 
 
 def test_a_message_of_two_lines_is_one_line() -> None:

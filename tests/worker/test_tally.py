@@ -51,6 +51,22 @@ def test_what_never_ran_has_ended_and_not_started() -> None:
     assert [state for state, *_ in tally.ends] == [State.CANCELLED, State.RECALLED]
 
 
+def test_a_report_that_is_told_again_counts_once_and_what_was_before_the_agent_never() -> None:
+    tally = Tally()
+    before, meanwhile, after = (
+        ended(seq, key, State.COMPLETED) for seq, key in enumerate((FIRST, SECOND, THIRD), 1)
+    )
+    tally.note_host([before], 1, lambda _: None)
+    # It had gathered that one when the agent came.
+    tally.note_reports([before], lambda _: None)
+    assert tally.starts == 0
+    tally.note_reports([meanwhile], lambda _: None)
+    # The next host has not heard that it was taken, and one ended while there was no link.
+    tally.note_host([meanwhile, after], 3, lambda _: None)
+    tally.note_reports([meanwhile, after], lambda _: None)
+    assert tally.starts == sum(count for *_, count in tally.ends) == 2
+
+
 def test_calls_that_fail_are_counted_by_what_that_means() -> None:
     tally = Tally()
     for failure in ("unreachable", "refused", "unreachable"):

@@ -7,6 +7,7 @@ directory and its environment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -39,6 +40,8 @@ SecretEnv = Mapping[str, Text] | Mapping[bytes, Text]
 
 DEFAULT_EXPORT: Final = ("PATH", "LANG", "VIRTUAL_ENV", "CONDA_PREFIX")
 _PRIORITY_MAX: Final = 2**31 - 1
+# What a shell takes as one, with whatever stands behind it.
+_ASSIGNMENT: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*\+?=")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,11 +254,15 @@ def environment_of(spec: JobSpec, environ: Mapping[bytes, bytes]) -> types_pb2.E
 
 
 def default_name(words: Sequence[bytes], *, shell: bool) -> str:
-    """The basename of the command; of a shell line that of its first word."""
+    """The basename of the command; of a shell line that of its first word.
+
+    Not where that gives a variable a value: names are for everybody and in logs, and `TOKEN=…` is
+    for neither.
+    """
     first = words[0]
     if shell:
         line = words[-1].split()
-        first = line[0] if line else b"sh"
+        first = line[0] if line and not _ASSIGNMENT.match(line[0]) else b"sh"
     # PurePath("/") has no name.
     return PurePath(os.fsdecode(first)).name.encode("utf-8", "replace").decode() or "job"
 

@@ -113,6 +113,8 @@ async def _serve(
     stop: asyncio.Event,
 ) -> None:
     server, address, peers, metrics_server = door
+    # What it refuses is refused before a record tells of a start.
+    sampler = find_sampler(options.data_directory, os.environ)
     # Modules and what was recovered: no search for cycles needs to go through them again.
     collector = Collector()
     state, journal = found.state, FileJournal(options.data_directory / "wal", found.log)
@@ -120,6 +122,7 @@ async def _serve(
     dispatcher = Dispatcher(peers.files if peers else None)
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
+    shell.sampler = sampler
     metrics: ManagerMetrics | None = None
     if metrics_server is not None:
         metrics = ManagerMetrics(shell, journal, options.data_directory)
@@ -235,7 +238,6 @@ async def _wait_room_to_start(shell: Shell, journal: FileJournal, stop: asyncio.
 
 def _export_traces(options: ManagerOptions, shell: Shell) -> list[Coroutine[Any, Any, None]]:
     """What has traces exported, if that is wished for."""
-    shell.sampler = find_sampler(options.data_directory, os.environ)
     if shell.sampler is None:
         return []
     exporter = TraceExporter(

@@ -180,12 +180,13 @@ class ManagerMetrics:
         )
         yield histogram(
             "titan_task_wait_seconds",
-            "From the submit of its job to the start of a task's first attempt.",
+            "From the submit of its job to the first start of a task.",
             tally.wait_seconds.read(),
         )
         yield histogram(
             "titan_task_run_seconds",
-            "From the start of an attempt to its end, however it ended.",
+            "From the start of an attempt to its end, however it ended; one that was adopted ended "
+            "twice.",
             tally.run_seconds.read(),
         )
 

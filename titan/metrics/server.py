@@ -14,11 +14,14 @@ import asyncio
 import logging
 import os
 import socket
+import socketserver
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +37,9 @@ _log = logging.getLogger("titan.metrics")
 
 # Who says nothing for so long, or does not read, is let go.
 IDLE_SECONDS: Final = 10.0
+# From waiting for a request to the end of its answer. A wait for each byte alone would let somebody
+# who sends one now and then keep his place for days.
+REQUEST_SECONDS: Final = 30.0
 # Prometheus gives up after 10 s by itself.
 LOOP_SECONDS: Final = 5.0
 # One Prometheus or two, and somebody with curl; each takes a thread while it is connected.
@@ -124,7 +130,9 @@ class MetricsServer:
         return list(self._read())
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(socketserver.ThreadingTCPServer):
+    # Not the library's for HTTP, which asks the DNS what this machine is called, at each start.
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
 
@@ -138,6 +146,8 @@ class _Server(ThreadingHTTPServer):
         self.answer = answer
         self.peers = peers
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        # Until when each connection has to be through with its request, by a monotonic clock.
+        self._due: dict[socket.socket, float] = {}
         self._context: ssl.SSLContext | None = None
         self._generation = -1
         self._renewing = threading.Lock()
@@ -170,6 +180,23 @@ class _Server(ThreadingHTTPServer):
         with self._current_context(self.peers).wrap_socket(request, server_side=True) as secured:
             super().finish_request(secured, client_address)
 
+    def begin_request(self, connection: socket.socket) -> None:
+        """What comes next there is to be over in time."""
+        self._due[connection] = time.monotonic() + REQUEST_SECONDS
+
+    def end_requests(self, connection: socket.socket) -> None:
+        """Nothing comes there any more."""
+        self._due.pop(connection, None)
+
+    def service_actions(self) -> None:
+        """Called every STOP_SECONDS at least: lets those go who are not through in time."""
+        now = time.monotonic()
+        for connection, due in list(self._due.items()):
+            if now >= due:
+                # Its thread finds that it has ended. TLS is no part of that: it is the thread's.
+                with suppress(OSError):
+                    socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """What goes wrong with a caller is his."""
         _log.debug("a scrape ended early peer=%s", client_address, exc_info=True)
@@ -188,6 +215,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
     timeout = IDLE_SECONDS
+
+    def handle_one_request(self) -> None:
+        self.server.begin_request(self.connection)
+        super().handle_one_request()
+
+    def finish(self) -> None:
+        self.server.end_requests(self.connection)
+        super().finish()
 
     def do_GET(self) -> None:
         if not self._is_let_in():

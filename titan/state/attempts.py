@@ -205,16 +205,22 @@ class AttemptLog:
 
         0: there was none. Costs a search from the back, by what ended since.
         """
+        before = self._before(index, attempt)
+        return next((each.end_us for each in before if each.state != State.RECALLED), 0)
+
+    def has_started_before(self, index: int, attempt: int) -> bool:
+        """Whether an attempt at that task before it started. Costs as much."""
+        return any(each.start_us for each in self._before(index, attempt))
+
+    def _before(self, index: int, attempt: int) -> Iterator[EndedAttempt]:
+        """Those at that task before it, the last first."""
         for number in range(attempt - 1, 0, -1):
             key = _KEY.pack(index, number)
             offset = self.data.rfind(key)
             while offset >= 0 and offset % _RECORD.size:
                 offset = self.data.rfind(key, 0, offset + len(key) - 1)
             if offset >= 0:
-                record = EndedAttempt._make(_RECORD.unpack_from(self.data, offset))
-                if record.state != State.RECALLED:
-                    return record.end_us
-        return 0
+                yield EndedAttempt._make(_RECORD.unpack_from(self.data, offset))
 
     def last(self) -> EndedAttempt:
         """The one that ended last. Raises struct.error when there is none."""

@@ -7,6 +7,7 @@ reads: OTEL_EXPORTER_OTLP_…, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from threading import Event
 from typing import Final
@@ -31,6 +32,13 @@ _log = logging.getLogger("titan.traces")
 BATCH_SPANS: Final = 512
 RETRY_SECONDS_MIN: Final = 0.5
 RETRY_SECONDS_MAX: Final = 15.0
+# In the year 2262. A worker's clock may be anywhere, and what cannot be encoded would be tried for
+# ever, with all that comes after it.
+_NS_MAX: Final = (1 << 63) - 1
+# Where it logs what becomes of calls.
+_LIBRARY: Final = "opentelemetry.exporter.otlp.proto.grpc.exporter"
+# Before a host there may be a password.
+_CREDENTIALS: Final = re.compile(r"[^\s/@]+@")
 
 
 class Exporter:
@@ -50,6 +58,7 @@ class Exporter:
         )
         provider.add_span_processor(self._over)
         self._tracer = provider.get_tracer("titan", __version__)
+        logging.getLogger(_LIBRARY).addFilter(_complaint)
         self._exporter = OTLPSpanExporter()
 
     def export(self, spans: Sequence[SpanData]) -> bool:
@@ -70,7 +79,10 @@ class Exporter:
                     _log.info("the collector takes traces again")
                 return True
             if not is_away:
-                _log.warning("the collector does not take traces: they wait in the log")
+                _log.warning(
+                    "the collector does not take traces: they wait in the log: %s",
+                    _complaint.text,
+                )
             is_away = True
             self._stop.wait(wait_seconds)
             wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
@@ -89,11 +101,15 @@ class Exporter:
             context=parent if parent is not None else trace.set_span_in_context(trace.INVALID_SPAN),
             kind=SpanKind.INTERNAL,
             attributes=data.attributes,
-            start_time=data.start_us * 1000,
+            start_time=_ns(data.start_us),
         )
         if data.error is not None:
             span.set_status(Status(StatusCode.ERROR, data.error))
-        span.end(data.end_us * 1000)
+        span.end(_ns(data.end_us))
+
+
+def _ns(time_us: int) -> int:
+    return min(time_us * 1000, _NS_MAX)
 
 
 def _context(context: TraceContext, trace_state: str, *, is_remote: bool) -> SpanContext:
@@ -104,6 +120,19 @@ def _context(context: TraceContext, trace_state: str, *, is_remote: bool) -> Spa
         TraceFlags(context.flags),
         TraceState.from_header([trace_state]) if trace_state else None,
     )
+
+
+class _Complaint(logging.Filter):
+    """Keeps what the library said last of a failure, which it says of each try of each batch."""
+
+    text = "it does not say why"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        self.text = _CREDENTIALS.sub("", record.getMessage())
+        return False
+
+
+_complaint: Final = _Complaint()
 
 
 class _Ids(IdGenerator):

@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
     directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
     since_us, parent = int(arguments[3]), int(arguments[4])
     logs.set_up(level, log_format)
-    # It says of each try of each batch that it failed.
+    # It warns of what it does by itself, such as trying again.
     logging.getLogger("opentelemetry").setLevel("ERROR")
     become_helper(parent, NICENESS)
     # The state has no cycles.

@@ -229,6 +229,23 @@ def test_a_task_given_back_and_sent_ahead_again_waits_its_200_ms_anew() -> None:
     assert rig.state.get_job(array).active[1].assigned_us == rig.now_us > START_US
 
 
+def test_of_a_task_that_was_given_back_its_wait_is_counted_once_it_starts() -> None:
+    rig, host, array = ahead_rig(3)
+    other = rig.worker(1)
+    rig.tick(WAIT_US)
+    host.receive_all()
+    host.send_reports()
+    rig.schedule()
+    other.receive_all()
+    other.send_reports()
+    (moved,) = other.running
+    assert (moved.job_id, moved.attempt) == (array, 2)
+    assert rig.kernel.tally is not None
+    waits = rig.kernel.tally.wait_seconds.read()
+    assert sum(waits.counts) == len(rig.ledger.started)
+    assert waits.total >= WAIT_US / 1e6
+
+
 def test_at_an_end_the_room_stays_taken_while_somebody_is_ahead_invariant_4() -> None:
     rig, host, array = ahead_rig(3)
     (other,) = rig.submit(new_job(), user="grace")

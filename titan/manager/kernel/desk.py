@@ -17,7 +17,7 @@ from titan import events as ev
 from titan.manager.kernel.commands import Report
 from titan.manager.kernel.outbox import Outbox, key_of, stop_of, wish_of
 from titan.manager.kernel.returns import Returns
-from titan.manager.kernel.tally import TALLIED, Tally
+from titan.manager.kernel.tally import Tally
 from titan.model import LEASE_US, AttemptKey, Reason, State, Stop, StopMode
 from titan.scheduler.scheduler import Scheduler
 from titan.scheduling import ORDERS, PLACEMENTS, PREEMPTIONS
@@ -165,10 +165,7 @@ class Desk:
             self._full.append((self.state.time_us, self._events))
             self._events = []
         self._begin()
-        if self.tally is None or kind not in TALLIED:
-            self.state.apply(event)
-        else:
-            self.tally.apply(event)
+        self.state.apply(event)
         self._events.append(event)
         if isinstance(event, ev.CancelRequested | ev.DependencyFailed):
             self._ranges += len(event.indexes)
@@ -182,6 +179,23 @@ class Desk:
         self.state.apply_submits(events)
         self._events += events
         self.changed_jobs.update(dict.fromkeys(event.job_id for event in events))
+
+    def note_start(self, attempt: Attempt, start_us: int) -> None:
+        """An attempt under way has started, for who counts; before the event that tells it."""
+        if self.tally is not None:
+            self.tally.note_start(self.state.get_job(attempt.job_id), attempt, start_us)
+
+    def note_return(self, key: AttemptKey, start_us: int) -> None:
+        """The same of one that was given up with its worker, and may have started by then."""
+        if self.tally is not None:
+            self.tally.note_return(self.state.get_job(key.job_id), key.index, key.attempt, start_us)
+
+    def forget_jobs(self, job_ids: tuple[int, ...]) -> None:
+        """Jobs that have ended are forgotten."""
+        tasks, jobs = tuple(self.state.task_counts), tuple(self.state.job_counts)
+        self.emit(ev.JobsForgotten(job_ids))
+        if self.tally is not None:
+            self.tally.note_forgotten(tasks, jobs)
 
     def end_attempt(
         self,
@@ -199,11 +213,14 @@ class Desk:
         key = key_of(self.state, attempt)
         class_id = attempt.job_class.class_id
         outbox = self.outboxes.get(attempt.worker)
+        start_us = report.start_us if report and report.start_us else attempt.start_us
+        if start_us and attempt.state is State.SCHEDULED:
+            # Of a short task its end tells the start, too.
+            self.note_start(attempt, start_us)
         self.emit(
             ev.AttemptEnded(
                 attempt.job_id, attempt.index, attempt.attempt, state, reason,
-                report.exit_code if report else -1, report.signal if report else -1,
-                report.start_us if report and report.start_us else attempt.start_us,
+                report.exit_code if report else -1, report.signal if report else -1, start_us,
                 report.end_us if report else max(self.now_us, self.state.time_us, attempt.start_us),
                 report.cpu_user_us if report else 0, report.cpu_system_us if report else 0,
                 report.max_rss_bytes if report else 0, detail, task_state, not_before_us, charge,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from titan import events as ev
 from titan.manager.kernel.desk import Desk
 from titan.state.cluster import ClusterState
 from titan.state.tables import environment_bytes
@@ -41,7 +40,7 @@ def _forget(desk: Desk) -> None:
         environments.forget(head.environment)
         chosen.append(job_id)
     if chosen:
-        desk.emit(ev.JobsForgotten(tuple(chosen)))
+        desk.forget_jobs(tuple(chosen))
 
 
 class _Environments:

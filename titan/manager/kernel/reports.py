@@ -98,6 +98,7 @@ def has_ended(desk: Desk, key: AttemptKey) -> bool:
 
 def adopt(desk: Desk, key: AttemptKey, start_us: int) -> None:
     """An attempt that was given up counts again."""
+    desk.note_return(key, start_us)
     desk.emit(ev.Adopted(key.job_id, key.index, key.attempt, start_us, takes_back_loss=True))
     job = desk.state.get_job(key.job_id)
     attempt = job.active[key.index]
@@ -114,6 +115,7 @@ def _started(desk: Desk, outbox: Outbox, report: Report) -> None:
     attempt = find_attempt(desk, outbox, key)
     if attempt is not None:
         if attempt.state is State.SCHEDULED:
+            desk.note_start(attempt, report.start_us)
             desk.emit(ev.TaskStarted(key.job_id, key.index, key.attempt, report.start_us))
             outbox.arrived(attempt)
             if desk.state.get_job(key.job_id).is_suspended and not attempt.is_given_up:
@@ -189,6 +191,7 @@ def _judge(desk: Desk, attempt: Attempt, report: Report) -> _End:
 def _end_lost(desk: Desk, report: Report) -> None:
     """The end of an attempt that was given up counts: its task need not run again."""
     key = report.key
+    desk.note_return(key, report.start_us)
     desk.emit(
         ev.AttemptEnded(
             key.job_id, key.index, key.attempt, report.state, report.reason, report.exit_code,

@@ -2,7 +2,7 @@
 
 Only what happens from now on: what is replayed at a start was counted by the manager to which it
 happened. What is, such as how many tasks wait, the state knows itself. Costs by events, never by
-jobs: one to two microseconds for a task, of the thirty that the manager takes for it.
+jobs: a microsecond for a task, of the thirty that the manager takes for it.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Final, cast
+from typing import Final
 
 from titan import events as ev
 from titan.metrics.histogram import LONG_SECONDS, Histogram
 from titan.model import Reason, State
+from titan.state.attempts import Attempt
 from titan.state.cluster import ClusterState
 from titan.state.job import Job
 
-# What the state knows before these happen, and not after.
-TALLIED: Final = frozenset({ev.AttemptEnded, ev.Adopted, ev.JobsForgotten})
-
 _COMPLETED_AT: Final = State.COMPLETED - 1
-_SCHEDULED: Final = State.SCHEDULED
 _STATE_AND_REASON: Final = itemgetter(
     ev.AttemptEnded._fields.index("state"), ev.AttemptEnded._fields.index("reason")
 )
@@ -33,7 +30,6 @@ class Tally:
 
     def __init__(self, state: ClusterState) -> None:
         self._state = state
-        self._apply = state.apply
         # Those that had ended already; and what was forgotten since.
         self._tasks_before = tuple(state.task_counts)
         self._jobs_before = tuple(state.job_counts)
@@ -48,7 +44,7 @@ class Tally:
         self.started = 0
         """Attempts."""
         self.wait_seconds = Histogram(LONG_SECONDS, per_unit=1_000_000)
-        """From its job's submit to the start of a task's first attempt."""
+        """From its job's submit to the first start of a task."""
         self.run_seconds = Histogram(LONG_SECONDS, per_unit=1_000_000)
         """From the start of an attempt to its end."""
 
@@ -74,13 +70,29 @@ class Tally:
         if recalled := self._events[ev.Recalled]:
             yield State.RECALLED, Reason.NONE, recalled
 
-    def apply(self, event: ev.Event) -> None:
-        """Lets one of the TALLIED happen. Raises IllegalEvent as the state does."""
-        if type(event) is ev.JobsForgotten:
-            self._forget(event)
-            return
-        self._note_told_start(cast("ev.AttemptEnded | ev.Adopted", event))
-        self._apply(event)
+    def note_start(self, job: Job, attempt: Attempt, start_us: int) -> None:
+        """An attempt under way has started, and its job does not know it yet."""
+        self.started += 1
+        number = attempt.attempt
+        # Those before it may have been recalled.
+        if number == 1 or not (job.ended and job.ended.has_started_before(attempt.index, number)):
+            self._waits_us.append(start_us - job.submit_us)
+
+    def note_return(self, job: Job, index: int, number: int, start_us: int) -> None:
+        """One that was given up with its worker is heard of, and its job does not know it yet.
+
+        That it has started nobody may have known.
+        """
+        of_task = job.ended.of_index(index) if job.ended and start_us else []
+        if any(each.attempt == number and not each.start_us for each in of_task):
+            self.started += 1
+            if not any(each.start_us for each in of_task):
+                self._waits_us.append(start_us - job.submit_us)
+
+    def note_forgotten(self, tasks_before: Sequence[int], jobs_before: Sequence[int]) -> None:
+        """Jobs were forgotten, before which the state had these counts."""
+        _add_fallen(self._tasks_forgotten, tasks_before, self._state.task_counts)
+        _add_fallen(self._jobs_forgotten, jobs_before, self._state.job_counts)
 
     def note_record(self, events: Sequence[ev.Event]) -> None:
         """These have happened."""
@@ -92,10 +104,6 @@ class Tally:
             self._ends.update(map(_STATE_AND_REASON, ends))
             self.run_seconds.gather([each.end_us - each.start_us for each in ends if each.start_us])
             self.retries += sum([each.charge == ev.CHARGE_RETRY for each in ends])
-        if kinds[ev.TaskStarted]:
-            for each in events:
-                if type(each) is ev.TaskStarted:
-                    self._note_start(self._state.jobs[each.job_id], each.attempt, each.start_us)
         if self._waits_us:
             self.wait_seconds.gather(self._waits_us)
             self._waits_us.clear()
@@ -105,36 +113,6 @@ class Tally:
             self.tasks_submitted += plain
             if plain < len(arrays):
                 self.tasks_submitted += sum(len(span.indexes) for array in arrays for span in array)
-
-    def _note_told_start(self, event: ev.AttemptEnded | ev.Adopted) -> None:
-        # Of a short task its end may tell the start, too. It may be the job's end as well, after
-        # which that is not at hand any more.
-        start_us = event.start_us
-        job = self._state.jobs.live.get(event.job_id) if start_us else None
-        if job is not None:
-            attempt = job.active.get(event.index)
-            if attempt is None or attempt.attempt != event.attempt:
-                self._revive(job, event)
-            elif attempt.state is _SCHEDULED:
-                self._note_start(job, event.attempt, start_us)
-
-    def _revive(self, job: Job, event: ev.AttemptEnded | ev.Adopted) -> None:
-        """One that was given up with its worker: nobody may have known yet that it has started."""
-        lost = job.ended.find(event.index, event.attempt) if job.ended else None
-        if lost is not None and not lost.start_us:
-            self._note_start(job, event.attempt, event.start_us)
-
-    def _note_start(self, job: Job, number: int, start_us: int) -> None:
-        self.started += 1
-        if number == 1:
-            self._waits_us.append(start_us - job.submit_us)
-
-    def _forget(self, event: ev.JobsForgotten) -> None:
-        state = self._state
-        tasks, jobs = tuple(state.task_counts), tuple(state.job_counts)
-        state.apply(event)
-        _add_fallen(self._tasks_forgotten, tasks, state.task_counts)
-        _add_fallen(self._jobs_forgotten, jobs, state.job_counts)
 
 
 def _ended(

@@ -463,6 +463,7 @@ class Agent:
         )
         self.questions.connected(connection)
         self.retention.look_again()
+        self.tally.note_host(host.reports, host.report_seq, self._core.find_held)
         self._perform(self._core.host_connected(host))
         try:
             while (messages := await connection.receive()) is not None:

@@ -13,6 +13,8 @@ class Tally:
     """Each field rises and never falls, from the start of the agent on."""
 
     def __init__(self) -> None:
+        # Up to which report of the host it has counted; -1: there was no host yet.
+        self._report_seq = -1
         self.starts = 0
         self._ends: dict[tuple[int, int], int] = {}
         self.run_seconds = Histogram(LONG_SECONDS)
@@ -31,10 +33,29 @@ class Tally:
         """How many calls to the manager failed, by what that means."""
         return dict(self._failures)
 
+    def note_host(
+        self,
+        reports: Sequence[Report],
+        report_seq: int,
+        find_held: Callable[[AttemptKey], HeldAttempt | None],
+    ) -> None:
+        """A host was taken up that has made so many reports, of which it tells these again.
+
+        Those of the first one are from before the agent.
+        """
+        if self._report_seq >= 0:
+            self.note_reports(reports, find_held)
+        self._report_seq = report_seq
+
     def note_reports(
         self, reports: Sequence[Report], find_held: Callable[[AttemptKey], HeldAttempt | None]
     ) -> None:
-        """The task host made these, which are new; `find_held` tells what was known before."""
+        """The task host made these; `find_held` tells what was known before. No report counts
+        twice."""
+        reports = [report for report in reports if report.seq > self._report_seq]
+        if not reports:
+            return
+        self._report_seq = reports[-1].seq
         started = set()
         for report in reports:
             match report.kind:
