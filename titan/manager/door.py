@@ -23,6 +23,7 @@ from titan.rpc import access, tokens
 from titan.rpc.channel import (
     check_loopback,
     is_loopback,
+    join_address,
     new_aio_server,
     server_credentials,
     split_address,
@@ -99,7 +100,7 @@ def _bind(
             f"{listen} cannot be listened on: {error}; is another manager running there? "
             "choose another with --listen HOST:PORT"
         ) from error
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def _try_to_bind(host: str, port: int) -> None:

@@ -268,7 +268,7 @@ def _open_door(listen: str, peers: Peers | None) -> _Door:
     if host in _ANYWHERE:
         # No address to be called at.
         host = socket.gethostname()
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = channel.join_address(host, port)
     return _Door(server, address, "" if peers else tokens.new_token())
 
 
