@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,50 +58,68 @@ async def settle() -> None:
 class SlowDisk:
     """A journal of memory. While `held` nothing that is appended becomes durable."""
 
-    def __init__(self) -> None:
+    def __init__(self, records: Sequence[bytes] = ()) -> None:
+        """One that goes on from those records."""
         self.room = True
         self.held = False
-        self.records: list[bytes] = []
-        self.durable_lsn = 0
-        self._advanced = asyncio.Condition()
-
-    def read(self) -> Iterator[wal.Record]:
-        return iter(())
+        self.records = list(records)
+        self.durable_lsn = len(self.records)
+        self._on_failure: Callable[[BaseException], None] | None = None
+        # Why nothing is appended any more.
+        self._refusal: wal.WalError | None = None
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
-        del on_failure
+        if self._on_failure is not None:
+            raise RuntimeError("it was started before")
+        self._on_failure = on_failure
+        asyncio.get_running_loop().call_soon(self._flush)
 
     def append(self, payload: bytes) -> int:
+        if self._refusal is not None:
+            raise self._refusal
+        if len(payload) > wal.RECORD_BYTES_MAX:
+            raise wal.RecordTooLarge(len(payload), wal.RECORD_BYTES_MAX)
         self.records.append(payload)
         if not self.held:
             asyncio.get_running_loop().call_soon(self._flush)
         return len(self.records)
 
     async def wait_durable(self, lsn: int) -> None:
-        while self.durable_lsn < lsn:
-            async with self._advanced:
-                await self._advanced.wait()
+        if lsn > self.durable_lsn:
+            over = asyncio.get_running_loop().create_future()
+            self._waiting.append((lsn, over))
+            await over
 
     def room_fields(self) -> dict[str, object]:
         return {"directory": "/nowhere", "free_bytes": 0}
 
     def close(self) -> None:
-        pass
+        """All that was appended is durable, and nothing more is."""
+        self._flush()
+        self._refusal = wal.LogClosed("/nowhere")
 
     def release(self) -> None:
         """The disk has written all that it was given."""
         self.held = False
         self._flush()
 
+    def fail(self, error: wal.LogFailed) -> None:
+        """The disk has written nothing of what it holds, and writes nothing more."""
+        assert self._on_failure is not None
+        self._refusal = error
+        self._on_failure(error)
+
     def _flush(self) -> None:
-        if self.held:
+        if self.held or self._on_failure is None or self._refusal is not None:
             return
         self.durable_lsn = len(self.records)
-        self._notifying = asyncio.ensure_future(self._notify())
-
-    async def _notify(self) -> None:
-        async with self._advanced:
-            self._advanced.notify_all()
+        waiting, self._waiting = self._waiting, []
+        for lsn, over in sorted(waiting, key=itemgetter(0)):
+            if lsn > self.durable_lsn:
+                self._waiting.append((lsn, over))
+            elif not over.done():
+                over.set_result(None)
 
 
 @dataclass
@@ -166,6 +185,7 @@ async def running_manager(
     elsewhere = tempfile.TemporaryDirectory()
     secrets = SecretDesk(shell, secrets_path or Path(elsewhere.name, "secrets"))
     dispatcher.bind(shell, secrets)
+    disk.start(_fail)
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")
     server = new_aio_server()
     port = server.add_insecure_port("127.0.0.1:0")
@@ -192,6 +212,10 @@ async def running_manager(
         await past.close()
         await secrets.close()
         elsewhere.cleanup()
+
+
+def _fail(error: BaseException) -> None:
+    raise AssertionError(error)
 
 
 class FakeWorker(task_pb2_grpc.TaskServiceServicer):

@@ -20,24 +20,37 @@ _log = logging.getLogger("titan.journal")
 
 
 class Journal(Protocol):
-    """A log of records that one manager appends to."""
+    """A log of records that one manager appends to.
+
+    All of it is called in the loop, which alone moves `durable_lsn` and lets go those that wait.
+    """
 
     @property
     def room(self) -> bool:
-        """Whether there is room for more than ends."""
+        """Whether there is room for more than ends. Without it records are taken all the same."""
 
     @property
     def durable_lsn(self) -> int:
-        """Everything up to it survives any crash."""
+        """Everything up to it survives any crash. At first the last record that was recovered."""
 
     def start(self, on_failure: Callable[[BaseException], None]) -> None:
-        """Appending begins; called once, in the loop. `on_failure` is called in any thread."""
+        """What was appended becomes durable from now on; called once.
+
+        `on_failure` is called once at most, in any thread: nothing becomes durable any more, of
+        what was appended before, nobody knows whether it did, and whoever waits goes on waiting.
+        """
 
     def append(self, payload: bytes) -> int:
-        """Adds a record without waiting and returns its LSN."""
+        """Adds a record without waiting and returns its LSN, the next one.
+
+        Raises wal.RecordTooLarge, wal.LogFailed, wal.LogClosed, wal.BacklogFull.
+        """
 
     async def wait_durable(self, lsn: int) -> None:
-        """Returns when that record is durable; it may not have been appended yet."""
+        """Returns when that record is durable; it may not have been appended yet.
+
+        Those that wait are let go in the order of their records.
+        """
 
     def room_fields(self) -> dict[str, object]:
         """Where it is and how much is free there, by name."""
@@ -108,8 +121,13 @@ class FileJournal:
         if lsn <= self._durable_lsn:
             return
         waiter = asyncio.get_running_loop().create_future()
-        # The state's LSN never falls, so they are waited for in rising order: see `_advance`.
-        self._waiters.append((lsn, waiter))
+        waiters = self._waiters
+        # In the order of their records, see `_advance`. Nearly all come in it: the state's LSN
+        # never falls, and few wait for what was decided a while ago.
+        place = len(waiters)
+        while place and waiters[place - 1][0] > lsn:
+            place -= 1
+        waiters.insert(place, (lsn, waiter))
         await waiter
 
     def room_fields(self) -> dict[str, object]:
