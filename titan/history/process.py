@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -30,11 +29,9 @@ from titan.history.questions import Questions
 from titan.history.server import QuestionServer
 from titan.history.store import Place, Store
 from titan.parent import become_helper
-from titan.rpc.history_frames import Committed
+from titan.rpc.history_frames import URL_VARIABLE, Committed
 
 _log = logging.getLogger("titan.history")
-
-URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 
 
 def run_history(

@@ -17,11 +17,10 @@ from typing import Final
 from titan.manager.history_desk import HistoryDesk
 from titan.manager.reader_process import keep_running, start_process, wait_end
 from titan.manager.recovery import StartRefused
+from titan.rpc.history_frames import URL_VARIABLE
 
 _log = logging.getLogger("titan.history")
 
-# What is read by `titan.history.process`: a process listing must not show a password.
-URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
 # It gives way to everything else on the machine, unless somebody waits for it.
 NICENESS: Final = 10

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 import wal
+from titan.following import TRACES_SLOT
 from titan.logs import LogLine
 from titan.manager.reader_process import keep_running, start_process, wait_end
 from titan.manager.recovery import StartRefused
@@ -21,7 +22,6 @@ from titan.trace_context import Sampler, sampler_of
 
 _log = logging.getLogger("titan.traces")
 
-SLOT: Final = "traces"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _MODULES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
@@ -40,7 +40,7 @@ def find_sampler(data_directory: Path, environ: Mapping[str, str]) -> Sampler | 
         if missing:
             _log.warning("no traces are exported: pip install 'titan-scheduler[otel]'")
         # The log is not kept for somebody who does not come.
-        wal.remove_slot(data_directory / "readers", SLOT)
+        wal.remove_slot(data_directory / "readers", TRACES_SLOT)
         return None
     protocol = _first(environ, _PROTOCOLS) or "grpc"
     if protocol != "grpc":
