@@ -421,7 +421,7 @@ class FakeManager(FakeControl):
 
     def GetEvents(self, request: Any, context: Any) -> Iterator[manager_pb2.GetEventsResponse]:  # noqa: N802
         for page in self.events:
-            if page.lsn > request.after_lsn:
+            if any(lsn > request.after_lsn for lsn in (page.lsn, *(e.lsn for e in page.events))):
                 self._check("GetEvents", request, context)
                 yield page
 

@@ -92,6 +92,16 @@ def test_it_comes_in_pages_of_whole_records(
         assert pages(history, Story(job_id, limit=limit)) == slowly(job_id)[:limit]
 
 
+def test_a_limit_within_a_record_does_not_say_that_all_of_it_was_told(history: History) -> None:
+    told = slowly(longest())
+    lsns = [lsn for lsn, *_ in told]
+    is_within = [lsns[n] == lsns[n - 1] for n in range(1, len(lsns))]
+    assert {True, False} == set(is_within)
+    for limit, is_cut in enumerate(is_within, 1):
+        page, left = page_of_story(history.directory / "wal", Story(longest(), limit=limit))
+        assert (page.lsn, left) == (lsns[limit - 1] - is_cut, None)
+
+
 def test_a_page_ends_within_a_record_that_is_too_large_for_one(
     history: History, monkeypatch: pytest.MonkeyPatch
 ) -> None:

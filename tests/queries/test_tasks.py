@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 import pytest
 
 from tests.lookback.builders import states
+from tests.state.builders import Story
 from titan.errors import InvalidJob, NotFound
 from titan.model import State
 from titan.queries import tasks
@@ -88,3 +89,35 @@ def test_what_is_asked_wrongly_is_refused() -> None:
     named.job.indexes.add(start=0, stop=1, step=1)
     with pytest.raises(InvalidJob, match="by position"):
         at_once(list_tasks(state, named))
+
+
+def test_a_task_that_moves_while_they_are_looked_through_did_not_complete(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "STEP_RANGES", 1)
+    monkeypatch.setattr(tasks, "STEP_RECORDS", 1)
+    story = Story()
+    worker = story.worker(cpus_milli=100_000)
+    job_id = story.job((0, 12, 1))
+    for index in (1, 3, 5, 7, 9, 11):
+        story.assign(job_id, index, worker=worker)
+        story.start(job_id, index)
+    story.end(job_id, 9, State.FAILED, exit_code=1)
+    story.end(job_id, 11)
+    job = story.state.get_job(job_id)
+    begun = told_dumbly(job)
+    # One that waited is assigned, and one that ran waits again.
+    moves: list[Callable[[], None]] = [
+        lambda: story.assign(job_id, 0, worker=worker),
+        lambda: story.end(job_id, 1, State.FAILED, becomes=State.PENDING, exit_code=1),
+        lambda: story.assign(job_id, 2, worker=worker),
+        lambda: story.end(job_id, 3, State.FAILED, becomes=State.PENDING, exit_code=1),
+        lambda: story.assign(job_id, 4, worker=worker),
+        lambda: story.end(job_id, 5, State.FAILED, exit_code=1),
+    ]
+    steps = task_states(job, 0, 100)
+    for move in moves:
+        next(steps)
+        move()
+    assert at_once(steps) == begun
+    assert begun != told_dumbly(job)

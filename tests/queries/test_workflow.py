@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.queries.test_tasks import at_once
@@ -11,7 +13,7 @@ from titan.model import State
 from titan.queries import workflow
 from titan.queries.workflow import find_workflow, get_workflow
 from titan.rpc.v1 import manager_pb2
-from titan.scheduling import Dependency, Scheduling
+from titan.scheduling import WHOLE_JOB, Dependency, Scheduling
 
 
 def after(story: Story, *jobs: int) -> int:
@@ -102,3 +104,38 @@ def test_the_answer_has_the_jobs_and_is_about_a_job() -> None:
                 manager_pb2.GetWorkflowRequest(job=manager_pb2.JobSelector(job_id=99)),
             )
         )
+
+
+def steps_of(story: Story, job_id: int, limit: int) -> int:
+    return sum(1 for _ in find_workflow(story.state, job_id, limit))
+
+
+def test_others_take_turns_however_many_jobs_were_looked_at_before() -> None:
+    story = Story()
+    first = story.job()
+    last = first
+    for _ in range(50):
+        last = after(story, last)
+    # Behind each of them lie those that were looked at behind the first.
+    assert steps_of(story, first, 1000) >= 50
+
+
+def test_no_more_of_those_that_wait_are_looked_at_than_are_told() -> None:
+    story = Story()
+    first = story.job()
+    waiting = Counted()
+    for _ in range(40):
+        waiting[after(story, first)] = (0,)
+    story.state.dependents[first][WHOLE_JOB] = waiting
+    jobs, more = found(story, first, 4)
+    assert (jobs[0], len(jobs), more) == (first, 4, True)
+    assert waiting.looked_at <= 10
+
+
+class Counted(dict[int, tuple[int, ...]]):
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for each in super().__iter__():
+            self.looked_at += 1
+            yield each

@@ -9,6 +9,7 @@ import pytest
 
 from tests.client.fake_manager import FakeManager
 from tests.web.running import TOKEN, Running
+from titan.web import guard
 from titan.web import server as web_server
 from titan.web.guard import BODY_BYTES_MAX
 from titan.web.viewers import SESSION_SECONDS, Viewers, keep_or_draw_token, token_file
@@ -188,6 +189,70 @@ def test_who_connects_and_asks_nothing_is_let_go(
         # Who has asked goes on, though he came before them.
         manager.add_job()
         events.next("jobs")
+
+
+def test_who_has_asked_once_is_let_go_within_his_next_question(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_server, "SILENT_SECONDS", 0.3)
+    with Running(manager.address) as server:
+        host, _, port = server.address.rpartition(":")
+        head = f"Host: {server.address}\r\n\r\n".encode()
+        with socket.create_connection((host, int(port)), 20) as slow, slow.makefile("rb") as heard:
+            slow.sendall(b"GET /api/v1/session HTTP/1.1\r\n" + head)
+            assert heard.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
+            slow.sendall(b"GET / HT")
+            # To the end, which comes before that of a connection that is kept for later.
+            assert heard.read().endswith(b"}")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
+    with Running(manager.address) as server:
+        host, _, port = server.address.rpartition(":")
+        head = (
+            f"POST /api/v1/session HTTP/1.1\r\nHost: {server.address}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        ).encode()
+        with socket.create_connection((host, int(port)), 20) as slow:
+            slow.sendall(head)
+            assert slow.recv(20) == b"HTTP/1.1 408 Request"
+        monkeypatch.setattr(guard, "BODY_SECONDS", 20.0)
+        with socket.create_connection((host, int(port)), 20) as gone:
+            gone.sendall(head)
+        with server.program() as client:
+            assert client.get("/api/v1/session").status_code == 200
+    # Who hangs up is no mistake of the server's.
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_what_is_asked_in_another_way_than_it_can_be_is_told_so(server: Running) -> None:
+    with server.program() as client:
+        for method, path in (("POST", "/stats"), ("GET", "/jobs/1/cancel"), ("DELETE", "/jobs")):
+            answer = client.request(method, f"/api/v1{path}")
+            assert answer.status_code == 405
+            assert answer.json()["error"] == f"{method} is not for this path"
+        for path in ("/nothing", "/jobs/1/nothing"):
+            assert client.get(f"/api/v1{path}").status_code == 404
+
+
+def test_the_head_alone_of_what_is_told_live_has_an_end(
+    manager: FakeManager, server: Running
+) -> None:
+    with server.program() as client:
+        answer = client.head("/api/v1/events")
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert client.get("/api/v1/session").status_code == 200
+    assert not server.live.is_watching
+
+
+def test_a_name_that_is_too_long_for_a_file_is_none(manager: FakeManager, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    with Running(manager.address, static=tmp_path) as server, server.stranger() as client:
+        assert client.get(f"/assets/{'x' * 1000}.js").status_code == 404
+        assert client.get(f"/{'x' * 1000}.js").status_code == 200
 
 
 def test_a_cookie_counts_for_a_week() -> None:

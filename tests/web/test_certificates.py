@@ -27,6 +27,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> People:
     for name in ("alice", "bob"):
         made.issue(Role.USER, name)
     made.issue(Role.USER, "revoked")
+    made.issue(Role.USER, "leaver")
     made.issue(Role.USER, "expired", ago=2 * 86_400)
     made.issue(Role.ADMIN, "root")
     made.issue(Role.WORKER, "w1")
@@ -75,6 +76,18 @@ def test_some_certificates_are_nobodys_here(server: Running, people: People, nam
     with client_of(server, people, name) as client:
         answer = client.get("/api/v1/jobs")
         assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
+
+
+def test_a_page_that_is_open_ends_when_its_certificate_is_revoked(
+    manager: FakeManager, server: Running, people: People
+) -> None:
+    job = manager.add_job()
+    with client_of(server, people, "leaver") as client, server.events(client) as events:
+        events.next("hello")
+        people.revoke("leaver")
+        manager.run(job)
+        with pytest.raises(StopIteration):
+            events.next("jobs")
 
 
 def test_an_expired_one_and_one_of_another_ca_are_kept_out(

@@ -30,6 +30,10 @@ def test_dev_shows_its_cluster_until_ctrl_c(tmp_path: Path) -> None:
             assert [each["name"] for each in workers] == ["w1"]
             session = client.get(f"http://{address}/api/v1/session").json()
             assert session["writable"] is True
+        # The token stands in it.
+        (written,) = tmp_path.rglob("web.log")
+        assert "token=" in written.read_text()
+        assert written.stat().st_mode & 0o077 == 0
         assert dev.end(signal.SIGINT) == 130
         assert [each.cmdline() for each in cluster.find_processes()] == []
 

@@ -34,6 +34,17 @@ def test_a_page_hears_of_each_change(manager: FakeManager, server: Running) -> N
         assert states(events.next("jobs")) == [(1, "COMPLETED")]
 
 
+def test_who_logs_out_is_told_nothing_more(manager: FakeManager, server: Running) -> None:
+    job = manager.add_job()
+    with server.browser() as client, server.events(client) as events:
+        events.next("hello")
+        csrf = client.get("/api/v1/session").json()["csrf"]
+        client.delete("/api/v1/session", headers={"x-csrf-token": csrf}).raise_for_status()
+        manager.run(job)
+        with pytest.raises(StopIteration):
+            events.next("jobs")
+
+
 def test_the_cluster_is_told_when_it_changes(manager: FakeManager, server: Running) -> None:
     with server.program() as client, server.events(client) as events:
         event = events.next("cluster")

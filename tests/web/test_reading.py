@@ -121,6 +121,39 @@ def test_events_tell_how_far_they_go(manager: FakeManager, server: Running) -> N
     assert get(server, "/jobs/1/events?after_lsn=4") == {"lsn": 4, "events": [], "more": False}
 
 
+def test_nothing_of_a_record_is_missed_however_few_events_are_asked_for(
+    manager: FakeManager, server: Running
+) -> None:
+    manager.add_job()
+    events = [
+        manager_pb2.Event(lsn=lsn, time_us=5, event="TaskAssigned", fields=f'{{"index":{index}}}')
+        for index, lsn in enumerate((2, 3, 3, 3, 3, 5, 6, 6))
+    ]
+    # The manager cuts a record in two where an answer is full.
+    pages = ((events[:3], 2), (events[3:6], 5), (events[6:], 7))
+    for limit in range(1, 10):
+        seen: list[int] = []
+        lsn, more = 0, True
+        while more:
+            manager.events = [
+                manager_pb2.GetEventsResponse(events=[e for e in page if e.lsn > lsn], lsn=told)
+                for page, told in pages
+            ]
+            answer = get(server, f"/jobs/1/events?limit={limit}&after_lsn={lsn}")
+            assert answer["lsn"] > lsn or not answer["more"]
+            lsn, more = answer["lsn"], answer["more"]
+            seen += [each["index"] for each in answer["events"]]
+            assert len(answer["events"]) <= max(limit, 4)
+        assert seen == list(range(8))
+
+
+def test_events_are_told_up_to_a_moment(manager: FakeManager, server: Running) -> None:
+    manager.add_job()
+    manager.events = [manager_pb2.GetEventsResponse(lsn=4)]
+    get(server, "/jobs/1/events?at=lsn:4")
+    assert manager.called("GetEvents")[-1].at.lsn == 4
+
+
 def test_why_is_asked_of_a_task(manager: FakeManager, server: Running) -> None:
     manager.add_job()
     manager.explanation.sentence = "no worker has room"

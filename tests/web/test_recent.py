@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 
 import pytest
 
@@ -62,6 +63,21 @@ def test_the_oldest_changes_are_forgotten_by_number_and_by_size() -> None:
         small.put([job(number)], number)
     assert told(small, 5) is None
     assert told(small, 8) == [(9, 0), (10, 0)]
+
+
+def test_many_viewers_at_many_positions_take_little_memory() -> None:
+    recent = Recent(Position("c", 0))
+    for lsn in range(1, 2001):
+        recent.put([(lsn, b'"%s"' % (b"x" * 1000))], lsn)
+    tracemalloc.start()
+    try:
+        viewers = [iter(recent.events_after(lsn) or ()) for lsn in range(40)]
+        taken_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # All of them together less than what one of them is told.
+    assert taken_bytes < 2_000_000
+    assert sum(len(each) for each in viewers[0]) > 2_000_000
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -56,6 +56,9 @@ class DevWeb:
             *("web", "--listen", self._address, "--allow-changes"),
             *("--manager", manager, "--tls-dir", NO_TLS),
         )
+        # It prints its URL, and with that the token.
+        self._log_file.touch(mode=0o600)
+        self._log_file.chmod(0o600)
         self.child = Child("web", arguments, self._log_file)
         await self.child.start(lock_descriptor)
 

@@ -69,7 +69,7 @@ def page_of_story(
             message = event_message(lsn, time_us, event)
             page.events.append(message)
             if len(page.events) == story.limit:
-                page.lsn = lsn
+                page.lsn = lsn if number == len(events) else lsn - 1
                 return page, None
             size_bytes += message.ByteSize()
             if size_bytes >= PAGE_BYTES and number < len(events):

@@ -7,8 +7,7 @@ those that did, a million records are looked through in some milliseconds.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator
-from itertools import islice
+from collections.abc import Generator, Iterable
 from typing import Final
 
 from titan.errors import InvalidJob
@@ -16,6 +15,7 @@ from titan.model import IndexRange, State
 from titan.queries.requests import selector_of
 from titan.queries.selection import select_job
 from titan.rpc.v1 import manager_pb2, types_pb2
+from titan.state.attempts import AttemptLog
 from titan.state.cluster import ClusterState
 from titan.state.index_set import IndexSet
 from titan.state.job import Job, task_end
@@ -39,6 +39,7 @@ def list_tasks(
     if request.first < 0 or request.count < 0:
         raise InvalidJob("how many tasks are left out, and how many are told, is 0 or more")
     job = select_job(state, selector)
+    lsn = state.lsn
     states = yield from task_states(job, request.first, request.count or TASKS_MAX)
     return manager_pb2.ListTasksResponse(
         job_id=job.job_id,
@@ -46,48 +47,60 @@ def list_tasks(
         total=job.tasks_total,
         first=request.first,
         states=states,
-        lsn=state.lsn,
+        lsn=lsn,
     )
 
 
 def task_states(job: Job, first: int, count: int) -> Generator[None, None, bytes]:
     """The states of at most TASKS_MAX tasks behind the first so many, as bytes; in steps.
 
-    Between them others may take turns. Of a job that goes on meanwhile some tasks may be told of
-    as they were, and some as they are.
+    All of them as they are at the first step, though between steps others may take turns.
     """
     chosen = _Chosen(job.array or _PLAIN, first, min(count, TASKS_MAX))
     states = bytearray(chosen.count)
-    waits = job.waits
-    for tasks, state in (
-        (job.pending, State.PENDING),
-        (waits.tasks if waits is not None else None, State.PENDING),
-        (job.cancelled, State.CANCELLED),
-    ):
-        if tasks is not None:
-            yield from chosen.mark(states, tasks, state)
-    for index, attempt in job.active.items():
+    waits, ended = job.waits, job.ended
+    # What may change meanwhile is taken at once: a task that went from one to another while they
+    # are looked through would be in none of them, and so told to have completed.
+    marked = [
+        (chosen.cut(tasks), state)
+        for tasks, state in (
+            (job.pending, State.PENDING),
+            (waits.tasks if waits is not None else None, State.PENDING),
+            (job.cancelled, State.CANCELLED),
+        )
+        if tasks is not None
+    ]
+    active = [(index, attempt.state) for index, attempt in job.active.items()]
+    records = _records_of_interest(job)
+    for parts, state in marked:
+        yield from chosen.mark(states, parts, state)
+    for index, state in active:
         position = chosen.find(index)
         if position is not None:
-            states[position] = attempt.state
+            states[position] = state
     yield
-    ends = yield from _other_ends(job, chosen)
-    for position, end in ends.items():
-        if states[position] == _ENDED:
-            states[position] = end
+    if ended is not None and records:
+        ends = yield from _other_ends(ended, records, chosen)
+        for position, end in ends.items():
+            if states[position] == _ENDED:
+                states[position] = end
     return bytes(states.replace(b"\0", bytes((State.COMPLETED,))))
 
 
-def _other_ends(job: Job, chosen: _Chosen) -> Generator[None, None, dict[int, State]]:
-    """By position how those ended that did not complete at once."""
-    ends: dict[int, State] = {}
+def _records_of_interest(job: Job) -> int:
+    """How many records of ended attempts are to be looked through: none where all completed."""
     _, _, _, _, failed, cancelled = job.counts
     waiting = len(job.cancelled) if job.cancelled is not None else 0
-    if job.ended is None or failed + cancelled == waiting:
-        return ends
-    total = len(job.ended)
+    return len(job.ended) if job.ended is not None and failed + cancelled != waiting else 0
+
+
+def _other_ends(
+    ended: AttemptLog, total: int, chosen: _Chosen
+) -> Generator[None, None, dict[int, State]]:
+    """By position how those ended that did not complete at once."""
+    ends: dict[int, State] = {}
     for start in range(0, total, STEP_RECORDS):
-        for index, state in job.ended.outcomes(start, min(start + STEP_RECORDS, total)):
+        for index, state in ended.outcomes(start, min(start + STEP_RECORDS, total)):
             position = chosen.find(index)
             if position is not None:
                 ends[position] = task_end(state)
@@ -120,23 +133,27 @@ class _Chosen:
         part = self._parts[at]
         return self._positions[at] + (index - part.start) // part.step
 
-    def mark(self, states: bytearray, tasks: IndexSet, state: State) -> Generator[None, None, None]:
+    def cut(self, tasks: IndexSet) -> list[list[range]]:
+        """For each part the ranges of the set that may have something of it, as they are now."""
+        return [_within(tasks.ranges, part) for part in self._parts]
+
+    def mark(
+        self, states: bytearray, ranges_of_parts: list[list[range]], state: State
+    ) -> Generator[None, None, None]:
         """Gives those of the tasks that are asked for this state, in steps."""
-        for part, position in zip(self._parts, self._positions, strict=True):
-            ranges = _within(tasks, part)
-            while step := list(islice(ranges, STEP_RANGES)):
-                for each in step:
+        for part, position, ranges in zip(
+            self._parts, self._positions, ranges_of_parts, strict=True
+        ):
+            for start in range(0, len(ranges), STEP_RANGES):
+                for each in ranges[start : start + STEP_RANGES]:
                     _mark(states, position, part, each, state)
                 yield
 
 
-def _within(tasks: IndexSet, part: range) -> Iterator[range]:
-    """The ranges of the set that may have something of it."""
-    ranges = tasks.ranges
-    at = max(bisect_right(ranges, part.start, key=_start) - 1, 0)
-    while at < len(ranges) and ranges[at].start <= part[-1]:
-        yield ranges[at]
-        at += 1
+def _within(ranges: list[range], part: range) -> list[range]:
+    """Those of the rising ranges that may have something of the part."""
+    low = max(bisect_right(ranges, part.start, key=_start) - 1, 0)
+    return ranges[low : bisect_right(ranges, part[-1], key=_start)]
 
 
 def _start(each: range) -> int:

@@ -7,7 +7,8 @@ those are looked for among the jobs that came next, where those of one workflow 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from itertools import chain
 from typing import Final
 
 from titan.errors import InvalidJob
@@ -53,10 +54,13 @@ def find_workflow(
     while waiting and len(members) <= limit:
         each = waiting.pop()
         yield from known.look_behind(each)
-        for other in (*known.after(each), *known.dependents(each)):
+        for other in chain(known.after(each), known.dependents(each)):
             if other not in members and other in state.jobs:
                 members[other] = None
                 waiting.append(other)
+                # A million may wait for one.
+                if len(members) > limit:
+                    break
         # Those of before may wait for it, or be waited for by what was looked at for its sake.
         for other in known.take_news():
             if other not in members and any(of in members for of in known.after(other)):
@@ -89,13 +93,11 @@ class _Known:
                 self._news.append(job_id)
         return after
 
-    def dependents(self, job_id: int) -> list[int]:
-        """Those that are known to wait for it."""
-        waiting = self._state.dependents.get(job_id, {})
-        return [
-            *sorted({other for by_job in waiting.values() for other in by_job}),
-            *self._dependents[job_id],
-        ]
+    def dependents(self, job_id: int) -> Iterator[int]:
+        """Those that are known to wait for it; some of them twice."""
+        for by_job in self._state.dependents.get(job_id, {}).values():
+            yield from by_job
+        yield from self._dependents[job_id]
 
     def take_news(self) -> list[int]:
         """Those that wait for others, and were looked at since this was called last."""
@@ -114,3 +116,5 @@ class _Known:
             self.after(each)
             if number % STEP_JOBS == STEP_JOBS - 1:
                 yield
+        # To find that all of them were looked at before takes its time, too.
+        yield

@@ -13,7 +13,7 @@ from titan.client.moments import moment
 from titan.errors import InvalidJob, NotFound, TitanError, reason_of
 from titan.rpc.status import status_of
 from titan.rpc.v1 import manager_pb2
-from titan.web.guard import TooLarge, read_body
+from titan.web.guard import TooLarge, TooSlow, read_body
 
 _HTTP_STATUS: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -25,6 +25,7 @@ _HTTP_STATUS: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
     grpc.StatusCode.UNAVAILABLE: 503,
 }
+_STATUS_OF_BODY: Final[dict[type, int]] = {TooLarge: 413, TooSlow: 408}
 # What 64 bits hold, and JSON's readers: no number of ours is larger.
 _NUMBER_MAX: Final = 2**53
 
@@ -47,7 +48,7 @@ def encode(value: Any) -> bytes:
 def refusal(error: TitanError) -> Answer:
     """What was wrong, with the status that says whose fault it is."""
     code = status_of(error)
-    status = 413 if isinstance(error, TooLarge) else _HTTP_STATUS.get(code, 500)
+    status = _STATUS_OF_BODY.get(type(error)) or _HTTP_STATUS.get(code, 500)
     return refused(status, code.name, str(error))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
@@ -30,6 +31,8 @@ class Call(NamedTuple):
     request: Request
     query: Query
     viewer: Viewer
+    check: Callable[[], object]
+    """Raises AccessDenied once he may not look any more; for answers that go on."""
 
 
 Handler = Callable[[Call], Awaitable[Any]]
@@ -121,7 +124,8 @@ class Api:
                         "this server only shows: one started with --allow-changes changes things"
                     )
             query = Query(request)
-            answer = await handler(Call(request, query, viewer))
+            check = partial(self.viewer_of, request)
+            answer = await handler(Call(request, query, viewer, check))
         except (AccessDenied, PermissionDenied) as error:
             return self.denied(request, error)
         except TitanError as error:

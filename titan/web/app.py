@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from titan import __version__
 from titan.client.aio_session import AioSession
@@ -169,6 +169,9 @@ async def _describe(_: Request) -> Answer:
 
 
 async def _nothing(request: Request) -> Answer:
+    # Starlette tries all of them before those that are for another method.
+    if any(each.matches(request.scope)[0] is Match.PARTIAL for each in request.app.routes):
+        raise HTTPException(405)
     return refused(404, "NOT_FOUND", f"there is no {request.url.path}; see /openapi.json")
 
 

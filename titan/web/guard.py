@@ -7,11 +7,12 @@ is a change that comes from a page of another origin.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,11 +34,17 @@ HEADERS: Final = {
 }
 # Of a request; a script that a job comes with has 1 MiB at most, too.
 BODY_BYTES_MAX: Final = 1 << 20
+# It takes no longer, or whoever sends it keeps others out.
+BODY_SECONDS: Final = 20.0
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class TooLarge(InvalidJob):
     """The body of a request is."""
+
+
+class TooSlow(InvalidJob):
+    """It does not come."""
 
 
 class Guard:
@@ -101,10 +108,16 @@ def check_origin(request: Request) -> None:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body. Raises TooLarge."""
+    """The whole body. Raises TooLarge, TooSlow, and InvalidJob where its sender has gone."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > BODY_BYTES_MAX:
-            raise TooLarge(f"the body is larger than {BODY_BYTES_MAX} bytes")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                body += part
+                if len(body) > BODY_BYTES_MAX:
+                    raise TooLarge(f"the body is larger than {BODY_BYTES_MAX} bytes")
+    except TimeoutError as error:
+        raise TooSlow(f"the body did not come within {BODY_SECONDS:g} s") from error
+    except ClientDisconnect as error:
+        raise InvalidJob("the body ended before its end") from error
     return bytes(body)

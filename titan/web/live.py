@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
@@ -170,7 +170,7 @@ class Live:
         is_of_cluster = position.cluster_id == recent.position.cluster_id
         return is_of_cluster and position.lsn <= max(recent.lsn, self._caught_up_lsn)
 
-    async def _after(self, recent: Recent, position: Position) -> tuple[list[bytes], Position]:
+    async def _after(self, recent: Recent, position: Position) -> tuple[Iterable[bytes], Position]:
         """What changed after that, and up to where: nowhere, if it can't be told any more."""
         events = recent.events_after(position.lsn)
         if events is not None:

@@ -202,7 +202,8 @@ PATHS: Final[dict[str, Schema]] = {
         _object(lsn=_whole(0), events=_list({"type": "object"}), more={"type": "boolean"}),
         _JOB,
         _query("after_lsn", "Only what came later in the log.", _whole(0, default=0)),
-        _query("limit", "At most so many.", _whole(1, 10_000, 1000)),
+        _query("limit", "At most so many, or those of one record.", _whole(1, 10_000, 1000)),
+        _AT,
     ),
     "/jobs/{job}/why": _get(
         "Why a task waits, or how it came to be where it is, as `titan why --json`.",

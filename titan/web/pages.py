@@ -97,7 +97,11 @@ class Pages:
         if not all(parts) or any(part.startswith(".") or "\0" in part for part in parts):
             return None
         file = self._static.joinpath(*parts)
-        return file if file.suffix in _TYPES and file.is_file() else None
+        try:
+            return file if file.suffix in _TYPES and file.is_file() else None
+        except OSError:
+            # A name can be too long to be one of a file.
+            return None
 
 
 def _answer(file: Path, headers: dict[str, str]) -> Response:

@@ -107,25 +107,32 @@ class Reading:
         return dated(answer) | {"job": views.show_view(answer)}
 
     async def events(self, call: Call) -> View:
-        """What happened to a job, from a position of the log on."""
+        """What happened to a job, from a position of the log on: some records, all of each."""
         query = call.query
-        request = requests.events_request(job_of(call.request), user="")
+        request = requests.events_request(job_of(call.request), user="", at=query.at())
         request.after_lsn = query.number("after_lsn", 0)
-        request.limit = query.number("limit", 1000, 1, EVENTS_MAX)
+        limit = query.number("limit", 1000, 1, EVENTS_MAX)
         query.check_all_read()
-        found: list[View] = []
+        found: list[manager_pb2.Event] = []
         lsn, more = request.after_lsn, False
         loop = asyncio.get_running_loop()
         end = loop.time() + STORY_SECONDS
         async with aclosing(self._session.events(request)) as pages:
             async for page in pages:
-                found += map(views.event_view, page.events)
+                found += page.events
                 lsn = max(lsn, page.lsn)
-                more = len(found) >= request.limit
-                if more or loop.time() >= end:
+                # A record is told whole: whoever goes on behind it would miss the rest.
+                has_whole = bool(found) and found[0].lsn <= lsn
+                is_late = loop.time() >= end
+                if (has_whole and (is_late or len(found) >= limit)) or (is_late and not found):
                     more = True
                     break
-        return {"lsn": lsn, "events": found, "more": more}
+        told = [each for each in found if each.lsn <= lsn]
+        if len(told) > limit:
+            cut = max(told[limit].lsn, told[0].lsn + 1)
+            told = [each for each in told if each.lsn < cut]
+            lsn, more = told[-1].lsn, True
+        return {"lsn": lsn, "events": list(map(views.event_view, told)), "more": more}
 
     async def why(self, call: Call) -> View:
         """Why a task waits, or how it came to be where it is."""
@@ -193,7 +200,7 @@ class Reading:
             call.viewer.check_owns(answer.job.user, job_id)
         if self._outputs >= OUTPUTS_MAX:
             raise Busy(f"{OUTPUTS_MAX} outputs are being watched already: close one of them")
-        return EventStream(kept_alive(self._follow_output(cursor)))
+        return EventStream(kept_alive(self._follow_output(cursor)), call.check)
 
     async def live_events(self, call: Call) -> EventStream:
         """What changes, from now on or from a position on."""
@@ -204,7 +211,7 @@ class Reading:
         self._live.check_room()
         # What is no position of ours is none that can be resumed.
         position = parse_position(last) or _UNKNOWN if last else None
-        return EventStream(self._live.events(position))
+        return EventStream(self._live.events(position), call.check)
 
     async def _follow_output(self, cursor: OutputCursor) -> AsyncGenerator[bytes, None]:
         self._outputs += 1

@@ -8,7 +8,7 @@ forgotten here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 JOBS_MAX: Final = 20_000
@@ -16,6 +16,8 @@ BYTES_MAX: Final = 64 << 20
 # Of one event: a page takes it at a blow.
 EVENT_JOBS_MAX: Final = 500
 EVENT_BYTES_MAX: Final = 1 << 20
+# For viewers at the same position.
+KEPT_EVENTS_MAX: Final = 16
 
 
 class Position(NamedTuple):
@@ -61,7 +63,7 @@ class Recent:
         self._changes: OrderedDict[int, _Change] = OrderedDict()
         self._size_bytes = 0
         # Most viewers are at the same position.
-        self._events: dict[int, list[bytes]] = {}
+        self._events: dict[int, bytes] = {}
 
     @property
     def position(self) -> Position:
@@ -82,17 +84,23 @@ class Recent:
         self.lsn = lsn
         self._events.clear()
 
-    def events_after(self, lsn: int) -> list[bytes] | None:
+    def events_after(self, lsn: int) -> Iterable[bytes] | None:
         """What changed after that, as server-sent events of bounded size; None: it is forgotten.
 
-        Costs what there is to be told.
+        Costs what there is to be told. Where that is much each event is made once it is wanted:
+        as many viewers as there are may be at as many positions, and be slow.
         """
         if lsn < self.forgotten_lsn:
             return None
-        events = self._events.get(lsn)
-        if events is None:
-            events = self._events[lsn] = jobs_events(self._jobs_after(lsn), self.position)
-        return events
+        kept = self._events.get(lsn)
+        if kept is not None:
+            return (kept,)
+        parts = _parts_of(self._jobs_after(lsn))
+        if len(parts) == 1 and len(self._events) < KEPT_EVENTS_MAX:
+            (kept,) = _events_of(parts, self.position)
+            self._events[lsn] = kept
+            return (kept,)
+        return _events_of(parts, self.position)
 
     def _jobs_after(self, lsn: int) -> list[bytes]:
         found = []
@@ -111,6 +119,11 @@ def event(name: str, data: bytes, position: Position | None = None) -> bytes:
 
 def jobs_events(jobs: list[bytes], position: Position) -> list[bytes]:
     """Jobs as they are at that position. Only the last event moves who reads them there."""
+    return list(_events_of(_parts_of(jobs), position))
+
+
+def _parts_of(jobs: list[bytes]) -> list[list[bytes]]:
+    """The jobs of each event."""
     parts: list[list[bytes]] = []
     size_bytes = 0
     for job in jobs:
@@ -120,11 +133,13 @@ def jobs_events(jobs: list[bytes], position: Position) -> list[bytes]:
             size_bytes = 0
         parts[-1].append(job)
         size_bytes += len(job)
-    return [
-        event(
+    return parts
+
+
+def _events_of(parts: list[list[bytes]], position: Position) -> Iterator[bytes]:
+    for number, part in enumerate(parts, 1):
+        yield event(
             "jobs",
             b'{"lsn":%d,"jobs":[%b]}' % (position.lsn, b",".join(part)),
             position if number == len(parts) else None,
         )
-        for number, part in enumerate(parts, 1)
-    ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from titan import logs
 from titan.client.aio_session import AioSession
@@ -42,7 +42,7 @@ RETRY_FOR_SECONDS: Final = 5.0
 # What is under way when it is to end has so long.
 GRACE_SECONDS: Final = 2
 CONNECTIONS_MAX: Final = 1_000
-# As Titan's other servers: from the connection to the end of the first request's head.
+# As Titan's other servers: from the connection, or the first byte, to the end of a request's head.
 SILENT_SECONDS: Final = 20.0
 _BACKLOG: Final = 256
 _LOOK_SECONDS: Final = 5.0
@@ -165,7 +165,13 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(H11Protocol):
-    """HTTP that tells the application whose certificate came with the connection."""
+    """HTTP that tells the application whose certificate came with the connection.
+
+    The head of a request has to come within a while, be it the first one or another.
+    """
+
+    # The request behind which the next one is waited for; None: the connection's beginning.
+    _last: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -173,11 +179,26 @@ class _Protocol(H11Protocol):
         der = encrypted.getpeercert(binary_form=True) if encrypted is not None else None
         pem = ssl.DER_cert_to_PEM_cert(der).encode() if der else None
         self.app_state = {**self.app_state, CERTIFICATE: pem}
-        self.loop.call_later(SILENT_SECONDS, self._end_silent)
+        self._await_head()
 
-    def _end_silent(self) -> None:
-        """Whoever has not asked anything by now leaves the connection to others."""
-        if not self.headers and not self.transport.is_closing():
+    def data_received(self, data: bytes) -> None:
+        """Has it read."""
+        super().data_received(data)
+        if self.cycle is not self._last and self._is_between():
+            # Uvicorn forgets about the connection's end once there is something of a request.
+            self._await_head()
+
+    def _is_between(self) -> bool:
+        """Whether no request is being answered."""
+        return not self.headers or self.cycle.response_complete
+
+    def _await_head(self) -> None:
+        self._last = self.cycle
+        self.loop.call_later(SILENT_SECONDS, self._end_silent, self._last)
+
+    def _end_silent(self, last: RequestResponseCycle | None) -> None:
+        """Whoever has asked nothing more by now leaves the connection to others."""
+        if self.cycle is last and not self.transport.is_closing():
             self.transport.close()
 
 

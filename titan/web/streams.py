@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
+
+from titan.errors import AccessDenied
 
 # Proxies and browsers let a connection go on which nothing is said.
 ALIVE: Final = b": still here\n\n"
@@ -17,12 +19,14 @@ ALIVE_SECONDS: Final = 15.0
 class EventStream:
     """An ASGI answer. Whoever does not read it holds it up, and nothing is kept for him."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], check: Callable[[], object]) -> None:
+        """`check` raises AccessDenied once whoever reads it may not any more: then it ends."""
         self._events = events
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers."""
-        sending = asyncio.create_task(self._send(send))
+        sending = asyncio.create_task(self._send(send, is_head=scope["method"] == "HEAD"))
         leaving = asyncio.create_task(_wait_gone(receive))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -33,7 +37,7 @@ class EventStream:
             leaving.cancel()
             await asyncio.gather(sending, leaving, return_exceptions=True)
 
-    async def _send(self, send: Send) -> None:
+    async def _send(self, send: Send, *, is_head: bool) -> None:
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-store"),
@@ -42,8 +46,13 @@ class EventStream:
         ]
         async with aclosing(self._events) as events:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            async for each in events:
-                await send({"type": "http.response.body", "body": each, "more_body": True})
+            if is_head:
+                await send({"type": "http.response.body", "body": b""})
+                return
+            with suppress(AccessDenied):
+                async for each in events:
+                    self._check()
+                    await send({"type": "http.response.body", "body": each, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
 
 
