@@ -19,6 +19,9 @@ from titan.state.replay import replay
 
 _log = logging.getLogger("titan.reader")
 
+# Whose places stand in `readers/`, by the names of their slots.
+HISTORY_SLOT: Final = "history"
+TRACES_SLOT: Final = "traces"
 READ_RECORDS: Final = 64
 # When there is nothing to read.
 POLL_SECONDS: Final = 0.5

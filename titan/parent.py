@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, however that ends."""
+"""Processes that help the one that started them, and end with it, however that ends."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from typing import Final
 
 # PR_SET_PDEATHSIG in prctl(2).
 _SET_PARENT_DEATH_SIGNAL: Final = 1
+
+
+def become_helper(parent: int | None, niceness: int) -> None:
+    """What a server's helper does first: it ends with the server, and gives way to others.
+
+    `parent` as in `die_with_parent`. Raises OSError.
+    """
+    # Ctrl-C in a terminal is for the server, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent)
+    os.nice(niceness)
 
 
 def die_with_parent(parent: int | None = None, number: int = signal.SIGKILL) -> None:

@@ -14,7 +14,7 @@ import pytest
 from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from titan.cli.main import main
 from titan.manager import main as manager_main
-from titan.manager.main import ManagerOptions
+from titan.manager.options import ManagerOptions
 from titan.worker import main as worker_main
 from titan.worker.main import WorkerOptions
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import Titan
 from titan.cli.policy_options import policy_options, words_of
-from titan.manager.main import ManagerOptions
+from titan.manager.options import ManagerOptions
 from titan.scheduler.policies import POLICIES
 from titan.scheduling import ORDERS, PLACEMENTS
 from titan.worker.agent.agent import OnStop

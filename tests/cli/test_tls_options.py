@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import Titan
 from tests.security.people import People
-from titan.manager.main import ManagerOptions
+from titan.manager.options import ManagerOptions
 from titan.rpc import access
 from titan.tls.identity import Role
 from titan.worker.main import WorkerOptions

@@ -20,9 +20,8 @@ import wal
 from tests.cluster import Cluster, is_alive, wait_until
 from titan import units
 from titan.cli.stats_last import bars
-from titan.history.projector import SLOT
+from titan.following import HISTORY_SLOT
 from titan.manager import history as manager_history
-from titan.manager import left_slot
 from titan.manager.history import HistoryWriter
 from titan.manager.history_desk import HistoryDesk
 from titan.manager.left_slot import warn_of_left_slot
@@ -216,7 +215,6 @@ def test_where_the_extra_is_not_installed_one_line_says_so(
 def test_a_slot_that_an_earlier_history_left_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert left_slot.SLOT == SLOT
     directory = tmp_path / "manager"
     with wal.Log.open(directory / "wal", segment_bytes=1 << 16) as log:
         for _ in range(3):
@@ -227,7 +225,7 @@ def test_a_slot_that_an_earlier_history_left_is_told(
         first, second, third = wal.list_segments(directory / "wal")
         for lsn, held in ((0, (first, second, third)), (1, (second, third)), (3, (third,))):
             at = position._replace(lsn=lsn)
-            wal.write_slot(directory / "readers", SLOT, at)
+            wal.write_slot(directory / "readers", HISTORY_SLOT, at)
             wal.write_slot(directory / "readers", "another", at)
             caplog.clear()
             warn_of_left_slot(directory, 10 << 30)

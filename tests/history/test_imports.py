@@ -5,8 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -18,6 +17,16 @@ import wal
 from tests.cli.conftest import Titan, titan
 from tests.cluster import Cluster, wait_until
 from tests.history.builders import expected_rows, place, project, read_rows, rows_at
+from tests.history.import_files import (
+    RAN,
+    SWF,
+    T0,
+    read_mini_slurm,
+    read_swf,
+    row,
+    write_mini_slurm,
+    write_swf,
+)
 from tests.lookback.builders import History
 from tests.lookback.builders import records as story
 from tests.simulator.builders import swf_line
@@ -33,71 +42,15 @@ from titan.history.database import (
 )
 from titan.history.imported import ImportedJob
 from titan.history.imports import AlreadyImported, Imported, import_jobs
-from titan.history.mini_slurm import NEEDED, OPTIONAL, TREATMENT, Oddity, open_mini_slurm
 from titan.history.projector import Projector
 from titan.history.questions import Questions
 from titan.history.schema import ATTEMPTS, CANCELLED, IMPORTS, JOBS
 from titan.history.store import Place, Store
 from titan.history.swf import TREATMENT as SWF_TREATMENT
-from titan.history.swf import Oddity as SwfOddity
-from titan.history.swf import find_start, read_jobs
+from titan.history.swf import read_jobs
 from titan.traces.lines import OddLines
 
 __all__ = ["titan"]
-
-T0 = 1_793_000_000
-SWF = ["; UnixStartTime: 1793000000", *(swf_line(number, number * 10) for number in (1, 2, 7))]
-
-# As Mini-SLURM makes it, with all that its later versions have added.
-TABLE = """
-CREATE TABLE jobs (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, command TEXT, cpus INTEGER, mem_mb INTEGER, status TEXT,
-    priority INTEGER, submit_time REAL, start_time REAL, end_time REAL, wait_time REAL,
-    runtime REAL, return_code INTEGER, user TEXT, stdout_path TEXT, stderr_path TEXT,
-    cpu_user_time REAL, cpu_system_time REAL, is_elastic INTEGER, nodes TEXT
-)
-"""
-RAN: dict[str, Any] = {
-    "id": 1, "command": "/usr/bin/python train.py", "cpus": 2, "mem_mb": 512, "status": "COMPLETED",
-    "priority": 3, "submit_time": T0 + 0.25, "start_time": T0 + 10.25, "end_time": T0 + 30.25,
-    "return_code": 0, "user": "ada", "stdout_path": "/l/1.out", "stderr_path": "/l/1.err",
-    "cpu_user_time": 8.0, "cpu_system_time": 2.0, "nodes": '["node1", "node2"]',
-}  # fmt: skip
-
-
-def row(number: int, **changes: Any) -> dict[str, Any]:
-    return {**RAN, "id": number, **changes}
-
-
-def write_mini_slurm(path: Path, rows: Sequence[dict[str, Any]], table: str = TABLE) -> Path:
-    """Puts them into the file, which is made if it is not there."""
-    connection = sqlite3.connect(path)
-    if not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
-        connection.execute(table)
-    for each in rows:
-        names, marks = ", ".join(each), ", ".join("?" * len(each))
-        connection.execute(
-            f"INSERT OR REPLACE INTO jobs ({names}) VALUES ({marks})", [*each.values()]
-        )
-    connection.commit()
-    connection.close()
-    return path
-
-
-def read_mini_slurm(path: Path) -> tuple[list[ImportedJob], OddLines[Oddity]]:
-    odd = OddLines(TREATMENT, "job")
-    with open_mini_slurm(path) as source:
-        return list(source.read_jobs(odd)), odd
-
-
-def read_swf(*lines: str) -> tuple[list[ImportedJob], OddLines[SwfOddity]]:
-    odd = OddLines(SWF_TREATMENT)
-    return list(read_jobs(lines, T0, odd)), odd
-
-
-def write_swf(path: Path, lines: Sequence[str] = SWF) -> Path:
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def rows_of(engine: sa.Engine, table: sa.Table) -> list[dict[str, Any]]:
@@ -150,145 +103,6 @@ def test_what_was_cancelled_before_it_ran_is_in_the_answers(
         reading.dispose()
     assert [(each["source_job"], each["state"], each["tasks"], each["attempt"], each["index"])
             for each in found] == [(3, "CANCELLED", 1, None, 0)]  # fmt: skip
-
-
-def test_a_job_of_mini_slurm_has_what_its_row_says(tmp_path: Path) -> None:
-    killed = row(2, status="FAILED", return_code=-9, user=None, nodes=None, command="a 'b")
-    cancelled = row(3, status="CANCELLED", start_time=None, end_time=None, return_code=None)
-    failed = row(4, status="FAILED", return_code=3)
-    path = write_mini_slurm(tmp_path / "m.db", [RAN, killed, cancelled, failed])
-    jobs, odd = read_mini_slurm(path)
-    assert odd.sentences() == []
-    assert jobs[0] == ImportedJob(
-        number=1, name="python", user="ada", command=("/bin/sh", "-c", RAN["command"]),
-        worker="node1,node2", cpus=2.0, memory_bytes=512 << 20, priority=3,
-        time_limit_seconds=None, state="COMPLETED", reason="EXIT", exit_code=0, signal=None,
-        submit=T0 + 0.25, start=T0 + 10.25, wait_seconds=10.0, end=T0 + 30.25,
-        cpu_user_seconds=8.0, cpu_system_seconds=2.0, max_rss_bytes=0, stdout_path="/l/1.out",
-        stderr_path="/l/1.err",
-    )  # fmt: skip
-    told = [(job.state, job.reason, job.exit_code, job.signal) for job in jobs[1:]]
-    assert told == [
-        ("FAILED", "SIGNAL", None, 9),
-        ("CANCELLED", "CANCELLED", None, None),
-        ("FAILED", "EXIT", 3, None),
-    ]
-    assert (jobs[1].user, jobs[1].worker, jobs[1].name) == ("unknown", "mini-slurm", "a")
-    assert (jobs[2].start, jobs[2].wait_seconds, jobs[2].end) == (None, None, T0 + 0.25)
-
-
-def test_columns_that_only_later_versions_have_may_be_absent(tmp_path: Path) -> None:
-    table = f"CREATE TABLE jobs ({', '.join(NEEDED)})"
-    path = write_mini_slurm(tmp_path / "m.db", [{name: RAN[name] for name in NEEDED}], table)
-    ((job,), odd) = read_mini_slurm(path)
-    assert odd.sentences() == []
-    assert (job.user, job.memory_bytes, job.priority, job.reason) == ("unknown", 0, 0, None)
-    assert set(OPTIONAL).isdisjoint(NEEDED)
-
-
-@pytest.mark.parametrize(
-    ("changes", "kind", "why"),
-    [
-        ({"status": "RUNNING", "end_time": None}, Oddity.NOT_ENDED, "is RUNNING"),
-        ({"status": "PENDING"}, Oddity.NOT_ENDED, "is PENDING"),
-        ({"status": "TIMEOUT"}, Oddity.UNKNOWN_STATUS, "has 'TIMEOUT'"),
-        ({"status": None}, Oddity.UNKNOWN_STATUS, "has 'None'"),
-        ({"end_time": None}, Oddity.NO_TIME, "ended at None"),
-        ({"submit_time": None}, Oddity.NO_TIME, "has no submit time"),
-        ({"start_time": "soon"}, Oddity.NOT_A_NUMBER, "has 'soon' as its start_time"),
-        ({"end_time": float("inf")}, Oddity.NOT_A_NUMBER, "has 'inf' as its end_time"),
-        ({"end_time": 1e300}, Oddity.OUT_OF_RANGE, "has 1e+300 as its end_time"),
-        ({"cpus": 0}, Oddity.OUT_OF_RANGE, "has 0 cpus"),
-        ({"cpus": b"2"}, Oddity.NOT_A_NUMBER, "as its cpus"),
-        ({"return_code": 2**40}, Oddity.OUT_OF_RANGE, "as its return_code"),
-    ],
-)
-def test_an_odd_job_of_mini_slurm_is_left_out_and_named(
-    tmp_path: Path, changes: dict[str, Any], kind: Oddity, why: str
-) -> None:
-    jobs, odd = read_mini_slurm(
-        write_mini_slurm(tmp_path / "m.db", [row(1), row(2, **changes), row(3)])
-    )
-    assert [job.number for job in jobs] == [1, 3]
-    assert {each for each, count in odd.counts.items() if count} == {kind}
-    (sentence,) = odd.sentences()
-    assert sentence.startswith("1 job left out")
-    assert why in sentence
-
-
-def test_what_is_not_mini_slurms_is_refused_by_name(tmp_path: Path) -> None:
-    text = tmp_path / "text"
-    text.write_text("no database at all, and long enough for a header of one " * 20)
-    other = tmp_path / "other.db"
-    sqlite3.connect(other).execute("CREATE TABLE tasks (id)").connection.close()
-    columns = write_mini_slurm(
-        tmp_path / "columns.db", [{"id": 1, "status": "x"}], "CREATE TABLE jobs (id, status, cpus)"
-    )
-    for path, sentence in (
-        (text, f"{text} is no database of SQLite"),
-        (other, "it has no table jobs"),
-        (columns, "no column command, submit_time, start_time, end_time"),
-        (tmp_path / "absent", "there is no file"),
-    ):
-        with pytest.raises(HistoryRefused, match=sentence):
-            read_mini_slurm(path)
-    assert not (tmp_path / "absent").exists()
-
-
-def test_a_job_of_a_workload_has_what_its_line_says() -> None:
-    (job, cancelled, bare), odd = read_swf(
-        "12 100 50.5 3600 8 900.5 2048 16 7200 4096 0 3 1 7 1 2 -1 -1",
-        "13 100 60 -1 -1 -1 -1 4 -1 -1 5 3 1 -1 1 -1 -1 -1",
-        "14 5 -1 10 2 -1 -1 -1 -1",
-    )
-    assert odd.sentences() == []
-    assert job == ImportedJob(
-        number=12, name="app-7", user="user-3", command=(), worker="partition-2", cpus=16.0,
-        memory_bytes=4096 * 1024 * 16, priority=0, time_limit_seconds=7200.0, state="FAILED",
-        reason=None, exit_code=None, signal=None, submit=T0 + 100.0, start=T0 + 150.5,
-        wait_seconds=50.5, end=T0 + 3750.5, cpu_user_seconds=900.5 * 8, cpu_system_seconds=0.0,
-        max_rss_bytes=2048 * 1024 * 8, stdout_path=None, stderr_path=None,
-    )  # fmt: skip
-    assert (cancelled.state, cancelled.start, cancelled.end) == ("CANCELLED", None, T0 + 160.0)
-    assert (bare.state, bare.name, bare.user, bare.worker) == ("UNKNOWN", "swf", "unknown", "swf")
-    assert (bare.start, bare.wait_seconds, bare.end) == (T0 + 5.0, None, T0 + 15.0)
-
-
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
-        ("1 2 3", SwfOddity.TOO_FEW_COLUMNS),
-        (swf_line(number=3, run="x"), SwfOddity.NOT_A_NUMBER),
-        (swf_line(number=-1), SwfOddity.NO_JOB_NUMBER),
-        (swf_line(number=1), SwfOddity.SAME_JOB_NUMBER),
-        (swf_line(number=3, status=3), SwfOddity.PART_OF_A_JOB),
-        (swf_line(number=3, run=-1), SwfOddity.NO_RUN_TIME),
-        (swf_line(number=3, submit=-1), SwfOddity.NO_SUBMIT_TIME),
-        (swf_line(number=3, allocated=0), SwfOddity.NO_PROCESSORS),
-        (swf_line(number=3, submit=10**11), SwfOddity.OUT_OF_RANGE),
-        (swf_line(number=3, allocated=10**10), SwfOddity.OUT_OF_RANGE),
-    ],
-)
-def test_an_odd_line_of_a_workload_is_left_out_and_named(line: str, kind: SwfOddity) -> None:
-    jobs, odd = read_swf("; a comment", swf_line(1), line, swf_line(2))
-    assert [job.number for job in jobs] == [1, 2]
-    assert {each for each, count in odd.counts.items() if count} == {kind}
-    (sentence,) = odd.sentences()
-    assert "line 3 " in sentence
-
-
-@pytest.mark.parametrize(
-    ("line", "start"),
-    [
-        ("; UnixStartTime: 843465600", 843_465_600),
-        (";UnixStartTime:12 ", 12),
-        ("; UnixStartTime: 0", None),
-        ("; UnixStartTime: soon", None),
-        ("; EndTime: 12", None),
-    ],
-)
-def test_when_a_workload_begins_is_in_a_comment(line: str, start: int | None) -> None:
-    assert find_start(line) == start
 
 
 def test_imported_jobs_have_ids_below_0_and_are_told_with_the_clusters(

@@ -22,11 +22,12 @@ from tests.history.builders import expected_rows, rows_at
 from tests.history.postgresql import PostgreSQL
 from tests.lookback.builders import History
 from tests.lookback.builders import records as story
+from titan.following import HISTORY_SLOT
 from titan.history import projector
 from titan.history.database import HistoryRefused, open_for_writing, url_of
-from titan.history.process import URL_VARIABLE
-from titan.history.projector import SLOT, Projector
+from titan.history.projector import Projector
 from titan.history.store import Place, Store
+from titan.rpc.history_frames import URL_VARIABLE
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def follow(
 def slot_lsn(directory: Path) -> int:
     """How far the slot has come, the one there is; 0: there is none yet."""
     slots = wal.read_slots(directory / "readers", on_warning=pytest.fail)
-    assert [slot.name for slot in slots] in ([SLOT], [])
+    assert [slot.name for slot in slots] in ([HISTORY_SLOT], [])
     return slots[0].position.lsn if slots else 0
 
 
@@ -96,7 +97,7 @@ def test_after_its_place_was_removed_from_the_log_it_goes_on_with_a_warning(
     history.append(story()[early:])
     history.take_snapshots(late)
     wal.remove_segments_before(history.directory / "wal", late + 1)
-    wal.remove_slot(history.directory / "readers", SLOT)
+    wal.remove_slot(history.directory / "readers", HISTORY_SLOT)
     with caplog.at_level(logging.WARNING, "titan.history"):
         follow(history.directory, url)
     assert "has not got what the history went on from" in caplog.text

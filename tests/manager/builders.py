@@ -7,13 +7,13 @@ way. After each step the three have to agree.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.manager.ledger import ATTEMPT_ENDS, Ledger
 from titan import events as ev
 from titan.errors import TitanError
 from titan.manager.kernel import Kernel, Settings
@@ -43,7 +43,6 @@ from titan.manager.kernel.commands import (
     WhichJobs,
 )
 from titan.manager.kernel.outbox import Batch, Outbox, key_of
-from titan.manager.kernel.policy import policy_in_force
 from titan.manager.kernel.tally import Tally
 from titan.model import (
     TASK_ENDS,
@@ -62,14 +61,10 @@ from titan.model import (
     named_resources,
 )
 from titan.queries.selection import JobFilter, JobSelector
-from titan.scheduler.constraints import may_run
-from titan.scheduling import ORDERS, SAME_INDEX, WHOLE_JOB, DependencyCondition
+from titan.scheduling import WHOLE_JOB, DependencyCondition
 from titan.state import ClusterState, check_invariants, digest
 from titan.state.invariants import check_capacity
-from titan.state.job import Job, derive_state
-from titan.state.job_class import JobClass
 from titan.state.snapshot import decode_state, encode_state
-from titan.state.worker import Worker
 
 CLUSTER_ID = bytes(range(16))
 START_US = 1_800_000_000_000_000
@@ -165,134 +160,7 @@ def report(seq: int, key: AttemptKey, kind: ReportKind, **fields: Any) -> Report
     return Report(seq, key, kind, **fields)
 
 
-class Ledger:
-    """Follows the events task by task, in the dumbest way.
-
-    What ended stays ended (invariant 2), and nothing is assigned before its time has come.
-    """
-
-    def __init__(self) -> None:
-        self.submitted: dict[int, ev.JobSubmitted] = {}
-        # By job: "held" and "suspended", while it is.
-        self.kept: dict[int, set[str]] = {}
-        self.retries: dict[tuple[int, int], int] = {}
-        # Those that are known to have begun and are not to begin again.
-        self.begun: set[tuple[int, int]] = set()
-        self.tasks: dict[tuple[int, int], State] = {}
-        self.ends: dict[tuple[int, int], int] = {}
-        # What a tally counts. Of attempts that started: job, index and number.
-        self.counted: Counter[str] = Counter()
-        self.started: set[tuple[int, int, int]] = set()
-        self.time_us = 0
-
-    def note(self, time_us: int, events: Iterable[ev.Event]) -> None:
-        """Another record."""
-        assert time_us >= self.time_us, "record times never decrease"
-        self.time_us = time_us
-        for event in events:
-            self._note(event)
-
-    def counts(self, job_id: int) -> list[int]:
-        """The tasks of a job by state."""
-        states = [state for (job, _), state in self.tasks.items() if job == job_id]
-        return [states.count(State(number)) for number in range(1, 7)]
-
-    def totals(self) -> Counter[str]:
-        """What has happened, as a tally would have counted it from the beginning."""
-        ends = Counter(self.tasks[key].name for key in self.ends)
-        waits = len({(job, index) for job, index, _ in self.started})
-        return self.counted + ends + Counter({"started": len(self.started), "waits": waits})
-
-    def _note(self, event: ev.Event) -> None:
-        self.counted[type(event).__name__] += 1
-        match event:
-            case ev.JobSubmitted():
-                self.submitted[event.job_id] = event
-                self.kept[event.job_id] = {"JobHeld"} if event.scheduling.held else set()
-                for each in event.array or (IndexRange(0, 1),):
-                    for index in each.indexes:
-                        self.tasks[event.job_id, index] = State.PENDING
-            case ev.CancelRequested() | ev.DependencyFailed():
-                self._cancel(event.job_id, event.indexes)
-            case ev.DeadlinePassed():
-                self._cancel(event.job_id, ())
-            case ev.JobHeld() | ev.JobSuspended():
-                self.kept[event.job_id].add(type(event).__name__)
-            case ev.JobReleased():
-                self.kept[event.job_id].discard("JobHeld")
-            case ev.JobResumed():
-                self.kept[event.job_id].discard("JobSuspended")
-            case _:
-                self._note_attempt(event)
-
-    def _note_attempt(self, event: ev.Event) -> None:
-        if getattr(event, "start_us", 0):
-            found: Any = event
-            self.started.add((found.job_id, found.index, found.attempt))
-        match event:
-            case ev.TaskAssigned():
-                assert self.tasks[event.job_id, event.index] is State.PENDING
-                self._check_may_start(event.job_id, event.index)
-                self._set((event.job_id, event.index), State.SCHEDULED)
-            case ev.Recalled():
-                self._set((event.job_id, event.index), State.PENDING)
-            case ev.TaskStarted() | ev.Adopted():
-                self._note_start((event.job_id, event.index))
-                self._set((event.job_id, event.index), State.RUNNING)
-            case ev.AttemptEnded():
-                if event.start_us:
-                    self._note_start((event.job_id, event.index))
-                if event.charge == ev.CHARGE_RETRY:
-                    self._charge_retry((event.job_id, event.index))
-                self._set((event.job_id, event.index), State(event.task_state))
-
-    def _note_start(self, key: tuple[int, int]) -> None:
-        if self.submitted[key[0]].scheduling.at_most_once:
-            self.begun.add(key)
-
-    def _charge_retry(self, key: tuple[int, int]) -> None:
-        self.retries[key] = self.retries.get(key, 0) + 1
-        allowed = self.submitted[key[0]].scheduling.retries
-        assert self.retries[key] <= allowed, f"{key} was tried more often than asked for"
-
-    def _check_may_start(self, job_id: int, index: int) -> None:
-        name, asked = f"{job_id}.{index}", self.submitted[job_id].scheduling
-        assert not self.kept[job_id], f"{name} is to wait: {self.kept[job_id]}"
-        assert asked.begin_us <= self.time_us, f"{name} begins later"
-        for each in asked.after:
-            at = index if each.index == SAME_INDEX else each.index
-            if at == WHOLE_JOB:
-                counts = self.counts(each.job_id)
-                assert not any(counts[:3]), f"{name} comes after {each}"
-                end = derive_state(counts)
-            else:
-                end = self.tasks[each.job_id, at]
-            met = {
-                DependencyCondition.OK: (State.COMPLETED,),
-                DependencyCondition.ANY: TASK_ENDS,
-                DependencyCondition.FAILED: (State.FAILED,),
-            }
-            assert end in met[each.condition], f"{name} comes after {each}"
-        _, scheduled, running, *_ = self.counts(job_id) if asked.array_limit else (0, 0, 0)
-        assert not asked.array_limit or scheduled + running < asked.array_limit, f"{name} is over"
-
-    def _cancel(self, job_id: int, indexes: tuple[IndexRange, ...]) -> None:
-        for key, state in list(self.tasks.items()):
-            meant = not indexes or any(each.start <= key[1] < each.stop for each in indexes)
-            if key[0] == job_id and meant and state is State.PENDING:
-                self._set(key, State.CANCELLED)
-
-    def _set(self, key: tuple[int, int], state: State) -> None:
-        assert key not in self.ends, f"invariant 2: {key} had ended and became {state.name}"
-        waits = state in (State.PENDING, State.SCHEDULED)
-        assert not (waits and key in self.begun), f"{key} has begun and is {state.name} again"
-        self.tasks[key] = state
-        if state in (State.COMPLETED, State.FAILED, State.CANCELLED):
-            self.ends[key] = 1
-
-
 SNAPSHOT_EVERY = 7
-_ATTEMPT_ENDS = ("AttemptEnded", "Recalled")
 
 
 def through_snapshot(state: ClusterState) -> ClusterState:
@@ -411,7 +279,7 @@ class Rig:
         happened = self.ledger.totals()
         assert counted == {what: happened[what] - self.before[what] for what in counted}
         ends = sum(count for *_, count in tally.attempts_ended)
-        assert ends == sum(happened[each] - self.before[each] for each in _ATTEMPT_ENDS)
+        assert ends == sum(happened[each] - self.before[each] for each in ATTEMPT_ENDS)
 
     def draw(self) -> bytes:
         """16 bytes that were not drawn before."""
@@ -818,94 +686,6 @@ class FakeHost:
 def only(events: Iterable[ev.Event], kind: type[Any]) -> list[Any]:
     """The events of one kind."""
     return [each for each in events if type(each) is kind]
-
-
-def could_start(rig: Rig) -> list[tuple[int, int]]:
-    """Every (job, worker) where a waiting task would fit now, by looking at each (invariant 6).
-
-    Left out is where somebody may be delayed who goes first: a reservation, a hold, or one that
-    stands still. Whether they are is for the tests of the scheduler; that nobody waits for ever
-    shows at the end of every history.
-    """
-    state = rig.state
-    waiting = [job for job in state.live_jobs.values() if job.pending.count and job.may_start]
-    waiting = [job for job in waiting if not _is_over_limit(rig, job)]
-    # Whoever was sent ahead waits, too, and may have been the head of the last pass.
-    sent_ahead = [
-        job for job in state.live_jobs.values() if any(each.ahead for each in job.active.values())
-    ]
-    workers = [
-        worker
-        for number, worker in state.workers.items()
-        if number in rig.kernel.outboxes and worker.takes_tasks
-    ]
-    found = []
-    for job in waiting:
-        ahead = [each for each in [*waiting, *sent_ahead] if _goes_first(rig, each, job)]
-        for worker in workers:
-            if _is_kept(rig, worker, job) or not _has_room(rig, worker, job.job_class):
-                continue
-            heads = [
-                each
-                for each in ahead
-                if any(_could_take(w, each) for w in workers) and _order(rig) != "skip"
-            ]
-            if _order(rig) == "fcfs" and heads:
-                continue
-            if worker.limited and any(_could_take(worker, each) for each in heads):
-                continue
-            found.append((job.job_id, worker.number))
-    return found
-
-
-def _order(rig: Rig) -> str:
-    return ORDERS[policy_in_force(rig.state, rig.settings).order - 1]
-
-
-def _goes_first(rig: Rig, job: Job, other: Job) -> bool:
-    """Whether the job may go before the other one in the queue."""
-    if job is other:
-        return False
-    if policy_in_force(rig.state, rig.settings).fair_share or _order(rig) == "easy-sjbf":
-        return job.priority >= other.priority
-    # Jobs of a class go one after the other: where the first of them stands, the others do.
-    return (-job.priority, job.job_id) < (-other.priority, other.job_id)
-
-
-def _is_over_limit(rig: Rig, job: Job) -> bool:
-    limits = dict(policy_in_force(rig.state, rig.settings).user_limits)
-    limit = limits.get(job.user, limits.get("", 0))
-    used = rig.state.usage.user_cpus_milli.get(job.user, 0)
-    return bool(limit) and used + job.demand.cpus_milli > limit
-
-
-def _could_take(worker: Worker, job: Job) -> bool:
-    return job.demand.fits_in(worker.capacity) and may_run(worker, job.job_class)
-
-
-def _has_room(rig: Rig, worker: Worker, job_class: JobClass) -> bool:
-    slots = [each for each in worker.attempts.values() if not each.ahead]
-    if any(each.job_class.exclusive for each in slots):
-        return False
-    if (job_class.exclusive and worker.attempts) or not may_run(
-        worker, job_class, rig.state.live_jobs
-    ):
-        return False
-    used = Resources()
-    for each in slots:
-        demand = each.job_class.demand
-        stands = each.suspended and not worker.classes[each.job_class.class_id].ahead
-        used = used.plus(demand._replace(cpus_milli=0) if stands else demand)
-    return used.plus(job_class.demand).fits_in(worker.capacity)
-
-
-def _is_kept(rig: Rig, worker: Worker, other: Job) -> bool:
-    """Whether somebody who goes first is to have that worker, or runs on there."""
-    hold = rig.state.holds.get(worker.number)
-    if hold is not None and _goes_first(rig, rig.state.get_job(hold.job_id), other):
-        return True
-    standing = [rig.state.get_job(each.job_id) for each in worker.suspended.values()]
-    return any(job.priority >= other.priority and not job.is_suspended for job in standing)
 
 
 def check_refused(

@@ -13,7 +13,8 @@ from titan.errors import InvalidJob
 from titan.manager import caller
 from titan.manager.caller import Caller
 from titan.manager.kernel.commands import NewDependency, NewJob, NewReference, NewTerms
-from titan.manager.translate import register_command, submit_command
+from titan.manager.translate import submit_command
+from titan.manager.translate_workers import register_command
 from titan.model import PLAIN, Execution, IndexRange, Resources, Sandbox
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 from titan.scheduling import PLAIN_SCHEDULING, WHOLE_JOB, DependencyCondition, Scheduling

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.manager.builders import (
-    SECOND_US,
-    FakeHost,
-    Rig,
-    could_start,
-    new_job,
-    only,
-    prove_short,
-    resources,
-)
+from tests.manager.builders import SECOND_US, FakeHost, Rig, new_job, only, prove_short, resources
+from tests.manager.could_start import could_start
 from titan import events as ev
 from titan.manager.kernel import Settings
 from titan.manager.kernel.schedule import ASSIGNMENTS_PER_RECORD_MAX

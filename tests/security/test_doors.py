@@ -18,8 +18,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tests.cluster import Cluster, wait_until
 from tests.security.conftest import SecureCluster
 from tests.security.people import People
-from titan.manager import main
-from titan.manager.main import ManagerOptions
+from titan.manager import door
+from titan.manager.options import ManagerOptions
 from titan.manager.recovery import StartRefused
 from titan.rpc.channel import split_address
 from titan.tls.identity import Role
@@ -36,7 +36,7 @@ def test_without_certificates_a_manager_listens_on_loopback_only(
 ) -> None:
     options = ManagerOptions(data_directory=tmp_path / "data", listen=address)
     with pytest.raises(StartRefused, match="can be reached from other machines, which needs"):
-        main._open_door(options)
+        door.open_door(options)
     assert not (tmp_path / "data").exists()
 
 
@@ -77,9 +77,9 @@ def test_who_listens_so_all_the_same_is_warned_every_hour(
         if len(slept) == 3:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr("titan.manager.main.asyncio.sleep", sleep)
+    monkeypatch.setattr("titan.manager.door.asyncio.sleep", sleep)
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(main._warn_of_insecurity("0.0.0.0:6000"))
+        asyncio.run(door._warn_of_insecurity("0.0.0.0:6000"))
     assert slept == [3600.0] * 3
     assert len(caplog.messages) == 3
     assert {each.levelname for each in caplog.records} == {"WARNING"}
@@ -91,10 +91,11 @@ def test_a_manager_that_takes_its_address_for_another_machines_warns(tmp_path: P
     """It listens on loopback here, and does not know it."""
     program = f"""
 import pathlib
-from titan.manager import main
-main.is_loopback = lambda address: False
-main.INSECURITY_SECONDS = 0.01
-main.run_manager(main.ManagerOptions(
+from titan.manager import door, main
+from titan.manager.options import ManagerOptions
+door.is_loopback = lambda address: False
+door.INSECURITY_SECONDS = 0.01
+main.run_manager(ManagerOptions(
     data_directory=pathlib.Path({str(tmp_path / "data")!r}), listen="127.0.0.1:0",
     is_insecure=True,
 ))

@@ -28,7 +28,7 @@ from tests.simulation.world import Clockwork, World, check
 from tests.wal.fake_fs import Call, FakeFileSystem, Moment, SimulatedCrash
 from titan import events as ev
 from titan.errors import TitanError
-from titan.manager import clock, translate
+from titan.manager import clock, translate, translate_workers
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.commands import Changed, Command, DeregisterWorker, Requeued
 from titan.manager.kernel.outbox import Outbox
@@ -408,7 +408,7 @@ class ManagerProcess:
 
     def register(self, request: worker_pb2.RegisterWorkerRequest) -> Any:
         random = self.world.random
-        command = translate.register_command(
+        command = translate_workers.register_command(
             request, new_worker_id=random.randbytes(16), session=random.randbytes(16)
         )
         answer = self._execute(command)
@@ -428,7 +428,7 @@ class ManagerProcess:
         return worker_pb2.DeregisterWorkerResponse(lsn=self.lsn)
 
     def heartbeat(self, request: worker_pb2.HeartbeatRequest) -> Any:
-        self._execute(translate.heartbeat_command(request))
+        self._execute(translate_workers.heartbeat_command(request))
         self._note_heard(request.session)
         outbox = self.kernel.sessions[request.session]
         is_there = outbox.is_fetched or outbox.address in self.network.servers
@@ -438,7 +438,7 @@ class ManagerProcess:
         outbox = self.kernel.sessions.get(request.session)
         if outbox is not None and request.first_seq <= outbox.applied_seq:
             self.world.count("duplicate report")
-        report_seq = self._execute(translate.report_command(request))
+        report_seq = self._execute(translate_workers.report_command(request))
         self._note_heard(request.session)
         return worker_pb2.ReportTaskStatusResponse(
             report_seq=report_seq,

@@ -10,6 +10,8 @@ from titan.state import ClusterState, check_invariants
 
 T0 = 1_800_000_000_000_000
 ENVIRONMENT = b"e" * 16
+# The states of a task, as the tables say them.
+P, S, R, C, F, X = (State(number) for number in range(1, 7))
 
 
 class Story:

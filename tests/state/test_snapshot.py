@@ -19,7 +19,7 @@ from titan.model import Resources, State
 from titan.state import ClusterState, check_invariants, digest
 from titan.state import snapshot as snapshot_module
 from titan.state.job_class import ClassKey, JobClass
-from titan.state.packed_job import export_job, import_job, pack_job, unpack_job
+from titan.state.packed_job import pack_job, unpack_job
 from titan.state.replay import replay
 from titan.state.snapshot import SnapshotError, decode_state, encode_state, read_head
 
@@ -140,7 +140,7 @@ def test_blocks_that_are_lost_doubled_or_spoilt_are_an_error(data: st.DataObject
     assert len(state.workers) == 2
 
 
-def test_an_exported_job_needs_no_class() -> None:
+def test_a_packed_array_keeps_what_its_tasks_ended_with() -> None:
     built = Story()
     built.worker()
     built.job((0, 2), user="grace", priority=3)
@@ -148,7 +148,7 @@ def test_an_exported_job_needs_no_class() -> None:
         built.assign(1, index)
         built.end(1, index, State.FAILED, exit_code=index + 1, detail=f"because {index}")
     job = built.state.get_job(1)
-    again = import_job(export_job(job))
+    again = unpack_job(pack_job(job), {job.job_class.class_id: job.job_class})
     assert (again.user, again.priority, again.demand) == ("grace", 3, job.demand)
     assert again.state is State.FAILED
     assert again.lowest_failed == (0, 1)

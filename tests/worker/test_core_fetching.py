@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.worker.builders import batch, key, launch
-from tests.worker.test_core import host_state, register, registered, the
+from tests.worker.cores import host_state, register, registered, the
 from titan.model import HeldState, Stop, StopMode
 from titan.worker.agent.actions import PassStart, PassStop, Register, Say, SendHeartbeat
 from titan.worker.agent.core import Core, Failure

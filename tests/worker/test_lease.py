@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import signal
 
+from tests.worker.books import cancel, emitted, spawned
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
-from tests.worker.test_bookkeeping import cancel, emitted, spawned
 from titan.model import Reason, ReportKind, State
 from titan.worker import processes, protocol
 from titan.worker.host.actions import Action, Left, Signal, StartTimer

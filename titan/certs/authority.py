@@ -31,7 +31,6 @@ from titan.tls.identity import WORKER_DOMAIN, Identity, Role, check_name, parse_
 from titan.tls.revoked import format_serial
 
 CA_DAYS: Final = 3650
-LEAF_DAYS: Final = 90
 # A certificate counts from a little before it was made: other machines' clocks may be behind.
 _EARLIER: Final = timedelta(minutes=5)
 # RFC 5280, A.1: ub-common-name-length.

@@ -24,7 +24,7 @@ from typing import Final
 import psutil
 
 from titan.errors import Refused, TitanError
-from titan.rpc.channel import split_address
+from titan.rpc.channel import join_address, split_address
 
 # The manager stops within 5 s; what a killed `titan dev` left is gone after that.
 LEFT_OVER_SECONDS: Final = 15.0
@@ -204,7 +204,7 @@ def find_address(listen: str) -> str:
                 f"{listen} can't be listened on: {os.strerror(error.errno or 0)}"
             ) from error
         port = probe.getsockname()[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def _find_hosts(directory: Path) -> list[psutil.Process]:

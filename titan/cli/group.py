@@ -47,8 +47,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Servers": {
         "dev": Entry("dev", "dev", "Start a whole cluster on this machine, to try it."),
-        "manager": Entry("servers", "manager", "Run the manager."),
-        "worker": Entry("servers", "worker", "Run a worker."),
+        "manager": Entry("manager", "manager", "Run the manager."),
+        "worker": Entry("worker", "worker", "Run a worker."),
         "web": Entry("web", "web", "Show the cluster in a browser."),
         "wal": Entry("wal", "wal", "Look into the manager's log."),
     },

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import Final
 
 import sqlalchemy as sa
 
@@ -29,12 +28,10 @@ from titan.history.projector import Projector
 from titan.history.questions import Questions
 from titan.history.server import QuestionServer
 from titan.history.store import Place, Store
-from titan.parent import die_with_parent
-from titan.rpc.history_frames import Committed
+from titan.parent import become_helper
+from titan.rpc.history_frames import URL_VARIABLE, Committed
 
 _log = logging.getLogger("titan.history")
-
-URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 
 
 def run_history(
@@ -90,10 +87,7 @@ def main(arguments: list[str]) -> int:
     parent = int(arguments[3])
     connection = socket.socket(fileno=int(arguments[4]))
     logs.set_up(level, log_format)
-    # Ctrl-C in a terminal is for the manager, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-    os.nice(int(arguments[5]))
+    become_helper(parent, niceness=int(arguments[5]))
     try:
         run_history(directory, os.environ.get(URL_VARIABLE, ""), connection=connection)
     except (TitanError, wal.Locked, OSError) as error:

@@ -17,7 +17,14 @@ from typing import Final, TypeVar
 import sqlalchemy as sa
 
 import wal
-from titan.following import READ_RECORDS, LogStates, LogUnreadable, PlaceGone, Standing
+from titan.following import (
+    HISTORY_SLOT,
+    READ_RECORDS,
+    LogStates,
+    LogUnreadable,
+    PlaceGone,
+    Standing,
+)
 from titan.history.database import HistoryRefused, Unavailable, reason_of
 from titan.history.projection import Batch, Projection, all_rows
 from titan.history.store import HistoryMoved, Place, Store
@@ -29,7 +36,6 @@ _log = logging.getLogger("titan.history")
 
 T = TypeVar("T")
 
-SLOT: Final = "history"
 # Some tenths of a second of work, and of rows in memory. A record has 10,000 events at most or so.
 BATCH_EVENTS: Final = 10_000
 # When there is nothing to read; also what a commit waits for more to come with it, so that a slow
@@ -122,7 +128,7 @@ class Projector:
         if found is not None and found.cluster_id != base.cluster_id:
             raise _another_cluster(found.cluster_id, base.cluster_id)
         # Before anything of it is written: from now on the log stays from there on.
-        wal.write_slot(self._readers, SLOT, base.position)
+        wal.write_slot(self._readers, HISTORY_SLOT, base.position)
         self._try(lambda: self._store.write_anew(base, all_rows(state)))
         return standing
 
@@ -138,7 +144,7 @@ class Projector:
         state, reader, _ = standing
         projection = Projection(state)
         place = _place(standing)
-        wal.write_slot(self._readers, SLOT, place.position)
+        wal.write_slot(self._readers, HISTORY_SLOT, place.position)
         is_slot_due = False
         end_lsn = reader.find_durable() if until_end else 0
         self._on_follow(place)
@@ -152,7 +158,7 @@ class Projector:
                 is_slot_due = True
             if is_slot_due and (not has_more or self._batches % SLOT_BATCHES == 0):
                 if not self._stop.is_set():
-                    wal.write_slot(self._readers, SLOT, place.position)
+                    wal.write_slot(self._readers, HISTORY_SLOT, place.position)
                 is_slot_due = False
             if not has_more:
                 if until_end and state.lsn >= end_lsn:

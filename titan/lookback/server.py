@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +20,7 @@ from titan.errors import Refused, TitanError
 from titan.logs import LogLine
 from titan.lookback.answers import Answers, handlers
 from titan.lookback.past import Past
-from titan.parent import die_with_parent
+from titan.parent import become_helper
 from titan.rpc.frames import REPLY_BYTES_MAX, Answer, decode_question, encode, receive
 
 _log = logging.getLogger("titan.lookback")
@@ -35,11 +33,8 @@ LOOK_SECONDS: Final = 1.5
 def main(arguments: list[str]) -> int:
     """Serves until the socket is closed."""
     directory, log_format, descriptor = Path(arguments[0]), arguments[1], int(arguments[2])
-    # A Ctrl-C in the manager's terminal is meant for the manager, which ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A manager that is gone already is told by its end of the socket.
-    die_with_parent()
-    os.nice(NICENESS)
+    become_helper(None, NICENESS)
     logs.set_up("warning", log_format)
     # Modules are never garbage, and states are large.
     gc.freeze()

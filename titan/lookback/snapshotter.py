@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -21,7 +19,7 @@ import wal
 from titan import logs
 from titan.errors import TitanError
 from titan.logs import LogLine
-from titan.parent import die_with_parent
+from titan.parent import become_helper
 from titan.snapshots import snapshot_directory, take_snapshot
 from titan.state.cluster import IllegalEvent
 from titan.state.replay import UnknownRecord
@@ -39,10 +37,7 @@ def main(arguments: list[str]) -> int:
     directory, level, log_format = Path(arguments[0]), arguments[1], arguments[2]
     left_free_bytes, parent = int(arguments[3]), int(arguments[4])
     logs.set_up(level, log_format)
-    # Ctrl-C in a terminal is for the manager, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-    os.nice(NICENESS)
+    become_helper(parent, NICENESS)
     # It ends soon; what it makes of a large state is no garbage before.
     gc.disable()
     start = time.monotonic()

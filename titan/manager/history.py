@@ -10,19 +10,17 @@ import asyncio
 import logging
 import os
 import socket
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from titan.manager.history_desk import HistoryDesk
-from titan.manager.reader_process import keep_running, wait_end
+from titan.manager.reader_process import keep_running, start_process, wait_end
 from titan.manager.recovery import StartRefused
+from titan.rpc.history_frames import URL_VARIABLE
 
 _log = logging.getLogger("titan.history")
 
-# What is read by `titan.history.process`: a process listing must not show a password.
-URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 MODULES: Final = ("sqlalchemy", "alembic")
 # It gives way to everything else on the machine, unless somebody waits for it.
 NICENESS: Final = 10
@@ -87,15 +85,13 @@ class HistoryWriter:
         """The exit code."""
         ours, theirs = socket.socketpair()
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                # -P: nothing in the folder that the manager was started in may be taken for a
-                # module.
-                sys.executable, "-P", "-m", "titan.history.process",
-                str(self._data_directory), self._log_level, self._log_format, str(os.getpid()),
-                str(theirs.fileno()), str(self._niceness),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-                env={**os.environ, URL_VARIABLE: self._url}, pass_fds=(theirs.fileno(),),
-            )  # fmt: skip
+            process = await start_process(
+                "titan.history.process",
+                *(self._data_directory, self._log_level, self._log_format),
+                *(os.getpid(), theirs.fileno(), self._niceness),
+                pass_fds=(theirs.fileno(),),
+                environ={**os.environ, URL_VARIABLE: self._url},
+            )
         asking = asyncio.create_task(self._desk.serve(*await asyncio.open_connection(sock=ours)))
         try:
             return await wait_end(process)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Final
 import wal
 from titan.logs import LogLine
 from titan.manager.journal import FileJournal
+from titan.manager.reader_process import start_process
 from titan.manager.recovery import Recovered
 from titan.manager.retention import Limits, Retention
 from titan.snapshots import LEFT_FREE_BYTES
@@ -176,13 +176,11 @@ class Keeper:
 
     async def _run_snapshotter(self) -> int | None:
         """The exit code, None when it had to be killed."""
-        process = await asyncio.create_subprocess_exec(
-            # -P: nothing in the folder that the manager was started in may be taken for a module.
-            sys.executable, "-P", "-m", "titan.lookback.snapshotter",
-            str(self._data_directory), self._log_level, self._log_format,
-            str(self._left_free_bytes), str(os.getpid()),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        process = await start_process(
+            "titan.lookback.snapshotter",
+            *(self._data_directory, self._log_level, self._log_format),
+            *(self._left_free_bytes, os.getpid()),
+        )
         try:
             return await asyncio.wait_for(process.wait(), SNAPSHOT_SECONDS_MAX)
         except TimeoutError:

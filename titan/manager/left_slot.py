@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final
 
 import wal
 from titan import units
+from titan.following import HISTORY_SLOT
 
 _log = logging.getLogger("titan.history")
-
-# As titan.history.projector has it, which loads SQLAlchemy.
-SLOT: Final = "history"
 
 
 def warn_of_left_slot(data_directory: Path, reader_lag_max_bytes: int) -> None:
@@ -20,7 +17,7 @@ def warn_of_left_slot(data_directory: Path, reader_lag_max_bytes: int) -> None:
     readers = data_directory / "readers"
     # One that cannot be read holds nothing, and retention tells of it.
     for slot in wal.read_slots(readers, on_warning=lambda _: None):
-        if slot.name == SLOT:
+        if slot.name == HISTORY_SLOT:
             _log.warning(
                 "this manager has no history written, and the slot of an earlier one keeps the log "
                 "from record %d on, %s by now and at most %s (--reader-lag-max): remove %s, unless "
@@ -28,7 +25,7 @@ def warn_of_left_slot(data_directory: Path, reader_lag_max_bytes: int) -> None:
                 slot.position.lsn + 1,
                 units.format_size(_held_bytes(data_directory / "wal", slot.position.lsn)),
                 units.format_size(reader_lag_max_bytes),
-                readers / f"{SLOT}.slot",
+                readers / f"{HISTORY_SLOT}.slot",
             )
 
 

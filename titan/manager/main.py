@@ -7,24 +7,19 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import sys
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-
-import grpc.aio
+from typing import TYPE_CHECKING, Any, Final
 
 import wal
 from titan import __version__, logs
 from titan.errors import Refused, TitanError
 from titan.logs import LogLine
 from titan.manager import directory as data_directory
-from titan.manager.callers import Callers, TokenCallers
 from titan.manager.dispatch import Dispatcher
+from titan.manager.door import Door, let_in, open_door
 from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
 from titan.manager.history import NICENESS, HistoryWriter, check_can_sync, missing_modules
@@ -36,31 +31,23 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.submit import check_lease
 from titan.manager.left_slot import warn_of_left_slot
 from titan.manager.metrics import ManagerMetrics
+from titan.manager.options import ManagerOptions
 from titan.manager.past import PastDesk
-from titan.manager.recovery import Recovered, StartRefused, recover
+from titan.manager.recovery import Recovered, recover
 from titan.manager.retention import Limits
 from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.manager.traces import TraceExporter, find_sampler
-from titan.metrics.server import MetricsServer
-from titan.rpc import access, tokens
 from titan.rpc.channel import (
-    check_loopback,
-    is_loopback,
-    new_aio_server,
     raise_descriptors,
-    server_credentials,
-    split_address,
 )
-from titan.scheduler.policies import DEFAULT_POLICY
 from titan.snapshots import LEFT_FREE_SEGMENTS
 from titan.state import ClusterState
-from titan.tls.identity import Role
 
 if TYPE_CHECKING:
-    from titan.tls.peers import Peers
+    pass
 
 _log = logging.getLogger("titan.manager")
 
@@ -68,46 +55,8 @@ _log = logging.getLogger("titan.manager")
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOP_GRACE_SECONDS: Final = 1.0
-TOKEN_RETRY_SECONDS: Final = 1.0
-INSECURITY_SECONDS: Final = 3600.0
 # A disk that only is slow is not full.
 ROOM_SECONDS: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagerOptions:
-    """What `titan manager` is given."""
-
-    data_directory: Path
-    listen: str = "127.0.0.1:50051"
-    heartbeat_timeout_seconds: float = 30.0
-    policy: str = DEFAULT_POLICY
-    order: str = Settings().order
-    fair_share: bool = Settings().fair_share
-    preempt: str = Settings().preempt
-    reserve_after_seconds: float = Settings().reserve_after_us / 1e6
-    user_cpus_milli: int = Settings().user_cpus_milli
-    segment_bytes: int = wal.SEGMENT_BYTES
-    snapshot_bytes: int = SnapshotPolicy().bytes_since
-    retain_seconds: float = Limits().retain_us / 1e6
-    reader_lag_max_bytes: int = Limits().reader_lag_max_bytes
-    forget_after_seconds: float = Settings().forget_after_us / 1e6
-    forget_over: int = Settings().forget_over
-    jobs_max: int = Settings().jobs_max
-    tls_path: Path | None = None
-    """Directory or bundle of its certificates; None: it has none."""
-    token_listen: str | None = None
-    """Where users call it who have a token in place of a certificate."""
-    is_insecure: bool = False
-    """Whether it may listen where other machines can reach it, without certificates."""
-    history_url: str | None = None
-    """Where the history is written, empty for a file in the data directory; None: nowhere."""
-    history_sync: bool = False
-    """Whether a submit is acknowledged only when its rows are there, too."""
-    metrics_listen: str | None = None
-    """Where Prometheus finds its numbers; None: nowhere."""
-    log_level: str = "info"
-    log_format: str = "text"
 
 
 def run_manager(options: ManagerOptions) -> int:
@@ -137,7 +86,7 @@ async def _run(options: ManagerOptions) -> None:
         loop.add_signal_handler(number, stop.set)
     if options.history_sync:
         check_can_sync(options.history_url)
-    door = _open_door(options)
+    door = open_door(options)
     try:
         data_directory.prepare(options.data_directory)
         start_ns = time.monotonic_ns()
@@ -158,7 +107,7 @@ async def _run(options: ManagerOptions) -> None:
 
 async def _serve(
     options: ManagerOptions,
-    door: _Door,
+    door: Door,
     found: Recovered,
     recovery_us: int,
     stop: asyncio.Event,
@@ -169,19 +118,7 @@ async def _serve(
     # Modules and what was recovered: no search for cycles needs to go through them again.
     collector = Collector()
     state, journal = found.state, FileJournal(options.data_directory / "wal", found.log)
-    settings = Settings(
-        heartbeat_timeout_us=int(options.heartbeat_timeout_seconds * 1e6),
-        heartbeat_interval_us=min(3_000_000, int(options.heartbeat_timeout_seconds * 1e5)),
-        policy=options.policy,
-        order=options.order,
-        fair_share=options.fair_share,
-        preempt=options.preempt,
-        reserve_after_us=int(options.reserve_after_seconds * 1e6),
-        user_cpus_milli=options.user_cpus_milli,
-        forget_after_us=int(options.forget_after_seconds * 1e6),
-        forget_over=options.forget_over,
-        jobs_max=options.jobs_max,
-    )
+    settings = options.settings()
     dispatcher = Dispatcher(peers.files if peers else None)
     shell = Shell(Kernel(state, settings), journal, dispatcher)
     shell.recovery_us, shell.recovered_records = recovery_us, found.records
@@ -206,7 +143,7 @@ async def _serve(
         EventLog(shell).run(),
         *_export_traces(options, shell),
     ]
-    callers = _let_in(options.data_directory, address, peers, helpers)
+    callers = let_in(options.data_directory, address, peers, helpers)
     history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
     health = await add_services(
         server, shell, dispatcher, past, secret_desk, callers, history=history,
@@ -214,18 +151,7 @@ async def _serve(
         calls=metrics.calls if metrics else None,
     )  # fmt: skip
     await server.start()
-    _log.info(
-        LogLine(
-            "the manager is ready",
-            address=address,
-            directory=options.data_directory,
-            cluster=state.cluster_id.hex(),
-            snapshot_lsn=found.snapshot_lsn,
-            records=found.records,
-            jobs=len(state.jobs),
-            recovery_ms=round(recovery_us / 1000, 1),
-        )
-    )
+    _tell_ready(options, address, state, found, recovery_us)
     keeper = _make_keeper(options, found, journal, shell.now_us)
     helpers += _history_helpers(options, history)
     if metrics is not None and metrics_server is not None:
@@ -266,26 +192,21 @@ def _history_helpers(options: ManagerOptions, desk: HistoryDesk) -> list[Corouti
     return [writer.run()]
 
 
-def _let_in(
-    directory: Path,
-    address: str,
-    peers: Peers | None,
-    helpers: list[Coroutine[Any, Any, None]],
-) -> Callers:
-    """Who tells who calls; what has to be done beside is added to the helpers."""
-    if peers is not None:
-        from titan.manager.tls_callers import TlsCallers  # noqa: PLC0415 - as above
-
-        _forget_token(directory, address)
-        helpers.append(peers.keep_looking())
-        return TlsCallers(peers)
-    token = tokens.keep_or_draw_token(directory)
-    # Whoever comes in the moment that the server answers finds the token already.
-    if not _try_to_leave_token(directory, address, token):
-        helpers.append(_leave_token(directory, address, token))
-    if not is_loopback(address):
-        helpers.append(_warn_of_insecurity(address))
-    return TokenCallers(token)
+def _tell_ready(
+    options: ManagerOptions, address: str, state: ClusterState, found: Recovered, recovery_us: int
+) -> None:
+    _log.info(
+        LogLine(
+            "the manager is ready",
+            address=address,
+            directory=options.data_directory,
+            cluster=state.cluster_id.hex(),
+            snapshot_lsn=found.snapshot_lsn,
+            records=found.records,
+            jobs=len(state.jobs),
+            recovery_ms=round(recovery_us / 1000, 1),
+        )
+    )
 
 
 def _warn_of_leases(state: ClusterState, settings: Settings) -> None:
@@ -347,117 +268,6 @@ def _make_keeper(
     )
     keeper.note_start(found)
     return keeper
-
-
-def _try_to_leave_token(directory: Path, address: str, token: str) -> bool:
-    """Whether those who may call find the token now; a full disk is no reason not to serve."""
-    try:
-        access.write_token(directory, address, token)
-    except OSError as error:
-        _log.warning("the access token was not written and will be tried again: %s", error)
-        return False
-    return True
-
-
-async def _leave_token(directory: Path, address: str, token: str) -> None:
-    """Tries until it is done."""
-    is_left = False
-    while not is_left:
-        await asyncio.sleep(TOKEN_RETRY_SECONDS)
-        is_left = await asyncio.to_thread(_try_to_leave_token, directory, address, token)
-    _log.info("the access token is written now")
-
-
-def _forget_token(directory: Path, address: str) -> None:
-    try:
-        access.forget_token(directory, address)
-    except OSError as error:
-        _log.warning("the access token from before was not removed: %s", error)
-
-
-async def _warn_of_insecurity(address: str) -> None:
-    while True:
-        _log.warning(
-            LogLine(
-                "other machines can reach the manager and nothing is encrypted: whoever listens on "
-                "the network owns every worker; `titan certs init` makes certificates",
-                address=address,
-            )
-        )
-        await asyncio.sleep(INSECURITY_SECONDS)
-
-
-class _Door(NamedTuple):
-    """Where the manager is called."""
-
-    server: grpc.aio.Server
-    address: str
-    peers: Peers | None
-    metrics: MetricsServer | None
-
-
-def _open_door(options: ManagerOptions) -> _Door:
-    """Holds the ports and does not serve yet."""
-    peers: Peers | None = None
-    try:
-        if options.tls_path is not None:
-            # What this loads is an extra of the package.
-            from titan.tls.peers import open_peers  # noqa: PLC0415
-
-            peers = open_peers(options.tls_path, Role.MANAGER)
-        elif not options.is_insecure:
-            check_loopback(options.listen)
-    except ValueError as error:
-        raise StartRefused(str(error)) from error
-    server = new_aio_server(is_bounded=True)
-    address = _bind(server, options.listen, peers, asks_certificate=True)
-    if options.token_listen is not None:
-        if peers is None:
-            raise StartRefused("--token-listen needs certificates: tokens go over TLS only")
-        at = _bind(server, options.token_listen, peers, asks_certificate=False)
-        _log.info(LogLine("users with a token may call", address=at))
-    return _Door(server, address, peers, _open_metrics(options, peers))
-
-
-def _open_metrics(options: ManagerOptions, peers: Peers | None) -> MetricsServer | None:
-    if options.metrics_listen is None:
-        return None
-    try:
-        return MetricsServer(options.metrics_listen, peers=peers, is_insecure=options.is_insecure)
-    except ValueError as error:
-        raise StartRefused(str(error)) from error
-
-
-def _bind(
-    server: grpc.aio.Server, listen: str, peers: Peers | None, *, asks_certificate: bool
-) -> str:
-    """Takes the port; returns the address."""
-    host, wanted = split_address(listen)
-    try:
-        # gRPC would write lines of its own to stderr before it says no.
-        _try_to_bind(host, wanted)
-        if peers is None:
-            port = server.add_insecure_port(listen)
-        else:
-            credentials = server_credentials(
-                peers.files, peers.look, asks_certificate=asks_certificate
-            )
-            port = server.add_secure_port(listen, credentials)
-    except (RuntimeError, OSError) as error:
-        raise StartRefused(
-            f"{listen} cannot be listened on: {error}; is another manager running there? "
-            "choose another with --listen HOST:PORT"
-        ) from error
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _try_to_bind(host: str, port: int) -> None:
-    """Raises OSError with the system's reason when the port cannot be had."""
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as probe:
-        # As gRPC does: connections that linger from before are no hindrance.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
 
 
 def _stop_on_failure(error: BaseException) -> None:

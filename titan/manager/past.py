@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import sys
 from collections import OrderedDict
 from collections.abc import Hashable
 from pathlib import Path
@@ -21,6 +20,7 @@ import msgpack
 from titan import errors
 from titan.errors import Refused, StillReading, TitanError
 from titan.logs import LogLine
+from titan.manager.reader_process import start_process
 from titan.queries.reads import Begun
 from titan.queries.stories import Story, unpack_story
 from titan.rpc import frames
@@ -238,11 +238,8 @@ class _Lookback:
             raise Refused("the manager stops")
         ours, theirs = socket.socketpair()
         with theirs:
-            descriptor = str(theirs.fileno())
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "titan.lookback"),
-                *(str(self._directory), self._log_format, descriptor),
-                stdin=asyncio.subprocess.DEVNULL,
+            self._process = await start_process(
+                *("titan.lookback", self._directory, self._log_format, theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
             )
         return await asyncio.open_connection(sock=ours)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from titan.logs import LogLine
@@ -42,7 +44,28 @@ async def keep_running(what: str, run_process: Callable[[], Awaitable[int]]) -> 
         wait_seconds = min(2 * wait_seconds, RETRY_SECONDS_MAX)
 
 
-async def wait_end(process: asyncio.subprocess.Process) -> int:
+async def start_process(
+    module: str,
+    *arguments: object,
+    pass_fds: Collection[int] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Process:
+    """Runs the module with these arguments and descriptors. `environ`: None for this process's.
+
+    Raises OSError.
+    """
+    return await asyncio.create_subprocess_exec(
+        # -P: nothing in the folder that the manager was started in may be taken for a module.
+        *(sys.executable, "-P", "-m", module),
+        *map(str, arguments),
+        stdin=DEVNULL,
+        stdout=DEVNULL,
+        pass_fds=pass_fds,
+        env=environ,
+    )
+
+
+async def wait_end(process: Process) -> int:
     """The exit code; cancelled, it ends the process and waits for that."""
     try:
         return await process.wait()

@@ -6,24 +6,22 @@ Which jobs are traced is decided here and in that process by one rule (`trace_co
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import wal
+from titan.following import TRACES_SLOT
 from titan.logs import LogLine
-from titan.manager.reader_process import keep_running, wait_end
+from titan.manager.reader_process import keep_running, start_process, wait_end
 from titan.manager.recovery import StartRefused
 from titan.trace_context import Sampler, sampler_of
 
 _log = logging.getLogger("titan.traces")
 
-SLOT: Final = "traces"
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS: Final = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _MODULES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.grpc")
@@ -42,7 +40,7 @@ def find_sampler(data_directory: Path, environ: Mapping[str, str]) -> Sampler | 
         if missing:
             _log.warning("no traces are exported: pip install 'titan-scheduler[otel]'")
         # The log is not kept for somebody who does not come.
-        wal.remove_slot(data_directory / "readers", SLOT)
+        wal.remove_slot(data_directory / "readers", TRACES_SLOT)
         return None
     protocol = _first(environ, _PROTOCOLS) or "grpc"
     if protocol != "grpc":
@@ -63,21 +61,14 @@ class TraceExporter:
         self, data_directory: Path, since_us: int, *, log_level: str, log_format: str
     ) -> None:
         """One that finds no place of its own does not tell what was over at `since_us`."""
-        self._arguments = (str(data_directory), log_level, log_format, str(since_us))
+        self._arguments = (data_directory, log_level, log_format, since_us)
 
     async def run(self) -> None:
         """Keeps it running until it is cancelled; it has ended then."""
         await keep_running("the process that exports traces", self._run_process)
 
     async def _run_process(self) -> int:
-        process = await asyncio.create_subprocess_exec(
-            # -P: nothing in the folder that the manager was started in may be taken for a module.
-            *(sys.executable, "-P", "-m", "titan.tracing.process"),
-            *self._arguments,
-            str(os.getpid()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-        )
+        process = await start_process("titan.tracing.process", *self._arguments, os.getpid())
         return await wait_end(process)
 
 

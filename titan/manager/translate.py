@@ -1,4 +1,4 @@
-"""Messages into the kernel's commands, and what is wrong with them."""
+"""Users' requests into the kernel's commands, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,20 @@ from titan.manager import caller
 from titan.manager.kernel import commands
 from titan.model import (
     PLAIN,
-    SIGNAL_MAX,
     SIGTERM,
-    TIME_US_MAX,
-    AttemptKey,
     Execution,
-    Held,
-    HeldAttempt,
-    HeldState,
-    Reason,
-    ReportKind,
     Resources,
-    Sandbox,
-    State,
     named_resources,
 )
 from titan.queries.requests import filter_of, ranges_of, selector_of
 from titan.rpc.execution import execution_of_message
 from titan.rpc.scheduling import scheduling_of_message
-from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
+from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduling import PLAIN_SCHEDULING, SAME_INDEX, WHOLE_JOB, DependencyCondition
 from titan.tls.identity import Role
 
-# A sentence for people; the log keeps it for ever.
-DETAIL_LENGTH_MAX = 300
-REPORT_BYTES_MAX = 8 * 1024 * 1024
 # Each of them is a file and a wait for the disk.
 SECRETS_PER_REQUEST_MAX = 256
-# What it was sent, and what ended there and is not acknowledged; beyond it something is wrong.
-HELD_MAX = 100_000
-EXIT_CODE_MAX = 255
 # Some 15 ms of the loop.
 STEP_JOBS = 1_000
 
@@ -192,114 +176,6 @@ def drain_command(request: manager_pb2.DrainWorkerRequest) -> commands.DrainWork
     )
 
 
-def register_command(
-    request: worker_pb2.RegisterWorkerRequest, *, new_worker_id: bytes, session: bytes
-) -> commands.RegisterWorker:
-    """A registration. Raises InvalidJob."""
-    return commands.RegisterWorker(
-        worker_id=request.worker_id,
-        instance=request.instance,
-        boot_id=request.boot_id,
-        name=request.name,
-        address=request.address,
-        token=request.token,
-        capacity=resources_of(request.capacity),
-        labels=tuple(sorted(request.labels.items())),
-        version=request.version,
-        output_directory=request.output_directory,
-        cluster_id=request.cluster_id,
-        held=held_of(request.held),
-        acknowledged_seq=request.acknowledged_seq,
-        new_worker_id=new_worker_id,
-        session=session,
-        is_stopping=request.stopping,
-        fault=request.fault[:DETAIL_LENGTH_MAX],
-        limits=request.limits[:DETAIL_LENGTH_MAX],
-        host_starts=request.host_starts,
-        takes_secrets=request.takes_secrets,
-        run_as=tuple(sorted((each.user, each.account) for each in request.run_as)),
-        # A newer worker may have more.
-        sandboxes=tuple(Sandbox(each) for each in sorted(request.sandboxes) if each in _SANDBOXES),
-    )
-
-
-def held_of(message: worker_pb2.Held) -> Held:
-    """What a task host holds. Raises InvalidJob."""
-    if len(message.attempts) > HELD_MAX:
-        raise InvalidJob(f"a worker holds at most {HELD_MAX} attempts")
-    try:
-        attempts = tuple(
-            HeldAttempt(_key(each.key), HeldState(each.state), _time(each.start_us))
-            for each in message.attempts
-        )
-    except ValueError as error:
-        raise InvalidJob(f"an attempt is held in no known state: {error}") from error
-    return Held(attempts, message.dispatch_seq, message.report_seq)
-
-
-def heartbeat_command(request: worker_pb2.HeartbeatRequest) -> commands.Heartbeat:
-    """A heartbeat. Raises InvalidJob."""
-    return commands.Heartbeat(
-        session=request.session,
-        held=held_of(request.held),
-        is_stopping=request.stopping,
-        fault=request.fault[:DETAIL_LENGTH_MAX],
-    )
-
-
-def report_command(request: worker_pb2.ReportTaskStatusRequest) -> commands.ReportTasks:
-    """Reports. Raises InvalidJob."""
-    if request.ByteSize() > REPORT_BYTES_MAX:
-        raise InvalidJob(f"reports of more than {REPORT_BYTES_MAX} bytes in one call")
-    return commands.ReportTasks(
-        session=request.session,
-        first_seq=request.first_seq,
-        last_seq=request.last_seq,
-        reports=tuple(map(_report, request.reports)),
-        size_bytes=request.ByteSize(),
-    )
-
-
-def _report(message: worker_pb2.TaskReport) -> commands.Report:
-    kind = _KINDS.get(message.kind)
-    if kind is None:
-        raise InvalidJob("a report of no known kind")
-    if kind is not ReportKind.ENDED:
-        start_us = _time(message.start_us)
-        return commands.Report(message.seq, _key(message.key), kind, start_us=start_us)
-    state, reason = _ENDS.get(message.state), _REASONS.get(message.reason)
-    if state is None or reason is None:
-        raise InvalidJob("a report of an end in no known state or for no known reason")
-    signal = message.signal if message.HasField("signal") else -1
-    if message.HasField("signal") and not 1 <= signal <= SIGNAL_MAX:
-        raise InvalidJob("a report of an end by no known signal")
-    if message.HasField("exit_code") and not 0 <= message.exit_code <= EXIT_CODE_MAX:
-        raise InvalidJob(f"a report of an exit code beyond 0 to {EXIT_CODE_MAX}")
-    if min(message.cpu_user_us, message.cpu_system_us, message.max_rss_bytes) < 0:
-        raise InvalidJob("a report of an end that used less than nothing")
-    return commands.Report(
-        message.seq,
-        _key(message.key),
-        kind,
-        state,
-        reason,
-        message.exit_code if message.HasField("exit_code") else -1,
-        signal,
-        _time(message.start_us),
-        max(_time(message.end_us), message.start_us),
-        message.cpu_user_us,
-        message.cpu_system_us,
-        message.max_rss_bytes,
-        message.detail[:DETAIL_LENGTH_MAX],
-    )
-
-
-def _time(time_us: int) -> int:
-    if not 0 <= time_us <= TIME_US_MAX:
-        raise InvalidJob(f"a worker tells of the time {time_us}, which is none")
-    return time_us
-
-
 def _proven_user() -> str:
     """Of the call that is handled; empty: whose it is was only said."""
     identity = caller.current().identity
@@ -399,16 +275,6 @@ def _reference(message: manager_pb2.JobReference) -> commands.NewReference:
     if which == "position":
         return commands.NewReference(None, message.position)
     return commands.NewReference(selector_of(message.job))
-
-
-_SANDBOXES = [each.value for each in Sandbox if each is not Sandbox.NONE]
-_KINDS = {kind.value: kind for kind in ReportKind}
-_ENDS = {state.value: state for state in (State.COMPLETED, State.FAILED, State.CANCELLED)}
-_REASONS = {reason.value: reason for reason in Reason}
-
-
-def _key(message: types_pb2.AttemptKey) -> AttemptKey:
-    return AttemptKey(message.epoch, message.job_id, message.index, message.attempt)
 
 
 def _execution(message: types_pb2.Execution) -> Execution:

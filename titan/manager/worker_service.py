@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable
 
 from titan.errors import NotFound, Refused
-from titan.manager import permissions, translate
+from titan.manager import permissions, translate_workers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel.commands import DeregisterWorker, Registered
 from titan.manager.kernel.workers import REGISTER_AGAIN
@@ -36,7 +36,7 @@ class WorkerService:
     ) -> worker_pb2.RegisterWorkerResponse:
         """A worker calls in."""
         self._check_own(request)
-        command = translate.register_command(
+        command = translate_workers.register_command(
             request,
             new_worker_id=uuid.uuid4().bytes,
             session=secrets.token_bytes(SESSION_BYTES),
@@ -68,7 +68,7 @@ class WorkerService:
     ) -> worker_pb2.HeartbeatResponse | Awaitable[worker_pb2.HeartbeatResponse]:
         """A worker is alive. The answer waits for nothing, unless it brings something."""
         self._check_session(request.session)
-        self._shell.execute(translate.heartbeat_command(request))
+        self._shell.execute(translate_workers.heartbeat_command(request))
         self._roster.note(request.session, request.statistics)
         outbox = self._shell.kernel.sessions[request.session]
         if outbox.is_fetched and request.wait_ms > 0:
@@ -121,7 +121,7 @@ class WorkerService:
     ) -> worker_pb2.ReportTaskStatusResponse:
         """What became of tasks."""
         self._check_session(request.session)
-        report_seq: int = self._shell.execute(translate.report_command(request))
+        report_seq: int = self._shell.execute(translate_workers.report_command(request))
         return worker_pb2.ReportTaskStatusResponse(
             report_seq=report_seq,
             lsn=self._shell.lsn,

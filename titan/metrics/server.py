@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from titan.errors import AccessDenied, TitanError
 from titan.logs import LogLine
 from titan.metrics.family import Family
-from titan.rpc.channel import check_loopback, split_address
+from titan.rpc.channel import check_loopback, join_address, split_address
 
 if TYPE_CHECKING:
     from titan.tls.peers import Peers
@@ -84,8 +84,7 @@ class MetricsServer:
     def address(self) -> str:
         """Where it listens, HOST:PORT."""
         host, port = self._server.server_address[:2]
-        name = host if isinstance(host, str) else host.decode()
-        return f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        return join_address(host if isinstance(host, str) else host.decode(), port)
 
     @property
     def url(self) -> str:

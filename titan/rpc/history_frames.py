@@ -15,6 +15,8 @@ from titan.rpc import frames
 
 # Pages that come without having been asked for: the next one is made while one is on its way.
 PAGES_AHEAD: Final = 2
+# How that process is told its database: a process listing must not show a password.
+URL_VARIABLE: Final = "TITAN_HISTORY_URL"
 
 
 class Ask(NamedTuple):

@@ -44,7 +44,7 @@ from titan.state.job import (
     pack_command,
     weigh,
 )
-from titan.state.job_class import ClassKey, JobClass, class_key_of
+from titan.state.job_class import JobClass
 from titan.state.waits import Waits, waits_of
 
 _packer: Final = msgpack.Packer(use_bin_type=True)
@@ -197,29 +197,6 @@ def unpack_job(
     job.scheduling, job.waits, job.cut_short = _unpack_waits(waiting)
     job.known_state = job.state
     return job
-
-
-def export_job(job: Job) -> bytes:
-    """An ended job for somebody whose state may not have its class any more."""
-    exported: bytes = _packer.pack((pack_job(job), job.job_class.key))
-    return exported
-
-
-def import_job(data: bytes) -> Job:
-    """A job that was exported, with a class of its own. Raises ValueError, TypeError."""
-    packed, key = msgpack.unpackb(data, use_list=False)
-    return unpack_job(packed, _OneClass(class_key_of(key)))
-
-
-class _OneClass(dict[int, JobClass]):
-    """Whatever its number, it is this class."""
-
-    def __init__(self, key: ClassKey) -> None:
-        super().__init__()
-        self._key = key
-
-    def __missing__(self, class_id: int) -> JobClass:
-        return JobClass(class_id, self._key)
 
 
 def _flat(ranges: Iterable[range]) -> list[int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -26,12 +25,13 @@ from titan.errors import TitanError
 from titan.following import (
     POLL_SECONDS,
     READ_RECORDS,
+    TRACES_SLOT,
     LogStates,
     PlaceGone,
     Standing,
 )
 from titan.logs import LogLine
-from titan.parent import die_with_parent
+from titan.parent import become_helper
 from titan.state.cluster import IllegalEvent
 from titan.state.replay import UnknownRecord, unknown_record
 from titan.trace_context import Sampler, sampler_of
@@ -40,7 +40,6 @@ from titan.tracing.spans import SpanData, Spans
 
 _log = logging.getLogger("titan.traces")
 
-SLOT: Final = "traces"
 NICENESS: Final = 10
 # A slot is synced.
 SLOT_SECONDS: Final = 2.0
@@ -63,7 +62,7 @@ class Follower:
         if not self._states.wait_log():
             return
         self._states.readers.mkdir(mode=0o700, exist_ok=True)
-        lock = wal.Lock(self._states.readers / f"{SLOT}.lock")
+        lock = wal.Lock(self._states.readers / f"{TRACES_SLOT}.lock")
         try:
             while not self._stop.is_set():
                 standing = self._stand()
@@ -74,7 +73,7 @@ class Follower:
 
     def _stand(self) -> Standing:
         found = {each.name: each.position for each in self._read_slots()}
-        position = found.get(SLOT)
+        position = found.get(TRACES_SLOT)
         if position is not None:
             try:
                 standing = self._states.stand_at(position)
@@ -95,7 +94,7 @@ class Follower:
         state, reader, cluster_id = standing
         spans = Spans(state, self._sampler)
         exporter = Exporter(cluster_id, stop=self._stop)
-        wal.write_slot(self._states.readers, SLOT, reader.position)
+        wal.write_slot(self._states.readers, TRACES_SLOT, reader.position)
         written_lsn, written = state.lsn, time.monotonic()
         _log.info(LogLine("the traces are followed", lsn=state.lsn, jobs=len(state.live_jobs)))
         while not self._stop.is_set():
@@ -109,7 +108,7 @@ class Follower:
                 return
             is_due = time.monotonic() - written >= SLOT_SECONDS
             if state.lsn > written_lsn and (is_due or not has_more):
-                wal.write_slot(self._states.readers, SLOT, reader.position)
+                wal.write_slot(self._states.readers, TRACES_SLOT, reader.position)
                 written_lsn, written = state.lsn, time.monotonic()
             if not has_more:
                 self._stop.wait(POLL_SECONDS)
@@ -138,10 +137,7 @@ def main(arguments: list[str]) -> int:
     logs.set_up(level, log_format)
     # It warns of what it does by itself, such as trying again.
     logging.getLogger("opentelemetry").setLevel("ERROR")
-    # Ctrl-C in a terminal is for the manager, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    die_with_parent(parent)
-    os.nice(NICENESS)
+    become_helper(parent, NICENESS)
     # The state has no cycles.
     gc.freeze()
     try:

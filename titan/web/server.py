@@ -23,7 +23,7 @@ from titan.client.aio_session import AioSession
 from titan.client.connection import Credentials, os_user
 from titan.errors import InvalidJob, Refused
 from titan.logs import LogLine
-from titan.rpc.channel import is_loopback, split_address
+from titan.rpc.channel import is_loopback, join_address, split_address
 from titan.rpc.security import find_files, own_path
 from titan.tls.certificate import read_certificate
 from titan.tls.identity import Role
@@ -113,7 +113,7 @@ def listen(address: str) -> socket.socket:
 def address_of(listener: socket.socket) -> str:
     """HOST:PORT."""
     host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_address(host, port)
 
 
 def url_of(given: str, address: str, *, is_secure: bool) -> str:

@@ -25,13 +25,14 @@ from titan.tls.identity import worker_host
 from titan.tls.pem import PemFiles
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import node
-from titan.worker.agent.agent import Agent, Identity, OnStop
+from titan.worker.agent.agent import Agent, OnStop
 from titan.worker.agent.callers import Callers, TlsCallers, TokenCallers
 from titan.worker.agent.capacity import Offer
 from titan.worker.agent.disk_room import DEFAULT_MINIMUM, DiskMinimum, DiskRoom
 from titan.worker.agent.host_process import HostProcess
 from titan.worker.agent.manager_link import ManagerLink
 from titan.worker.agent.metrics import WorkerMetrics
+from titan.worker.agent.registration import Identity
 from titan.worker.agent.task_service import TaskService, add_task_service
 from titan.worker.host import copies
 from titan.worker.messages import DeviceIds
@@ -267,7 +268,7 @@ def _open_door(listen: str, peers: Peers | None) -> _Door:
     if host in _ANYWHERE:
         # No address to be called at.
         host = socket.gethostname()
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = channel.join_address(host, port)
     return _Door(server, address, "" if peers else tokens.new_token())
 
 

@@ -34,9 +34,10 @@ _DEV_NULL: Final = (
 def run_manager(directory: str, forget_over: str, *options: str) -> int:
     """Serves on a free port until SIGTERM."""
     from titan.manager import main as manager  # noqa: PLC0415  (each role loads its own)
+    from titan.manager.options import ManagerOptions  # noqa: PLC0415
 
     return manager.run_manager(
-        manager.ManagerOptions(
+        ManagerOptions(
             data_directory=Path(directory),
             listen="127.0.0.1:0",
             forget_over=int(forget_over),

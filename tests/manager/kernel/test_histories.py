@@ -20,12 +20,12 @@ from tests.manager.builders import (
     TIMEOUT_US,
     FakeHost,
     Rig,
-    could_start,
     new_job,
     resources,
     submit,
     with_terms,
 )
+from tests.manager.could_start import could_start
 from titan.errors import InvalidJob, NoRoom, NotFound, Refused
 from titan.manager.kernel import Settings
 from titan.manager.kernel.commands import (
@@ -40,15 +40,7 @@ from titan.manager.kernel.commands import (
     WhichJobs,
 )
 from titan.manager.kernel.outbox import key_of
-from titan.model import (
-    AttemptKey,
-    Held,
-    Reason,
-    ReportKind,
-    Resources,
-    State,
-    WorkerState,
-)
+from titan.model import AttemptKey, Held, Reason, ReportKind, Resources, State, WorkerState
 from titan.queries.selection import JobFilter, JobSelector
 from titan.scheduling import (
     ORDERS,

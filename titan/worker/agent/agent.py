@@ -17,11 +17,11 @@ from collections.abc import Set as AbstractSet
 from enum import Enum
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final, NamedTuple, assert_never, cast
+from typing import Any, Final, assert_never
 
 from titan.logs import LogLine
-from titan.model import AttemptKey, HeldAttempt, ReportKind, Sandbox, Stop
-from titan.rpc.v1 import types_pb2, worker_pb2
+from titan.model import AttemptKey, HeldAttempt, ReportKind, Stop
+from titan.rpc.v1 import worker_pb2
 from titan.worker import directory, processes, protocol
 from titan.worker.agent import actions, node, translate
 from titan.worker.agent.actions import Action
@@ -33,6 +33,7 @@ from titan.worker.agent.host_questions import HostQuestions, NotNow
 from titan.worker.agent.manager_link import CallFailed, ManagerLink
 from titan.worker.agent.output_stream import OutputStreams
 from titan.worker.agent.push import Pusher
+from titan.worker.agent.registration import HostAbilities, Identity, registration_request
 from titan.worker.agent.tally import Tally
 from titan.worker.agent.task_status import TaskStatuses
 from titan.worker.messages import Report, StartBatch
@@ -59,19 +60,6 @@ class OnStop(Enum):
     """Stop the tasks, hand them back and end."""
     DRAIN = "drain"
     """Take nothing new, and leave once nothing is left."""
-
-
-class Identity(NamedTuple):
-    """What the manager is told about this worker at registration."""
-
-    name: str
-    address: str
-    """Where the manager calls the TaskService; empty: nowhere, the worker fetches its tasks."""
-    token: str
-    """What calls to it must carry."""
-    boot_id: str
-    version: str
-    offer: Offer
 
 
 class Agent:
@@ -116,11 +104,7 @@ class Agent:
         # Owned here; each ends by itself or is cancelled at the end.
         self._tasks: set[asyncio.Task[None]] = set()
         self._beating: asyncio.Task[None] | None = None
-        # How the host keeps limits.
-        self._limits = ""
-        self._sandboxes: tuple[Sandbox, ...] = ()
-        # One of an older Titan runs nothing as others, whatever the policy says.
-        self._isolates = False
+        self._abilities = HostAbilities()
         self._run_as = run_as
         # As the manager was told it.
         self._grants = run_as.grants()
@@ -379,30 +363,11 @@ class Agent:
 
     async def _register(self, action: actions.Register) -> list[Action]:
         identity = self._identity
-        request = worker_pb2.RegisterWorkerRequest(
-            worker_id=action.worker_id,
-            instance=action.instance,
-            host_starts=action.host_starts,
-            takes_secrets=True,
-            boot_id=identity.boot_id,
-            name=identity.name,
-            address="" if self._core.fetches else identity.address,
-            token=identity.token,
-            capacity=translate.resources_message(identity.offer.capacity),
-            labels=dict(identity.offer.labels),
-            version=identity.version,
-            output_directory=str(self._path / "output").encode(errors="surrogateescape"),
-            cluster_id=action.cluster_id,
-            held=translate.held(action.held),
-            acknowledged_seq=action.acknowledged_seq,
-            stopping=action.is_stopping,
-            fault=action.fault,
-            limits=self._limits,
-            run_as=(
-                worker_pb2.RunAsGrant(user=user, account=account)
-                for user, account in (self._grants if self._isolates else ())
-            ),
-            sandboxes=(cast("types_pb2.Sandbox.ValueType", int(each)) for each in self._sandboxes),
+        if self._core.fetches:
+            identity = identity._replace(address="")
+        output_directory = self._path / "output"
+        request = registration_request(
+            action, identity, self._abilities, self._grants, output_directory
         )
         sent_us = processes.boottime_us()
         answer = await self._manager.register(request)
@@ -493,9 +458,9 @@ class Agent:
             report_seq=welcome.report_seq,
             starts=welcome.starts,
         )
-        self._limits = welcome.limits
-        self._sandboxes = welcome.sandboxes
-        self._isolates = welcome.minor >= protocol.MINOR_ISOLATION
+        self._abilities = HostAbilities(
+            welcome.limits, welcome.sandboxes, welcome.minor >= protocol.MINOR_ISOLATION
+        )
         self.questions.connected(connection)
         self.retention.look_again()
         self.tally.note_host(host.reports, host.report_seq, self._core.find_held)

@@ -1,0 +1,204 @@
+"""`titan manager`: parses, then leaves the rest to the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from titan import paths
+from titan.cli.command import Command, Settings
+from titan.cli.log_options import log_options
+from titan.cli.metrics_option import metrics_listen_option
+from titan.cli.params import ADDRESS, DURATION, HISTORY, SIZE
+from titan.cli.policy_options import policy_options
+
+# A frame has to fit, and a segment is checked as a whole when a log is opened.
+_SEGMENT_BYTES_MIN: Final = 4 << 10
+_SEGMENT_BYTES_MAX: Final = 4 << 30
+
+
+@click.command(
+    cls=Command,
+    takes=("tls_dir", "insecure_i_know"),
+    epilog="""\b
+Examples:
+  titan manager
+  titan manager --data-dir /srv/titan --listen 127.0.0.1:6000
+  titan manager --retain 30d --forget-over 1000000
+""",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the log is kept [$XDG_STATE_HOME/titan/manager].",
+)
+@click.option(
+    "--listen",
+    type=ADDRESS,
+    default="127.0.0.1:50051",
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it is called; port 0 takes a free one.",
+)
+@click.option(
+    "--token-listen",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="Where it is called, over TLS, by users who have a token and no certificate [nowhere].",
+)
+@click.option(
+    "--heartbeat-timeout",
+    type=DURATION,
+    default="30s",
+    show_default=True,
+    metavar="TIME",
+    help="A worker silent for so long has lost its tasks: they are started elsewhere.",
+)
+@policy_options
+@click.option(
+    "--retain",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long the log, and with it the past, is kept.",
+)
+@click.option(
+    "--forget-after",
+    type=DURATION,
+    default="7d",
+    show_default=True,
+    metavar="TIME",
+    help="How long an ended job stays in memory; after that the log answers for it.",
+)
+@click.option(
+    "--forget-over",
+    type=click.IntRange(min=0),
+    default=250_000,
+    show_default=True,
+    metavar="JOBS",
+    help="How many ended jobs stay in memory, an array as one for 8 tasks; the oldest go first.",
+)
+@click.option(
+    "--jobs-max",
+    type=click.IntRange(min=1),
+    default=2_000_000,
+    show_default=True,
+    metavar="JOBS",
+    help="How many jobs that have not ended it takes, counted so; beyond that submits are refused.",
+)
+@click.option(
+    "--snapshot-every",
+    type=SIZE,
+    default="8MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="A snapshot is taken after so much log: a start replays no more than about that.",
+)
+@click.option(
+    "--segment-size",
+    type=SIZE,
+    default="64MiB",
+    show_default=True,
+    metavar="SIZE",
+    help="The size of a file of the log, which takes two of them beyond its content.",
+)
+@click.option(
+    "--reader-lag-max",
+    type=SIZE,
+    default="10GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="How much log is kept for a reader that does not come on before it is dropped.",
+)
+@click.option(
+    "--history",
+    type=HISTORY,
+    metavar="URL|none",
+    help="Where all jobs that ever ran are written for `titan history`: postgresql://HOST/NAME, "
+    "sqlite:///FILE, or nowhere. It needs the extra [history] [DIR/history.sqlite].",
+)
+@click.option(
+    "--history-sync",
+    is_flag=True,
+    help="Acknowledge a submit only when its row is in that database, too.",
+)
+@metrics_listen_option
+@log_options
+@click.pass_context
+def manager(
+    ctx: click.Context,
+    *,
+    data_dir: Path | None,
+    listen: str,
+    token_listen: str | None,
+    heartbeat_timeout: float,
+    policy: str,
+    order: str,
+    fair_share: bool,
+    preempt: str,
+    reserve_after: float,
+    user_cpus: int,
+    retain: float,
+    forget_after: float,
+    forget_over: int,
+    jobs_max: int,
+    snapshot_every: int,
+    segment_size: int,
+    reader_lag_max: int,
+    history: str | None,
+    history_sync: bool,
+    metrics_listen: str | None,
+    log_level: str,
+    log_format: str,
+) -> int:
+    """Run the manager, in the foreground.
+
+    SIGTERM or Ctrl-C stops it cleanly; jobs run on, and are there again at its next
+    start, as they are after a crash. What `titan policy set` has set wins over --policy to
+    --user-cpus.
+    """
+    if heartbeat_timeout <= 0:
+        raise click.BadParameter("it must be more than 0", param_hint="--heartbeat-timeout")
+    if not _SEGMENT_BYTES_MIN <= segment_size <= _SEGMENT_BYTES_MAX:
+        raise click.BadParameter("it must lie between 4K and 4G", param_hint="--segment-size")
+    if snapshot_every < _SEGMENT_BYTES_MIN:
+        raise click.BadParameter("it must be 4K or more", param_hint="--snapshot-every")
+    settings: Settings = ctx.obj
+    # These load gRPC.
+    from titan.manager.main import run_manager  # noqa: PLC0415
+    from titan.manager.options import ManagerOptions  # noqa: PLC0415
+    from titan.rpc.security import own_path  # noqa: PLC0415
+    from titan.tls.identity import Role  # noqa: PLC0415
+
+    return run_manager(
+        ManagerOptions(
+            data_directory=(data_dir or paths.state_directory() / "manager").absolute(),
+            listen=listen,
+            token_listen=token_listen,
+            tls_path=own_path(settings.tls_dir, Role.MANAGER),
+            is_insecure=settings.is_insecure,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            policy=policy,
+            order=order,
+            fair_share=fair_share,
+            preempt=preempt,
+            reserve_after_seconds=reserve_after,
+            user_cpus_milli=user_cpus,
+            retain_seconds=retain,
+            forget_after_seconds=forget_after,
+            forget_over=forget_over,
+            jobs_max=jobs_max,
+            snapshot_bytes=snapshot_every,
+            segment_bytes=segment_size,
+            reader_lag_max_bytes=reader_lag_max,
+            history_url=None if history == "none" else history or "",
+            history_sync=history_sync,
+            metrics_listen=metrics_listen,
+            log_level=log_level,
+            log_format=log_format,
+        )
+    )
