@@ -8,6 +8,7 @@ import grpc
 
 from tests.worker.fake_manager import FakeManager, wait_for
 from tests.worker.worker_process import WorkerProcess
+from titan.rpc.v1 import worker_pb2
 
 Scene = Callable[[FakeManager, WorkerProcess], Awaitable[None]]
 Play = Callable[[Scene], None]
@@ -32,8 +33,9 @@ async def status_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
 
 
 async def run_sleeper(manager: FakeManager, worker: WorkerProcess, job_id: int = 1) -> int:
-    """A task that runs for a long time; its pid."""
-    await manager.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
+    """A task that runs for a long time, as its agent and the manager know; its pid."""
+    attempt = await manager.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
+    await manager.wait_report(attempt, worker_pb2.REPORT_STARTED)
     output = worker.path / "output" / str(job_id) / "0" / "0.1.out"
     await wait_for(lambda: output.exists() and output.read_text().endswith("\n"), "its pid")
     return int(output.read_text())
