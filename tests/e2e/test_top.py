@@ -105,9 +105,11 @@ def test_it_sees_a_job_run_shows_its_output_and_leaves_the_terminal_as_it_was(
     shared: Cluster, tmp_path: Path
 ) -> None:
     gate = Gate(tmp_path)
-    with terminal(shared, "top", "--name", "seen-by-top") as top:
+    # As long as its heading: no terminal is so narrow that it is cut.
+    with terminal(shared, "top", "--name", "top1") as top:
         top.wait_text(b"no jobs")
-        job = shared.submit("--name", "seen-by-top", "--shell", f"echo it begins; {gate.line()}")
+        job = shared.submit("--name", "top1", "--shell", f"echo it begins; {gate.line()}")
+        top.wait_text(b"top1")
         top.wait_text(b"1 of 1 jobs")
         top.press(b"l")
         top.wait_text(b"output of %d" % job)

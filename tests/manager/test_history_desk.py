@@ -1,4 +1,7 @@
-"""Questions to the history, with a process that the test plays and a clock of its own."""
+"""Questions to the history, with a process that the test plays and a clock of its own.
+
+To sleep costs nothing there: it lets everybody who has something to do have his turn before.
+"""
 
 from __future__ import annotations
 
