@@ -22,6 +22,7 @@ from wal.errors import (
     WriteFailed,
 )
 from wal.filesystem import FileSystem, OsFileSystem
+from wal.flusher import Flusher, FrameWriter
 from wal.layout import FORMAT_VERSION, RECORD_BYTES_MAX
 from wal.lock import Lock
 from wal.log import SEGMENT_BYTES, Log
@@ -53,6 +54,8 @@ __all__ = [
     "Damaged",
     "FileSystem",
     "Flush",
+    "Flusher",
+    "FrameWriter",
     "Lock",
     "Locked",
     "Log",

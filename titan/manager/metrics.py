@@ -18,7 +18,7 @@ from typing import Final
 import wal
 from titan import __version__
 from titan import events as ev
-from titan.manager.journal import FileJournal
+from titan.manager.journal import FlushedJournal
 from titan.manager.keeper import Keeper
 from titan.manager.kernel.tally import Tally
 from titan.manager.shell import Shell
@@ -50,7 +50,7 @@ _FLUSH_BYTES: Final = tuple(float(1 << power) for power in range(7, 26, 2))
 class ManagerMetrics:
     """Counts for one manager from now on, and tells what it is like."""
 
-    def __init__(self, shell: Shell, journal: FileJournal, data_directory: Path) -> None:
+    def __init__(self, shell: Shell, journal: FlushedJournal, data_directory: Path) -> None:
         """Begins to count: to be made after the replay, before the journal is started."""
         self._shell = shell
         self._journal = journal
