@@ -23,7 +23,6 @@ from wal.errors import (
 )
 from wal.filesystem import FileSystem, OsFileSystem
 from wal.flusher import Flusher, FrameWriter
-from wal.layout import FORMAT_VERSION, RECORD_BYTES_MAX
 from wal.layout import (
     FORMAT_VERSION,
     FRAME_BODY_BYTES_MAX,

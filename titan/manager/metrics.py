@@ -50,8 +50,13 @@ _FLUSH_BYTES: Final = tuple(float(1 << power) for power in range(7, 26, 2))
 class ManagerMetrics:
     """Counts for one manager from now on, and tells what it is like."""
 
-    def __init__(self, shell: Shell, journal: FlushedJournal, data_directory: Path) -> None:
-        """Begins to count: to be made after the replay, before the journal is started."""
+    def __init__(
+        self, shell: Shell, journal: FlushedJournal, data_directory: Path, calls: Calls
+    ) -> None:
+        """Begins to count: to be made after the replay, before the journal is started.
+
+        `calls` counts those of the manager's server.
+        """
         self._shell = shell
         self._journal = journal
         self._directory = data_directory
@@ -60,7 +65,7 @@ class ManagerMetrics:
         self._flush_records = Histogram(_FLUSH_RECORDS)
         self._flush_bytes = Histogram(_FLUSH_BYTES)
         self._lag_seconds = Histogram(SHORT_SECONDS)
-        self.calls = Calls()
+        self._calls = calls
         self.keeper: Keeper | None = None
         """Who takes snapshots, once there is one."""
         journal.observe_flushes(self._note_flush)
@@ -83,7 +88,7 @@ class ManagerMetrics:
         yield from self._work()
         yield from self._workers()
         yield from self._log()
-        yield from self.calls.read()
+        yield from self._calls.read()
         yield histogram(
             "titan_loop_lag_seconds",
             "How much later than it should the event loop came to something, sampled each 0.1 s.",

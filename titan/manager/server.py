@@ -46,10 +46,27 @@ _NO_DOORS: Final[Mapping[str, Admission]] = {}
 class Services:
     """What one server answers, from its start to its end."""
 
-    def __init__(self, entry: Entry, switching: SwitchingHandlers, health: HealthServicer) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        entry: Entry,
+        switching: SwitchingHandlers,
+        health: HealthServicer,
+        calls: Calls | None,
+    ) -> None:
         self.entry = entry
         self.health = health
+        self.calls = calls
+        """What counts the calls; None: nobody does."""
+        self._server = server
         self._switching = switching
+        self._is_started = False
+
+    async def start(self) -> None:
+        """Begins to answer, if it has not yet."""
+        if not self._is_started:
+            self._is_started = True
+            await self._server.start()
 
     async def lead(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """The manager leads: `leader_handlers` answer from now on."""
@@ -68,7 +85,7 @@ async def open_services(
     server.add_generic_rpc_handlers((switching,))
     names = (USERS.full_name, WORKERS.full_name)
     health = await add_guarded_services(server, names, entry.lets_in_open)
-    return Services(entry, switching, health)
+    return Services(server, entry, switching, health, calls)
 
 
 def leader_handlers(
