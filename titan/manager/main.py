@@ -157,7 +157,7 @@ async def _serve(
     helpers += _history_helpers(options, history)
     if metrics is not None and metrics_server is not None:
         metrics.keeper = keeper
-        metrics_server.start(metrics.read, metrics.look)
+        metrics_server.start(metrics.read, metrics.look, shell.leadership.leads)
         helpers.append(metrics.run_probe())
     running = [
         asyncio.create_task(each)
