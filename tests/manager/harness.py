@@ -182,6 +182,7 @@ async def running_manager(
     secrets_path: Path | None = None,
     leadership: Leadership = ALONE,
     past: PastDesk | None = None,
+    step_down: Callable[[], None] | None = None,
 ) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
@@ -197,7 +198,10 @@ async def running_manager(
     past = past or PastDesk(Path("/nowhere"))
     doors = Doors(bounds)
     services = await open_services(server, TokenCallers(TOKEN))
-    await services.lead(leader_handlers(services.entry, shell, dispatcher, past, secrets, doors))
+    handlers = leader_handlers(
+        services.entry, shell, dispatcher, past, secrets, doors, step_down=step_down
+    )
+    await services.lead(handlers, leadership)
     await server.start()
     try:
         address = f"127.0.0.1:{port}"

@@ -7,7 +7,6 @@ reply, read, item, answer to a heartbeat or command leaves it any more. For ever
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.message_factory import GetMessageClass
 
+from tests.manager.every_rpc import METHODS, Here, call, leader_named
 from tests.manager.harness import (
     Manager,
     fake_worker,
@@ -38,11 +37,8 @@ from titan.manager.past import PastDesk
 from titan.manager.translate import submit_command
 from titan.queries.stories import Story
 from titan.rpc import access, status
-from titan.rpc.channel import open_aio_channel
 from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
 
-OURS: Final = ("ManagerService", "WorkerService")
-METHODS: Final = [f"{name}.{method.name}" for name in OURS for method in SERVICES[name].methods]
 # They tell nothing of the state, and wait for no record.
 UNWAITED: Final = {"WorkerService.Heartbeat", "WorkerService.PushOutput"}
 # Before the request is read, before the handler and after all that it waits for.
@@ -59,27 +55,6 @@ class Past(PastDesk):
         return manager_pb2.GetEventsResponse(), None
 
 
-class Here:
-    """What the requests are about, in place of the whole cluster that the table is made for."""
-
-    worker_id = b"V" * 16
-
-    def __init__(self, session: bytes) -> None:
-        self._session = session
-
-    def job(self) -> manager_pb2.JobSelector:
-        return manager_pb2.JobSelector(job_id=1)
-
-    def session(self) -> bytes:
-        return self._session
-
-    def registration(self) -> worker_pb2.RegisterWorkerRequest:
-        return worker_pb2.RegisterWorkerRequest(
-            worker_id=self.worker_id, instance=uuid.uuid4().bytes, name="w2",
-            capacity=types_pb2.Resources(cpus_milli=1000),
-        )  # fmt: skip
-
-
 @asynccontextmanager
 async def leading(lease: Lease) -> AsyncIterator[tuple[Manager, Here]]:
     """A manager with a job and a worker that fetches."""
@@ -93,43 +68,6 @@ async def leading(lease: Lease) -> AsyncIterator[tuple[Manager, Here]]:
             metadata=manager.metadata,
         )  # fmt: skip
         yield manager, Here(answer.session)
-
-
-async def call(manager: Manager, here: Here, method_name: str) -> list[Any]:
-    """The first answer, or none. Raises AioRpcError."""
-    service, _, name = method_name.partition(".")
-    method = SERVICES[service].methods_by_name[name]
-    output: Any = method.output_type
-    request: Any = REQUESTS[method_name](here)  # type: ignore[arg-type]
-    shape = (
-        f"{'stream' if method.client_streaming else 'unary'}_"
-        f"{'stream' if method.server_streaming else 'unary'}"
-    )
-    async with open_aio_channel(manager.address) as channel:
-        make = getattr(channel, shape)(
-            f"/{method.containing_service.full_name}/{name}",
-            type(request).SerializeToString,
-            GetMessageClass(output).FromString,
-        )
-        sent = iter([request]) if method.client_streaming else request
-        answer = make(sent, timeout=20, metadata=manager.metadata)
-        if not method.server_streaming:
-            return [await answer]
-        first = await answer.read()
-        if first is not grpc.aio.EOF:
-            answer.cancel()
-            return [first]
-        # The end of a stream is an answer, too: it raises what it ended with.
-        if (code := await answer.code()) is not grpc.StatusCode.OK:
-            raise grpc.aio.AioRpcError(
-                code, await answer.initial_metadata(), await answer.trailing_metadata()
-            )
-        return []
-
-
-def leader_named(error: grpc.aio.AioRpcError) -> str | None:
-    """Whom it names that says that it does not lead."""
-    return status.not_leader(error.trailing_metadata())
 
 
 def test_the_table_has_every_method() -> None:
@@ -151,7 +89,7 @@ def test_the_lease_ends_before_each_look_at_it(method_name: str) -> None:
             lsn = manager.shell.lsn
             refusal: grpc.aio.AioRpcError | None = None
             try:
-                await call(manager, here, method_name)
+                await call(manager.address, here, method_name, manager.metadata)
             except grpc.aio.AioRpcError as error:
                 refusal = error
             if refusal is None or leader_named(refusal) is None:
@@ -181,7 +119,8 @@ def test_the_lease_ends_while_an_answer_waits_for_its_record(method_name: str) -
         async with leading(lease) as (manager, here):
             manager.disk.held = True
             manager.shell.execute(submit_command(submit_request(1)))
-            called = asyncio.ensure_future(call(manager, here, method_name))
+            answer = call(manager.address, here, method_name, manager.metadata)
+            called = asyncio.ensure_future(answer)
             await settle()
             assert not called.done()
             lease.is_held = False

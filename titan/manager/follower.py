@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from titan.journal.tail import Tail
     from titan.manager.blocking import Blocking
     from titan.manager.own_copy import OwnCopy
-    from titan.state import ClusterState
+    from titan.manager.standby_view import StandbyView
 
 _log = logging.getLogger("titan.standby")
 
@@ -33,18 +33,18 @@ class Follower:
     """One manager's place in the log. Used in the loop; what blocks is done in threads."""
 
     def __init__(
-        self, tail: Tail, own_copy: OwnCopy, state: ClusterState, blocking: Blocking
+        self, tail: Tail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
     ) -> None:
-        """The copy and the state stand at the same record; `blocking` is where what blocks is done,
-        by no more than one at a time."""
+        """The copy and the state of the view stand at the same record.
+
+        `blocking` is where what blocks is done.
+        """
         self._blocking = blocking
-        self.state = state
+        self._view = view
         self._own_copy = own_copy
-        self.end_lsn = state.lsn
-        """The last record that is known to be there."""
         self._tail = tail
         self._position: wal.Position = own_copy.position
-        assert self._position.lsn == state.lsn
+        assert self._position.lsn == view.lsn
 
     @property
     def position(self) -> wal.Position:
@@ -60,9 +60,11 @@ class Follower:
         while rows := await self._blocking.run(self._fetch):
             for row in rows:
                 for records in row.records():
-                    replay(records, self.state)
+                    replay(records, self._view.state)
+                self._view.advanced()
                 # A row may be 16 MiB, and whoever asks meanwhile is to be answered.
                 await asyncio.sleep(0)
+        self._view.note_end(self._position.lsn)
 
     async def wait(self, seconds: float) -> None:
         """Until there may be something new, or so long. Raises JournalUnavailable."""
@@ -71,8 +73,6 @@ class Follower:
     def _fetch(self) -> list[Row]:
         """What comes next, which is in the copy already when it is returned."""
         rows = self._tail.rows(self._position, bytes_max=READ_BYTES_MAX)
-        if rows:
-            self.end_lsn = max(self.end_lsn, rows[-1].last_lsn)
         for number, row in enumerate(rows):
             if not self._own_copy.add(row):
                 if not number:

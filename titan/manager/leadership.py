@@ -24,7 +24,10 @@ class Leadership(Protocol):
 
     @property
     def leader(self) -> str:
-        """HOST:PORT of the manager that leads, as far as this one knows; empty: it doesn't."""
+        """HOST:PORT of the manager that leads, as far as this one knows; empty: it doesn't.
+
+        Its own as long as it leads, and not any more when it does not.
+        """
 
     @property
     def seconds_left(self) -> float:
@@ -58,6 +61,6 @@ def check_leads(leadership: Leadership) -> None:
 
 def not_leader(leadership: Leadership) -> NotLeader:
     """What a manager answers that does not lead."""
-    leader = "" if leadership.leads() else leadership.leader
+    leader = leadership.leader
     who = f"{leader} does" if leader else "it does not know who does"
     return NotLeader(f"this manager does not lead: {who}", leader=leader)

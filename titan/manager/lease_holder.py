@@ -1,7 +1,7 @@
 """The lease by which this manager leads, or the wait for one.
 
-The database says who has it, by its own clock. This manager counts on it up to a deadline of its own,
-by a clock that goes on while the machine or the process sleeps, and measured from before it
+The database says who has it, by its own clock. This manager counts on it up to a deadline of its
+own, by a clock that goes on while the machine or the process sleeps, and measured from before it
 asked: so it stops counting before the database lets another one have it.
 """
 
@@ -115,7 +115,7 @@ class LeaseHolder:
         self._turned_ns = self._clock_ns()
 
     def give_up(self) -> None:
-        """From now on this one leads no more, whatever the database says. At once, in any thread."""
+        """From now on this one leads no more, whatever the database says. In any thread."""
         with self._mutex:
             self._is_given_up = True
             self._deadline = None

@@ -23,6 +23,7 @@ from titan.manager.recovery import recover, take_lock
 from titan.manager.shell import EXIT_BROKEN
 from titan.manager.start import make_keeper, open_up, stop_on_failure
 from titan.manager.term import Ground, Term, end_all
+from titan.metrics.calls import Calls
 from titan.rpc.channel import raise_descriptors
 
 _log = logging.getLogger("titan.manager")
@@ -99,12 +100,18 @@ async def _run_alone(
             records=found.records,
             snapshot_lsn=found.snapshot_lsn,
         )
-        services = await open_up(options, door, running)
-        term = Term(options, door, services, ground)
+        calls = Calls()
+        term = Term(options, door, calls, ground)
         keeper = make_keeper(
             options, journal, found, now_us=term.shell.now_us, on_failure=stop_on_failure
         )
-        await term.run(keeper, stop, beside=[keeper.run()], on_failure=stop_on_failure)
+        await term.run(
+            lambda: open_up(options, door, calls, running),
+            keeper,
+            stop,
+            beside=[keeper.run()],
+            on_failure=stop_on_failure,
+        )
     finally:
         found.log.close()
 
@@ -121,12 +128,11 @@ async def _run_shared(
     from titan.journal.database import Database  # noqa: PLC0415
     from titan.manager.shared import SharedManager  # noqa: PLC0415
 
-    lock = take_lock(options.data_directory)
-    try:
-        services = await open_up(options, door, running)
-        return await SharedManager(options, door, services, Database(url), lock, stop).run()
-    finally:
-        lock.release()
+    calls = Calls()
+    # Another manager that runs on this directory finds its access token as it was.
+    take_lock(options.data_directory).release()
+    services = await open_up(options, door, calls, running)
+    return await SharedManager(options, door, services, calls, Database(url), stop).run()
 
 
 def _replace_process() -> NoReturn:

@@ -48,7 +48,7 @@ class ManagerOptions:
     """The database that has the log, which other managers share; None: the log is in the data
     directory, and this one leads."""
     advertise: str | None = None
-    """HOST:PORT by which clients and workers find this manager among them; None: where it listens."""
+    """HOST:PORT by which callers find this manager among them; None: where it listens."""
     lease_seconds: float = 8.0
     """How long nobody else may lead after the one that does was last heard of."""
     log_level: str = "info"

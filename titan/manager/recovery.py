@@ -46,15 +46,14 @@ class Recovered(NamedTuple):
 def recover(
     directory: Path,
     *,
-    lock: wal.Lock | None = None,
     file_system: FileSystem = OS_FILE_SYSTEM,
     **log_options: Any,
 ) -> Recovered:
     """Takes the directory's lock and the log up; `log_options` are those of `wal.Log.open`.
 
-    `lock`: the directory's, of a caller that has it; it is the log's from this call on. Raises StartRefused, wal.WalError, OSError.
+    Raises StartRefused, wal.WalError, OSError.
     """
-    lock = lock or take_lock(directory, file_system=file_system)
+    lock = take_lock(directory, file_system=file_system)
     unusable: list[int] = []
 
     def warn(error: SnapshotUnusable) -> None:

@@ -9,7 +9,6 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1._async import HealthServicer
 
 from titan.manager import permissions
 from titan.manager.admission import Admission, Doors
@@ -22,6 +21,7 @@ from titan.manager.gate import Gate
 from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.history_service import HistoryService
 from titan.manager.history_sync import HistorySync
+from titan.manager.leadership import ALONE, Leadership
 from titan.manager.overview_service import OverviewService
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
@@ -32,7 +32,7 @@ from titan.manager.switching import SwitchingHandlers
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
 from titan.metrics.calls import Calls
-from titan.rpc.guarded import add_guarded_services
+from titan.rpc.guarded import Health, add_guarded_services
 from titan.rpc.reading import READ_AT_ONCE, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, worker_pb2
 
@@ -40,37 +40,49 @@ USERS: Final = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
 WORKERS: Final = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
 _SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
 _CHANGES: Final = frozenset({"CancelJob", "HoldJob", "SuspendJob", "UpdateJob"})
+# Whose health is that of a manager that leads.
+_LEADING: Final = ("leader", USERS.full_name, WORKERS.full_name)
 _NO_DOORS: Final[Mapping[str, Admission]] = {}
 
 
 class Services:
-    """What one server answers, from its start to its end."""
+    """What one server answers, from its start to its end.
+
+    Its health, by service: that of the empty name is the process's. `leader`, for whoever shares
+    calls out, and those of both services are that of a manager that leads.
+    """
 
     def __init__(
         self,
         server: grpc.aio.Server,
         entry: Entry,
         switching: SwitchingHandlers,
-        health: HealthServicer,
-        calls: Calls | None,
+        health: Health,
     ) -> None:
         self.entry = entry
         self.health = health
-        self.calls = calls
-        """What counts the calls; None: nobody does."""
         self._server = server
         self._switching = switching
         self._is_started = False
 
     async def start(self) -> None:
-        """Begins to answer, if it has not yet."""
+        """Begins to answer, if it has not yet: one that leads may have stood by before."""
         if not self._is_started:
             self._is_started = True
             await self._server.start()
 
-    async def lead(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+    async def stand_by(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """The manager stands by: `standby_handlers` answer from now on."""
+        self._switching.serve(handlers)
+        await self.health.stand(_LEADING, is_up=False)
+
+    async def lead(
+        self, handlers: Sequence[grpc.GenericRpcHandler], leadership: Leadership = ALONE
+    ) -> None:
         """The manager leads: `leader_handlers` answer from now on."""
         self._switching.serve(handlers)
+        self.health.require(_LEADING, leadership.leads)
+        await self.health.stand(_LEADING, is_up=True)
 
 
 async def open_services(
@@ -78,14 +90,15 @@ async def open_services(
 ) -> Services:
     """Adds what a manager serves to its server, which is not started yet.
 
-    `calls` counts what is called, if somebody is to. Somebody is to `lead` before the start.
+    `calls` counts what is called, if somebody is to. It is to `stand_by` or `lead` before the
+    start.
     """
     entry = Entry(callers, calls=calls)
     switching = SwitchingHandlers()
     server.add_generic_rpc_handlers((switching,))
     names = (USERS.full_name, WORKERS.full_name)
     health = await add_guarded_services(server, names, entry.lets_in_open)
-    return Services(server, entry, switching, health, calls)
+    return Services(server, entry, switching, health)
 
 
 def leader_handlers(
@@ -98,13 +111,18 @@ def leader_handlers(
     *,
     history: HistoryDesk | None = None,
     history_sync: HistorySync | None = None,
+    step_down: Callable[[], None] | None = None,
 ) -> tuple[grpc.GenericRpcHandler, ...]:
-    """What a manager answers that leads."""
+    """What a manager answers that leads.
+
+    `step_down` has it stop leading in good order, soon and not at once; None: nobody else could
+    lead.
+    """
     gate = Gate(shell, entry, history=history_sync)
     roster = Roster(shell)
     user_services = (
         UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
-        ControlService(shell),
+        ControlService(shell, step_down),
         ExplainService(shell, past),
         OverviewService(shell, past),
         HistoryService(history or HistoryDesk(NONE_WRITTEN)),

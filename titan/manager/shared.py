@@ -1,9 +1,9 @@
 """One of several managers that share a log in a database: it stands by, leads, and stands by anew.
 
 To stand by: what the others write is brought into this manager's own copy of the log and into its
-state, so that it can lead the moment that the lease is free. To lead: `term.py`, as any manager does.
-After a term nothing of this process is trusted any more, because some of its state may never have
-become durable: a new one takes its place, which begins with what the database has.
+state, so that it can lead the moment that the lease is free. To lead: `term.py`, as any manager
+does. After a term nothing of this process is trusted any more, because some of its state may never
+have become durable: a new one takes its place, which begins with what the database has.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ from titan.journal.tail import Tail
 from titan.logs import LogLine
 from titan.manager.blocking import Blocking
 from titan.manager.follower import Follower, NoRoomToFollow
+from titan.manager.lead_metrics import StandbyMetrics
 from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
+from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, recover
 from titan.manager.shared_journal import SharedJournal
+from titan.manager.standby_service import standby_handlers
+from titan.manager.standby_view import StandbyView
 from titan.manager.start import make_keeper, stop_on_failure
 from titan.manager.term import Ground, Term, end_all
 from titan.manager.upkeep import Upkeep
+from titan.state import ClusterState
 
 if TYPE_CHECKING:
     from titan.journal.database import Database
@@ -39,6 +44,7 @@ if TYPE_CHECKING:
     from titan.manager.keeper import Keeper
     from titan.manager.options import ManagerOptions
     from titan.manager.server import Services
+    from titan.metrics.calls import Calls
 
 _log = logging.getLogger("titan.manager")
 
@@ -62,6 +68,7 @@ class _Post(NamedTuple):
     found: Recovered
     own_copy: OwnCopy
     follower: Follower
+    view: StandbyView
     keeper: Keeper
     recovery_us: int
 
@@ -74,19 +81,20 @@ class SharedManager:
         options: ManagerOptions,
         door: Door,
         services: Services,
+        calls: Calls,
         database: Database,
-        lock: wal.Lock,
         stop: asyncio.Event,
     ) -> None:
-        """It ends when `stop` is set. `lock` is that of the data directory."""
+        """It ends when `stop` is set."""
         self._options = options
-        self._lock = lock
+        self._calls = calls
         self._door = door
         self._services = services
         self._database = database
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._blocking = Blocking("journal")
+        self._past = PastDesk(options.data_directory, log_format=options.log_format)
         # Set when this life is to end: on request, or because the lease is lost.
         self._until = asyncio.Event()
         self._is_lost = False
@@ -115,6 +123,7 @@ class SharedManager:
             self._begin_anew(error)
         finally:
             await end_all(running)
+            await self._past.close()
             self.lease.give_up()
             self._blocking.stop()
         return self._begins_anew
@@ -130,20 +139,25 @@ class SharedManager:
 
         Raises Stopped, and what `run` does.
         """
-        await self._services.stand_by(None, self.lease)
+        nothing = StandbyView(ClusterState(), _wall_us)
+        nothing.close()
+        await self._answer(nothing)
         await self._services.start()
         for warning in await self._reach(self._database.check_settings):
             _log.warning(LogLine("the database's settings", detail=warning))
         options = self._options
-        await self._reach(lambda: prepare_mirror(self._database, options.data_directory))
+        await self._reach(
+            lambda: prepare_mirror(
+                self._database, options.data_directory, segment_bytes=options.segment_bytes
+            )
+        )
         begun_ns = time.monotonic_ns()
         # In the loop: nobody is answered yet but that this one does not lead.
-        found = recover(
-            options.data_directory, lock=self._lock, segment_bytes=options.segment_bytes
-        )
+        found = recover(options.data_directory, segment_bytes=options.segment_bytes)
         recovery_us = (time.monotonic_ns() - begun_ns) // 1000
         own_copy = OwnCopy(Mirror(found.log))
-        follower = Follower(Tail(self._database), own_copy, found.state, self._blocking)
+        view = StandbyView(found.state, _wall_us)
+        follower = Follower(Tail(self._database), own_copy, view, self._blocking)
         keeper = make_keeper(
             options,
             own_copy,
@@ -152,7 +166,15 @@ class SharedManager:
             now_us=lambda: found.state.time_us,
             on_failure=stop_on_failure,
         )
-        return _Post(found, own_copy, follower, keeper, recovery_us)
+        return _Post(found, own_copy, follower, view, keeper, recovery_us)
+
+    async def _answer(self, view: StandbyView, past: PastDesk | None = None) -> None:
+        """From now on by what is known there."""
+        handlers = standby_handlers(self._services.entry, view, self.lease, past)
+        await self._services.stand_by(handlers)
+        if self._door.metrics is not None:
+            metrics = StandbyMetrics(view, self.lease, self._calls, self._options.data_directory)
+            self._door.metrics.start(metrics.read, metrics.look, self.lease.leads)
 
     def _look_after(self, post: _Post) -> list[asyncio.Task[Any]]:
         """What goes on while this one stands by as while it leads."""
@@ -171,7 +193,7 @@ class SharedManager:
         Raises Stopped, wal.WalError, UnknownRecord, IllegalEvent.
         """
         follower = post.follower
-        await self._services.stand_by(StandbyView(post.found.state, follower), self.lease)
+        await self._answer(post.view, self._past)
         _log.info(LogLine("standing by", lsn=follower.position.lsn, address=self._door.address))
         while True:
             try:
@@ -181,9 +203,7 @@ class SharedManager:
                     self._blocking.run(self.lease.take)
                 ):
                     break
-                await self._or_stop(
-                    follower.wait(min(POLL_SECONDS, self.lease.is_free_in_seconds))
-                )
+                await self._or_stop(follower.wait(min(POLL_SECONDS, self.lease.is_free_in_seconds)))
                 self._note_back()
             except JournalUnavailable as error:
                 await self._note_away(error)
@@ -191,6 +211,8 @@ class SharedManager:
         _log.info(LogLine("this manager takes over", term=self.lease.term))
         # Whoever led before can append nothing any more: what is there now is all.
         await self._or_stop(follower.catch_up())
+        post.view.close()
+        await self._past.close()
 
     async def _follow(self, follower: Follower) -> None:
         try:
@@ -215,13 +237,19 @@ class SharedManager:
             records=post.found.records,
             snapshot_lsn=post.found.snapshot_lsn,
         )
-        term = Term(options, self._door, self._services, ground)
+        term = Term(options, self._door, self._calls, ground)
+
+        async def services() -> Services:
+            return self._services
+
         try:
             await term.run(
+                services,
                 post.keeper,
                 self._until,
                 beside=[self._note_turns()],
                 on_failure=self._note_lost,
+                step_down=self.step_down,
             )
             if not self._is_lost:
                 await self._blocking.run(self._end_well, journal, copying)
@@ -300,3 +328,7 @@ class SharedManager:
         if self._was_away:
             self._was_away = False
             _log.info("the journal can be reached again")
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000

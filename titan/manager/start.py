@@ -22,17 +22,19 @@ _log = logging.getLogger("titan.manager")
 
 
 async def open_up(
-    options: ManagerOptions, door: Door, running: list[asyncio.Task[Any]]
+    options: ManagerOptions, door: Door, calls: Calls, running: list[asyncio.Task[Any]]
 ) -> Services:
     """Lets in who may call; nobody is answered yet. What is to be done beside runs from now on.
 
-    To be called by who has the lock on the data directory: the access token there is its own.
+    `calls` counts the calls, if the door has metrics. To be called by who has, or had, the lock on
+    the data directory: the access token there is its own.
     """
     helpers: list[Coroutine[Any, Any, None]] = []
     callers = let_in(options.data_directory, door.address, door.peers, helpers)
     running += map(asyncio.create_task, helpers)
-    calls = Calls() if door.metrics is not None else None
-    return await open_services(door.server, callers, calls=calls)
+    return await open_services(
+        door.server, callers, calls=calls if door.metrics is not None else None
+    )
 
 
 def make_keeper(

@@ -1,6 +1,6 @@
 """What a manager does while it leads, from its first record to its last answer.
 
-A manager on files leads all its life; one that shares its log does so between two times as a standby.
+A manager on files leads all its life; one that shares its log between two times as a standby.
 The order in which things begin and end is here and nowhere else.
 """
 
@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from titan.manager.keeper import Keeper
     from titan.manager.options import ManagerOptions
     from titan.manager.server import Services
+    from titan.metrics.calls import Calls
     from titan.state import ClusterState
 
 _log = logging.getLogger("titan.manager")
@@ -72,17 +73,17 @@ class Ground:
 class Term:
     """One term of one manager."""
 
-    def __init__(
-        self, options: ManagerOptions, door: Door, services: Services, ground: Ground
-    ) -> None:
-        """Makes what is needed and begins nothing. Raises StartRefused."""
+    def __init__(self, options: ManagerOptions, door: Door, calls: Calls, ground: Ground) -> None:
+        """Makes what is needed and begins nothing. `calls` counts the calls, if they are.
+
+        Raises StartRefused.
+        """
         # What it refuses is refused before a record tells of a start.
         sampler = find_sampler(options.data_directory, os.environ)
         # Modules and what was recovered: no search for cycles needs to go through them again.
         self._collector = Collector()
         self._options = options
         self._door = door
-        self._services = services
         self._ground = ground
         self._settings = options.settings()
         self._dispatcher = Dispatcher(door.peers.files if door.peers else None)
@@ -95,26 +96,27 @@ class Term:
         shell.recovery_us, shell.recovered_records = ground.recovery_us, ground.records
         shell.sampler = sampler
         self._metrics: ManagerMetrics | None = None
-        if services.calls is not None:
-            self._metrics = ManagerMetrics(
-                shell, ground.journal, options.data_directory, services.calls
-            )
+        if door.metrics is not None:
+            self._metrics = ManagerMetrics(shell, ground.journal, options.data_directory, calls)
         # Of jobs that ended while nobody looked nothing is left when the first call comes.
         self._secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
         self._dispatcher.bind(shell, self._secret_desk)
 
     async def run(
         self,
+        open_services: Callable[[], Awaitable[Services]],
         keeper: Keeper,
         until: asyncio.Event,
         *,
         beside: Helpers,
         on_failure: Callable[[BaseException], None],
+        step_down: Callable[[], None] | None = None,
     ) -> None:
         """Leads until `until` is set. Then all that was decided is appended, and nobody is called.
 
+        `open_services` gives what is to answer, when it is sure that there is room to lead.
         `keeper` looks after the manager's files. `beside` is run for as long as it leads.
-        `on_failure`: see `Journal.start`.
+        `on_failure`: see `Journal.start`; `step_down`: see `leader_handlers`.
         """
         options, shell, state = self._options, self.shell, self._ground.state
         _warn_of_leases(state, self._settings)
@@ -130,11 +132,20 @@ class Term:
         data_directory.write_description(options.data_directory, state.cluster_id)
         past = PastDesk(options.data_directory, log_format=options.log_format)
         history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
-        await self._serve(past, history)
+        services = await open_services()
+        handlers = leader_handlers(
+            services.entry, shell, self._dispatcher, past, self._secret_desk, history=history,
+            history_sync=HistorySync(history) if options.history_sync else None,
+            step_down=step_down,
+        )  # fmt: skip
+        await services.lead(handlers, self._ground.leadership)
+        await services.start()
         self._tell_ready()
         if self._metrics is not None and self._door.metrics is not None:
             self._metrics.keeper = keeper
-            self._door.metrics.start(self._metrics.read, self._metrics.look)
+            self._door.metrics.start(
+                self._metrics.read, self._metrics.look, self._ground.leadership.leads
+            )
             beside.append(self._metrics.run_probe())
         running = [
             asyncio.create_task(each)
@@ -148,7 +159,7 @@ class Term:
         finally:
             # Calls under way get their answers, which need the log; then nothing is decided any
             # more.
-            await self._services.health.enter_graceful_shutdown()
+            await services.health.enter_graceful_shutdown()
             self._dispatcher.release_polls()
             await self._door.server.stop(STOP_GRACE_SECONDS)
             await end_all(running)
@@ -156,16 +167,6 @@ class Term:
             await past.close()
             shell.flush_turn()
             await self._secret_desk.close()
-
-    async def _serve(self, past: PastDesk, history: HistoryDesk) -> None:
-        """Answers from now on."""
-        services = self._services
-        handlers = leader_handlers(
-            services.entry, self.shell, self._dispatcher, past, self._secret_desk, history=history,
-            history_sync=HistorySync(history) if self._options.history_sync else None,
-        )  # fmt: skip
-        await services.lead(handlers)
-        await services.start()
 
     def _helpers(self, history: HistoryDesk) -> Helpers:
         """What runs beside, for as long as this one leads."""
