@@ -20,6 +20,8 @@ from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SecretFiles
+from titan.manager.secret_store import SecretStore
 from titan.manager.server import add_services
 from titan.manager.shell import Shell
 from titan.rpc import access
@@ -176,14 +178,19 @@ def submit_request(jobs: int, *, request_id: bytes = b"") -> manager_pb2.SubmitJ
 
 @asynccontextmanager
 async def running_manager(
-    bounds: Bounds | None = None, *, secrets_path: Path | None = None
+    bounds: Bounds | None = None,
+    *,
+    secrets_path: Path | None = None,
+    secret_store: SecretStore | None = None,
 ) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
     dispatcher = Dispatcher()
     shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher)
     elsewhere = tempfile.TemporaryDirectory()
-    secrets = SecretDesk(shell, secrets_path or Path(elsewhere.name, "secrets"))
+    secrets = SecretDesk(
+        shell, secret_store or SecretFiles(secrets_path or Path(elsewhere.name, "secrets"))
+    )
     dispatcher.bind(shell, secrets)
     disk.start(_fail)
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")

@@ -36,7 +36,7 @@ from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, recover
 from titan.manager.retention import Limits
 from titan.manager.secret_desk import SecretDesk
-from titan.manager.secret_files import SECRETS_NAME
+from titan.manager.secret_files import SECRETS_NAME, SecretFiles
 from titan.manager.server import add_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.manager.traces import TraceExporter, find_sampler
@@ -127,7 +127,7 @@ async def _serve(
     if metrics_server is not None:
         metrics = ManagerMetrics(shell, journal, options.data_directory)
     # Of jobs that ended while nobody looked nothing is left when the first call comes.
-    secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
+    secret_desk = SecretDesk(shell, SecretFiles(options.data_directory / SECRETS_NAME))
     dispatcher.bind(shell, secret_desk)
     _warn_of_leases(state, settings)
     journal.start(_stop_on_failure)
