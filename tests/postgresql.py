@@ -73,6 +73,11 @@ class PostgreSQL:
             else:
                 return
 
+    def read_log(self) -> str:
+        """What it wrote, if it is the test's own."""
+        assert self._directory is not None
+        return (self._directory / "log").read_text()
+
     def kill(self) -> None:
         """kill -9 of all of it; its other processes notice that the first one is gone."""
         assert self._process is not None

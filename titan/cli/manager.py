@@ -126,6 +126,14 @@ Examples:
     is_flag=True,
     help="Acknowledge a submit only when its row is in that database, too.",
 )
+@click.option(
+    "--secrets-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="TITAN_SECRETS_KEY",
+    metavar="FILE",
+    help="With --journal: the key for values of --secret-env, 32 random bytes in base64, the same "
+    "for all managers [$TITAN_SECRETS_KEY].",
+)
 @metrics_listen_option
 @log_options
 @click.pass_context
@@ -151,6 +159,7 @@ def manager(
     reader_lag_max: int,
     history: str | None,
     history_sync: bool,
+    secrets_key: Path | None,
     metrics_listen: str | None,
     log_level: str,
     log_format: str,
@@ -167,6 +176,7 @@ def manager(
         raise click.BadParameter("it must lie between 4K and 4G", param_hint="--segment-size")
     if snapshot_every < _SEGMENT_BYTES_MIN:
         raise click.BadParameter("it must be 4K or more", param_hint="--snapshot-every")
+    check_secrets_key(secrets_key, has_journal=False)
     settings: Settings = ctx.obj
     # These load gRPC.
     from titan.manager.main import run_manager  # noqa: PLC0415
@@ -197,8 +207,19 @@ def manager(
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
             history_sync=history_sync,
+            secrets_key_path=None if secrets_key is None else secrets_key.absolute(),
             metrics_listen=metrics_listen,
             log_level=log_level,
             log_format=log_format,
         )
     )
+
+
+def check_secrets_key(path: Path | None, *, has_journal: bool) -> None:
+    """Raises BadParameter: a manager with a log of its own has nothing to seal."""
+    if path is not None and not has_journal:
+        raise click.BadParameter(
+            "it goes with --journal; a manager with a log of its own keeps secrets in files of its "
+            "data directory",
+            param_hint="--secrets-key",
+        )
