@@ -7,6 +7,7 @@ import base64
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from titan.journal.lease import LeaseTable
 from titan.manager import secret_desk
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.sealed_secrets import SealedSecrets, open_secret_store
+from titan.manager.sealed_secrets import SealedSecrets, check_secrets_key, open_secret_store
 from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_store import SecretsAway, SecretStore, SecretsUnreadable
 from titan.manager.secrets_key import SecretsKey
@@ -198,6 +199,20 @@ def test_a_manager_with_another_key_says_so_at_its_start_and_fails_the_tasks(
             await desk.close()
 
     asyncio.run(scenario())
+
+
+def test_a_standby_tells_of_a_wrong_key_before_it_leads(
+    journal: SharedJournal, tmp_path: Path
+) -> None:
+    journal.open().write({ID: {b"A": b"1"}})
+    path = tmp_path / "key"
+    for key, told in ((b"K" * 32, ""), (b"N" * 32, "sealed are 1 with the key")):
+        path.write_bytes(base64.b64encode(key))
+        path.chmod(0o600)
+        assert check_secrets_key(path, journal.database, journal.log_id).startswith(told)
+        assert bool(check_secrets_key(path, journal.database, journal.log_id)) is bool(told)
+    assert "was not given" in check_secrets_key(None, journal.database, journal.log_id)
+    assert journal.ids() == {ID}
 
 
 def test_without_a_key_submits_with_secrets_are_refused_and_others_are_not(
@@ -378,3 +393,28 @@ def test_a_commit_that_is_warned_of_does_not_count(journal: SharedJournal) -> No
     )
     with pytest.raises(SecretsAway, match="canceling wait"):
         journal.open().write({ID: {b"A": VALUE}})
+
+
+def test_a_server_that_was_killed_costs_no_submit_and_no_secret(
+    journal: SharedJournal, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not postgresql.is_own:
+        pytest.skip("the server is somebody else's")
+    monkeypatch.setattr(secret_desk, "KEPT_BYTES_MAX", 0)
+    monkeypatch.setattr(secret_desk, "AWAY_PAUSE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        store = journal.open()
+        async with running_manager(secret_store=store) as manager, fake_worker() as worker:
+            await send(manager, secret_request())
+            postgresql.kill()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await send(manager, secret_request(request_id=b"R" * 16))
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+            await manager.register(worker)
+            await asyncio.to_thread(postgresql.start)
+            assert await send(manager, secret_request(request_id=b"R" * 16)) == [2]
+            await until(lambda: len(secrets_sent(worker)) == 2)
+            assert secrets_sent(worker) == [(b"TOKEN", VALUE)] * 2
+
+    asyncio.run(scenario())

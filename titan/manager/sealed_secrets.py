@@ -120,6 +120,18 @@ def open_secret_store(
     return SealedSecrets(database, log_id, term, None if key_path is None else read_key(key_path))
 
 
+def check_secrets_key(key_path: Path | None, database: Database, log_id: bytes) -> str:
+    """A sentence of what is sealed there with keys that are not in the file, "" if nothing is.
+
+    For a standby's start: it changes nothing. Raises KeyRefused, SecretsAway.
+    """
+    store = open_secret_store(key_path, database, log_id, term=0)
+    try:
+        return store.unreadable()
+    finally:
+        store.close()
+
+
 def _ask(work: Callable[[], _T]) -> _T:
     try:
         return work()

@@ -173,8 +173,9 @@ class SecretDesk:
                 await asyncio.gather(*late, return_exceptions=True)
                 self._threads.shutdown(wait=False, cancel_futures=True)
                 return
+        # A batch that was given up may have left a thread in it, which the loop does not wait for.
+        await asyncio.wait({self._in_thread(self._store.close)}, timeout=CLOSE_SECONDS)
         self._threads.shutdown(wait=False)
-        self._store.close()
 
     def _changed(self, job_ids: list[int], lsn: int) -> None:
         """Records up to that one changed these jobs."""
@@ -228,24 +229,27 @@ class SecretDesk:
 
     async def _read(self, secret_id: bytes) -> tuple[Values, str]:
         """The values, or a sentence why there are none."""
-        tries = 0
+        tries, was_away = 0, False
         while tries < READ_TRIES:
             try:
                 values = await self._in_thread(lambda: self._store.read(secret_id))
             except SecretsUnreadable as error:
                 _log.error(LogLine("secrets are unreadable", file=secret_id.hex(), detail=error))
                 return {}, self._unreadable
-            except (OSError, SecretsAway) as error:
-                _log.error(
-                    LogLine("secrets are unreadable", file=secret_id.hex(), detail=_reason(error))
-                )
-                if not isinstance(error, SecretsAway):
-                    tries += 1
-                    await asyncio.sleep(READ_PAUSE_SECONDS)
-                elif secret_id in self._jobs_of:
-                    await asyncio.sleep(AWAY_PAUSE_SECONDS)
-                else:
+            except SecretsAway as error:
+                if secret_id not in self._jobs_of:
                     return {}, self._gone
+                if not was_away:
+                    _log.error(LogLine("secrets are away: tasks wait", detail=error))
+                was_away = True
+                await asyncio.sleep(AWAY_PAUSE_SECONDS)
+                continue
+            except OSError as error:
+                _log.error(
+                    LogLine("secrets are unreadable", file=secret_id.hex(), detail=error.strerror)
+                )
+                tries += 1
+                await asyncio.sleep(READ_PAUSE_SECONDS)
                 continue
             if values is None:
                 # Those of a job that has ended meanwhile nobody misses.
@@ -257,7 +261,7 @@ class SecretDesk:
             return values, ""
         return {}, self._unreadable
 
-    def _in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
+    def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _remember(self, secret_id: bytes, values: Values) -> None:
