@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from titan.journal.errors import JournalRefused, JournalUnavailable
+from titan.journal.limit import Limit
 from titan.journal.schema import FORMAT, SCHEMA, create_tables
 
 if TYPE_CHECKING:
@@ -86,14 +87,23 @@ class Database:
         """The same: a traceback shows it."""
         return f"Database({self.name})"
 
-    def connect(self, purpose: str) -> psycopg.Connection[Any]:
+    def connect(self, purpose: str, first: str = "") -> psycopg.Connection[Any]:
         """A session that commits each statement; its application_name has the purpose.
 
-        Raises JournalUnavailable; JournalRefused where there is no journal, or a newer one.
+        `first` is a statement that it begins with. Raises JournalUnavailable; JournalRefused where
+        there is no journal, or a newer one.
         """
+        import psycopg  # noqa: PLC0415
+
         connection = self._connect(purpose)
         try:
-            self._meta(connection)
+            with Limit(connection, SILENCE_SECONDS):
+                self._meta(connection)
+                if first:
+                    connection.execute(first)
+        except psycopg.Error as error:
+            connection.close()
+            raise self.failure(error) from error
         except BaseException:
             connection.close()
             raise
@@ -149,7 +159,8 @@ class Database:
         except psycopg.Error as error:
             raise self.failure(error) from None
         try:
-            connection.execute(_SETTINGS)
+            with Limit(connection, SILENCE_SECONDS):
+                connection.execute(_SETTINGS)
         except psycopg.Error as error:
             connection.close()
             raise self.failure(error) from error
