@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -10,8 +12,10 @@ import pytest
 from tests.cluster import free_port
 from tests.journal.parties import Journal
 from tests.postgresql import PostgreSQL
+from titan.journal import appender, tail
 from titan.journal.database import Database, create, settings_warnings
 from titan.journal.errors import JournalRefused, JournalUnavailable
+from titan.journal.rows import encode
 
 
 def test_a_journal_is_made_once(journal: Journal) -> None:
@@ -95,6 +99,23 @@ def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
     assert told.value.__cause__ is None
 
 
+def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(JournalRefused, match=r"pip install 'titan-scheduler\[postgres\]'"):
+        Database("postgresql://h/n")
+
+
+def test_the_package_is_imported_without_the_driver() -> None:
+    program = """
+import importlib, pkgutil, sys
+sys.modules["psycopg"] = None
+import titan.journal
+for each in pkgutil.iter_modules(titan.journal.__path__):
+    importlib.import_module(f"titan.journal.{each.name}")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_a_user_that_may_not_read_it_is_told_so(journal: Journal) -> None:
     name = f"guest_{journal.log_id.hex()[:8]}"
     journal.execute(f"CREATE ROLE {name} LOGIN")
@@ -126,6 +147,29 @@ def test_a_session_is_ours_whatever_the_server_is_set_to(journal: Journal) -> No
     assert found == [("warning", "0", "0", "0", "on", "read committed")]
     journal.execute(f"ALTER DATABASE {name} SET synchronous_commit = remote_apply")
     assert journal.execute("SHOW synchronous_commit") == [("remote_apply",)]
+
+
+def test_rows_are_found_by_key_though_the_table_was_empty_when_it_was_first_asked(
+    journal: Journal,
+) -> None:
+    ada = journal.leader()
+    for query, parameters in (
+        (tail._ROWS, (0, 1000)),
+        (tail._END, ()),
+        (tail._PLACE, {"lsn": 1}),
+        (tail._FIRST, ()),
+        (
+            appender._APPEND,
+            {**encode(1, [b"one"], 1, 1)._asdict(), "before_lsn": 0, "before_chain": 1},
+        ),
+    ):
+        with journal.database.connect("test") as connection:
+            found = connection.execute(f"EXPLAIN {query}", parameters).fetchall()
+        plan = "\n".join(line for (line,) in found)
+        for line in plan.splitlines():
+            assert "Seq Scan" not in line or "on meta" in line or "on lease" in line, plan
+        assert "Index" in plan
+    ada.append([b"one"])
 
 
 def test_a_server_that_may_lose_commits_is_warned_of(journal: Journal) -> None:

@@ -26,7 +26,8 @@ _DEFAULTS: Final = {
 }
 # What a session of ours does not take from the server's configuration. A WARNING is how a wait for
 # a standby ends that somebody cancelled: it has to be heard. A commit that is back is durable,
-# whatever others in this database make do with; remote_apply waits for more, and stays.
+# whatever others in this database make do with; remote_apply waits for more, and stays. Every
+# question is by key, which a plan that was made when a table was empty would not know.
 _SETTINGS: Final = """
 SELECT set_config(name, CASE name
     WHEN 'client_min_messages' THEN 'warning'
@@ -34,11 +35,13 @@ SELECT set_config(name, CASE name
     WHEN 'synchronous_commit' THEN 'on'
     WHEN 'plan_cache_mode' THEN 'force_generic_plan'
     WHEN 'jit' THEN 'off'
+    WHEN 'enable_seqscan' THEN 'off'
+    WHEN 'enable_bitmapscan' THEN 'off'
     ELSE '0' END, false)
 FROM pg_catalog.pg_settings
 WHERE name IN ('client_min_messages', 'default_transaction_isolation', 'plan_cache_mode', 'jit',
-    'statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
-    'idle_in_transaction_session_timeout')
+    'enable_seqscan', 'enable_bitmapscan', 'statement_timeout', 'lock_timeout',
+    'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
     OR (name = 'synchronous_commit' AND setting NOT IN ('on', 'remote_apply'))
 """
 
