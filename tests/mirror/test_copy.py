@@ -367,7 +367,7 @@ def test_the_command_tells_what_it_did_and_why_not(
     source = make_directory(tmp_path / "source")
     done = titan("journal", "copy", str(source), target.url)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("The copy has records 1 to 150, 150 records of them new (")
+    assert done.out.startswith("The copy has records 1 to 150; new: 150 records (")
     again = titan("journal", "copy", "--json", str(source), target.url)
     assert json.loads(again.out)["records"] == 0
     assert target.lease.try_take("a manager", "db:50051", 60)

@@ -85,11 +85,11 @@ def copy(settings: Settings, *, source: str, target: str) -> int:
     if settings.json:
         print_json(done._asdict())
         return 0
-    new = f"{done.records} records of them new ({format_size(done.size_bytes)})"
     print(
         printable(
-            f"The copy has records {done.first_lsn} to {done.last_lsn}, {new}; "
-            f"snapshots added: {done.snapshots}, readers: {done.slots}"
+            f"The copy has records {done.first_lsn} to {done.last_lsn}; new: {done.records} "
+            f"records ({format_size(done.size_bytes)}), {done.snapshots} snapshots, "
+            f"{done.slots} readers"
         )
     )
     return 0

@@ -79,7 +79,7 @@ def queue(
     if watch:
         if settings.json:
             raise click.UsageError("--watch is for people, --json for programs: give one of them")
-        if settings.at is not None or settings.data_directory is not None:
+        if settings.at is not None or settings.data_place is not None:
             raise click.UsageError("--watch shows what is now: leave out --at and --data-dir")
         settings.check_address()
         asyncio.run(_watch(settings, wanted, limit))
