@@ -11,6 +11,8 @@ from titan.journal.schema import FORMAT, SCHEMA, create_tables
 if TYPE_CHECKING:
     import psycopg
 
+    import wal
+
 CONNECT_SECONDS: Final = 3
 # A server that is gone without a word is noticed within these.
 SILENCE_SECONDS: Final = 6
@@ -112,16 +114,21 @@ class Database:
             raise
         return connection
 
-    def create(self) -> bytes:
+    def create(self, base: wal.Position | None = None) -> bytes:
         """Makes the tables of a new journal, and returns its log's id.
 
+        With `base` it is for the copy of a log, of which the rows will go on behind that position.
         Raises JournalRefused where there is one, JournalUnavailable.
         """
         import psycopg  # noqa: PLC0415
 
         with self._connect("init") as connection:
             try:
-                return create_tables(connection)
+                if base is None:
+                    return create_tables(connection)
+                return create_tables(
+                    connection, log_id=base.log_id, base_lsn=base.lsn, base_chain=base.chain
+                )
             except psycopg.Error as error:
                 raise self.failure(error) from error
 
