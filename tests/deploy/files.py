@@ -143,4 +143,5 @@ def _by_documents() -> Iterator[Started]:
         inline = re.findall(r"`(titan\s[^`]+)`", re.sub(r"(?m)^    .*\n", "", text))
         shown = [*blocks, *(" ".join(each.split()) for each in inline)]
         for words in commands_of_shell("\n".join(shown)):
-            yield Started(path.name, words, {})
+            # Which they export before.
+            yield Started(path.name, words, {"TITAN_JOURNAL": "postgresql://db/titan"})
