@@ -107,11 +107,15 @@ class MetricsServer:
         """Answers from now on, with what both tell; called in the loop.
 
         `read` is called in the loop and must be quick, `look` in a thread, after it; so is
-        `leads`, of a process that has something to lead.
+        `leads`, of a process that has something to lead. Of a server that answers already it
+        changes what that tells, as when a manager that stood by takes over.
         """
         self._loop = asyncio.get_running_loop()
         self.tell(read, look)
         self._server.leads = leads
+        if self._thread is not None:
+            # Two threads that serve would each take the word to stop that is meant for the other.
+            return
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="metrics", daemon=True
         )
