@@ -425,7 +425,8 @@ def test_what_is_told_may_become_something_else() -> None:
     async def scenario() -> None:
         async with serving(family("titan_before")) as server:
             assert "titan_before 1" in (await asyncio.to_thread(get, server))[2]
-            server.tell(family("titan_after"))
+            server.start(family("titan_after"))
+            assert [each.name for each in threading.enumerate()].count("metrics") == 1
             text = (await asyncio.to_thread(get, server))[2]
             assert "titan_after 1" in text
             assert "titan_before" not in text
