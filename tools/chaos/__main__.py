@@ -19,18 +19,11 @@ from typing import Final
 from titan import Client
 from titan.errors import TitanError
 from tools.chaos.breaker import FILLER, Breaker
-from tools.chaos.cluster import (
-    REPOSITORY,
-    ChaosError,
-    Cluster,
-    find_processes,
-    mount_disk,
-    send,
-    unmount_disk,
-)
+from tools.chaos.cluster import Cluster, mount_disk, unmount_disk
 from tools.chaos.evidence import END, LOG, RUNS, USERS, EvidenceError, read_evidence
 from tools.chaos.faults import draw_faults
 from tools.chaos.judge import judge, tell_story, tell_verdict
+from tools.chaos.processes import REPOSITORY, ChaosError, find_processes, send
 
 USER_COUNT: Final = 4
 # Within this after the last fault everything has ended and is well again.

@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 from titan import Client, JobSpec
 from titan.client.dependencies import After
 from titan.errors import InvalidJob, NotFound, TitanError
-from tools.chaos.cluster import MARK, TASK_PROGRAM
+from tools.chaos.processes import MARK, TASK_PROGRAM
 
 T = TypeVar("T")
 

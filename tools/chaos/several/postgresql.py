@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Self
 
 import psycopg
 
-from tools.chaos.cluster import ChaosError, descendants, free_ports, send
+from tools.chaos.processes import ChaosError, descendants, free_ports, send
 
 USER: Final = "titan"
 DATABASE: Final = "titan"
