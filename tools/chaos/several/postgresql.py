@@ -224,6 +224,8 @@ class Pair:
         self.standby.kill()
         self.standby.copy_of(self.primary)
         self.standby.start()
+        # Before, everybody would wait for one who is not there yet.
+        _wait(self._is_followed, f"{self.standby.name} does not follow {self.primary.name}")
         self._set_synchronous(self.standby.name)
         self.wait_synchronous()
 
@@ -247,6 +249,11 @@ class Pair:
         """Until that. Raises ChaosError."""
         _wait(self.is_synchronous, f"{self.standby.name} does not follow {self.primary.name}")
 
+    def keep_logs(self, directory: Path) -> None:
+        """Copies there what the servers said."""
+        for each in self.servers:
+            (directory / f"{each.name}.log").write_text(each.log)
+
     def close(self) -> None:
         """Ends both, and removes what they held."""
         for each in self.servers:
@@ -263,6 +270,10 @@ class Pair:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _is_followed(self) -> bool:
+        question = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        return bool(self.primary.ask(question))
 
     def _set_synchronous(self, names: str) -> None:
         with self.primary.connect() as connection:

@@ -27,7 +27,7 @@ DOUBLE: Final = "double"
 DOUBLES: Final = 4
 NAMES: Final = (*(kind for kinds in KINDS.values() for kind in kinds), DOUBLE)
 
-# How lines are cut: bytes wait until they are well, or are forgotten and the connection breaks then.
+# How lines are cut: bytes wait until they are well, or are forgotten and connections break then.
 MANNERS: Final = ("freeze", "swallow")
 
 
