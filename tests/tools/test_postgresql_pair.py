@@ -10,12 +10,13 @@ import psycopg
 import pytest
 
 from tests.cluster import wait_until
+from tests.postgresql import a_pair
 from tools.chaos.several.postgresql import Pair
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    with Pair() as pair:
+    with a_pair() as pair:
         with psycopg.connect(pair.url, autocommit=True) as connection:
             connection.execute("CREATE TABLE written (number bigint PRIMARY KEY)")
         yield pair

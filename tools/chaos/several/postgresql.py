@@ -50,7 +50,7 @@ class PostgreSQLServer:
         self._directory = directory
         self._data = directory / name
         self._programs = find_programs()
-        self._unprivileged = _unprivileged()
+        self._unprivileged = unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -195,9 +195,9 @@ class Pair:
     def __init__(self) -> None:
         # Not below a directory that another user can't enter.
         self._directory = Path(tempfile.mkdtemp(prefix="titan-pg-", dir="/tmp"))
-        unprivileged = _unprivileged()
-        if unprivileged:
-            os.chown(self._directory, unprivileged["user"], unprivileged["group"])
+        user = unprivileged()
+        if "user" in user:
+            os.chown(self._directory, user["user"], user["group"])
         names = ("pg1", "pg2")
         ports = free_ports(len(names))
         self.servers = [
@@ -298,7 +298,7 @@ def find_programs() -> Path:
     return found[0].parent
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """As whom it runs: it refuses to run as root."""
     if os.geteuid() != 0:
         return {"cwd": "/"}

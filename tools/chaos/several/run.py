@@ -211,9 +211,12 @@ class Run:
             yield f"process {each.pid} outlived its server: {each.command}"
 
     def _read_users(self) -> list[Event]:
-        return [
-            line for path in sorted((self._root / USERS).iterdir()) for line in read_lines(path)
-        ]
+        lines = []
+        for path in sorted((self._root / USERS).iterdir()):
+            # The last one may be half there.
+            whole = path.read_text().rpartition("\n")[0]
+            lines += [json.loads(line) for line in whole.splitlines()]
+        return lines
 
     def _step_down(self, manager: Manager) -> None:
         """Asks that manager to hand over, as `titan manager step-down` does."""
