@@ -76,20 +76,11 @@ class Manager(Server):
 
     def leads(self) -> bool:
         """What it says itself."""
-        return self._answers("leader")
+        return answers(self._health, "leader")
 
     def is_well(self) -> bool:
         """Whether it serves, as a leader or standing by."""
-        return self._answers("healthz")
-
-    def _answers(self, page: str) -> bool:
-        try:
-            with urllib.request.urlopen(
-                f"http://{self._health}/{page}", timeout=_ANSWER_SECONDS
-            ) as answer:
-                return bool(answer.status == 200)
-        except (OSError, urllib.error.URLError):
-            return False
+        return answers(self._health, "healthz")
 
 
 class SeveralManagers:
@@ -246,3 +237,12 @@ class SeveralManagers:
             server.kill()
         self.network.close()
         end_marked(self.root)
+
+
+def answers(address: str, page: str) -> bool:
+    """Whether a load balancer would send anybody there."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/{page}", timeout=_ANSWER_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

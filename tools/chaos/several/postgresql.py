@@ -150,9 +150,9 @@ class PostgreSQLServer:
         """Whether it follows another one. Raises psycopg.OperationalError."""
         return bool(self.ask("SELECT pg_is_in_recovery()"))
 
-    def ask(self, question: str) -> Any:
+    def ask(self, question: str, database: str = "postgres") -> Any:
         """The first column of the first row. Raises psycopg.Error."""
-        with self.connect() as connection:
+        with self.connect(database) as connection:
             row = connection.execute(question.encode()).fetchone()
             return row[0] if row else None
 

@@ -37,6 +37,8 @@ PATIENCE_SECONDS: Final = 40.0
 # Within this after the faults of a round everything has ended and is well again.
 SETTLE_SECONDS: Final = 90.0
 LEAVE_SECONDS: Final = 10.0
+STEP_DOWN_SECONDS: Final = 10.0
+_TERM: Final = "SELECT term FROM titan_journal.lease"
 _POLL_SECONDS: Final = 0.1
 
 
@@ -221,9 +223,10 @@ class Run:
     def _step_down(self, manager: Manager) -> None:
         """Asks that manager to hand over, as `titan manager step-down` does."""
         token = json.loads(self.cluster.access.read_text())["token"]
+        request = StepDownRequest(term=self._pair.primary.ask(_TERM, "titan"))
         with grpc.insecure_channel(manager.listen) as channel:
             ManagerServiceStub(channel).StepDown(
-                StepDownRequest(), metadata=access.metadata(token), timeout=10
+                request, metadata=access.metadata(token), timeout=STEP_DOWN_SECONDS
             )
 
 
