@@ -503,6 +503,8 @@ class FakeManager(FakeControl):
                 capacity=types_pb2.Resources(cpus_milli=4000, memory_bytes=2**30, named={"gpu": 2}),
                 free=types_pb2.Resources(cpus_milli=1500, memory_bytes=2**29),
                 lsn=self._lsn,
+                term=self.term,
+                leader=self.leader,
             )
             return dated(request, response)
 

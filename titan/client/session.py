@@ -76,14 +76,24 @@ class Session:
         return self._call(self._stub.GetJobStatus, request, is_past=request.HasField("at"))
 
     def list_jobs(
-        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+        self,
+        wanted: manager_pb2.JobFilter,
+        limit: int,
+        at: manager_pb2.Moment | None = None,
+        *,
+        stale: bool = False,
     ) -> manager_pb2.ListJobsResponse:
-        """At most `limit` jobs, over as many pages as they take."""
+        """At most `limit` jobs, over as many pages as they take.
+
+        `stale`: a manager that stands by may answer, a little late; so elsewhere.
+        """
         whole = manager_pb2.ListJobsResponse()
         last_job_id = 0
         while True:
             left = limit - len(whole.jobs)
-            request = page_request(wanted, limit=left, last_job_id=last_job_id, at=at)
+            request = page_request(
+                wanted, limit=left, last_job_id=last_job_id, at=at, stale=stale, lsn=whole.lsn
+            )
             page = self._call(self._stub.ListJobs, request, is_past=at is not None)
             if at is not None:
                 # A time may mean a later record by then.
@@ -134,14 +144,22 @@ class Session:
         """Drains workers or lifts their drains; repeating it changes nothing."""
         return self._call(self._stub.DrainWorker, request, "it is safe to repeat")
 
-    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
+    def step_down(self, request: manager_pb2.StepDownRequest) -> manager_pb2.StepDownResponse:
+        """Has another manager lead; repeating it changes nothing, where it names a term."""
+        return self._call(self._stub.StepDown, request, "it is safe to repeat")
+
+    def workers(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.ListWorkersResponse:
         """All workers."""
-        request = manager_pb2.ListWorkersRequest(at=at)
+        request = manager_pb2.ListWorkersRequest(at=at, allow_stale=stale)
         return self._call(self._stub.ListWorkers, request, is_past=at is not None)
 
-    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
+    def stats(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
-        request = manager_pb2.GetStatsRequest(at=at)
+        request = manager_pb2.GetStatsRequest(at=at, allow_stale=stale)
         return self._call(self._stub.GetStats, request, is_past=at is not None)
 
     def tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
