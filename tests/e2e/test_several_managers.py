@@ -41,7 +41,7 @@ def submit_waiting(client: Client, directory: Path) -> int:
 
 
 def state_of(client: Client, job_id: int) -> str:
-    return str(client.job(job_id)["state"])
+    return str(client.show(job_id)["state"])
 
 
 def test_the_leader_is_killed_and_nobody_notices_more_than_a_pause(
@@ -107,7 +107,7 @@ def test_a_leader_that_was_stopped_past_its_lease_answers_nothing_that_is_old(
         assert not asking.is_alive()
         assert answers == []
         with pytest.raises(NotLeader):
-            client_of_old.job(job_id)
+            client_of_old.show(job_id)
         assert state_of(client, job_id) == "CANCELLED"
     wait_until(lambda: leader.server.process.poll() is None and not leader.leads(), "it stands by")
 
