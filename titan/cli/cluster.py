@@ -90,6 +90,7 @@ def _free_of(free: object, capacity: object) -> str:
     epilog="""\b
 Examples:
   titan stats --json
+  titan stats --manager a.example.com:50051,b.example.com:50051
   titan stats --at '2026-11-20 14:02'
   titan stats --last day --png day.png
 """,

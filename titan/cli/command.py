@@ -39,7 +39,10 @@ READING: Final = (*PRINTING, "at", "data_dir")
 READING_STALE: Final = (*READING, "stale")
 
 _COMMON: Final[dict[str, dict[str, Any]]] = {
-    "manager": {"metavar": "HOST:PORT", "help": "Where the manager is [127.0.0.1:50051]."},
+    "manager": {
+        "metavar": "HOST:PORT[,…]",
+        "help": "Where the manager is, or all of them are: a:50051,b:50051 [127.0.0.1:50051].",
+    },
     "access": {"metavar": "FILE", "help": "The access token's file, if it is elsewhere."},
     "tls_dir": {
         "metavar": "DIR|FILE",
@@ -195,11 +198,12 @@ class Settings:
     def check_address(self) -> None:
         """Refuses what is no address of a manager, or can't be called so, as a usage error."""
         # These load gRPC.
-        from titan.client.connection import Access, manager_address  # noqa: PLC0415
+        from titan.client.connection import Access, manager_addresses  # noqa: PLC0415
         from titan.tls.pem import TlsError  # noqa: PLC0415
 
         try:
-            Access(manager_address(self.manager), self.credentials())
+            for address in manager_addresses(self.manager):
+                Access(address, self.credentials())
         except TlsError as error:
             raise click.UsageError(str(error)) from error
         except ValueError as error:

@@ -30,6 +30,9 @@ from titan.model import State
 class AsyncClient(AioControl, AioHistoryCalls):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
+    Several ("a:50051,b:50051") are those of one cluster: the one that leads is called, and while
+    another takes over a call waits within its `retry_for_seconds`.
+
     To be closed, or used as an asynchronous context manager, on one loop. Calls raise
     ManagerUnreachable, NotFound, InvalidJob or Refused, all of them TitanError. What
     they return are the dicts that the CLI prints with --json.

@@ -29,6 +29,9 @@ from titan.model import State
 class Client(Control, HistoryCalls):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
+    Several ("a:50051,b:50051") are those of one cluster: the one that leads is called, and while
+    another takes over a call waits within its `retry_for_seconds`.
+
     To be closed, or used as a context manager; by one thread at a time. Calls raise
     ManagerUnreachable, NotFound, InvalidJob or Refused, all of them TitanError. What
     they return are the dicts that the CLI prints with --json.

@@ -67,7 +67,7 @@ async def _run(options: ManagerOptions) -> None:
     running: list[asyncio.Task[Any]] = []
     begins_anew = False
     try:
-        data_directory.prepare(options.data_directory)
+        data_directory.prepare(options.data_directory, is_shared=options.journal_url is not None)
         if options.journal_url is None:
             await _run_alone(options, door, running, stop)
         else:

@@ -91,7 +91,7 @@ class Copying:
             self._behind_bytes += len(row.body)
             self._changed.notify()
 
-    def stop(self, *, within_seconds: float) -> None:
+    def stop(self, within_seconds: float) -> None:
         """Copies what it has, as far as there is time, and ends. The copy may end anywhere."""
         with self._changed:
             self._is_stopping = True

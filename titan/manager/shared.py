@@ -54,6 +54,8 @@ RETRY_SECONDS: Final = 0.5
 TURN_SECONDS: Final = 0.5
 # What is left to be copied when a term ends is fetched at the next start if it takes longer.
 COPY_SECONDS: Final = 2.0
+# Another manager takes over when calls under way have had that long to end.
+GRACE_SECONDS: Final = 0.3
 
 Result = TypeVar("Result")
 
@@ -242,6 +244,10 @@ class SharedManager:
         async def services() -> Services:
             return self._services
 
+        async def hand_over() -> None:
+            if not self._is_lost:
+                await self._blocking.run(self._hand_over, journal)
+
         try:
             await term.run(
                 services,
@@ -250,13 +256,15 @@ class SharedManager:
                 beside=[self._note_turns()],
                 on_failure=self._note_lost,
                 step_down=self.step_down,
+                on_quiet=hand_over,
+                grace_seconds=GRACE_SECONDS,
             )
-            if not self._is_lost:
-                await self._blocking.run(self._end_well, journal, copying)
         finally:
             self.lease.give_up()
+        if not self._is_lost:
+            await self._blocking.run(copying.stop, COPY_SECONDS)
 
-    def _end_well(self, journal: SharedJournal, copying: Copying) -> None:
+    def _hand_over(self, journal: SharedJournal) -> None:
         """What was decided last becomes durable, and only then another one may lead."""
         try:
             journal.close()
@@ -265,7 +273,6 @@ class SharedManager:
             self._begins_anew = self._begins_anew or not self._stop.is_set()
             return
         self.lease.let_go()
-        copying.stop(within_seconds=COPY_SECONDS)
 
     async def _note_turns(self) -> None:
         while True:

@@ -111,8 +111,13 @@ class Term:
         beside: Helpers,
         on_failure: Callable[[BaseException], None],
         step_down: Callable[[], None] | None = None,
+        on_quiet: Callable[[], Awaitable[None]] | None = None,
+        grace_seconds: float = STOP_GRACE_SECONDS,
     ) -> None:
         """Leads until `until` is set. Then all that was decided is appended, and nobody is called.
+
+        Calls under way have `grace_seconds` to end in; after that `on_quiet` is waited for, when
+        nothing will be decided any more, and before all that runs beside has ended.
 
         `open_services` gives what is to answer, when it is sure that there is room to lead.
         `keeper` looks after the manager's files. `beside` is run for as long as it leads.
@@ -128,6 +133,8 @@ class Term:
         if not await self._wait_room_to_start(until):
             for each in beside:
                 each.close()
+            if on_quiet is not None:
+                await on_quiet()
             return
         data_directory.write_description(options.data_directory, state.cluster_id)
         past = PastDesk(options.data_directory, log_format=options.log_format)
@@ -147,13 +154,11 @@ class Term:
                 self._metrics.read, self._metrics.look, self._ground.leadership.leads
             )
             beside.append(self._metrics.run_probe())
-        running = [
-            asyncio.create_task(each)
-            for each in (
-                *(shell.run_ticks(), self._collector.run()),
-                *(*self._helpers(history), *beside),
-            )
+        deciding = [
+            asyncio.create_task(each) for each in (shell.run_ticks(), EventLog(shell).run())
         ]
+        helpers = (self._collector.run(), *self._helpers(history), *beside)
+        running = [asyncio.create_task(each) for each in helpers]
         try:
             await until.wait()
         finally:
@@ -161,16 +166,19 @@ class Term:
             # more.
             await services.health.enter_graceful_shutdown()
             self._dispatcher.release_polls()
-            await self._door.server.stop(STOP_GRACE_SECONDS)
-            await end_all(running)
+            await self._door.server.stop(grace_seconds)
+            await end_all(deciding)
             await self._dispatcher.close()
-            await past.close()
             shell.flush_turn()
+            if on_quiet is not None:
+                await on_quiet()
+            await end_all(running)
+            await past.close()
             await self._secret_desk.close()
 
     def _helpers(self, history: HistoryDesk) -> Helpers:
         """What runs beside, for as long as this one leads."""
-        helpers: Helpers = [EventLog(self.shell).run(), *self._export_traces()]
+        helpers = self._export_traces()
         if self._options.history_url is not None:
             helpers.append(self._write_history(self._options.history_url, history))
         return helpers
