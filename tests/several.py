@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,17 +37,13 @@ class SeveralManagers(Cluster):
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in names}
         self.managers: dict[str, Manager] = {}
         self.address = ",".join(self.addresses.values())
-        self.manager_directory = root / names[0]
         self.environment["TITAN_MANAGER"] = self.address
         self._journal = ("--journal", journal_url, "--lease", f"{LEASE_SECONDS:g}s")
-        token = secrets.token_urlsafe()
-        for name, address in self.addresses.items():
-            # One token for all of them, as an administrator copies it.
-            path = root / name / "access.json"
-            path.parent.mkdir()
-            path.touch(0o600)
-            path.write_text(json.dumps({"address": address, "token": token}))
         self.ok("journal", "init", journal_url)
+
+    def client(self, retry_for_seconds: float = 30.0) -> Client:
+        """One that knows all of them. Finds their tokens by $XDG_STATE_HOME."""
+        return Client(self.address, retry_for_seconds=retry_for_seconds)
 
     def start(self, name: str, *options: str) -> Manager:
         """One that serves, as it is: leading or standing by."""
@@ -89,6 +83,6 @@ class SeveralManagers(Cluster):
         """One that knows this manager only."""
         return Client(
             manager.address,
-            access_file=self.manager_directory / "access.json",
+            access_file=self.root / manager.name / "access.json",
             retry_for_seconds=retry_for_seconds,
         )

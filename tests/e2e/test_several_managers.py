@@ -28,8 +28,12 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 @pytest.fixture
-def several(tmp_path: Path, postgresql: PostgreSQL) -> Iterator[SeveralManagers]:
+def several(
+    tmp_path: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SeveralManagers]:
     with SeveralManagers(tmp_path / "cluster", postgresql.make_database()) as cluster:
+        # Where a client finds the token of whichever manager it calls.
+        monkeypatch.setenv("XDG_STATE_HOME", str(cluster.state))
         yield cluster
 
 

@@ -57,8 +57,8 @@ class Run:
         self.breaker = Breaker(self.cluster, disk, root / "faults.jsonl")
         self._users = Users(
             root, self.cluster.environment,
-            manager=self.cluster.for_clients, access=self.cluster.access,
-            seed=given.seed, count=USER_COUNT,
+            manager=self.cluster.for_clients, seed=given.seed, count=USER_COUNT,
+            options=("--access", str(self.cluster.access)),
         )  # fmt: skip
         self._unsettled: list[str] = []
         self._orphans: list[str] = []

@@ -225,8 +225,9 @@ class User:
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser()
-    for name in ("manager", "access", "record", "runs", "mark", "seed"):
+    for name in ("manager", "record", "runs", "mark", "seed"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--access", help="by default where the manager has left it for us")
     parser.add_argument("--patience", type=float, default=RETRY_FOR_SECONDS, help="of the client")
     parser.add_argument("--hurried", action="store_true", help="no job takes long")
     given = parser.parse_args()

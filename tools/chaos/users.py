@@ -26,7 +26,6 @@ class Users:
         environment: dict[str, str],
         *,
         manager: str,
-        access: Path,
         seed: int,
         count: int,
         options: Sequence[str] = (),
@@ -39,7 +38,7 @@ class Users:
         self._commands = [
             [
                 sys.executable, "-m", "tools.chaos.load",
-                "--manager", manager, "--access", str(access),
+                "--manager", manager,
                 "--record", str(record), "--runs", str(root / RUNS), "--mark", str(root),
                 "--seed", f"user {number} {seed}", *options,
             ]

@@ -7,8 +7,7 @@ to the workers goes over one line for each worker, whoever leads.
 
 from __future__ import annotations
 
-import json
-import secrets
+import shutil
 import signal
 import subprocess
 import time
@@ -53,6 +52,7 @@ class Manager(Server):
         *,
         listen: str,
         for_clients: str,
+        for_workers: str,
         health: str,
         journal: str,
         lease_seconds: float,
@@ -61,6 +61,8 @@ class Manager(Server):
         self.directory = root / name
         self.listen = listen
         self.for_clients = for_clients
+        self.for_workers = for_workers
+        self.access = self.directory / "access.json"
         self._health = health
         super().__init__(
             name,
@@ -100,7 +102,6 @@ class SeveralManagers:
         self.root = root
         self.pair = pair
         self.environment = environment_of(root)
-        self.access = root / "access.json"
         ways: list[Way] = []
         ports = iter(free_ports(6 * managers + 2 * workers))
 
@@ -109,10 +110,8 @@ class SeveralManagers:
             return ways[-1].listen
 
         self.managers: dict[str, Manager] = {}
-        for_workers = []
         for name in (f"m{number}" for number in range(1, managers + 1)):
             listen, health = next(ports), next(ports)
-            for_workers.append(way(f"{name}.workers", listen))
             journal = url_of([way(f"{name}.{each.name}", each.port) for each in pair.servers])
             self.managers[name] = Manager(
                 name,
@@ -120,13 +119,14 @@ class SeveralManagers:
                 self.environment,
                 listen=f"127.0.0.1:{listen}",
                 for_clients=f"127.0.0.1:{way(f'{name}.clients', listen)}",
+                for_workers=f"127.0.0.1:{way(f'{name}.workers', listen)}",
                 health=f"127.0.0.1:{health}",
                 journal=journal,
                 lease_seconds=lease_seconds,
                 timeout_seconds=timeout_seconds,
             )
-        self.direct = ",".join(each.listen for each in self.managers.values())
         self.for_clients = ",".join(each.for_clients for each in self.managers.values())
+        for_workers = ",".join(each.for_workers for each in self.managers.values())
         self.workers: dict[str, Worker] = {}
         for name in (f"w{number}" for number in range(1, workers + 1)):
             listen = next(ports)
@@ -134,8 +134,7 @@ class SeveralManagers:
                 name,
                 [
                     *titan("worker"), "--data-dir", str(root / name), "--name", name,
-                    "--manager", ",".join(f"127.0.0.1:{port}" for port in for_workers),
-                    "--access", str(self.access), "--listen", f"127.0.0.1:{listen}",
+                    "--manager", for_workers, "--listen", f"127.0.0.1:{listen}",
                     "--advertise", f"127.0.0.1:{way(f'{name}.down', listen)}",
                     "--cpus", str(WORKER_CPUS), "--memory", "8G",
                 ],
@@ -154,20 +153,19 @@ class SeveralManagers:
         """Everything but the pair, which runs; until a manager leads. Raises ChaosError."""
         self.network.wait_ready()
         self.titan("journal", "init", self.pair.url)
-        token = secrets.token_urlsafe()
-        for each in self.managers.values():
-            each.directory.mkdir()
-            # One token for all of them, as an administrator copies it.
-            path = each.directory / "access.json"
-            path.touch(0o600)
-            path.write_text(json.dumps({"address": each.listen, "token": token}))
-        self.access.touch(0o600)
-        self.access.write_text(json.dumps({"address": self.for_clients, "token": token}))
         for each in self.managers.values():
             each.start()
         self.wait_one_leader(time.monotonic() + START_SECONDS)
+        self._leave_tokens()
         for worker in self.workers.values():
             worker.start()
+
+    def _leave_tokens(self) -> None:
+        """Each manager's also by the addresses that lead to it over a line."""
+        place = self.root / "state" / "titan" / "access"
+        for each in self.managers.values():
+            for address in (each.for_clients, each.for_workers):
+                shutil.copyfile(place / f"{each.listen}.json", place / f"{address}.json")
 
     def titan(self, *arguments: str) -> bytes:
         """What a command prints. Raises ChaosError when it fails."""

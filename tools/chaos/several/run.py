@@ -81,7 +81,6 @@ class Run:
             root,
             self.cluster.environment,
             manager=self.cluster.for_clients,
-            access=self.cluster.access,
             seed=given.seed,
             count=USER_COUNT,
             options=("--patience", f"{PATIENCE_SECONDS:g}", "--hurried"),
@@ -129,17 +128,21 @@ class Run:
         deadline = time.monotonic() + SETTLE_SECONDS
         unsettled = self._users.pause(self._breaker.watch, deadline)
         missing = ["no manager answers"]
-        with Client(
-            self.cluster.direct, access_file=self.cluster.access, retry_for_seconds=1
-        ) as client:
-            while missing and time.monotonic() < deadline:
-                self._breaker.watch()
-                time.sleep(_POLL_SECONDS)
+        while missing and time.monotonic() < deadline:
+            self._breaker.watch()
+            time.sleep(_POLL_SECONDS)
+            leader = self.cluster.find_leader()
+            if leader is not None:
                 with suppress(TitanError):
-                    missing = find_missing(client, self.cluster.workers, self._root)
-                    missing += self.cluster.find_not_one_leader()
-                    missing = missing or self._compare_copies()
+                    missing = self._find_missing(leader)
         return unsettled + missing
+
+    def _find_missing(self, leader: Manager) -> list[str]:
+        """Raises TitanError."""
+        with Client(leader.listen, access_file=leader.access, retry_for_seconds=1) as client:
+            missing = find_missing(client, self.cluster.workers, self._root)
+        missing += self.cluster.find_not_one_leader()
+        return missing or self._compare_copies()
 
     def _compare_copies(self) -> list[str]:
         with self._pair.primary.connect("titan") as connection:
@@ -154,10 +157,10 @@ class Run:
 
     def _look(self, unsettled: list[str]) -> None:
         """All that is known by now, judged."""
-        events = [
-            json.loads(line)
-            for line in self.cluster.titan("wal", "dump", self._pair.url).splitlines()
-        ]
+        # Record by record what PostgreSQL has, unless something was unsettled, which is told.
+        copy = next(iter(self.cluster.managers.values())).directory
+        dump = self.cluster.titan("wal", "dump", str(copy))
+        events = [json.loads(line) for line in dump.splitlines()]
         boot_time = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         self.evidence = Evidence(
             events=events,
@@ -222,7 +225,7 @@ class Run:
 
     def _step_down(self, manager: Manager) -> None:
         """Asks that manager to hand over, as `titan manager step-down` does."""
-        token = json.loads(self.cluster.access.read_text())["token"]
+        token = json.loads(manager.access.read_text())["token"]
         request = StepDownRequest(term=self._pair.primary.ask(_TERM, "titan"))
         with grpc.insecure_channel(manager.listen) as channel:
             ManagerServiceStub(channel).StepDown(
