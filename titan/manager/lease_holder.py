@@ -12,14 +12,11 @@ import time
 import uuid
 from collections.abc import Callable
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from titan.journal.errors import Deposed, JournalUnavailable
-from titan.journal.lease import Deadline
+from titan.journal.lease import Deadline, Lease
 from titan.logs import LogLine
-
-if TYPE_CHECKING:
-    from titan.journal.lease import LeaseTable
 
 _log = logging.getLogger("titan.lease")
 
@@ -35,6 +32,22 @@ def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
+class Leases(Protocol):
+    """Where the lease is; `titan.journal.lease.LeaseTable` says more."""
+
+    def read(self) -> Lease:
+        """Who has it."""
+
+    def try_take(self, holder: str, address: str, seconds: float) -> int | None:
+        """The term that begins with this; None: somebody has it."""
+
+    def renew(self, term: int, seconds: float, address: str) -> bool:
+        """False: another term has begun."""
+
+    def release(self, term: int) -> None:
+        """Lets it go, if that term has it."""
+
+
 class LeaseHolder:
     """One manager's hold on the lease: a `Leadership`.
 
@@ -44,7 +57,7 @@ class LeaseHolder:
 
     def __init__(
         self,
-        table: LeaseTable,
+        table: Leases,
         *,
         seconds: float,
         address: str,

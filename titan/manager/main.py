@@ -21,8 +21,8 @@ from titan.manager.left_slot import warn_of_left_slot
 from titan.manager.options import ManagerOptions
 from titan.manager.recovery import recover, take_lock
 from titan.manager.shell import EXIT_BROKEN
-from titan.manager.start import make_keeper, open_up, stop_on_failure
-from titan.manager.term import Ground, Term, end_all
+from titan.manager.start import make_keeper, open_history, open_up, stop_on_failure
+from titan.manager.term import Course, Ground, Term, end_all
 from titan.metrics.calls import Calls
 from titan.rpc.channel import raise_descriptors
 
@@ -105,13 +105,15 @@ async def _run_alone(
         keeper = make_keeper(
             options, journal, found, now_us=term.shell.now_us, on_failure=stop_on_failure
         )
-        await term.run(
-            lambda: open_up(options, door, calls, running),
-            keeper,
-            stop,
-            beside=[keeper.run()],
+        history, writers = open_history(options)
+        course = Course(
+            open_services=lambda: open_up(options, door, calls, running),
+            keeper=keeper,
+            beside=[keeper.run(), *writers],
+            history=history,
             on_failure=stop_on_failure,
         )
+        await term.run(course, stop)
     finally:
         found.log.close()
 

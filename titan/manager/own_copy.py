@@ -60,6 +60,10 @@ class OwnCopy:
         self.appended_bytes += len(row.body)
         return True
 
+    def look_for_room(self) -> None:
+        """Finds out whether there is room again. Raises wal.LogFailed."""
+        self._mirror.look_for_room()
+
     def abandon(self) -> None:
         """Lets the files go as they are, and the lock of the directory."""
         self._mirror.abandon()
@@ -108,9 +112,16 @@ class Copying:
             self._on_failure(error)
 
     def _wait_for_row(self) -> Row | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._rows or self._is_stopping)
-            return self._rows[0] if self._rows else None
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._rows or self._is_stopping,
+                    None if self._own_copy.has_room else RETRY_SECONDS_MAX,
+                )
+                if self._rows or self._is_stopping:
+                    return self._rows[0] if self._rows else None
+            # Nobody may append for that: whoever has submits is refused meanwhile.
+            self._own_copy.look_for_room()
 
     def _copy(self, row: Row) -> bool:
         pause = RETRY_SECONDS_MIN

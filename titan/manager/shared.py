@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import wal
+from titan.errors import Refused
 from titan.journal.appender import Appender
 from titan.journal.errors import JournalUnavailable
 from titan.journal.lease import LeaseTable
@@ -25,6 +26,7 @@ from titan.journal.tail import Tail
 from titan.logs import LogLine
 from titan.manager.blocking import Blocking
 from titan.manager.follower import Follower, NoRoomToFollow
+from titan.manager.history import is_file
 from titan.manager.lead_metrics import StandbyMetrics
 from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
@@ -33,14 +35,15 @@ from titan.manager.recovery import Recovered, recover
 from titan.manager.shared_journal import SharedJournal
 from titan.manager.standby_service import standby_handlers
 from titan.manager.standby_view import StandbyView
-from titan.manager.start import make_keeper, stop_on_failure
-from titan.manager.term import Ground, Term, end_all
+from titan.manager.start import make_keeper, open_history, stop_on_failure
+from titan.manager.term import Course, Ground, Term, end_all
 from titan.manager.upkeep import Upkeep
 from titan.state import ClusterState
 
 if TYPE_CHECKING:
     from titan.journal.database import Database
     from titan.manager.door import Door
+    from titan.manager.history_desk import HistoryDesk
     from titan.manager.keeper import Keeper
     from titan.manager.options import ManagerOptions
     from titan.manager.server import Services
@@ -102,6 +105,8 @@ class SharedManager:
         self._is_lost = False
         self._begins_anew = False
         self._was_away = False
+        self._history: HistoryDesk | None = None
+        self._upkeep: Upkeep | None = None
         address = options.advertised(door.address)
         self.lease = LeaseHolder(
             LeaseTable(database), seconds=options.lease_seconds, address=address
@@ -131,7 +136,14 @@ class SharedManager:
         return self._begins_anew
 
     def step_down(self) -> None:
-        """Lets another one lead; called in the loop by whoever is asked to."""
+        """Lets another one lead; called in the loop by whoever is asked to.
+
+        Raises Refused where no other one is there.
+        """
+        if self._upkeep is None or not self._upkeep.others:
+            raise Refused(
+                "no other manager stands by: start one with the same --journal, or stop this one"
+            )
         _log.info("stepping down: this manager was asked to")
         self._begins_anew = True
         self._until.set()
@@ -180,14 +192,19 @@ class SharedManager:
 
     def _look_after(self, post: _Post) -> list[asyncio.Task[Any]]:
         """What goes on while this one stands by as while it leads."""
-        self._upkeep = Upkeep(
+        upkeep = self._upkeep = Upkeep(
             self._options.data_directory,
             self._database,
             self.lease,
             self.lease.address,
             post.found.state,
         )
-        return [asyncio.create_task(each) for each in (post.keeper.run(), self._upkeep.run())]
+        running = [post.keeper.run(), upkeep.run()]
+        if is_file(self._options.history_url):
+            # In this manager's own directory: it has to have what was while others led.
+            self._history, writers = open_history(self._options)
+            running += writers
+        return [asyncio.create_task(each) for each in running]
 
     async def _stand_by(self, post: _Post) -> None:
         """Follows until this one has the lease, and all that was written before.
@@ -248,17 +265,20 @@ class SharedManager:
             if not self._is_lost:
                 await self._blocking.run(self._hand_over, journal)
 
+        # Of a database that all of them write the history to, whoever leads does.
+        history, writers = open_history(options) if self._history is None else (self._history, [])
+        course = Course(
+            open_services=services,
+            keeper=post.keeper,
+            beside=[self._note_turns(), *writers],
+            history=history,
+            on_failure=self._note_lost,
+            step_down=self.step_down,
+            on_quiet=hand_over,
+            grace_seconds=GRACE_SECONDS,
+        )
         try:
-            await term.run(
-                services,
-                post.keeper,
-                self._until,
-                beside=[self._note_turns()],
-                on_failure=self._note_lost,
-                step_down=self.step_down,
-                on_quiet=hand_over,
-                grace_seconds=GRACE_SECONDS,
-            )
+            await term.run(course, self._until)
         finally:
             self.lease.give_up()
         if not self._is_lost:

@@ -9,6 +9,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from titan.manager.door import Door, let_in
+from titan.manager.history import NICENESS, HistoryWriter
+from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.keeper import Keeper, KeptLog, SnapshotPolicy
 from titan.manager.options import ManagerOptions
 from titan.manager.recovery import Recovered
@@ -17,6 +19,8 @@ from titan.manager.server import Services, open_services
 from titan.manager.shell import EXIT_BROKEN
 from titan.metrics.calls import Calls
 from titan.snapshots import LEFT_FREE_SEGMENTS
+
+Helpers = list[Coroutine[Any, Any, None]]
 
 _log = logging.getLogger("titan.manager")
 
@@ -62,6 +66,22 @@ def make_keeper(
     )
     keeper.note_start(found)
     return keeper
+
+
+def open_history(options: ManagerOptions) -> tuple[HistoryDesk, Helpers]:
+    """What asks the history, and what has it written, if it is to be."""
+    if options.history_url is None:
+        return HistoryDesk(NONE_WRITTEN), []
+    desk = HistoryDesk()
+    writer = HistoryWriter(
+        options.data_directory,
+        options.history_url,
+        desk,
+        niceness=0 if options.history_sync else NICENESS,
+        log_level=options.log_level,
+        log_format=options.log_format,
+    )
+    return desk, [writer.run()]
 
 
 def stop_on_failure(error: BaseException) -> None:

@@ -11,9 +11,9 @@ import logging
 import os
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from titan import __version__
 from titan.errors import Refused
@@ -22,8 +22,7 @@ from titan.manager import directory as data_directory
 from titan.manager.dispatch import Dispatcher
 from titan.manager.event_log import EventLog
 from titan.manager.garbage import Collector
-from titan.manager.history import NICENESS, HistoryWriter
-from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
+from titan.manager.history_desk import HistoryDesk
 from titan.manager.history_sync import HistorySync
 from titan.manager.kernel import Kernel, Settings
 from titan.manager.kernel.submit import check_lease
@@ -34,6 +33,7 @@ from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import leader_handlers
 from titan.manager.shell import Shell
+from titan.manager.start import Helpers
 from titan.manager.traces import TraceExporter, find_sampler
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ STOP_GRACE_SECONDS: Final = 1.0
 # A disk that only is slow is not full.
 ROOM_SECONDS: Final = 2.0
 
-Helpers = list[Coroutine[Any, Any, None]]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
@@ -68,6 +66,28 @@ class Ground:
     """How many were replayed for it."""
     snapshot_lsn: int
     """Where the replay began; 0: at the first record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a term needs of who runs the manager, and what is done when."""
+
+    open_services: Callable[[], Awaitable[Services]]
+    """Gives what is to answer, once it is sure that there is room to lead."""
+    keeper: Keeper
+    """Looks after the manager's files."""
+    beside: Helpers
+    """What runs for as long as the term lasts."""
+    history: HistoryDesk
+    """Asks the history; who writes it is among `beside`, if anybody does."""
+    on_failure: Callable[[BaseException], None]
+    """See `Journal.start`."""
+    step_down: Callable[[], None] | None = None
+    """See `leader_handlers`."""
+    on_quiet: Callable[[], Awaitable[None]] | None = None
+    """Waited for when nothing will be decided any more, before all that runs beside has ended."""
+    grace_seconds: float = STOP_GRACE_SECONDS
+    """How long calls under way may take to end."""
 
 
 class Term:
@@ -102,62 +122,43 @@ class Term:
         self._secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
         self._dispatcher.bind(shell, self._secret_desk)
 
-    async def run(
-        self,
-        open_services: Callable[[], Awaitable[Services]],
-        keeper: Keeper,
-        until: asyncio.Event,
-        *,
-        beside: Helpers,
-        on_failure: Callable[[BaseException], None],
-        step_down: Callable[[], None] | None = None,
-        on_quiet: Callable[[], Awaitable[None]] | None = None,
-        grace_seconds: float = STOP_GRACE_SECONDS,
-    ) -> None:
-        """Leads until `until` is set. Then all that was decided is appended, and nobody is called.
-
-        Calls under way have `grace_seconds` to end in; after that `on_quiet` is waited for, when
-        nothing will be decided any more, and before all that runs beside has ended.
-
-        `open_services` gives what is to answer, when it is sure that there is room to lead.
-        `keeper` looks after the manager's files. `beside` is run for as long as it leads.
-        `on_failure`: see `Journal.start`; `step_down`: see `leader_handlers`.
-        """
+    async def run(self, course: Course, until: asyncio.Event) -> None:
+        """Leads until `until` is set. Then all that was decided is appended, and nobody called."""
         options, shell, state = self._options, self.shell, self._ground.state
         _warn_of_leases(state, self._settings)
-        self._ground.journal.start(on_failure)
+        self._ground.journal.start(course.on_failure)
         shell.write_start(
             cluster_id=uuid.uuid4().bytes, epoch=secrets.randbits(63), version=__version__
         )
         shell.flush_turn()
         if not await self._wait_room_to_start(until):
-            for each in beside:
+            for each in course.beside:
                 each.close()
-            if on_quiet is not None:
-                await on_quiet()
+            if course.on_quiet is not None:
+                await course.on_quiet()
             return
         data_directory.write_description(options.data_directory, state.cluster_id)
         past = PastDesk(options.data_directory, log_format=options.log_format)
-        history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
-        services = await open_services()
+        services = await course.open_services()
         handlers = leader_handlers(
-            services.entry, shell, self._dispatcher, past, self._secret_desk, history=history,
-            history_sync=HistorySync(history) if options.history_sync else None,
-            step_down=step_down,
+            services.entry, shell, self._dispatcher, past, self._secret_desk,
+            history=course.history,
+            history_sync=HistorySync(course.history) if options.history_sync else None,
+            step_down=course.step_down,
         )  # fmt: skip
         await services.lead(handlers, self._ground.leadership)
         await services.start()
         self._tell_ready()
+        helpers = [self._collector.run(), *self._export_traces(), *course.beside]
         if self._metrics is not None and self._door.metrics is not None:
-            self._metrics.keeper = keeper
+            self._metrics.keeper = course.keeper
             self._door.metrics.start(
                 self._metrics.read, self._metrics.look, self._ground.leadership.leads
             )
-            beside.append(self._metrics.run_probe())
+            helpers.append(self._metrics.run_probe())
         deciding = [
             asyncio.create_task(each) for each in (shell.run_ticks(), EventLog(shell).run())
         ]
-        helpers = (self._collector.run(), *self._helpers(history), *beside)
         running = [asyncio.create_task(each) for each in helpers]
         try:
             await until.wait()
@@ -166,33 +167,15 @@ class Term:
             # more.
             await services.health.enter_graceful_shutdown()
             self._dispatcher.release_polls()
-            await self._door.server.stop(grace_seconds)
+            await self._door.server.stop(course.grace_seconds)
             await end_all(deciding)
             await self._dispatcher.close()
             shell.flush_turn()
-            if on_quiet is not None:
-                await on_quiet()
+            if course.on_quiet is not None:
+                await course.on_quiet()
             await end_all(running)
             await past.close()
             await self._secret_desk.close()
-
-    def _helpers(self, history: HistoryDesk) -> Helpers:
-        """What runs beside, for as long as this one leads."""
-        helpers = self._export_traces()
-        if self._options.history_url is not None:
-            helpers.append(self._write_history(self._options.history_url, history))
-        return helpers
-
-    def _write_history(self, url: str, desk: HistoryDesk) -> Coroutine[Any, Any, None]:
-        options = self._options
-        return HistoryWriter(
-            options.data_directory,
-            url,
-            desk,
-            niceness=0 if options.history_sync else NICENESS,
-            log_level=options.log_level,
-            log_format=options.log_format,
-        ).run()
 
     def _export_traces(self) -> Helpers:
         """What has traces exported, if that is wished for."""

@@ -62,6 +62,8 @@ class Upkeep:
         self._stored = SnapshotTable(database)
         self._rows = RetentionTable(database)
         self._blocking = Blocking("journal-upkeep")
+        self.others: list[Member] = []
+        """The other managers that are there, as of the last look."""
 
     async def run(self) -> None:
         """Looks again and again until it is cancelled."""
@@ -70,9 +72,7 @@ class Upkeep:
         try:
             while True:
                 try:
-                    await self._blocking.run(
-                        self._members.seen, self._address, self._address, self._state.lsn
-                    )
+                    await self._blocking.run(self._look_round)
                     if loop.time() - tidied >= TIDY_SECONDS and self._leadership.leads():
                         tidied = loop.time()
                         await self._blocking.run(self._tidy)
@@ -85,12 +85,12 @@ class Upkeep:
         finally:
             self._blocking.stop()
 
-    async def find_standbys(self) -> list[Member]:
-        """The other managers that are there. Raises JournalUnavailable."""
-        members = await self._blocking.run(self._members.list)
-        return [
+    def _look_round(self) -> None:
+        """Says that this one is there, and who else is. Raises JournalUnavailable."""
+        self._members.seen(self._address, self._address, self._state.lsn)
+        self.others = [
             each
-            for each in members
+            for each in self._members.list()
             if each.address != self._address and each.seconds_ago <= GONE_SECONDS
         ]
 
