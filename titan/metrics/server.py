@@ -104,7 +104,7 @@ class MetricsServer:
         look: Callable[[], Iterable[Family]] = tuple,
         leads: Callable[[], bool] | None = None,
     ) -> None:
-        """Answers from now on, with what both tell; called in the loop.
+        """Answers from now on, with what these tell; called in the loop, again for others.
 
         `read` is called in the loop and must be quick, `look` in a thread, after it; so is
         `leads`, of a process that has something to lead.
@@ -112,6 +112,9 @@ class MetricsServer:
         self._loop = asyncio.get_running_loop()
         self.tell(read, look)
         self._server.leads = leads
+        if self._thread is not None:
+            # Two that accept are woken by one connection, and one of them would wait for ever.
+            return
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="metrics", daemon=True
         )
