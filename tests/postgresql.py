@@ -76,6 +76,28 @@ class PostgreSQL:
             else:
                 return
 
+    def read_log(self) -> str:
+        """What it wrote, if it is the test's own."""
+        assert self._directory is not None
+        return (self._directory / "log").read_text()
+
+    def set(self, name: str, value: str) -> None:
+        """Changes a setting of the whole server; returns when it holds for new sessions."""
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), value)
+            )
+            connection.execute("SELECT pg_reload_conf()")
+        end = time.monotonic() + START_SECONDS
+        while True:
+            with psycopg.connect(self._url, autocommit=True) as connection:
+                found = connection.execute("SELECT current_setting(%s)", (name,)).fetchone()
+            if found == (value,):
+                return
+            assert time.monotonic() < end, f"{name} stays {found}"
+            # Until the server has read its files, or the deadline above.
+            time.sleep(0.02)
+
     def kill(self) -> None:
         """kill -9 of all of it; its other processes notice that the first one is gone."""
         assert self._process is not None
@@ -98,7 +120,8 @@ class PostgreSQL:
                     )
             return
         if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
+            # At once: what it would still write is removed below.
+            self._process.send_signal(signal.SIGQUIT)
             self._process.wait()
         shutil.rmtree(self._directory)
 

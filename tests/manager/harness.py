@@ -21,6 +21,8 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.leadership import ALONE, Leadership
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SecretFiles
+from titan.manager.secret_store import SecretStore
 from titan.manager.server import leader_handlers, open_services
 from titan.manager.shell import Shell
 from titan.rpc import access
@@ -183,13 +185,16 @@ async def running_manager(
     leadership: Leadership = ALONE,
     past: PastDesk | None = None,
     step_down: Callable[[], None] | None = None,
+    secret_store: SecretStore | None = None,
 ) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
     dispatcher = Dispatcher()
     shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher, leadership)
     elsewhere = tempfile.TemporaryDirectory()
-    secrets = SecretDesk(shell, secrets_path or Path(elsewhere.name, "secrets"))
+    secrets = SecretDesk(
+        shell, secret_store or SecretFiles(secrets_path or Path(elsewhere.name, "secrets"))
+    )
     dispatcher.bind(shell, secrets)
     disk.start(_fail)
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")

@@ -23,6 +23,7 @@ from titan.manager.callers import TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SecretFiles
 from titan.manager.server import Services, leader_handlers, open_services
 from titan.manager.standby_service import standby_handlers
 from titan.manager.standby_view import StandbyView
@@ -213,7 +214,7 @@ def test_a_standby_that_takes_over_answers_on_the_same_server(tmp_path: Path) ->
             lease.is_held = True
             shell.leadership = lease  # type: ignore[misc]
             dispatcher = Dispatcher()
-            secrets = SecretDesk(shell, tmp_path / "secrets")
+            secrets = SecretDesk(shell, SecretFiles(tmp_path / "secrets"))
             dispatcher.bind(shell, secrets)
             past = PastDesk(Path("/nowhere"))
             handlers = leader_handlers(standby.services.entry, shell, dispatcher, past, secrets)

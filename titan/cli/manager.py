@@ -154,6 +154,14 @@ Examples:
     metavar="TIME",
     help="How long after the manager that leads was last heard of another one takes over.",
 )
+@click.option(
+    "--secrets-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="TITAN_SECRETS_KEY",
+    metavar="FILE",
+    help="With --journal: the key for values of --secret-env, 32 random bytes in base64, the same "
+    "for all managers [$TITAN_SECRETS_KEY].",
+)
 @metrics_listen_option
 @log_options
 @click.pass_context
@@ -182,6 +190,7 @@ def manager(
     journal: str | None,
     advertise: str | None,
     lease: float,
+    secrets_key: Path | None,
     metrics_listen: str | None,
     log_level: str,
     log_format: str,
@@ -205,6 +214,7 @@ def manager(
         raise click.BadParameter("it must be 1s or more", param_hint="--lease")
     if advertise is not None and journal is None:
         raise click.UsageError("--advertise is for managers that share a log: give --journal, too")
+    check_secrets_key(secrets_key, has_journal=journal is not None)
     settings: Settings = ctx.obj
     # These load gRPC.
     from titan.manager.main import run_manager  # noqa: PLC0415
@@ -238,6 +248,7 @@ def manager(
             journal_url=journal,
             advertise=advertise,
             lease_seconds=lease,
+            secrets_key_path=None if secrets_key is None else secrets_key.absolute(),
             metrics_listen=metrics_listen,
             log_level=log_level,
             log_format=log_format,
@@ -246,3 +257,13 @@ def manager(
 
 
 manager.add_command(step_down)
+
+
+def check_secrets_key(path: Path | None, *, has_journal: bool) -> None:
+    """Raises BadParameter: a manager with a log of its own has nothing to seal."""
+    if path is not None and not has_journal:
+        raise click.BadParameter(
+            "it goes with --journal; a manager with a log of its own keeps secrets in files of its "
+            "data directory",
+            param_hint="--secrets-key",
+        )

@@ -20,6 +20,7 @@ from titan.manager.journal import FileJournal
 from titan.manager.left_slot import warn_of_left_slot
 from titan.manager.options import ManagerOptions
 from titan.manager.recovery import recover, take_lock
+from titan.manager.secret_files import SECRETS_NAME, SecretFiles
 from titan.manager.shell import EXIT_BROKEN
 from titan.manager.start import make_keeper, open_history, open_up, stop_on_failure
 from titan.manager.term import Course, Ground, Term, end_all
@@ -96,6 +97,7 @@ async def _run_alone(
         ground = Ground(
             state=found.state,
             journal=journal,
+            secret_store=SecretFiles(options.data_directory / SECRETS_NAME),
             recovery_us=recovery_us,
             records=found.records,
             snapshot_lsn=found.snapshot_lsn,

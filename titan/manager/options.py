@@ -42,6 +42,8 @@ class ManagerOptions:
     """Where the history is written, empty for a file in the data directory; None: nowhere."""
     history_sync: bool = False
     """Whether a submit is acknowledged only when its rows are there, too."""
+    secrets_key_path: Path | None = None
+    """The key that secrets are sealed with in a journal that managers share; None: it has none."""
     metrics_listen: str | None = None
     """Where Prometheus finds its numbers; None: nowhere."""
     journal_url: str | None = None

@@ -32,6 +32,8 @@ from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, recover
+from titan.manager.sealed_secrets import check_secrets_key, open_secret_store
+from titan.manager.secret_store import SecretsAway
 from titan.manager.shared_journal import SharedJournal
 from titan.manager.standby_service import standby_handlers
 from titan.manager.standby_view import StandbyView
@@ -125,7 +127,7 @@ class SharedManager:
             await self._lead(post)
         except Stopped:
             pass
-        except (JournalUnavailable, wal.RecordsGone, wal.PositionMismatch) as error:
+        except (JournalUnavailable, SecretsAway, wal.RecordsGone, wal.PositionMismatch) as error:
             # The database went away in the middle of a take-over, or has not what this one has.
             self._begin_anew(error)
         finally:
@@ -180,6 +182,13 @@ class SharedManager:
             now_us=lambda: found.state.time_us,
             on_failure=stop_on_failure,
         )
+        fault = await self._reach(
+            lambda: check_secrets_key(
+                options.secrets_key_path, self._database, own_copy.position.log_id
+            )
+        )
+        if fault:
+            _log.error(LogLine("the key of secrets", detail=fault))
         return _Post(found, own_copy, follower, view, keeper, recovery_us)
 
     async def _answer(self, view: StandbyView, past: PastDesk | None = None) -> None:
@@ -251,6 +260,13 @@ class SharedManager:
         ground = Ground(
             state=post.found.state,
             journal=journal,
+            secret_store=await self._blocking.run(
+                open_secret_store,
+                options.secrets_key_path,
+                self._database,
+                follower.position.log_id,
+                self.lease.term,
+            ),
             leadership=self.lease,
             recovery_us=post.recovery_us,
             records=post.found.records,

@@ -30,7 +30,6 @@ from titan.manager.leadership import ALONE, Leadership
 from titan.manager.metrics import ManagerMetrics
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
-from titan.manager.secret_files import SECRETS_NAME
 from titan.manager.server import leader_handlers
 from titan.manager.shell import Shell
 from titan.manager.start import Helpers
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from titan.manager.journal import FlushedJournal
     from titan.manager.keeper import Keeper
     from titan.manager.options import ManagerOptions
+    from titan.manager.secret_store import SecretStore
     from titan.manager.server import Services
     from titan.metrics.calls import Calls
     from titan.state import ClusterState
@@ -59,6 +59,7 @@ class Ground:
     state: ClusterState
     journal: FlushedJournal
     """Not started yet."""
+    secret_store: SecretStore
     leadership: Leadership = ALONE
     recovery_us: int
     """How long it took to come to that state."""
@@ -96,7 +97,7 @@ class Term:
     def __init__(self, options: ManagerOptions, door: Door, calls: Calls, ground: Ground) -> None:
         """Makes what is needed and begins nothing. `calls` counts the calls, if they are.
 
-        Raises StartRefused.
+        Blocks for what stands in the store of secrets. Raises StartRefused, OSError, SecretsAway.
         """
         # What it refuses is refused before a record tells of a start.
         sampler = find_sampler(options.data_directory, os.environ)
@@ -119,7 +120,7 @@ class Term:
         if door.metrics is not None:
             self._metrics = ManagerMetrics(shell, ground.journal, options.data_directory, calls)
         # Of jobs that ended while nobody looked nothing is left when the first call comes.
-        self._secret_desk = SecretDesk(shell, options.data_directory / SECRETS_NAME)
+        self._secret_desk = SecretDesk(shell, ground.secret_store)
         self._dispatcher.bind(shell, self._secret_desk)
 
     async def run(self, course: Course, until: asyncio.Event) -> None:
