@@ -97,12 +97,14 @@ class Breaker:
 
     def _begin(self, fault: Fault) -> None:
         began = time.time()
-        if fault.kind not in _WHILE_NOBODY_SERVES:
-            self._since = max(self._since, began)
-            self._sent_after = max(self._sent_after, began)
         put_right = self._break(fault)
-        if fault.kind in ("restart-postgresql", "fail-over"):
-            self._since = max(self._since, time.time())
+        done = time.time()
+        if fault.kind not in _WHILE_NOBODY_SERVES:
+            # Whatever is sent from now on is answered by somebody else, or later.
+            self._since = max(self._since, began)
+            self._sent_after = max(self._sent_after, done)
+        elif fault.kind in ("restart-postgresql", "fail-over"):
+            self._since = max(self._since, done)
         self._write("begin", fault)
 
         def end() -> None:
