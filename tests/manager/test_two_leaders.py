@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 
+import wal
 from tests.manager.every_rpc import METHODS, Here, call, leader_named
 from tests.manager.harness import (
     Manager,
@@ -131,6 +132,32 @@ def test_the_lease_ends_while_an_answer_waits_for_its_record(method_name: str) -
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await called
             assert leader_named(raised.value) == lease.leader
+
+    asyncio.run(scenario())
+
+
+def test_a_journal_that_takes_no_more_ends_the_lead_and_not_the_process() -> None:
+    """The loop may meet it before the thread that writes has said that it failed."""
+
+    async def scenario() -> None:
+        lease = Lease()
+        failures: list[wal.LogFailed] = []
+
+        def lose(error: wal.LogFailed) -> None:
+            failures.append(error)
+            lease.is_held = False
+
+        async with leading(lease) as (manager, _):
+            manager.shell.on_log_failed = lose
+            manager.disk.refuse(wal.LogFailed("/nowhere", "insert", "it is to"))
+            submit = manager.users.SubmitJob(submit_request(1), metadata=manager.metadata)
+            await until(lambda: failures)
+            # The next turns have something to write, too.
+            manager.shell.execute(submit_command(submit_request(2)))
+            manager.shell.flush_turn()
+            await settle()
+            assert not submit.done()
+            submit.cancel()
 
     asyncio.run(scenario())
 

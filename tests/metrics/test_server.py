@@ -432,3 +432,14 @@ def test_what_is_told_may_become_something_else() -> None:
             assert "titan_before" not in text
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_is_started_again_for_others_ends_all_the_same() -> None:
+    async def tell_others() -> list[int]:
+        async with serving() as server:
+            for number in (1, 2, 3):
+                server.start(nothing, leads=lambda number=number: number == 3)  # type: ignore[misc]
+            threads = [each for each in threading.enumerate() if each.name == "metrics"]
+            return [len(threads), await status(server, "/leader")]
+
+    assert asyncio.run(tell_others()) == [1, 200]
