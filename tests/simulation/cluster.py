@@ -12,10 +12,11 @@ from tests.simulation.checks import Witness
 from tests.simulation.client import Client
 from tests.simulation.faults import strike
 from tests.simulation.machine import Machine
-from tests.simulation.manager import NODE, SETTINGS, SimManager
+from tests.simulation.manager import NODE, SimManager
 from tests.simulation.network import Network
 from tests.simulation.overseer import Overseer
 from tests.simulation.plan import FaultPlan, Plan
+from tests.simulation.shell import SETTINGS
 from tests.simulation.worker import Worker
 from tests.simulation.world import Violation, World, check
 from titan.manager import clock
