@@ -22,11 +22,18 @@ from wal.errors import (
     WriteFailed,
 )
 from wal.filesystem import FileSystem, OsFileSystem
-from wal.layout import FORMAT_VERSION, RECORD_BYTES_MAX
+from wal.layout import (
+    FORMAT_VERSION,
+    FRAME_BODY_BYTES_MAX,
+    RECORD_BYTES_MAX,
+    first_chain,
+    pack_records,
+    unpack_records,
+)
 from wal.lock import Lock
-from wal.log import SEGMENT_BYTES, Log
+from wal.log import SEGMENT_BYTES, Log, begin
 from wal.reader import Reader
-from wal.record import Flush, Position, Record
+from wal.record import Flush, PackedFrame, Position, Record
 from wal.retention import SegmentInfo, list_segments, remove_segments_before
 from wal.slots import SLOT_VERSION, Slot, read_slots, remove_slot, write_slot
 from wal.snapshot import (
@@ -45,6 +52,7 @@ from wal.snapshot import (
 __all__ = [
     "BLOCK_BYTES_MAX",
     "FORMAT_VERSION",
+    "FRAME_BODY_BYTES_MAX",
     "RECORD_BYTES_MAX",
     "SEGMENT_BYTES",
     "SLOT_VERSION",
@@ -62,6 +70,7 @@ __all__ = [
     "NotALog",
     "NotFlushed",
     "OsFileSystem",
+    "PackedFrame",
     "Position",
     "PositionMismatch",
     "Reader",
@@ -73,16 +82,20 @@ __all__ = [
     "Snapshot",
     "WalError",
     "WriteFailed",
+    "begin",
     "check_snapshot",
     "find_snapshots",
+    "first_chain",
     "list_segments",
     "open_snapshot",
+    "pack_records",
     "read_slots",
     "remove_segments_before",
     "remove_slot",
     "remove_snapshot",
     "snapshot_name",
     "sync_snapshots",
+    "unpack_records",
     "write_slot",
     "write_snapshot",
 ]

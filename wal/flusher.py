@@ -164,6 +164,19 @@ class Flusher:
             self._refuse(error)
             raise
 
+    def check_idle(self) -> None:
+        """Raise RuntimeError unless the owner may stage a frame in the writer himself: before
+        `start`, and when nothing waits to be flushed. Raises LogFailed, LogClosed.
+        """
+        self._check_usable()
+        if self._thread is not None or self._pending or self._writer.busy:
+            raise RuntimeError("other records are on their way")
+
+    def flush_staged(self, record_count: int) -> bool:
+        """The same as `flush`, of a frame of so many records that the owner has just staged."""
+        self._last_lsn += record_count
+        return self.flush()
+
     def finish(self) -> None:
         """Flush everything and write the end frame, unless it is over.
 

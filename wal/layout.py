@@ -13,7 +13,7 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import NamedTuple, cast
 
-from wal.errors import Damaged, NewerVersion, NotALog
+from wal.errors import Damaged, NewerVersion, NotALog, RecordTooLarge
 from wal.record import Position, Record
 
 FORMAT_VERSION = 1
@@ -199,14 +199,46 @@ def _check_header(data: bytes, path: str, magic: bytes, newest: int, kind: str) 
         raise NewerVersion(path, version, newest)
 
 
-def encode_frame(
-    first_lsn: int, payloads: Sequence[bytes], chain: int, salt: int
-) -> tuple[bytes, int]:
-    """Return the bytes of a frame of records and the chain CRC after it. O(bytes)."""
-    count = len(payloads)
-    body = b"".join((struct.pack(f"<{count}I", *map(len, payloads)), *payloads))
-    chain = _crc32(body, chain)
-    return _frame_header((RECORDS_FRAME, len(body), first_lsn, count, chain), salt) + body, chain
+def pack_records(payloads: Sequence[bytes], chain: int) -> tuple[bytes, int]:
+    """Return the body of a frame of these records, and the chain CRC after it.
+
+    `chain` is the one before. The body is the same in every copy of a log, whatever else is around
+    it. O(bytes).
+    """
+    body = b"".join((struct.pack(f"<{len(payloads)}I", *map(len, payloads)), *payloads))
+    return body, _crc32(body, chain)
+
+
+def unpack_records(
+    first_lsn: int, record_count: int, body: bytes, path: str
+) -> Iterator[list[Record]]:
+    """Split the body of a frame into its records, a thousand at a time.
+
+    Raises Damaged where it is not the body of so many records; `path` is for the message.
+    """
+    if not 0 < 4 * record_count <= len(body):
+        raise Damaged(path, 0, f"the lengths of {record_count} records", f"{len(body)} bytes")
+    return frame_records(Frame(0, first_lsn, record_count, len(body), 0, body, 0), path)
+
+
+def check_body(record_count: int, body: bytes) -> None:
+    """Raise unless it is what a reader can take apart again into so many records.
+
+    ValueError: it is not, or larger than a frame's body; RecordTooLarge: of a record in it.
+    """
+    if not 0 < 4 * record_count <= len(body) <= FRAME_BODY_BYTES_MAX:
+        raise ValueError(f"{len(body)} bytes are not the body of a frame of {record_count} records")
+    lengths = struct.unpack_from(f"<{record_count}I", body)
+    if 4 * record_count + sum(lengths) != len(body):
+        raise ValueError(f"{record_count} records of {sum(lengths)} bytes in a body of {len(body)}")
+    if max(lengths) > RECORD_BYTES_MAX:
+        raise RecordTooLarge(max(lengths), RECORD_BYTES_MAX)
+
+
+def encode_frame(first_lsn: int, record_count: int, body: bytes, chain: int, salt: int) -> bytes:
+    """Return the bytes of a frame of records. `chain` is the one after it."""
+    head = (RECORDS_FRAME, len(body), first_lsn, record_count, chain)
+    return _frame_header(head, salt) + body
 
 
 def encode_end(next_lsn: int, chain: int, salt: int) -> bytes:

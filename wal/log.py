@@ -6,6 +6,7 @@ is the only one that writes. What may be called from where is told there.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,14 +14,15 @@ from contextlib import ExitStack
 from itertools import chain
 from types import TracebackType
 from typing import Self
+from zlib import crc32
 
-from wal.directory import LOCK_NAME, StrPath, find_segments, join
-from wal.errors import LogFailed, RecordsGone
+from wal.directory import DURABLE_NAME, LOCK_NAME, StrPath, find_segments, join
+from wal.errors import LogFailed, PositionMismatch, RecordsGone
 from wal.filesystem import OS_FILE_SYSTEM, FileSystem, sync_name_of
 from wal.flusher import Flusher
-from wal.layout import frame_records
+from wal.layout import Frame, check_body, first_chain, frame_records
 from wal.lock import Lock
-from wal.record import Flush, Position, Record
+from wal.record import Flush, PackedFrame, Position, Record
 from wal.recovery import Recovery
 from wal.segment import Segment
 from wal.writer import Writer
@@ -28,6 +30,49 @@ from wal.writer import Writer
 SEGMENT_BYTES = 64 << 20
 SEGMENT_BYTES_MIN = 256
 """Below this there is no room for a record; tests use sizes near it."""
+
+
+def begin(
+    directory: StrPath,
+    position: Position,
+    *,
+    file_system: FileSystem = OS_FILE_SYSTEM,
+    segment_bytes: int = SEGMENT_BYTES,
+    random_bytes: Callable[[int], bytes] = os.urandom,
+) -> None:
+    """Make an empty log that goes on after a position, durably; `Log.open` takes it up.
+
+    For a copy of a log whose older records are not wanted, or are gone: who opens it needs a
+    snapshot at that position, unless its LSN is 0. The caller sees to it that nobody else opens the
+    directory meanwhile. Raises FileExistsError (a log is there, or was), ValueError (at LSN 0 the
+    chain CRC follows from the log id, and this is another), OSError, LogFailed.
+    """
+    if position.lsn == 0 and position.chain != first_chain(position.log_id):
+        raise ValueError(f"no log begins with the chain CRC {position.chain:08x}")
+    path = os.fspath(directory)
+    file_system.make_directory(path)
+    if find_segments(file_system, path) or DURABLE_NAME in file_system.list_directory(path):
+        raise FileExistsError(errno.EEXIST, "there is a log already", path)
+    _sync_name(file_system, path)
+    writer = Writer(
+        file_system,
+        path,
+        segment_bytes=segment_bytes,
+        random_bytes=random_bytes,
+        on_warning=_warn,
+    )
+    try:
+        writer.create(position)
+    finally:
+        writer.close()
+
+
+def _sync_name(file_system: FileSystem, directory: str) -> None:
+    """Whoever made the directory may have been killed before it did."""
+    try:
+        sync_name_of(file_system, directory)
+    except OSError as error:
+        raise LogFailed(os.path.dirname(directory), "fsync", str(error)) from error
 
 
 def _warn(message: str) -> None:
@@ -73,10 +118,7 @@ class Log:
             if lock is None:
                 lock = Lock(lock_path or join(path, LOCK_NAME), file_system=file_system)
                 undo.callback(lock.release)
-            try:
-                sync_name_of(file_system, path)
-            except OSError as error:
-                raise LogFailed(os.path.dirname(path), "fsync", str(error)) from error
+            _sync_name(file_system, path)
             writer = Writer(
                 file_system,
                 path,
@@ -155,7 +197,22 @@ class Log:
         end_lsn = self._flusher.durable_lsn
         return chain.from_iterable(self._batches(after_lsn, end_lsn))
 
+    def frames(self, after_lsn: int = 0) -> Iterator[PackedFrame]:
+        """The same, a frame at a time as they were flushed, from the one with the record after
+        `after_lsn` on. Raises RecordsGone, Damaged.
+        """
+        end_lsn = self._flusher.durable_lsn
+        for _, frame in self._frames(after_lsn, end_lsn):
+            body = frame.buffer[frame.body : frame.body + frame.body_bytes]
+            yield PackedFrame(frame.first_lsn, frame.record_count, body, frame.chain)
+
     def _batches(self, after_lsn: int, end_lsn: int) -> Iterator[list[Record]]:
+        for path, frame in self._frames(after_lsn, end_lsn):
+            skip = max(0, after_lsn + 1 - frame.first_lsn)
+            yield from frame_records(frame, path, skip)
+
+    def _frames(self, after_lsn: int, end_lsn: int) -> Iterator[tuple[str, Frame]]:
+        """Each with the path of its segment."""
         if after_lsn >= end_lsn:
             return
         firsts = find_segments(self._file_system, self._directory)
@@ -171,8 +228,7 @@ class Log:
             try:
                 for frame in segment.frames():
                     if segment.lsn > after_lsn + 1:
-                        skip = max(0, after_lsn + 1 - frame.first_lsn)
-                        yield from frame_records(frame, segment.path, skip)
+                        yield segment.path, frame
                     if segment.lsn > end_lsn:
                         return
                 if segment.defect:
@@ -218,6 +274,26 @@ class Log:
         try again. Raises LogFailed, LogClosed.
         """
         return self._flusher.flush()
+
+    def write_frame(self, frame: PackedFrame) -> bool:
+        """Make records durable that are packed already, as one frame, in this thread; only before
+        `start`, and when nothing else waits to be flushed.
+
+        For a copy of a log that is to have the frames of the original. Returns as `flush` does,
+        which tries again what was refused. Raises PositionMismatch (it does not follow what is
+        there), RecordTooLarge, ValueError (not a body of so many records, or one larger than a
+        frame's), LogFailed, LogClosed. O(bytes).
+        """
+        self._flusher.check_idle()
+        check_body(frame.record_count, frame.body)
+        position = self.position
+        chain = crc32(frame.body, position.chain)
+        if (frame.first_lsn, frame.chain) != (position.lsn + 1, chain):
+            expected = f"chain CRC {chain:08x} behind record {position.lsn}"
+            found = f"{frame.chain:08x} behind record {frame.first_lsn - 1}"
+            raise PositionMismatch(self._directory, expected, found)
+        self._writer.stage_body(frame.record_count, frame.body, chain)
+        return self._flusher.flush_staged(frame.record_count)
 
     def close(self) -> None:
         """Stop cleanly: flush everything, write the end frame, let the lock go. Idempotent.

@@ -25,6 +25,21 @@ class Position(NamedTuple):
     chain: int
 
 
+class PackedFrame(NamedTuple):
+    """What was flushed at once, as its bytes are in every copy of the log."""
+
+    first_lsn: int
+    record_count: int
+    body: bytes
+    """The records, as `pack_records` packs them."""
+    chain: int
+    """The chain CRC after it."""
+
+    @property
+    def last_lsn(self) -> int:
+        return self.first_lsn + self.record_count - 1
+
+
 class Flush(NamedTuple):
     """What one flush was, for whoever counts them."""
 

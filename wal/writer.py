@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from wal.directory import DURABLE_NAME, join, segment_name
 from wal.errors import LogFailed, WriteFailed
@@ -23,10 +24,19 @@ from wal.layout import (
     encode_end,
     encode_frame,
     first_chain,
+    pack_records,
 )
 from wal.record import Flush, Position
 from wal.recovery import Tail
 from wal.reserve import Reserve
+
+
+class _Staged(NamedTuple):
+    """The records of the next frame: how many, packed, and the chain CRC after them."""
+
+    record_count: int
+    body: bytes
+    chain: int
 
 
 class Writer:
@@ -53,10 +63,9 @@ class Writer:
         self._on_warning = on_warning
         self._reserve = Reserve(file_system, directory, segment_bytes)
         self._warned = False
-        self._staged: Sequence[bytes] = ()
+        self._staged: _Staged | None = None
         self._sync_seconds = 0.0
         self._frame: bytes | None = None
-        self._frame_chain = 0
         self._hint_fd: int | None = None
         self._hint_stale = True
         self._fd = -1
@@ -65,10 +74,12 @@ class Writer:
         """How large a frame body may be, lengths and payloads; only a single record may be
         larger."""
 
-    def create(self) -> None:
-        """Begin a new log. Raises OSError, LogFailed."""
-        log_id = self._random_bytes(16)
-        self.position = Position(log_id, 0, first_chain(log_id))
+    def create(self, position: Position | None = None) -> None:
+        """Begin a new log, or one that goes on after a position. Raises OSError, LogFailed."""
+        if position is None:
+            log_id = self._random_bytes(16)
+            position = Position(log_id, 0, first_chain(log_id))
+        self.position = position
         self._ended = True
         self._start_segment()
 
@@ -87,7 +98,7 @@ class Writer:
     @property
     def busy(self) -> bool:
         """Whether a staged frame waits to be pushed."""
-        return bool(self._staged)
+        return self._staged is not None
 
     @property
     def segment_bytes(self) -> int:
@@ -98,27 +109,30 @@ class Writer:
         """Take the records of the next frame, to keep until they are durable; only when not
         busy."""
         assert payloads
-        assert not self._staged
-        self._staged = payloads
+        self.stage_body(len(payloads), *pack_records(payloads, self.position.chain))
+
+    def stage_body(self, record_count: int, body: bytes, chain: int) -> None:
+        """The same, where the records are packed already; `chain` is the one after them."""
+        assert self._staged is None
+        self._staged = _Staged(record_count, body, chain)
 
     def push(self) -> Flush:
         """Make the staged frame durable; returns what that was.
 
         Raises WriteFailed if it may be tried again, LogFailed if nothing may be tried any more.
         """
+        staged = self._staged
+        assert staged is not None
         if self._frame is None:
-            size = FRAME_HEADER_BYTES + sum(map(len, self._staged)) + 4 * len(self._staged)
-            if self._ended or self._overflows(size):
+            if self._ended or self._overflows(FRAME_HEADER_BYTES + len(staged.body)):
                 self._rotate()
             # Encoded once: a retry writes the same bytes to the same place.
-            self._frame, self._frame_chain = encode_frame(
-                self.position.lsn + 1, self._staged, self.position.chain, self._salt
-            )
+            self._frame = encode_frame(self.position.lsn + 1, *staged, self._salt)
         self._put(self._frame)
-        flush = Flush(len(self._staged), len(self._frame), self._sync_seconds)
+        flush = Flush(staged.record_count, len(self._frame), self._sync_seconds)
         lsn = self.position.lsn + flush.records
-        self.position = Position(self.position.log_id, lsn, self._frame_chain)
-        self._staged, self._frame = (), None
+        self.position = Position(self.position.log_id, lsn, staged.chain)
+        self._staged = self._frame = None
         self._hint_stale = True
         self._write_hint()
         return flush
@@ -150,7 +164,7 @@ class Writer:
 
         Raises WriteFailed, LogFailed.
         """
-        assert not self._staged
+        assert self._staged is None
         if not self._ended and self.position.lsn >= self._first_lsn:
             # Without a reserve the next start would find no room for its first frame, if others
             # take what is given back: it cuts the segment itself and has the blocks then.

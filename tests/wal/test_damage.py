@@ -29,6 +29,7 @@ from wal.layout import (
     decode_durable,
     encode_durable,
     encode_frame,
+    pack_records,
 )
 from wal.segment import Segment
 
@@ -247,7 +248,7 @@ def with_another_chain(image: Image) -> Image:
     *_, start, _ = frame_starts(image, path)
     salt = int.from_bytes(image[path][40:44], "little")
     lsn = int.from_bytes(image[path][start + 8 : start + 16], "little")
-    frame, _ = encode_frame(lsn, [payload(lsn), payload(lsn + 1)], 12345, salt)
+    frame = encode_frame(lsn, 2, *pack_records([payload(lsn), payload(lsn + 1)], 12345), salt)
     return swap(image, path, start, frame)
 
 
@@ -263,7 +264,8 @@ def with_a_number_skipped(image: Image) -> Image:
     for frame in segment.frames():
         if frame.offset < start:
             chain = frame.chain
-    frame_bytes, _ = encode_frame(lsn + 1, [payload(lsn), payload(lsn + 1)], chain, salt)
+    body, chain = pack_records([payload(lsn), payload(lsn + 1)], chain)
+    frame_bytes = encode_frame(lsn + 1, 2, body, chain, salt)
     assert len(frame_bytes) == end - start
     image = {path: data for path, data in image.items() if path != DURABLE}
     return swap(image, path, start, frame_bytes)
