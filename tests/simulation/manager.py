@@ -53,6 +53,16 @@ class SimManager(ManagerMachine):
             self.world.note(f"manager does not start: {error!r}")
             self.kill()
 
+    @property
+    def is_up(self) -> bool:
+        """Whether a process runs."""
+        return self.process is not None
+
+    def stall(self, for_us: int) -> None:
+        """Its process does nothing for so long."""
+        if self.process is not None:
+            self.process.stall(for_us)
+
     def stands(self, longer_us: int) -> None:
         """It does nothing for so much longer."""
         self.witness.manager_stands(longer_us)

@@ -41,6 +41,15 @@ class ManagerMachine:
         """The monotonic clock."""
         return self.world.elapsed_us + UP_US - self._asleep_us
 
+    @property
+    def is_up(self) -> bool:
+        """Whether a process runs."""
+        raise NotImplementedError
+
+    def stall(self, for_us: int) -> None:
+        """Its process does nothing for so long."""
+        raise NotImplementedError
+
     def start(self) -> None:
         """A process starts, if there is none."""
         raise NotImplementedError
