@@ -73,6 +73,7 @@ class Leader(SimShell):
         """Whatever leaves."""
         if not self.leads():
             self.world.count("held back: the lease is over")
+            self._later_step_down("the lease is over")
             return
         self.view.leaves("something")
         action()
