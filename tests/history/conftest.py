@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.history.postgresql import PostgreSQL, find_or_start
+from tests.postgresql import PostgreSQL, find_or_start
 from titan.history.database import open_for_writing, url_of
 from titan.history.store import Store
 

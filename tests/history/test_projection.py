@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from tests.history.builders import Rows, expected_rows, place, project, read_rows
-from tests.history.postgresql import PostgreSQL
 from tests.lookback.builders import records as story
 from tests.manager.kernel.test_histories import Histories as KernelHistories
+from tests.postgresql import PostgreSQL
 from titan.history.database import open_for_writing, url_of
 from titan.history.projection import Projection, all_rows
 from titan.history.schema import METADATA

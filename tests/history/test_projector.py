@@ -19,9 +19,9 @@ import pytest
 import wal
 from tests.cluster import wait_until
 from tests.history.builders import expected_rows, rows_at
-from tests.history.postgresql import PostgreSQL
 from tests.lookback.builders import History
 from tests.lookback.builders import records as story
+from tests.postgresql import PostgreSQL
 from titan.following import HISTORY_SLOT
 from titan.history import projector
 from titan.history.database import HistoryRefused, open_for_writing, url_of

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 import titan
 from tests.cluster import Cluster, wait_until
-from tests.history.postgresql import PostgreSQL
 from tests.manager.harness import submit_request
+from tests.postgresql import PostgreSQL
 from titan.history.database import open_for_reading, url_of
 from titan.history.schema import JOBS
 from titan.manager import history

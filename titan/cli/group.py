@@ -51,6 +51,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "worker": Entry("worker", "worker", "Run a worker."),
         "web": Entry("web", "web", "Show the cluster in a browser."),
         "wal": Entry("wal", "wal", "Look into the manager's log."),
+        "journal": Entry("journal", "journal", "Make the log that several managers share."),
     },
     "Security": {
         "certs": Entry("certs", "certs", "Make and revoke certificates."),
