@@ -22,6 +22,17 @@ class ManagerUnreachable(TitanError):
         self.maybe_accepted = maybe_accepted
 
 
+class NotLeader(TitanError):
+    """This manager does not lead its cluster; another does, or will.
+
+    `leader` is the address of the one that does (HOST:PORT), empty where nobody knows.
+    """
+
+    def __init__(self, message: str, *, leader: str = "") -> None:
+        super().__init__(message)
+        self.leader = leader
+
+
 class NotFound(TitanError):
     """No such job, task or worker."""
 

@@ -11,12 +11,16 @@ from titan import errors
 
 # What the trailers of an UNAVAILABLE carry when the manager is there, and at it.
 STILL_READING: Final = ("titan-still-reading", "1")
+# Of one that does not lead: UNAVAILABLE, as another try helps, there or at the one it names.
+NOT_LEADER: Final = ("titan-not-leader", "1")
+LEADER_KEY: Final = "titan-leader"
 # And those of a RESOURCE_EXHAUSTED that is over as soon as others have been served.
 BUSY: Final = ("titan-busy", "1")
 
 _STATUS_OF: dict[type[errors.TitanError], grpc.StatusCode] = {
     # Before the others of their codes, which are what these mean without the trailer.
     errors.StillReading: grpc.StatusCode.UNAVAILABLE,
+    errors.NotLeader: grpc.StatusCode.UNAVAILABLE,
     errors.Busy: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.InvalidJob: grpc.StatusCode.INVALID_ARGUMENT,
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
@@ -57,6 +61,8 @@ def trailers_of(error: errors.TitanError) -> tuple[tuple[str, str], ...]:
     """What a server says beside the code."""
     if isinstance(error, errors.StillReading):
         return (STILL_READING,)
+    if isinstance(error, errors.NotLeader):
+        return (NOT_LEADER, (LEADER_KEY, error.leader)) if error.leader else (NOT_LEADER,)
     return (BUSY,) if isinstance(error, errors.Busy) else ()
 
 
@@ -68,6 +74,15 @@ def is_still_reading(trailers: Iterable[Any] | None) -> bool:
 def is_busy(trailers: Iterable[Any] | None) -> bool:
     """Whether the trailers say that the manager has too much to do for a moment."""
     return _has(trailers, BUSY)
+
+
+def not_leader(trailers: Iterable[Any] | None) -> str | None:
+    """Who leads, empty where nobody knows, if the trailers say that who answered does not; else
+    None."""
+    items = list(trailers or ())
+    if not _has(items, NOT_LEADER):
+        return None
+    return next((str(value) for key, value, *_ in items if key == LEADER_KEY), "")
 
 
 def _has(trailers: Iterable[Any] | None, wanted: tuple[str, str]) -> bool:
