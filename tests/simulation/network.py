@@ -11,7 +11,6 @@ import grpc
 
 from tests.simulation.world import World
 
-
 # The address under which all know the manager, or the managers.
 MANAGER = "manager"
 

@@ -14,11 +14,11 @@ import wal
 from tests.simulation.network import Answer, Reply
 from tests.simulation.several.addresses import not_leader
 from tests.simulation.several.house import keep_house
-from tests.simulation.several.rows import Row, encode
 from tests.simulation.several.statements import Append, Done, Full
 from tests.simulation.several.witness import LeaderWitness
 from tests.simulation.shell import TICK_US, SimShell
 from tests.simulation.world import Clockwork
+from titan.journal.rows import Row, encode
 from titan.state.cluster import ClusterState
 
 if TYPE_CHECKING:

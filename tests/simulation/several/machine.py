@@ -13,7 +13,7 @@ from tests.simulation.several.mirror import DIRECTORY
 from tests.simulation.several.replica import Replica
 from tests.simulation.several.server import DRIFT_MAX, NODE, Server
 from tests.simulation.world import World
-from tests.wal.fake_fs import FakeFileSystem, SimulatedCrash
+from tests.wal.fake_fs import SimulatedCrash
 
 if TYPE_CHECKING:
     from tests.simulation.several.witness import SharedWitness

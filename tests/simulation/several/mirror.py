@@ -1,4 +1,4 @@
-"""A manager's copy of the journal: behind it, and nobody waits for it."""
+"""A manager's copy of the journal: the real one, behind the journal, and nobody waits for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import wal
-from tests.simulation.several.rows import Row
 from tests.wal.fake_fs import SimulatedCrash
+from titan.journal.mirror import Mirror
+from titan.journal.rows import Row
 
 if TYPE_CHECKING:
     from tests.simulation.several.machine import ReplicaMachine
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 DIRECTORY: Final = Path("/data")
 # Small, so that a run goes through several segments.
 SEGMENT_BYTES: Final = 1 << 14
+AGAIN_US: Final = 100_000
 
 
 class MirrorQueue:
@@ -24,15 +26,10 @@ class MirrorQueue:
     def __init__(self, machine: ReplicaMachine, log: wal.Log) -> None:
         self._machine = machine
         self.log = log
+        self._mirror = Mirror(log)
         self._rows: deque[Row] = deque()
         self._is_planned = False
-        self._is_refused = False
         self.is_alive = True
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all is written."""
-        return not self._rows
 
     def add(self, row: Row) -> None:
         """The next row."""
@@ -48,27 +45,19 @@ class MirrorQueue:
         self._is_planned = False
         if not self.is_alive:
             return
-        row = self._rows[0]
+        world = self._machine.world
         try:
-            if self._is_refused:
-                is_done = self.log.flush()
-            else:
-                count = row.last_lsn - row.first_lsn + 1
-                frame = wal.PackedFrame(row.first_lsn, count, row.body, row.chain)
-                is_done = self.log.write_frame(frame)
+            is_done = self._mirror.add(self._rows[0])
         except SimulatedCrash:
             self._machine.die_in_this_call()
             return
         except wal.LogFailed:
-            self._machine.world.count("sync failed")
+            world.count("sync failed")
             self._machine.kill()
             return
-        self._is_refused = not is_done
-        if not is_done:
-            self._machine.world.count("disk full")
-            self._plan(100_000)
-            return
-        self._rows.popleft()
-        assert self.log.position.chain == row.chain
+        if is_done:
+            self._rows.popleft()
+        else:
+            world.count("disk full")
         if self._rows:
-            self._plan(self._machine.flush_us())
+            self._plan(self._machine.flush_us() if is_done else AGAIN_US)

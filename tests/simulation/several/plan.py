@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
 
-from tests.simulation.plan import Plan, random_plan
+from tests.simulation.plan import MEDIUM, SMALL, Plan, random_plan
 
 
 class JournalFault(Enum):
@@ -59,6 +59,7 @@ class SeveralPlan:
         return max(self.cluster.calm_ms, last_ms, noise_ms)
 
 
+SIZES = (*(SMALL,) * 9, MEDIUM)
 FAULT_LENGTHS_MS = (20, 300, 1_500, 4_000, 7_000, 13_000)
 DOWN_MS = (20, 300, 3_000, 9_000)
 
@@ -66,7 +67,7 @@ DOWN_MS = (20, 300, 3_000, 9_000)
 def random_several_plan(seed: int) -> SeveralPlan:
     """The plan of that seed: the cluster of another plan, with fewer of its faults."""
     random = Random(f"several managers of {seed}")
-    cluster = random_plan(seed)
+    cluster = random_plan(seed, SIZES)
     kept = tuple(each for each in cluster.faults if random.random() < 0.5)
     faults = tuple(
         JournalFaultPlan(

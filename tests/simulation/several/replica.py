@@ -17,9 +17,7 @@ from tests.simulation.network import Answer, Reply
 from tests.simulation.several.addresses import not_leader
 from tests.simulation.several.house import keep_house
 from tests.simulation.several.leader import Leader
-from tests.simulation.several.lease import Deadline
 from tests.simulation.several.mirror import DIRECTORY, SEGMENT_BYTES, MirrorQueue
-from tests.simulation.several.rows import Row
 from tests.simulation.several.statements import (
     Diverged,
     Done,
@@ -32,6 +30,8 @@ from tests.simulation.several.statements import (
 )
 from tests.simulation.world import Clockwork
 from titan import events as ev
+from titan.journal.lease import Deadline
+from titan.journal.rows import Row, check
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.state.cluster import ClusterState
 
@@ -195,12 +195,12 @@ class Replica:
         state, position = self.state, self.position
         assert state is not None
         assert position is not None
+        self.position = check(row, position)
         for batch in row.records():
             for lsn, payload in batch:
                 state.apply_record(lsn, *ev.decode_record(payload))
                 self.machine.witness.followed(lsn, payload, state)
         self.mirror.add(row)
-        self.position = wal.Position(position.log_id, row.last_lsn, row.chain)
 
     def _keep_house(self) -> None:
         if self.leader is None:

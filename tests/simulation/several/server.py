@@ -36,7 +36,7 @@ from tests.simulation.several.statements import (
     Take,
 )
 from tests.simulation.world import World
-from tests.simulation.several.rows import Row
+from titan.journal.rows import Row
 
 NODE: Final = "journal"
 ROWS_MAX: Final = 20
@@ -97,12 +97,7 @@ class Server:
 
     def log(self) -> list[bytes]:
         """The payloads of all records that are seen."""
-        return [
-            record.payload
-            for row in self.rows
-            for batch in row.records()
-            for record in batch
-        ]
+        return [record.payload for row in self.rows for batch in row.records() for record in batch]
 
     # Faults -----------------------------------------------------------------------------------
 

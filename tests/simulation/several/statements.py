@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import wal
-from tests.simulation.several.rows import Row
+from titan.journal.rows import Row
 
 
 class Append(NamedTuple):

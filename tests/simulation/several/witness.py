@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.simulation.checks import Witness
-from tests.simulation.several.rows import Row
 from tests.simulation.several.server import Server
 from tests.simulation.world import World, check
 from titan import events as ev
+from titan.journal.rows import Row
 from titan.manager.kernel import Kernel
 from titan.state.cluster import ClusterState
 from titan.state.digest import digest, digest_of
