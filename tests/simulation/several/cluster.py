@@ -58,6 +58,7 @@ class SeveralCluster(Cluster):
             for i in range(several.managers)
         ]  # fmt: skip
         network.managers = [each.node for each in self._managers]
+        witness.find_confident = self._find_confident
         network.addresses = Addresses(network.managers, world)
         self._struck = Struck(self._managers, server, network, self._journal)
         return witness, clocks
@@ -73,6 +74,10 @@ class SeveralCluster(Cluster):
         self._struck.server.calm()
         for each in self._managers:
             each.calm()
+
+    def _find_confident(self) -> list[tuple[str, int]]:
+        processes = [each.process for each in self._managers if each.process is not None]
+        return [(each.node, each.term) for each in processes if each.leads()]
 
     def _find_leader(self) -> Leader | None:
         machine = self._struck.leader()
@@ -96,6 +101,9 @@ class SeveralCluster(Cluster):
     def _left_of_managers(self) -> list[str]:
         end = self._struck.server.end
         left = []
+        kernel = self._find_kernel()
+        if kernel is not None and kernel.state.lsn != end.lsn:
+            left.append("records under way")
         for each in self._managers:
             process = each.process
             if process is None or process.state is None:

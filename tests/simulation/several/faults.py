@@ -81,6 +81,10 @@ def _cut_to_journal(struck: Struck, manager: ReplicaMachine, fault: JournalFault
     struck.journal.cut(manager.node, NODE, fault.for_ms * 1000)
 
 
+def _cut_answers(struck: Struck, manager: ReplicaMachine, fault: JournalFaultPlan) -> None:
+    struck.journal.cut(NODE, manager.node, fault.for_ms * 1000)
+
+
 def _cut_from_others(struck: Struck, manager: ReplicaMachine, fault: JournalFaultPlan) -> None:
     for other in (*struck.network.workers, *USERS):
         struck.network.cut(manager.node, other, fault.for_ms * 1000)
@@ -116,6 +120,7 @@ _FAULTS: Final[dict[JournalFault, Callable[[Struck, ReplicaMachine, JournalFault
     JournalFault.LOST_AFTER_CANCEL: _lose_after_cancel,
     JournalFault.CUT_FROM_JOURNAL: _cut_from_journal,
     JournalFault.CUT_TO_JOURNAL: _cut_to_journal,
+    JournalFault.CUT_ANSWERS: _cut_answers,
     JournalFault.CUT_FROM_OTHERS: _cut_from_others,
     JournalFault.LEADER_KILLED: _kill,
     JournalFault.LEADER_STALLS: _stall,

@@ -73,7 +73,7 @@ class Leader(SimShell):
         """Whatever leaves."""
         if not self.leads():
             self.world.count("held back: the lease is over")
-            self._later_step_down("the lease is over")
+            self._step_down_later("the lease is over")
             return
         self.view.leaves("something")
         action()
@@ -109,7 +109,7 @@ class Leader(SimShell):
         if self.leads():
             super().tick()
         else:
-            self._replica.step_down("the lease is over")
+            self._step_down_later("the lease is over")
 
     def _do(self, action: Callable[[], None]) -> None:
         with self._machine.clocks.of(self._machine):
@@ -136,21 +136,23 @@ class Leader(SimShell):
             return
         if self._is_in_doubt(answer):
             self.world.count("a row is in doubt")
-            self._later_step_down("nobody knows whether a row is there")
+            self._step_down_later("nobody knows whether a row is there")
         elif isinstance(answer.message, Full):
             self._room = False
             self._machine.clockwork.after(100_000, self._flush)
         elif isinstance(answer.message, Done) and not answer.message.is_done:
             self.world.count("deposed")
-            self._later_step_down("another manager leads")
+            self._step_down_later("another manager leads")
         else:
             self._is_there(row)
 
     def _is_in_doubt(self, answer: Answer) -> bool:
         return not answer.is_ok or (isinstance(answer.message, Done) and answer.message.warned)
 
-    def _later_step_down(self, why: str) -> None:
-        self.later(0, partial(self._replica.step_down, why))
+    def _step_down_later(self, why: str) -> None:
+        """Not before what waits already: a rule must hold by itself."""
+        delay_us = self.world.random.randint(0, 100_000)
+        self.later(delay_us, partial(self._replica.step_down, why))
 
     def _is_there(self, row: Row) -> None:
         self._room = True

@@ -21,6 +21,7 @@ class JournalFault(Enum):
     LOST_AFTER_CANCEL = "the standby takes over that had not all"
     CUT_FROM_JOURNAL = "manager cut off from the journal"
     CUT_TO_JOURNAL = "network cut towards the journal"
+    CUT_ANSWERS = "network cut from the journal back"
     CUT_FROM_OTHERS = "manager cut off from workers and users"
     LEADER_KILLED = "leader killed"
     LEADER_STALLS = "leader stands still"

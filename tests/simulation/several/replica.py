@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS: Final = 4.0
 LEASE_US: Final = int(LEASE_SECONDS * 1e6)
-RENEW_US: Final = LEASE_US // 4
+RENEW_US: Final = LEASE_US // 3
 ASK_US: Final = 2_000_000
 POLL_US: Final = (50_000, 500_000)
 LOOK_US: Final = (200_000, 600_000)
@@ -214,13 +214,17 @@ class Replica:
         return self._deadline is not None and self._deadline.holds(self.machine.boot_ns())
 
     def _look_at_lease(self) -> None:
-        if self._term:
-            return
-        self._later(self.world.random.randint(*LOOK_US), self._look_at_lease)
-        self._ask(ReadLease(), self._saw_lease, _nothing)
+        if not self._term:
+            self._ask(ReadLease(), self._saw_lease, self._look_again)
+
+    def _look_again(self, left_us: int = LOOK_US[1]) -> None:
+        """Soon after it is over, or has been renewed."""
+        soon_us = max(left_us, 0) + self.world.random.randint(1_000, 50_000)
+        self._later(min(self.world.random.randint(*LOOK_US), soon_us), self._look_at_lease)
 
     def _saw_lease(self, answer: Answer) -> None:
         lease: LeaseFound = answer.message
+        self._look_again(lease.left_us)
         self._leader_address = lease.holder.partition("/")[0] if lease.left_us > 0 else ""
         is_free = lease.left_us <= 0 or lease.holder == self._holder
         if is_free and not self._term and not self._is_taking:
@@ -249,7 +253,7 @@ class Replica:
 
     def _renew(self) -> None:
         self._later(RENEW_US, self._renew)
-        renewal = Renew(self._term, self._holder, LEASE_US)
+        renewal = Renew(self._term, LEASE_US)
         self._ask(renewal, partial(self._renewed, self.machine.boot_ns()), _nothing)
 
     def _renewed(self, asked_ns: int, answer: Answer) -> None:

@@ -79,8 +79,10 @@ class Server:
         self._last_received_us = 0
         self._is_full_until_us = self._is_slow_until_us = self._lags_until_us = 0
         self._cancels_at_us = 0
-        # Told of each row that is never lost, and of those that were.
-        self.on_received: Callable[[Row], None] = lambda row: None
+        # Told of each row that is never lost, of each that is seen, and of each new term.
+        self.on_received: Callable[[Row], None] = _nothing
+        self.on_seen: Callable[[Row], None] = _nothing
+        self.on_term: Callable[[Lease], None] = _nothing
         # Woken by each row that is seen.
         self.listeners: dict[str, Callable[[], None]] = {}
         network.servers[NODE] = self
@@ -237,10 +239,10 @@ class Server:
                 is_done = self._may_append(statement)
                 what = statement.row
             case Take():
-                is_done = lease.expires_us <= now_us or lease.holder == statement.holder
+                is_done = self._is_over(statement)
                 what = Lease(lease.term + 1, statement.holder, now_us + statement.us)
             case Renew():
-                is_done = self._is_holder(statement)
+                is_done = statement.term == lease.term
                 what = lease._replace(expires_us=now_us + statement.us)
         if not is_done:
             self._world.count(f"refused: {type(statement).__name__}")
@@ -260,8 +262,10 @@ class Server:
         """The row before is there, and no other behind it."""
         return statement.before == self.end
 
-    def _is_holder(self, statement: Renew) -> bool:
-        return statement.term == self.lease.term and statement.holder == self.lease.holder
+    def _is_over(self, statement: Take) -> bool:
+        """Whether nobody else has the lease."""
+        is_own = self.lease.holder == statement.holder
+        return is_own or self.lease.expires_us <= self.now_us()
 
     # The standby ------------------------------------------------------------------------------
 
@@ -301,11 +305,15 @@ class Server:
         if not change.is_seen:
             change.is_seen = True
             if isinstance(change.what, Row):
+                self.on_seen(change.what)
                 self.rows.append(change.what)
                 for wake in self.listeners.values():
                     self._world.after(self._world.random.randint(100, 3_000), wake)
             else:
+                is_new = change.what.term != self.lease.term
                 self.lease = change.what
+                if is_new:
+                    self.on_term(self.lease)
         reply, change.reply = change.reply, None
         if reply is not None:
             reply(Answer(grpc.StatusCode.OK, Done(True, self.lease.term, warned)))
@@ -315,6 +323,10 @@ class Server:
         if row is None:
             return wal.Position(self.log_id, 0, wal.first_chain(self.log_id))
         return wal.Position(self.log_id, row.last_lsn, row.chain)
+
+
+def _nothing(_: object) -> None:
+    pass
 
 
 def _share_lsns(one: Row, other: Row) -> bool:

@@ -27,7 +27,6 @@ class Renew(NamedTuple):
     """The lease goes on for so long from now."""
 
     term: int
-    holder: str
     us: int
 
 

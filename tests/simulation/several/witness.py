@@ -5,17 +5,18 @@ another takes over, what it found is that log, and whatever else was appended ne
 
 * a row that the synchronous standby has is never lost, nor replaced (1);
 * at each record the state of whoever follows is the one that was decided on (5);
-* whatever leaves does so while no later term has begun (7), so that at any time one manager
-  speaks; a worker never follows one of a lower term than it did before.
+* when a term begins nobody counts on the lease of one before it, and no row of one comes after
+  that; so whatever leaves a manager does so in the term of its lease (7).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tests.simulation.checks import Witness
 from tests.simulation.several.server import Server
+from tests.simulation.several.statements import Lease
 from tests.simulation.world import World, check
 from titan import events as ev
 from titan.journal.rows import Row
@@ -44,9 +45,11 @@ class SharedWitness(Witness):
         # By LSN and payload, of all that was ever appended, the kernel's time.
         self.decided_us: dict[tuple[int, bytes], int] = {}
         self._is_catching_up = False
-        # The highest term of a manager at which each agent registered.
-        self._terms: dict[str, int] = {}
+        # Who counts on a lease, by whatever clock it has, with the term of that.
+        self.find_confident: Callable[[], list[tuple[str, int]]] = list
         server.on_received = self._received
+        server.on_seen = self._seen
+        server.on_term = self._term_began
 
     def took_over(self, leading: LeaderWitness, state: ClusterState, log: list[bytes]) -> None:
         """A manager leads from now on, and found that log."""
@@ -106,10 +109,13 @@ class SharedWitness(Witness):
         if self._payloads[row.first_lsn - 1 : row.last_lsn] == payloads:
             self.durable(row.last_lsn)
 
-    def registered(self, agent: str, term: int) -> None:
-        """An agent follows a manager of that term."""
-        check(term >= self._terms.get(agent, 0), f"{agent} follows term {term} again")
-        self._terms[agent] = term
+    def _seen(self, row: Row) -> None:
+        term = self.server.lease.term
+        check(row.term == term, f"a row of term {row.term} comes in term {term}")
+
+    def _term_began(self, lease: Lease) -> None:
+        for name, term in self.find_confident():
+            check(term == lease.term, f"term {lease.term} begins, {name} counts on {term}")
 
 
 class LeaderWitness:
