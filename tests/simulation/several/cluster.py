@@ -75,9 +75,9 @@ class SeveralCluster(Cluster):
         for each in self._managers:
             each.calm()
 
-    def _find_confident(self) -> list[tuple[str, int]]:
+    def _find_confident(self) -> list[str]:
         processes = [each.process for each in self._managers if each.process is not None]
-        return [(each.node, each.term) for each in processes if each.leads()]
+        return [each.holder for each in processes if each.leads()]
 
     def _find_leader(self) -> Leader | None:
         machine = self._struck.leader()

@@ -40,7 +40,7 @@ class Leader(SimShell):
         machine = replica.machine
         self._machine = machine
         self.world, self.network, self.node = machine.world, machine.network, machine.node
-        self.view = LeaderWitness(machine.witness, term)
+        self.view = LeaderWitness(machine.witness, replica.holder, term)
         self.witness = self.view  # type: ignore[assignment]
         self.view.took_over(state, machine.server.log())
         super().__init__(state, machine.settings, Clockwork(machine.world, replica.clockwork))

@@ -55,7 +55,7 @@ class Replica:
         self.world, self.node = machine.world, machine.node
         self.is_alive = True
         self.clockwork = Clockwork(machine.world, machine.clockwork)
-        self._holder = f"{self.node}/{self.world.random.getrandbits(32):08x}"
+        self.holder = f"{self.node}/{self.world.random.getrandbits(32):08x}"
         self._leader_address = ""
         self._deadline: Deadline | None = None
         self._term = 0
@@ -67,11 +67,6 @@ class Replica:
         self.state: ClusterState | None = None
         self.position: wal.Position | None = None
         self._ask(ReadRows(None), self._opened, self._open_again)
-
-    @property
-    def term(self) -> int:
-        """Of its lease."""
-        return self._term
 
     def serve(self, method: str, request: Any, reply: Reply) -> None:
         """A call comes in."""
@@ -226,12 +221,12 @@ class Replica:
         lease: LeaseFound = answer.message
         self._look_again(lease.left_us)
         self._leader_address = lease.holder.partition("/")[0] if lease.left_us > 0 else ""
-        is_free = lease.left_us <= 0 or lease.holder == self._holder
+        is_free = lease.left_us <= 0 or lease.holder == self.holder
         if is_free and not self._term and not self._is_taking:
             self._is_taking = True
             asked_ns = self.machine.boot_ns()
             self._ask(
-                Take(self._holder, LEASE_US), partial(self._took, asked_ns), self._took_nothing
+                Take(self.holder, LEASE_US), partial(self._took, asked_ns), self._took_nothing
             )
 
     def _took(self, asked_ns: int, answer: Answer) -> None:

@@ -234,6 +234,7 @@ class Server:
             reply(Answer(grpc.StatusCode.OK, Full()))
             return
         what: Row | Lease
+        is_done = False
         match statement:
             case Append():
                 is_done = self._may_append(statement)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
@@ -124,8 +126,17 @@ SCENARIOS: dict[str, SeveralPlan] = {
 }
 
 
+@cache
+def scenario_counts(name: str) -> Counter[str]:
+    """What a scenario brings about under its first seeds; run once."""
+    counts: Counter[str] = Counter()
+    scenario = SCENARIOS[name]
+    for seed in (1, 2):
+        outcome = run(replace(scenario, cluster=replace(scenario.cluster, seed=seed)))
+        counts.update(outcome.counts)
+    return counts
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_managers_keep_their_promises(name: str) -> None:
-    for seed in (1, 2, 3):
-        scenario = SCENARIOS[name]
-        run(replace(scenario, cluster=replace(scenario.cluster, seed=seed)))
+    assert scenario_counts(name)["took over"]

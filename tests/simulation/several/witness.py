@@ -6,7 +6,7 @@ another takes over, what it found is that log, and whatever else was appended ne
 * a row that the synchronous standby has is never lost, nor replaced (1);
 * at each record the state of whoever follows is the one that was decided on (5);
 * when a term begins nobody counts on the lease of one before it, and no row of one comes after
-  that; so whatever leaves a manager does so in the term of its lease (7).
+  that; so whatever leaves a manager does so while no other has the lease (7).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Look(NamedTuple):
     payload: bytes
     jobs: Sequence[int]
     workers: Sequence[int]
-    digest: bytes
+    digest: str
 
 
 class SharedWitness(Witness):
@@ -45,8 +45,8 @@ class SharedWitness(Witness):
         # By LSN and payload, of all that was ever appended, the kernel's time.
         self.decided_us: dict[tuple[int, bytes], int] = {}
         self._is_catching_up = False
-        # Who counts on a lease, by whatever clock it has, with the term of that.
-        self.find_confident: Callable[[], list[tuple[str, int]]] = list
+        # Which holders count on a lease, by whatever clock they have.
+        self.find_confident: Callable[[], list[str]] = list
         server.on_received = self._received
         server.on_seen = self._seen
         server.on_term = self._term_began
@@ -114,15 +114,17 @@ class SharedWitness(Witness):
         check(row.term == term, f"a row of term {row.term} comes in term {term}")
 
     def _term_began(self, lease: Lease) -> None:
-        for name, term in self.find_confident():
-            check(term == lease.term, f"term {lease.term} begins, {name} counts on {term}")
+        for holder in self.find_confident():
+            # It may have taken it again itself, by a statement that it has given up.
+            check(holder == lease.holder, f"{lease} begins, {holder} counts on its own")
 
 
 class LeaderWitness:
     """The witness as the shell of one leader has it, which is not heard once another leads."""
 
-    def __init__(self, shared: SharedWitness, term: int) -> None:
+    def __init__(self, shared: SharedWitness, holder: str, term: int) -> None:
         self._shared = shared
+        self._holder = holder
         self._term = term
 
     @property
@@ -136,7 +138,8 @@ class LeaderWitness:
     def leaves(self, what: str) -> None:
         """Something leaves this manager."""
         lease = self._shared.server.lease
-        check(lease.term == self._term, f"{what} leaves term {self._term} in {lease.term} (7)")
+        is_its = lease.holder == self._holder
+        check(is_its, f"{what} leaves {self._holder} of term {self._term} in {lease} (7)")
 
     def appended(self, lsn: int, payload: bytes, kernel: Kernel, awake_us: int) -> None:
         """It has appended a record."""
