@@ -43,6 +43,7 @@ test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest -n $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # SEED=N: that one, with all that happens in it; SEEDS=N: so many; MINUTES=N: as many as fit.
+# ARGS=--several: of clusters with several managers over one journal.
 simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N or for MINUTES=10.
 	$(RUN) tests.simulation $(SEED:%=--seed %) $(SEEDS:%=--seeds %) $(MINUTES:%=--minutes %) $(ARGS)
 
