@@ -33,21 +33,30 @@ class JournalSession(FileSession):
         return super().why(request)
 
     def list_jobs(
-        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+        self,
+        wanted: manager_pb2.JobFilter,
+        limit: int,
+        at: manager_pb2.Moment | None = None,
+        *,
+        stale: bool = False,
     ) -> manager_pb2.ListJobsResponse:
         """At most `limit` jobs."""
         self._fetch_moment(at)
-        return super().list_jobs(wanted, limit, at)
+        return super().list_jobs(wanted, limit, at, stale=stale)
 
-    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
+    def workers(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.ListWorkersResponse:
         """All workers."""
         self._fetch_moment(at)
-        return super().workers(at)
+        return super().workers(at, stale=stale)
 
-    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
+    def stats(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
         self._fetch_moment(at)
-        return super().stats(at)
+        return super().stats(at, stale=stale)
 
     def events(
         self, request: manager_pb2.GetEventsRequest
