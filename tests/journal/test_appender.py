@@ -243,7 +243,7 @@ def test_a_new_term_waits_for_what_no_standby_has_confirmed(
         assert taken.result() == 2
 
 
-@pytest.mark.parametrize("state", ["53100", "53200", "55P03", "40P01", "40001"])
+@pytest.mark.parametrize("state", ["53100", "53200", "54000", "55P03", "40P01", "40001"])
 def test_what_the_server_has_no_room_for_is_tried_again(journal: Journal, state: str) -> None:
     ada = journal.leader()
     _refuse(journal, state)
