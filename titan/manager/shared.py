@@ -270,6 +270,7 @@ class SharedManager:
         _log.info(LogLine("this manager takes over", term=self.lease.term))
         # Whoever led before can append nothing any more: what is there now is all.
         await self._or_stop(follower.catch_up())
+        await self._or_stop(self._blocking.run(follower.close))
         post.view.close()
         await self._past.close()
 
