@@ -32,8 +32,9 @@ def test_what_was_put_into_a_row_comes_out_of_it(
 @given(PAYLOADS, CHAINS)
 def test_a_row_has_the_body_and_the_chain_of_a_frame(payloads: list[bytes], chain: int) -> None:
     row = encode(7, payloads, chain, 1)
-    frame, frame_chain = encode_frame(7, payloads, chain, salt=1)
-    assert (row.body, row.chain) == (frame[28:], frame_chain)
+    body, chain_behind = wal.pack_records(payloads, chain)
+    frame = encode_frame(7, len(payloads), body, chain_behind, salt=1)
+    assert (row.body, row.chain) == (frame[28:], chain_behind)
 
 
 @given(PAYLOADS, CHAINS, st.data())

@@ -194,9 +194,13 @@ class DatabaseTarget(_Journal):
         """The LSNs of the whole ones."""
         return [position.lsn for position, _ in self.snapshot_table.list()]
 
-    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> None:
-        """Adds one."""
-        self.snapshot_table.put(position, chunks)
+    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> bool:
+        """Adds one as it is."""
+        try:
+            self.snapshot_table.put(position, chunks)
+        except wal.Damaged:
+            return False
+        return True
 
     def slots(self) -> list[wal.Slot]:
         """Where readers are by now."""
