@@ -14,6 +14,7 @@ BELOW = [
     ["wal", "dump"],
     ["history", "run"],
     *(["history", "import", *name] for name in ([], ["mini-slurm"], ["swf"])),
+    ["manager", "step-down"],
     ["policy", "show"],
     ["policy", "set"],
     *(["certs", name] for name in ("init", "issue", "list", "revoke")),

@@ -28,7 +28,16 @@ class FakeControl(manager_pb2_grpc.ManagerServiceServicer):
                 reserve_after_ms=60_000,
             )
         )
+        # Of several managers, who leads, and what becomes of a term when its leader steps down.
+        self.term = 0
+        self.led_from = ""
+        self.on_step_down: Callable[[], None] = lambda: None
         self._requeued: dict[bytes, manager_pb2.RequeueJobResponse] = {}
+
+    def StepDown(self, request: Any, context: Any) -> manager_pb2.StepDownResponse:  # noqa: N802
+        self._check("StepDown", request, context)
+        self.on_step_down()
+        return manager_pb2.StepDownResponse(term=request.term)
 
     def HoldJob(self, request: Any, context: Any) -> manager_pb2.ChangeJobResponse:  # noqa: N802
         def hold(job: manager_pb2.Job) -> None:

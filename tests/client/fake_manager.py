@@ -19,7 +19,7 @@ import grpc
 from tests.client.fake_control import FakeControl
 from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
-from titan.errors import Busy, StillReading
+from titan.errors import Busy, NotLeader, StillReading
 from titan.model import IndexRange
 from titan.rpc import access, tokens
 from titan.rpc.channel import SERVER_OPTIONS
@@ -50,6 +50,8 @@ class FakeManager(FakeControl):
         self.calls: list[tuple[str, Any]] = []
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
         self.address = "127.0.0.1:0"
+        # Of the manager that leads, as this one says, empty: nobody; None: this one does.
+        self.leader: str | None = None
         self._requests: dict[bytes, list[int]] = {}
         self._failures: dict[str, list[Failure]] = defaultdict(list)
         self._changed = threading.Condition(threading.RLock())
@@ -110,6 +112,14 @@ class FakeManager(FakeControl):
         error = Busy(details)
         with self._changed:
             self._failures[method] += [(status_of(error), details, trailers_of(error))] * count
+
+    def take_over(self, other: FakeManager) -> None:
+        """Leads from now on, with all that the other one knew, which says so where it runs."""
+        with other._changed, self._changed:
+            self.jobs, self.attempts, self.output = other.jobs, other.attempts, other.output
+            self._requests, self._lsn = other._requests, other._lsn
+            self.leader, other.leader = None, self.address
+            other._changed.notify_all()
 
     def heal(self, method: str) -> None:
         """Its calls work again."""
@@ -257,8 +267,18 @@ class FakeManager(FakeControl):
             status, details, trailers = failure
             context.set_trailing_metadata(trailers)
             context.abort(status, details)
+        self._check_leads(context)
+
+    def _check_leads(self, context: Any) -> None:
+        if self.leader is not None:
+            who = f"{self.leader} leads" if self.leader else "nobody leads"
+            error = NotLeader(f"a standby, {who}", leader=self.leader)
+            context.set_trailing_metadata(trailers_of(error))
+            context.abort(status_of(error), str(error))
 
     def SubmitJob(self, request: Any, context: Any) -> manager_pb2.SubmitJobResponse:  # noqa: N802
+        if self.leader is not None:
+            self._check("SubmitJob", request, context)
         with self._changed:
             job_ids = self._requests.get(request.request_id)
             if job_ids is None:
@@ -363,6 +383,7 @@ class FakeManager(FakeControl):
             yield manager_pb2.WatchJobsResponse(lsn=seen or self._lsn)
             seen = seen or self._lsn
         while context.is_active() and not self._is_stopping:
+            self._check_leads(context)
             with self._changed:
                 changed = [
                     manager_pb2.Job.FromString(job.SerializeToString())
@@ -385,6 +406,7 @@ class FakeManager(FakeControl):
         offsets: dict[tuple[int, int], int] = defaultdict(int)
         sent = 0
         while context.is_active() and not self._is_stopping:
+            self._check_leads(context)
             with self._changed:
                 pieces = self.output[key][sent:]
                 has_ended_ = self._has_task_ended(*key)
@@ -503,6 +525,8 @@ class FakeManager(FakeControl):
                 capacity=types_pb2.Resources(cpus_milli=4000, memory_bytes=2**30, named={"gpu": 2}),
                 free=types_pb2.Resources(cpus_milli=1500, memory_bytes=2**29),
                 lsn=self._lsn,
+                term=self.term,
+                leader=self.led_from,
             )
             return dated(request, response)
 

@@ -132,3 +132,25 @@ def test_the_other_client_does_the_same(manager: FakeManager) -> None:
     assert asyncio.run(scenario()) == [3]
     for method in ("GetJobStatus", "ListJobs", "ListWorkers", "GetStats", "GetEvents"):
         assert manager.called(method)[0].at.lsn == 5
+
+
+def test_every_read_of_now_can_be_a_little_old(manager: FakeManager) -> None:
+    manager.add_job()
+    with titan.Client() as client:
+        client.show(1, stale=True)
+        client.queue(stale=True)
+        client.workers(stale=True)
+        client.stats(stale=True)
+        client.tasks(1, stale=True)
+
+    async def scenario() -> None:
+        async with titan.AsyncClient() as client:
+            await client.show(1, stale=True)
+            await client.queue(stale=True)
+            await client.workers(stale=True)
+            await client.stats(stale=True)
+            await client.tasks(1, stale=True)
+
+    asyncio.run(scenario())
+    for method in ("GetJobStatus", "ListJobs", "ListWorkers", "GetStats", "ListTasks"):
+        assert [each.allow_stale for each in manager.called(method)] == [True, True], method

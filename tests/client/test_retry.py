@@ -141,7 +141,7 @@ def test_a_try_has_a_deadline_within_the_time_that_is_left() -> None:
     repeats = retry.Repeats(POLICY, now=0.0)
     assert repeats.attempt_seconds(0.0) == retry.ATTEMPT_SECONDS
     assert repeats.attempt_seconds(27.0) == 3.0
-    assert repeats.attempt_seconds(30.0) == retry.CONNECT_SECONDS
+    assert repeats.attempt_seconds(30.0) == retry.ATTEMPT_SECONDS_MIN
 
 
 def test_a_stream_that_gave_something_has_all_its_time_again() -> None:

@@ -18,9 +18,10 @@ from titan.manager.admission import Bounds, Doors
 from titan.manager.callers import TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
+from titan.manager.leadership import ALONE, Leadership
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
-from titan.manager.server import add_services
+from titan.manager.server import leader_handlers, open_services
 from titan.manager.shell import Shell
 from titan.rpc import access
 from titan.rpc.channel import new_aio_server, open_aio_channel
@@ -176,12 +177,17 @@ def submit_request(jobs: int, *, request_id: bytes = b"") -> manager_pb2.SubmitJ
 
 @asynccontextmanager
 async def running_manager(
-    bounds: Bounds | None = None, *, secrets_path: Path | None = None
+    bounds: Bounds | None = None,
+    *,
+    secrets_path: Path | None = None,
+    leadership: Leadership = ALONE,
+    past: PastDesk | None = None,
+    step_down: Callable[[], None] | None = None,
 ) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
     dispatcher = Dispatcher()
-    shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher)
+    shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher, leadership)
     elsewhere = tempfile.TemporaryDirectory()
     secrets = SecretDesk(shell, secrets_path or Path(elsewhere.name, "secrets"))
     dispatcher.bind(shell, secrets)
@@ -189,9 +195,13 @@ async def running_manager(
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")
     server = new_aio_server()
     port = server.add_insecure_port("127.0.0.1:0")
-    past = PastDesk(Path("/nowhere"))
+    past = past or PastDesk(Path("/nowhere"))
     doors = Doors(bounds)
-    await add_services(server, shell, dispatcher, past, secrets, TokenCallers(TOKEN), doors)
+    services = await open_services(server, TokenCallers(TOKEN))
+    handlers = leader_handlers(
+        services.entry, shell, dispatcher, past, secrets, doors, step_down=step_down
+    )
+    await services.lead(handlers, leadership)
     await server.start()
     try:
         address = f"127.0.0.1:{port}"

@@ -14,7 +14,9 @@ from titan.errors import AccessDenied
 from titan.manager.admission import Doors
 from titan.manager.caller import Caller
 from titan.manager.callers import TokenCallers
+from titan.manager.entry import Entry
 from titan.manager.gate import Gate
+from titan.manager.leadership import ALONE
 from titan.manager.shell import Shell
 from titan.rpc import access
 from titan.rpc.v1.manager_pb2 import WatchJobsRequest
@@ -27,6 +29,10 @@ class Waits:
     def __init__(self) -> None:
         self.lsn = 1
         self.waited_for: list[int] = []
+        self.leadership = ALONE
+
+    def check_leads(self) -> None:
+        """It does."""
 
     async def wait_durable(self, lsn: int) -> None:
         self.waited_for.append(lsn)
@@ -51,7 +57,7 @@ def test_what_is_waited_for_never_falls_though_a_caller_goes_meanwhile() -> None
 
     async def scenario() -> None:
         shell = Waits()
-        gate = Gate(cast(Shell, shell), TokenCallers(TOKEN))
+        gate = Gate(cast(Shell, shell), Entry(TokenCallers(TOKEN)))
         handle = gate.admitted("SubmitJob", lambda message: message, bytes, Doors().submits)
         call = asyncio.ensure_future(handle(cast(Any, None), cast(Any, Call())))
         await settle()
@@ -121,7 +127,7 @@ def test_a_stream_says_nothing_more_to_who_may_not_call_any_more(
 
     async def scenario() -> None:
         # Once to begin, and once for each answer.
-        gate = Gate(cast(Shell, Durable()), Fleeting(3))
+        gate = Gate(cast(Shell, Durable()), Entry(Fleeting(3)))
         context = Refusable()
         handle = gate.stream("WatchJobs", handler)
         assert gate.lets_in("WatchJobs", cast(Any, context))

@@ -8,6 +8,7 @@ import http.client
 import socket
 import ssl
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -351,3 +352,68 @@ def test_who_is_slow_with_his_handshake_keeps_nobody_waiting(people: People) -> 
                 return (await asyncio.to_thread(get, server, context=context))[0]
 
     assert asyncio.run(scenario()) == 200
+
+
+def test_whoever_supervises_it_is_told_whether_it_answers_and_whether_it_leads() -> None:
+    leads: bool | None = False
+
+    async def scenario() -> None:
+        nonlocal leads
+        server = MetricsServer("127.0.0.1:0", peers=None, is_insecure=False)
+        server.start(nothing, nothing, lambda: bool(leads))
+        try:
+            assert (await status(server, "/healthz"), await status(server, "/leader")) == (200, 503)
+            leads = True
+            assert await status(server, "/healthz?verbose") == 200
+            assert await status(server, "/leader") == 200
+        finally:
+            await asyncio.to_thread(server.stop)
+        # A worker leads nothing.
+        async with serving() as server:
+            assert (await status(server, "/healthz"), await status(server, "/leader")) == (200, 404)
+
+    asyncio.run(scenario())
+
+
+async def status(server: MetricsServer, path: str) -> int:
+    """Of what is answered there."""
+    return await asyncio.to_thread(status_now, server, path)
+
+
+def status_now(server: MetricsServer, path: str) -> int:
+    """The same for a thread."""
+    try:
+        url = server.url.removesuffix(metrics_server.PATH) + path
+        with urllib.request.urlopen(url, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_loop_that_stands_still_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "LOOP_SECONDS", 0.2)
+
+    async def scenario() -> None:
+        async with serving() as server:
+            with ThreadPoolExecutor(1) as pool:
+                # The loop does nothing else meanwhile.
+                assert pool.submit(status_now, server, "/healthz").result() == 503
+
+    asyncio.run(scenario())
+
+
+def test_what_is_told_may_become_something_else() -> None:
+    def family(name: str) -> Callable[[], Iterable[Family]]:
+        return lambda: [gauge(name, "It.", 1)]
+
+    async def scenario() -> None:
+        async with serving(family("titan_before")) as server:
+            assert "titan_before 1" in (await asyncio.to_thread(get, server))[2]
+            server.start(family("titan_after"))
+            assert [each.name for each in threading.enumerate()].count("metrics") == 1
+            text = (await asyncio.to_thread(get, server))[2]
+            assert "titan_after 1" in text
+            assert "titan_before" not in text
+
+    asyncio.run(scenario())

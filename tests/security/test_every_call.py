@@ -71,6 +71,8 @@ ANSWERS: Final[dict[str, Row]] = {
     "ManagerService.GetLogRange": USERS,
     # None is written there.
     "ManagerService.GetHistory": row(PRECONDITION, "alice", "bob", "admin"),
+    # Its log is in files, so nobody else could lead.
+    "ManagerService.StepDown": row(PRECONDITION, "admin"),
     "WorkerService.RegisterWorker": WORKER,
     "WorkerService.RegisterWorker of another's id": row(DENIED),
     "WorkerService.DeregisterWorker": WORKER,

@@ -279,6 +279,7 @@ REQUESTS: Final[dict[str, Callable[[World], Any]]] = {
     "ManagerService.GetHistory": lambda _: history_pb2.GetHistoryRequest(
         attempts=history_pb2.AttemptsQuestion(limit=1)
     ),
+    "ManagerService.StepDown": lambda _: manager_pb2.StepDownRequest(),
     "WorkerService.RegisterWorker": lambda world: world.registration(),
     "WorkerService.RegisterWorker of another's id": register_as_another,
     "WorkerService.DeregisterWorker": lambda world: worker_pb2.DeregisterWorkerRequest(

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from titan import units
-from titan.cli.command import READING, Command, Settings, retry_option, say_as_of, time_of
+from titan.cli.command import READING_STALE, Command, Settings, retry_option, say_how_far, time_of
 from titan.cli.describe import worker_state_text
 from titan.cli.history_files import history_option
 from titan.cli.stats_last import show_last
@@ -19,7 +19,7 @@ from titan.rpc.v1 import manager_pb2
 
 @click.command(
     cls=Command,
-    takes=READING,
+    takes=READING_STALE,
     epilog="""\b
 Examples:
   titan workers
@@ -31,12 +31,12 @@ Examples:
 def workers(settings: Settings, *, retry_for: float) -> int:
     """List workers: what they have, what of it is free, when they were last heard."""
     with settings.reader(retry_for) as session:
-        answer = session.workers(settings.at)
+        answer = session.workers(settings.at, stale=settings.is_stale)
     listed = answer.workers
     if settings.json:
         print_json([worker_view(worker) for worker in listed])
         return 0
-    say_as_of(answer)
+    say_how_far(settings, answer)
     now = time_of(answer)
     print_table(
         (
@@ -86,10 +86,11 @@ def _free_of(free: object, capacity: object) -> str:
 
 @click.command(
     cls=Command,
-    takes=READING,
+    takes=READING_STALE,
     epilog="""\b
 Examples:
   titan stats --json
+  titan stats --manager a.example.com:50051,b.example.com:50051
   titan stats --at '2026-11-20 14:02'
   titan stats --last day --png day.png
 """,
@@ -121,16 +122,18 @@ def stats(
     if last is not None:
         if settings.at is not None:
             raise click.UsageError("--last is up to now: leave out --at")
+        if settings.is_stale:
+            raise click.UsageError("--last is told by the history: leave out --stale")
         return show_last(ctx, last, retry_for, history, png)
     if png is not None or history is not None:
         raise click.UsageError("--png and --history go with --last")
     with settings.reader(retry_for) as session:
-        response = session.stats(settings.at)
+        response = session.stats(settings.at, stale=settings.is_stale)
     view = stats_view(response)
     if settings.json:
         print_json(view)
         return 0
-    say_as_of(response)
+    say_how_far(settings, response)
     free, capacity = response.free, response.capacity
     named = [
         f"{name} {_free_of(free.named.get(name, 0), count)} free"

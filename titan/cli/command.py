@@ -35,9 +35,14 @@ CALLING: Final = ("manager", "access", "tls_dir", "token_file", "insecure_i_know
 PRINTING: Final = (*CALLING, "json")
 # Those that only look, at what is or at what was.
 READING: Final = (*PRINTING, "at", "data_dir")
+# And those of them that one of several managers may answer that only stands by.
+READING_STALE: Final = (*READING, "stale")
 
 _COMMON: Final[dict[str, dict[str, Any]]] = {
-    "manager": {"metavar": "HOST:PORT", "help": "Where the manager is [127.0.0.1:50051]."},
+    "manager": {
+        "metavar": "HOST:PORT[,…]",
+        "help": "Where the manager is, or all of them are: a:50051,b:50051 [127.0.0.1:50051].",
+    },
     "access": {"metavar": "FILE", "help": "The access token's file, if it is elsewhere."},
     "tls_dir": {
         "metavar": "DIR|FILE",
@@ -64,6 +69,11 @@ _COMMON: Final[dict[str, dict[str, Any]]] = {
         "metavar": "DIR",
         "help": "Read the manager's files instead; only while no manager runs on them.",
     },
+    "stale": {
+        "is_flag": True,
+        "default": None,
+        "help": "Any of several managers may answer, also one that stands by and is a little late.",
+    },
 }
 
 
@@ -77,14 +87,23 @@ class Reading(Protocol):
         """Why a task waits, or how it came to be where it is."""
 
     def list_jobs(
-        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+        self,
+        wanted: manager_pb2.JobFilter,
+        limit: int,
+        at: manager_pb2.Moment | None = None,
+        *,
+        stale: bool = False,
     ) -> manager_pb2.ListJobsResponse:
         """At most so many jobs."""
 
-    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
+    def workers(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.ListWorkersResponse:
         """All workers."""
 
-    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
+    def stats(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
 
     def events(
@@ -119,6 +138,7 @@ class Settings:
         is_insecure: bool = False,
         at: float | None,
         data_directory: Path | None,
+        is_stale: bool = False,
     ) -> None:
         self.manager = manager
         self.access_file = Path(access) if access else None
@@ -127,6 +147,7 @@ class Settings:
         self._token_file = token_file
         self.json = json
         self.data_directory = data_directory
+        self.is_stale = is_stale
         self._at = at
         # What TitanErrors exit with, if it is not what each stands for.
         self.failure_code: int | None = None
@@ -177,11 +198,12 @@ class Settings:
     def check_address(self) -> None:
         """Refuses what is no address of a manager, or can't be called so, as a usage error."""
         # These load gRPC.
-        from titan.client.connection import Access, manager_address  # noqa: PLC0415
+        from titan.client.connection import Access, manager_addresses  # noqa: PLC0415
         from titan.tls.pem import TlsError  # noqa: PLC0415
 
         try:
-            Access(manager_address(self.manager), self.credentials())
+            for address in manager_addresses(self.manager):
+                Access(address, self.credentials())
         except TlsError as error:
             raise click.UsageError(str(error)) from error
         except ValueError as error:
@@ -216,7 +238,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs it; a TitanError becomes a sentence and an exit code."""
         root = ctx.find_root()
-        for name in _COMMON:
+        # Those that are given to a command below are looked at by that.
+        for name in () if _names_one_below(ctx) else _COMMON:
             is_given = root.get_parameter_source(name) is ParameterSource.COMMANDLINE
             if is_given and name not in self._takes:
                 option = name.replace("_", "-")
@@ -231,9 +254,12 @@ class Command(click.Command):
             at=_common(ctx, "at"),
             # Commands that run servers have one of their own.
             data_directory=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
+            is_stale=bool(_common(ctx, "stale")),
         )
         if settings.data_directory is not None:
             check_no_manager_is_named(ctx, "--data-dir")
+            if settings.is_stale:
+                raise click.UsageError("--data-dir asks no manager: leave out --stale", ctx)
         ctx.obj = settings
         try:
             return super().invoke(ctx)
@@ -291,6 +317,13 @@ def say_as_of(answer: Dated) -> None:
         print(f"as of {moment} (LSN {answer.lsn})", file=sys.stderr, flush=True)
 
 
+def say_how_far(settings: Settings, answer: Dated) -> None:
+    """As `say_as_of`, and of an answer that may be old up to which record it is."""
+    say_as_of(answer)
+    if settings.is_stale and not answer.at_us:
+        print(f"up to LSN {answer.lsn}", file=sys.stderr, flush=True)
+
+
 def time_of(answer: Dated) -> float:
     """What ages count to: the moment of an answer from the past, else now."""
     return answer.at_us / 1e6 if answer.at_us else time.time()
@@ -310,6 +343,12 @@ def check_no_manager_is_named(ctx: click.Context, instead: str) -> None:
         ):
             option = name.replace("_", "-")
             raise click.UsageError(f"{instead} asks no manager: leave out --{option}", ctx)
+
+
+def _names_one_below(ctx: click.Context) -> bool:
+    """Whether the command of a group is meant, before it is looked up."""
+    # Click 8.2 has given its list of them another name.
+    return any(vars(ctx).get(name) for name in ("_protected_args", "protected_args"))
 
 
 def _common(ctx: click.Context, name: str) -> Any:

@@ -41,9 +41,15 @@ class FileSession:
         return self._answers.explain_job(request)
 
     def list_jobs(
-        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+        self,
+        wanted: manager_pb2.JobFilter,
+        limit: int,
+        at: manager_pb2.Moment | None = None,
+        *,
+        stale: bool = False,
     ) -> manager_pb2.ListJobsResponse:
-        """At most `limit` jobs, over as many pages as they take."""
+        """At most `limit` jobs, over as many pages as they take. Nothing of files is `stale`."""
+        del stale
         whole = manager_pb2.ListJobsResponse()
         last_job_id = 0
         while True:
@@ -58,12 +64,18 @@ class FileSession:
             last_job_id = page.jobs[-1].job_id
             at = manager_pb2.Moment(lsn=page.lsn)
 
-    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
+    def workers(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.ListWorkersResponse:
         """All workers."""
+        del stale
         return self._answers.list_workers(manager_pb2.ListWorkersRequest(at=at))
 
-    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
+    def stats(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
+        del stale
         return self._answers.get_stats(manager_pb2.GetStatsRequest(at=at))
 
     def events(

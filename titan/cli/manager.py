@@ -8,8 +8,9 @@ from typing import Final
 import click
 
 from titan import paths
-from titan.cli.command import Command, Settings
+from titan.cli.command import CommandGroup, Settings, check_options_are_behind
 from titan.cli.log_options import log_options
+from titan.cli.manager_step_down import step_down
 from titan.cli.metrics_option import metrics_listen_option
 from titan.cli.params import ADDRESS, DURATION, HISTORY, SIZE
 from titan.cli.policy_options import policy_options
@@ -19,14 +20,15 @@ _SEGMENT_BYTES_MIN: Final = 4 << 10
 _SEGMENT_BYTES_MAX: Final = 4 << 30
 
 
-@click.command(
-    cls=Command,
+@click.group(
+    cls=CommandGroup,
     takes=("tls_dir", "insecure_i_know"),
     epilog="""\b
 Examples:
   titan manager
   titan manager --data-dir /srv/titan --listen 127.0.0.1:6000
   titan manager --retain 30d --forget-over 1000000
+  titan manager step-down
 """,
 )
 @click.option(
@@ -161,6 +163,9 @@ def manager(
     start, as they are after a crash. What `titan policy set` has set wins over --policy to
     --user-cpus.
     """
+    if ctx.invoked_subcommand is not None:
+        check_options_are_behind(ctx)
+        return 0
     if heartbeat_timeout <= 0:
         raise click.BadParameter("it must be more than 0", param_hint="--heartbeat-timeout")
     if not _SEGMENT_BYTES_MIN <= segment_size <= _SEGMENT_BYTES_MAX:
@@ -202,3 +207,6 @@ def manager(
             log_format=log_format,
         )
     )
+
+
+manager.add_command(step_down)

@@ -12,7 +12,15 @@ from typing import Final
 import click
 
 from titan import units
-from titan.cli.command import READING, Command, Settings, retry_option, say, say_as_of, time_of
+from titan.cli.command import (
+    READING_STALE,
+    Command,
+    Settings,
+    retry_option,
+    say,
+    say_how_far,
+    time_of,
+)
 from titan.cli.describe import ended_tasks, state_text, total_tasks, why_ended
 from titan.cli.filters import filter_options, job_filter
 from titan.cli.table import print_table
@@ -40,7 +48,7 @@ _REDRAW_SECONDS: Final = 0.25
 
 @click.command(
     cls=Command,
-    takes=READING,
+    takes=READING_STALE,
     epilog="""\b
 Examples:
   titan queue
@@ -81,17 +89,19 @@ def queue(
             raise click.UsageError("--watch is for people, --json for programs: give one of them")
         if settings.at is not None or settings.data_directory is not None:
             raise click.UsageError("--watch shows what is now: leave out --at and --data-dir")
+        if settings.is_stale:
+            raise click.UsageError("--watch is told by the manager that leads: leave out --stale")
         settings.check_address()
         asyncio.run(_watch(settings, wanted, limit))
         return 0
     with settings.reader(retry_for) as session:
-        listed = session.list_jobs(wanted, limit, settings.at)
+        listed = session.list_jobs(wanted, limit, settings.at, stale=settings.is_stale)
     if settings.json:
         from titan.client.views import job_view  # noqa: PLC0415 - only here
 
         print_json([job_view(job) for job in listed.jobs])
         return 0
-    say_as_of(listed)
+    say_how_far(settings, listed)
     print_queue(listed.jobs, time_of(listed))
     if listed.more:
         say(f"there are more than {limit} jobs; --limit {limit * 10} shows more")

@@ -11,13 +11,14 @@ import click
 
 from titan import units
 from titan.cli.command import (
-    READING,
+    READING_STALE,
     Command,
     Reading,
     Settings,
     retry_option,
     say,
     say_as_of,
+    say_how_far,
     time_of,
 )
 from titan.cli.describe import (
@@ -57,7 +58,7 @@ _STATES: Final = [state.name for state in State if state > State.PENDING]
 
 @click.command(
     cls=Command,
-    takes=READING,
+    takes=READING_STALE,
     epilog="""\b
 Examples:
   titan show 42
@@ -104,13 +105,22 @@ def show(
     if script and (events or attempts is not None or state):
         raise click.UsageError("--script prints the script alone: leave out the other options")
     if events:
+        if settings.is_stale:
+            raise click.UsageError("--events is told by the manager that leads: leave out --stale")
         if attempts is not None or state:
             raise click.UsageError("--events shows all: leave out --attempts and --state")
         wanted = requests.events_request(job, user=os_user(), at=settings.at)
         with settings.reader(retry_for) as reader:
             print_events(reader, wanted, as_json=settings.json)
         return 0
-    request = requests.status_request(job, user=os_user(), attempts=0, states=state, at=settings.at)
+    request = requests.status_request(
+        job,
+        user=os_user(),
+        attempts=0,
+        states=state,
+        at=settings.at,
+        stale=settings.is_stale,
+    )
     if script:
         request.script = True
         with settings.reader(retry_for) as session:
@@ -123,10 +133,12 @@ def show(
         if settings.json:
             print_json(show_view(response))
             return 0
-        say_as_of(response)
+        say_how_far(settings, response)
         print_job(response)
         print_attempts(response)
-        if response.job.state == types_pb2.FAILED and isinstance(session, Session):
+        has_failed = response.job.state == types_pb2.FAILED
+        # Output is the leader's to ask for, who is not asked here.
+        if has_failed and isinstance(session, Session) and not settings.is_stale:
             print_stderr(session, response, request)
     return 0
 

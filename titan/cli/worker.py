@@ -30,6 +30,7 @@ Examples:
   titan worker
   titan worker --name gpu1 --cpus 8 --memory 64G --resource gpu=2 --label zone=a
   titan worker --run-as-policy /etc/titan/run-as.toml --scripts-dir /srv/scripts
+  titan worker --manager a.example.com:50051,b.example.com:50051 --tls-dir w1.pem
   titan worker update --cpus 4
 """,
 )
@@ -235,18 +236,18 @@ worker.add_command(update)
 def _worker_files(settings: Settings) -> PemFiles | None:
     """The worker's certificates; None: it does without. Wrong ones are a usage error."""
     # These load gRPC.
-    from titan.client.connection import manager_address  # noqa: PLC0415
+    from titan.client.connection import manager_addresses  # noqa: PLC0415
     from titan.rpc.security import find_files  # noqa: PLC0415
     from titan.tls.identity import Role  # noqa: PLC0415
     from titan.tls.pem import TlsError  # noqa: PLC0415
 
     try:
         files: PemFiles | None = None
-        for address in manager_address(settings.manager).split(","):
+        for address in manager_addresses(settings.manager):
             # All are called in one way: what one of them asks for is asked of each.
             files = (
                 find_files(
-                    address.strip(),
+                    address,
                     Role.WORKER,
                     tls_dir=settings.tls_dir,
                     access_file=settings.access_file,

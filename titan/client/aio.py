@@ -30,6 +30,9 @@ from titan.model import State
 class AsyncClient(AioControl, AioHistoryCalls):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
+    Several ("a:50051,b:50051") are those of one cluster: the one that leads is called, and while
+    another takes over a call waits within its `retry_for_seconds`.
+
     To be closed, or used as an asynchronous context manager, on one loop. Calls raise
     ManagerUnreachable, NotFound, InvalidJob or Refused, all of them TitanError. What
     they return are the dicts that the CLI prints with --json.
@@ -214,11 +217,14 @@ class AsyncClient(AioControl, AioHistoryCalls):
         attempts: int = 100,
         state: Sequence[str | State] = (),
         at: Moment | None = None,
+        stale: bool = False,
     ) -> View:
         """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only.
 
         `at` asks for the past, here and elsewhere: an int is an LSN, a float Unix seconds,
         text is as for --at. Raises OutOfRange for a moment that the log does not reach.
+        `stale`, here and elsewhere: of several managers one that stands by may answer, from what
+        it has read of the log, which may be a little old.
         """
         return views.show_view(
             await self._session.status(
@@ -228,6 +234,7 @@ class AsyncClient(AioControl, AioHistoryCalls):
                     attempts=attempts,
                     states=state,
                     at=moment(at),
+                    stale=stale,
                 )
             )
         )
@@ -241,10 +248,11 @@ class AsyncClient(AioControl, AioHistoryCalls):
         name: str | None = None,
         limit: int = 1000,
         at: Moment | None = None,
+        stale: bool = False,
     ) -> list[View]:
         """Jobs without attempts: those not ended, oldest first, or `all`, newest first."""
         wanted = requests.job_filter(all=all, states=state, user=user, name=name)
-        listed = await self._session.list_jobs(wanted, limit, moment(at))
+        listed = await self._session.list_jobs(wanted, limit, moment(at), stale=stale)
         return [views.job_view(job) for job in listed.jobs]
 
     async def cancel(
@@ -321,9 +329,9 @@ class AsyncClient(AioControl, AioHistoryCalls):
         patience = retry.WORKER_PATIENCE_SECONDS if follow else 0
         return self._session.output(cursor, patience_seconds=patience)
 
-    async def workers(self, *, at: Moment | None = None) -> list[View]:
+    async def workers(self, *, at: Moment | None = None, stale: bool = False) -> list[View]:
         """All workers."""
-        listed = await self._session.workers(moment(at))
+        listed = await self._session.workers(moment(at), stale=stale)
         return [views.worker_view(worker) for worker in listed.workers]
 
     async def drain(self, *workers: str, reason: str = "") -> list[View]:
@@ -342,9 +350,9 @@ class AsyncClient(AioControl, AioHistoryCalls):
         answer = await self._session.drain(request)
         return [views.worker_view(worker) for worker in answer.workers]
 
-    async def stats(self, *, at: Moment | None = None) -> View:
+    async def stats(self, *, at: Moment | None = None, stale: bool = False) -> View:
         """The cluster in numbers."""
-        return views.stats_view(await self._session.stats(moment(at)))
+        return views.stats_view(await self._session.stats(moment(at), stale=stale))
 
     async def events(self, job: str | int, *, at: Moment | None = None) -> AsyncIterator[View]:
         """All that happened to a job ("42", "42.7", "last", "name:x"), in order.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Final, NamedTuple
 import grpc
 
 from titan.client import retry
-from titan.errors import AccessDenied, TitanError
+from titan.errors import AccessDenied
 from titan.rpc import access
-from titan.rpc.channel import split_address
+from titan.rpc.addresses import split_addresses
 from titan.rpc.security import find_files
-from titan.rpc.status import is_busy, is_still_reading
+from titan.rpc.status import is_busy, is_still_reading, not_leader
 from titan.tls.identity import Role
 
 DEFAULT_MANAGER: Final = "127.0.0.1:50051"
@@ -44,10 +43,14 @@ NOTHING_SAID: Final = Credentials()
 
 
 def manager_address(manager: str | None) -> str:
-    """The address given, else that of TITAN_MANAGER, else the default. Raises ValueError."""
-    address = manager or os.environ.get("TITAN_MANAGER") or DEFAULT_MANAGER
-    split_address(address)
-    return address
+    """The address given, else that of TITAN_MANAGER, else the default; of several managers with
+    commas between. Raises ValueError."""
+    return ",".join(manager_addresses(manager))
+
+
+def manager_addresses(manager: str | None) -> tuple[str, ...]:
+    """The same, each by itself."""
+    return split_addresses(manager or os.environ.get("TITAN_MANAGER") or DEFAULT_MANAGER)
 
 
 def os_user() -> str:
@@ -114,7 +117,7 @@ class Access:
 
         Once may be the moment in which somebody changes certificates. Takes up to some seconds.
         """
-        if failure.status is not grpc.StatusCode.UNAVAILABLE or failure.is_still_reading:
+        if failure.status is not grpc.StatusCode.UNAVAILABLE or failure.is_answer:
             return
         # It loads OpenSSL.
         from titan.rpc.handshake import explain_failure  # noqa: PLC0415
@@ -142,36 +145,40 @@ class Outage:
     takes its time."""
 
     def __init__(self, address: str, notice: Notice | None) -> None:
+        """`address`: several with commas between."""
         self._address = address
         self._notice = notice
         self._was_told = False
         self._was_reading_told = False
         self._was_busy_told = False
 
-    def is_reading(self, details: str) -> None:
-        """It said that it is still reading its log."""
-        if self._notice is not None and not self._was_reading_told:
-            self._was_reading_told = True
-            self._notice(f"{details} (Ctrl-C stops waiting)")
-
-    def is_busy(self, details: str) -> None:
-        """It said that it has too much to do."""
-        if self._notice is not None and not self._was_busy_told:
-            self._was_busy_told = True
-            self._notice(f"{details}: waiting for it (Ctrl-C stops waiting)")
-
-    def began(self) -> None:
-        """A try failed."""
-        if self._notice is not None and not self._was_told:
+    def note(self, failure: retry.Failure, *, is_endless: bool) -> None:
+        """A call is repeated after a pause; `is_endless`: until it is answered."""
+        if self._notice is None:
+            return
+        if failure.is_still_reading:
+            if not self._was_reading_told:
+                self._was_reading_told = True
+                self._notice(f"{failure.details} (Ctrl-C stops waiting)")
+        elif failure.is_busy:
+            if not self._was_busy_told:
+                self._was_busy_told = True
+                self._notice(f"{failure.details}: waiting for it (Ctrl-C stops waiting)")
+        elif is_endless and not self._was_told:
             self._was_told = True
-            self._notice(
-                f"lost the manager at {self._address}; trying again until it answers "
-                "(Ctrl-C stops waiting)"
-            )
+            self._notice(f"{self._lost(failure)} (Ctrl-C stops waiting)")
 
     def ended(self) -> None:
         """The manager answered."""
         self._was_told = False
+
+    def _lost(self, failure: retry.Failure) -> str:
+        if "," in self._address:
+            return (
+                f"none of the managers answers as the one that leads ({failure.details}); trying "
+                "again until one does"
+            )
+        return f"lost the manager at {self._address}; trying again until it answers"
 
 
 def failure_of(error: grpc.RpcError) -> retry.Failure:
@@ -181,22 +188,12 @@ def failure_of(error: grpc.RpcError) -> retry.Failure:
         return retry.Failure(status, details, is_still_reading=True)
     if is_busy(error.trailing_metadata()):
         return retry.Failure(status, details, is_busy=True)
+    leader = not_leader(error.trailing_metadata())
+    if leader is not None:
+        return retry.Failure(status, details, leader=leader)
     # The transport's text nests each layer's: the last part is the one for people.
     if status is grpc.StatusCode.UNAVAILABLE and "last error: " in details:
         details = details.rpartition("last error: ")[2].rpartition("remote host: ")[2]
     elif status is grpc.StatusCode.DEADLINE_EXCEEDED:
         details = "no answer in time"
     return retry.Failure(status, details)
-
-
-def connect_error(address: str, error: OSError) -> TitanError:
-    """The error for a first connection that could not be made."""
-    if isinstance(error, ConnectionRefusedError):
-        why = "connection refused"
-    elif isinstance(error, TimeoutError):
-        why = f"no answer within {retry.CONNECT_SECONDS:g} s"
-    elif isinstance(error, socket.gaierror):
-        why = "no such host"
-    else:
-        why = error.strerror or str(error)
-    return retry.no_answer(address, why)

@@ -140,7 +140,13 @@ class Control:
         return views.explanation_view(self._session.why(request).explanation)
 
     def tasks(
-        self, job: str | int, *, first: int = 0, count: int = 0, at: Moment | None = None
+        self,
+        job: str | int,
+        *,
+        first: int = 0,
+        count: int = 0,
+        at: Moment | None = None,
+        stale: bool = False,
     ) -> View:
         """The states of a job's tasks, behind the first so many; count 0: up to a million.
 
@@ -148,7 +154,7 @@ class Control:
         indexes, P S R C F or X for CANCELLED.
         """
         request = requests.tasks_request(
-            job, user=self._user, first=first, count=count, at=moment(at)
+            job, user=self._user, first=first, count=count, at=moment(at), stale=stale
         )
         return views.tasks_view(self._session.tasks(request))
 

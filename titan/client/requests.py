@@ -26,8 +26,12 @@ def status_request(
     attempts: int,
     states: Sequence[str | State] = (),
     at: manager_pb2.Moment | None = None,
+    stale: bool = False,
 ) -> manager_pb2.GetJobStatusRequest:
-    """Asks for one job with at most so many attempts."""
+    """Asks for one job with at most so many attempts.
+
+    `stale`: a manager that stands by may answer, a little late; so too elsewhere.
+    """
     return manager_pb2.GetJobStatusRequest(
         job=job_selector(job, user),
         attempts_limit=attempts,
@@ -35,6 +39,7 @@ def status_request(
         at=at,
         # What was is not measured.
         live=at is None,
+        allow_stale=stale,
     )
 
 
@@ -218,14 +223,21 @@ def page_request(
     limit: int,
     last_job_id: int,
     at: manager_pb2.Moment | None = None,
+    stale: bool = False,
+    lsn: int = 0,
 ) -> manager_pb2.ListJobsRequest:
-    """The page of a list that goes on behind `last_job_id`; 0: its first."""
+    """The page of a list that goes on behind `last_job_id`; 0: its first.
+
+    None that is `stale` is older than the one before, which was of record `lsn`.
+    """
     return manager_pb2.ListJobsRequest(
         filter=wanted,
         limit=min(limit, PAGE_JOBS_MAX),
         after_job_id=0 if wanted.all else last_job_id,
         before_job_id=last_job_id if wanted.all else 0,
         at=at,
+        allow_stale=stale,
+        at_least_lsn=lsn if stale and at is None else 0,
     )
 
 
@@ -237,11 +249,19 @@ def events_request(
 
 
 def tasks_request(
-    job: str | int, *, user: str, first: int, count: int, at: manager_pb2.Moment | None = None
+    job: str | int,
+    *,
+    user: str,
+    first: int,
+    count: int,
+    at: manager_pb2.Moment | None = None,
+    stale: bool = False,
 ) -> manager_pb2.ListTasksRequest:
     """Asks for the states of so many of a job's tasks behind the first so many."""
     selector = job_selector(job, user)
-    return manager_pb2.ListTasksRequest(job=selector, first=first, count=count, at=at)
+    return manager_pb2.ListTasksRequest(
+        job=selector, first=first, count=count, at=at, allow_stale=stale
+    )
 
 
 def job_selector(job: str | int, user: str) -> manager_pb2.JobSelector:

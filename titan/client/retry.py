@@ -7,6 +7,7 @@ writes carry a request id or can only be true once. Whoever waits passes the tim
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import grpc
@@ -23,8 +24,8 @@ from titan.rpc.status import error_of
 
 RETRY_FOR_SECONDS: Final = 30.0
 FOR_EVER: Final = float("inf")
-# The first connection: one that is refused ends at once, one without any answer after this.
-CONNECT_SECONDS: Final = 1.0
+# An answer may take so long, however little of the time for repeating is left.
+ATTEMPT_SECONDS_MIN: Final = 1.0
 # A call without an answer for so long is sent again; bulk submits take a second or two.
 ATTEMPT_SECONDS: Final = 10.0
 # To a question about the past the manager says after a minute that it is still reading.
@@ -53,6 +54,7 @@ TRANSIENT: Final = frozenset(
         grpc.StatusCode.CANCELLED,
     }
 )
+AWAY: Final = grpc.StatusCode.UNAVAILABLE
 # A watch that fell behind is cut with this, and goes on from its last LSN.
 CUT_WATCH: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -66,12 +68,21 @@ class Failure(NamedTuple):
     """The manager is there, and reads its log for the answer."""
     is_busy: bool = False
     """The manager is there, and has too much to do; nothing of the call was done."""
+    leader: str | None = None
+    """It is there, and does not lead: the address of the one that does, empty where it knows none.
+    None: it said nothing of that."""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether it was the manager that said so."""
+        return self.is_still_reading or self.is_busy or self.leader is not None
 
 
 class Policy(NamedTuple):
     """For how long calls are repeated; FOR_EVER for commands that wait."""
 
     address: str
+    """Several with commas between: the time is one for all."""
     retry_for_seconds: float = RETRY_FOR_SECONDS
 
 
@@ -85,11 +96,15 @@ class Repeats:
         *,
         repeat_hint: str = "",
         answer_seconds: float = ATTEMPT_SECONDS,
+        is_stream: bool = False,
     ) -> None:
         """`repeat_hint` says of a write how it is repeated safely; empty for a read.
 
-        `answer_seconds` is how long an answer may take.
+        `answer_seconds` is how long an answer may take. A stream may have been silent for long
+        before it fails: the time for repeating begins then.
         """
+        self._is_stream = is_stream
+        self._has_failed = False
         self._answer_seconds = answer_seconds
         self._policy = policy
         self._repeat_hint = repeat_hint
@@ -98,23 +113,29 @@ class Repeats:
         self._refusals = 0
         self._busy = 0
         self.failures = 0
+        self.tried: Final[set[str]] = set()
+        """The addresses that did not do since the last answer or pause."""
 
     def attempt_seconds(self, now: float) -> float:
         """The deadline of the next try."""
         if self._answer_seconds > ATTEMPT_SECONDS:
             # To ask again sooner would only make the manager begin again.
             return self._answer_seconds
-        return max(CONNECT_SECONDS, min(ATTEMPT_SECONDS, self._end - now))
+        return max(ATTEMPT_SECONDS_MIN, min(ATTEMPT_SECONDS, self._end - now))
 
     def succeeded(self, now: float) -> None:
         """A stream gave something: what fails later is a new failure."""
         self.failures = 0
+        self._has_failed = False
         self._refusals = 0
         self._busy = 0
         self._end = now + self._policy.retry_for_seconds
 
-    def pause_after(self, failure: Failure, now: float) -> float:
-        """Seconds to wait before the next try. Raises the error when there is none."""
+    def pause_after(self, failure: Failure, now: float, *, at_once: bool = False) -> float:
+        """Seconds to wait before the next try. Raises the error when there is none.
+
+        `at_once`: the next try goes to another address, which has not been tried since the last.
+        """
         if failure.is_still_reading:
             if now >= self._begin + STILL_READING_SECONDS_MAX:
                 raise StillReading(failure.details)
@@ -132,6 +153,13 @@ class Repeats:
         if failure.status is not grpc.StatusCode.DEADLINE_EXCEEDED:
             # Whether the one that comes back is busy nobody knows.
             self._busy = 0
+        if self._is_stream and not self._has_failed:
+            self._end = now + self._policy.retry_for_seconds
+        self._has_failed = True
+        if at_once and (now < self._end or failure.status is AWAY):
+            # Another token, too. Who was not there has taken no time.
+            self._refusals = 0
+            return 0.0
         pause = _pause_seconds(self.failures)
         self.failures += 1
         if now + pause >= self._end:
@@ -151,17 +179,23 @@ class Repeats:
         return 0.0 if is_renewed else ACCESS_PAUSE_SECONDS
 
     def _late_while_busy(self) -> Busy:
-        message = f"the manager at {self._policy.address} was busy and then did not answer in time"
+        message = f"{self._whom()} was busy and then did not answer in time"
         return Busy(message + self._maybe_accepted(), maybe_accepted=bool(self._repeat_hint))
 
     def _unreachable(self, failure: Failure) -> ManagerUnreachable:
         waited = f" within {self._policy.retry_for_seconds:g} s" if self.failures > 1 else ""
-        message = f"the manager at {self._policy.address} did not answer{waited}"
+        message = f"{self._whom()} did not answer{waited}"
+        if "," in self._policy.address:
+            message = f"none of the managers answered as the one that leads{waited}"
         if failure.details:
             message += f" ({failure.details})"
         return ManagerUnreachable(
             message + self._maybe_accepted(), maybe_accepted=bool(self._repeat_hint)
         )
+
+    def _whom(self) -> str:
+        are_several = "," in self._policy.address
+        return "the manager" if are_several else f"the manager at {self._policy.address}"
 
     def _maybe_accepted(self) -> str:
         """What is said of a write whose last try had no answer."""
@@ -215,8 +249,12 @@ def access_denied(address: str, tried: str, *, has_token: bool) -> AccessDenied:
     )
 
 
-def no_answer(address: str, why: str) -> TitanError:
-    """The sentence for a first connection that was not made."""
+def no_answer(said: Sequence[tuple[str, str]]) -> TitanError:
+    """The sentence for a first connection that was not made: the addresses, and why."""
+    if len(said) > 1:
+        each_why = "; ".join(f"{address}: {why}" for address, why in said)
+        return ManagerUnreachable(f"none of the managers answers ({each_why})")
+    ((address, why),) = said
     return ManagerUnreachable(
         f"no manager answers at {address}: {why}. Start one with `titan dev`, or name it with "
         "--manager HOST:PORT"

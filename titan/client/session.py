@@ -5,10 +5,9 @@ Everything that decides is in `retry.py` and `cursors.py`.
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Iterator
-from typing import Self, TypeVar, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Self, TypeAlias, TypeVar
 
 import grpc
 
@@ -19,25 +18,40 @@ from titan.client.connection import (
     Credentials,
     Notice,
     Outage,
-    connect_error,
     failure_of,
-    manager_address,
+    manager_addresses,
 )
 from titan.client.cursors import EventsCursor, OutputCursor, WatchCursor
+from titan.client.lines import Line, Lines
 from titan.client.output import OutputChunk
 from titan.client.requests import page_request
-from titan.rpc.channel import open_channel, split_address
+from titan.errors import AccessDenied
+from titan.rpc.channel import open_channel
 from titan.rpc.stub import manager_stub
 from titan.rpc.v1 import history_pb2, manager_pb2
+
+if TYPE_CHECKING:
+    from titan.rpc.v1 import manager_pb2_grpc
 
 _DEADLINE = grpc.StatusCode.DEADLINE_EXCEEDED
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+_Stub: TypeAlias = "manager_pb2_grpc.ManagerServiceStub"
+_Line: TypeAlias = "Line[grpc.Channel, _Stub]"
+_Call: TypeAlias = "grpc.UnaryUnaryMultiCallable[Request, Response]"
+
+
+def _open_line(address: str, access: Access) -> tuple[grpc.Channel, _Stub]:
+    channel = open_channel(address, access.files)
+    return channel, manager_stub(channel)
 
 
 class Session:
-    """A connection to one manager. For one thread at a time but for `close`."""
+    """Connections to a cluster's managers, of which one is called at a time.
+
+    For one thread at a time but for `close`.
+    """
 
     def __init__(
         self,
@@ -49,13 +63,10 @@ class Session:
     ) -> None:
         """Connects at the first call. Raises ValueError for what is no address, or can't be called
         with what there is to prove who calls."""
-        self.address = manager_address(manager)
-        self._policy = retry.Policy(self.address, retry_for_seconds)
-        self._access = Access(self.address, given)
-        self._outage = Outage(self.address, notice)
-        self._channel = open_channel(self.address, self._access.files)
-        self._stub = manager_stub(self._channel)
-        self._was_reached = False
+        addresses = manager_addresses(manager)
+        self._policy = retry.Policy(",".join(addresses), retry_for_seconds)
+        self._lines = Lines(addresses, given, _open_line)
+        self._outage = Outage(self._policy.address, notice)
 
     def __enter__(self) -> Self:
         return self
@@ -63,28 +74,44 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def address(self) -> str:
+        """Of the manager that is called now."""
+        return self._lines.current.address
+
     def close(self) -> None:
-        """Ends the connection, and with it every stream."""
-        self._channel.close()
+        """Ends the connections, and with them every stream."""
+        for channel in self._lines.channels():
+            channel.close()
 
     def submit(self, request: manager_pb2.SubmitJobRequest) -> manager_pb2.SubmitJobResponse:
         """Submits; safe to repeat for its request id."""
-        return self._call(self._stub.SubmitJob, request, retry.safe_with(request.request_id))
+        return self._call(lambda stub: stub.SubmitJob, request, retry.safe_with(request.request_id))
 
     def status(self, request: manager_pb2.GetJobStatusRequest) -> manager_pb2.GetJobStatusResponse:
         """Asks for a job."""
-        return self._call(self._stub.GetJobStatus, request, is_past=request.HasField("at"))
+        return self._call(lambda stub: stub.GetJobStatus, request, is_past=request.HasField("at"))
 
     def list_jobs(
-        self, wanted: manager_pb2.JobFilter, limit: int, at: manager_pb2.Moment | None = None
+        self,
+        wanted: manager_pb2.JobFilter,
+        limit: int,
+        at: manager_pb2.Moment | None = None,
+        *,
+        stale: bool = False,
     ) -> manager_pb2.ListJobsResponse:
-        """At most `limit` jobs, over as many pages as they take."""
+        """At most `limit` jobs, over as many pages as they take.
+
+        `stale`: a manager that stands by may answer, a little late; so elsewhere.
+        """
         whole = manager_pb2.ListJobsResponse()
         last_job_id = 0
         while True:
             left = limit - len(whole.jobs)
-            request = page_request(wanted, limit=left, last_job_id=last_job_id, at=at)
-            page = self._call(self._stub.ListJobs, request, is_past=at is not None)
+            request = page_request(
+                wanted, limit=left, last_job_id=last_job_id, at=at, stale=stale, lsn=whole.lsn
+            )
+            page = self._call(lambda stub: stub.ListJobs, request, is_past=at is not None)
             if at is not None:
                 # A time may mean a later record by then.
                 at = manager_pb2.Moment(lsn=page.lsn)
@@ -96,79 +123,89 @@ class Session:
 
     def cancel(self, request: manager_pb2.CancelJobRequest) -> manager_pb2.CancelJobResponse:
         """Cancels; repeating it changes nothing."""
-        return self._call(self._stub.CancelJob, request, "it is safe to repeat")
+        return self._call(lambda stub: stub.CancelJob, request, "it is safe to repeat")
 
     def hold(self, request: manager_pb2.HoldJobRequest) -> manager_pb2.ChangeJobResponse:
         """Holds jobs or releases them; repeating it changes nothing."""
-        return self._call(self._stub.HoldJob, request, "it is safe to repeat")
+        return self._call(lambda stub: stub.HoldJob, request, "it is safe to repeat")
 
     def suspend(self, request: manager_pb2.SuspendJobRequest) -> manager_pb2.ChangeJobResponse:
         """Suspends jobs or resumes them; repeating it changes nothing."""
-        return self._call(self._stub.SuspendJob, request, "it is safe to repeat")
+        return self._call(lambda stub: stub.SuspendJob, request, "it is safe to repeat")
 
     def update(self, request: manager_pb2.UpdateJobRequest) -> manager_pb2.ChangeJobResponse:
         """Changes what jobs ask for; repeating it changes nothing."""
-        return self._call(self._stub.UpdateJob, request, "it is safe to repeat")
+        return self._call(lambda stub: stub.UpdateJob, request, "it is safe to repeat")
 
     def requeue(self, request: manager_pb2.RequeueJobRequest) -> manager_pb2.RequeueJobResponse:
         """Puts jobs back to the queue; safe to repeat for its request id."""
-        return self._call(self._stub.RequeueJob, request, retry.safe_with(request.request_id))
+        return self._call(
+            lambda stub: stub.RequeueJob, request, retry.safe_with(request.request_id)
+        )
 
     def why(self, request: manager_pb2.ExplainJobRequest) -> manager_pb2.ExplainJobResponse:
         """Why a task waits, or how it came to be where it is."""
-        return self._call(self._stub.ExplainJob, request, is_past=request.HasField("at"))
+        return self._call(lambda stub: stub.ExplainJob, request, is_past=request.HasField("at"))
 
     def plan(self, request: manager_pb2.PlanJobsRequest) -> manager_pb2.PlanJobsResponse:
         """Where jobs would go."""
-        return self._call(self._stub.PlanJobs, request)
+        return self._call(lambda stub: stub.PlanJobs, request)
 
     def policy(self) -> manager_pb2.PolicyResponse:
         """How tasks are ordered and placed."""
-        return self._call(self._stub.GetPolicy, manager_pb2.GetPolicyRequest())
+        return self._call(lambda stub: stub.GetPolicy, manager_pb2.GetPolicyRequest())
 
     def set_policy(self, request: manager_pb2.SetPolicyRequest) -> manager_pb2.PolicyResponse:
         """Sets the policy; repeating it changes nothing."""
-        return self._call(self._stub.SetPolicy, request, "it is safe to repeat")
+        return self._call(lambda stub: stub.SetPolicy, request, "it is safe to repeat")
 
     def drain(self, request: manager_pb2.DrainWorkerRequest) -> manager_pb2.DrainWorkerResponse:
         """Drains workers or lifts their drains; repeating it changes nothing."""
-        return self._call(self._stub.DrainWorker, request, "it is safe to repeat")
+        return self._call(lambda stub: stub.DrainWorker, request, "it is safe to repeat")
 
-    def workers(self, at: manager_pb2.Moment | None = None) -> manager_pb2.ListWorkersResponse:
+    def step_down(self, request: manager_pb2.StepDownRequest) -> manager_pb2.StepDownResponse:
+        """Has another manager lead; repeating it changes nothing, where it names a term."""
+        return self._call(lambda stub: stub.StepDown, request, "it is safe to repeat")
+
+    def workers(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.ListWorkersResponse:
         """All workers."""
-        request = manager_pb2.ListWorkersRequest(at=at)
-        return self._call(self._stub.ListWorkers, request, is_past=at is not None)
+        request = manager_pb2.ListWorkersRequest(at=at, allow_stale=stale)
+        return self._call(lambda stub: stub.ListWorkers, request, is_past=at is not None)
 
-    def stats(self, at: manager_pb2.Moment | None = None) -> manager_pb2.GetStatsResponse:
+    def stats(
+        self, at: manager_pb2.Moment | None = None, *, stale: bool = False
+    ) -> manager_pb2.GetStatsResponse:
         """The cluster in numbers."""
-        request = manager_pb2.GetStatsRequest(at=at)
-        return self._call(self._stub.GetStats, request, is_past=at is not None)
+        request = manager_pb2.GetStatsRequest(at=at, allow_stale=stale)
+        return self._call(lambda stub: stub.GetStats, request, is_past=at is not None)
 
     def tasks(self, request: manager_pb2.ListTasksRequest) -> manager_pb2.ListTasksResponse:
         """The states of a job's tasks."""
-        return self._call(self._stub.ListTasks, request, is_past=request.HasField("at"))
+        return self._call(lambda stub: stub.ListTasks, request, is_past=request.HasField("at"))
 
     def workflow(self, request: manager_pb2.GetWorkflowRequest) -> manager_pb2.GetWorkflowResponse:
         """The jobs that hang together with one."""
-        return self._call(self._stub.GetWorkflow, request, is_past=request.HasField("at"))
+        return self._call(lambda stub: stub.GetWorkflow, request, is_past=request.HasField("at"))
 
     def log_range(self) -> manager_pb2.GetLogRangeResponse:
         """Which moments of the past can be asked about."""
         request = manager_pb2.GetLogRangeRequest()
-        return self._call(self._stub.GetLogRange, request, is_past=True)
+        return self._call(lambda stub: stub.GetLogRange, request, is_past=True)
 
     def events(
         self, request: manager_pb2.GetEventsRequest
     ) -> Iterator[manager_pb2.GetEventsResponse]:
         """All that happened to a job, in pages."""
-        self._reach()
         cursor = EventsCursor(request)
-        repeats = retry.Repeats(self._policy, time.monotonic())
+        repeats = retry.Repeats(self._policy, time.monotonic(), is_stream=True)
         while True:
-            stream = self._stub.GetEvents(cursor.request(), metadata=self._access.metadata())
+            line = self._ready(repeats)
+            stream = line.stub.GetEvents(cursor.request(), metadata=line.access.metadata())
             try:
                 for response in stream:
-                    repeats.succeeded(time.monotonic())
+                    self._answered(line, repeats)
                     yield cursor.take(response)
             except grpc.RpcError as error:
                 failure = failure_of(error)
@@ -176,17 +213,17 @@ class Session:
                 return
             finally:
                 stream.cancel()
-            self._pause(repeats, failure)
+            self._pause(line, repeats, failure)
 
     def history(
         self, request: history_pb2.GetHistoryRequest
     ) -> list[history_pb2.GetHistoryResponse]:
         """The pages of one answer; what fails in between is asked again from its start."""
-        self._reach()
         repeats = retry.Repeats(self._policy, time.monotonic())
         while True:
-            stream = self._stub.GetHistory(
-                request, timeout=retry.PAST_SECONDS, metadata=self._access.metadata()
+            line = self._ready(repeats)
+            stream = line.stub.GetHistory(
+                request, timeout=retry.PAST_SECONDS, metadata=line.access.metadata()
             )
             try:
                 return list(stream)
@@ -194,23 +231,23 @@ class Session:
                 failure = failure_of(error)
             finally:
                 stream.cancel()
-            self._pause(repeats, failure)
+            self._pause(line, repeats, failure)
 
     def watch(
         self, cursor: WatchCursor, *, end: float | None = None
     ) -> Iterator[list[manager_pb2.Job]]:
         """Changed jobs, for ever or until the monotonic clock shows `end`."""
-        self._reach()
-        repeats = retry.Repeats(self._policy, time.monotonic())
+        repeats = retry.Repeats(self._policy, time.monotonic(), is_stream=True)
         while end is None or time.monotonic() < end:
+            line = self._ready(repeats)
             left = None if end is None else max(0.0, end - time.monotonic())
-            stream = self._stub.WatchJobs(
-                cursor.request(), timeout=left, metadata=self._access.metadata()
+            stream = line.stub.WatchJobs(
+                cursor.request(), timeout=left, metadata=line.access.metadata()
             )
             failure = retry.Failure(grpc.StatusCode.UNAVAILABLE, "the watch was ended")
             try:
                 for response in stream:
-                    repeats.succeeded(time.monotonic())
+                    self._answered(line, repeats)
                     yield cursor.take(response)
             except grpc.RpcError as error:
                 failure = failure_of(error)
@@ -220,22 +257,22 @@ class Session:
                 stream.cancel()
             is_out_of_time = end is not None and failure.status is _DEADLINE
             if not is_out_of_time:
-                self._pause(repeats, failure)
+                self._pause(line, repeats, failure)
 
     def output(self, cursor: OutputCursor, *, patience_seconds: float = 0) -> Iterator[OutputChunk]:
         """What a task wrote and, if the cursor follows, writes.
 
         A worker that is away is waited for so long before OutputUnavailable is raised.
         """
-        self._reach()
-        repeats = retry.Repeats(self._policy, time.monotonic())
+        repeats = retry.Repeats(self._policy, time.monotonic(), is_stream=True)
         patience = retry.WorkerPatience(patience_seconds)
         while True:
-            stream = self._stub.StreamOutput(cursor.request(), metadata=self._access.metadata())
+            line = self._ready(repeats)
+            stream = line.stub.StreamOutput(cursor.request(), metadata=line.access.metadata())
             try:
                 for response in stream:
                     patience.received()
-                    repeats.succeeded(time.monotonic())
+                    self._answered(line, repeats)
                     chunk = cursor.take(response)
                     if chunk is not None:
                         yield chunk
@@ -249,28 +286,28 @@ class Session:
                 continue
             finally:
                 stream.cancel()
-            if failure.status is grpc.StatusCode.UNAUTHENTICATED:
-                self._pause(repeats, failure)
+            if failure.status is grpc.StatusCode.UNAUTHENTICATED or failure.leader is not None:
+                self._pause(line, repeats, failure)
                 continue
-            was_away = failure.status in retry.TRANSIENT and self._was_away()
+            was_away = failure.status in retry.TRANSIENT and self._was_away(line)
             pause = patience.pause_after(failure, time.monotonic(), manager_was_away=was_away)
             time.sleep(pause)
 
-    def _was_away(self) -> bool:
-        """Waits until the manager answers, and tells whether it took more than one try."""
+    def _was_away(self, line: _Line) -> bool:
+        """Waits until a manager answers, and tells whether it took more than one try, or is
+        another."""
         repeats = retry.Repeats(self._policy, time.monotonic())
-        self._repeat(self._stub.GetStats, manager_pb2.GetStatsRequest(), repeats)
-        return repeats.failures > 0
+        self._repeat(lambda stub: stub.GetStats, manager_pb2.GetStatsRequest(), repeats)
+        return repeats.failures > 0 or self._lines.current is not line
 
     def _call(
         self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        method: Callable[[_Stub], _Call[Request, Response]],
         request: Request,
         repeat_hint: str = "",
         *,
         is_past: bool = False,
     ) -> Response:
-        self._reach()
         repeats = retry.Repeats(
             self._policy,
             time.monotonic(),
@@ -281,50 +318,62 @@ class Session:
 
     def _repeat(
         self,
-        method: grpc.UnaryUnaryMultiCallable[Request, Response],
+        method: Callable[[_Stub], _Call[Request, Response]],
         request: Request,
         repeats: retry.Repeats,
     ) -> Response:
         while True:
+            line = self._ready(repeats)
             try:
-                response = method(
+                response = method(line.stub)(
                     request,
                     timeout=repeats.attempt_seconds(time.monotonic()),
-                    metadata=self._access.metadata(),
+                    metadata=line.access.metadata(),
                 )
             except grpc.RpcError as error:
-                self._pause(repeats, failure_of(error))
+                self._pause(line, repeats, failure_of(error))
             else:
+                self._lines.answered(line, repeats)
                 return response
 
-    def _pause(self, repeats: retry.Repeats, failure: retry.Failure) -> None:
+    def _answered(self, line: _Line, repeats: retry.Repeats) -> None:
+        """A stream gave something."""
+        repeats.succeeded(time.monotonic())
+        self._lines.answered(line, repeats)
+        self._outage.ended()
+
+    def _pause(self, line: _Line, repeats: retry.Repeats, failure: retry.Failure) -> None:
         """Waits before the next try, or raises. A restarted manager has another token."""
         if failure.status is grpc.StatusCode.UNAUTHENTICATED:
             pause = repeats.pause_after_refusal(
-                is_renewed=self._access.renew(), is_final=self._access.files is not None
+                is_renewed=line.access.renew(), is_final=line.access.files is not None
             )
-            if pause is None:
-                raise self._access.denied(failure.details)
-            time.sleep(pause)
-            return
-        self._access.explain(failure)
-        pause = repeats.pause_after(failure, time.monotonic())
-        if failure.is_still_reading:
-            self._outage.is_reading(failure.details)
-        elif failure.is_busy:
-            self._outage.is_busy(failure.details)
-        time.sleep(pause)
-        self._access.renew()
+            if pause is not None:
+                time.sleep(pause)
+                return
+            failure = self._lines.refused(line, line.access.denied(failure.details))
+        else:
+            try:
+                self._lines.explain(line, failure)
+            except AccessDenied as error:
+                failure = self._lines.refused(line, error)
+        failure, at_once = self._lines.failed(line, failure, repeats)
+        self._wait(repeats, failure, at_once=at_once)
 
-    def _reach(self) -> None:
-        """The first connection, made once by hand: it tells a refusal at once, and why."""
-        if self._was_reached:
-            return
-        try:
-            host, port = split_address(self.address)
-            # As bytes: names on this machine are ASCII, and the codec for others is slow to load.
-            address = (cast("str", host.encode()), port)
-            socket.create_connection(address, retry.CONNECT_SECONDS).close()
-        except OSError as error:
-            raise connect_error(self.address, error) from error
-        self._was_reached = True
+    def _wait(
+        self, repeats: retry.Repeats, failure: retry.Failure, *, at_once: bool = False
+    ) -> None:
+        pause = repeats.pause_after(failure, time.monotonic(), at_once=at_once)
+        if not at_once:
+            is_endless = self._policy.retry_for_seconds == retry.FOR_EVER
+            self._outage.note(failure, is_endless=is_endless)
+        time.sleep(pause)
+        self._lines.current.access.renew()
+
+    def _ready(self, repeats: retry.Repeats) -> _Line:
+        """The manager to call, that could be connected to. Raises TitanError."""
+        while not self._lines.is_ready:
+            failure = self._lines.reach(repeats)
+            if failure is not None:
+                self._wait(repeats, failure)
+        return self._lines.current

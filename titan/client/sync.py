@@ -29,6 +29,9 @@ from titan.model import State
 class Client(Control, HistoryCalls):
     """A connection to the manager at `manager` ("HOST:PORT"), as the CLI finds it if None.
 
+    Several ("a:50051,b:50051") are those of one cluster: the one that leads is called, and while
+    another takes over a call waits within its `retry_for_seconds`.
+
     To be closed, or used as a context manager; by one thread at a time. Calls raise
     ManagerUnreachable, NotFound, InvalidJob or Refused, all of them TitanError. What
     they return are the dicts that the CLI prints with --json.
@@ -209,11 +212,14 @@ class Client(Control, HistoryCalls):
         attempts: int = 100,
         state: Sequence[str | State] = (),
         at: Moment | None = None,
+        stale: bool = False,
     ) -> View:
         """A job ("42", "42.7", "last", "name:x") with its first attempts, those in `state` only.
 
         `at` asks for the past, here and elsewhere: an int is an LSN, a float Unix seconds,
         text is as for --at. Raises OutOfRange for a moment that the log does not reach.
+        `stale`, here and elsewhere: of several managers one that stands by may answer, from what
+        it has read of the log, which may be a little old.
         """
         return views.show_view(
             self._session.status(
@@ -223,6 +229,7 @@ class Client(Control, HistoryCalls):
                     attempts=attempts,
                     states=state,
                     at=moment(at),
+                    stale=stale,
                 )
             )
         )
@@ -236,10 +243,11 @@ class Client(Control, HistoryCalls):
         name: str | None = None,
         limit: int = 1000,
         at: Moment | None = None,
+        stale: bool = False,
     ) -> list[View]:
         """Jobs without attempts: those not ended, oldest first, or `all`, newest first."""
         wanted = requests.job_filter(all=all, states=state, user=user, name=name)
-        listed = self._session.list_jobs(wanted, limit, moment(at))
+        listed = self._session.list_jobs(wanted, limit, moment(at), stale=stale)
         return [views.job_view(job) for job in listed.jobs]
 
     def cancel(
@@ -311,9 +319,9 @@ class Client(Control, HistoryCalls):
         patience = retry.WORKER_PATIENCE_SECONDS if follow else 0
         return self._session.output(cursor, patience_seconds=patience)
 
-    def workers(self, *, at: Moment | None = None) -> list[View]:
+    def workers(self, *, at: Moment | None = None, stale: bool = False) -> list[View]:
         """All workers."""
-        listed = self._session.workers(moment(at))
+        listed = self._session.workers(moment(at), stale=stale)
         return [views.worker_view(worker) for worker in listed.workers]
 
     def drain(self, *workers: str, reason: str = "") -> list[View]:
@@ -332,9 +340,9 @@ class Client(Control, HistoryCalls):
         answer = self._session.drain(request)
         return [views.worker_view(worker) for worker in answer.workers]
 
-    def stats(self, *, at: Moment | None = None) -> View:
+    def stats(self, *, at: Moment | None = None, stale: bool = False) -> View:
         """The cluster in numbers."""
-        return views.stats_view(self._session.stats(moment(at)))
+        return views.stats_view(self._session.stats(moment(at), stale=stale))
 
     def events(self, job: str | int, *, at: Moment | None = None) -> Iterator[View]:
         """All that happened to a job ("42", "42.7", "last", "name:x"), in order.

@@ -1,23 +1,32 @@
-"""The part of ManagerService that changes jobs that are there, and the policy.
+"""The part of ManagerService that changes jobs that are there, the policy, and who leads.
 
 Translates, calls, renders; decides nothing.
 """
 
 from __future__ import annotations
 
-from titan.manager import permissions, translate
+import logging
+from collections.abc import Callable
+
+from titan.errors import Refused
+from titan.logs import LogLine
+from titan.manager import caller, permissions, translate
 from titan.manager.kernel.commands import Changed, Command, Requeued
 from titan.manager.kernel.policy import policy_in_force
 from titan.manager.shell import Shell
 from titan.queries import reads, views
 from titan.rpc.v1 import manager_pb2
 
+_log = logging.getLogger("titan.manager")
+
 
 class ControlService:
     """The handlers, a method for each RPC."""
 
-    def __init__(self, shell: Shell) -> None:
+    def __init__(self, shell: Shell, step_down: Callable[[], None] | None = None) -> None:
+        """`step_down`: see `leader_handlers`."""
         self._shell = shell
+        self._step_down = step_down
 
     def HoldJob(  # noqa: N802  (gRPC's names)
         self, request: manager_pb2.HoldJobRequest
@@ -62,6 +71,23 @@ class ControlService:
         """How tasks are ordered and placed."""
         del request
         return self._policy()
+
+    def StepDown(  # noqa: N802
+        self, request: manager_pb2.StepDownRequest
+    ) -> manager_pb2.StepDownResponse:
+        """Another manager is to lead."""
+        if self._step_down is None:
+            raise Refused(
+                "this manager keeps its log in files of its own, so no other can lead in its "
+                "place; SIGTERM stops it"
+            )
+        term = self._shell.leadership.term
+        if request.term and request.term != term:
+            # It was asked before, and the answer got lost.
+            return manager_pb2.StepDownResponse(term=request.term)
+        _log.warning(LogLine("asked to step down", who=caller.current(), user=request.user))
+        self._step_down()
+        return manager_pb2.StepDownResponse(term=term)
 
     def _change(self, command: Command) -> manager_pb2.ChangeJobResponse:
         answer: Changed = self._shell.execute(command)

@@ -15,6 +15,7 @@ from typing import Final
 import grpc
 import grpc.aio
 
+from titan.errors import NotLeader
 from titan.logs import LogLine
 from titan.manager.batches import start_request_of, stop_request_of
 from titan.manager.kernel.outbox import Batch, Outbox
@@ -192,11 +193,12 @@ class _Line:
                 await self._secrets.fill(start_request, secret_ids)
                 await self._shell.wait_durable(self._shell.lsn)
                 await stub.StartTask(start_request, timeout=CALL_SECONDS, metadata=metadata)
+        except NotLeader:
+            # Whoever leads has an outbox of his own, which this worker empties by his session.
+            self._failed(batch)
+            return False
         except grpc.aio.AioRpcError as error:
-            self._outbox.failed(batch, state)
-            self._backoff_seconds = min(
-                max(self._backoff_seconds * 2, BACKOFF_SECONDS_MIN), BACKOFF_SECONDS_MAX
-            )
+            self._failed(batch)
             _log.warning(
                 LogLine(
                     "a batch did not get through",
@@ -211,6 +213,12 @@ class _Line:
         self._outbox.acknowledged(batch)
         self._backoff_seconds = 0.0
         return True
+
+    def _failed(self, batch: Batch) -> None:
+        self._outbox.failed(batch, self._shell.kernel.state)
+        self._backoff_seconds = min(
+            max(self._backoff_seconds * 2, BACKOFF_SECONDS_MIN), BACKOFF_SECONDS_MAX
+        )
 
 
 def open_worker_channel(shell: Shell, outbox: Outbox, files: PemFiles | None) -> grpc.aio.Channel:

@@ -55,7 +55,8 @@ class EventLog:
                 await self._has_more.wait()
                 self._has_more.clear()
                 while self._waiting:
-                    await self._shell.wait_durable(self._waiting[0][0])
+                    # Also where the manager leads no more: what is durable happened.
+                    await self._shell.journal.wait_durable(self._waiting[0][0])
                     self._tell()
         finally:
             while self._waiting and self._waiting[0][0] <= self._shell.journal.durable_lsn:

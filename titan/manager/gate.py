@@ -1,9 +1,11 @@
 """The one way in and out of the manager's services.
 
-In: a call of who may not make it gets no further (`callers.py`, `permissions.py`) and is not read,
-and one that changes jobs no sooner than `admission.py` lets it. Out: whatever a handler answers, or
-refuses, leaves when everything that it may depend on is durable (invariant 7). Handlers are plain
-functions; only those that have to ask another process wait by themselves.
+In: a call of who may not make it gets no further (`entry.py`) and is not read, and one that changes
+jobs no sooner than `admission.py` lets it. Out: whatever a handler answers, or refuses, leaves when
+everything that it may depend on is durable (invariant 7). And neither way while the manager does
+not lead (`leadership.py`): that is looked at before each step of a handler, and last of all before
+anything leaves. Handlers are plain functions; only those that have to ask another process wait by
+themselves.
 """
 
 from __future__ import annotations
@@ -11,57 +13,36 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import aclosing, suppress
 from typing import Any, Final, TypeVar
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
-from titan.errors import AccessDenied, Busy, InvalidJob, NotFound, PermissionDenied, TitanError
-from titan.manager import caller, permissions
+from titan.errors import Busy, InvalidJob, NotFound, NotLeader, TitanError
+from titan.manager import permissions
 from titan.manager.admission import Admission, Place
-from titan.manager.caller import NOBODY
-from titan.manager.callers import Callers
+from titan.manager.entry import Context, Entry
 from titan.manager.history_sync import HistorySync
 from titan.manager.lapse import Lapse
+from titan.manager.leadership import ALONE
 from titan.manager.shell import Shell
-from titan.metrics.calls import Calls
-from titan.rpc.audit import Audit
 from titan.rpc.reading import UNREADABLE, read_message
-from titan.rpc.status import status_of, trailers_of
 
 Request = TypeVar("Request")
 Reply = TypeVar("Reply")
-Context = grpc.aio.ServicerContext[Any, Any]
 # What a handler does in several turns of the loop. Where a step yields something to be awaited it
 # is, outside of any turn, and if that fails so does the call.
 Steps = Generator[Awaitable[None] | None, None, Any]
-
-# A sentence goes in a header, of which peers take 8 KiB, and a byte takes three there if it isn't
-# ASCII. It may repeat what it is about, which may have had 16 MiB.
-DETAILS_BYTES_MAX: Final = 2_500
-_UNMEASURED: Final = nullcontext()
 
 
 class Gate:
     """Wraps handlers for one manager. Each is told which method of the service it answers."""
 
-    def __init__(
-        self,
-        shell: Shell,
-        callers: Callers,
-        audit: Audit | None = None,
-        history: HistorySync | None = None,
-        calls: Calls | None = None,
-    ) -> None:
-        """With `history` a submit is answered when it has its rows, too; `calls` counts them, if
-        somebody is to."""
+    def __init__(self, shell: Shell, entry: Entry, history: HistorySync | None = None) -> None:
+        """With `history` a submit is answered when it has its rows, too."""
         self._shell = shell
-        self._callers = callers
-        self._audit = audit or Audit()
+        self.entry: Final = entry
         self._history = history
-        self._calls = calls
         # Places of calls that have gone, until what they changed is durable.
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -70,23 +51,14 @@ class Gate:
 
         Who calls is entered for the handler. All but what is `admitted` comes through here first.
         """
+        if not self.entry.lets_in(method, context):
+            return False
         try:
-            self._let_in(method, context)
-        except TitanError as error:
-            self._refused(method, context, error)
-            if self._calls is not None:
-                self._calls.note(method, status_of(error).name)
+            self._shell.check_leads()
+        except NotLeader as error:
+            self.entry.send_away(method, context, error)
             return False
         return True
-
-    def whose(self, context: Context) -> str:
-        """Whose call it is that was let in: over how many connections does not count, if proven."""
-        who = caller.current()
-        return str(who) if who.is_proven else context.peer()
-
-    def lets_in_open(self, service: str, context: Context) -> bool:
-        """The same for gRPC's own services, which may be anybody's."""
-        return self._callers.are_open or self.lets_in(service, context)
 
     def unary(
         self,
@@ -99,16 +71,17 @@ class Gate:
         shell = self._shell
 
         async def call(request: Request, context: Context) -> Any:
-            with self._measure(method, context):
+            with self.entry.measure(method, context):
                 try:
                     self._check(request)
                     answer = handler(request)
                     reply = await answer if inspect.isawaitable(answer) else answer
+                    if waits:
+                        await shell.wait_durable(shell.lsn)
+                    else:
+                        shell.check_leads()
                 except TitanError as error:
-                    await shell.wait_durable(shell.lsn)
-                    return self._refused(method, context, error)
-                if waits:
-                    await shell.wait_durable(shell.lsn)
+                    return self.entry.refuse(method, context, await self._durable(error))
                 return reply
 
         return call
@@ -128,21 +101,23 @@ class Gate:
         """
 
         async def call(_requests: AsyncIterator[bytes], context: Context) -> Any:
-            with self._measure(method, context):
+            with self.entry.measure(method, context):
                 try:
-                    self._let_in(method, context)
+                    self.entry.let_in(method, context)
+                    self._shell.check_leads()
                     place = await admission.enter(context.peer)
                 except TitanError as error:
                     # Nothing was looked at that could depend on anything.
-                    return self._refused(method, context, error)
+                    return self.entry.refuse(method, context, error)
                 reply = await self._decide(method, handler, parse, place, context)
                 if self._history is None or reply is None:
                     return reply
                 # Its place at the door is free by now: whoever waits here holds up nobody.
                 try:
                     await self._history.wait(reply)
+                    self._shell.check_leads()
                 except TitanError as error:
-                    return self._refused(method, context, error)
+                    return self.entry.refuse(method, context, self._now(error))
                 return reply
 
         return call
@@ -154,31 +129,34 @@ class Gate:
         shell = self._shell
 
         async def call(request: Request, context: Context) -> AsyncIterator[Reply]:
-            with self._measure(method, context):
+            with self.entry.measure(method, context):
                 try:
                     self._check(request)
                     async with aclosing(self._replies(handler(request), context)) as replies:
                         async for reply in replies:
                             await shell.wait_durable(shell.lsn)
                             # It may have lasted for days: he may be nobody any more.
-                            self._let_in(method, context)
+                            self.entry.let_in(method, context)
                             yield reply
-                except TitanError as error:
+                    # That there is no more says something as well.
                     await shell.wait_durable(shell.lsn)
-                    self._refused(method, context, error)
+                except TitanError as error:
+                    self.entry.refuse(method, context, await self._durable(error))
 
         return call
 
     async def _replies(
         self, replies: AsyncIterator[Reply], context: Context
     ) -> AsyncGenerator[Reply, None]:
-        """The same, as long as the caller is one. Raises AccessDenied after that."""
-        if self._callers.are_open:
-            # The one token that there is counts as long as the manager runs.
+        """The same, as long as the caller is one and the manager leads.
+
+        Raises AccessDenied, NotLeader after that.
+        """
+        if self.entry.is_lasting and self._shell.leadership is ALONE:
             async for reply in replies:
                 yield reply
             return
-        with Lapse(lambda: self._callers.identify(context)) as lapse:
+        with Lapse(lambda: self._look(context)) as lapse:
             while True:
                 try:
                     reply = await lapse.next(replies)
@@ -192,12 +170,15 @@ class Gate:
         """A call with a stream of requests, whose answer says nothing of the state."""
 
         async def call(requests: AsyncIterator[Request], context: Context) -> Any:
-            with self._measure(method, context):
+            with self.entry.measure(method, context):
                 try:
                     permissions.known_caller()
-                    return await handler(requests)
+                    self._shell.check_leads()
+                    reply = await handler(requests)
+                    self._shell.check_leads()
                 except TitanError as error:
-                    return self._refused(method, context, error)
+                    return self.entry.refuse(method, context, self._now(error))
+                return reply
 
         return call
 
@@ -216,15 +197,14 @@ class Gate:
             place.note_read(len(message))
             steps = _steps(handler, parse, message)
             del message
-            answer = await _take_turns(place, steps)
+            answer = await _take_turns(place, steps, shell.check_leads)
             reply = await answer if inspect.isawaitable(answer) else answer
             await shell.wait_durable(shell.lsn)
         except Busy as error:
             # It saw nothing that anything depends on.
-            return self._refused(method, context, error)
+            return self.entry.refuse(method, context, self._now(error))
         except TitanError as error:
-            await shell.wait_durable(shell.lsn)
-            return self._refused(method, context, error)
+            return self.entry.refuse(method, context, await self._durable(error))
         except asyncio.CancelledError:
             has_gone = True
             raise
@@ -243,7 +223,8 @@ class Gate:
 
         async def wait() -> None:
             # What is waited for never falls, so it is what it is when the waiting begins.
-            await self._shell.wait_durable(self._shell.lsn)
+            with suppress(NotLeader):
+                await self._shell.wait_durable(self._shell.lsn)
 
         leaving = asyncio.create_task(wait())
         self._leaving.add(leaving)
@@ -254,49 +235,37 @@ class Gate:
 
         leaving.add_done_callback(leave)
 
-    def _measure(self, method: str, context: Context) -> AbstractContextManager[object]:
-        return _UNMEASURED if self._calls is None else self._calls.measure(method, context)
+    async def _durable(self, error: TitanError) -> TitanError:
+        """What a call is refused with, when all is durable that this may depend on."""
+        try:
+            await self._shell.wait_durable(self._shell.lsn)
+        except NotLeader as not_leader:
+            return not_leader
+        return error
 
-    def _let_in(self, method: str, context: Context) -> None:
-        """Finds out who calls, and enters it. Raises AccessDenied, PermissionDenied."""
-        # What is refused before it is known who calls is nobody's.
-        caller.enter(NOBODY)
-        who = self._callers.identify(context)
-        caller.enter(who)
-        permissions.check_method(method, who)
+    def _now(self, error: TitanError) -> TitanError:
+        """What a call is refused with at this moment, where it depends on nothing."""
+        try:
+            self._shell.check_leads()
+        except NotLeader as not_leader:
+            return not_leader
+        return error
 
-    def _refused(self, method: str, context: Context, error: TitanError) -> Any:
-        """What a handler returns that refuses."""
-        if isinstance(error, AccessDenied | PermissionDenied):
-            who = str(caller.current())
-            self._audit.denied(who=who, what=method, peer=context.peer(), why=str(error))
-        return _refuse(context, error)
+    def _look(self, context: Context) -> None:
+        """Raises AccessDenied, NotLeader."""
+        self.entry.identify(context)
+        self._shell.check_leads()
 
     def _check(self, request: Any) -> None:
         permissions.sign(request)
+        # It may have taken a while to read.
+        self._shell.check_leads()
         at_least = getattr(request, "at_least_lsn", 0)
         if at_least > self._shell.lsn:
             raise NotFound(
                 f"this manager's log ends at {self._shell.lsn}, before {at_least}: "
                 "it is another one, or an older copy"
             )
-
-
-def _refuse(context: Context, error: TitanError) -> Any:
-    """Not by `abort`: the exception that it raises is kept with the call, and keeps the call's
-    frame with all that is in it, a circle that nobody but the garbage collector breaks.
-    """
-    context.set_code(status_of(error))
-    context.set_details(_fitting(str(error)))
-    context.set_trailing_metadata(trailers_of(error))
-    return None
-
-
-def _fitting(sentence: str) -> str:
-    data = sentence.encode()
-    if len(data) <= DETAILS_BYTES_MAX:
-        return sentence
-    return data[:DETAILS_BYTES_MAX].decode(errors="ignore") + "…"
 
 
 def _steps(
@@ -313,12 +282,16 @@ def _steps(
     return (yield from answer) if inspect.isgenerator(answer) else answer
 
 
-async def _take_turns(place: Place, steps: Steps) -> Any:
-    """What the steps come to, each of them in a turn of its own. Raises Busy before the first."""
+async def _take_turns(place: Place, steps: Steps, check: Callable[[], None]) -> Any:
+    """What the steps come to, each of them in a turn of its own and after a `check`.
+
+    Raises what that does, and Busy before the first.
+    """
     loop = asyncio.get_running_loop()
     try:
         while True:
             await place.wait_turn()
+            check()
             start = loop.time()
             try:
                 waited_for = next(steps)

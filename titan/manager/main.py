@@ -37,7 +37,7 @@ from titan.manager.recovery import Recovered, recover
 from titan.manager.retention import Limits
 from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SECRETS_NAME
-from titan.manager.server import add_services
+from titan.manager.server import leader_handlers, open_services
 from titan.manager.shell import EXIT_BROKEN, Shell
 from titan.manager.traces import TraceExporter, find_sampler
 from titan.rpc.channel import (
@@ -145,18 +145,19 @@ async def _serve(
     ]
     callers = let_in(options.data_directory, address, peers, helpers)
     history = HistoryDesk(NONE_WRITTEN if options.history_url is None else "")
-    health = await add_services(
-        server, shell, dispatcher, past, secret_desk, callers, history=history,
+    services = await open_services(server, callers, calls=metrics.calls if metrics else None)
+    handlers = leader_handlers(
+        services.entry, shell, dispatcher, past, secret_desk, history=history,
         history_sync=HistorySync(history) if options.history_sync else None,
-        calls=metrics.calls if metrics else None,
     )  # fmt: skip
+    await services.lead(handlers)
     await server.start()
     _tell_ready(options, address, state, found, recovery_us)
     keeper = _make_keeper(options, found, journal, shell.now_us)
     helpers += _history_helpers(options, history)
     if metrics is not None and metrics_server is not None:
         metrics.keeper = keeper
-        metrics_server.start(metrics.read, metrics.look)
+        metrics_server.start(metrics.read, metrics.look, shell.leadership.leads)
         helpers.append(metrics.run_probe())
     running = [
         asyncio.create_task(each)
@@ -166,7 +167,7 @@ async def _serve(
         await stop.wait()
     finally:
         # Calls under way get their answers, which need the log; then nothing is decided any more.
-        await health.enter_graceful_shutdown()
+        await services.health.enter_graceful_shutdown()
         dispatcher.release_polls()
         await server.stop(STOP_GRACE_SECONDS)
         for helper in running:

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import wal
-from titan import __version__
 from titan import events as ev
 from titan.manager.journal import FileJournal
 from titan.manager.keeper import Keeper
 from titan.manager.kernel.tally import Tally
+from titan.manager.lead_metrics import build_family, disk_family, lead_families
 from titan.manager.shell import Shell
 from titan.metrics.calls import Calls
 from titan.metrics.family import (
     Family,
-    Kind,
     counter,
     counters,
     gauge,
@@ -50,8 +48,17 @@ _FLUSH_BYTES: Final = tuple(float(1 << power) for power in range(7, 26, 2))
 class ManagerMetrics:
     """Counts for one manager from now on, and tells what it is like."""
 
-    def __init__(self, shell: Shell, journal: FileJournal, data_directory: Path) -> None:
-        """Begins to count: to be made after the replay, before the journal is started."""
+    def __init__(
+        self,
+        shell: Shell,
+        journal: FileJournal,
+        data_directory: Path,
+        calls: Calls | None = None,
+    ) -> None:
+        """Begins to count: to be made after the replay, before the journal is started.
+
+        `calls` has counted before: of a manager that stood by.
+        """
         self._shell = shell
         self._journal = journal
         self._directory = data_directory
@@ -60,7 +67,7 @@ class ManagerMetrics:
         self._flush_records = Histogram(_FLUSH_RECORDS)
         self._flush_bytes = Histogram(_FLUSH_BYTES)
         self._lag_seconds = Histogram(SHORT_SECONDS)
-        self.calls = Calls()
+        self.calls = calls or Calls()
         self.keeper: Keeper | None = None
         """Who takes snapshots, once there is one."""
         journal.observe_flushes(self._note_flush)
@@ -75,10 +82,8 @@ class ManagerMetrics:
 
     def read(self) -> Iterator[Family]:
         """What is known in the loop, as it is in this turn of it."""
-        yield Family(
-            "titan_build_info", Kind.GAUGE, "1, and the version of Titan that runs.",
-            ("version",), (((__version__,), 1),),
-        )  # fmt: skip
+        yield build_family()
+        yield from lead_families(self._shell.leadership)
         yield from self._queue()
         yield from self._work()
         yield from self._workers()
@@ -92,11 +97,7 @@ class ManagerMetrics:
 
     def look(self) -> Iterator[Family]:
         """What the disk knows; called in a thread."""
-        yield gauge(
-            "titan_disk_free_bytes",
-            "What is free where the manager's data directory lies.",
-            shutil.disk_usage(self._directory).free,
-        )
+        yield disk_family(self._directory)
         segments = wal.list_segments(self._directory / "wal")
         yield gauge("titan_wal_segments", "Files that the log consists of.", len(segments))
         yield gauge(

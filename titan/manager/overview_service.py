@@ -36,7 +36,7 @@ class OverviewService:
         if request.HasField("at"):
             return await self._ask("ListTasks", request, manager_pb2.ListTasksResponse)
         try:
-            return await _in_steps(list_tasks(self._shell.kernel.state, request))
+            return await in_steps(list_tasks(self._shell.kernel.state, request))
         except JobForgotten as forgotten:
             wanted = manager_pb2.ListTasksRequest()
             wanted.CopyFrom(request)
@@ -58,7 +58,7 @@ class OverviewService:
         """A job and those that it hangs together with."""
         if request.HasField("at"):
             return await self._ask("GetWorkflow", request, manager_pb2.GetWorkflowResponse)
-        return await _in_steps(get_workflow(self._shell.kernel.state, request))
+        return await in_steps(get_workflow(self._shell.kernel.state, request))
 
     async def GetLogRange(  # noqa: N802
         self, request: manager_pb2.GetLogRangeRequest
@@ -76,7 +76,8 @@ class OverviewService:
         return response_class.FromString(reply)
 
 
-async def _in_steps(steps: Generator[None, None, Response]) -> Response:
+async def in_steps(steps: Generator[None, None, Response]) -> Response:
+    """What they come to; the loop turns between two of them."""
     while True:
         try:
             next(steps)

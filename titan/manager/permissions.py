@@ -45,6 +45,7 @@ ROLES_OF_METHOD: Final[dict[str, frozenset[Role]]] = {
     "GetWorkflow": _USERS,
     "GetLogRange": _USERS,
     "GetHistory": _USERS,
+    "StepDown": _ADMINS,
     "RegisterWorker": _WORKERS,
     "DeregisterWorker": _WORKERS,
     "Heartbeat": _WORKERS,

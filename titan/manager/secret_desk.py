@@ -194,7 +194,8 @@ class SecretDesk:
         writing = {self._writing[each] for each in secret_ids if each in self._writing}
         if writing:
             await asyncio.wait(writing)
-        await self._shell.wait_durable(lsn)
+        # Whether the manager still leads or not: what is durable stays.
+        await self._shell.journal.wait_durable(lsn)
         while True:
             try:
                 await asyncio.to_thread(self._remove_files, secret_ids)

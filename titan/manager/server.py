@@ -1,4 +1,4 @@
-"""Puts the services on a server: every handler behind the gate, health and reflection beside."""
+"""Puts the services of a manager on its server: of one that leads, or of one that stands by."""
 
 from __future__ import annotations
 
@@ -9,60 +9,106 @@ import grpc
 import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1._async import HealthServicer
 
 from titan.manager import permissions
 from titan.manager.admission import Admission, Doors
 from titan.manager.callers import Callers
 from titan.manager.control_service import ControlService
 from titan.manager.dispatch import Dispatcher
+from titan.manager.entry import Entry
 from titan.manager.explain_service import ExplainService
 from titan.manager.gate import Gate
 from titan.manager.history_desk import NONE_WRITTEN, HistoryDesk
 from titan.manager.history_service import HistoryService
 from titan.manager.history_sync import HistorySync
+from titan.manager.leadership import ALONE, Leadership
 from titan.manager.overview_service import OverviewService
 from titan.manager.past import PastDesk
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
 from titan.manager.secret_desk import SecretDesk
 from titan.manager.shell import Shell
+from titan.manager.switching import SwitchingHandlers
 from titan.manager.user_service import UserService
 from titan.manager.worker_service import WorkerService
 from titan.metrics.calls import Calls
-from titan.rpc.guarded import add_guarded_services
+from titan.rpc.guarded import Health, add_guarded_services
 from titan.rpc.reading import READ_AT_ONCE, ReadingHandlers
 from titan.rpc.v1 import manager_pb2, worker_pb2
 
+USERS: Final = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
+WORKERS: Final = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
 _SUBMITS: Final = frozenset({"SubmitJob", "RequeueJob"})
 _CHANGES: Final = frozenset({"CancelJob", "HoldJob", "SuspendJob", "UpdateJob"})
+# Whose health is that of a manager that leads.
+_LEADING: Final = ("leader", USERS.full_name, WORKERS.full_name)
 _NO_DOORS: Final[Mapping[str, Admission]] = {}
 
 
-async def add_services(
-    server: grpc.aio.Server,
+class Services:
+    """What one server answers, from its start to its end.
+
+    Its health, by service: that of the empty name is the process's. `leader`, for whoever shares
+    calls out, and those of both services are that of a manager that leads.
+    """
+
+    def __init__(self, entry: Entry, switching: SwitchingHandlers, health: Health) -> None:
+        self.entry = entry
+        self.health = health
+        self._switching = switching
+
+    async def stand_by(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        """The manager stands by: `standby_handlers` answer from now on."""
+        self._switching.serve(handlers)
+        await self.health.stand(_LEADING, is_up=False)
+
+    async def lead(
+        self, handlers: Sequence[grpc.GenericRpcHandler], leadership: Leadership = ALONE
+    ) -> None:
+        """The manager leads: `leader_handlers` answer from now on."""
+        self._switching.serve(handlers)
+        self.health.require(_LEADING, leadership.leads)
+        await self.health.stand(_LEADING, is_up=True)
+
+
+async def open_services(
+    server: grpc.aio.Server, callers: Callers, *, calls: Calls | None = None
+) -> Services:
+    """Adds what a manager serves to its server, which is not started yet.
+
+    `calls` counts what is called, if somebody is to. It is to `stand_by` or `lead` before the
+    start.
+    """
+    entry = Entry(callers, calls=calls)
+    switching = SwitchingHandlers()
+    server.add_generic_rpc_handlers((switching,))
+    names = (USERS.full_name, WORKERS.full_name)
+    health = await add_guarded_services(server, names, entry.lets_in_open)
+    return Services(entry, switching, health)
+
+
+def leader_handlers(
+    entry: Entry,
     shell: Shell,
     dispatcher: Dispatcher,
     past: PastDesk,
     secrets: SecretDesk,
-    callers: Callers,
     doors: Doors | None = None,
     *,
     history: HistoryDesk | None = None,
     history_sync: HistorySync | None = None,
-    calls: Calls | None = None,
-) -> HealthServicer:
-    """Adds everything that a manager serves; returns what answers for its health.
+    step_down: Callable[[], None] | None = None,
+) -> tuple[grpc.GenericRpcHandler, ...]:
+    """What a manager answers that leads.
 
-    `calls` counts what is called, if somebody is to.
+    `step_down` has it stop leading in good order, soon and not at once; None: nobody else could
+    lead.
     """
-    gate = Gate(shell, callers, history=history_sync, calls=calls)
+    gate = Gate(shell, entry, history=history_sync)
     roster = Roster(shell)
-    users = manager_pb2.DESCRIPTOR.services_by_name["ManagerService"]
-    workers = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"]
     user_services = (
         UserService(shell, Reach(shell, dispatcher), roster, past, secrets),
-        ControlService(shell),
+        ControlService(shell, step_down),
         ExplainService(shell, past),
         OverviewService(shell, past),
         HistoryService(history or HistoryDesk(NONE_WRITTEN)),
@@ -70,14 +116,10 @@ async def add_services(
     doors = doors or Doors()
     door_of = dict.fromkeys(_SUBMITS, doors.submits) | dict.fromkeys(_CHANGES, doors.changes)
     worker_service = WorkerService(shell, dispatcher, roster)
-    server.add_generic_rpc_handlers(
-        (
-            _handlers(gate, users, user_services, door_of=door_of),
-            _handlers(gate, workers, (worker_service,), at_once="Heartbeat"),
-        )
+    return (
+        _handlers(gate, USERS, user_services, door_of=door_of),
+        _handlers(gate, WORKERS, (worker_service,), at_once="Heartbeat"),
     )
-    names = (users.full_name, workers.full_name)
-    return await add_guarded_services(server, names, gate.lets_in_open)
 
 
 def _handlers(
@@ -112,7 +154,9 @@ def _handlers(
             unary = gate.unary(name, handler, waits=name != at_once)
             served[name] = grpc.unary_unary_rpc_method_handler(unary, parse, serialize)
     handlers = grpc.method_handlers_generic_handler(service.full_name, served)
-    return ReadingHandlers(handlers, guard=gate.lets_in, at_once=READ_AT_ONCE, whose=gate.whose)
+    return ReadingHandlers(
+        handlers, guard=gate.lets_in, at_once=READ_AT_ONCE, whose=gate.entry.whose
+    )
 
 
 def _serializer(serialize: Callable[[Any], bytes]) -> Callable[[Any], bytes]:

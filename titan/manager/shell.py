@@ -20,6 +20,7 @@ from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.commands import Command, ReportTasks, RequeueJobs, SetPolicy, SubmitJobs
 from titan.manager.kernel.outbox import Outbox
+from titan.manager.leadership import ALONE, Leadership, check_leads
 from titan.trace_context import Sampler
 
 _log = logging.getLogger("titan.manager")
@@ -45,7 +46,14 @@ class Dispatching(Protocol):
 class Shell:
     """Runs one kernel on one journal."""
 
-    def __init__(self, kernel: Kernel, journal: Journal, dispatching: Dispatching) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        journal: Journal,
+        dispatching: Dispatching,
+        leadership: Leadership = ALONE,
+    ) -> None:
+        self.leadership: Final = leadership
         self.kernel = kernel
         self.journal = journal
         self.feed = Feed(kernel.state.lsn)
@@ -124,8 +132,16 @@ class Shell:
         self._record_listeners.append(listener)
 
     async def wait_durable(self, lsn: int) -> None:
-        """Returns when the record is durable: the only way out for anything."""
+        """Returns when the record is durable: the only way out for anything.
+
+        Raises NotLeader where the manager does not lead by then.
+        """
         await self.journal.wait_durable(lsn)
+        check_leads(self.leadership)
+
+    def check_leads(self) -> None:
+        """What depends on no record may leave. Raises NotLeader: nothing may."""
+        check_leads(self.leadership)
 
     async def run_ticks(self) -> None:
         """Ticks until it is cancelled."""

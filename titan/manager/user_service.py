@@ -212,6 +212,7 @@ class UserService:
         stats.now_us = shell.now_us()
         stats.recovery_us = shell.recovery_us
         stats.recovered_records = shell.recovered_records
+        stats.term, stats.leader = shell.leadership.term, shell.leadership.leader
         return stats
 
     async def GetEvents(  # noqa: N802

@@ -1,5 +1,8 @@
 """`GET /metrics`, for Prometheus: a small HTTP server in threads of its own.
 
+`/healthz` says whether the process answers at all, and `/leader` of a manager whether it leads,
+for whoever supervises it or shares calls out.
+
 The event loop of the manager or the worker is asked only for plain numbers, all in one turn of it,
 so that they fit each other; looking at the disk and making the text is the threads' business.
 A loop that does not answer is not waited for: then the scrape fails, which is news as well.
@@ -23,7 +26,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from titan.errors import AccessDenied, TitanError
 from titan.logs import LogLine
@@ -47,6 +50,10 @@ CONNECTIONS_MAX: Final = 16
 # How long a stop may take to be noticed.
 STOP_SECONDS: Final = 0.2
 PATH: Final = "/metrics"
+HEALTH_PATH: Final = "/healthz"
+LEADER_PATH: Final = "/leader"
+
+Answer = TypeVar("Answer")
 
 
 class MetricsUnavailable(TitanError):
@@ -74,7 +81,7 @@ class MetricsServer:
         self._exposition = Exposition()
         self._thread: threading.Thread | None = None
         try:
-            self._server = _Server(listen, self._answer, peers)
+            self._server = _Server(listen, self._answer, self._turn, peers)
         except OSError as error:
             raise MetricsUnavailable(
                 f"--metrics-listen {listen} cannot be listened on: {error}"
@@ -95,13 +102,18 @@ class MetricsServer:
         self,
         read: Callable[[], Iterable[Family]],
         look: Callable[[], Iterable[Family]] = tuple,
+        leads: Callable[[], bool] | None = None,
     ) -> None:
-        """Answers from now on, with what both tell; called in the loop.
+        """Answers from now on, with what both tell; called in the loop, also again with others.
 
-        `read` is called in the loop and must be quick, `look` in a thread, after it.
+        `read` is called in the loop and must be quick, `look` in a thread, after it; so is
+        `leads`, of a process that has something to lead.
         """
         self._loop = asyncio.get_running_loop()
-        self._read, self._look = read, look
+        self._families = read, look
+        self._server.leads = leads
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="metrics", daemon=True
         )
@@ -118,15 +130,22 @@ class MetricsServer:
 
     def _answer(self, accept: str) -> tuple[bytes, str]:
         """The text and its content type; called in a thread. Raises TimeoutError, OSError."""
-        families = asyncio.run_coroutine_threadsafe(self._read_in_loop(), self._loop)
-        try:
-            read = families.result(LOOP_SECONDS)
-        finally:
-            families.cancel()
-        return self._exposition.text(chain(read, self._look()), accept)
+        read, look = self._families
+        return self._exposition.text(chain(self._in_loop(lambda: list(read())), look()), accept)
 
-    async def _read_in_loop(self) -> list[Family]:
-        return list(self._read())
+    def _turn(self) -> None:
+        """Returns when the loop has turned; called in a thread. Raises TimeoutError."""
+        self._in_loop(lambda: None)
+
+    def _in_loop(self, function: Callable[[], Answer]) -> Answer:
+        async def run() -> Answer:
+            return function()
+
+        answer = asyncio.run_coroutine_threadsafe(run(), self._loop)
+        try:
+            return answer.result(LOOP_SECONDS)
+        finally:
+            answer.cancel()
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -136,13 +155,19 @@ class _Server(socketserver.ThreadingTCPServer):
     block_on_close = False
 
     def __init__(
-        self, listen: str, answer: Callable[[str], tuple[bytes, str]], peers: Peers | None
+        self,
+        listen: str,
+        answer: Callable[[str], tuple[bytes, str]],
+        turn: Callable[[], None],
+        peers: Peers | None,
     ) -> None:
         """Raises OSError, ValueError."""
         host, port = split_address(listen)
         if ":" in host:
             self.address_family = socket.AF_INET6
         self.answer = answer
+        self.turn = turn
+        self.leads: Callable[[], bool] | None = None
         self.peers = peers
         self._places = threading.BoundedSemaphore(CONNECTIONS_MAX)
         # Until when each connection has to be through with its request, by a monotonic clock.
@@ -227,9 +252,30 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_let_in():
             self._send(HTTPStatus.FORBIDDEN, b"this certificate is not let in\n")
             return
-        if self.path.partition("?")[0] != PATH:
+        path = self.path.partition("?")[0]
+        if path == HEALTH_PATH:
+            self._send_health()
+        elif path == LEADER_PATH and self.server.leads is not None:
+            if self.server.leads():
+                self._send(HTTPStatus.OK, b"it leads\n")
+            else:
+                self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"it stands by\n")
+        elif path == PATH:
+            self._send_metrics()
+        else:
             self._send(HTTPStatus.NOT_FOUND, b"the metrics are at /metrics\n")
-            return
+
+    def _send_health(self) -> None:
+        try:
+            self.server.turn()
+        except TimeoutError:
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"busy: it did not answer in time\n")
+        except Exception:  # noqa: BLE001 - the loop has ended
+            self._send(HTTPStatus.SERVICE_UNAVAILABLE, b"it stops\n")
+        else:
+            self._send(HTTPStatus.OK, b"ok\n")
+
+    def _send_metrics(self) -> None:
         try:
             text, content_type = self.server.answer(self.headers.get("Accept", ""))
         except TimeoutError:

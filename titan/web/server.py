@@ -23,6 +23,7 @@ from titan.client.aio_session import AioSession
 from titan.client.connection import Credentials, os_user
 from titan.errors import InvalidJob, Refused
 from titan.logs import LogLine
+from titan.rpc.addresses import split_addresses
 from titan.rpc.channel import is_loopback, join_address, split_address
 from titan.rpc.security import find_files, own_path
 from titan.tls.certificate import read_certificate
@@ -142,14 +143,18 @@ def _open_peers(options: WebOptions) -> Peers:
 def _own_name(options: WebOptions) -> tuple[str, bool]:
     """Whom the manager takes this process for, and whether by its certificate."""
     given = options.credentials
-    files = find_files(
-        options.manager,
-        Role.USER,
-        tls_dir=given.tls_dir,
-        access_file=given.access_file,
-        has_token=bool(given.token or os.environ.get("TITAN_TOKEN")),
-        is_insecure=given.is_insecure,
+    found = (
+        find_files(
+            address,
+            Role.USER,
+            tls_dir=given.tls_dir,
+            access_file=given.access_file,
+            has_token=bool(given.token or os.environ.get("TITAN_TOKEN")),
+            is_insecure=given.is_insecure,
+        )
+        for address in split_addresses(options.manager)
     )
+    files = next(filter(None, found), None)
     if files is None:
         return os_user(), False
     identity = read_certificate(files.pems.chain).identity if files.pems.chain else None

@@ -19,6 +19,7 @@ from titan.logs import LogLine
 from titan.metrics.server import MetricsServer, MetricsUnavailable
 from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
+from titan.rpc.addresses import split_addresses
 from titan.rpc.guarded import add_guarded_services
 from titan.rpc.v1 import task_pb2
 from titan.tls.identity import worker_host
@@ -113,7 +114,7 @@ def run_worker(options: WorkerOptions) -> int:
         if reserved := find_reserved(name for name, _ in options.labels):
             raise ValueError(f"--label {reserved}: it is one of Titan's own")
         _check_policy(options.run_as_policy)
-        addresses = _addresses(options.manager)
+        addresses = split_addresses(options.manager)
         path = options.data_directory.absolute()
         lock = directory.lock(path)
     except (directory.DirectoryError, OSError, PolicyError, ValueError) as error:
@@ -302,14 +303,6 @@ def _check_policy(path: Path | None) -> None:
     if os.geteuid() != 0:
         raise PolicyError("--run-as-policy: only a worker that is root can run tasks as others")
     load_policy(path)
-
-
-def _addresses(manager: str) -> tuple[str, ...]:
-    """The manager's addresses. Raises ValueError with a sentence."""
-    addresses = tuple(part.strip() for part in manager.split(","))
-    for address in addresses:
-        channel.split_address(address)
-    return addresses
 
 
 def _version() -> str:

@@ -749,6 +749,7 @@ class GetJobStatusRequest(_message.Message):
     AT_FIELD_NUMBER: _builtins.int
     SCRIPT_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
     attempts_limit: _builtins.int
     """At most so many attempts; 0: none."""
     at_least_lsn: _builtins.int
@@ -757,6 +758,10 @@ class GetJobStatusRequest(_message.Message):
     live: _builtins.bool
     """Ask the workers what the attempts that run use now; what is not answered within a second
     is left out.
+    """
+    allow_stale: _builtins.bool
+    """A manager that stands by may answer, from what it has read of the log: a little old perhaps, up
+    to the answer's lsn.
     """
     @_builtins.property
     def job(self) -> Global___JobSelector: ...
@@ -778,10 +783,11 @@ class GetJobStatusRequest(_message.Message):
         at: Global___Moment | None = ...,
         script: _builtins.bool = ...,
         live: _builtins.bool = ...,
+        allow_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job", "live", b"live", "script", b"script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_stale", b"allow_stale", "at", b"at", "at_least_lsn", b"at_least_lsn", "attempt_states", b"attempt_states", "attempts_limit", b"attempts_limit", "job", b"job", "live", b"live", "script", b"script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -868,12 +874,15 @@ class ListJobsRequest(_message.Message):
     BEFORE_JOB_ID_FIELD_NUMBER: _builtins.int
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """At most 1,000 a page."""
     after_job_id: _builtins.int
     """Not ended ones are listed oldest first from after_job_id; with all, the newest first before before_job_id (0: from the newest)."""
     before_job_id: _builtins.int
     at_least_lsn: _builtins.int
+    allow_stale: _builtins.bool
+    """As of GetJobStatusRequest."""
     @_builtins.property
     def filter(self) -> Global___JobFilter: ...
     @_builtins.property
@@ -889,10 +898,11 @@ class ListJobsRequest(_message.Message):
         before_job_id: _builtins.int = ...,
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
+        allow_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_job_id", b"after_job_id", "at", b"at", "at_least_lsn", b"at_least_lsn", "before_job_id", b"before_job_id", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_job_id", b"after_job_id", "allow_stale", b"allow_stale", "at", b"at", "at_least_lsn", b"at_least_lsn", "before_job_id", b"before_job_id", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1262,7 +1272,10 @@ class ListWorkersRequest(_message.Message):
 
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
     at_least_lsn: _builtins.int
+    allow_stale: _builtins.bool
+    """As of GetJobStatusRequest."""
     @_builtins.property
     def at(self) -> Global___Moment: ...
     def __init__(
@@ -1270,10 +1283,11 @@ class ListWorkersRequest(_message.Message):
         *,
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
+        allow_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_stale", b"allow_stale", "at", b"at", "at_least_lsn", b"at_least_lsn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1372,7 +1386,10 @@ class GetStatsRequest(_message.Message):
 
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
     at_least_lsn: _builtins.int
+    allow_stale: _builtins.bool
+    """As of GetJobStatusRequest."""
     @_builtins.property
     def at(self) -> Global___Moment: ...
     def __init__(
@@ -1380,10 +1397,11 @@ class GetStatsRequest(_message.Message):
         *,
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
+        allow_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_stale", b"allow_stale", "at", b"at", "at_least_lsn", b"at_least_lsn"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1426,6 +1444,9 @@ class GetStatsResponse(_message.Message):
     FREE_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
     AT_US_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    STANDS_BY_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.bytes
     version: _builtins.str
     started_us: _builtins.int
@@ -1435,6 +1456,13 @@ class GetStatsResponse(_message.Message):
     recovered_records: _builtins.int
     lsn: _builtins.int
     at_us: _builtins.int
+    term: _builtins.int
+    """Of the lease of whoever leads, and where that manager is called, as far as who answers knows; 0
+    and empty: its log is its own, in files.
+    """
+    leader: _builtins.str
+    stands_by: _builtins.bool
+    """Who answers does not lead."""
     @_builtins.property
     def jobs(self) -> Global___TaskCounts:
         """Jobs by state; of all jobs known."""
@@ -1463,10 +1491,13 @@ class GetStatsResponse(_message.Message):
         free: _types_pb2.Resources | None = ...,
         lsn: _builtins.int = ...,
         at_us: _builtins.int = ...,
+        term: _builtins.int = ...,
+        leader: _builtins.str = ...,
+        stands_by: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "free", b"free", "jobs", b"jobs", "tasks", b"tasks"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "capacity", b"capacity", "cluster_id", b"cluster_id", "free", b"free", "jobs", b"jobs", "lsn", b"lsn", "now_us", b"now_us", "recovered_records", b"recovered_records", "recovery_us", b"recovery_us", "started_us", b"started_us", "tasks", b"tasks", "version", b"version", "workers", b"workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_us", b"at_us", "capacity", b"capacity", "cluster_id", b"cluster_id", "free", b"free", "jobs", b"jobs", "leader", b"leader", "lsn", b"lsn", "now_us", b"now_us", "recovered_records", b"recovered_records", "recovery_us", b"recovery_us", "stands_by", b"stands_by", "started_us", b"started_us", "tasks", b"tasks", "term", b"term", "version", b"version", "workers", b"workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2236,10 +2267,13 @@ class ListTasksRequest(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
     first: _builtins.int
     """Leave out so many tasks, and tell of at most so many; 0: of all that an answer takes."""
     count: _builtins.int
     at_least_lsn: _builtins.int
+    allow_stale: _builtins.bool
+    """As of GetJobStatusRequest."""
     @_builtins.property
     def job(self) -> Global___JobSelector:
         """Without indexes."""
@@ -2256,10 +2290,11 @@ class ListTasksRequest(_message.Message):
         count: _builtins.int = ...,
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
+        allow_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "count", b"count", "first", b"first", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_stale", b"allow_stale", "at", b"at", "at_least_lsn", b"at_least_lsn", "count", b"count", "first", b"first", "job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2317,9 +2352,12 @@ class GetWorkflowRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     AT_LEAST_LSN_FIELD_NUMBER: _builtins.int
     AT_FIELD_NUMBER: _builtins.int
+    ALLOW_STALE_FIELD_NUMBER: _builtins.int
     limit: _builtins.int
     """At most so many jobs, 1,000 if it is 0."""
     at_least_lsn: _builtins.int
+    allow_stale: _builtins.bool
+    """As of GetJobStatusRequest."""
     @_builtins.property
     def job(self) -> Global___JobSelector:
         """Without indexes."""
@@ -2335,10 +2373,11 @@ class GetWorkflowRequest(_message.Message):
         limit: _builtins.int = ...,
         at_least_lsn: _builtins.int = ...,
         at: Global___Moment | None = ...,
+        allow_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "at_least_lsn", b"at_least_lsn", "job", b"job", "limit", b"limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_stale", b"allow_stale", "at", b"at", "at_least_lsn", b"at_least_lsn", "job", b"job", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2422,3 +2461,50 @@ class GetLogRangeResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLogRangeResponse: _TypeAlias = GetLogRangeResponse  # noqa: Y015
+
+@_typing.final
+class StepDownRequest(_message.Message):
+    """The manager that leads is to stop leading in good order, and stand by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """Only if it leads in that term; 0: in any. A repeated request finds a later one, and does nothing."""
+    user: _builtins.str
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+        user: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["term", b"term", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepDownRequest: _TypeAlias = StepDownRequest  # noqa: Y015
+
+@_typing.final
+class StepDownResponse(_message.Message):
+    """FAILED_PRECONDITION: the manager's log is its own, and nobody else could lead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TERM_FIELD_NUMBER: _builtins.int
+    term: _builtins.int
+    """The one that ends, or that has ended by now."""
+    def __init__(
+        self,
+        *,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepDownResponse: _TypeAlias = StepDownResponse  # noqa: Y015

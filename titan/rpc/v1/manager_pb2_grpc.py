@@ -145,6 +145,11 @@ class ManagerServiceStub:
                 request_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.StepDown = channel.unary_unary(
+                '/titan.v1.ManagerService/StepDown',
+                request_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.StepDownRequest.SerializeToString,
+                response_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.StepDownResponse.FromString,
+                _registered_method=True)
 
 
 class ManagerServiceServicer:
@@ -282,6 +287,12 @@ class ManagerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StepDown(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -394,6 +405,11 @@ def add_ManagerServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.FromString,
                     response_serializer=titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'StepDown': grpc.unary_unary_rpc_method_handler(
+                    servicer.StepDown,
+                    request_deserializer=titan_dot_rpc_dot_v1_dot_manager__pb2.StepDownRequest.FromString,
+                    response_serializer=titan_dot_rpc_dot_v1_dot_manager__pb2.StepDownResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -990,6 +1006,33 @@ class ManagerService:
             '/titan.v1.ManagerService/GetHistory',
             titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryRequest.SerializeToString,
             titan_dot_rpc_dot_v1_dot_history__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StepDown(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/titan.v1.ManagerService/StepDown',
+            titan_dot_rpc_dot_v1_dot_manager__pb2.StepDownRequest.SerializeToString,
+            titan_dot_rpc_dot_v1_dot_manager__pb2.StepDownResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,7 @@ class ManagerServiceStub:
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]
     GetLogRange: _grpc.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]
     GetHistory: _grpc.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]
+    StepDown: _grpc.UnaryUnaryMultiCallable[_manager_pb2.StepDownRequest, _manager_pb2.StepDownResponse]
 
 @_typing.type_check_only
 class ManagerServiceAsyncStub(ManagerServiceStub):
@@ -82,6 +83,7 @@ class ManagerServiceAsyncStub(ManagerServiceStub):
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetWorkflowRequest, _manager_pb2.GetWorkflowResponse]  # type: ignore[assignment]
     GetLogRange: _aio.UnaryUnaryMultiCallable[_manager_pb2.GetLogRangeRequest, _manager_pb2.GetLogRangeResponse]  # type: ignore[assignment]
     GetHistory: _aio.UnaryStreamMultiCallable[_history_pb2.GetHistoryRequest, _history_pb2.GetHistoryResponse]  # type: ignore[assignment]
+    StepDown: _aio.UnaryUnaryMultiCallable[_manager_pb2.StepDownRequest, _manager_pb2.StepDownResponse]  # type: ignore[assignment]
 
 class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -237,5 +239,12 @@ class ManagerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _history_pb2.GetHistoryRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_history_pb2.GetHistoryResponse], _abc.AsyncIterator[_history_pb2.GetHistoryResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def StepDown(
+        self,
+        request: _manager_pb2.StepDownRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_manager_pb2.StepDownResponse, _abc.Awaitable[_manager_pb2.StepDownResponse]]: ...
 
 def add_ManagerServiceServicer_to_server(servicer: ManagerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

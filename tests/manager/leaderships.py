@@ -1,0 +1,27 @@
+"""A lease that ends when the test says so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Lease:
+    """Leads until it is told that it does not; or only for so many looks more."""
+
+    is_held: bool = True
+    looks_left: int | None = None
+    term: int = 3
+    leader: str = "10.0.0.2:50051"
+
+    @property
+    def seconds_left(self) -> float:
+        """Of a lease of 5 s that was just renewed, or that ended a second ago."""
+        return 5.0 if self.is_held else -1.0
+
+    def leads(self) -> bool:
+        """Whether it is held."""
+        if self.looks_left is not None:
+            self.is_held = self.is_held and self.looks_left > 0
+            self.looks_left -= 1
+        return self.is_held
