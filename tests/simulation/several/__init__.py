@@ -12,8 +12,8 @@ seconds, long after who sent them has died; they or their answers may be lost, a
 cut off in both directions or in one. The server is restarted: connections break, what was begun is
 there or is not, and what is there is seen at once, though the standby may lack it. It fails over
 to the standby, which has all that was answered, and some of what was not. The standby lags, so that
-nothing is answered; or those that wait for it are cancelled, and told with a warning that it is done, which a
-failover then takes back. It is full, or slow.
+nothing is answered; or those that wait for it are cancelled, and told with a warning that it is
+done, which a failover then takes back. It is full, or slow.
 
 Managers are killed, stand still or are suspended past their lease and go on, lose their power or
 their copy of the journal, and are cut off from all workers and users; their disks fill up and fail.
@@ -31,6 +31,6 @@ What is checked
 All that is with one manager, against the one log (`witness.py`); whoever leads is held to it as the
 one manager is, from what it found when it took over. And: when a term begins nobody, asleep or not,
 counts on the lease of one before it, and no row of one comes later; whatever leaves a manager does
-so while no other has the lease; a row that the standby has is never lost; standbys have the leader's state at each
-record; a worker never follows a lower term again. In the end every copy has the whole journal.
+so while no other has the lease; a row that the standby has is never lost; standbys have
+the leader's state at each record. In the end every copy has the whole journal.
 """

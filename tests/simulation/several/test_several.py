@@ -14,7 +14,7 @@ from tests.simulation.several.plan import JournalFault, random_several_plan
 from tests.simulation.several.test_scenarios import SCENARIOS, scenario_counts
 from tests.simulation.test_simulation import blocks
 
-SEEDS = 40
+SEEDS = 20
 
 # What the fixed seeds must bring about, or they prove less than they seem to.
 KINDS = (
