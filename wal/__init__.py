@@ -22,6 +22,7 @@ from wal.errors import (
     WriteFailed,
 )
 from wal.filesystem import FileSystem, OsFileSystem
+from wal.flusher import Flusher, FrameWriter
 from wal.layout import (
     FORMAT_VERSION,
     FRAME_BODY_BYTES_MAX,
@@ -61,6 +62,8 @@ __all__ = [
     "Damaged",
     "FileSystem",
     "Flush",
+    "Flusher",
+    "FrameWriter",
     "Lock",
     "Locked",
     "Log",

@@ -6,9 +6,10 @@ inside `flush`) is the only one who uses the Writer. They share the pending reco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Condition, Thread
 from threading import Lock as Mutex
+from typing import Protocol
 
 from wal.errors import (
     BacklogFull,
@@ -21,7 +22,6 @@ from wal.errors import (
 )
 from wal.layout import RECORD_BYTES_MAX
 from wal.record import Flush, Position
-from wal.writer import Writer
 
 BACKLOG_BYTES_MAX = 256 << 20
 """Records that wait for a disk which takes none are held in memory. An owner that heeds `room`
@@ -37,11 +37,47 @@ def _ignore(_: object) -> None:
     """The callback of a log that was not started."""
 
 
-class Flusher:
-    """What the owner of a log has appended, on its way to the disk. Used by `Log` only."""
+class FrameWriter(Protocol):
+    """What makes a frame at a time durable: `Writer` in files, others elsewhere. Used by one thread
+    at a time."""
 
-    def __init__(self, directory: str, writer: Writer, on_warning: Callable[[str], None]) -> None:
-        """Take over a writer that stands at the end of its log."""
+    position: Position
+    """The last record that is durable."""
+    body_bytes_max: int
+    """How large a frame's body may be; only a single record may be larger."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a staged frame waits to be pushed."""
+
+    def stage(self, payloads: Sequence[bytes]) -> None:
+        """Take the records of the next frame, to keep until they are durable; only when not
+        busy."""
+
+    def push(self) -> Flush:
+        """Make the staged frame durable; return what that was.
+
+        Raises WriteFailed if it may be tried again. After anything else nothing may be tried any
+        more.
+        """
+
+    def maintain(self) -> bool:
+        """Look after the place that is written to; return whether it has room."""
+
+    def end(self) -> None:
+        """Mark a clean stop. Raises WriteFailed, LogFailed."""
+
+    def close(self) -> None:
+        """Let go of everything, whatever its state. Idempotent."""
+
+
+class Flusher:
+    """What the owner of a log has appended, on its way to where it is durable."""
+
+    def __init__(
+        self, directory: str, writer: FrameWriter, on_warning: Callable[[str], None]
+    ) -> None:
+        """Take over a writer that stands at the end of its log; `directory` names it in errors."""
         self._directory = directory
         self._writer = writer
         self._on_warning = on_warning

@@ -51,7 +51,7 @@ class FakeManager(FakeControl):
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
         self.address = "127.0.0.1:0"
         # Of the manager that leads, as this one says, empty: nobody; None: this one does.
-        self.leader: str | None = None
+        self.other_leader: str | None = None
         self._requests: dict[bytes, list[int]] = {}
         self._failures: dict[str, list[Failure]] = defaultdict(list)
         self._changed = threading.Condition(threading.RLock())
@@ -118,7 +118,7 @@ class FakeManager(FakeControl):
         with other._changed, self._changed:
             self.jobs, self.attempts, self.output = other.jobs, other.attempts, other.output
             self._requests, self._lsn = other._requests, other._lsn
-            self.leader, other.leader = None, self.address
+            self.other_leader, other.other_leader = None, self.address
             other._changed.notify_all()
 
     def heal(self, method: str) -> None:
@@ -270,14 +270,14 @@ class FakeManager(FakeControl):
         self._check_leads(context)
 
     def _check_leads(self, context: Any) -> None:
-        if self.leader is not None:
-            who = f"{self.leader} leads" if self.leader else "nobody leads"
-            error = NotLeader(f"a standby, {who}", leader=self.leader)
+        if self.other_leader is not None:
+            who = f"{self.other_leader} leads" if self.other_leader else "nobody leads"
+            error = NotLeader(f"a standby, {who}", leader=self.other_leader)
             context.set_trailing_metadata(trailers_of(error))
             context.abort(status_of(error), str(error))
 
     def SubmitJob(self, request: Any, context: Any) -> manager_pb2.SubmitJobResponse:  # noqa: N802
-        if self.leader is not None:
+        if self.other_leader is not None:
             self._check("SubmitJob", request, context)
         with self._changed:
             job_ids = self._requests.get(request.request_id)

@@ -40,7 +40,7 @@ def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
     """Each has its own token; TITAN_MANAGER names both."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with FakeManager(tmp_path / "a") as first, FakeManager(tmp_path / "b") as second:
-        second.leader = first.address
+        second.other_leader = first.address
         pair = Pair(first, second)
         monkeypatch.setenv("TITAN_MANAGER", pair.text)
         yield pair
@@ -106,11 +106,11 @@ def test_a_machine_that_is_down_holds_no_command_up(
 def test_a_leader_that_nobody_can_connect_to_is_waited_for_until_another_leads(
     pair: Pair, silent: str
 ) -> None:
-    pair.second.leader = silent
+    pair.second.other_leader = silent
 
     def take_over() -> None:
         pair.second.wait(lambda: len(pair.second.called("SubmitJob")) > 1, "a second try")
-        pair.second.leader = None
+        pair.second.other_leader = None
 
     thread = threading.Thread(target=take_over)
     thread.start()
@@ -133,12 +133,12 @@ def test_a_submit_whose_answer_was_lost_goes_to_the_new_leader_under_its_number(
 
 
 def test_a_submit_waits_while_nobody_leads(pair: Pair) -> None:
-    pair.first.leader = pair.second.leader = ""
+    pair.first.other_leader = pair.second.other_leader = ""
 
     def lead() -> None:
         pair.first.wait(lambda: len(pair.first.called("SubmitJob")) > 2, "three tries")
         pair.second.wait(lambda: len(pair.second.called("SubmitJob")) > 2, "three tries")
-        pair.second.leader = None
+        pair.second.other_leader = None
 
     thread = threading.Thread(target=lead)
     thread.start()
@@ -149,7 +149,7 @@ def test_a_submit_waits_while_nobody_leads(pair: Pair) -> None:
 
 def test_when_all_are_away_the_error_names_each_and_what_it_said(pair: Pair) -> None:
     pair.first.stop()
-    pair.second.leader = ""
+    pair.second.other_leader = ""
     with (
         titan.Client(retry_for_seconds=0.5) as client,
         pytest.raises(titan.ManagerUnreachable) as caught,
@@ -188,7 +188,7 @@ def test_one_that_refuses_the_caller_is_passed_over_where_another_lets_him_in(
 ) -> None:
     pair.first.stop()
     pair.first.start(writes_token=False)
-    pair.second.leader = None
+    pair.second.other_leader = None
     with titan.Client() as client:
         assert client.submit(["true"]).id == 1
     pair.second.stop()
@@ -256,7 +256,7 @@ def test_a_watch_that_was_silent_for_long_has_all_its_time_when_the_leader_goes(
 
 def test_an_endless_wait_tells_once_whom_it_tries_and_what_each_says(pair: Pair) -> None:
     told: list[str] = []
-    pair.first.leader = pair.second.leader = ""
+    pair.first.other_leader = pair.second.other_leader = ""
 
     async def story() -> None:
         async with AioSession(notice=told.append) as session:
@@ -264,7 +264,7 @@ def test_an_endless_wait_tells_once_whom_it_tries_and_what_each_says(pair: Pair)
             asking = asyncio.create_task(session.stats())
             tries = pair.second.called
             await asyncio.to_thread(pair.second.wait, lambda: len(tries("GetStats")) > 2, "tries")
-            pair.second.leader = None
+            pair.second.other_leader = None
             await asking
 
     asyncio.run(story())

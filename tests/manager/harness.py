@@ -21,6 +21,8 @@ from titan.manager.kernel import Kernel, Settings
 from titan.manager.leadership import ALONE, Leadership
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SecretFiles
+from titan.manager.secret_store import SecretStore
 from titan.manager.server import leader_handlers, open_services
 from titan.manager.shell import Shell
 from titan.rpc import access
@@ -108,8 +110,12 @@ class SlowDisk:
     def fail(self, error: wal.LogFailed) -> None:
         """The disk has written nothing of what it holds, and writes nothing more."""
         assert self._on_failure is not None
-        self._refusal = error
+        self.refuse(error)
         self._on_failure(error)
+
+    def refuse(self, error: wal.LogFailed) -> None:
+        """The same, before anybody was told."""
+        self._refusal = error
 
     def _flush(self) -> None:
         if self.held or self._on_failure is None or self._refusal is not None:
@@ -183,13 +189,16 @@ async def running_manager(
     leadership: Leadership = ALONE,
     past: PastDesk | None = None,
     step_down: Callable[[], None] | None = None,
+    secret_store: SecretStore | None = None,
 ) -> AsyncIterator[Manager]:
     """A manager that has just created its cluster."""
     disk = SlowDisk()
     dispatcher = Dispatcher()
     shell = Shell(Kernel(ClusterState(), Settings()), disk, dispatcher, leadership)
     elsewhere = tempfile.TemporaryDirectory()
-    secrets = SecretDesk(shell, secrets_path or Path(elsewhere.name, "secrets"))
+    secrets = SecretDesk(
+        shell, secret_store or SecretFiles(secrets_path or Path(elsewhere.name, "secrets"))
+    )
     dispatcher.bind(shell, secrets)
     disk.start(_fail)
     shell.write_start(cluster_id=b"C" * 16, epoch=1, version="test")

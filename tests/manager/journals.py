@@ -1,7 +1,7 @@
 """The journals that the shared suite runs over, and what it does to what they write to.
 
 Each is taken up in a loop and let go in it. Another implementation comes under the suite by a
-class as these, in `BENCHES`.
+class as these, in `make_bench`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,25 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
 
+import psycopg
+
 import wal
 from tests.manager.harness import DEADLINE_SECONDS, SlowDisk
+from tests.postgresql import PostgreSQL
+from titan.journal.appender import Appender
+from titan.journal.database import Database
+from titan.journal.lease import LeaseTable
+from titan.journal.mirror import Mirror
+from titan.journal.schema import SCHEMA
+from titan.journal.tail import Tail
 from titan.manager.journal import FileJournal, Journal
+from titan.manager.own_copy import Copying, OwnCopy
+from titan.manager.shared_journal import SharedJournal
 
 # Small, so that a few records fill one and the next is wanted.
 SEGMENT_BYTES: Final = 2048
@@ -144,6 +156,113 @@ class FileBench:
             self._log.abandon()
 
 
+class SharedBench:
+    """The log in a real PostgreSQL, and the manager's copy of it on such a disk."""
+
+    def __init__(self, directory: Path, server: PostgreSQL) -> None:
+        self._directory = directory / "wal"
+        self._file_system = _Disk()
+        self._url = server.make_database()
+        self._database = Database(self._url)
+        self._log_id = self._database.create()
+        self._lease = LeaseTable(self._database)
+        self._holder: psycopg.Connection[tuple[object, ...]] | None = None
+        self._mirror: Mirror | None = None
+        self._copying: Copying | None = None
+        self._journal: SharedJournal | None = None
+
+    def open(self) -> SharedJournal:
+        term = self._lease.try_take("the test", "127.0.0.1:1", 3600)
+        assert term is not None
+        tail = Tail(self._database)
+        end = tail.end()
+        tail.close()
+        if not self._directory.exists():
+            wal.begin(
+                self._directory,
+                wal.Position(self._log_id, 0, wal.first_chain(self._log_id)),
+                segment_bytes=SEGMENT_BYTES,
+            )
+        self._mirror = Mirror(
+            wal.Log.open(
+                self._directory, file_system=self._file_system, segment_bytes=SEGMENT_BYTES
+            )
+        )
+        assert self._mirror.position == end
+        self._copying = Copying(OwnCopy(self._mirror), fail)
+        appender = Appender(self._database, term, end)
+        self._journal = SharedJournal(appender, self._copying, str(self._database))
+        return self._journal
+
+    def close(self) -> None:
+        if self._mirror is None:
+            return
+        assert self._journal is not None
+        assert self._copying is not None
+        self._journal.close()
+        self._copying.stop(DEADLINE_SECONDS)
+        self._mirror.close()
+        self._mirror = None
+
+    def hold(self) -> None:
+        # Whoever appends waits for the lease, as while another manager takes it.
+        self._holder = psycopg.connect(self._url)
+        self._holder.execute(f"SELECT FROM {SCHEMA}.lease FOR UPDATE")
+
+    def release(self) -> None:
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
+
+    def block_until_stored(self, lsn: int) -> None:
+        _block_until(lambda: len(self.stored()) >= lsn)
+
+    def take_room(self) -> None:
+        self._file_system.is_full = True
+
+    def give_room(self) -> None:
+        self._file_system.is_full = False
+
+    def fail(self) -> None:
+        assert self._holder is not None
+        # Another manager has taken the lease.
+        self._holder.execute(f"UPDATE {SCHEMA}.lease SET term = term + 1")
+        self._holder.commit()
+        self.release()
+
+    def stored(self) -> list[bytes]:
+        tail = Tail(self._database)
+        end = tail.end()
+        tail.close()
+        # The copy follows behind.
+        if self._mirror is not None:
+            _block_until(lambda: self._mirror is None or self._mirror.position == end)
+        with wal.Reader(self._directory, from_lsn=1) as reader:
+            return [record.payload for record in reader]
+
+    def let_go(self) -> None:
+        self.release()
+        if self._mirror is not None:
+            assert self._journal is not None
+            assert self._copying is not None
+            self._journal.abandon()
+            self._copying.stop(DEADLINE_SECONDS)
+            self._mirror.abandon()
+        self._lease.close()
+
+
+def fail(error: BaseException) -> None:
+    raise AssertionError(error)
+
+
+def _block_until(condition: Callable[[], bool]) -> None:
+    """The loop does not turn meanwhile."""
+    end = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 class _Disk(wal.OsFileSystem):
     """Syncs wait until they may; no space is given to new segments while it is full."""
 
@@ -165,7 +284,14 @@ class _Disk(wal.OsFileSystem):
         super().fallocate(fd, size)
 
 
-BENCHES: Final[dict[str, Callable[[Path], Bench]]] = {"fake": FakeBench, "file": FileBench}
+BENCHES: Final = ("fake", "file", "shared")
+
+
+def make_bench(kind: str, directory: Path, find_server: Callable[[], PostgreSQL]) -> Bench:
+    """A bench of that kind, with nothing stored; the server is asked for if it is needed."""
+    if kind == "shared":
+        return SharedBench(directory, find_server())
+    return FakeBench(directory) if kind == "fake" else FileBench(directory)
 
 
 class Failures:

@@ -10,13 +10,22 @@ import pytest
 
 import wal
 from tests.manager.harness import DEADLINE_SECONDS, settle, until
-from tests.manager.journals import BENCHES, SEGMENT_BYTES, Bench, Failures
+from tests.manager.journals import BENCHES, SEGMENT_BYTES, Bench, Failures, make_bench
+from tests.postgresql import PostgreSQL, find_or_start
 from titan.manager.journal import Journal
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    """One server for all of these tests."""
+    server = find_or_start()
+    yield server
+    server.close()
 
 
 @pytest.fixture(params=BENCHES)
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    bench = BENCHES[request.param](tmp_path)
+    bench = make_bench(request.param, tmp_path, lambda: request.getfixturevalue("postgresql"))
     yield bench
     bench.let_go()
 

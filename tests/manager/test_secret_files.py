@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from titan.checks import SECRET_BYTES_MAX
-from titan.manager.secret_files import SecretFiles, SecretsUnreadable
+from titan.manager.secret_files import SecretFiles
+from titan.manager.secret_store import SecretsUnreadable
 
 ID = b"I" * 16
 OTHER = b"O" * 16

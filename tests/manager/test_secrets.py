@@ -97,7 +97,7 @@ def desk_on(path: Path, records: list[bytes]) -> SecretDesk:
     """What a manager has that starts on this folder and that log."""
     dispatcher = Dispatcher()
     kernel = Kernel(state_of(records), Settings())
-    return SecretDesk(Shell(kernel, Any, dispatcher), path)  # type: ignore[arg-type]
+    return SecretDesk(Shell(kernel, Any, dispatcher), SecretFiles(path))  # type: ignore[arg-type]
 
 
 def test_the_worker_gets_the_value_and_neither_the_log_nor_whoever_asks_does(
@@ -493,7 +493,7 @@ def test_what_secrets_may_take_of_the_disk_is_bounded(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running_manager() as manager:
             shell = manager.shell
-            desk = SecretDesk(shell, tmp_path / "few", bytes_max=8192)
+            desk = SecretDesk(shell, SecretFiles(tmp_path / "few"), bytes_max=8192)
             await desk.keep({b"1" * 16: {b"A": b"1"}, b"2" * 16: {b"A": b"2"}})
             with pytest.raises(NoRoom, match="secrets of jobs take 8192 bytes"):
                 desk.keep({b"3" * 16: {b"A": b"3"}})

@@ -23,6 +23,7 @@ from titan.manager.callers import TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
+from titan.manager.secret_files import SecretFiles
 from titan.manager.server import Services, leader_handlers, open_services
 from titan.manager.standby_service import standby_handlers
 from titan.manager.standby_view import StandbyView
@@ -160,6 +161,7 @@ def test_a_read_waits_for_its_record_and_then_is_the_leaders(
             wanted = manager_pb2.ListJobsRequest(
                 allow_stale=True, at_least_lsn=len(standby.leader.disk.records)
             )
+            monkeypatch.setattr(standby_service, "LSN_SECONDS", 60.0)
             reading = asyncio.ensure_future(standby.call("ManagerService.ListJobs", wanted))
             await settle()
             assert not reading.done()
@@ -213,7 +215,7 @@ def test_a_standby_that_takes_over_answers_on_the_same_server(tmp_path: Path) ->
             lease.is_held = True
             shell.leadership = lease  # type: ignore[misc]
             dispatcher = Dispatcher()
-            secrets = SecretDesk(shell, tmp_path / "secrets")
+            secrets = SecretDesk(shell, SecretFiles(tmp_path / "secrets"))
             dispatcher.bind(shell, secrets)
             past = PastDesk(Path("/nowhere"))
             handlers = leader_handlers(standby.services.entry, shell, dispatcher, past, secrets)

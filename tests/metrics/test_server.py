@@ -77,6 +77,21 @@ def ask(*arguments: Any, **fields: Any) -> tuple[int, str, str]:
     return asyncio.run(scenario())
 
 
+def test_a_start_of_one_that_answers_changes_what_it_tells_and_one_stop_ends_it() -> None:
+    async def scenario() -> None:
+        server = MetricsServer("127.0.0.1:0", peers=None, is_insecure=False)
+        server.start(lambda: (gauge("titan_first", "One.", 1),), leads=lambda: False)
+        server.start(lambda: (gauge("titan_second", "Two.", 2),), leads=lambda: True)
+        status, _, text = await asyncio.to_thread(get, server)
+        assert (status, "titan_first" in text, "titan_second" in text) == (200, False, True)
+        serving = [each for each in threading.enumerate() if each.name == "metrics"]
+        assert len(serving) == 1
+        await asyncio.wait_for(asyncio.to_thread(server.stop), 20)
+        assert not serving[0].is_alive()
+
+    asyncio.run(scenario())
+
+
 def test_families_are_told_as_prometheus_reads_them() -> None:
     waits = Histogram((0.5, 2.0))
     for seconds in (0.25, 1.0, 8.0):
@@ -417,3 +432,14 @@ def test_what_is_told_may_become_something_else() -> None:
             assert "titan_before" not in text
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_is_started_again_for_others_ends_all_the_same() -> None:
+    async def tell_others() -> list[int]:
+        async with serving() as server:
+            for number in (1, 2, 3):
+                server.start(nothing, leads=lambda number=number: number == 3)  # type: ignore[misc]
+            threads = [each for each in threading.enumerate() if each.name == "metrics"]
+            return [len(threads), await status(server, "/leader")]
+
+    assert asyncio.run(tell_others()) == [1, 200]

@@ -18,6 +18,8 @@ from titan.cli.policy_options import policy_options
 # A frame has to fit, and a segment is checked as a whole when a log is opened.
 _SEGMENT_BYTES_MIN: Final = 4 << 10
 _SEGMENT_BYTES_MAX: Final = 4 << 30
+# It is renewed three times meanwhile, and a database may take a moment.
+_LEASE_SECONDS_MIN: Final = 1.0
 
 
 @click.group(
@@ -28,6 +30,7 @@ Examples:
   titan manager
   titan manager --data-dir /srv/titan --listen 127.0.0.1:6000
   titan manager --retain 30d --forget-over 1000000
+  titan manager --journal postgresql://db/titan --listen 10.0.0.5:50051
   titan manager step-down
 """,
 )
@@ -128,6 +131,37 @@ Examples:
     is_flag=True,
     help="Acknowledge a submit only when its row is in that database, too.",
 )
+@click.option(
+    "--journal",
+    metavar="URL",
+    envvar="TITAN_JOURNAL",
+    show_envvar=True,
+    help="The database that has the log, postgresql://HOST/NAME, for managers that stand in for "
+    "each other: one leads, the others stand by. It needs the extra [postgres] and is made by "
+    "`titan journal init` [the log is in DIR, and this manager alone].",
+)
+@click.option(
+    "--advertise",
+    type=ADDRESS,
+    metavar="HOST:PORT",
+    help="By which address clients and workers find this manager among those [--listen].",
+)
+@click.option(
+    "--lease",
+    type=DURATION,
+    default="8s",
+    show_default=True,
+    metavar="TIME",
+    help="How long after the manager that leads was last heard of another one takes over.",
+)
+@click.option(
+    "--secrets-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="TITAN_SECRETS_KEY",
+    metavar="FILE",
+    help="With --journal: the key for values of --secret-env, 32 random bytes in base64, the same "
+    "for all managers [$TITAN_SECRETS_KEY].",
+)
 @metrics_listen_option
 @log_options
 @click.pass_context
@@ -153,6 +187,10 @@ def manager(
     reader_lag_max: int,
     history: str | None,
     history_sync: bool,
+    journal: str | None,
+    advertise: str | None,
+    lease: float,
+    secrets_key: Path | None,
     metrics_listen: str | None,
     log_level: str,
     log_format: str,
@@ -172,6 +210,11 @@ def manager(
         raise click.BadParameter("it must lie between 4K and 4G", param_hint="--segment-size")
     if snapshot_every < _SEGMENT_BYTES_MIN:
         raise click.BadParameter("it must be 4K or more", param_hint="--snapshot-every")
+    if lease < _LEASE_SECONDS_MIN:
+        raise click.BadParameter("it must be 1s or more", param_hint="--lease")
+    if advertise is not None and journal is None:
+        raise click.UsageError("--advertise is for managers that share a log: give --journal, too")
+    check_secrets_key(secrets_key, has_journal=journal is not None)
     settings: Settings = ctx.obj
     # These load gRPC.
     from titan.manager.main import run_manager  # noqa: PLC0415
@@ -202,6 +245,10 @@ def manager(
             reader_lag_max_bytes=reader_lag_max,
             history_url=None if history == "none" else history or "",
             history_sync=history_sync,
+            journal_url=journal,
+            advertise=advertise,
+            lease_seconds=lease,
+            secrets_key_path=None if secrets_key is None else secrets_key.absolute(),
             metrics_listen=metrics_listen,
             log_level=log_level,
             log_format=log_format,
@@ -210,3 +257,13 @@ def manager(
 
 
 manager.add_command(step_down)
+
+
+def check_secrets_key(path: Path | None, *, has_journal: bool) -> None:
+    """Raises BadParameter: a manager with a log of its own has nothing to seal."""
+    if path is not None and not has_journal:
+        raise click.BadParameter(
+            "it goes with --journal; a manager with a log of its own keeps secrets in files of its "
+            "data directory",
+            param_hint="--secrets-key",
+        )

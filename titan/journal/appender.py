@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import wal
 from titan.journal.database import Database
 from titan.journal.errors import Deposed, InDoubt, JournalFull
+from titan.journal.limit import Cutter, is_warning
 from titan.journal.rows import Row, encode
 from titan.journal.schema import CHANNEL, SCHEMA
-from titan.journal.session import is_warning
 
 if TYPE_CHECKING:
     import psycopg
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _APPEND: Final = f"""
 INSERT INTO {SCHEMA}.journal (first_lsn, last_lsn, term, chain, body)
-SELECT %(first_lsn)s::bigint, %(last_lsn)s::bigint, lease.term, %(chain)s::bigint, %(body)s::bytea
+SELECT %(first_lsn)b::bigint, %(last_lsn)b::bigint, lease.term, %(chain)b::bigint, %(body)b::bytea
 FROM {SCHEMA}.lease
-WHERE lease.term = %(term)s::bigint AND coalesce(
-    (SELECT last.last_lsn = %(before_lsn)s::bigint AND last.chain = %(before_chain)s::bigint
+WHERE lease.term = %(term)b::bigint AND coalesce(
+    (SELECT last.last_lsn = %(before_lsn)b::bigint AND last.chain = %(before_chain)b::bigint
     FROM {SCHEMA}.journal AS last ORDER BY last.first_lsn DESC LIMIT 1),
-    (SELECT meta.base_lsn = %(before_lsn)s::bigint AND meta.base_chain = %(before_chain)s::bigint
+    (SELECT meta.base_lsn = %(before_lsn)b::bigint AND meta.base_chain = %(before_chain)b::bigint
     FROM {SCHEMA}.meta))
 FOR KEY SHARE OF lease
 RETURNING pg_notify('{CHANNEL}', '')
@@ -57,6 +57,7 @@ class Appender:
         self._end: Deposed | InDoubt | None = None
         self._connection: psycopg.Connection[Any] = database.connect("append")
         self._connection.add_notice_handler(self._note)
+        self._cutter = Cutter(self._connection)
         self._cursor = self._connection.cursor(binary=True)
 
     def append(self, payloads: Sequence[bytes]) -> Row:
@@ -65,18 +66,20 @@ class Appender:
         Raises Deposed, InDoubt; JournalFull: the same may be tried again.
         """
         import psycopg  # noqa: PLC0415 - an extra
+        from psycopg.types.numeric import Int8  # noqa: PLC0415
 
         if self._end is not None:
             raise self._end
         row = encode(self.position.lsn + 1, payloads, self.position.chain, self.term)
+        # Of one type whatever their size: else each size had a prepared statement of its own.
         parameters = {
-            "first_lsn": row.first_lsn,
-            "last_lsn": row.last_lsn,
-            "chain": row.chain,
+            "first_lsn": Int8(row.first_lsn),
+            "last_lsn": Int8(row.last_lsn),
+            "chain": Int8(row.chain),
             "body": row.body,
-            "term": self.term,
-            "before_lsn": self.position.lsn,
-            "before_chain": self.position.chain,
+            "term": Int8(self.term),
+            "before_lsn": Int8(self.position.lsn),
+            "before_chain": Int8(self.position.chain),
         }
         self._warnings.clear()
         try:
@@ -93,14 +96,20 @@ class Appender:
         self.position = wal.Position(self.position.log_id, row.last_lsn, row.chain)
         return row
 
+    def cut(self) -> None:
+        """Nothing more is waited for: an append that is under way is InDoubt. From any thread."""
+        self._cutter.cut()
+
     def close(self) -> None:
-        """Ends the connection. Idempotent; an append that is under way in another thread fails."""
+        """Ends the connection, while no append is under way. Idempotent."""
         self._connection.close()
+        self._cutter.close()
 
     def _failure(self, error: psycopg.Error) -> Deposed | InDoubt | JournalFull:
         state = error.sqlstate
         text = str(self._database.failure(error))
-        is_alive = not self._connection.broken and not self._connection.closed
+        # An ERROR aborts the statement. What ends a session may have come when it was written.
+        is_alive = not self._connection.closed and error.diag.severity_nonlocalized == "ERROR"
         if state in _FULL and is_alive and not self._warnings:
             return JournalFull(text)
         if state == _UNIQUE_VIOLATION and is_alive:
@@ -109,7 +118,7 @@ class Appender:
 
     def _end_with(self, end: _End) -> _End:
         self._end = end
-        self._connection.close()
+        self.close()
         return end
 
     def _why_none(self) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from titan.journal.errors import JournalRefused, JournalUnavailable
+from titan.journal.limit import Limit
 from titan.journal.schema import FORMAT, SCHEMA, create_tables
 
 if TYPE_CHECKING:
     import psycopg
+
+    import wal
 
 CONNECT_SECONDS: Final = 3
 # A server that is gone without a word is noticed within these.
@@ -25,7 +28,8 @@ _DEFAULTS: Final = {
 }
 # What a session of ours does not take from the server's configuration. A WARNING is how a wait for
 # a standby ends that somebody cancelled: it has to be heard. A commit that is back is durable,
-# whatever others in this database make do with; remote_apply waits for more, and stays.
+# whatever others in this database make do with; remote_apply waits for more, and stays. Every
+# question is by key, which a plan that was made when a table was empty would not know.
 _SETTINGS: Final = """
 SELECT set_config(name, CASE name
     WHEN 'client_min_messages' THEN 'warning'
@@ -33,11 +37,13 @@ SELECT set_config(name, CASE name
     WHEN 'synchronous_commit' THEN 'on'
     WHEN 'plan_cache_mode' THEN 'force_generic_plan'
     WHEN 'jit' THEN 'off'
+    WHEN 'enable_seqscan' THEN 'off'
+    WHEN 'enable_bitmapscan' THEN 'off'
     ELSE '0' END, false)
 FROM pg_catalog.pg_settings
 WHERE name IN ('client_min_messages', 'default_transaction_isolation', 'plan_cache_mode', 'jit',
-    'statement_timeout', 'lock_timeout', 'transaction_timeout', 'idle_session_timeout',
-    'idle_in_transaction_session_timeout')
+    'enable_seqscan', 'enable_bitmapscan', 'statement_timeout', 'lock_timeout',
+    'transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')
     OR (name = 'synchronous_commit' AND setting NOT IN ('on', 'remote_apply'))
 """
 
@@ -86,29 +92,43 @@ class Database:
         """The same: a traceback shows it."""
         return f"Database({self.name})"
 
-    def connect(self, purpose: str) -> psycopg.Connection[Any]:
+    def connect(self, purpose: str, first: str = "") -> psycopg.Connection[Any]:
         """A session that commits each statement; its application_name has the purpose.
 
-        Raises JournalUnavailable; JournalRefused where there is no journal, or a newer one.
+        `first` is a statement that it begins with. Raises JournalUnavailable; JournalRefused where
+        there is no journal, or a newer one.
         """
+        import psycopg  # noqa: PLC0415
+
         connection = self._connect(purpose)
         try:
-            self._meta(connection)
+            with Limit(connection, SILENCE_SECONDS):
+                self._meta(connection)
+                if first:
+                    connection.execute(first)
+        except psycopg.Error as error:
+            connection.close()
+            raise self.failure(error) from error
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def create(self) -> bytes:
+    def create(self, base: wal.Position | None = None) -> bytes:
         """Makes the tables of a new journal, and returns its log's id.
 
+        With `base` it is for the copy of a log, of which the rows will go on behind that position.
         Raises JournalRefused where there is one, JournalUnavailable.
         """
         import psycopg  # noqa: PLC0415
 
         with self._connect("init") as connection:
             try:
-                return create_tables(connection)
+                if base is None:
+                    return create_tables(connection)
+                return create_tables(
+                    connection, log_id=base.log_id, base_lsn=base.lsn, base_chain=base.chain
+                )
             except psycopg.Error as error:
                 raise self.failure(error) from error
 
@@ -149,7 +169,8 @@ class Database:
         except psycopg.Error as error:
             raise self.failure(error) from None
         try:
-            connection.execute(_SETTINGS)
+            with Limit(connection, SILENCE_SECONDS):
+                connection.execute(_SETTINGS)
         except psycopg.Error as error:
             connection.close()
             raise self.failure(error) from error

@@ -14,6 +14,7 @@ from titan.journal.session import Session
 
 MARGIN_SHARE: Final = 0.1
 MARGIN_SECONDS_MIN: Final = 0.5
+_LOCK_MS: Final = 3000
 
 
 class Deadline(NamedTuple):
@@ -62,7 +63,8 @@ class LeaseTable:
     """
 
     def __init__(self, database: Database) -> None:
-        self._session = Session(database, "lease")
+        # The server is to give up before this side does: it would take the lease for nobody.
+        self._session = Session(database, "lease", on_connect=f"SET lock_timeout = {_LOCK_MS}")
 
     def close(self) -> None:
         """Ends the connection."""
@@ -80,14 +82,14 @@ class LeaseTable:
         """The term that begins with this, if nobody holds the lease; None: somebody does.
 
         It waits for an append that is under way; the term before can append nothing afterwards.
-        `holder` names one process: what itself took and does not know of it may take again.
+        `holder` names one process. Waited for is some seconds: then it is JournalUnavailable.
         """
         taken = self._session.execute(
             f"UPDATE {SCHEMA}.lease SET term = term + 1, holder = %s, address = %s,"
             " expires = clock_timestamp() + make_interval(secs => %s)"
-            " WHERE expires <= clock_timestamp() OR holder = %s"
+            " WHERE expires <= clock_timestamp()"
             f" RETURNING term, pg_notify('{CHANNEL}', '')",
-            (holder, address, float(seconds), holder),
+            (holder, address, float(seconds)),
         )
         return int(taken[0][0]) if taken else None
 

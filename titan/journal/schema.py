@@ -50,6 +50,9 @@ CREATE TABLE {SCHEMA}.journal (
     written_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     body bytea NOT NULL,
     CHECK (first_lsn > 0 AND last_lsn >= first_lsn)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0.02,
+    toast.autovacuum_vacuum_scale_factor = 0.02
 );
 ALTER TABLE {SCHEMA}.journal ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE TABLE {SCHEMA}.lease (

@@ -1,20 +1,18 @@
 """A connection that is made when it is needed, and again after it broke: for all but appending.
 
-A statement is answered within a bounded time, or the connection is cut. A server that stands still
-goes on answering the network, so neither keepalives nor libpq would notice.
+A statement is answered within a bounded time, or the connection is cut.
 """
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from threading import Lock, Timer
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from titan.journal.database import SILENCE_SECONDS, Database
 from titan.journal.errors import JournalUnavailable
+from titan.journal.limit import Limit, is_warning
 
 if TYPE_CHECKING:
     import psycopg
@@ -84,6 +82,8 @@ class Session:
                 # In the middle of something: what would come next is not its answer.
                 self._close()
                 raise
+            if limit.is_over:
+                self._close()
             if self._warnings:
                 # Such as that a standby did not say that it has it: it may get lost yet.
                 raise JournalUnavailable(
@@ -97,10 +97,9 @@ class Session:
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None:
-            self._connection = self.database.connect(self._purpose)
-            self._connection.add_notice_handler(self._note)
-            if self._on_connect:
-                self._connection.execute(self._on_connect)
+            connection = self.database.connect(self._purpose, self._on_connect)
+            connection.add_notice_handler(self._note)
+            self._connection = connection
         return self._connection
 
     def _note(self, notice: Diagnostic) -> None:
@@ -111,37 +110,3 @@ class Session:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-
-
-class Limit:
-    """Cuts a connection if what is done in it takes longer: whoever waits has an error of it."""
-
-    def __init__(self, connection: psycopg.Connection[Any], seconds: float) -> None:
-        self.seconds = seconds
-        self.is_over = False
-        # The number of the connection's own descriptor may be another's by the time it is used.
-        self._socket = socket.socket(fileno=os.dup(connection.fileno()))
-        self._timer = Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> None:
-        """Begins to count."""
-        self._timer.start()
-
-    def __exit__(self, *_: object) -> None:
-        """Cuts nothing any more."""
-        self._timer.cancel()
-        self._timer.join()
-        self._socket.close()
-
-    def _cut(self) -> None:
-        self.is_over = True
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-
-def is_warning(notice: Diagnostic) -> bool:
-    """Whether the server said something that is more than a notice."""
-    return (notice.severity_nonlocalized or notice.severity or "") not in (
-        *("NOTICE", "INFO", "LOG", "DEBUG"),
-    )

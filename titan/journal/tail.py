@@ -83,11 +83,12 @@ class Tail:
             if self.end() != after:
                 self.check_place(after)
             return []
-        position = after
+        position, term = after, 0
         for row in rows:
             try:
-                if row.term < rows[0].term:
-                    raise damaged(row, f"term {rows[0].term} or later", f"term {row.term}")
+                if row.term < term:
+                    raise damaged(row, f"term {term} or later", f"term {row.term}")
+                term = row.term
                 position = check(row, position)
             except wal.Damaged:
                 # Is it the row, or the place that it was to follow?

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from titan import paths
 from titan.errors import TitanError
+from titan.journal.mark import Mark, MarkUnreadable, read_mark
 
 FORMAT = 1
 ROLE = "manager"
@@ -19,17 +20,25 @@ class DirectoryRefused(TitanError):
     """The directory cannot be used; the text says why and what to do."""
 
 
-def prepare(directory: Path) -> None:
-    """Makes the directory, or checks that it is a manager's. Raises DirectoryRefused."""
+def prepare(directory: Path, *, is_shared: bool = False) -> None:
+    """Makes the directory, or checks that it is a manager's. Raises DirectoryRefused.
+
+    `is_shared`: the manager's log is in a database, and the directory has its copy of it.
+    """
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         entries = [entry.name for entry in directory.iterdir()]
         description = paths.read_json(directory / "titan.json")
+        mark = read_mark(directory)
+    except MarkUnreadable as error:
+        raise DirectoryRefused(str(error)) from error
     except (OSError, ValueError) as error:
         raise DirectoryRefused(f"the data directory {directory} cannot be used: {error}") from error
+    if mark is not None and not is_shared:
+        raise DirectoryRefused(_why_not_on_files(directory, mark))
     if description is not None:
         _check(directory, description)
-    elif not all(_LEFT_BY_A_FIRST_START.fullmatch(name) for name in entries):
+    elif mark is None and not all(_LEFT_BY_A_FIRST_START.fullmatch(name) for name in entries):
         raise DirectoryRefused(
             f"{directory} is not empty and is no data directory of Titan (it has no titan.json); "
             "name another with --data-dir"
@@ -42,6 +51,19 @@ def write_description(directory: Path, cluster_id: bytes) -> None:
     description = {"role": ROLE, "format": FORMAT, "cluster_id": cluster_id.hex()}
     if paths.read_json(path) != description:
         paths.write_json(path, description)
+
+
+def _why_not_on_files(directory: Path, mark: Mark) -> str:
+    if mark.is_partial:
+        return (
+            f"{directory} has a part of the journal in {mark.journal}: the copying was stopped "
+            f"before its end; `titan journal copy URL {directory}` goes on with it"
+        )
+    return (
+        f"{directory} has a copy of the journal in {mark.journal}, where another manager may lead: "
+        f"start this one with --journal; or, while none runs, `titan journal copy URL {directory}` "
+        "makes it a directory that a manager runs on alone"
+    )
 
 
 def _check(directory: Path, description: dict[str, object]) -> None:

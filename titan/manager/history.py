@@ -26,10 +26,14 @@ MODULES: Final = ("sqlalchemy", "alembic")
 NICENESS: Final = 10
 
 
+def is_file(url: str | None) -> bool:
+    """Whether the history at that URL is a file of one machine. None: there is no history."""
+    return url is not None and (not url or url.startswith("sqlite:"))
+
+
 def missing_modules(url: str) -> list[str]:
     """What a history at that URL needs and is not installed."""
-    is_file = not url or url.startswith("sqlite:")
-    needed = MODULES if is_file else (*MODULES, "psycopg")
+    needed = MODULES if is_file(url) else (*MODULES, "psycopg")
     return [name for name in needed if find_spec(name) is None]
 
 

@@ -1,4 +1,4 @@
-"""The log as the manager knows it: a protocol, and the one of files behind it.
+"""The log as the manager knows it: a protocol, and the log of files behind it.
 
 Nothing else of the manager may assume that the log is a file.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -56,16 +57,39 @@ class Journal(Protocol):
         """Where it is and how much is free there, by name."""
 
 
-class FileJournal:
-    """The log in a directory of this machine."""
+class Appending(Protocol):
+    """What a journal is built on: gathers records and makes them durable in a thread of its own."""
 
-    def __init__(self, directory: Path, log: wal.Log) -> None:
-        """Takes over a log that was opened in that directory."""
-        self._directory = directory
+    @property
+    def durable_lsn(self) -> int:
+        """Everything up to it survives any crash."""
+
+    @property
+    def room(self) -> bool:
+        """Whether there is room for more than ends."""
+
+    def start(
+        self,
+        on_durable: Callable[[int], object],
+        on_failure: Callable[[BaseException], object],
+        on_room: Callable[[bool], object],
+        on_flush: Callable[[wal.Flush], object],
+    ) -> None:
+        """Starts the thread, in which all of these are called."""
+
+    def append(self, payload: bytes) -> int:
+        """Takes a record and returns its LSN."""
+
+
+class FlushedJournal(ABC):
+    """A journal whose records become durable in a thread: the part of it in the loop."""
+
+    def __init__(self, log: Appending) -> None:
+        """Takes over what is appended to, which was not started."""
         self._log = log
         self.appended_bytes = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._durable_lsn = self._log.durable_lsn
+        self._durable_lsn = log.durable_lsn
         self._on_flush: Callable[[wal.Flush], object] = lambda _: None
 
     @property
@@ -77,11 +101,6 @@ class FileJournal:
     def durable_lsn(self) -> int:
         """Everything up to it survives any crash."""
         return self._durable_lsn
-
-    @property
-    def last_segment_bytes(self) -> int:
-        """How much of the segment that is written to is in use."""
-        return self._log.last_segment_bytes
 
     def observe_flushes(self, on_flush: Callable[[wal.Flush], object]) -> None:
         """Has each flush told, in the writer thread; to be called before `start`."""
@@ -100,7 +119,7 @@ class FileJournal:
 
         def on_room(has_room: bool) -> None:
             if has_room:
-                _log.info(LogLine("there is room again", directory=self._directory))
+                _log.info(LogLine("there is room again", **self.room_fields()))
             else:
                 _log.error(LogLine("no room left: submits are refused", **self.room_fields()))
 
@@ -130,10 +149,9 @@ class FileJournal:
         waiters.insert(place, (lsn, waiter))
         await waiter
 
+    @abstractmethod
     def room_fields(self) -> dict[str, object]:
         """Where it is and how much is free there, by name."""
-        free_bytes = shutil.disk_usage(self._directory).free
-        return {"directory": self._directory, "free_bytes": free_bytes}
 
     def _advance(self, lsn: int) -> None:
         self._durable_lsn = max(self._durable_lsn, lsn)
@@ -142,3 +160,23 @@ class FileJournal:
             _, waiter = waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+
+class FileJournal(FlushedJournal):
+    """The log in a directory of this machine."""
+
+    def __init__(self, directory: Path, log: wal.Log) -> None:
+        """Takes over a log that was opened in that directory."""
+        super().__init__(log)
+        self._directory = directory
+        self._files = log
+
+    @property
+    def last_segment_bytes(self) -> int:
+        """How much of the segment that is written to is in use."""
+        return self._files.last_segment_bytes
+
+    def room_fields(self) -> dict[str, object]:
+        """Where it is and how much is free there, by name."""
+        free_bytes = shutil.disk_usage(self._directory).free
+        return {"directory": self._directory, "free_bytes": free_bytes}

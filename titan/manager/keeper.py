@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import wal
 from titan.logs import LogLine
-from titan.manager.journal import FileJournal
 from titan.manager.reader_process import start_process
 from titan.manager.recovery import Recovered
 from titan.manager.retention import Limits, Retention
@@ -55,13 +54,29 @@ class SnapshotPolicy:
         return by_bytes or records_since >= max(self.records_since, last_bytes // 400)
 
 
+class KeptLog(Protocol):
+    """The files of a log, as far as their keeper needs to know them."""
+
+    @property
+    def appended_bytes(self) -> int:
+        """How much was appended in this run."""
+
+    @property
+    def durable_lsn(self) -> int:
+        """The last record that is durable in them."""
+
+    @property
+    def last_segment_bytes(self) -> int:
+        """How much of the segment that is written to is in use."""
+
+
 class Keeper:
     """Looks after one data directory while its manager runs."""
 
     def __init__(
         self,
         data_directory: Path,
-        journal: FileJournal,
+        log: KeptLog,
         *,
         policy: SnapshotPolicy,
         limits: Limits,
@@ -74,7 +89,7 @@ class Keeper:
         """`on_failure` ends the process: a sync has failed. `left_free_bytes`: see `snapshots`."""
         self.retention = Retention(data_directory, limits)
         self._data_directory = data_directory
-        self._journal = journal
+        self._kept = log
         self._policy = policy
         # The manager's time: a wall clock set forward must not make the log old.
         self._now_us = now_us
@@ -117,8 +132,8 @@ class Keeper:
     async def _look(self) -> None:
         now = time.monotonic()
         if now >= self._not_before and self._policy.is_due(
-            bytes_since=self._journal.appended_bytes - self._bytes_then,
-            records_since=self._journal.durable_lsn - self._last_lsn,
+            bytes_since=self._kept.appended_bytes - self._bytes_then,
+            records_since=self._kept.durable_lsn - self._last_lsn,
             last_bytes=self._last_bytes,
         ):
             await self._take_snapshot()
@@ -132,8 +147,8 @@ class Keeper:
             asyncio.to_thread(
                 self.retention.tidy,
                 now_us=self._now_us(),
-                end_lsn=self._journal.durable_lsn,
-                last_segment_bytes=self._journal.last_segment_bytes,
+                end_lsn=self._kept.durable_lsn,
+                last_segment_bytes=self._kept.last_segment_bytes,
             )
         )
         try:
@@ -145,7 +160,7 @@ class Keeper:
             raise
 
     async def _take_snapshot(self) -> None:
-        appended = self._journal.appended_bytes
+        appended = self._kept.appended_bytes
         begun = time.monotonic()
         try:
             code = await self._run_snapshotter()

@@ -16,7 +16,7 @@ from typing import Final
 
 import wal
 from titan import events as ev
-from titan.manager.journal import FileJournal
+from titan.manager.journal import FlushedJournal
 from titan.manager.keeper import Keeper
 from titan.manager.kernel.tally import Tally
 from titan.manager.lead_metrics import build_family, disk_family, lead_families
@@ -49,15 +49,11 @@ class ManagerMetrics:
     """Counts for one manager from now on, and tells what it is like."""
 
     def __init__(
-        self,
-        shell: Shell,
-        journal: FileJournal,
-        data_directory: Path,
-        calls: Calls | None = None,
+        self, shell: Shell, journal: FlushedJournal, data_directory: Path, calls: Calls
     ) -> None:
         """Begins to count: to be made after the replay, before the journal is started.
 
-        `calls` has counted before: of a manager that stood by.
+        `calls` counts those of the manager's server, and has while it stood by.
         """
         self._shell = shell
         self._journal = journal
@@ -67,7 +63,7 @@ class ManagerMetrics:
         self._flush_records = Histogram(_FLUSH_RECORDS)
         self._flush_bytes = Histogram(_FLUSH_BYTES)
         self._lag_seconds = Histogram(SHORT_SECONDS)
-        self.calls = calls or Calls()
+        self.calls = calls
         self.keeper: Keeper | None = None
         """Who takes snapshots, once there is one."""
         journal.observe_flushes(self._note_flush)

@@ -42,10 +42,23 @@ class ManagerOptions:
     """Where the history is written, empty for a file in the data directory; None: nowhere."""
     history_sync: bool = False
     """Whether a submit is acknowledged only when its rows are there, too."""
+    secrets_key_path: Path | None = None
+    """The key that secrets are sealed with in a journal that managers share; None: it has none."""
     metrics_listen: str | None = None
     """Where Prometheus finds its numbers; None: nowhere."""
+    journal_url: str | None = None
+    """The database that has the log, which other managers share; None: the log is in the data
+    directory, and this one leads."""
+    advertise: str | None = None
+    """HOST:PORT by which callers find this manager among them; None: where it listens."""
+    lease_seconds: float = 8.0
+    """How long nobody else may lead after the one that does was last heard of."""
     log_level: str = "info"
     log_format: str = "text"
+
+    def advertised(self, listens: str) -> str:
+        """By which address others find this manager that listens there."""
+        return self.advertise or listens
 
     def settings(self) -> Settings:
         """What of it the kernel goes by."""

@@ -44,13 +44,16 @@ class Recovered(NamedTuple):
 
 
 def recover(
-    directory: Path, *, file_system: FileSystem = OS_FILE_SYSTEM, **log_options: Any
+    directory: Path,
+    *,
+    file_system: FileSystem = OS_FILE_SYSTEM,
+    **log_options: Any,
 ) -> Recovered:
     """Takes the directory's lock and the log up; `log_options` are those of `wal.Log.open`.
 
     Raises StartRefused, wal.WalError, OSError.
     """
-    lock = _take_lock(directory, file_system)
+    lock = take_lock(directory, file_system=file_system)
     unusable: list[int] = []
 
     def warn(error: SnapshotUnusable) -> None:
@@ -118,7 +121,8 @@ class _Counter:
             yield record
 
 
-def _take_lock(directory: Path, file_system: FileSystem) -> wal.Lock:
+def take_lock(directory: Path, *, file_system: FileSystem = OS_FILE_SYSTEM) -> wal.Lock:
+    """Keeps other managers off that data directory. Raises StartRefused, OSError."""
     try:
         return wal.Lock(directory / "lock", file_system=file_system)
     except wal.Locked as error:

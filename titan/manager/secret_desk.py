@@ -1,11 +1,12 @@
 """Secrets from the submit that brings them to the end of the last job that needs them.
 
-    submit ──▶ file, synced ──▶ event, durable ──▶ answer         (a crash between: an orphan,
-    batch  ◀── file, or the memory                                 removed by the next start)
-    last end, durable ──▶ file removed
+    submit ──▶ stored, durable ──▶ event, durable ──▶ answer      (a crash between: an orphan,
+    batch  ◀── store, or the memory                                removed by the next start)
+    last end, durable ──▶ removed
 
 The state tells which environments have secrets and which jobs live; what is counted here follows
-from it. Owned by the loop; files are touched in threads.
+from it. Owned by the loop; the store, files or a database, is called in threads of its own, so
+that one that hangs holds up nothing else.
 """
 
 from __future__ import annotations
@@ -14,17 +15,24 @@ import asyncio
 import errno
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
-from pathlib import Path
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
 
 from titan.errors import NoRoom, Refused
 from titan.logs import LogLine
-from titan.manager.secret_files import SecretFiles, SecretsUnreadable, Values, size_on_disk
+from titan.manager.secret_store import (
+    SecretsAway,
+    SecretStore,
+    SecretsUnreadable,
+    Values,
+    size_on_disk,
+)
 from titan.manager.shell import Shell
 from titan.rpc.v1 import task_pb2
 
 _log = logging.getLogger("titan.secrets")
+_T = TypeVar("_T")
 
 # On the disk, of all jobs that have not ended.
 BYTES_MAX: Final = 1 << 30
@@ -33,26 +41,30 @@ KEPT_BYTES_MAX: Final = 16 << 20
 # What is wrong with a disk or with the number of open files may pass.
 READ_TRIES: Final = 3
 READ_PAUSE_SECONDS: Final = 0.1
+# What is away comes back, or another manager leads: no task fails for it.
+AWAY_PAUSE_SECONDS: Final = 1.0
+THREADS: Final = 4
 # What could not be removed is tried again.
 REMOVE_AGAIN_SECONDS: Final = 5.0
 # A clean stop has five seconds for all.
 CLOSE_SECONDS: Final = 1.0
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
-_GONE: Final = "its secrets are gone from the manager's disk: submit it anew"
-_UNREADABLE: Final = "its secrets can't be read from the manager's disk: submit it anew"
-
 
 class SecretDesk:
     """All secrets of one manager."""
 
-    def __init__(self, shell: Shell, path: Path, *, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(self, shell: Shell, store: SecretStore, *, bytes_max: int = BYTES_MAX) -> None:
         """Takes up what is there, and removes what no job needs that has not ended.
 
-        Blocks; called before anything is served. Raises OSError.
+        Blocks; called before anything is served. The store is the desk's from here on. Raises
+        OSError, SecretsAway.
         """
         self._shell = shell
-        self._files = SecretFiles(path)
+        self._store = store
+        self._threads = ThreadPoolExecutor(THREADS, "titan-secrets")
+        self._gone = f"its secrets are gone from {store.place}: submit it anew"
+        self._unreadable = f"its secrets can't be read from {store.place}: submit it anew"
         self._bytes_max = bytes_max
         # By job that has not ended, and how many there are of each.
         self._secret_of: dict[int, bytes] = {}
@@ -67,12 +79,14 @@ class SecretDesk:
         state = shell.kernel.state
         if any(each.secret_id for each in state.environments.values()):
             self.watch(state.live_jobs)
-        found = self._files.list()
+        found = self._store.list()
         for secret_id, size_bytes in found.items():
             if secret_id in self._jobs_of:
                 self._account(secret_id, size_bytes)
-            else:
-                self._files.remove(secret_id)
+        if unneeded := found.keys() - self._jobs_of.keys():
+            self._store.remove(*unneeded)
+        if strange := self._store.unreadable():
+            _log.error(LogLine("secrets can't be opened: tasks will fail", detail=strange))
         gone = sum(jobs for secret_id, jobs in self._jobs_of.items() if secret_id not in found)
         if gone:
             _log.warning(
@@ -83,7 +97,8 @@ class SecretDesk:
     def keep(self, secrets: Mapping[bytes, Values]) -> Awaitable[None]:
         """Have them, by id, on the disk; to be followed by `settle`, whatever comes of it.
 
-        Awaiting it raises NoRoom, and Refused where the disk does not take them.
+        Awaiting it raises NoRoom, Refused where the disk does not take them, and SecretsAway, after
+        which the same request may come again.
         """
         sizes = {each: size_on_disk(_size(values)) for each, values in secrets.items()}
         if self.size_bytes + sum(sizes.values()) > self._bytes_max:
@@ -139,7 +154,7 @@ class SecretDesk:
             if values is None:
                 values, fault = await self._read(secret_id)
             if not fault and any(each.name not in values for each in environment.secrets):
-                fault = _UNREADABLE
+                fault = self._unreadable
             if fault:
                 del environment.secrets[:]
                 environment.secrets_fault = fault
@@ -156,8 +171,11 @@ class SecretDesk:
                 for task in late:
                     task.cancel()
                 await asyncio.gather(*late, return_exceptions=True)
+                self._threads.shutdown(wait=False, cancel_futures=True)
                 return
-        self._files.close()
+        # A batch that was given up may have left a thread in it, which the loop does not wait for.
+        await asyncio.wait({self._in_thread(self._store.close)}, timeout=CLOSE_SECONDS)
+        self._threads.shutdown(wait=False)
 
     def _changed(self, job_ids: list[int], lsn: int) -> None:
         """Records up to that one changed these jobs."""
@@ -177,7 +195,10 @@ class SecretDesk:
 
     async def _write(self, secrets: dict[bytes, Values]) -> None:
         try:
-            await asyncio.to_thread(self._files.write, secrets)
+            await self._in_thread(lambda: self._store.write(secrets))
+        except SecretsAway as error:
+            _log.error(LogLine("secrets were not written", detail=error))
+            raise
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if error.errno in _FULL:
@@ -198,43 +219,51 @@ class SecretDesk:
         await self._shell.journal.wait_durable(lsn)
         while True:
             try:
-                await asyncio.to_thread(self._remove_files, secret_ids)
+                await self._in_thread(lambda: self._store.remove(*secret_ids))
                 break
-            except OSError as error:
-                _log.error(LogLine("secrets were not removed", detail=error.strerror))
+            except (OSError, SecretsAway) as error:
+                _log.error(LogLine("secrets were not removed", detail=_reason(error)))
                 await asyncio.sleep(REMOVE_AGAIN_SECONDS)
         for secret_id in secret_ids:
             self._account(secret_id, 0)
             self._forget(secret_id)
 
-    def _remove_files(self, secret_ids: list[bytes]) -> None:
-        for secret_id in secret_ids:
-            self._files.remove(secret_id)
-
     async def _read(self, secret_id: bytes) -> tuple[Values, str]:
         """The values, or a sentence why there are none."""
-        for tries in range(READ_TRIES):
-            if tries:
-                await asyncio.sleep(READ_PAUSE_SECONDS)
+        tries, was_away = 0, False
+        while tries < READ_TRIES:
             try:
-                values = await asyncio.to_thread(self._files.read, secret_id)
+                values = await self._in_thread(lambda: self._store.read(secret_id))
             except SecretsUnreadable as error:
                 _log.error(LogLine("secrets are unreadable", file=secret_id.hex(), detail=error))
-                return {}, _UNREADABLE
+                return {}, self._unreadable
+            except SecretsAway as error:
+                if secret_id not in self._jobs_of:
+                    return {}, self._gone
+                if not was_away:
+                    _log.error(LogLine("secrets are away: tasks wait", detail=error))
+                was_away = True
+                await asyncio.sleep(AWAY_PAUSE_SECONDS)
+                continue
             except OSError as error:
                 _log.error(
                     LogLine("secrets are unreadable", file=secret_id.hex(), detail=error.strerror)
                 )
+                tries += 1
+                await asyncio.sleep(READ_PAUSE_SECONDS)
                 continue
             if values is None:
                 # Those of a job that has ended meanwhile nobody misses.
                 if secret_id in self._jobs_of:
                     _log.error(LogLine("secrets are gone", file=secret_id.hex()))
-                return {}, _GONE
+                return {}, self._gone
             if secret_id in self._jobs_of:
                 self._remember(secret_id, values)
             return values, ""
-        return {}, _UNREADABLE
+        return {}, self._unreadable
+
+    def _in_thread(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _remember(self, secret_id: bytes, values: Values) -> None:
         self._forget(secret_id)
@@ -263,3 +292,7 @@ class SecretDesk:
 
 def _size(values: Values) -> int:
     return sum(len(name) + len(value) for name, value in values.items())
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

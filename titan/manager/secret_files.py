@@ -18,13 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import msgpack
-
 from titan.checks import SECRET_BYTES_MAX
+from titan.manager.secret_store import SecretsUnreadable, Values, pack, size_on_disk, unpack
 
 # In the data directory.
 SECRETS_NAME: Final = "secrets"
-ID_BYTES: Final = 16
 _NAME: Final = re.compile(r"[0-9a-f]{32}")
 _NEW: Final = re.compile(r"\.[0-9a-f]{32}\.new")
 # More than any has whose values passed `check_secret_values`.
@@ -32,15 +30,11 @@ _FILE_BYTES_MAX: Final = 4 * SECRET_BYTES_MAX
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
-Values = Mapping[bytes, bytes]
-
-
-class SecretsUnreadable(Exception):
-    """A file is there and is none of ours; the text says why."""
-
 
 class SecretFiles:
     """One folder of them. Owned by one manager, which holds the lock of the data directory."""
+
+    place = "the manager's disk"
 
     def __init__(self, path: Path) -> None:
         """Makes the folder, or makes it the owner's alone. Raises OSError."""
@@ -68,6 +62,10 @@ class SecretFiles:
                 status = os.stat(name, dir_fd=self._folder, follow_symlinks=False)
                 found[bytes.fromhex(name)] = size_on_disk(status.st_size)
         return found
+
+    def unreadable(self) -> str:
+        """Nobody looks: it is told of each that a task needs."""
+        return ""
 
     def write(self, secrets: Mapping[bytes, Values]) -> None:
         """Returns when all of them, by id, are durable; else none of them is there.
@@ -97,42 +95,25 @@ class SecretFiles:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise SecretsUnreadable("it is no file")
             data = file.read(_FILE_BYTES_MAX + 1)
-        return _unpack(data)
+        return unpack(data)
 
-    def remove(self, secret_id: bytes) -> None:
-        """It need not be there. Raises OSError."""
-        for name in (secret_id.hex(), _new(secret_id.hex())):
-            with suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=self._folder)
+    def remove(self, *secret_ids: bytes) -> None:
+        """They need not be there. Raises OSError."""
+        for secret_id in secret_ids:
+            for name in (secret_id.hex(), _new(secret_id.hex())):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=self._folder)
 
     def _write(self, name: str, values: Values) -> None:
         descriptor = os.open(_new(name), _WRITE, 0o600, dir_fd=self._folder)
         with os.fdopen(descriptor, "wb") as file:
             # Whatever the umask.
             os.fchmod(descriptor, 0o600)
-            file.write(msgpack.packb(dict(values), use_bin_type=True))
+            file.write(pack(values))
             file.flush()
             os.fsync(descriptor)
         os.rename(_new(name), name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
 
-def size_on_disk(size_bytes: int) -> int:
-    """Whole blocks, and at least one."""
-    return max(1, -(-size_bytes // 4096)) * 4096
-
-
 def _new(name: str) -> str:
     return f".{name}.new"
-
-
-def _unpack(data: bytes) -> dict[bytes, bytes]:
-    # Not `from error`: what msgpack has to say might show what it read.
-    try:
-        values = msgpack.unpackb(data, raw=False)
-    except (ValueError, msgpack.UnpackException):
-        values = None
-    if type(values) is not dict or not all(
-        type(name) is bytes and type(value) is bytes for name, value in values.items()
-    ):
-        raise SecretsUnreadable("it is damaged")
-    return values

@@ -52,10 +52,24 @@ class Services:
     calls out, and those of both services are that of a manager that leads.
     """
 
-    def __init__(self, entry: Entry, switching: SwitchingHandlers, health: Health) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        entry: Entry,
+        switching: SwitchingHandlers,
+        health: Health,
+    ) -> None:
         self.entry = entry
         self.health = health
+        self._server = server
         self._switching = switching
+        self._is_started = False
+
+    async def start(self) -> None:
+        """Begins to answer, if it has not yet: one that leads may have stood by before."""
+        if not self._is_started:
+            self._is_started = True
+            await self._server.start()
 
     async def stand_by(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """The manager stands by: `standby_handlers` answer from now on."""
@@ -84,7 +98,7 @@ async def open_services(
     server.add_generic_rpc_handlers((switching,))
     names = (USERS.full_name, WORKERS.full_name)
     health = await add_guarded_services(server, names, entry.lets_in_open)
-    return Services(entry, switching, health)
+    return Services(server, entry, switching, health)
 
 
 def leader_handlers(

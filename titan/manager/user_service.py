@@ -23,7 +23,7 @@ from titan.manager.past import ANSWER_SECONDS_MAX, FORGOTTEN, NOW_DEADLINE_SECON
 from titan.manager.reach import Reach
 from titan.manager.roster import Roster
 from titan.manager.secret_desk import SecretDesk
-from titan.manager.secret_files import ID_BYTES
+from titan.manager.secret_store import ID_BYTES
 from titan.manager.shell import Shell
 from titan.queries import reads
 from titan.queries.requests import check_moment

@@ -113,6 +113,7 @@ class MetricsServer:
         self._families = read, look
         self._server.leads = leads
         if self._thread is not None:
+            # Two that accept are woken by one connection, and one of them would wait for ever.
             return
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="metrics", daemon=True

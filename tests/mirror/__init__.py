@@ -1,0 +1,1 @@
+"""Tests of what brings a log between files and a database."""

@@ -1,0 +1,377 @@
+"""One of several managers that share a log in a database: it stands by, leads, and stands by anew.
+
+To stand by: what the others write is brought into this manager's own copy of the log and into its
+state, so that it can lead the moment that the lease is free. To lead: `term.py`, as any manager
+does. After a term nothing of this process is trusted any more, because some of its state may never
+have become durable: a new one takes its place, which begins with what the database has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import wal
+from titan.errors import Refused
+from titan.journal.appender import Appender
+from titan.journal.errors import JournalUnavailable
+from titan.journal.lease import LeaseTable
+from titan.journal.mirror import Mirror
+from titan.journal.prepare import prepare_mirror
+from titan.journal.tail import Tail
+from titan.logs import LogLine
+from titan.manager.blocking import Blocking
+from titan.manager.follower import Follower, NoRoomToFollow
+from titan.manager.history import is_file
+from titan.manager.lead_metrics import StandbyMetrics
+from titan.manager.lease_holder import LeaseHolder
+from titan.manager.own_copy import Copying, OwnCopy
+from titan.manager.past import PastDesk
+from titan.manager.recovery import Recovered, recover
+from titan.manager.sealed_secrets import check_secrets_key, open_secret_store
+from titan.manager.secret_store import SecretsAway
+from titan.manager.shared_journal import SharedJournal
+from titan.manager.standby_service import standby_handlers
+from titan.manager.standby_view import StandbyView
+from titan.manager.start import make_keeper, open_history, stop_on_failure
+from titan.manager.term import Course, Ground, Term, end_all
+from titan.manager.upkeep import Upkeep
+from titan.state import ClusterState
+
+if TYPE_CHECKING:
+    from titan.journal.database import Database
+    from titan.manager.door import Door
+    from titan.manager.history_desk import HistoryDesk
+    from titan.manager.keeper import Keeper
+    from titan.manager.options import ManagerOptions
+    from titan.manager.server import Services
+    from titan.metrics.calls import Calls
+
+_log = logging.getLogger("titan.manager")
+
+# Whoever waits is woken by what is written; this often it looks all the same.
+POLL_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 0.5
+TURN_SECONDS: Final = 0.5
+# What is left to be copied when a term ends is fetched at the next start if it takes longer.
+COPY_SECONDS: Final = 2.0
+# Another manager takes over when calls under way have had that long to end.
+GRACE_SECONDS: Final = 0.3
+
+Result = TypeVar("Result")
+
+
+class Stopped(Exception):
+    """The manager is to stop; nothing is left to be done for it."""
+
+
+class _Post(NamedTuple):
+    """What this manager stands on once it has the log."""
+
+    found: Recovered
+    own_copy: OwnCopy
+    follower: Follower
+    view: StandbyView
+    keeper: Keeper
+    recovery_us: int
+
+
+class SharedManager:
+    """The life of one such manager in one process."""
+
+    def __init__(
+        self,
+        options: ManagerOptions,
+        door: Door,
+        services: Services,
+        calls: Calls,
+        database: Database,
+        stop: asyncio.Event,
+    ) -> None:
+        """It ends when `stop` is set."""
+        self._options = options
+        self._calls = calls
+        self._door = door
+        self._services = services
+        self._database = database
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._blocking = Blocking("journal")
+        self._past = PastDesk(options.data_directory, log_format=options.log_format)
+        # Set when this life is to end: on request, or because the lease is lost.
+        self._until = asyncio.Event()
+        self._is_lost = False
+        self._begins_anew = False
+        self._was_away = False
+        self._history: HistoryDesk | None = None
+        self._upkeep: Upkeep | None = None
+        address = options.advertised(door.address)
+        self.lease = LeaseHolder(
+            LeaseTable(database), seconds=options.lease_seconds, address=address
+        )
+
+    async def run(self) -> bool:
+        """Until it is to stop; True: a new process is to take its place.
+
+        Raises TitanError, wal.WalError, OSError.
+        """
+        running = [asyncio.create_task(self._pass_on_stop())]
+        try:
+            post = await self._take_post()
+            running += self._look_after(post)
+            await self._stand_by(post)
+            await self._lead(post)
+        except Stopped:
+            pass
+        except (JournalUnavailable, SecretsAway, wal.RecordsGone, wal.PositionMismatch) as error:
+            # The database went away in the middle of a take-over, or has not what this one has.
+            self._begin_anew(error)
+        finally:
+            await end_all(running)
+            await self._past.close()
+            self.lease.give_up()
+            self._blocking.stop()
+        return self._begins_anew
+
+    def step_down(self) -> None:
+        """Lets another one lead; called in the loop by whoever is asked to.
+
+        Raises Refused where no other one is there.
+        """
+        if self._upkeep is None or not self._upkeep.others:
+            raise Refused(
+                "no other manager stands by: start one with the same --journal, or stop this one"
+            )
+        _log.info("stepping down: this manager was asked to")
+        self._begins_anew = True
+        self._until.set()
+
+    async def _take_post(self) -> _Post:
+        """Comes to the log: brings this manager's own copy in order, and a state from it.
+
+        Raises Stopped, and what `run` does.
+        """
+        nothing = StandbyView(ClusterState(), _wall_us)
+        nothing.close()
+        await self._answer(nothing)
+        await self._services.start()
+        for warning in await self._reach(self._database.check_settings):
+            _log.warning(LogLine("the database's settings", detail=warning))
+        options = self._options
+        await self._reach(
+            lambda: prepare_mirror(
+                self._database, options.data_directory, segment_bytes=options.segment_bytes
+            )
+        )
+        begun_ns = time.monotonic_ns()
+        # In the loop: nobody is answered yet but that this one does not lead.
+        found = recover(options.data_directory, segment_bytes=options.segment_bytes)
+        recovery_us = (time.monotonic_ns() - begun_ns) // 1000
+        own_copy = OwnCopy(Mirror(found.log))
+        view = StandbyView(found.state, _wall_us)
+        follower = Follower(Tail(self._database), own_copy, view, self._blocking)
+        keeper = make_keeper(
+            options,
+            own_copy,
+            found,
+            # Other managers' clocks made it, too: it is at most as old as the last heartbeat.
+            now_us=lambda: found.state.time_us,
+            on_failure=stop_on_failure,
+        )
+        fault = await self._reach(
+            lambda: check_secrets_key(
+                options.secrets_key_path, self._database, own_copy.position.log_id
+            )
+        )
+        if fault:
+            _log.error(LogLine("the key of secrets", detail=fault))
+        return _Post(found, own_copy, follower, view, keeper, recovery_us)
+
+    async def _answer(self, view: StandbyView, past: PastDesk | None = None) -> None:
+        """From now on by what is known there."""
+        handlers = standby_handlers(self._services.entry, view, self.lease, past)
+        await self._services.stand_by(handlers)
+        if self._door.metrics is not None:
+            metrics = StandbyMetrics(view, self.lease, self._calls, self._options.data_directory)
+            self._door.metrics.start(metrics.read, metrics.look, self.lease.leads)
+
+    def _look_after(self, post: _Post) -> list[asyncio.Task[Any]]:
+        """What goes on while this one stands by as while it leads."""
+        upkeep = self._upkeep = Upkeep(
+            self._options.data_directory,
+            self._database,
+            self.lease,
+            self.lease.address,
+            post.found.state,
+        )
+        running = [post.keeper.run(), upkeep.run()]
+        if is_file(self._options.history_url):
+            # In this manager's own directory: it has to have what was while others led.
+            self._history, writers = open_history(self._options)
+            running += writers
+        return [asyncio.create_task(each) for each in running]
+
+    async def _stand_by(self, post: _Post) -> None:
+        """Follows until this one has the lease, and all that was written before.
+
+        Raises Stopped, wal.WalError, UnknownRecord, IllegalEvent.
+        """
+        follower = post.follower
+        await self._answer(post.view, self._past)
+        _log.info(LogLine("standing by", lsn=follower.position.lsn, address=self._door.address))
+        while True:
+            try:
+                await self._follow(follower)
+                await self._or_stop(self._blocking.run(self.lease.look))
+                if self.lease.is_free_in_seconds <= 0 and await self._or_stop(
+                    self._blocking.run(self.lease.take)
+                ):
+                    break
+                await self._or_stop(follower.wait(min(POLL_SECONDS, self.lease.is_free_in_seconds)))
+                self._note_back()
+            except JournalUnavailable as error:
+                await self._note_away(error)
+        self.lease.keep(self._note_lost)
+        _log.info(LogLine("this manager takes over", term=self.lease.term))
+        # Whoever led before can append nothing any more: what is there now is all.
+        await self._or_stop(follower.catch_up())
+        post.view.close()
+        await self._past.close()
+
+    async def _follow(self, follower: Follower) -> None:
+        try:
+            await self._or_stop(follower.catch_up())
+        except NoRoomToFollow as error:
+            _log.error(LogLine("this standby falls behind", detail=error))
+            await self._or_stop(asyncio.sleep(RETRY_SECONDS))
+
+    async def _lead(self, post: _Post) -> None:
+        """One term, to its end."""
+        options, follower = self._options, post.follower
+        copying = Copying(post.own_copy, self._note_lost)
+        appender = await self._blocking.run(
+            Appender, self._database, self.lease.term, follower.position
+        )
+        journal = SharedJournal(appender, copying, str(self._database))
+        ground = Ground(
+            state=post.found.state,
+            journal=journal,
+            secret_store=await self._blocking.run(
+                open_secret_store,
+                options.secrets_key_path,
+                self._database,
+                follower.position.log_id,
+                self.lease.term,
+            ),
+            leadership=self.lease,
+            recovery_us=post.recovery_us,
+            records=post.found.records,
+            snapshot_lsn=post.found.snapshot_lsn,
+        )
+        term = Term(options, self._door, self._calls, ground)
+
+        async def services() -> Services:
+            return self._services
+
+        async def hand_over() -> None:
+            if not self._is_lost:
+                await self._blocking.run(self._hand_over, journal)
+
+        # Of a database that all of them write the history to, whoever leads does.
+        history, writers = open_history(options) if self._history is None else (self._history, [])
+        course = Course(
+            open_services=services,
+            keeper=post.keeper,
+            beside=[self._note_turns(), *writers],
+            history=history,
+            on_failure=self._note_lost,
+            step_down=self.step_down,
+            on_quiet=hand_over,
+            grace_seconds=GRACE_SECONDS,
+        )
+        try:
+            await term.run(course, self._until)
+        finally:
+            self.lease.give_up()
+        if not self._is_lost:
+            await self._blocking.run(copying.stop, COPY_SECONDS)
+
+    def _hand_over(self, journal: SharedJournal) -> None:
+        """What was decided last becomes durable, and only then another one may lead."""
+        try:
+            journal.close()
+        except wal.WalError as error:
+            _log.warning("the last records may not be in the journal: %s", error)
+            self._begins_anew = self._begins_anew or not self._stop.is_set()
+            return
+        self.lease.let_go()
+
+    async def _note_turns(self) -> None:
+        while True:
+            self.lease.note_turn()
+            await asyncio.sleep(TURN_SECONDS)
+
+    def _note_lost(self, error: BaseException) -> None:
+        """This one leads no more, or nobody knows what it has written; called in any thread."""
+        self.lease.give_up()
+        self._is_lost = True
+
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._begin_anew, error)
+
+    def _begin_anew(self, error: BaseException) -> None:
+        if not self._until.is_set():
+            _log.error(LogLine("this manager leads no more, and begins anew", detail=error))
+            self._begins_anew = True
+            self._until.set()
+
+    async def _pass_on_stop(self) -> None:
+        await self._stop.wait()
+        self._until.set()
+
+    async def _or_stop(self, what: Awaitable[Result]) -> Result:
+        """What it comes to. Raises Stopped if this life is to end before."""
+        task = asyncio.ensure_future(what)
+        until = asyncio.create_task(self._until.wait())
+        try:
+            await asyncio.wait((task, until), return_when=asyncio.FIRST_COMPLETED)
+            if task.done() and not self._until.is_set():
+                return task.result()
+            raise Stopped
+        finally:
+            until.cancel()
+            task.cancel()
+
+    async def _reach(self, call: Callable[[], Result]) -> Result:
+        """What the call comes to, which is made until the database can be reached.
+
+        Raises Stopped, JournalRefused.
+        """
+        while True:
+            try:
+                result = await self._or_stop(self._blocking.run(call))
+            except JournalUnavailable as error:
+                await self._note_away(error)
+            else:
+                self._note_back()
+                return result
+
+    async def _note_away(self, error: JournalUnavailable) -> None:
+        """Says so once, and waits a little."""
+        if not self._was_away:
+            self._was_away = True
+            _log.warning(LogLine("the journal cannot be reached; trying on", detail=error))
+        await self._or_stop(asyncio.sleep(RETRY_SECONDS))
+
+    def _note_back(self) -> None:
+        if self._was_away:
+            self._was_away = False
+            _log.info("the journal can be reached again")
+
+
+def _wall_us() -> int:
+    return time.time_ns() // 1000
