@@ -24,7 +24,7 @@ from tools.bench.result import Curve, Result, alternate, said_before, table
 ROWS = {
     "a": 1, "l": 1, "m": 1, "n": 1, "b": 1, "c": 4, "d": 1, "e": 1, "f": 1, "g": 1, "h": 1, "i": 2,
     "j": 4, "o": 2, "p": 2, "q": 2, "r": 6, "s": 2,
-    "t": 4, "u": 6, "v": 4, "w": 2,
+    "t": 4, "u": 6, "v": 4, "w": 2, "x": 2,
 }  # fmt: skip
 # What these may take is a number.
 BOUNDED = {"h", "i", "n", "o", "q", "r", "s", "t"}
