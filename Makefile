@@ -24,7 +24,7 @@ RUN := $(BIN)/python -m
 SOURCES := titan wal tools tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo web test simulate chaos fuzz soak-crash soak-faults soak-worker traces check bench proto format clean
+.PHONY: help demo web test simulate chaos chaos-ha fuzz soak-crash soak-faults soak-worker traces check bench proto format clean
 .PHONY: check-format check-lint check-types check-layers check-stubs check-web
 
 help: ## List the targets (the default).
@@ -43,12 +43,17 @@ test: .venv/.stamp ## Run the tests; ARGS="tests/wal -x" goes to pytest.
 	$(RUN) pytest -n $$((2 * $$(nproc))) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # SEED=N: that one, with all that happens in it; SEEDS=N: so many; MINUTES=N: as many as fit.
+# ARGS=--several: of clusters with several managers over one journal.
 simulate: .venv/.stamp ## Run simulated clusters under faults, SEED=N, SEEDS=N or for MINUTES=10.
 	$(RUN) tests.simulation $(SEED:%=--seed %) $(SEEDS:%=--seeds %) $(MINUTES:%=--minutes %) $(ARGS)
 
 # SEED=… takes the faults and the load of an earlier run again; ARGS="--keep" goes to the tool.
 chaos: .venv/.stamp ## Break a real cluster under load for MINUTES=2, and judge it; see tools/chaos.
 	$(RUN) tools.chaos $(MINUTES:%=--minutes %) $(SEED:%=--seed %) $(ARGS)
+
+# ARGS="--rounds 50": so many; ARGS="--kind fail-over": of that kind only.
+chaos-ha: .venv/.stamp ## Break several managers over two PostgreSQL servers under load, round by round.
+	$(RUN) tools.chaos.several $(SEED:%=--seed %) $(ARGS)
 
 # SEED=… throws the same again, but what is in time with what else happens; ARGS=--tls: at servers
 # with certificates.

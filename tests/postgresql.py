@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NoReturn
 
 import psycopg
 import pytest
 from psycopg import sql
 
 from tests.cluster import free_port
+from tools.chaos.processes import ChaosError, descendants
+from tools.chaos.several.postgresql import Pair, find_programs, unprivileged
 
 URL_VARIABLE: Final = "TITAN_TEST_POSTGRESQL"
 START_SECONDS: Final = 60.0
@@ -33,7 +36,7 @@ class PostgreSQL:
         self._directory: Path | None = None
         self._made: list[str] = []
         if not self._url:
-            self._programs = _find_programs()
+            self._programs = find_programs()
             self._initialise()
             self.start()
 
@@ -58,7 +61,7 @@ class PostgreSQL:
                 [self._programs / "postgres", "-D", self._directory / "data"],
                 stdout=log_file,
                 stderr=subprocess.STDOUT,
-                **_unprivileged(),
+                **unprivileged(),
             )
         end = time.monotonic() + START_SECONDS
         while True:
@@ -98,7 +101,7 @@ class PostgreSQL:
     def kill(self) -> None:
         """kill -9 of all of it; its other processes notice that the first one is gone."""
         assert self._process is not None
-        children = _children(self._process.pid)
+        children = descendants(self._process.pid)
         for pid in (self._process.pid, *children):
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -126,9 +129,9 @@ class PostgreSQL:
         port = free_port()
         # Not in the tests' own directories, which another user can't enter.
         self._directory = Path(tempfile.mkdtemp(prefix="titan-pg-", dir="/tmp"))
-        unprivileged = _unprivileged()
-        if unprivileged:
-            os.chown(self._directory, unprivileged["user"], unprivileged["group"])
+        user = unprivileged()
+        if "user" in user:
+            os.chown(self._directory, user["user"], user["group"])
         self._url = f"postgresql://titan@127.0.0.1:{port}/postgres"
         subprocess.run(
             [
@@ -137,7 +140,7 @@ class PostgreSQL:
             ],
             check=True,
             stdout=subprocess.DEVNULL,
-            **unprivileged,
+            **user,
         )
         with (self._directory / "data" / "postgresql.conf").open("a") as settings:
             settings.write(
@@ -150,38 +153,24 @@ def find_or_start() -> PostgreSQL:
     """Skips, loudly, where there is none; in CI there has to be one."""
     try:
         return PostgreSQL()
-    except FileNotFoundError as error:
-        why = (
-            f"NOT TESTED ON POSTGRESQL: {error}; apt-get install postgresql, or name one that may "
-            f"be written to: {URL_VARIABLE}=postgresql://USER@HOST/postgres"
+    except ChaosError as error:
+        _skip(
+            f"{error}, or name one that may be written to: {URL_VARIABLE}=postgresql://USER@HOST/postgres"
         )
-        assert not os.environ.get("TITAN_CI"), why
-        pytest.skip(why)
 
 
-def _find_programs() -> Path:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)
-    on_path = shutil.which("postgres")
-    if on_path is not None:
-        found.insert(0, Path(on_path).resolve())
-    if not found:
-        raise FileNotFoundError("there is no program postgres")
-    return found[0].parent
+@contextmanager
+def a_pair() -> Iterator[Pair]:
+    """A primary with a synchronous standby, both this test's own. Skips as `find_or_start` does."""
+    try:
+        find_programs()
+    except ChaosError as error:
+        _skip(str(error))
+    with Pair() as pair:
+        yield pair
 
 
-def _unprivileged() -> dict[str, Any]:
-    """It refuses to run as root."""
-    if os.geteuid() != 0:
-        return {"cwd": "/"}
-    for name in ("postgres", "nobody"):
-        try:
-            user = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
-    raise FileNotFoundError("there is no user that it could run as")
-
-
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(each) for each in path.read_text().split()]
+def _skip(reason: str) -> NoReturn:
+    why = f"NOT TESTED ON POSTGRESQL: {reason}"
+    assert not os.environ.get("TITAN_CI"), why
+    pytest.skip(why)

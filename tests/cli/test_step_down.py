@@ -15,14 +15,14 @@ from titan.client.connection import os_user
 
 def another_leads(manager: FakeManager, after_stats: int) -> None:
     """Another has the lease once it was asked so many times who leads."""
-    manager.term, manager.leader = 4, "a:50051"
+    manager.term, manager.led_from = 4, "a:50051"
     stepping_down = threading.Event()
     manager.on_step_down = stepping_down.set
 
     def take_over() -> None:
         stepping_down.wait(20)
         manager.wait(lambda: len(manager.called("GetStats")) > after_stats)
-        manager.leader, manager.term = "b:50051", 5
+        manager.led_from, manager.term = "b:50051", 5
 
     threading.Thread(target=take_over, daemon=True).start()
 
@@ -56,7 +56,7 @@ def test_an_address_may_stand_before_the_command(
 
 
 def test_nobody_else_leads_in_time(manager: FakeManager, titan: Titan) -> None:
-    manager.term, manager.leader = 4, "a:50051"
+    manager.term, manager.led_from = 4, "a:50051"
     result = titan("manager", "step-down", "--timeout", "300ms")
     assert result.code == 1
     assert "nobody else leads after 0.3 s; who led was a:50051" in result.err

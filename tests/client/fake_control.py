@@ -30,7 +30,7 @@ class FakeControl(manager_pb2_grpc.ManagerServiceServicer):
         )
         # Of several managers, who leads, and what becomes of a term when its leader steps down.
         self.term = 0
-        self.leader = ""
+        self.led_from = ""
         self.on_step_down: Callable[[], None] = lambda: None
         self._requeued: dict[bytes, manager_pb2.RequeueJobResponse] = {}
 

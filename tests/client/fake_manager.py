@@ -526,7 +526,7 @@ class FakeManager(FakeControl):
                 free=types_pb2.Resources(cpus_milli=1500, memory_bytes=2**29),
                 lsn=self._lsn,
                 term=self.term,
-                leader=self.leader,
+                leader=self.led_from,
             )
             return dated(request, response)
 

@@ -85,19 +85,22 @@ def test_once_found_the_leader_is_called_alone(pair: Pair) -> None:
     assert len(pair.first.called("GetStats")) == 3
 
 
-def test_a_manager_that_is_down_is_passed_over_at_once(pair: Pair) -> None:
-    began = time.monotonic()
+def test_a_manager_that_is_down_is_passed_over_at_once(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "HEAD_START_SECONDS", 600.0)
     with titan.Client(f"{free_address()},{pair.first.address}") as client:
         assert client.submit(["true"]).id == 1
-    assert time.monotonic() - began < retry.ATTEMPT_SECONDS_MIN
 
 
-def test_a_machine_that_is_down_holds_no_command_up(pair: Pair, silent: str) -> None:
+def test_a_machine_that_is_down_holds_no_command_up(
+    pair: Pair, silent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "CONNECT_SECONDS", 600.0)
     began = time.monotonic()
     with titan.Client(f"{silent},{pair.first.address}") as client:
         assert client.submit(["true"]).id == 1
-    took = time.monotonic() - began
-    assert reach.HEAD_START_SECONDS <= took < reach.CONNECT_SECONDS
+    assert time.monotonic() - began >= reach.HEAD_START_SECONDS
 
 
 def test_a_leader_that_nobody_can_connect_to_is_waited_for_until_another_leads(

@@ -110,8 +110,12 @@ class SlowDisk:
     def fail(self, error: wal.LogFailed) -> None:
         """The disk has written nothing of what it holds, and writes nothing more."""
         assert self._on_failure is not None
-        self._refusal = error
+        self.refuse(error)
         self._on_failure(error)
+
+    def refuse(self, error: wal.LogFailed) -> None:
+        """The same, before anybody was told."""
+        self._refusal = error
 
     def _flush(self) -> None:
         if self.held or self._on_failure is None or self._refusal is not None:

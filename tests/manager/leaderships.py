@@ -11,13 +11,14 @@ class Lease:
 
     is_held: bool = True
     looks_left: int | None = None
+    lasts_seconds: float = 5.0
     term: int = 3
     leader: str = "10.0.0.2:50051"
 
     @property
     def seconds_left(self) -> float:
-        """Of a lease of 5 s that was just renewed, or that ended a second ago."""
-        return 5.0 if self.is_held else -1.0
+        """Of a lease that was just renewed, or that ended a second ago."""
+        return self.lasts_seconds if self.is_held else -1.0
 
     def leads(self) -> bool:
         """Whether it is held."""

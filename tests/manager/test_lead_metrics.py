@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from tests.manager.leaderships import Lease
+from tests.metrics.deployed import OF_SEVERAL, metrics_named
 from titan.manager.lead_metrics import StandbyMetrics, lead_families
 from titan.manager.leadership import ALONE, Leadership
 from titan.manager.standby_view import StandbyView
@@ -45,3 +46,14 @@ def test_a_standby_tells_how_far_behind_it_is(tmp_path: Path) -> None:
         assert "titan_disk_free_bytes" in values(list(metrics.look()))
 
     asyncio.run(scenario())
+
+
+def test_what_dashboard_and_alerts_name_of_several_managers_is_told(tmp_path: Path) -> None:
+    async def scenario() -> set[str]:
+        view = StandbyView(ClusterState(), lambda: 0, lambda: 0.0)
+        metrics = StandbyMetrics(view, Lease(is_held=False), Calls(), tmp_path)
+        return {each.name for each in metrics.read()}
+
+    named = {name for name in metrics_named() if name in OF_SEVERAL}
+    assert not named - {*told(Lease()), *asyncio.run(scenario())}
+    assert "titan_lease_seconds_left" in named

@@ -95,12 +95,14 @@ def holder(table: Table, time: Time) -> Iterator[LeaseHolder]:
     made.give_up()
 
 
-def make_holder(table: Table, time: Time, seconds: float = SECONDS) -> LeaseHolder:
-    return LeaseHolder(table, seconds=seconds, address=ADDRESS, clock_ns=time)
+def make_holder(
+    table: Table, time: Time, seconds: float = SECONDS, address: str = ADDRESS
+) -> LeaseHolder:
+    return LeaseHolder(table, seconds=seconds, address=address, clock_ns=time)
 
 
 def test_one_takes_it_and_the_other_waits(table: Table, time: Time, holder: LeaseHolder) -> None:
-    other = make_holder(table, time)
+    other = make_holder(table, time, address="127.0.0.1:50052")
     assert holder.take()
     assert holder.leads()
     assert (holder.term, holder.leader) == (1, ADDRESS)
@@ -176,6 +178,16 @@ class Lost:
 
 # The thread that renews waits by the real clock: a short lease, so that it does so often.
 SHORT_SECONDS: Final = 0.03
+
+
+def test_one_that_leads_no_more_does_not_send_callers_to_itself(
+    time: Time, holder: LeaseHolder
+) -> None:
+    assert holder.take()
+    assert holder.leader == ADDRESS
+    time.pass_seconds(SECONDS)
+    assert not holder.leads()
+    assert holder.leader == ""
 
 
 def wait_for_renewal(table: Table) -> None:

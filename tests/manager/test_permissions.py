@@ -103,7 +103,7 @@ def test_these_requests_say_who_sends_them() -> None:
     assert {name for name, kind in REQUESTS.items() if names_in(full(kind, "alice"))} == {
         "SubmitJob", "GetJobStatus", "ListJobs", "CancelJob", "DrainWorker", "GetEvents",
         "HoldJob", "SuspendJob", "UpdateJob", "RequeueJob", "ExplainJob", "PlanJobs", "SetPolicy",
-        "ListTasks", "GetWorkflow", "GetHistory",
+        "ListTasks", "GetWorkflow", "GetHistory", "StepDown",
     }  # fmt: skip
 
 

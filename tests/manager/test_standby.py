@@ -161,6 +161,7 @@ def test_a_read_waits_for_its_record_and_then_is_the_leaders(
             wanted = manager_pb2.ListJobsRequest(
                 allow_stale=True, at_least_lsn=len(standby.leader.disk.records)
             )
+            monkeypatch.setattr(standby_service, "LSN_SECONDS", 60.0)
             reading = asyncio.ensure_future(standby.call("ManagerService.ListJobs", wanted))
             await settle()
             assert not reading.done()

@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 import pytest
 
+import wal
 from tests.manager.every_rpc import METHODS, Here, call, leader_named
 from tests.manager.harness import (
     Manager,
@@ -27,17 +28,20 @@ from tests.manager.harness import (
 )
 from tests.manager.leaderships import Lease
 from tests.security.world import REQUESTS, SERVICES
+from titan.errors import NotLeader
 from titan.manager import lapse
 from titan.manager.admission import Doors
 from titan.manager.callers import TokenCallers
+from titan.manager.dispatch import CALL_SECONDS, Dispatcher
 from titan.manager.entry import Entry
 from titan.manager.gate import Gate
 from titan.manager.leadership import check_leads
 from titan.manager.past import PastDesk
+from titan.manager.reach import Reach
 from titan.manager.translate import submit_command
 from titan.queries.stories import Story
 from titan.rpc import access, status
-from titan.rpc.v1 import manager_pb2, types_pb2, worker_pb2
+from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 
 # They tell nothing of the state, and wait for no record.
 UNWAITED: Final = {"WorkerService.Heartbeat", "WorkerService.PushOutput"}
@@ -132,6 +136,32 @@ def test_the_lease_ends_while_an_answer_waits_for_its_record(method_name: str) -
     asyncio.run(scenario())
 
 
+def test_a_journal_that_takes_no_more_ends_the_lead_and_not_the_process() -> None:
+    """The loop may meet it before the thread that writes has said that it failed."""
+
+    async def scenario() -> None:
+        lease = Lease()
+        failures: list[wal.LogFailed] = []
+
+        def lose(error: wal.LogFailed) -> None:
+            failures.append(error)
+            lease.is_held = False
+
+        async with leading(lease) as (manager, _):
+            manager.shell.on_log_failed = lose
+            manager.disk.refuse(wal.LogFailed("/nowhere", "insert", "it is to"))
+            submit = manager.users.SubmitJob(submit_request(1), metadata=manager.metadata)
+            await until(lambda: failures)
+            # The next turns have something to write, too.
+            manager.shell.execute(submit_command(submit_request(2)))
+            manager.shell.flush_turn()
+            await settle()
+            assert not submit.done()
+            submit.cancel()
+
+    asyncio.run(scenario())
+
+
 def test_the_lease_ends_between_two_items() -> None:
     async def scenario() -> None:
         lease = Lease()
@@ -185,6 +215,37 @@ def test_the_lease_ends_between_making_a_batch_and_sending_it() -> None:
     asyncio.run(scenario())
 
 
+def test_a_batch_is_on_its_way_no_longer_than_the_lease_lasts() -> None:
+    """As one would be that waits for its connection. It is made anew if the lease is renewed."""
+
+    async def scenario() -> None:
+        lease = Lease(lasts_seconds=0.2)
+        async with running_manager(leadership=lease) as manager, fake_worker() as worker:
+            worker.answers.clear()
+            await manager.register(worker)
+            await manager.submit()
+            async with asyncio.timeout(CALL_SECONDS - 2):
+                await until(lambda: len(worker.starts) > 1)
+
+    asyncio.run(scenario())
+
+
+def test_no_worker_is_asked_for_what_a_caller_wants_to_know() -> None:
+    async def scenario() -> None:
+        lease = Lease()
+        async with running_manager(leadership=lease) as manager, fake_worker() as worker:
+            await manager.register(worker)
+            (outbox,) = manager.shell.kernel.outboxes.values()
+            reach = Reach(manager.shell, Dispatcher())
+            lease.is_held = False
+            with pytest.raises(NotLeader):
+                await reach.get_status(outbox, task_pb2.GetTaskStatusRequest())
+            with pytest.raises(NotLeader):
+                await anext(reach.read_output(outbox, task_pb2.ReadOutputRequest()))
+
+    asyncio.run(scenario())
+
+
 def test_the_lease_ends_before_a_stop_is_sent() -> None:
     async def scenario() -> None:
         lease = Lease()
@@ -223,12 +284,15 @@ def test_the_lease_ends_during_a_long_poll(has_news: bool) -> None:
                 metadata=manager.metadata,
             )  # fmt: skip
             beat = worker_pb2.HeartbeatRequest(
-                session=answer.session, wait_ms=30_000 if has_news else 200
+                session=answer.session, wait_ms=30_000 if has_news else 50
             )
+            if not has_news:
+                # It is let in, and not let out.
+                lease.looks_left = 2
             poll = asyncio.ensure_future(manager.workers.Heartbeat(beat, metadata=manager.metadata))
-            await settle()
-            lease.is_held = False
             if has_news:
+                await settle()
+                lease.is_held = False
                 manager.shell.execute(submit_command(submit_request(1)))
             with pytest.raises(grpc.aio.AioRpcError) as raised:
                 await poll

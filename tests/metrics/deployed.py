@@ -9,6 +9,12 @@ from typing import Any, Final
 
 DEPLOY: Final = Path(__file__).parents[2] / "tools" / "deploy"
 ALERTS: Final = DEPLOY / "alerts.yml"
+# What is told only by managers that share a log: by the one that leads, and by those that stand by.
+OF_SEVERAL: Final = {
+    "titan_lease_seconds_left",
+    "titan_journal_lag_records",
+    "titan_journal_lag_seconds",
+}
 _NAMES: Final = re.compile(r"\b(?:titan|process)_[a-z0-9_]+")
 
 

@@ -8,6 +8,7 @@ import http.client
 import socket
 import ssl
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -74,6 +75,21 @@ def ask(*arguments: Any, **fields: Any) -> tuple[int, str, str]:
             return await asyncio.to_thread(get, server, **fields)
 
     return asyncio.run(scenario())
+
+
+def test_a_start_of_one_that_answers_changes_what_it_tells_and_one_stop_ends_it() -> None:
+    async def scenario() -> None:
+        server = MetricsServer("127.0.0.1:0", peers=None, is_insecure=False)
+        server.start(lambda: (gauge("titan_first", "One.", 1),), leads=lambda: False)
+        server.start(lambda: (gauge("titan_second", "Two.", 2),), leads=lambda: True)
+        status, _, text = await asyncio.to_thread(get, server)
+        assert (status, "titan_first" in text, "titan_second" in text) == (200, False, True)
+        serving = [each for each in threading.enumerate() if each.name == "metrics"]
+        assert len(serving) == 1
+        await asyncio.wait_for(asyncio.to_thread(server.stop), 20)
+        assert not serving[0].is_alive()
+
+    asyncio.run(scenario())
 
 
 def test_families_are_told_as_prometheus_reads_them() -> None:
@@ -409,9 +425,21 @@ def test_what_is_told_may_become_something_else() -> None:
     async def scenario() -> None:
         async with serving(family("titan_before")) as server:
             assert "titan_before 1" in (await asyncio.to_thread(get, server))[2]
-            server.tell(family("titan_after"))
+            server.start(family("titan_after"))
+            assert [each.name for each in threading.enumerate()].count("metrics") == 1
             text = (await asyncio.to_thread(get, server))[2]
             assert "titan_after 1" in text
             assert "titan_before" not in text
 
     asyncio.run(scenario())
+
+
+def test_a_server_that_is_started_again_for_others_ends_all_the_same() -> None:
+    async def tell_others() -> list[int]:
+        async with serving() as server:
+            for number in (1, 2, 3):
+                server.start(nothing, leads=lambda number=number: number == 3)  # type: ignore[misc]
+            threads = [each for each in threading.enumerate() if each.name == "metrics"]
+            return [len(threads), await status(server, "/leader")]
+
+    assert asyncio.run(tell_others()) == [1, 200]

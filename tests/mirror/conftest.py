@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cli.conftest import titan as titan  # noqa: PLC0414 - a fixture
 from tests.mirror.builders import Store
 from tests.postgresql import PostgreSQL, find_or_start
 

@@ -45,8 +45,9 @@ and when all is calm let all of them go on.
 
 Assumed never to happen: disks that rot, a sync that lies, a journal of a host that cannot be
 written, two machines under one worker's directory, monotonic clocks that step, messages that are
-changed on their way. Not modelled: other users of a machine, output, memory limits, more than
-one manager. The manager has no files but its log and snapshots.
+changed on their way. Not modelled: other users of a machine, output, memory limits. The manager
+has no files but its log and snapshots. Several managers over one journal, and what may happen to
+that, are in `several`.
 
 What is checked
 ---------------

@@ -2,7 +2,8 @@
 
 Many: seeds in their order, one after the other in as many processes as there are cores, until
 all are done, the time is over, or one fails. What is printed at the end tells what they brought
-about. Ends with 1 when a seed failed, with the command that repeats it.
+about. Ends with 1 when a seed failed, with the command that repeats it. With `--several` all of
+them are of clusters with several managers over one journal.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Final
 
 from tests.simulation.cluster import Outcome, SimulationFailed, run
 from tests.simulation.plan import random_plan
+from tests.simulation.several.cluster import run as run_several
+from tests.simulation.several.plan import random_several_plan
 
 # CI's budget, when nothing else is said.
 MINUTES: Final = 10.0
@@ -64,10 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, help="so many, or as many of them as fit")
     parser.add_argument("--minutes", type=float, help=f"many, for so long; {MINUTES:g}")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="all cores")
+    parser.add_argument("--several", action="store_true", help="of several managers")
     parser.add_argument("--keep-going", action="store_true", help="past seeds that fail")
     asked = parser.parse_args(arguments)
     if asked.seed is not None and asked.seeds is None and asked.minutes is None:
-        return show(asked.seed)
+        return show(asked.seed, is_several=asked.several)
     first = asked.seed or 0
     minutes = asked.minutes
     if minutes is None:
@@ -76,17 +80,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     until = "all are done" if minutes == float("inf") else f"{minutes:g} minutes are over"
     print(f"seeds from {first} in {asked.processes} processes until {until}", flush=True)
     start = time.monotonic()
-    tally = run_many(iter(seeds), minutes * 60, asked.processes, keeps_going=asked.keep_going)
+    one = run_several_seed if asked.several else run_seed
+    tally = run_many(one, iter(seeds), minutes * 60, asked.processes, keeps_going=asked.keep_going)
     report(tally, time.monotonic() - start)
     return 1 if tally.failures else 0
 
 
-def show(seed: int) -> int:
+def show(seed: int, *, is_several: bool) -> int:
     """Runs one seed and prints each line of its trace."""
-    plan = random_plan(seed)
-    print(f"seed {seed}: {plan}")
     try:
-        outcome = run(plan, on_note=print)
+        if is_several:
+            several = random_several_plan(seed)
+            print(f"seed {seed}: {several}")
+            outcome = run_several(several, on_note=print)
+        else:
+            plan = random_plan(seed)
+            print(f"seed {seed}: {plan}")
+            outcome = run(plan, on_note=print)
     except SimulationFailed as error:
         print(f"\nseed {seed} failed: {error}", file=sys.stderr)
         return 1
@@ -105,7 +115,18 @@ def run_seed(seed: int) -> tuple[int, Outcome | str]:
         return seed, str(error)
 
 
-def run_many(seeds: Iterator[int], seconds: float, processes: int, *, keeps_going: bool) -> Tally:
+def run_several_seed(seed: int) -> tuple[int, Outcome | str]:
+    """The same with several managers."""
+    try:
+        return seed, run_several(random_several_plan(seed))
+    except SimulationFailed as error:
+        return seed, str(error)
+
+
+def run_many(
+    one: Callable[[int], tuple[int, Outcome | str]], seeds: Iterator[int], seconds: float,
+    processes: int, *, keeps_going: bool,
+) -> Tally:  # fmt: skip
     """The seeds in their order, for so long at most. One that fails ends it, unless it goes on."""
     tally = Tally()
     start = shown = time.monotonic()
@@ -117,7 +138,7 @@ def run_many(seeds: Iterator[int], seconds: float, processes: int, *, keeps_goin
             now = time.monotonic()
             if now - start < seconds and (keeps_going or not tally.failures):
                 free = processes * (1 + AHEAD) - len(waiting)
-                waiting |= {pool.submit(run_seed, each) for each in itertools.islice(seeds, free)}
+                waiting |= {pool.submit(one, each) for each in itertools.islice(seeds, free)}
             else:
                 waiting = {each for each in waiting if not each.cancel()}
             if not waiting:

@@ -8,8 +8,8 @@ from typing import Final
 
 import grpc
 
-from tests.simulation.client import DEADLINE_US, MANAGER, PASSING
-from tests.simulation.network import Answer, Network
+from tests.simulation.client import DEADLINE_US, PASSING
+from tests.simulation.network import MANAGER, Answer, Network
 from tests.simulation.plan import DrainPlan
 from tests.simulation.world import World, check
 from titan.rpc.v1 import manager_pb2

@@ -15,7 +15,7 @@ import grpc
 from tests.simulation.host import SimHost
 from tests.simulation.link import Link
 from tests.simulation.machine import Machine
-from tests.simulation.network import UNAVAILABLE, Answer, Call, Reply
+from tests.simulation.network import MANAGER, UNAVAILABLE, Answer, Call, Reply
 from tests.simulation.plan import LEASE_US
 from tests.simulation.world import Clockwork
 from titan.rpc.v1 import task_pb2, types_pb2, worker_pb2
@@ -26,7 +26,6 @@ from titan.worker.agent.agent import LEAVE_CALLS_SECONDS, LEAVE_GRACE_MS, REGIST
 from titan.worker.agent.core import Core, Failure, HostState, Verdict
 from titan.worker.agent.node import Statistics
 
-MANAGER: Final = "manager"
 _CallAction = actions.Register | actions.SendReports | actions.SendHeartbeat | actions.Deregister
 _PassAction = (
     actions.PassCluster

@@ -593,8 +593,7 @@ class Witness:
 
     def _examine_loss(self, key: AttemptKey, worker: int, execution: Execution | None) -> None:
         """A loss is right only in silence, or when the attempt is really gone."""
-        last_us = self._heard_us.get(worker, self._started_us)
-        if self._turned_us() - last_us >= self._timeout_us:
+        if self._is_silent(worker):
             self._lost_in_silence.add(key)
             self._world.count("lost in silence")
             return
@@ -602,6 +601,10 @@ class Witness:
         if execution is not None:
             check(not execution.is_alive, f"{key} runs, its worker was heard (3)")
             check(not execution.end_is_kept, f"{key} ended and the end was dropped: {execution}")
+
+    def _is_silent(self, worker: int) -> bool:
+        last_us = self._heard_us.get(worker, self._started_us)
+        return self._turned_us() - last_us >= self._timeout_us
 
     def _cancel_pending(self, lsn: int, job_id: int, ranges: tuple[IndexRange, ...]) -> None:
         job = self._state.get_job(job_id)

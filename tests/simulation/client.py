@@ -8,13 +8,12 @@ from typing import Final
 import grpc
 
 from tests.simulation.checks import Witness
-from tests.simulation.network import Answer, Network
+from tests.simulation.network import MANAGER, Answer, Network
 from tests.simulation.plan import USERS, CancelPlan, JobPlan
 from tests.simulation.world import World, check
 from titan.rpc.v1 import manager_pb2, types_pb2
 from titan.scheduling import SAME_INDEX, WHOLE_JOB, Dependency
 
-MANAGER: Final = "manager"
 NODE: Final = "client"
 DEADLINE_US: Final = 5_000_000
 SIGUSR1: Final = 10

@@ -12,13 +12,16 @@ from tests.simulation.checks import Witness
 from tests.simulation.client import Client
 from tests.simulation.faults import strike
 from tests.simulation.machine import Machine
-from tests.simulation.manager import NODE, SETTINGS, SimManager
+from tests.simulation.manager import NODE, SimManager
+from tests.simulation.manager_machine import ManagerMachine
 from tests.simulation.network import Network
 from tests.simulation.overseer import Overseer
 from tests.simulation.plan import FaultPlan, Plan
+from tests.simulation.shell import SETTINGS
 from tests.simulation.worker import Worker
 from tests.simulation.world import Violation, World, check
 from titan.manager import clock
+from titan.manager.kernel import Kernel
 
 # After that all ends within the time of its work and so much to find out what is to be done.
 CALM_US_MAX = 120_000_000
@@ -48,20 +51,26 @@ def run(plan: Plan, on_note: Callable[[str], None] | None = None) -> Outcome:
 
     Raises SimulationFailed.
     """
-    cluster = Cluster(plan)
-    cluster.world.on_note = on_note
+    return run_cluster(Cluster(plan), on_note, f"make simulate SEED={plan.seed}", plan)
+
+
+def run_cluster(
+    cluster: Cluster, on_note: Callable[[str], None] | None, command: str, plan: object
+) -> Outcome:
+    """Runs a cluster to its end; `command` repeats it. Raises SimulationFailed."""
+    world = cluster.world
+    world.on_note = on_note
     try:
         # The clocks of the real manager read the virtual ones.
-        with mock.patch.object(clock, "time", cluster.manager):
+        with mock.patch.object(clock, "time", cluster.clocks):
             cluster.run()
     except (Exception, AssertionError) as error:
-        recent = "\n    ".join(cluster.world.recent)
+        recent = "\n    ".join(world.recent)
         raise SimulationFailed(
-            f"{error!r}\n  at {cluster.world.elapsed_us / 1e6:.6f} s of the run with seed "
-            f"{plan.seed} ('make simulate SEED={plan.seed}' repeats it, if the plan is its)\n"
+            f"{error!r}\n  at {world.elapsed_us / 1e6:.6f} s of the run with seed "
+            f"{cluster.plan.seed} ('{command}' repeats it, if the plan is its)\n"
             f"  {plan}\n  the last that happened:\n    {recent}"
         ) from error
-    world = cluster.world
     return Outcome(world.trace_hash(), dict(world.counts), world.steps, world.elapsed_us)
 
 
@@ -77,8 +86,7 @@ class Cluster:
             doubled_percent=plan.doubled_percent,
             late_percent=plan.late_percent,
         )
-        self.witness = Witness(world, plan, SETTINGS.heartbeat_timeout_us)
-        self.manager = SimManager(world, self.network, self.witness, plan.preempt)
+        self.witness, self.clocks = self._make_managers()
         self.workers = [
             Worker(Machine(f"worker{i}", plan, each, world, self.network, self.witness))
             for i, each in enumerate(plan.workers)
@@ -102,15 +110,44 @@ class Cluster:
         self._wrong_since_us: dict[object, int] = {}
         self._unended_since_us: dict[object, int] = {}
 
+    def _make_managers(self) -> tuple[Witness, object]:
+        """Those, or the one; and the clocks that it reads."""
+        witness = Witness(self.world, self.plan, SETTINGS.heartbeat_timeout_us)
+        self._manager = SimManager(self.world, self.network, witness, self.plan.preempt)
+        return witness, self._manager
+
+    def _start_managers(self) -> None:
+        self._manager.start()
+
+    def _calm_managers(self) -> None:
+        self._manager.calm()
+
+    def _find_kernel(self) -> Kernel | None:
+        """That of the manager that is up, or leads."""
+        process = self._manager.process
+        return None if process is None else process.kernel
+
+    def _find_serving(self) -> Kernel | None:
+        """The same, while it can be called."""
+        return self._find_kernel() if NODE in self.network.servers else None
+
+    def _struck_manager(self, fault: FaultPlan) -> ManagerMachine:
+        """Which manager a fault of managers strikes."""
+        return self._manager
+
+    def _left_of_managers(self) -> list[str]:
+        """What managers among themselves have still to do."""
+        return []
+
     def run(self) -> None:
         """Faults, calm, quiet. Raises Violation and whatever the real parts raise."""
         world = self.world
-        self.manager.start()
+        self._start_managers()
         for worker in self.workers:
             worker.start_agent()
         for fault in self.plan.faults:
             world.after(fault.at_ms * 1000, partial(self._strike, fault))
-        calm_us = self.plan.calm_ms * 1000
+        calm_us = self._calm_us
         end_us = calm_us + self.plan.work_us + CALM_US_MAX
         world.after(calm_us, self._calm)
         while world.elapsed_us <= calm_us:
@@ -126,9 +163,17 @@ class Cluster:
                 worker.start_agent()
             if world.elapsed_us >= end_us:
                 raise Violation(f"it does not end: {self._what_is_left()}")
-        process = self.manager.process
-        assert process is not None
-        self.witness.looked_at(process.kernel)
+        self._look_at_the_end()
+
+    @property
+    def _calm_us(self) -> int:
+        """From when on nothing fails any more."""
+        return self.plan.calm_ms * 1000
+
+    def _look_at_the_end(self) -> None:
+        kernel = self._find_kernel()
+        assert kernel is not None
+        self.witness.looked_at(kernel)
         self.witness.check_ends()
 
     def _step(self) -> None:
@@ -138,25 +183,25 @@ class Cluster:
     def _calm(self) -> None:
         self.world.note("calm")
         self.network.heal()
-        self.manager.calm()
+        self._calm_managers()
         for worker in self.workers:
             if worker.host is not None:
                 worker.host.dies_after = -1
             worker.start_agent()
 
     def _manager_time_us(self) -> int | None:
-        process = self.manager.process
-        return None if process is None else process.kernel.now_us
+        kernel = self._find_kernel()
+        return None if kernel is None else kernel.now_us
 
     def _is_quiet(self) -> bool:
         return not self._what_is_left()
 
     def _what_is_left(self) -> list[str]:
-        process = self.manager.process
-        if process is None or NODE not in self.network.servers:
+        kernel = self._find_serving()
+        if kernel is None:
             return ["the manager is down"]
-        kernel = process.kernel
-        left = [f"client {i}" for i, each in enumerate(self.clients) if not each.is_done]
+        left = self._left_of_managers()
+        left += [f"client {i}" for i, each in enumerate(self.clients) if not each.is_done]
         left += [f"drain {i}" for i, each in enumerate(self.administrators) if not each.is_done]
         drained = [each for each in kernel.state.workers.values() if each.drain is not None]
         if drained:
@@ -201,6 +246,6 @@ class Cluster:
         worker = self.workers[fault.worker % len(self.workers)]
         name = worker.machine.name
         self.world.note(f"fault: {fault.fault.value}, {name}, {fault.for_ms} ms, {fault.detail}")
-        strike(fault, self.manager, self.network, worker)
+        strike(fault, self._struck_manager(fault), self.network, worker)
         # An agent that is gone is started again by whoever looks after it.
         worker.machine.clockwork.after(fault.for_ms * 1000, worker.start_agent)

@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.simulation import administrator, client, overseer
 from tests.simulation.machine import CLOCK_WRONG_US_MAX
-from tests.simulation.manager import NODE, SimManager
+from tests.simulation.manager_machine import ManagerMachine
 from tests.simulation.network import Network
 from tests.simulation.plan import Fault, FaultPlan
 from tests.simulation.worker import Worker
@@ -20,7 +20,7 @@ USERS: Final = (client.NODE, administrator.NODE, overseer.NODE)
 LEFT_BYTES: Final = 40
 
 
-def strike(fault: FaultPlan, manager: SimManager, network: Network, worker: Worker) -> None:
+def strike(fault: FaultPlan, manager: ManagerMachine, network: Network, worker: Worker) -> None:
     """It happens now, where there is anything to strike.
 
     A machine that is asleep wakes first, unless it is its power that goes.
@@ -43,9 +43,9 @@ def strike(fault: FaultPlan, manager: SimManager, network: Network, worker: Work
         clockwork.run(blow)
 
 
-def _strike_manager(manager: SimManager, fault: FaultPlan) -> None:
+def _strike_manager(manager: ManagerMachine, fault: FaultPlan) -> None:
     # One that is down already is not struck again.
-    if manager.process is not None:
+    if manager.is_up:
         manager.world.count(f"fault: {fault.fault.value}")
         _OF_MANAGER[fault.fault](manager, fault)
 
@@ -55,9 +55,8 @@ def _strike_worker(worker: Worker, fault: FaultPlan) -> None:
     _OF_WORKER[fault.fault](worker, fault)
 
 
-def _stall(manager: SimManager, fault: FaultPlan) -> None:
-    assert manager.process is not None
-    manager.process.stall(fault.for_ms * 1000)
+def _stall(manager: ManagerMachine, fault: FaultPlan) -> None:
+    manager.stall(fault.for_ms * 1000)
 
 
 def _leave(worker: Worker, _: FaultPlan) -> None:
@@ -85,7 +84,7 @@ def _set_clock(worker: Worker, _: FaultPlan) -> None:
     machine.wall_offset_us = _random_offset_us(machine.world)
 
 
-def _set_manager_clock(manager: SimManager, _: FaultPlan) -> None:
+def _set_manager_clock(manager: ManagerMachine, _: FaultPlan) -> None:
     manager.wall_offset_us = _random_offset_us(manager.world)
 
 
@@ -95,7 +94,7 @@ def _random_offset_us(world: World) -> int:
     return world.random.randint(-most_us, most_us)
 
 
-def _fail_call(manager: SimManager, fault: FaultPlan) -> None:
+def _fail_call(manager: ManagerMachine, fault: FaultPlan) -> None:
     manager.fail_call(fault.detail // 2, (errno.EIO, errno.ENOSPC)[fault.detail % 2])
 
 
@@ -120,7 +119,7 @@ def _fill_disk(worker: Worker, fault: FaultPlan) -> None:
     machine.world.after(fault.for_ms * 1000, empty)
 
 
-_OF_MANAGER: Final[dict[Fault, Callable[[SimManager, FaultPlan], None]]] = {
+_OF_MANAGER: Final[dict[Fault, Callable[[ManagerMachine, FaultPlan], None]]] = {
     Fault.MANAGER_KILLED: lambda manager, fault: manager.kill(fault.for_ms * 1000),
     Fault.MANAGER_POWER_LOST: lambda manager, fault: manager.lose_power(fault.for_ms * 1000),
     Fault.MANAGER_DIES_IN_CALL: lambda manager, fault: manager.die_in_call(fault.detail),
@@ -151,11 +150,13 @@ _OF_WORKER: Final[dict[Fault, Callable[[Worker, FaultPlan], None]]] = {
 
 
 def _cut_to_worker(network: Network, worker: str, fault: FaultPlan) -> None:
-    network.cut(NODE, worker, fault.for_ms * 1000)
+    for manager in network.managers:
+        network.cut(manager, worker, fault.for_ms * 1000)
 
 
 def _cut_to_manager(network: Network, worker: str, fault: FaultPlan) -> None:
-    network.cut(worker, NODE, fault.for_ms * 1000)
+    for manager in network.managers:
+        network.cut(worker, manager, fault.for_ms * 1000)
 
 
 def _cut(network: Network, worker: str, fault: FaultPlan) -> None:
@@ -171,10 +172,11 @@ def _cut_all(network: Network, _: str, fault: FaultPlan) -> None:
 def _cut_clients(network: Network, _: str, fault: FaultPlan) -> None:
     """One way, the other, or both."""
     for user in USERS:
-        if fault.detail % 3 != 1:
-            network.cut(user, NODE, fault.for_ms * 1000)
-        if fault.detail % 3 != 2:
-            network.cut(NODE, user, fault.for_ms * 1000)
+        for manager in network.managers:
+            if fault.detail % 3 != 1:
+                network.cut(user, manager, fault.for_ms * 1000)
+            if fault.detail % 3 != 2:
+                network.cut(manager, user, fault.for_ms * 1000)
 
 
 _OF_NETWORK: Final[dict[Fault, Callable[[Network, str, FaultPlan], None]]] = {

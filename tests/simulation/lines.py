@@ -39,6 +39,9 @@ class Process(Protocol):
     def when_durable(self, lsn: int, action: Callable[[], None]) -> None:
         """The only way out for anything."""
 
+    def let_out(self, action: Callable[[], None]) -> None:
+        """Whatever leaves, and waits for no record."""
+
     def later(self, delay_us: int, action: Callable[[], None]) -> None:
         """Does that then, unless it is dead."""
 
@@ -153,5 +156,5 @@ class PullLine:
     def _end(self, *, waited: bool) -> None:
         reply, self._reply = self._reply, None
         if reply is not None:
-            answer = worker_pb2.HeartbeatResponse(waited=waited)
-            reply(Answer(grpc.StatusCode.OK, answer))
+            answer = Answer(grpc.StatusCode.OK, worker_pb2.HeartbeatResponse(waited=waited))
+            self._process.let_out(partial(reply, answer))

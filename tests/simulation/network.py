@@ -11,6 +11,9 @@ import grpc
 
 from tests.simulation.world import World
 
+# The address under which all know the manager, or the managers.
+MANAGER = "manager"
+
 
 class Answer(NamedTuple):
     """What a call came back with: OK and a message, or another status."""
@@ -40,6 +43,13 @@ class Server(Protocol):
         """Answers with `reply`, now or later, once."""
 
 
+class Addresses(Protocol):
+    """Lists of managers, where there are several."""
+
+    def resolve(self, source: str, done: Reply) -> tuple[str, Reply]:
+        """Which manager this caller is to call, and what is to be told of the answer."""
+
+
 class Call:
     """A call under way, as the caller has it."""
 
@@ -65,8 +75,10 @@ class Network:
         self, world: World, *, lost_percent: int, doubled_percent: int, late_percent: int
     ) -> None:
         self._world = world
-        # The machines of all workers, by name.
+        # The machines of all workers, by name, and those of managers.
         self.workers: list[str] = []
+        self.managers: list[str] = [MANAGER]
+        self.addresses: Addresses | None = None
         self._lost = lost_percent
         self._doubled = doubled_percent
         self._late = late_percent
@@ -104,6 +116,8 @@ class Network:
     ) -> Call:
         """Calls whoever is reached under the address; `done` is called once."""
         world = self._world
+        if address == MANAGER and self.addresses is not None:
+            address, done = self.addresses.resolve(source, done)
         call = Call(done)
         world.after(deadline_us, lambda: call.finish(DEADLINE))
         server = self.servers.get(address)

@@ -9,8 +9,8 @@ from typing import Any, Final
 import grpc
 
 from tests.simulation.checks import Witness
-from tests.simulation.client import DEADLINE_US, MANAGER, PASSING
-from tests.simulation.network import Answer, Network
+from tests.simulation.client import DEADLINE_US, PASSING
+from tests.simulation.network import MANAGER, Answer, Network
 from tests.simulation.wishes import NEW_LIMITS_MS, Change, ChangePlan
 from tests.simulation.world import World, check
 from titan.rpc.v1 import manager_pb2

@@ -7,6 +7,7 @@ make a failing one smaller. The smaller choices, such as each message's delay, f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from random import Random
@@ -264,10 +265,10 @@ _OFTEN = (
 )
 
 
-def random_plan(seed: int) -> Plan:
+def random_plan(seed: int, sizes: Sequence[_Size] = SIZES) -> Plan:
     """The plan of that seed: mostly short tasks, mostly long ones under long cuts, or any."""
     random = Random(seed)
-    size = random.choice(SIZES)
+    size = random.choice(sizes)
     workers = tuple(
         WorkerPlan(cpus_milli=random.choice((1_000, 2_000, 4_000)), gpus=random.choice((0, 0, 2)))
         for _ in range(random.choice(size.workers))

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import wait_until
-from tools.chaos.cluster import MARK, TASK_PROGRAM, find_processes
 from tools.chaos.evidence import read_executions
 from tools.chaos.faults import DISK_KINDS, Fault, draw_faults
+from tools.chaos.processes import MARK, TASK_PROGRAM, find_processes
 from tools.chaos.proxy import FREEZE, SWALLOW, WELL, Condition, Link
 
 WORKERS = ["w1", "w2", "w3"]

@@ -192,9 +192,10 @@ def test_following_goes_on_with_what_is_appended(tmp_path: Path) -> None:
     log = wal.Log.open(directory / "wal", segment_bytes=SEGMENT_BYTES)
     rounds = iter(range(10, 50, 5))
 
-    def wait() -> None:
+    def wait() -> bool:
         start = next(rounds)
         append(log, history()[start : start + 5])
+        return True
 
     selection = Selection(to_lsn=47)
     told = list(dump_events(directory, selection, wait=wait))

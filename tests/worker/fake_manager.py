@@ -13,8 +13,10 @@ import grpc.aio
 
 from tests.worker.builders import EPOCH
 from titan import paths
+from titan.errors import NotLeader
 from titan.model import AttemptKey
 from titan.rpc import access, channel, tokens
+from titan.rpc.status import trailers_of
 from titan.rpc.v1 import (
     manager_pb2,
     task_pb2,
@@ -45,6 +47,9 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         self.access_file = path / "access.json"
         self.cluster_id = cluster_id
         self.token = "the manager's token"
+        # Of the manager that leads, as this one says, empty: nobody; None: this one does.
+        self.leader: str | None = None
+        self.term = 0
         self.port = 0
         self.session = b""
         self.registrations: list[worker_pb2.RegisterWorkerRequest] = []
@@ -89,6 +94,13 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
         """Leave the token where the worker looks for it."""
         paths.write_json(self.access_file, {"address": self.address, "token": self.token})
 
+    def take_over(self, other: FakeManager) -> None:
+        """Leads from now on, and knows what the other one does, but for its sessions."""
+        self.reports, self.report_seq = other.reports, other.report_seq
+        self.instance, self.worker_id = other.instance, other.worker_id
+        self.leader, other.leader = None, self.address
+        self.term = other.term + 1
+
     async def stop(self) -> None:
         """Go away; a session does not survive it."""
         if self._channel is not None:
@@ -119,6 +131,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             session=self.session,
             cluster_id=self.cluster_id,
             heartbeat_interval_ms=self.heartbeat_interval_ms,
+            term=self.term,
         )
 
     async def DeregisterWorker(  # noqa: N802 - the wire's name
@@ -180,6 +193,10 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
     async def _check(self, method: str, context: Any, session: bytes | None = None) -> None:
         if not tokens.is_granted(context.invocation_metadata(), self.token):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token")
+        if self.leader is not None:
+            error = NotLeader("a standby", leader=self.leader)
+            context.set_trailing_metadata(trailers_of(error))
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         if refusals := self.refuse.get(method):
             await context.abort(refusals.pop(0), "refused by the test")
         if session is not None and session != self.session:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import click
 from click.core import ParameterSource
 
-from titan.cli.params import AT, DURATION
+from titan.cli.params import AT, DURATION, PLACE
 from titan.cli.text import local_time, printable
 from titan.errors import InvalidJob, ManagerUnreachable, NotFound, Refused, TitanError
 
@@ -65,9 +65,10 @@ _COMMON: Final[dict[str, dict[str, Any]]] = {
         "help": "As it was then: 14:02, 2026-11-20 14:02, 1h ago, or after that record.",
     },
     "data_dir": {
-        "type": click.Path(path_type=Path),
-        "metavar": "DIR",
-        "help": "Read the manager's files instead; only while no manager runs on them.",
+        "type": PLACE,
+        "metavar": "DIR|URL",
+        "help": "Read the manager's files instead, only while no manager runs on them; or the "
+        "journal at a URL.",
     },
     "stale": {
         "is_flag": True,
@@ -137,7 +138,7 @@ class Settings:
         token_file: str | None = None,
         is_insecure: bool = False,
         at: float | None,
-        data_directory: Path | None,
+        data_place: Path | str | None,
         is_stale: bool = False,
     ) -> None:
         self.manager = manager
@@ -146,7 +147,7 @@ class Settings:
         self.is_insecure = is_insecure
         self._token_file = token_file
         self.json = json
-        self.data_directory = data_directory
+        self.data_place = data_place
         self.is_stale = is_stale
         self._at = at
         # What TitanErrors exit with, if it is not what each stands for.
@@ -173,11 +174,15 @@ class Settings:
 
     def reader(self, retry_for_seconds: float) -> AbstractContextManager[Reading]:
         """What a command that only looks asks: the manager, or its files where they were named."""
-        if self.data_directory is None:
+        if self.data_place is None:
             return self.session(retry_for_seconds)
-        from titan.cli.files import FileSession  # noqa: PLC0415 - loads what reads the log
+        # They load what reads the log.
+        from titan.cli.files import FileSession  # noqa: PLC0415
+        from titan.cli.journal_session import JournalSession  # noqa: PLC0415
 
-        return FileSession(self.data_directory)
+        if isinstance(self.data_place, Path):
+            return FileSession(self.data_place)
+        return JournalSession(self.data_place)
 
     def aio_session(
         self, retry_for_seconds: float, notice: Callable[[str], None] | None = None
@@ -253,10 +258,10 @@ class Command(click.Command):
             is_insecure=bool(_common(ctx, "insecure_i_know")),
             at=_common(ctx, "at"),
             # Commands that run servers have one of their own.
-            data_directory=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
+            data_place=_common(ctx, "data_dir") if "data_dir" in self._takes else None,
             is_stale=bool(_common(ctx, "stale")),
         )
-        if settings.data_directory is not None:
+        if settings.data_place is not None:
             check_no_manager_is_named(ctx, "--data-dir")
             if settings.is_stale:
                 raise click.UsageError("--data-dir asks no manager: leave out --stale", ctx)

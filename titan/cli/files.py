@@ -23,6 +23,9 @@ class FileSession:
         """Raises TitanError for what is no manager's directory, Refused while one runs on it."""
         _check_directory(directory)
         _check_no_manager(directory)
+        self._answer_from(directory)
+
+    def _answer_from(self, directory: Path) -> None:
         self._past = Past(directory)
         self._answers = Answers(self._past)
 

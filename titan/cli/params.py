@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -26,6 +27,26 @@ class Unit(click.ParamType):  # type: ignore[type-arg]  # not generic in older c
             return self._parse(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class Place(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
+    """A manager's data directory, as a Path, or the URL of a journal's database, as text."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Click's hook."""
+        if isinstance(value, str) and not is_journal(value):
+            return Path(value)
+        return value
+
+
+def is_journal(place: Path | str) -> bool:
+    """Whether it names a journal in a database."""
+    return isinstance(place, str) and place.startswith(("postgresql://", "postgres://"))
+
+
+PLACE: Final = Place()
 
 
 class Expression(click.ParamType):  # type: ignore[type-arg]  # not generic in older click

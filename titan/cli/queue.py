@@ -87,7 +87,7 @@ def queue(
     if watch:
         if settings.json:
             raise click.UsageError("--watch is for people, --json for programs: give one of them")
-        if settings.at is not None or settings.data_directory is not None:
+        if settings.at is not None or settings.data_place is not None:
             raise click.UsageError("--watch shows what is now: leave out --at and --data-dir")
         if settings.is_stale:
             raise click.UsageError("--watch is told by the manager that leads: leave out --stale")

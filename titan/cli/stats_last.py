@@ -41,7 +41,9 @@ def show_last(
         check_can_plot("--png")
     seconds, count, part = STRETCHES[last]
     now = time.time()
-    with asked_history(ctx, retry_for_seconds, history, settings.data_directory) as asked:
+    if isinstance(settings.data_place, str):
+        raise click.UsageError("--last asks the history, not the journal: name it by --history")
+    with asked_history(ctx, retry_for_seconds, history, settings.data_place) as asked:
         usage = asked.usage(now - seconds, now, count)
     if png is not None:
         draw(usage, f"Titan, the last {last}", png)

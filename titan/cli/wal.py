@@ -22,8 +22,8 @@ Examples:
 def wal() -> None:
     """Look into the manager's log, check it, back it up and repair it.
 
-    DIR is the manager's data directory or its folder wal. All but repair may be used while
-    the manager runs.
+    DIR is the manager's data directory or its folder wal; dump, stat and verify take the URL of a
+    journal in PostgreSQL, too. All but repair may be used while the manager runs.
     """
 
 

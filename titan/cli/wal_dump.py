@@ -7,6 +7,9 @@ import re
 import select
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +17,11 @@ import click
 
 from titan import units
 from titan.cli.command import FAILED, Command, say
-from titan.cli.params import Unit
+from titan.cli.params import PLACE, Unit
 from titan.cli.text import is_terminal, local_time, printable
 
 if TYPE_CHECKING:
+    from titan.waltools.journal_files import JournalFiles
     from titan.waltools.selection import JobTasks
 
 _HEADS: Final = ("lsn", "time", "event")
@@ -81,10 +85,11 @@ Examples:
   titan wal dump --worker w1 --event TaskAssigned --event AttemptEnded DIR
   titan wal dump --json /var/lib/titan/manager | jq 'select(.event == "JobSubmitted")'
   titan wal dump --follow --event workerlost DIR
+  titan wal dump --from 1200 --to 1300 postgresql://titan@db/titan
 """,
     takes=("json",),
 )
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("place", metavar="DIR|URL", type=PLACE)
 @click.option("--from", "from_lsn", type=LSN, metavar="LSN", help="Begin with this record.")
 @click.option("--to", "to_lsn", type=LSN, metavar="LSN", help="End with this record.")
 @click.option(
@@ -119,7 +124,7 @@ Examples:
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="End after so many events.")
 @click.option("--follow", "-f", is_flag=True, help="Go on with new events until Ctrl-C.")
 @click.pass_context
-def dump(ctx: click.Context, /, *, directory: Path, follow: bool, **given: Any) -> int:
+def dump(ctx: click.Context, /, *, place: Path | str, follow: bool, **given: Any) -> int:
     """Print the events in the log: a JSON object a line; on a terminal as text.
 
     What is given is combined: an event must match all of it. --json prints JSON on a
@@ -127,13 +132,23 @@ def dump(ctx: click.Context, /, *, directory: Path, follow: bool, **given: Any) 
     """
     # They load the log's code and every event's.
     from titan.events import EventError  # noqa: PLC0415
-    from titan.waltools.dump import dump_events  # noqa: PLC0415
+    from titan.waltools.dump import dump_events, dump_journal  # noqa: PLC0415
+    from titan.waltools.journal_files import JournalFiles  # noqa: PLC0415
     from wal import WalError  # noqa: PLC0415
 
     is_pretty = is_terminal(sys.stdout) and not ctx.obj.json
     try:
-        for event in dump_events(directory, _selection(**given), wait=_wait if follow else None):
-            print(event_line(event) if is_pretty else json.dumps(event))
+        with ExitStack() as until_told:
+            events: Iterator[dict[str, object]]
+            if isinstance(place, Path):
+                wait = _wait if follow else None
+                events = dump_events(place, _selection(**given), wait=wait)
+            else:
+                files = until_told.enter_context(JournalFiles(place))
+                wait = partial(_wait_for_rows, files) if follow else None
+                events = dump_journal(files, _selection(**given), wait=wait)
+            for event in events:
+                print(event_line(event) if is_pretty else json.dumps(event))
     except (OSError, ValueError, WalError, EventError) as error:
         if isinstance(error, BrokenPipeError):
             raise
@@ -157,19 +172,27 @@ def _selection(**given: Any) -> Any:
     )
 
 
-def _wait() -> None:
+def _wait_for_rows(files: JournalFiles) -> bool:
+    """The same for a journal, which tells when it has grown."""
+    _wait(seconds=0)
+    files.wait(_FOLLOW_SECONDS)
+    return True
+
+
+def _wait(seconds: float = _FOLLOW_SECONDS) -> bool:
     """Waits a moment for the log to grow; ends when nobody reads any more."""
     sys.stdout.flush()
     try:
         descriptor = sys.stdout.fileno()
     except OSError:
-        time.sleep(_FOLLOW_SECONDS)
-        return
+        time.sleep(seconds)
+        return True
     # Without events asked for, a pipe without a reader is all that is told: poll(2).
     poll = select.poll()
     poll.register(descriptor, 0)
-    if any(event & select.POLLERR for _, event in poll.poll(_FOLLOW_SECONDS * 1000)):
+    if any(event & select.POLLERR for _, event in poll.poll(seconds * 1000)):
         raise BrokenPipeError
+    return True
 
 
 def event_line(event: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from titan.cli.command import FAILED, Command, say
+from titan.cli.params import PLACE
 from titan.cli.table import print_table
 from titan.cli.text import local_time, print_json, printable
 from titan.cli.wal_progress import Progress
@@ -23,26 +24,33 @@ _SEGMENTS: Final = [
     epilog="""\b
 Examples:
   titan wal stat ~/.local/state/titan/manager
+  titan wal stat postgresql://titan@db/titan
   titan wal stat --json DIR | jq '.events[:3]'
 """,
     takes=("json",),
 )
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("place", metavar="DIR|URL", type=PLACE)
 @click.pass_context
-def stat(ctx: click.Context, *, directory: Path) -> int:
+def stat(ctx: click.Context, *, place: Path | str) -> int:
     """Show segments, events by kind, snapshots and readers in numbers.
 
     Reads only, and may be used while a manager runs. Of a damaged log it shows what it
     can and exits with 1.
     """
     # They load the log's code, every event's and the state's.
+    from titan.waltools.journal_files import JournalFiles  # noqa: PLC0415
     from titan.waltools.places import find_places  # noqa: PLC0415
     from titan.waltools.stat import stat as stat_directory  # noqa: PLC0415
+    from titan.waltools.stat import stat_journal  # noqa: PLC0415
     from wal import WalError  # noqa: PLC0415
 
     try:
         with Progress() as progress:
-            found = stat_directory(find_places(directory), progress.show)
+            if isinstance(place, Path):
+                found = stat_directory(find_places(place), progress.show)
+            else:
+                with JournalFiles(place) as files:
+                    found = stat_journal(files, progress.show)
     except (OSError, WalError) as error:
         say(str(error))
         return FAILED

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from titan.cli.command import FAILED, Command, say
+from titan.cli.params import PLACE
 from titan.cli.text import print_json, printable
 from titan.cli.wal_progress import Progress
 
@@ -16,26 +17,33 @@ from titan.cli.wal_progress import Progress
     epilog="""\b
 Examples:
   titan wal verify ~/.local/state/titan/manager
+  titan wal verify postgresql://titan@db/titan
   titan wal verify --json DIR | jq '.checks[] | select(.ok | not)'
 """,
     takes=("json",),
 )
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("place", metavar="DIR|URL", type=PLACE)
 @click.pass_context
-def verify(ctx: click.Context, *, directory: Path) -> int:
+def verify(ctx: click.Context, *, place: Path | str) -> int:
     """Check every byte of the log, its replay, snapshots and readers' slots.
 
     Reads only, and may be used while a manager runs. Exits with 1 when anything is wrong,
     and says what to do then.
     """
     # They load the log's code, every event's and the state's.
+    from titan.waltools.journal_files import JournalFiles  # noqa: PLC0415
     from titan.waltools.places import find_places  # noqa: PLC0415
     from titan.waltools.verify import verify as verify_directory  # noqa: PLC0415
+    from titan.waltools.verify import verify_journal  # noqa: PLC0415
     from wal import WalError  # noqa: PLC0415
 
     try:
         with Progress() as progress:
-            found = verify_directory(find_places(directory), progress.show)
+            if isinstance(place, Path):
+                found = verify_directory(find_places(place), progress.show)
+            else:
+                with JournalFiles(place) as files:
+                    found = verify_journal(files, progress.show)
     except (OSError, WalError) as error:
         say(str(error))
         return FAILED

@@ -11,6 +11,8 @@ from titan.journal.schema import FORMAT, SCHEMA, create_tables
 if TYPE_CHECKING:
     import psycopg
 
+    import wal
+
 CONNECT_SECONDS: Final = 3
 # A server that is gone without a word is noticed within these.
 SILENCE_SECONDS: Final = 6
@@ -81,6 +83,8 @@ class Database:
         self._conninfo = make_conninfo(**settings)
         self._password = str(given.get("password") or "")
         self.name = _name(given)
+        # Of the journal that it was found to have first.
+        self._log_id: bytes | None = None
 
     def __str__(self) -> str:
         """What it is called in sentences: its URL without user, password and settings."""
@@ -112,16 +116,21 @@ class Database:
             raise
         return connection
 
-    def create(self) -> bytes:
+    def create(self, base: wal.Position | None = None) -> bytes:
         """Makes the tables of a new journal, and returns its log's id.
 
+        With `base` it is for the copy of a log, of which the rows will go on behind that position.
         Raises JournalRefused where there is one, JournalUnavailable.
         """
         import psycopg  # noqa: PLC0415
 
         with self._connect("init") as connection:
             try:
-                return create_tables(connection)
+                if base is None:
+                    return create_tables(connection)
+                return create_tables(
+                    connection, log_id=base.log_id, base_lsn=base.lsn, base_chain=base.chain
+                )
             except psycopg.Error as error:
                 raise self.failure(error) from error
 
@@ -191,7 +200,14 @@ class Database:
                 f"the journal in {self.name} has format {found}, a later version's: this Titan"
                 f" knows {FORMAT}"
             )
-        return Meta(bytes(log_id), found)
+        meta = Meta(bytes(log_id), found)
+        if self._log_id not in (None, meta.log_id):
+            raise JournalRefused(
+                f"the journal in {self.name} is another one by now: what is known of the one before"
+                " is true of it no more; start anew"
+            )
+        self._log_id = meta.log_id
+        return meta
 
     def _reason(self, error: psycopg.Error) -> str:
         text = " ".join(str(error).split()) or type(error).__name__

@@ -13,11 +13,18 @@ from wal.filesystem import OS_FILE_SYSTEM, read_chunks, replace_file
 _TEMPORARY_NAME = "snapshot.fetched.tmp"
 
 
-def fetch_snapshot(table: SnapshotTable, directory: Path, position: wal.Position) -> None:
+def fetch_snapshot(
+    table: SnapshotTable,
+    directory: Path,
+    position: wal.Position,
+    *,
+    is_damaged_kept: bool = False,
+) -> None:
     """Brings a snapshot into a directory, durably, unless it is there, whole.
 
-    Raises KeyError (there is none any more), wal.Damaged, wal.NotALog, wal.NewerVersion (then it is
-    not there), JournalUnavailable, JournalRefused, OSError. O(bytes).
+    `is_damaged_kept`: what cannot be used stays there, to be looked at. Raises KeyError
+    (there is none any more), wal.Damaged, wal.NotALog, wal.NewerVersion (then it is not there),
+    JournalUnavailable, JournalRefused, OSError. O(bytes).
     """
     with suppress(wal.WalError, FileNotFoundError):
         if wal.check_snapshot(directory, position.lsn) == position:
@@ -30,7 +37,8 @@ def fetch_snapshot(table: SnapshotTable, directory: Path, position: wal.Position
             expected = f"chain CRC {position.chain:08x}"
             raise wal.Damaged(str(directory / name), 0, expected, f"{found.chain:08x}")
     except wal.WalError:
-        (directory / name).unlink()
+        if not is_damaged_kept:
+            (directory / name).unlink()
         raise
 
 

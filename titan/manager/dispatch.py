@@ -185,14 +185,14 @@ class _Line:
             if batch.stops:
                 stop_request = stop_request_of(self._outbox.session, batch)
                 await self._shell.wait_durable(self._shell.lsn)
-                await stub.StopTask(stop_request, timeout=CALL_SECONDS, metadata=metadata)
+                await stub.StopTask(stop_request, timeout=self._seconds(), metadata=metadata)
             else:
                 start_request, secret_ids = start_request_of(
                     state, self._outbox.session, batch, self._shell.sampler
                 )
                 await self._secrets.fill(start_request, secret_ids)
                 await self._shell.wait_durable(self._shell.lsn)
-                await stub.StartTask(start_request, timeout=CALL_SECONDS, metadata=metadata)
+                await stub.StartTask(start_request, timeout=self._seconds(), metadata=metadata)
         except NotLeader:
             # Whoever leads has an outbox of his own, which this worker empties by his session.
             self._failed(batch)
@@ -213,6 +213,11 @@ class _Line:
         self._outbox.acknowledged(batch)
         self._backoff_seconds = 0.0
         return True
+
+    def _seconds(self) -> float:
+        """How long a call may take: one that waits for its connection leaves while the manager
+        leads, or never."""
+        return min(CALL_SECONDS, max(self._shell.leadership.seconds_left, 0.0))
 
     def _failed(self, batch: Batch) -> None:
         self._outbox.failed(batch, self._shell.kernel.state)

@@ -68,8 +68,7 @@ class LeaseHolder:
         self.address: Final = address
         self.term = 0
         """The last that was heard of; this manager's own while it leads."""
-        self.leader = ""
-        """The address of who holds it, as far as this one has heard."""
+        self._leader = ""
         self.is_free_in_seconds = seconds
         """When somebody else could have it, as of the last look."""
         self._table = table
@@ -89,6 +88,11 @@ class LeaseHolder:
         deadline = self._deadline
         return 0.0 if deadline is None else deadline.seconds_left(self._clock_ns())
 
+    @property
+    def leader(self) -> str:
+        """The address of who holds it, as far as this one has heard; never its own in vain."""
+        return "" if self._leader == self.address and not self.leads() else self._leader
+
     def leads(self) -> bool:
         """Whether this manager may count on it, at this moment."""
         deadline = self._deadline
@@ -97,7 +101,7 @@ class LeaseHolder:
     def look(self) -> None:
         """Finds out who has it. Blocks. Raises JournalUnavailable."""
         lease = self._table.read()
-        self.term, self.leader = lease.term, lease.address if lease.seconds_left > 0 else ""
+        self.term, self._leader = lease.term, lease.address if lease.seconds_left > 0 else ""
         self.is_free_in_seconds = max(lease.seconds_left, 0.0)
 
     def take(self) -> bool:
@@ -109,7 +113,7 @@ class LeaseHolder:
         term = self._table.try_take(self._holder, self.address, self.seconds)
         if term is None:
             return False
-        self.term, self.leader = term, self.address
+        self.term, self._leader = term, self.address
         with self._mutex:
             self._deadline = Deadline.of(asked_ns, self.seconds)
         return True

@@ -25,7 +25,7 @@ class Reach:
     async def read_output(
         self, outbox: Outbox, request: task_pb2.ReadOutputRequest
     ) -> AsyncIterator[manager_pb2.StreamOutputResponse]:
-        """What a task wrote. Raises OutputGone where there is none, Unanswered."""
+        """What a task wrote. Raises OutputGone where there is none, Unanswered, NotLeader."""
         if outbox.is_fetched:
             async for chunk in self._dispatcher.pull_line(outbox).read_output(request):
                 yield chunk
@@ -33,6 +33,7 @@ class Reach:
         try:
             async with self._open(outbox) as channel:
                 stub = task_pb2_grpc.TaskServiceStub(channel)
+                self._shell.check_leads()
                 metadata = access.metadata(outbox.token)
                 async for chunk in stub.StreamOutput(request, metadata=metadata):
                     yield chunk
@@ -44,12 +45,16 @@ class Reach:
     async def get_status(
         self, outbox: Outbox, request: task_pb2.GetTaskStatusRequest
     ) -> task_pb2.GetTaskStatusResponse:
-        """What tasks do at the moment, as long as the caller waits for it. Raises Unanswered."""
+        """What tasks do at the moment, as long as the caller waits for it.
+
+        Raises Unanswered, NotLeader.
+        """
         if outbox.is_fetched:
             return await self._dispatcher.pull_line(outbox).get_status(request)
         try:
             async with self._open(outbox) as channel:
                 stub = task_pb2_grpc.TaskServiceStub(channel)
+                self._shell.check_leads()
                 return await stub.GetTaskStatus(request, metadata=access.metadata(outbox.token))
         except grpc.aio.AioRpcError as error:
             raise Unanswered(f"at {outbox.address}: {error.details()}") from error

@@ -12,15 +12,16 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
+import wal
 from titan import events as ev
-from titan.errors import TitanError
+from titan.errors import NotLeader, TitanError
 from titan.manager.clock import Clock, Traffic, TurnClock
 from titan.manager.feed import Feed
 from titan.manager.journal import Journal
 from titan.manager.kernel import Kernel
 from titan.manager.kernel.commands import Command, ReportTasks, RequeueJobs, SetPolicy, SubmitJobs
 from titan.manager.kernel.outbox import Outbox
-from titan.manager.leadership import ALONE, Leadership, check_leads
+from titan.manager.leadership import ALONE, Leadership, check_leads, not_leader
 from titan.trace_context import Sampler
 
 _log = logging.getLogger("titan.manager")
@@ -72,6 +73,11 @@ class Shell:
         # Of the traces of jobs, where they are exported.
         self.sampler: Sampler | None = None
         self._record_listeners: list[Callable[[int, Sequence[ev.Event]], None]] = []
+        # Told of a record that the journal does not take any more. What it returns from has seen to
+        # it that this manager leads no more.
+        self.on_log_failed: Callable[[wal.LogFailed], None] = lambda _: stop_at_once(
+            "the log takes no more"
+        )
 
     @property
     def lsn(self) -> int:
@@ -85,7 +91,7 @@ class Shell:
     def execute(self, command: Command) -> Any:
         """Lets the kernel decide and returns its answer, which waits for `lsn`.
 
-        Raises TitanError, when nothing changed.
+        Raises TitanError, when nothing changed, or nobody will ever hear of it.
         """
         kernel = self.kernel
         if isinstance(command, SubmitJobs | ReportTasks):
@@ -181,6 +187,9 @@ class Shell:
         try:
             kernel.schedule(self._clock.now_us())
             self._append()
+        except NotLeader:
+            # Another one goes on, from what is durable; nobody hears of what this one decided.
+            return
         except BaseException:  # noqa: BLE001  (ends the process)
             stop_at_once("a turn failed")
         if kernel.schedule_wanted and kernel.room:
@@ -194,7 +203,11 @@ class Shell:
         lsn = 0
         while (record := self.kernel.take_record()) is not None:
             time_us, events = record
-            lsn = self.journal.append(ev.encode_record(time_us, events))
+            try:
+                lsn = self.journal.append(ev.encode_record(time_us, events))
+            except wal.LogFailed as error:
+                self.on_log_failed(error)
+                raise not_leader(self.leadership) from error
             for listener in self._record_listeners:
                 listener(lsn, events)
         if not lsn:

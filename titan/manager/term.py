@@ -128,6 +128,8 @@ class Term:
         options, shell, state = self._options, self.shell, self._ground.state
         _warn_of_leases(state, self._settings)
         self._ground.journal.start(course.on_failure)
+        # The loop may meet a failure before the thread that writes has told of it.
+        shell.on_log_failed = course.on_failure
         shell.write_start(
             cluster_id=uuid.uuid4().bytes, epoch=secrets.randbits(63), version=__version__
         )

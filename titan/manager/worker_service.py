@@ -52,6 +52,7 @@ class WorkerService:
             cluster_id=state.cluster_id,
             heartbeat_interval_ms=self._shell.kernel.settings.heartbeat_interval_us // 1000,
             lsn=self._shell.lsn,
+            term=self._shell.leadership.term,
         )
 
     def DeregisterWorker(  # noqa: N802

@@ -104,27 +104,22 @@ class MetricsServer:
         look: Callable[[], Iterable[Family]] = tuple,
         leads: Callable[[], bool] | None = None,
     ) -> None:
-        """Answers from now on, with what both tell; called in the loop.
+        """Answers from now on, with what both tell; called in the loop, also again with others.
 
         `read` is called in the loop and must be quick, `look` in a thread, after it; so is
         `leads`, of a process that has something to lead.
         """
         self._loop = asyncio.get_running_loop()
-        self.tell(read, look)
+        self._families = read, look
         self._server.leads = leads
+        if self._thread is not None:
+            # Two that accept are woken by one connection, and one of them would wait for ever.
+            return
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(STOP_SECONDS,), name="metrics", daemon=True
         )
         self._thread.start()
         _log.info("metrics are at %s", self.url)
-
-    def tell(
-        self,
-        read: Callable[[], Iterable[Family]],
-        look: Callable[[], Iterable[Family]] = tuple,
-    ) -> None:
-        """Answers with what these tell from now on, as said of `start`; called in the loop."""
-        self._families = read, look
 
     def stop(self) -> None:
         """Lets the address go; blocks. While the loop runs, since it is asked for numbers."""

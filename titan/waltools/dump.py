@@ -10,6 +10,7 @@ import wal
 from titan import events as ev
 from titan.queries.plain import plain_event
 from titan.snapshots import SnapshotUnusable, load_snapshot
+from titan.waltools.journal_files import JournalFiles
 from titan.waltools.places import Places, find_places
 from titan.waltools.selection import EVERYTHING, Picker, Selection
 from wal.directory import find_segments
@@ -20,13 +21,13 @@ def dump_events(
     directory: Path,
     selection: Selection = EVERYTHING,
     *,
-    wait: Callable[[], None] | None = None,
+    wait: Callable[[], bool] | None = None,
 ) -> Iterator[dict[str, object]]:
     """Every durable event that is selected: lsn, time in Unix seconds, event, its fields by name.
 
     Takes a data directory or its folder `wal`; reads a live one too. With `wait`, which is
-    called whenever there is no more for now, it does not end. Raises wal.WalError, OSError,
-    and EventError for a record that this version cannot read.
+    called whenever there is no more for now, it goes on until that returns False. Raises
+    wal.WalError, OSError, and EventError for a record that this version cannot read.
     """
     if selection.limit == 0:
         return
@@ -53,6 +54,28 @@ def dump_events(
                 return
 
 
+def dump_journal(
+    files: JournalFiles,
+    selection: Selection = EVERYTHING,
+    *,
+    wait: Callable[[], bool] | None = None,
+) -> Iterator[dict[str, object]]:
+    """The same of a journal in a database, of which only what may be selected is fetched.
+
+    Raises as `dump_events`, JournalUnavailable, JournalRefused.
+    """
+    files.fetch_range(
+        from_lsn=selection.from_lsn,
+        since_us=selection.since_us,
+        with_what_came_before=selection.worker is not None,
+    )
+
+    def wait_for_more() -> bool:
+        return files.fetch_more() or (wait is not None and wait())
+
+    return dump_events(files.places.root, selection, wait=wait_for_more)
+
+
 def _note_what_came_before(places: Places, picker: Picker) -> None:
     """Which workers there were at the oldest snapshot, if the log has lost its beginning."""
     firsts = _find_segments(places.log)
@@ -69,7 +92,7 @@ def _note_what_came_before(places: Places, picker: Picker) -> None:
 
 
 def _records(
-    directory: Path, selection: Selection, wait: Callable[[], None] | None
+    directory: Path, selection: Selection, wait: Callable[[], bool] | None
 ) -> Iterator[wal.Record]:
     with wal.Reader(directory, from_lsn=_first_lsn(directory, selection)) as reader:
         while True:
@@ -77,9 +100,8 @@ def _records(
                 yield record
                 if selection.to_lsn is not None and record.lsn >= selection.to_lsn:
                     return
-            if wait is None:
+            if wait is None or not wait():
                 return
-            wait()
 
 
 def _first_lsn(directory: Path, selection: Selection) -> int:

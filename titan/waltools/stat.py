@@ -20,6 +20,7 @@ from titan import paths
 from titan.snapshots import SnapshotUnusable, load_snapshot
 from titan.state.snapshot import SnapshotError, read_head
 from titan.waltools.examine import Progress, find_slots
+from titan.waltools.journal_files import JournalFiles
 from titan.waltools.looks import look_again
 from titan.waltools.places import Places
 from wal import Position, Record
@@ -98,6 +99,16 @@ def stat(places: Places, progress: Progress = lambda _: None) -> dict[str, Any]:
     Times in Unix seconds. Raises wal.NotALog, wal.NewerVersion, OSError. O(bytes).
     """
     return look_again(lambda: _stat(places, progress))
+
+
+def stat_journal(files: JournalFiles, progress: Progress = lambda _: None) -> dict[str, Any]:
+    """The same of a journal in a database. Raises as `stat`, JournalUnavailable, JournalRefused."""
+    progress("fetching the journal")
+    files.fetch_all()
+    faults = [f"{files.name}: row of record {lsn}: {why}" for lsn, why in files.row_faults]
+    found = stat(files.places, progress)
+    damage = [each.replace(str(files.places.root), files.name) for each in found["damage"]]
+    return {**found, "directory": files.name, "damage": [*faults, *damage], "other_files": []}
 
 
 def _stat(places: Places, progress: Progress) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from titan import paths
 from titan.waltools.examine import Examination, Named, Progress, examine
+from titan.waltools.journal_files import JournalFiles
 from titan.waltools.places import DESCRIPTION, MANIFEST, Places
 from wal.report import LogReport, SegmentReport
 
@@ -53,16 +54,51 @@ class Verification:
 def verify(places: Places, progress: Progress = lambda _: None) -> Verification:
     """Looks at everything. Raises wal.NotALog, wal.NewerVersion, OSError. O(bytes)."""
     found = examine(places, progress=progress)
-    checks = [
-        _check_description(places, found),
+    checks = [_check_description(places, found), *_checks(found)]
+    is_sound = not any(check.fault for check in checks)
+    return Verification(checks=checks, advice="" if is_sound else _advice(places, found))
+
+
+def verify_journal(files: JournalFiles, progress: Progress = lambda _: None) -> Verification:
+    """Looks at everything in a database. Raises as `verify`, JournalUnavailable, JournalRefused."""
+    progress("fetching the journal")
+    files.fetch_all()
+    found = examine(files.places, progress=progress)
+    root, name = str(files.places.root), files.name
+    checks = list(_check_rows(files))
+    for check in _checks(found):
+        # Of what the files need and the database does not have, nothing is told.
+        if check.fault or check.kind not in ("durable", "segment"):
+            subject = check.subject.replace(root, name)
+            fault = check.fault.replace(root, name)
+            checks.append(check._replace(subject=subject, fault=fault))
+    is_sound = not any(check.fault for check in checks)
+    return Verification(checks=checks, advice="" if is_sound else _JOURNAL_ADVICE)
+
+
+_JOURNAL_ADVICE = (
+    "stop all managers, and look at the data directory of each with `titan wal verify`: it has a "
+    "copy, and `titan journal copy` brings a sound one into another database"
+)
+
+
+def _check_rows(files: JournalFiles) -> Iterator[Check]:
+    subject = f"{files.name}, rows"
+    for first_lsn, why in files.row_faults:
+        yield Check("rows", subject, "", f"row of record {first_lsn}: {why}")
+    if not files.row_faults:
+        yield Check("rows", subject, f"{files.rows} rows, chained, without a gap; terms never fall")
+
+
+def _checks(found: Examination) -> list[Check]:
+    """What holds of a log wherever it lies."""
+    return [
         *map(_check_segment, found.log.segments),
         _check_durable(found.log),
         *_check_replay(found),
         *(_check_named("snapshot", each) for each in found.snapshots),
         *(_check_named("reader", each) for each in found.slots),
     ]
-    is_sound = not any(check.fault for check in checks)
-    return Verification(checks=checks, advice="" if is_sound else _advice(places, found))
 
 
 def _advice(places: Places, found: Examination) -> str:

@@ -19,18 +19,12 @@ from typing import Final
 from titan import Client
 from titan.errors import TitanError
 from tools.chaos.breaker import FILLER, Breaker
-from tools.chaos.cluster import (
-    REPOSITORY,
-    ChaosError,
-    Cluster,
-    find_processes,
-    mount_disk,
-    send,
-    unmount_disk,
-)
-from tools.chaos.evidence import END, LOG, RUNS, USERS, EvidenceError, read_evidence
+from tools.chaos.cluster import Cluster, mount_disk, unmount_disk
+from tools.chaos.evidence import END, LOG, EvidenceError, read_evidence
 from tools.chaos.faults import draw_faults
 from tools.chaos.judge import judge, tell_story, tell_verdict
+from tools.chaos.processes import REPOSITORY, ChaosError, find_processes, send
+from tools.chaos.users import Users, find_missing
 
 USER_COUNT: Final = 4
 # Within this after the last fault everything has ended and is well again.
@@ -59,22 +53,26 @@ class Run:
             timeout_seconds=given.timeout,
             has_disk=disk is not None,
         )
-        for name in (USERS, RUNS):
-            (root / name).mkdir()
         self.cluster = Cluster(root, given.workers, given.timeout, given.seed, disk)
         self.breaker = Breaker(self.cluster, disk, root / "faults.jsonl")
-        self._users: list[subprocess.Popen[bytes]] = []
+        self._users = Users(
+            root, self.cluster.environment,
+            manager=self.cluster.for_clients, seed=given.seed, count=USER_COUNT,
+            options=("--access", str(self.cluster.access)),
+        )  # fmt: skip
         self._unsettled: list[str] = []
         self._orphans: list[str] = []
 
     def perform(self) -> None:
         """Load and faults, then the end of both. Raises ChaosError."""
         self.cluster.start()
-        self._start_users()
+        self._users.start()
         self.breaker.run(self._faults, self._seconds)
         say("the faults have stopped: everything has to end and to be well again")
         deadline = time.monotonic() + SETTLE_SECONDS
-        self._stop_users(deadline)
+        unanswered, failed = self._users.stop(self.breaker.watch, deadline)
+        self._unsettled += unanswered
+        self.breaker.trouble += failed
         self._settle(deadline)
         self._dump()
         self._orphans += [
@@ -98,42 +96,9 @@ class Run:
 
     def close(self) -> None:
         """Ends everything, however far it came."""
-        for user in self._users:
-            if user.poll() is None:
-                user.kill()
-                user.wait()
+        self._users.close()
         self.cluster.end_all()
         self.breaker.close()
-
-    def _start_users(self) -> None:
-        for number in range(1, USER_COUNT + 1):
-            command = [
-                sys.executable, "-m", "tools.chaos.load",
-                "--manager", self.cluster.for_clients, "--access", str(self.cluster.access),
-                "--record", str(self._root / USERS / f"{number}.jsonl"),
-                "--runs", str(self._root / RUNS), "--mark", str(self._root),
-                "--seed", f"user {number} {self._seed}",
-            ]  # fmt: skip
-            with (self._root / "users.log").open("ab") as log:
-                user = subprocess.Popen(
-                    command, env=self.cluster.environment, cwd=REPOSITORY, stdout=log, stderr=log
-                )
-            self._users.append(user)
-
-    def _stop_users(self, deadline: float) -> None:
-        """Each repeats what is under way until it is answered."""
-        for user in self._users:
-            user.send_signal(signal.SIGTERM)
-        for number, user in enumerate(self._users, 1):
-            while user.poll() is None and time.monotonic() < deadline:
-                self.breaker.watch()
-                time.sleep(0.1)
-            if user.poll() is None:
-                self._unsettled.append(f"user {number} was not answered")
-            elif user.returncode:
-                self.breaker.trouble.append(
-                    f"user {number} ended with exit code {user.returncode}, see users.log"
-                )
 
     def _settle(self, deadline: float) -> None:
         """Until everything has ended and all workers are there; else says what is missing."""
@@ -145,25 +110,8 @@ class Run:
                 self.breaker.watch()
                 time.sleep(0.2)
                 with suppress(TitanError):
-                    missing = self._find_missing(client)
+                    missing = find_missing(client, self.cluster.workers, self._root)
         self._unsettled += missing
-
-    def _find_missing(self, client: Client) -> list[str]:
-        states = {each["name"]: each["state"] for each in client.workers()}
-        missing = [
-            f"worker {name} is {states.get(name, 'unknown')}"
-            for name in self.cluster.workers
-            if states.get(name) != "HEALTHY"
-        ]
-        tasks = client.stats()["tasks"]
-        missing += [
-            f"{tasks[state]} tasks are {state}"
-            for state in ("pending", "scheduled", "running")
-            if tasks[state]
-        ]
-        tasks_left = [each for each in find_processes(self._root) if each.is_task]
-        missing += [f"{len(tasks_left)} processes of tasks run"] if tasks_left else []
-        return missing
 
     def _dump(self) -> None:
         with (self._root / LOG).open("wb") as file:

@@ -17,8 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from tools.chaos.cluster import STOP_SECONDS, Cluster, Server, Worker, send
+from tools.chaos.cluster import Cluster
 from tools.chaos.faults import Fault
+from tools.chaos.processes import STOP_SECONDS, Server, Worker, send
 from tools.chaos.proxy import FREEZE, SWALLOW, WELL, Condition
 
 POLL_SECONDS: Final = 0.05
@@ -66,7 +67,7 @@ class Breaker:
                 heapq.heappop(self._queue)[2]()
             self.watch()
             time.sleep(POLL_SECONDS)
-        self._cluster.set_link("*")
+        self._cluster.network.set_link("*")
 
     def close(self) -> None:
         """The record is whole."""
@@ -101,9 +102,9 @@ class Breaker:
         if fault.target == "disk":
             return self._fill_disk()
         if fault.target == "network":
-            self._cluster.set_link("*", _LINES["freeze"][0])
+            self._cluster.network.set_link("*", _LINES["freeze"][0])
             # Lines that had a fault of their own are well a little early.
-            return lambda: self._cluster.set_link("*")
+            return lambda: self._cluster.network.set_link("*")
         if fault.target.endswith(".lines"):
             return self._break_lines(fault.kind, fault.target.removesuffix(".lines"))
         verb, what = fault.kind.split("-")
@@ -158,14 +159,14 @@ class Breaker:
         links = ["clients"] if name == "clients" else [f"{name}.up", f"{name}.down"]
         if kind == "drop":
             for each in links:
-                self._cluster.drop_link(each)
+                self._cluster.network.drop_link(each)
             return lambda: None
         for each, condition in zip(links, _LINES[kind], strict=False):
-            self._cluster.set_link(each, condition)
+            self._cluster.network.set_link(each, condition)
 
         def heal() -> None:
             for each in links:
-                self._cluster.set_link(each, WELL)
+                self._cluster.network.set_link(each, WELL)
 
         return heal
 

@@ -1,136 +1,26 @@
-"""The real thing: manager, workers and proxy as processes, below one directory.
-
-All of them carry `MARK` with that directory in their environment, as do the tasks, so what is
-left of a run can be found whoever its parent is. Nothing is ended but by its pid.
-"""
+"""The real thing: a manager, workers and a bad network between them, below one directory."""
 
 from __future__ import annotations
 
-import json
-import os
-import random
 import signal
-import socket
 import subprocess
-import sys
 import time
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Final, NamedTuple
 
-from tools.chaos.proxy import WELL, Condition
-
-MARK: Final = "CHAOS_RUN"
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-TASK_PROGRAM: Final = Path(__file__).with_name("task.sh")
-
-WORKER_CPUS: Final = 4
-# A snapshot and a new segment every few minutes; a segment more is allocated ahead.
-LOG_OPTIONS: Final = ("--segment-size", "1M", "--snapshot-every", "1M")
-START_SECONDS: Final = 60.0
-# Python ends by a signal that comes before Titan listens to it, on a machine that has much to do.
-DEAF_SECONDS: Final = 15.0
-# What Titan promises of a SIGTERM is 5 s, on a machine that does nothing else.
-STOP_SECONDS: Final = 30.0
-
-
-class ChaosError(Exception):
-    """The tool could not do what it is for; the text is a sentence."""
-
-
-class Found(NamedTuple):
-    """A process of this run."""
-
-    pid: int
-    command: str
-    is_task: bool
-
-
-class Server:
-    """A process that is to run, and is started again under the same name."""
-
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path):
-        self.name = name
-        self.is_wanted = False
-        self.start_time = 0.0
-        self._command = command
-        self._environment = environment
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    def start(self) -> None:
-        """Does not wait for anything. Only one that does not run is started."""
-        assert self.exit_code() is not None, f"{self.name} runs"
-        self.is_wanted = True
-        self.start_time = time.monotonic()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=REPOSITORY,
-            )
-
-    def has_listened(self) -> bool:
-        """Whether a signal that is sent now has to be heard."""
-        return time.monotonic() > self.start_time + DEAF_SECONDS
-
-    def exit_code(self) -> int | None:
-        """None while it runs."""
-        return self._process.poll() if self._process else 0
-
-    def send(self, number: int) -> None:
-        """A signal; one that ends it says that it is meant to end."""
-        if number not in (signal.SIGSTOP, signal.SIGCONT):
-            self.is_wanted = False
-        if self._process is not None:
-            self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """kill -9, and waits for it."""
-        self.send(signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-
-
-class Worker(Server):
-    """An agent; its task host is a process beside it."""
-
-    def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], log: Path, data: Path
-    ) -> None:
-        super().__init__(name, command, environment, log)
-        self._data = data
-
-    def find_host(self) -> int | None:
-        """The task host that holds the directory, if there is one."""
-        with suppress(OSError, ValueError):
-            pid = int((self._data / "host.lock").read_text())
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if b"titan.worker.host" in command and os.fsencode(self._data) in command:
-                return pid
-        return None
-
-    def kill_all(self, *, with_tasks: bool) -> None:
-        """The agent and its host at one blow; with all tasks it is as if power were lost."""
-        self.send(signal.SIGSTOP)
-        host = self.find_host()
-        # One that is being started is the agent's child and does not hold the directory yet.
-        hosts = {*descendants(self.pid), *([host] if host else [])}
-        for pid in hosts:
-            send(pid, signal.SIGSTOP)
-        tasks = {task for pid in hosts for task in descendants(pid)} - hosts if with_tasks else ()
-        self.kill()
-        for pid in (*hosts, *tasks):
-            send(pid, signal.SIGKILL)
+from tools.chaos.network import Network, Way
+from tools.chaos.processes import (
+    LOG_OPTIONS,
+    START_SECONDS,
+    WORKER_CPUS,
+    ChaosError,
+    Server,
+    Worker,
+    end_marked,
+    environment_of,
+    free_ports,
+    titan,
+    wait_end,
+)
 
 
 class Cluster:
@@ -142,20 +32,13 @@ class Cluster:
         self.root = root
         self.manager_directory = (disk or root) / "manager"
         self.access = self.manager_directory / "access.json"
-        self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("TITAN_")},
-            "XDG_STATE_HOME": str(root / "state"),
-            "PYTHONPATH": str(REPOSITORY),
-            # A reader of the log, which tests/history kills for itself.
-            "TITAN_MANAGER_HISTORY": "none",
-            MARK: str(root),
-        }
+        self.environment = environment_of(root)
         names = [f"w{number}" for number in range(1, workers + 1)]
         ports = iter(free_ports(2 + 3 * workers))
         manager_port, clients_port = next(ports), next(ports)
         self.direct = f"127.0.0.1:{manager_port}"
         self.for_clients = f"127.0.0.1:{clients_port}"
-        links = [{"name": "clients", "listen": clients_port, "to": manager_port}]
+        ways = [Way("clients", clients_port, manager_port)]
         self.manager = Server(
             "manager",
             [
@@ -169,10 +52,7 @@ class Cluster:
         self.workers: dict[str, Worker] = {}
         for name in names:
             up, down, listen = next(ports), next(ports), next(ports)
-            links += [
-                {"name": f"{name}.up", "listen": up, "to": manager_port},
-                {"name": f"{name}.down", "listen": down, "to": listen},
-            ]
+            ways += [Way(f"{name}.up", up, manager_port), Way(f"{name}.down", down, listen)]
             self.workers[name] = Worker(
                 name,
                 [
@@ -185,15 +65,7 @@ class Cluster:
                 root / f"{name}.log",
                 root / name,
             )  # fmt: skip
-        with (root / "proxy.log").open("wb") as log:
-            self._proxy = subprocess.Popen(
-                [sys.executable, "-m", "tools.chaos.proxy", json.dumps(links), str(seed)],
-                env=self.environment,
-                cwd=REPOSITORY,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-            )
+        self.network = Network(ways, seed, self.environment, root / "proxy.log")
 
     @property
     def servers(self) -> list[Server]:
@@ -202,9 +74,7 @@ class Cluster:
 
     def start(self) -> None:
         """Everything; waits for the token that the workers need. Raises ChaosError."""
-        assert self._proxy.stdout is not None
-        if self._proxy.stdout.readline() != b"ready\n":
-            raise ChaosError("the proxy did not start")
+        self.network.wait_ready()
         self.manager.start()
         deadline = time.monotonic() + START_SECONDS
         while not self.access.exists():
@@ -214,114 +84,25 @@ class Cluster:
         for worker in self.workers.values():
             worker.start()
 
-    def set_link(self, name: str, condition: Condition = WELL) -> None:
-        """`name`: of a link, or "*"."""
-        self._tell_proxy({"link": name, "condition": asdict(condition)})
-
-    def drop_link(self, name: str) -> None:
-        """Breaks the connections that there are."""
-        self._tell_proxy({"link": name, "drop": True})
-
     def stop(self) -> list[str]:
         """Ends all servers as an administrator does. Says what did not end by itself."""
         trouble = []
         workers = [each for each in self.workers.values() if each.exit_code() is None]
         for worker in workers:
             worker.send(signal.SIGINT)
-        trouble += [_wait_end(worker) for worker in workers]
+        trouble += [wait_end(worker) for worker in workers]
         if self.manager.exit_code() is None:
             self.manager.send(signal.SIGTERM)
-            trouble.append(_wait_end(self.manager))
-        self.close_proxy()
+            trouble.append(wait_end(self.manager))
+        self.network.close()
         return [each for each in trouble if each]
-
-    def close_proxy(self) -> None:
-        """It ends with its stdin."""
-        assert self._proxy.stdin is not None
-        assert self._proxy.stdout is not None
-        self._proxy.stdin.close()
-        self._proxy.stdout.close()
-        try:
-            self._proxy.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._proxy.kill()
-            self._proxy.wait()
 
     def end_all(self) -> None:
         """Whatever is left, at once."""
         for server in self.servers:
             server.kill()
-        self.close_proxy()
-        for _ in range(100):
-            found = find_processes(self.root)
-            for each in found:
-                send(each.pid, signal.SIGKILL)
-            if not found:
-                return
-            time.sleep(0.05)
-
-    def _tell_proxy(self, command: dict[str, object]) -> None:
-        assert self._proxy.stdin is not None
-        try:
-            self._proxy.stdin.write(json.dumps(command).encode() + b"\n")
-            self._proxy.stdin.flush()
-        except OSError as error:
-            raise ChaosError(f"the proxy has ended: {error}") from error
-
-
-def titan(command: str) -> list[str]:
-    """A command of the CLI, from this tree."""
-    return [sys.executable, "-m", "titan.cli", command]
-
-
-def find_processes(root: Path) -> list[Found]:
-    """All that carry the run's mark; what is dead and not yet reaped is none."""
-    mark = f"{MARK}={root}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
-            continue
-        with suppress(OSError):
-            variables = (folder / "environ").read_bytes().split(b"\0")
-            if mark in variables:
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                is_task = any(each.startswith(b"TITAN_ATTEMPT=") for each in variables)
-                found.append(Found(int(folder.name), command.strip(), is_task))
-    return found
-
-
-def descendants(pid: int) -> list[int]:
-    """Its children, their children and so on."""
-    found = [pid]
-    for each in found:
-        with suppress(OSError):
-            children = Path(f"/proc/{each}/task/{each}/children")
-            found += map(int, children.read_text().split())
-    return found[1:]
-
-
-def send(pid: int, number: int) -> None:
-    """A signal to who may have ended."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now, and that no outgoing connection is given by chance."""
-    probes: list[socket.socket] = []
-    try:
-        while len(probes) < count:
-            probe = socket.socket()
-            try:
-                probe.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 30_000)))
-            except OSError:
-                probe.close()
-            else:
-                probes.append(probe)
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+        self.network.close()
+        end_marked(self.root)
 
 
 def mount_disk(place: Path, size_bytes: int) -> str:
@@ -337,14 +118,3 @@ def unmount_disk(place: Path) -> None:
     done = subprocess.run(["umount", str(place)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ChaosError(f"the small disk is still mounted: {done.stderr.strip()}")
-
-
-def _wait_end(server: Server) -> str:
-    """What is to be said of its end, or nothing."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while (code := server.exit_code()) is None:
-        if time.monotonic() > deadline:
-            server.kill()
-            return f"{server.name} did not end within {STOP_SECONDS:g} s of being told to"
-        time.sleep(0.05)
-    return f"{server.name} was told to end, and did so with exit code {code}" if code else ""

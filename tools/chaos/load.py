@@ -3,6 +3,7 @@
 Before a call is sent, and again when it was answered, a line is appended to the user's record and
 synced, so that the record never knows less than the user. What was not answered is repeated with
 the same request id until it is. SIGTERM: no new jobs; what is under way is repeated to its end.
+SIGUSR1: the same, and then nothing until SIGUSR2.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, Final, TypeVar
 from titan import Client, JobSpec
 from titan.client.dependencies import After
 from titan.errors import InvalidJob, NotFound, TitanError
-from tools.chaos.cluster import MARK, TASK_PROGRAM
+from tools.chaos.processes import MARK, TASK_PROGRAM
 
 T = TypeVar("T")
 
@@ -42,16 +43,36 @@ LIMITED_SECONDS: Final = 60.0
 # worker and is not stopped later is still there at the end.
 ENDLESS_SECONDS: Final = 900.0
 CANCELLED_AFTER_SECONDS: Final = (3.0, 20.0)
-# One try; the user's own loop goes on for as long as it takes.
+LONG_SECONDS: Final = (4.0, 20.0)
+# In a hurry, as many short rounds need it: all that was submitted has ended soon.
+HURRIED_CANCELLED_AFTER_SECONDS: Final = (1.0, 5.0)
+HURRIED_LONG_SECONDS: Final = (2.0, 6.0)
+THINKING_SECONDS: Final = (0.02, 0.4)
+# By default one try; the user's own loop goes on for as long as it takes.
 RETRY_FOR_SECONDS: Final = 5.0
+_PAUSE_POLL_SECONDS: Final = 0.02
 PATIENCE_SECONDS: Final = 110.0
 
 
 class User:
     """What one user does."""
 
-    def __init__(self, client: Client, record: Path, runs: Path, mark: str, seed: str) -> None:
+    def __init__(
+        self,
+        client: Client,
+        record: Path,
+        runs: Path,
+        mark: str,
+        seed: str,
+        *,
+        is_hurried: bool = False,
+    ) -> None:
         self.is_over = False
+        self.is_paused = False
+        self._cancelled_after, self._long = CANCELLED_AFTER_SECONDS, LONG_SECONDS
+        if is_hurried:
+            self._cancelled_after = HURRIED_CANCELLED_AFTER_SECONDS
+            self._long = HURRIED_LONG_SECONDS
         self._client = client
         self._record = os.open(record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._runs = runs
@@ -65,8 +86,10 @@ class User:
     def run(self) -> None:
         """Until it is over. Raises TimeoutError for what was never answered."""
         while not self.is_over:
-            time.sleep(self._chance.uniform(0.02, 0.4))
+            time.sleep(self._chance.uniform(*THINKING_SECONDS))
             self._cancel_endless(time.monotonic())
+            if self.is_paused:
+                self._pause()
             if self._waiting() > PENDING_MAX:
                 continue
             self._submit(self._draw())
@@ -76,6 +99,17 @@ class User:
                     self._chance.choice([self._recent[-1], self._chance.choice(self._recent)])
                 )
         self._cancel_endless(float("inf"))
+
+    def _pause(self) -> None:
+        self._cancel_endless(float("inf"))
+        self._write("paused")
+        while self.is_paused and not self.is_over:
+            # A signal ends it.
+            time.sleep(_PAUSE_POLL_SECONDS)
+
+    def set_paused(self, is_paused: bool) -> None:
+        """Once what is under way was answered, or again from now on."""
+        self.is_paused = is_paused
 
     def stop(self) -> None:
         """What is under way may take this long."""
@@ -95,7 +129,7 @@ class User:
             self._ask_for(request_id, specs)
         self._recent.append(job_ids[0])
         if jobs[0][0]["kind"] == "endless":
-            due = time.monotonic() + self._chance.uniform(*CANCELLED_AFTER_SECONDS)
+            due = time.monotonic() + self._chance.uniform(*self._cancelled_after)
             self._endless.append((due, job_ids[0]))
 
     def _ask_for(self, request_id: str, specs: list[JobSpec]) -> list[int]:
@@ -132,7 +166,7 @@ class User:
         if kind == "array":
             return [self._job("array", chance.uniform(0.05, 1.5), tasks=chance.randint(2, 24))]
         if kind == "long":
-            return [self._job(kind, chance.uniform(4, 20))]
+            return [self._job(kind, chance.uniform(*self._long))]
         if kind == "endless":
             return [self._job(kind, ENDLESS_SECONDS)]
         if kind in ("limited", "stubborn"):
@@ -175,6 +209,7 @@ class User:
             except (InvalidJob, NotFound):
                 raise
             except TitanError as error:
+                self._write("failed", error=str(error))
                 if time.monotonic() > self._give_up_at:
                     raise TimeoutError(f"never answered: {error}") from error
                 # Not by the seed: how often that is asked for is chance, and what comes is not.
@@ -190,13 +225,21 @@ class User:
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser()
-    for name in ("manager", "access", "record", "runs", "mark", "seed"):
+    for name in ("manager", "record", "runs", "mark", "seed"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--access", help="by default where the manager has left it for us")
+    parser.add_argument("--patience", type=float, default=RETRY_FOR_SECONDS, help="of the client")
+    parser.add_argument("--hurried", action="store_true", help="no job takes long")
     given = parser.parse_args()
-    client = Client(given.manager, access_file=given.access, retry_for_seconds=RETRY_FOR_SECONDS)
+    client = Client(given.manager, access_file=given.access, retry_for_seconds=given.patience)
     with client:
-        user = User(client, Path(given.record), Path(given.runs), given.mark, given.seed)
+        user = User(
+            client, Path(given.record), Path(given.runs), given.mark, given.seed,
+            is_hurried=given.hurried,
+        )  # fmt: skip
         signal.signal(signal.SIGTERM, lambda *_: user.stop())
+        signal.signal(signal.SIGUSR1, lambda *_: user.set_paused(True))
+        signal.signal(signal.SIGUSR2, lambda *_: user.set_paused(False))
         try:
             user.run()
         except (TitanError, TimeoutError) as error:

@@ -27,7 +27,7 @@ from titan.rpc.v1 import task_pb2 as titan_dot_rpc_dot_v1_dot_task__pb2
 from titan.rpc.v1 import types_pb2 as titan_dot_rpc_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19titan/rpc/v1/worker.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x17titan/rpc/v1/task.proto\x1a\x18titan/rpc/v1/types.proto\"f\n\x0bHeldAttempt\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.titan.v1.HeldState\x12\x10\n\x08start_us\x18\x03 \x01(\x03\"Y\n\x04Held\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.titan.v1.HeldAttempt\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12\x12\n\nreport_seq\x18\x03 \x01(\x03\"\xae\x04\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12%\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x13.titan.v1.Resources\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.titan.v1.RegisterWorkerRequest.LabelsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x18\n\x10output_directory\x18\n \x01(\x0c\x12\x12\n\ncluster_id\x18\x0b \x01(\x0c\x12\x1c\n\x04held\x18\x0c \x01(\x0b\x32\x0e.titan.v1.Held\x12\x18\n\x10\x61\x63knowledged_seq\x18\r \x01(\x03\x12\x10\n\x08stopping\x18\x0e \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x0f \x01(\t\x12\x0e\n\x06limits\x18\x10 \x01(\t\x12\x13\n\x0bhost_starts\x18\x11 \x01(\x03\x12\x15\n\rtakes_secrets\x18\x12 \x01(\x08\x12$\n\x06run_as\x18\x13 \x03(\x0b\x32\x14.titan.v1.RunAsGrant\x12$\n\tsandboxes\x18\x14 \x03(\x0e\x32\x11.titan.v1.Sandbox\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\nRunAsGrant\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\"|\n\x16RegisterWorkerResponse\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x03\x12\x0b\n\x03lsn\x18\x05 \x01(\x03\"V\n\x17\x44\x65registerWorkerRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x19\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_dispatch_seq\"\'\n\x18\x44\x65registerWorkerResponse\x12\x0b\n\x03lsn\x18\x01 \x01(\x03\"\xa1\x01\n\x10HeartbeatRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x1c\n\x04held\x18\x02 \x01(\x0b\x32\x0e.titan.v1.Held\x12,\n\nstatistics\x18\x03 \x01(\x0b\x32\x18.titan.v1.NodeStatistics\x12\x10\n\x08stopping\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x03\"N\n\x0eOutputQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.titan.v1.ReadOutputRequest\"U\n\x12TaskStatusQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.titan.v1.GetTaskStatusRequest\"\xe7\x01\n\x11HeartbeatResponse\x12\x13\n\x0b\x63\x61nnot_call\x18\x01 \x01(\t\x12\x0e\n\x06waited\x18\x02 \x01(\x08\x12)\n\x05start\x18\x03 \x01(\x0b\x32\x1a.titan.v1.StartTaskRequest\x12\'\n\x04stop\x18\x04 \x01(\x0b\x32\x19.titan.v1.StopTaskRequest\x12)\n\x07outputs\x18\x05 \x03(\x0b\x32\x18.titan.v1.OutputQuestion\x12.\n\x08statuses\x18\x06 \x03(\x0b\x32\x1c.titan.v1.TaskStatusQuestion\"\x89\x01\n\x11PushOutputRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12-\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x1e.titan.v1.StreamOutputResponse\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x17.titan.v1.PushOutputEnd\"3\n\rPushOutputEnd\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x11\n\tnot_found\x18\x02 \x01(\x08\"\x14\n\x12PushOutputResponse\"i\n\x15PushTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12/\n\x06status\x18\x03 \x01(\x0b\x32\x1f.titan.v1.GetTaskStatusResponse\"\x18\n\x16PushTaskStatusResponse\"\xdd\x02\n\nTaskReport\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.titan.v1.ReportKind\x12\x1e\n\x05state\x18\x04 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x05 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08start_us\x18\x08 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\t \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\n \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0b \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"v\n\x17ReportTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12%\n\x07reports\x18\x04 \x03(\x0b\x32\x14.titan.v1.TaskReport\"Q\n\x18ReportTaskStatusResponse\x12\x12\n\nreport_seq\x18\x01 \x01(\x03\x12\x0b\n\x03lsn\x18\x02 \x01(\x03\x12\x14\n\x0c\x64ispatch_seq\x18\x03 \x01(\x03*Z\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHELD_QUEUED\x10\x01\x12\x10\n\x0cHELD_RUNNING\x10\x02\x12\x0e\n\nHELD_ENDED\x10\x03*d\n\nReportKind\x12\x1b\n\x17REPORT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREPORT_STARTED\x10\x01\x12\x10\n\x0cREPORT_ENDED\x10\x02\x12\x13\n\x0fREPORT_RECALLED\x10\x03\x32\x80\x04\n\rWorkerService\x12S\n\x0eRegisterWorker\x12\x1f.titan.v1.RegisterWorkerRequest\x1a .titan.v1.RegisterWorkerResponse\x12Y\n\x10\x44\x65registerWorker\x12!.titan.v1.DeregisterWorkerRequest\x1a\".titan.v1.DeregisterWorkerResponse\x12\x44\n\tHeartbeat\x12\x1a.titan.v1.HeartbeatRequest\x1a\x1b.titan.v1.HeartbeatResponse\x12Y\n\x10ReportTaskStatus\x12!.titan.v1.ReportTaskStatusRequest\x1a\".titan.v1.ReportTaskStatusResponse\x12I\n\nPushOutput\x12\x1b.titan.v1.PushOutputRequest\x1a\x1c.titan.v1.PushOutputResponse(\x01\x12S\n\x0ePushTaskStatus\x12\x1f.titan.v1.PushTaskStatusRequest\x1a .titan.v1.PushTaskStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19titan/rpc/v1/worker.proto\x12\x08titan.v1\x1a\x1atitan/rpc/v1/manager.proto\x1a\x17titan/rpc/v1/task.proto\x1a\x18titan/rpc/v1/types.proto\"f\n\x0bHeldAttempt\x12!\n\x03key\x18\x01 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x05state\x18\x02 \x01(\x0e\x32\x13.titan.v1.HeldState\x12\x10\n\x08start_us\x18\x03 \x01(\x03\"Y\n\x04Held\x12\'\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x15.titan.v1.HeldAttempt\x12\x14\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03\x12\x12\n\nreport_seq\x18\x03 \x01(\x03\"\xae\x04\n\x15RegisterWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x10\n\x08instance\x18\x02 \x01(\x0c\x12\x0f\n\x07\x62oot_id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x05 \x01(\t\x12\r\n\x05token\x18\x06 \x01(\t\x12%\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x13.titan.v1.Resources\x12;\n\x06labels\x18\x08 \x03(\x0b\x32+.titan.v1.RegisterWorkerRequest.LabelsEntry\x12\x0f\n\x07version\x18\t \x01(\t\x12\x18\n\x10output_directory\x18\n \x01(\x0c\x12\x12\n\ncluster_id\x18\x0b \x01(\x0c\x12\x1c\n\x04held\x18\x0c \x01(\x0b\x32\x0e.titan.v1.Held\x12\x18\n\x10\x61\x63knowledged_seq\x18\r \x01(\x03\x12\x10\n\x08stopping\x18\x0e \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x0f \x01(\t\x12\x0e\n\x06limits\x18\x10 \x01(\t\x12\x13\n\x0bhost_starts\x18\x11 \x01(\x03\x12\x15\n\rtakes_secrets\x18\x12 \x01(\x08\x12$\n\x06run_as\x18\x13 \x03(\x0b\x32\x14.titan.v1.RunAsGrant\x12$\n\tsandboxes\x18\x14 \x03(\x0e\x32\x11.titan.v1.Sandbox\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\nRunAsGrant\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\"\x8a\x01\n\x16RegisterWorkerResponse\x12\x11\n\tworker_id\x18\x01 \x01(\x0c\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\x12\n\ncluster_id\x18\x03 \x01(\x0c\x12\x1d\n\x15heartbeat_interval_ms\x18\x04 \x01(\x03\x12\x0b\n\x03lsn\x18\x05 \x01(\x03\x12\x0c\n\x04term\x18\x06 \x01(\x04\"V\n\x17\x44\x65registerWorkerRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x19\n\x0c\x64ispatch_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_dispatch_seq\"\'\n\x18\x44\x65registerWorkerResponse\x12\x0b\n\x03lsn\x18\x01 \x01(\x03\"\xa1\x01\n\x10HeartbeatRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x1c\n\x04held\x18\x02 \x01(\x0b\x32\x0e.titan.v1.Held\x12,\n\nstatistics\x18\x03 \x01(\x0b\x32\x18.titan.v1.NodeStatistics\x12\x10\n\x08stopping\x18\x04 \x01(\x08\x12\r\n\x05\x66\x61ult\x18\x05 \x01(\t\x12\x0f\n\x07wait_ms\x18\x06 \x01(\x03\"N\n\x0eOutputQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12,\n\x07request\x18\x02 \x01(\x0b\x32\x1b.titan.v1.ReadOutputRequest\"U\n\x12TaskStatusQuestion\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12/\n\x07request\x18\x02 \x01(\x0b\x32\x1e.titan.v1.GetTaskStatusRequest\"\xe7\x01\n\x11HeartbeatResponse\x12\x13\n\x0b\x63\x61nnot_call\x18\x01 \x01(\t\x12\x0e\n\x06waited\x18\x02 \x01(\x08\x12)\n\x05start\x18\x03 \x01(\x0b\x32\x1a.titan.v1.StartTaskRequest\x12\'\n\x04stop\x18\x04 \x01(\x0b\x32\x19.titan.v1.StopTaskRequest\x12)\n\x07outputs\x18\x05 \x03(\x0b\x32\x18.titan.v1.OutputQuestion\x12.\n\x08statuses\x18\x06 \x03(\x0b\x32\x1c.titan.v1.TaskStatusQuestion\"\x89\x01\n\x11PushOutputRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12-\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x1e.titan.v1.StreamOutputResponse\x12$\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x17.titan.v1.PushOutputEnd\"3\n\rPushOutputEnd\x12\x0f\n\x07\x66\x61ilure\x18\x01 \x01(\t\x12\x11\n\tnot_found\x18\x02 \x01(\x08\"\x14\n\x12PushOutputResponse\"i\n\x15PushTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12/\n\x06status\x18\x03 \x01(\x0b\x32\x1f.titan.v1.GetTaskStatusResponse\"\x18\n\x16PushTaskStatusResponse\"\xdd\x02\n\nTaskReport\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12!\n\x03key\x18\x02 \x01(\x0b\x32\x14.titan.v1.AttemptKey\x12\"\n\x04kind\x18\x03 \x01(\x0e\x32\x14.titan.v1.ReportKind\x12\x1e\n\x05state\x18\x04 \x01(\x0e\x32\x0f.titan.v1.State\x12 \n\x06reason\x18\x05 \x01(\x0e\x32\x10.titan.v1.Reason\x12\x16\n\texit_code\x18\x06 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06signal\x18\x07 \x01(\x05H\x01\x88\x01\x01\x12\x10\n\x08start_us\x18\x08 \x01(\x03\x12\x0e\n\x06\x65nd_us\x18\t \x01(\x03\x12\x13\n\x0b\x63pu_user_us\x18\n \x01(\x03\x12\x15\n\rcpu_system_us\x18\x0b \x01(\x03\x12\x15\n\rmax_rss_bytes\x18\x0c \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\r \x01(\tB\x0c\n\n_exit_codeB\t\n\x07_signal\"v\n\x17ReportTaskStatusRequest\x12\x0f\n\x07session\x18\x01 \x01(\x0c\x12\x11\n\tfirst_seq\x18\x02 \x01(\x03\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\x12%\n\x07reports\x18\x04 \x03(\x0b\x32\x14.titan.v1.TaskReport\"Q\n\x18ReportTaskStatusResponse\x12\x12\n\nreport_seq\x18\x01 \x01(\x03\x12\x0b\n\x03lsn\x18\x02 \x01(\x03\x12\x14\n\x0c\x64ispatch_seq\x18\x03 \x01(\x03*Z\n\tHeldState\x12\x1a\n\x16HELD_STATE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bHELD_QUEUED\x10\x01\x12\x10\n\x0cHELD_RUNNING\x10\x02\x12\x0e\n\nHELD_ENDED\x10\x03*d\n\nReportKind\x12\x1b\n\x17REPORT_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eREPORT_STARTED\x10\x01\x12\x10\n\x0cREPORT_ENDED\x10\x02\x12\x13\n\x0fREPORT_RECALLED\x10\x03\x32\x80\x04\n\rWorkerService\x12S\n\x0eRegisterWorker\x12\x1f.titan.v1.RegisterWorkerRequest\x1a .titan.v1.RegisterWorkerResponse\x12Y\n\x10\x44\x65registerWorker\x12!.titan.v1.DeregisterWorkerRequest\x1a\".titan.v1.DeregisterWorkerResponse\x12\x44\n\tHeartbeat\x12\x1a.titan.v1.HeartbeatRequest\x1a\x1b.titan.v1.HeartbeatResponse\x12Y\n\x10ReportTaskStatus\x12!.titan.v1.ReportTaskStatusRequest\x1a\".titan.v1.ReportTaskStatusResponse\x12I\n\nPushOutput\x12\x1b.titan.v1.PushOutputRequest\x1a\x1c.titan.v1.PushOutputResponse(\x01\x12S\n\x0ePushTaskStatus\x12\x1f.titan.v1.PushTaskStatusRequest\x1a .titan.v1.PushTaskStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_HELDSTATE']._serialized_start=2642
-  _globals['_HELDSTATE']._serialized_end=2732
-  _globals['_REPORTKIND']._serialized_start=2734
-  _globals['_REPORTKIND']._serialized_end=2834
+  _globals['_HELDSTATE']._serialized_start=2657
+  _globals['_HELDSTATE']._serialized_end=2747
+  _globals['_REPORTKIND']._serialized_start=2749
+  _globals['_REPORTKIND']._serialized_end=2849
   _globals['_HELDATTEMPT']._serialized_start=118
   _globals['_HELDATTEMPT']._serialized_end=220
   _globals['_HELD']._serialized_start=222
@@ -50,36 +50,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERWORKERREQUEST_LABELSENTRY']._serialized_end=872
   _globals['_RUNASGRANT']._serialized_start=874
   _globals['_RUNASGRANT']._serialized_end=917
-  _globals['_REGISTERWORKERRESPONSE']._serialized_start=919
-  _globals['_REGISTERWORKERRESPONSE']._serialized_end=1043
-  _globals['_DEREGISTERWORKERREQUEST']._serialized_start=1045
-  _globals['_DEREGISTERWORKERREQUEST']._serialized_end=1131
-  _globals['_DEREGISTERWORKERRESPONSE']._serialized_start=1133
-  _globals['_DEREGISTERWORKERRESPONSE']._serialized_end=1172
-  _globals['_HEARTBEATREQUEST']._serialized_start=1175
-  _globals['_HEARTBEATREQUEST']._serialized_end=1336
-  _globals['_OUTPUTQUESTION']._serialized_start=1338
-  _globals['_OUTPUTQUESTION']._serialized_end=1416
-  _globals['_TASKSTATUSQUESTION']._serialized_start=1418
-  _globals['_TASKSTATUSQUESTION']._serialized_end=1503
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1506
-  _globals['_HEARTBEATRESPONSE']._serialized_end=1737
-  _globals['_PUSHOUTPUTREQUEST']._serialized_start=1740
-  _globals['_PUSHOUTPUTREQUEST']._serialized_end=1877
-  _globals['_PUSHOUTPUTEND']._serialized_start=1879
-  _globals['_PUSHOUTPUTEND']._serialized_end=1930
-  _globals['_PUSHOUTPUTRESPONSE']._serialized_start=1932
-  _globals['_PUSHOUTPUTRESPONSE']._serialized_end=1952
-  _globals['_PUSHTASKSTATUSREQUEST']._serialized_start=1954
-  _globals['_PUSHTASKSTATUSREQUEST']._serialized_end=2059
-  _globals['_PUSHTASKSTATUSRESPONSE']._serialized_start=2061
-  _globals['_PUSHTASKSTATUSRESPONSE']._serialized_end=2085
-  _globals['_TASKREPORT']._serialized_start=2088
-  _globals['_TASKREPORT']._serialized_end=2437
-  _globals['_REPORTTASKSTATUSREQUEST']._serialized_start=2439
-  _globals['_REPORTTASKSTATUSREQUEST']._serialized_end=2557
-  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_start=2559
-  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_end=2640
-  _globals['_WORKERSERVICE']._serialized_start=2837
-  _globals['_WORKERSERVICE']._serialized_end=3349
+  _globals['_REGISTERWORKERRESPONSE']._serialized_start=920
+  _globals['_REGISTERWORKERRESPONSE']._serialized_end=1058
+  _globals['_DEREGISTERWORKERREQUEST']._serialized_start=1060
+  _globals['_DEREGISTERWORKERREQUEST']._serialized_end=1146
+  _globals['_DEREGISTERWORKERRESPONSE']._serialized_start=1148
+  _globals['_DEREGISTERWORKERRESPONSE']._serialized_end=1187
+  _globals['_HEARTBEATREQUEST']._serialized_start=1190
+  _globals['_HEARTBEATREQUEST']._serialized_end=1351
+  _globals['_OUTPUTQUESTION']._serialized_start=1353
+  _globals['_OUTPUTQUESTION']._serialized_end=1431
+  _globals['_TASKSTATUSQUESTION']._serialized_start=1433
+  _globals['_TASKSTATUSQUESTION']._serialized_end=1518
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1521
+  _globals['_HEARTBEATRESPONSE']._serialized_end=1752
+  _globals['_PUSHOUTPUTREQUEST']._serialized_start=1755
+  _globals['_PUSHOUTPUTREQUEST']._serialized_end=1892
+  _globals['_PUSHOUTPUTEND']._serialized_start=1894
+  _globals['_PUSHOUTPUTEND']._serialized_end=1945
+  _globals['_PUSHOUTPUTRESPONSE']._serialized_start=1947
+  _globals['_PUSHOUTPUTRESPONSE']._serialized_end=1967
+  _globals['_PUSHTASKSTATUSREQUEST']._serialized_start=1969
+  _globals['_PUSHTASKSTATUSREQUEST']._serialized_end=2074
+  _globals['_PUSHTASKSTATUSRESPONSE']._serialized_start=2076
+  _globals['_PUSHTASKSTATUSRESPONSE']._serialized_end=2100
+  _globals['_TASKREPORT']._serialized_start=2103
+  _globals['_TASKREPORT']._serialized_end=2452
+  _globals['_REPORTTASKSTATUSREQUEST']._serialized_start=2454
+  _globals['_REPORTTASKSTATUSREQUEST']._serialized_end=2572
+  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_start=2574
+  _globals['_REPORTTASKSTATUSRESPONSE']._serialized_end=2655
+  _globals['_WORKERSERVICE']._serialized_start=2852
+  _globals['_WORKERSERVICE']._serialized_end=3364
 # @@protoc_insertion_point(module_scope)

@@ -280,11 +280,16 @@ class RegisterWorkerResponse(_message.Message):
     CLUSTER_ID_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _builtins.int
     LSN_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.bytes
     session: _builtins.bytes
     cluster_id: _builtins.bytes
     heartbeat_interval_ms: _builtins.int
     lsn: _builtins.int
+    term: _builtins.int
+    """In which this manager leads; a worker that has seen a higher one does not take it. 0: its log is
+    its own.
+    """
     def __init__(
         self,
         *,
@@ -293,10 +298,11 @@ class RegisterWorkerResponse(_message.Message):
         cluster_id: _builtins.bytes = ...,
         heartbeat_interval_ms: _builtins.int = ...,
         lsn: _builtins.int = ...,
+        term: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "heartbeat_interval_ms", b"heartbeat_interval_ms", "lsn", b"lsn", "session", b"session", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_id", b"cluster_id", "heartbeat_interval_ms", b"heartbeat_interval_ms", "lsn", b"lsn", "session", b"session", "term", b"term", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,6 +38,8 @@ class Register(NamedTuple):
     """The agent leaves once nothing is held: it wants no new tasks."""
     fault: str
     """What keeps this worker from taking tasks; empty: nothing."""
+    passes_on: bool = False
+    """The manager that answered last does not count: another of them is to be called."""
 
 
 class SendReports(NamedTuple):

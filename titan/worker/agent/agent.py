@@ -370,16 +370,19 @@ class Agent:
             action, identity, self._abilities, self._grants, output_directory
         )
         sent_us = processes.boottime_us()
-        answer = await self._manager.register(request)
-        _log.info(LogLine("registered with the manager", address=self._manager.address))
+        answer = await self._manager.register(request, passes_on=action.passes_on)
+        is_over = self._core.is_over(answer.term, answer.cluster_id)
+        if not is_over:
+            _log.info(LogLine("registered with the manager", address=self._manager.address))
         todo = self._core.registered(
             action.call,
             worker_id=answer.worker_id,
             session=answer.session,
             cluster_id=answer.cluster_id,
             heartbeat_interval_ms=answer.heartbeat_interval_ms,
+            term=answer.term,
         )
-        return self._core.lease_renewed(sent_us) + todo
+        return todo if is_over else self._core.lease_renewed(sent_us) + todo
 
     # Timers -----------------------------------------------------------------------------------
 

@@ -25,6 +25,12 @@ class Contact:
         what = "lost" if self.was_registered else "cannot reach"
         return [Say(Level.WARNING, f"{what} the manager: {sentence}; {then}")]
 
+    def passed_on(self, sentence: str) -> list[Action]:
+        """The manager that was called does not answer or lead, and another one is called now."""
+        if self.is_lost:
+            return []
+        return [Say(Level.INFO, f"looking for the manager that leads: {sentence}")]
+
     def back(self) -> list[Action]:
         """It answered."""
         if not self.is_lost:

@@ -63,6 +63,9 @@ class Failure(Enum):
 
     UNREACHABLE = "unreachable"
     """No answer, or one that says try later."""
+    ELSEWHERE = "elsewhere"
+    """No answer, or one that says that it does not lead: the next registration goes to another of
+    the managers, which has not been tried since one answered."""
     UNREGISTERED = "unregistered"
     """The session is not the manager's: FAILED_PRECONDITION from anything but Register."""
     REFUSED = "refused"
@@ -123,9 +126,12 @@ class Core:
         self._report_call = 0
         self._heartbeat_call = 0
         self._deregister_call = 0
+        # The highest that any manager of that cluster has led in.
+        self._term = 0
         # In a row, for the delay of the next.
         self._register_failures = 0
         self._report_failures = 0
+        self._vain_sessions = 0
         self._contact = Contact()
         self._departure = Departure()
         # What keeps this worker from taking tasks, for the manager to know.
@@ -249,11 +255,15 @@ class Core:
         session: bytes,
         cluster_id: bytes,
         heartbeat_interval_ms: int,
+        term: int = 0,
     ) -> list[Action]:
-        """The answer to `Register`."""
+        """The answer to `Register`, which does not count if its term `is_over`."""
         if call != self._register_call:
             return []
         self._register_call = 0
+        if self.is_over(term, cluster_id):
+            return self._refuse_term(term)
+        self._term = term
         self._register_failures = 0
         actions = self._contact.back()
         if worker_id != self.worker_id:
@@ -273,6 +283,10 @@ class Core:
         actions.append(BeatEvery(heartbeat_interval_ms))
         actions += self._send_reports() + self._go_on_leaving()
         return actions + (self.heartbeat_due() if self.fetches else [])
+
+    def is_over(self, term: int, cluster_id: bytes) -> bool:
+        """Whether this worker has heard from a manager of that cluster that led later."""
+        return cluster_id == self._cluster_id and term < self._term
 
     def lease_renewed(self, sent_us: int) -> list[Action]:
         """A Register or a Heartbeat that was sent then, on CLOCK_BOOTTIME, was answered, not
@@ -308,6 +322,7 @@ class Core:
         if call != self._heartbeat_call:
             return []
         self._heartbeat_call = 0
+        self._vain_sessions = 0
         self._departure.was_heard()
         actions = self._contact.back()
         if fetched.cannot_call and not self.fetches:
@@ -338,6 +353,7 @@ class Core:
         if call != self._report_call:
             return []
         self._report_call = 0
+        self._vain_sessions = 0
         actions = self._contact.back()
         taken = self._reports.acknowledge(report_seq)
         if taken is None:
@@ -362,9 +378,13 @@ class Core:
             return self._register_failed(failure, sentence)
         if call == self._report_call:
             self._report_call = 0
+            if failure == Failure.ELSEWHERE:
+                return self._leave_session(sentence)
             return self._lost(failure, sentence) + self._reports_failed(failure, sentence)
         if call == self._heartbeat_call:
             self._heartbeat_call = 0
+            if failure == Failure.ELSEWHERE:
+                return self._leave_session(sentence)
             return self._lost(failure, sentence) + self._session_failed(failure)
         if call == self._deregister_call:
             return self._departure.quit()
@@ -415,7 +435,7 @@ class Core:
         self._mirror.begin_batch(dispatch_seq)
         return None
 
-    def _register(self, delay_us: int = 0) -> list[Action]:
+    def _register(self, delay_us: int = 0, *, passes_on: bool = False) -> list[Action]:
         if self._host is None:
             return []
         self.session = b""
@@ -435,10 +455,30 @@ class Core:
                 self._reports.acknowledged_seq,
                 self._departure.tell(),
                 self._fault,
+                passes_on,
             )
         ]
 
+    def _leave_session(self, sentence: str) -> list[Action]:
+        """It ended with the manager that gave it, or with its lead."""
+        # Sessions in which nothing else is answered do not follow each other in a tight loop.
+        delay_us = _retry_delay(self._vain_sessions - 1) if self._vain_sessions else 0
+        self._vain_sessions += 1
+        return [*self._contact.passed_on(sentence), *self._register(delay_us)]
+
+    def _refuse_term(self, term: int) -> list[Action]:
+        sentence = (
+            f"the manager leads in term {term}, and another has led in term {self._term}; if it is "
+            "right all the same, as after a return to an older log, start this worker again"
+        )
+        actions = self._lost(Failure.UNREACHABLE, sentence)
+        delay_us = _retry_delay(self._register_failures)
+        self._register_failures += 1
+        return actions + self._register(delay_us, passes_on=True)
+
     def _register_failed(self, failure: Failure, sentence: str) -> list[Action]:
+        if failure == Failure.ELSEWHERE:
+            return [*self._contact.passed_on(sentence), *self._register()]
         actions: list[Action] = []
         if failure == Failure.UNREACHABLE:
             actions += self._lost(failure, sentence)

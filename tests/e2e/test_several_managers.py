@@ -1,0 +1,150 @@
+"""Several managers over one journal in PostgreSQL: one leads, the others stand in for it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import wait_until
+from tests.postgresql import PostgreSQL, find_or_start
+from tests.several import SeveralManagers
+from titan import Client
+from titan.errors import TitanError
+
+# Runs until the file is there, and says each time that it has begun.
+WAITS = "echo $TITAN_ATTEMPT >> {0}/began; while [ ! -e {0}/go ]; do sleep 0.05; done"
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    server = find_or_start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def several(
+    tmp_path: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SeveralManagers]:
+    with SeveralManagers(tmp_path / "cluster", postgresql.make_database()) as cluster:
+        # Where a client finds the token of whichever manager it calls.
+        monkeypatch.setenv("XDG_STATE_HOME", str(cluster.state))
+        yield cluster
+
+
+def submit_waiting(client: Client, directory: Path) -> int:
+    """A task that runs until its file is there, and that runs already."""
+    job = client.submit(["sh", "-c", WAITS.format(directory)])
+    wait_until((directory / "began").exists, "the task runs")
+    return job.id
+
+
+def state_of(client: Client, job_id: int) -> str:
+    return str(client.show(job_id)["state"])
+
+
+def test_the_leader_is_killed_and_nobody_notices_more_than_a_pause(
+    several: SeveralManagers, tmp_path: Path
+) -> None:
+    leader = several.start_all()
+    several.start_worker()
+    with several.client() as client:
+        job_id = submit_waiting(client, tmp_path)
+        leader.server.kill()
+        # It waits for the next one: no error, and no second job.
+        again = client.submit(["true"])
+        assert again.id == job_id + 1
+        assert several.wait_leader(leader).address != leader.address
+        assert state_of(client, job_id) == "RUNNING"
+        (tmp_path / "go").touch()
+        wait_until(lambda: state_of(client, job_id) == "COMPLETED", "the task ends")
+        wait_until(lambda: state_of(client, again.id) == "COMPLETED", "so does the other")
+    # The worker kept it, and it ran once.
+    assert (tmp_path / "began").read_text() == "1\n"
+    assert several.start(leader.name).leads() is False
+
+
+def test_a_leader_that_is_told_to_hands_over_and_stands_by(
+    several: SeveralManagers, tmp_path: Path
+) -> None:
+    leader = several.start_all()
+    several.start_worker()
+    with several.client() as client:
+        job_id = submit_waiting(client, tmp_path)
+        told = several.json("manager", "step-down")
+        successor = several.wait_leader(leader)
+        assert told["leader"] == successor.address
+        wait_until(lambda: not leader.leads(), "it stands by")
+        assert leader.server.process.poll() is None
+        assert client.submit(["true"]).id == job_id + 1
+        (tmp_path / "go").touch()
+        wait_until(lambda: state_of(client, job_id) == "COMPLETED", "the task ends")
+    assert (tmp_path / "began").read_text() == "1\n"
+
+
+def test_a_leader_that_was_stopped_past_its_lease_answers_nothing_that_is_old(
+    several: SeveralManagers,
+) -> None:
+    leader = several.start_all()
+    with several.client() as client, several.client_of(leader) as client_of_old:
+        job_id = client.submit(["true"]).id
+        assert state_of(client_of_old, job_id) == "PENDING"
+        leader.server.process.send_signal(signal.SIGSTOP)
+        answers: list[str] = []
+
+        def ask() -> None:
+            with suppress(TitanError):
+                answers.append(state_of(client_of_old, job_id))
+
+        # This question lies in its socket while it stands still.
+        asking = threading.Thread(target=ask)
+        asking.start()
+        several.wait_leader(leader)
+        client.cancel(job_id)
+        leader.server.process.send_signal(signal.SIGCONT)
+        asking.join(30)
+        assert not asking.is_alive()
+        assert answers == []
+        with pytest.raises(TitanError, match="does not lead"):
+            client_of_old.show(job_id)
+        assert state_of(client, job_id) == "CANCELLED"
+    wait_until(lambda: leader.server.process.poll() is None and not leader.leads(), "it stands by")
+
+
+def test_a_manager_that_stands_by_answers_only_who_says_that_it_may_be_old(
+    several: SeveralManagers,
+) -> None:
+    leader = several.start_all()
+    standby = next(each for each in several.managers.values() if each is not leader)
+    job_id = several.submit("true")
+    at_standby = ("--manager", standby.address)
+    refused = several.titan("show", str(job_id), *at_standby, "--retry-for", "0s")
+    assert refused.returncode != 0
+    assert leader.address in refused.stderr.decode()
+
+    def is_told() -> bool:
+        told = several.titan("--json", "queue", "--stale", *at_standby)
+        return told.returncode == 0 and str(job_id).encode() in told.stdout
+
+    wait_until(is_told, "it has read so far")
+
+
+def test_all_managers_are_killed_and_any_goes_on_with_what_was_acknowledged(
+    several: SeveralManagers,
+) -> None:
+    several.start_all()
+    job_ids = [several.submit("true") for _ in range(3)]
+    for each in several.managers.values():
+        each.server.kill()
+    several.managers.clear()
+    alone = several.start("c")
+    assert several.wait_leader() == alone
+    several.start_worker()
+    with several.client() as client:
+        for job_id in job_ids:
+            wait_until(lambda job_id=job_id: state_of(client, job_id) == "COMPLETED", "it ends")  # type: ignore[misc]
