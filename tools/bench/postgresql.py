@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -20,6 +19,8 @@ import psutil
 import psycopg
 
 from tools.bench.processes import DEADLINE_SECONDS, BenchError, cpu_seconds, wait_for
+from tools.chaos.processes import ChaosError
+from tools.chaos.several.postgresql import find_programs, unprivileged
 
 _USER: Final = "bench"
 
@@ -44,7 +45,10 @@ class PostgreSQL:
 @contextlib.contextmanager
 def postgresql(directory: Path) -> Iterator[PostgreSQL]:
     """A server whose files are on the disk of that directory. Raises BenchError."""
-    programs, user = find_programs(), _unprivileged()
+    try:
+        programs, user = find_programs(), unprivileged()
+    except ChaosError as error:
+        raise BenchError(str(error)) from error
     # Not in the benchmarks' own directory, which another user can't enter.
     here = Path(tempfile.mkdtemp(prefix="titan-bench-pg-", dir=directory))
     try:
@@ -74,17 +78,6 @@ def postgresql(directory: Path) -> Iterator[PostgreSQL]:
         shutil.rmtree(here)
 
 
-def find_programs() -> Path:
-    """Where initdb and postgres are. Raises BenchError."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)
-    on_path = shutil.which("initdb")
-    if on_path is not None:
-        found.insert(0, Path(on_path).resolve())
-    if not found:
-        raise BenchError("there is no PostgreSQL here: apt-get install postgresql")
-    return found[0].parent
-
-
 def _initialise(programs: Path, here: Path, user: Mapping[str, Any]) -> None:
     try:
         subprocess.run(
@@ -96,17 +89,6 @@ def _initialise(programs: Path, here: Path, user: Mapping[str, Any]) -> None:
         )  # fmt: skip
     except subprocess.CalledProcessError as error:
         raise BenchError(f"initdb in {here}: {error.stderr.strip()}") from error
-
-
-def _unprivileged() -> dict[str, Any]:
-    """As whom it runs: it refuses to run as root."""
-    if os.geteuid() != 0:
-        return {"cwd": "/"}
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            user = pwd.getpwnam(name)
-            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
-    raise BenchError("there is no user that PostgreSQL could run as")
 
 
 def _is_up(url: str, first: subprocess.Popen[bytes], log: Path) -> bool | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -80,28 +81,27 @@ async def _submits_per_second(here: Cluster, calls: int) -> float:
 @contextmanager
 def _two(directory: Path, *, cpus: int) -> Iterator[_Two]:
     """Both, each with a worker of so many cpus or none, and the database of the one."""
-    shared, on_files = directory / "shared", directory / "files"
-    for each in (shared, on_files):
-        each.mkdir(parents=True)
+    for name in ("shared", "files"):
+        (directory / name).mkdir(parents=True)
     # Beside what the benchmarks write, on the same disk.
     with postgresql(directory.parents[2]) as database:
         create(database.url)
         with (
-            cluster(shared, cpus=cpus, options=(database.url,)) as first,
-            cluster(on_files, cpus=cpus) as second,
+            cluster(directory / "shared", cpus=cpus, options=(database.url,)) as shared,
+            cluster(directory / "files", cpus=cpus) as on_files,
         ):
-            for each in (first, second):
-                wait_for(lambda each=each: _leads(each) or None, "the lease")
-            yield _Two(first, second, database)
+            for each in (shared, on_files):
+                wait_for(partial(_leads, each), "the lease")
+            yield _Two(shared, on_files, database)
 
 
-def _leads(here: Cluster) -> bool:
+def _leads(here: Cluster) -> bool | None:
     with open_channel(here.address) as channel:
         stub = manager_pb2_grpc.ManagerServiceStub(channel)
         try:
             stub.GetStats(manager_pb2.GetStatsRequest(), metadata=here.metadata)
         except grpc.RpcError:
-            return False
+            return None
     return True
 
 
