@@ -93,6 +93,19 @@ def test_a_copy_is_not_repaired_but_fetched_anew(store: Store, copy: Path, titan
     assert contents(copy) == before
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_what_a_start_leaves_that_came_to_no_journal_is_in_nobodys_way(
+    copy: Path, *, is_shared: bool
+) -> None:
+    copy.mkdir()
+    for name in ("lock", "access.json", ".access.json.77", ".journal.json.77"):
+        (copy / name).touch()
+    data_directory.prepare(copy, is_shared=is_shared)
+    (copy / "wal").mkdir()
+    with pytest.raises(DirectoryRefused, match=r"it has no titan\.json"):
+        data_directory.prepare(copy, is_shared=is_shared)
+
+
 def test_where_rows_were_removed_the_oldest_snapshot_that_leads_on_is_fetched(
     store: Store, copy: Path, tmp_path: Path
 ) -> None:

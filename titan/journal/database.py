@@ -68,9 +68,12 @@ class Database:
         try:
             import psycopg  # noqa: PLC0415 - an extra
             from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
-        except ModuleNotFoundError as error:
+        except ImportError as error:
+            # It may also be there without libpq, which it says on its first line.
+            why = "" if isinstance(error, ModuleNotFoundError) else f" ({str(error).split(chr(10))[0]})"
             raise JournalRefused(
-                "a journal in PostgreSQL needs psycopg: pip install 'titan-scheduler[postgres]'"
+                f"a journal in PostgreSQL needs psycopg{why}: "
+                "pip install 'titan-scheduler[postgres]'"
             ) from error
         try:
             given = conninfo_to_dict(url)
