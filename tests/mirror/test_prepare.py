@@ -11,8 +11,9 @@ import pytest
 import wal
 from tests.cli.conftest import Titan
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
+from tests.postgresql import PostgreSQL
 from tests.waltools.builders import make_directory
-from titan.journal.errors import JournalRefused
+from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.mark import read_mark
 from titan.journal.prepare import MirrorAhead, prepare_mirror
 from titan.manager import directory as data_directory
@@ -350,3 +351,23 @@ def test_a_preparation_that_was_killed_is_finished_by_the_next(
     prepare(store, copy)
     assert frames_of(copy) == whole
     assert digest_of(copy) == state_of(120)
+
+
+def test_what_no_standby_has_confirmed_is_nothing_to_have_a_copy_of(
+    store: Store, copy: Path, postgresql: PostgreSQL
+) -> None:
+    if not postgresql.is_own:
+        pytest.skip("it needs a server of its own")
+    store.append_history(10)
+    prepare(store, copy)
+    store.append_history(5)
+    before = contents(copy / "wal")
+    postgresql.set("synchronous_standby_names", "nobody")
+    try:
+        with pytest.raises(JournalUnavailable):
+            prepare(store, copy)
+    finally:
+        postgresql.set("synchronous_standby_names", "")
+    assert contents(copy / "wal") == before
+    prepare(store, copy)
+    assert digest_of(copy) == state_of(15)

@@ -70,7 +70,11 @@ class Database:
             from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
         except ImportError as error:
             # It may also be there without libpq, which it says on its first line.
-            why = "" if isinstance(error, ModuleNotFoundError) else f" ({str(error).split(chr(10))[0]})"
+            why = (
+                ""
+                if isinstance(error, ModuleNotFoundError)
+                else f" ({str(error).split(chr(10))[0]})"
+            )
             raise JournalRefused(
                 f"a journal in PostgreSQL needs psycopg{why}: "
                 "pip install 'titan-scheduler[postgres]'"

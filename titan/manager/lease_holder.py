@@ -62,9 +62,13 @@ class LeaseHolder:
         *,
         seconds: float,
         address: str,
+        taking: Leases | None = None,
         clock_ns: Callable[[], int] = boottime_ns,
     ) -> None:
-        """`address` is what callers are told while this one leads. Nothing is asked yet."""
+        """`address` is what callers are told while this one leads. Nothing is asked yet.
+
+        `taking`: by which it is taken, if not by `table`.
+        """
         self.seconds: Final = seconds
         self.address: Final = address
         self.term = 0
@@ -73,6 +77,7 @@ class LeaseHolder:
         self.is_free_in_seconds = seconds
         """When somebody else could have it, as of the last look."""
         self._table = table
+        self._taking = taking or table
         # Of this process alone: one that begins anew is another holder.
         self._holder = f"{address} {uuid.uuid4()}"
         self._clock_ns = clock_ns
@@ -112,7 +117,7 @@ class LeaseHolder:
         Blocks. Raises JournalUnavailable.
         """
         asked_ns = self._clock_ns()
-        term = self._table.try_take(self._holder, self.address, self.seconds)
+        term = self._taking.try_take(self._holder, self.address, self.seconds)
         if term is None:
             return False
         self.term, self._leader = term, self.address
