@@ -12,8 +12,8 @@ from titan.state.replay import replay
 
 if TYPE_CHECKING:
     import wal
+    from titan.journal.confirmed import ConfirmedTail
     from titan.journal.rows import Row
-    from titan.journal.tail import Tail
     from titan.manager.blocking import Blocking
     from titan.manager.own_copy import OwnCopy
     from titan.manager.standby_view import StandbyView
@@ -33,7 +33,7 @@ class Follower:
     """One manager's place in the log. Used in the loop; what blocks is done in threads."""
 
     def __init__(
-        self, tail: Tail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
+        self, tail: ConfirmedTail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
     ) -> None:
         """The copy and the state of the view stand at the same record.
 

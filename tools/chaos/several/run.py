@@ -36,6 +36,8 @@ MANAGER_COUNT: Final = 3
 PATIENCE_SECONDS: Final = 40.0
 # Within this after the faults of a round everything has ended and is well again.
 SETTLE_SECONDS: Final = 90.0
+# So many submits are answered before a fault.
+FLOW_ANSWERS: Final = 6
 LEAVE_SECONDS: Final = 10.0
 STEP_DOWN_SECONDS: Final = 10.0
 _TERM: Final = "SELECT term FROM titan_journal.lease"
@@ -98,6 +100,7 @@ class Run:
         for each in self._rounds:
             if each.number > 1:
                 self._users.resume()
+            self._wait_flow()
             outage = self._breaker.run(each)
             unsettled = self._measure(each, outage)
             self._look(unsettled + self._settle())
@@ -111,6 +114,19 @@ class Run:
         self._users.close()
         self.cluster.end_all()
         self._breaker.close()
+
+    def _wait_flow(self) -> None:
+        """Until users submit as they do: who has just gone on would be taken for a pause."""
+        goal = self._count_accepted() + FLOW_ANSWERS
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._count_accepted() < goal:
+            self._breaker.watch()
+            if time.monotonic() > deadline:
+                raise ChaosError("the users do nothing, see users.log")
+            time.sleep(_POLL_SECONDS)
+
+    def _count_accepted(self) -> int:
+        return sum(line["what"] == "accepted" for line in self._read_users())
 
     def _measure(self, each: Round, outage: Outage) -> list[str]:
         """Until the first submit after the outage is answered."""
