@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -103,6 +104,14 @@ def test_what_is_no_url_is_refused_without_repeating_it(url: str) -> None:
 def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(JournalRefused, match=r"pip install 'titan-scheduler\[postgres\]'"):
+        Database("postgresql://h/n")
+
+
+def test_a_driver_without_libpq_is_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ImportError('no pq wrapper available.\\nTried: a')")
+    monkeypatch.delitem(sys.modules, "psycopg")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(JournalRefused, match=r"psycopg \(no pq wrapper available\.\): pip install"):
         Database("postgresql://h/n")
 
 

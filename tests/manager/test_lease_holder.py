@@ -153,6 +153,24 @@ def test_what_was_taken_without_an_answer_is_waited_out(
     assert holder.term == 2
 
 
+def test_two_managers_with_one_address_are_told_so(
+    table: Table, time: Time, holder: LeaseHolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_holder(table, time)
+    assert holder.take()
+    for _ in range(3):
+        time.pass_seconds(1)
+        other.look()
+    # So far it may be one that was killed, and started again as this one.
+    assert not caplog.records
+    for _ in range(2):
+        assert table.renew(holder.term, SECONDS, ADDRESS)
+        other.look()
+        time.pass_seconds(1)
+    (told,) = caplog.messages
+    assert told.startswith(f"another manager leads under the address of this one, {ADDRESS}:")
+
+
 def test_one_given_up_does_not_lead_whatever_the_database_says(
     table: Table, holder: LeaseHolder
 ) -> None:

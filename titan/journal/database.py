@@ -69,14 +69,10 @@ class Database:
             import psycopg  # noqa: PLC0415 - an extra
             from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
         except ImportError as error:
-            # It may also be there without libpq, which it says on its first line.
-            why = (
-                ""
-                if isinstance(error, ModuleNotFoundError)
-                else f" ({str(error).split(chr(10))[0]})"
-            )
+            # One that is there without libpq says so on its first line.
+            why, *_ = str(error).splitlines() or [""]
             raise JournalRefused(
-                f"a journal in PostgreSQL needs psycopg{why}: "
+                f"a journal in PostgreSQL needs psycopg ({why}): "
                 "pip install 'titan-scheduler[postgres]'"
             ) from error
         try:
@@ -140,6 +136,10 @@ class Database:
                 )
             except psycopg.Error as error:
                 raise self.failure(error) from error
+
+    def note_log(self, log_id: bytes) -> None:
+        """The caller has made it that log's journal: it is not taken for somebody else's."""
+        self._log_id = log_id
 
     def meta(self) -> Meta:
         """Whose journal it is. Raises JournalUnavailable, JournalRefused."""

@@ -83,6 +83,7 @@ class LeaseHolder:
         self._clock_ns = clock_ns
         self._deadline: Deadline | None = None
         self._is_given_up = False
+        self._is_address_told = False
         self._is_taken = False
         self.may_be_taken = False
         """Whether there may be something to give back: it is asked for, or was taken."""
@@ -110,6 +111,15 @@ class LeaseHolder:
     def look(self) -> None:
         """Finds out who has it. Blocks. Raises JournalUnavailable."""
         lease = self._table.read()
+        # One of before that was killed under this address renews nothing.
+        is_renewed = lease.term == self.term and lease.seconds_left > self.is_free_in_seconds
+        if is_renewed and lease.address == self.address and not self._is_address_told:
+            self._is_address_told = True
+            _log.warning(
+                "another manager leads under the address of this one, %s: each needs one of its "
+                "own (--advertise, or --listen)",
+                self.address,
+            )
         self.term, self._leader = lease.term, lease.address if lease.seconds_left > 0 else ""
         self.is_free_in_seconds = max(lease.seconds_left, 0.0)
 
