@@ -15,7 +15,9 @@ from tests.postgresql import PostgreSQL
 from titan.journal import appender, tail
 from titan.journal.database import Database, create, settings_warnings
 from titan.journal.errors import JournalRefused, JournalUnavailable
+from titan.journal.lease import LeaseTable
 from titan.journal.rows import encode
+from titan.journal.schema import SCHEMA
 
 
 def test_a_journal_is_made_once(journal: Journal) -> None:
@@ -126,6 +128,24 @@ def test_a_user_that_may_not_read_it_is_told_so(journal: Journal) -> None:
             guest.connect("test")
     finally:
         journal.execute(f"DROP ROLE {name}")
+
+
+def test_a_connection_made_again_is_to_the_same_journal(journal: Journal) -> None:
+    """Else what is known of one would be done to another: rows removed, a lease taken."""
+    leases = LeaseTable(journal.database)
+    assert leases.try_take("the test", "", 60) == 1
+    with psycopg.connect(journal.url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA {SCHEMA} CASCADE")
+        create(journal.url)
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    with pytest.raises(JournalUnavailable):
+        leases.renew(1, 60, "")
+    with pytest.raises(JournalRefused, match="another one by now"):
+        leases.renew(1, 60, "")
+    leases.close()
 
 
 def test_a_session_is_ours_whatever_the_server_is_set_to(journal: Journal) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import wal
+from tests.cli.conftest import Titan
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
 from tests.waltools.builders import make_directory
 from titan.journal.errors import JournalRefused
@@ -78,6 +79,18 @@ def test_a_manager_on_files_does_not_start_on_a_copy(store: Store, copy: Path) -
     with pytest.raises(DirectoryRefused, match="start this one with --journal"):
         data_directory.prepare(copy)
     data_directory.prepare(copy, is_shared=True)
+
+
+def test_a_copy_is_not_repaired_but_fetched_anew(store: Store, copy: Path, titan: Titan) -> None:
+    store.append_history(30)
+    prepare(store, copy)
+    before = contents(copy)
+    result = titan("wal", "repair", "--yes", str(copy))
+    assert result.code == 1
+    assert (
+        "fetches anew what is damaged. Nothing was changed. If that database is lost" in result.err
+    )
+    assert contents(copy) == before
 
 
 def test_where_rows_were_removed_the_oldest_snapshot_that_leads_on_is_fetched(

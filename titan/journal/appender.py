@@ -37,8 +37,9 @@ RETURNING pg_notify('{CHANNEL}', '')
 """
 
 # The server has refused it and goes on with the connection: disk full, out of memory or of locks,
-# a lock that was not to be had, a deadlock, a serialization that failed.
-_FULL: Final = frozenset(("53100", "53200", "55P03", "40P01", "40001"))
+# its queue of notifications full because of a session that hears none, a lock that was not to be
+# had, a deadlock, a serialization that failed.
+_FULL: Final = frozenset(("53100", "53200", "54000", "55P03", "40P01", "40001"))
 _UNIQUE_VIOLATION: Final = "23505"
 
 

@@ -83,6 +83,8 @@ class Database:
         self._conninfo = make_conninfo(**settings)
         self._password = str(given.get("password") or "")
         self.name = _name(given)
+        # Of the journal that it was found to have first.
+        self._log_id: bytes | None = None
 
     def __str__(self) -> str:
         """What it is called in sentences: its URL without user, password and settings."""
@@ -198,7 +200,14 @@ class Database:
                 f"the journal in {self.name} has format {found}, a later version's: this Titan"
                 f" knows {FORMAT}"
             )
-        return Meta(bytes(log_id), found)
+        meta = Meta(bytes(log_id), found)
+        if self._log_id not in (None, meta.log_id):
+            raise JournalRefused(
+                f"the journal in {self.name} is another one by now: what is known of the one before"
+                " is true of it no more; start anew"
+            )
+        self._log_id = meta.log_id
+        return meta
 
     def _reason(self, error: psycopg.Error) -> str:
         text = " ".join(str(error).split()) or type(error).__name__

@@ -72,7 +72,7 @@ class LeaseHolder:
         self.is_free_in_seconds = seconds
         """When somebody else could have it, as of the last look."""
         self._table = table
-        # Of this process alone: what it took and was not told of, it may take again.
+        # Of this process alone, for those who look into the table.
         self._holder = f"{address} {uuid.uuid4()}"
         self._clock_ns = clock_ns
         self._deadline: Deadline | None = None

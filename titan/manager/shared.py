@@ -28,6 +28,7 @@ from titan.manager.blocking import Blocking
 from titan.manager.follower import Follower, NoRoomToFollow
 from titan.manager.history import is_file
 from titan.manager.lead_metrics import StandbyMetrics
+from titan.manager.leadership import not_leader
 from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
@@ -295,6 +296,8 @@ class SharedManager:
         )
         try:
             await term.run(course, self._until)
+            # The lease may have ended before the first record was durable, and nothing after it.
+            self._begin_anew(not_leader(self.lease))
         finally:
             self.lease.give_up()
         if not self._is_lost:
