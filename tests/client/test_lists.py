@@ -132,6 +132,68 @@ def test_a_submit_whose_answer_was_lost_goes_to_the_new_leader_under_its_number(
     assert len({each.request_id for calls in numbers for each in calls}) == 1
 
 
+class StandsStill:
+    """The first manager takes submits and says nothing more; the second leads once it was asked."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._goes_on = threading.Event()
+        self._thread = threading.Thread(target=self._take_over)
+
+    def __enter__(self) -> None:
+        self._pair.first.on_submit = self._stand_still
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._goes_on.set()
+        self._thread.join()
+
+    def _stand_still(self, _: manager_pb2.Job) -> None:
+        self._goes_on.wait(60)
+
+    def _take_over(self) -> None:
+        second = self._pair.second
+        second.wait(lambda: second.called("GetStats"), "somebody asks who leads")
+        second.other_leader = None
+
+
+def test_a_leader_that_stands_still_is_left_when_another_one_leads(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "ATTEMPT_SECONDS", 600.0)
+    with StandsStill(pair), titan.Client(retry_for_seconds=600.0) as client:
+        assert client.submit(["true"], request_id="01" * 16).id == 1
+    (submit,) = pair.second.called("SubmitJob")
+    assert submit.request_id == b"\1" * 16
+
+
+def test_in_a_loop_a_leader_that_stands_still_is_left_when_another_one_leads(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "ATTEMPT_SECONDS", 600.0)
+
+    async def story() -> None:
+        async with titan.AsyncClient(retry_for_seconds=600.0) as client:
+            assert (await client.submit(["true"])).id == 1
+
+    with StandsStill(pair):
+        asyncio.run(story())
+    assert len(pair.second.called("SubmitJob")) == 1
+
+
+def test_one_that_only_takes_its_time_is_waited_for(pair: Pair) -> None:
+    asked = pair.second.called
+
+    def take_time(_: manager_pb2.Job) -> None:
+        pair.second.wait(lambda: len(asked("GetStats")) > 1, "it is asked twice who leads")
+
+    pair.first.on_submit = take_time
+    with titan.Client() as client:
+        assert client.submit(["true"]).id == 1
+    assert asked("SubmitJob") == []
+    assert all(each.allow_stale for each in asked("GetStats"))
+
+
 def test_a_submit_waits_while_nobody_leads(pair: Pair) -> None:
     pair.first.other_leader = pair.second.other_leader = ""
 

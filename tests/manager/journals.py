@@ -166,15 +166,16 @@ class SharedBench:
         self._database = Database(self._url)
         self._log_id = self._database.create()
         self._lease = LeaseTable(self._database)
-        self._term: int | None = None
+        self._term = 0
         self._holder: psycopg.Connection[tuple[object, ...]] | None = None
         self._mirror: Mirror | None = None
         self._copying: Copying | None = None
         self._journal: SharedJournal | None = None
 
     def open(self) -> SharedJournal:
-        self._term = self._lease.try_take("the test", "127.0.0.1:1", 3600)
-        assert self._term is not None
+        term = self._lease.try_take("the test", "127.0.0.1:1", 3600)
+        assert term is not None
+        self._term = term
         tail = Tail(self._database)
         end = tail.end()
         tail.close()
@@ -201,6 +202,7 @@ class SharedBench:
         assert self._journal is not None
         assert self._copying is not None
         self._journal.close()
+        self._lease.release(self._term)
         self._copying.stop(DEADLINE_SECONDS)
         self._mirror.close()
         self._mirror = None

@@ -50,7 +50,7 @@ class Table:
     def try_take(self, holder: str, address: str, seconds: float) -> int | None:
         assert address
         self.before()
-        if self.expires_ns > self._time() and self.holder != holder:
+        if self.expires_ns > self._time():
             return None
         self.term += 1
         self.holder, self.expires_ns = holder, self._time() + round(seconds * 1e9)
@@ -138,7 +138,7 @@ def test_the_deadline_is_from_before_the_question(table: Table, time: Time) -> N
     assert not holder.leads()
 
 
-def test_what_was_taken_without_an_answer_is_taken_again(
+def test_what_was_taken_without_an_answer_is_waited_out(
     table: Table, time: Time, holder: LeaseHolder
 ) -> None:
     table.after = unavailable
@@ -146,9 +146,29 @@ def test_what_was_taken_without_an_answer_is_taken_again(
         holder.take()
     assert not holder.leads()
     table.after = lambda: None
-    assert not make_holder(table, time).take()
+    assert not holder.take()
+    assert not holder.leads()
+    time.pass_seconds(SECONDS)
     assert holder.take()
     assert holder.term == 2
+
+
+def test_two_managers_with_one_address_are_told_so(
+    table: Table, time: Time, holder: LeaseHolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_holder(table, time)
+    assert holder.take()
+    for _ in range(3):
+        time.pass_seconds(1)
+        other.look()
+    # So far it may be one that was killed, and started again as this one.
+    assert not caplog.records
+    for _ in range(2):
+        assert table.renew(holder.term, SECONDS, ADDRESS)
+        other.look()
+        time.pass_seconds(1)
+    (told,) = caplog.messages
+    assert told.startswith(f"another manager leads under the address of this one, {ADDRESS}:")
 
 
 def test_one_given_up_does_not_lead_whatever_the_database_says(

@@ -145,7 +145,7 @@ def test_what_is_there_is_gone_on_with(target: Store, tmp_path: Path) -> None:
         assert done.last_lsn == copy_log(target.url, str(back)).last_lsn
         assert target.frames() == frames_of(source) == frames_of(back)
     assert done is not None
-    assert done[2:] == (0, 0, 0, 0)
+    assert done[2:] == (0, 0, 0, 0, [])
 
 
 def test_a_directory_in_use_is_refused_on_either_side(target: Store, tmp_path: Path) -> None:
@@ -246,6 +246,32 @@ def test_what_is_no_sound_place_is_refused(target: Store, tmp_path: Path, what: 
             copy_log(str(source), target.url)
     with pytest.raises(JournalRefused, match="there is no journal"):
         target.database.meta()
+
+
+def test_a_damaged_snapshot_of_a_database_is_left_out_unless_it_is_needed(
+    target: Store, titan: Titan, tmp_path: Path
+) -> None:
+    source = make_directory(tmp_path / "source")
+    for records in (30, 30):
+        snapshot(source)
+        extend(source, records)
+    copy_log(str(source), target.url)
+    statement = (
+        "UPDATE titan_journal.snapshot_chunk SET chunk = set_byte(chunk, 200, 1) FROM"
+        " titan_journal.snapshot WHERE snapshot.id = snapshot_chunk.id AND lsn = %s"
+    )
+    assert target.execute(statement, 180) == 1
+    done = titan("journal", "copy", target.url, str(tmp_path / "back"))
+    assert done.code == 0
+    assert "the snapshot at record 180" in done.err
+    assert wal.find_snapshots(tmp_path / "back" / "snapshots") == [150]
+    assert digest_of(tmp_path / "back") == state_of(210)
+    target.retention.remove_before(151)
+    assert target.execute(statement, 150) == 1
+    with pytest.raises(CopyRefused, match="no usable snapshot leads there"):
+        copy_log(target.url, str(tmp_path / "other"))
+    with pytest.raises(DirectoryRefused):
+        data_directory.prepare(tmp_path / "other")
 
 
 class Stopped(Exception):

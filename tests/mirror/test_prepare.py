@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 import wal
+from tests.cli.conftest import Titan
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
+from tests.postgresql import PostgreSQL
 from tests.waltools.builders import make_directory
-from titan.journal.errors import JournalRefused
+from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.mark import read_mark
 from titan.journal.prepare import MirrorAhead, prepare_mirror
 from titan.manager import directory as data_directory
@@ -78,6 +80,31 @@ def test_a_manager_on_files_does_not_start_on_a_copy(store: Store, copy: Path) -
     with pytest.raises(DirectoryRefused, match="start this one with --journal"):
         data_directory.prepare(copy)
     data_directory.prepare(copy, is_shared=True)
+
+
+def test_a_copy_is_not_repaired_but_fetched_anew(store: Store, copy: Path, titan: Titan) -> None:
+    store.append_history(30)
+    prepare(store, copy)
+    before = contents(copy)
+    result = titan("wal", "repair", "--yes", str(copy))
+    assert result.code == 1
+    assert (
+        "fetches anew what is damaged. Nothing was changed. If that database is lost" in result.err
+    )
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_what_a_start_leaves_that_came_to_no_journal_is_in_nobodys_way(
+    copy: Path, *, is_shared: bool
+) -> None:
+    copy.mkdir()
+    for name in ("lock", "access.json", ".access.json.77", ".journal.json.77"):
+        (copy / name).touch()
+    data_directory.prepare(copy, is_shared=is_shared)
+    (copy / "wal").mkdir()
+    with pytest.raises(DirectoryRefused, match=r"it has no titan\.json"):
+        data_directory.prepare(copy, is_shared=is_shared)
 
 
 def test_where_rows_were_removed_the_oldest_snapshot_that_leads_on_is_fetched(
@@ -340,3 +367,23 @@ def test_a_preparation_that_was_killed_is_finished_by_the_next(
     prepare(store, copy)
     assert frames_of(copy) == whole
     assert digest_of(copy) == state_of(120)
+
+
+def test_what_no_standby_has_confirmed_is_nothing_to_have_a_copy_of(
+    store: Store, copy: Path, postgresql: PostgreSQL
+) -> None:
+    if not postgresql.is_own:
+        pytest.skip("it needs a server of its own")
+    store.append_history(10)
+    prepare(store, copy)
+    store.append_history(5)
+    before = contents(copy / "wal")
+    postgresql.set("synchronous_standby_names", "nobody")
+    try:
+        with pytest.raises(JournalUnavailable):
+            prepare(store, copy)
+    finally:
+        postgresql.set("synchronous_standby_names", "")
+    assert contents(copy / "wal") == before
+    prepare(store, copy)
+    assert digest_of(copy) == state_of(15)

@@ -336,14 +336,17 @@ class SimAgent:
         if not isinstance(action, actions.SendHeartbeat):
             self._machine.witness.changed(message.lsn)
         todo: list[Action]
+        is_over = False
         match action:
             case actions.Register():
+                is_over = core.is_over(message.term, message.cluster_id)
                 todo = core.registered(
                     call,
                     worker_id=message.worker_id,
                     session=message.session,
                     cluster_id=message.cluster_id,
                     heartbeat_interval_ms=message.heartbeat_interval_ms,
+                    term=message.term,
                 )
             case actions.SendReports():
                 todo = core.reports_taken(call, message.report_seq, message.dispatch_seq)
@@ -351,7 +354,9 @@ class SimAgent:
                 todo = self._fetched(call, message)
             case actions.Deregister():
                 todo = core.deregistered(call)
-        if isinstance(action, actions.Register | actions.SendHeartbeat):
+        if is_over:
+            self._world.count("term refused by a worker")
+        elif isinstance(action, actions.Register | actions.SendHeartbeat):
             todo = core.lease_renewed(sent_us) + todo
         self._perform(todo)
 

@@ -44,6 +44,8 @@ class SimShell:
     network: Network
     witness: Witness
     node: str
+    # In which it leads; 0: its log is its own.
+    term = 0
 
     def __init__(self, state: ClusterState, settings: Settings, clockwork: Clockwork) -> None:
         self.is_alive = True
@@ -222,6 +224,7 @@ class SimShell:
             cluster_id=self.kernel.state.cluster_id,
             heartbeat_interval_ms=SETTINGS.heartbeat_interval_us // 1000,
             lsn=self.lsn,
+            term=self.term,
         )
 
     def deregister(self, request: worker_pb2.DeregisterWorkerRequest) -> Any:

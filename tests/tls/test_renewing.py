@@ -155,8 +155,9 @@ def test_calls_of_threads_do_as_well() -> None:
             first = next(streams[0])
             assert who(b"") == first
             files.generation += 1
-            second = who(b"")
+            second = who.future(b"").result()
             assert second != first
+            assert who(b"") == second
             assert channel.unary_unary("/test/Who")(b"") == second
             assert next(streams[0]) == first
             # The one before the last is not kept.

@@ -82,6 +82,8 @@ def copy(settings: Settings, *, source: str, target: str) -> int:
     except (OSError, WalError) as error:
         say(str(error))
         return FAILED
+    for lsn in done.unusable:
+        say(f"warning: the snapshot at record {lsn} in {source} is damaged and was left out")
     if settings.json:
         print_json(done._asdict())
         return 0

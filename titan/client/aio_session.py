@@ -358,18 +358,50 @@ class AioSession:
     ) -> Response:
         while True:
             line = await self._ready(repeats)
+            call = method(line.stub)(
+                request,
+                timeout=repeats.attempt_seconds(time.monotonic()),
+                metadata=line.access.metadata(),
+            )
             try:
-                response = await method(line.stub)(
-                    request,
-                    timeout=repeats.attempt_seconds(time.monotonic()),
-                    metadata=line.access.metadata(),
-                )
+                response = await self._answer(line, call)
             except grpc.RpcError as error:
                 await self._pause(line, repeats, failure_of(error))
+            except retry.LedElsewhere as elsewhere:
+                await self._pause(line, repeats, elsewhere.failure)
             else:
                 self._lines.answered(line, repeats)
                 self._outage.ended()
                 return response
+
+    async def _answer(
+        self, line: _Line, call: grpc.aio.UnaryUnaryCall[Request, Response]
+    ) -> Response:
+        """Waits for it. Raises grpc.RpcError; LedElsewhere, when another manager leads by now."""
+        if not self._lines.addresses.are_several:
+            return await call
+        answer = asyncio.ensure_future(_await(call))
+        try:
+            while not (await asyncio.wait((answer,), timeout=retry.LOOK_SECONDS))[0]:
+                await self._look(line)
+            return await answer
+        finally:
+            answer.cancel()
+
+    async def _look(self, line: _Line) -> None:
+        """Raises LedElsewhere."""
+        for other in self._lines.others(line):
+            try:
+                answer = await other.stub.GetStats(
+                    manager_pb2.GetStatsRequest(allow_stale=True),
+                    timeout=retry.LOOK_SECONDS,
+                    metadata=other.access.metadata(),
+                )
+            except (grpc.RpcError, AccessDenied):
+                continue
+            leader = retry.leader_told_by(other.address, answer, line.address)
+            if leader in self._lines.addresses.all:
+                raise retry.LedElsewhere(line.address, leader)
 
     def _answered(self, line: _Line, repeats: retry.Repeats) -> None:
         """A stream gave something."""
@@ -412,3 +444,7 @@ class AioSession:
             if failure is not None:
                 await self._wait(repeats, failure)
         return self._lines.current
+
+
+async def _await(call: grpc.aio.UnaryUnaryCall[Request, Response]) -> Response:
+    return await call

@@ -69,6 +69,10 @@ class Lines(Generic[Channel, Stub]):
         """The one that is called now."""
         return self._lines[self.addresses.current]
 
+    def others(self, line: Line[Channel, Stub]) -> Iterator[Line[Channel, Stub]]:
+        """All but that one."""
+        return (each for each in self._lines.values() if each is not line)
+
     def channels(self) -> Iterator[Channel]:
         """Those that were opened."""
         for line in self._lines.values():

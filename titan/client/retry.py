@@ -21,6 +21,7 @@ from titan.errors import (
     TitanError,
 )
 from titan.rpc.status import error_of
+from titan.rpc.v1 import manager_pb2
 
 RETRY_FOR_SECONDS: Final = 30.0
 FOR_EVER: Final = float("inf")
@@ -28,6 +29,10 @@ FOR_EVER: Final = float("inf")
 ATTEMPT_SECONDS_MIN: Final = 1.0
 # A call without an answer for so long is sent again; bulk submits take a second or two.
 ATTEMPT_SECONDS: Final = 10.0
+# Of several managers the others are asked so often, while the one that is called says nothing, who
+# leads by now, and have so long for the answer: one that stands still or can't be reached any more
+# holds nobody up for much longer than it leads.
+LOOK_SECONDS: Final = 1.0
 # To a question about the past the manager says after a minute that it is still reading.
 PAST_SECONDS: Final = 70.0
 # A manager that says that it is still reading is asked again for so long. It has waited itself
@@ -200,6 +205,25 @@ class Repeats:
     def _maybe_accepted(self) -> str:
         """What is said of a write whose last try had no answer."""
         return f"; this may have been accepted; {self._repeat_hint}" if self._repeat_hint else ""
+
+
+class LedElsewhere(Exception):
+    """A call was given up before it was answered: `leader` leads by now, and not who was called."""
+
+    def __init__(self, silent: str, leader: str) -> None:
+        super().__init__(f"{silent} does not answer, and {leader} leads")
+        self.leader = leader
+
+    @property
+    def failure(self) -> Failure:
+        """What became of the call."""
+        return Failure(AWAY, str(self), leader=self.leader)
+
+
+def leader_told_by(address: str, answer: manager_pb2.GetStatsResponse, silent: str) -> str:
+    """Who leads instead of the silent one, by what another answers; empty: it knows nobody."""
+    leader = answer.leader if answer.stands_by else address
+    return "" if leader == silent else leader
 
 
 def safe_with(request_id: bytes) -> str:

@@ -324,17 +324,47 @@ class Session:
     ) -> Response:
         while True:
             line = self._ready(repeats)
+            timeout = repeats.attempt_seconds(time.monotonic())
+            metadata = line.access.metadata()
             try:
-                response = method(line.stub)(
-                    request,
-                    timeout=repeats.attempt_seconds(time.monotonic()),
-                    metadata=line.access.metadata(),
-                )
+                if self._lines.addresses.are_several:
+                    call = method(line.stub).future(request, timeout=timeout, metadata=metadata)
+                    response = self._answer(line, call)
+                else:
+                    response = method(line.stub)(request, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
                 self._pause(line, repeats, failure_of(error))
+            except retry.LedElsewhere as elsewhere:
+                self._pause(line, repeats, elsewhere.failure)
             else:
                 self._lines.answered(line, repeats)
                 return response
+
+    def _answer(self, line: _Line, call: grpc.Future[Response]) -> Response:
+        """Waits for it. Raises grpc.RpcError; LedElsewhere, when another manager leads by now."""
+        try:
+            while True:
+                try:
+                    return call.result(retry.LOOK_SECONDS)
+                except grpc.FutureTimeoutError:
+                    self._look(line)
+        finally:
+            call.cancel()
+
+    def _look(self, line: _Line) -> None:
+        """Raises LedElsewhere."""
+        for other in self._lines.others(line):
+            try:
+                answer = other.stub.GetStats(
+                    manager_pb2.GetStatsRequest(allow_stale=True),
+                    timeout=retry.LOOK_SECONDS,
+                    metadata=other.access.metadata(),
+                )
+            except (grpc.RpcError, AccessDenied):
+                continue
+            leader = retry.leader_told_by(other.address, answer, line.address)
+            if leader in self._lines.addresses.all:
+                raise retry.LedElsewhere(line.address, leader)
 
     def _answered(self, line: _Line, repeats: retry.Repeats) -> None:
         """A stream gave something."""

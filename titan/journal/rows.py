@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import wal
-from wal.layout import FRAME_BODY_BYTES_MAX, Frame, frame_records
 
-BODY_BYTES_MAX: Final = FRAME_BODY_BYTES_MAX
+BODY_BYTES_MAX: Final = wal.FRAME_BODY_BYTES_MAX
 # Where a wal.WalError of this package says that something is wrong.
 PLACE: Final = "journal"
 
@@ -30,10 +29,7 @@ class Row(NamedTuple):
     def records(self) -> Iterator[list[wal.Record]]:
         """Its records, a thousand at a time. Raises wal.Damaged."""
         count = self.last_lsn - self.first_lsn + 1
-        if not 0 < 4 * count <= len(self.body):
-            raise damaged(self, f"{count} records", f"{len(self.body)} bytes")
-        frame = Frame(0, self.first_lsn, count, len(self.body), self.chain, self.body, 0)
-        return frame_records(frame, place_of(self))
+        return wal.unpack_records(self.first_lsn, count, self.body, place_of(self))
 
 
 def encode(first_lsn: int, payloads: Sequence[bytes], chain_before: int, term: int) -> Row:
@@ -41,9 +37,8 @@ def encode(first_lsn: int, payloads: Sequence[bytes], chain_before: int, term: i
 
     A body has at most BODY_BYTES_MAX, or one record; that is the caller's to see to.
     """
-    count = len(payloads)
-    body = b"".join((struct.pack(f"<{count}I", *map(len, payloads)), *payloads))
-    return Row(first_lsn, first_lsn + count - 1, term, zlib.crc32(body, chain_before), body)
+    body, chain = wal.pack_records(payloads, chain_before)
+    return Row(first_lsn, first_lsn + len(payloads) - 1, term, chain, body)
 
 
 def check(row: Row, before: wal.Position) -> wal.Position:

@@ -10,6 +10,7 @@ from titan.state.replay import replay
 
 if TYPE_CHECKING:
     import wal
+    from titan.journal.confirmed import ConfirmedTail
     from titan.journal.rows import Row
     from titan.journal.tail import Tail
     from titan.manager.blocking import Blocking
@@ -31,7 +32,7 @@ class Follower:
     """One manager's place in the log. Used in the loop; what blocks is done in threads."""
 
     def __init__(
-        self, tail: Tail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
+        self, tail: Tail | ConfirmedTail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
     ) -> None:
         """The copy and the state of the view stand at the same record.
 

@@ -62,9 +62,13 @@ class LeaseHolder:
         *,
         seconds: float,
         address: str,
+        taking: Leases | None = None,
         clock_ns: Callable[[], int] = boottime_ns,
     ) -> None:
-        """`address` is what callers are told while this one leads. Nothing is asked yet."""
+        """`address` is what callers are told while this one leads. Nothing is asked yet.
+
+        `taking`: by which it is taken, if not by `table`.
+        """
         self.seconds: Final = seconds
         self.address: Final = address
         self.term = 0
@@ -73,11 +77,13 @@ class LeaseHolder:
         self.is_free_in_seconds = seconds
         """When somebody else could have it, as of the last look."""
         self._table = table
+        self._taking = taking or table
         # Of this process alone: one that begins anew is another holder.
         self._holder = f"{address} {uuid.uuid4()}"
         self._clock_ns = clock_ns
         self._deadline: Deadline | None = None
         self._is_given_up = False
+        self._is_address_told = False
         self._is_taken = False
         self.may_be_taken = False
         """Whether there may be something to give back: it is asked for, or was taken."""
@@ -105,6 +111,15 @@ class LeaseHolder:
     def look(self) -> None:
         """Finds out who has it. Blocks. Raises JournalUnavailable."""
         lease = self._table.read()
+        # One of before that was killed under this address renews nothing.
+        is_renewed = lease.term == self.term and lease.seconds_left > self.is_free_in_seconds
+        if is_renewed and lease.address == self.address and not self._is_address_told:
+            self._is_address_told = True
+            _log.warning(
+                "another manager leads under the address of this one, %s: each needs one of its "
+                "own (--advertise, or --listen)",
+                self.address,
+            )
         self.term, self._leader = lease.term, lease.address if lease.seconds_left > 0 else ""
         self.is_free_in_seconds = max(lease.seconds_left, 0.0)
 
@@ -115,7 +130,7 @@ class LeaseHolder:
         """
         asked_ns = self._clock_ns()
         self.may_be_taken = True
-        term = self._table.try_take(self._holder, self.address, self.seconds)
+        term = self._taking.try_take(self._holder, self.address, self.seconds)
         if term is None:
             self.may_be_taken = False
             return False

@@ -26,6 +26,7 @@ from titan.manager.start import make_keeper, open_history, open_up, stop_on_fail
 from titan.manager.term import Course, Ground, Term, end_all
 from titan.metrics.calls import Calls
 from titan.rpc.channel import raise_descriptors
+from titan.rpc.reload import reload_on_hangup
 
 _log = logging.getLogger("titan.manager")
 
@@ -70,6 +71,7 @@ async def _run(options: ManagerOptions) -> None:
     if options.history_sync:
         check_can_sync(options.history_url)
     door = open_door(options)
+    reload_on_hangup(loop, door.peers)
     running: list[asyncio.Task[Any]] = []
     begins_anew = False
     try:

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import wal
 from titan.errors import Refused
 from titan.journal.appender import Appender
+from titan.journal.confirmed import ConfirmedTail
 from titan.journal.errors import JournalUnavailable
 from titan.journal.lease import LeaseTable
 from titan.journal.mirror import Mirror
 from titan.journal.prepare import prepare_mirror
-from titan.journal.tail import Tail
 from titan.logs import LogLine
 from titan.manager.blocking import Blocking
 from titan.manager.follower import Follower, NoRoomToFollow
 from titan.manager.history import is_file
 from titan.manager.lead_metrics import StandbyMetrics
+from titan.manager.leadership import not_leader
 from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
@@ -112,6 +113,7 @@ class SharedManager:
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._blocking = Blocking("journal")
+        self._tail = ConfirmedTail(database)
         self._past = PastDesk(options.data_directory, log_format=options.log_format)
         # Set when this life is to end: on request, or because the lease is lost.
         self._until = asyncio.Event()
@@ -123,7 +125,10 @@ class SharedManager:
         self._upkeep: Upkeep | None = None
         address = options.advertised(door.address)
         self.lease = LeaseHolder(
-            LeaseTable(database), seconds=options.lease_seconds, address=address
+            LeaseTable(database),
+            taking=self._tail.lease,
+            seconds=options.lease_seconds,
+            address=address,
         )
 
     async def run(self) -> bool:
@@ -201,7 +206,7 @@ class SharedManager:
         recovery_us = (time.monotonic_ns() - begun_ns) // 1000
         own_copy = OwnCopy(Mirror(found.log))
         view = StandbyView(found.state, _wall_us)
-        follower = Follower(Tail(self._database), own_copy, view, self._blocking)
+        follower = Follower(self._tail, own_copy, view, self._blocking)
         keeper = make_keeper(
             options,
             own_copy,
@@ -268,6 +273,7 @@ class SharedManager:
                 await self._note_away(error)
         self.lease.keep(self._note_lost)
         _log.info(LogLine("this manager takes over", term=self.lease.term))
+        self._tail.note_taken()
         # Whoever led before can append nothing any more: what is there now is all.
         await self._or_stop(follower.catch_up())
         await self._or_stop(self._blocking.run(follower.close))
@@ -335,6 +341,8 @@ class SharedManager:
         )
         try:
             await term.run(course, self._until)
+            # The lease may have ended before the first record was durable, and nothing after it.
+            self._begin_anew(not_leader(self.lease))
         finally:
             self.lease.give_up()
         if not self._is_lost:

@@ -18,6 +18,7 @@ from titan.manager.journal import FlushedJournal
 
 if TYPE_CHECKING:
     from titan.journal.appender import Appender
+    from titan.journal.rows import Row
     from titan.manager.own_copy import Copying
 
 _log = logging.getLogger("titan.journal")
@@ -36,6 +37,7 @@ class _RowWriter:
         self._copying = copying
         self._where = where
         self._staged: Sequence[bytes] = ()
+        self._written: Row | None = None
         self._begun: float | None = None
         self.position: wal.Position = appender.position
 
@@ -61,7 +63,7 @@ class _RowWriter:
         flush = wal.Flush(len(self._staged), len(row.body), time.monotonic() - begun)
         self._staged = ()
         self.position = self._appender.position
-        self._copying.add(row)
+        self._written = row
         return flush
 
     @property
@@ -72,6 +74,10 @@ class _RowWriter:
 
     def maintain(self) -> bool:
         """Whether more is taken: the database has said so last, and the copy keeps up."""
+        row, self._written = self._written, None
+        if row is not None:
+            # Only now, since those who wait for it were told before: they come first.
+            self._copying.add(row)
         return self._copying.has_room
 
     def end(self) -> None:

@@ -59,6 +59,11 @@ class Peers:
         self._warn()
         return generation
 
+    def reload(self) -> None:
+        """Reads the files again now, if they changed."""
+        self.files.look(at_once=True)
+        self.look()
+
     async def keep_looking(self) -> None:
         """Whether or not anybody connects."""
         while True:

@@ -33,11 +33,11 @@ class RenewingChannel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def unary_unary(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+    def unary_unary(self, *arguments: Any, **named: Any) -> _Method:
         """As of a channel."""
         return self._method("unary_unary", arguments, named)
 
-    def unary_stream(self, *arguments: Any, **named: Any) -> Callable[..., Any]:
+    def unary_stream(self, *arguments: Any, **named: Any) -> _Method:
         """As of a channel."""
         return self._method("unary_stream", arguments, named)
 
@@ -47,17 +47,8 @@ class RenewingChannel:
             if each is not None:
                 each.close()
 
-    def _method(self, kind: str, arguments: Any, named: Any) -> Callable[..., Any]:
-        made: tuple[grpc.Channel, Callable[..., Any]] | None = None
-
-        def call(*request: Any, **options: Any) -> Any:
-            nonlocal made
-            channel = self._current()
-            if made is None or made[0] is not channel:
-                made = channel, getattr(channel, kind)(*arguments, **named)
-            return made[1](*request, **options)
-
-        return call
+    def _method(self, kind: str, arguments: Any, named: Any) -> _Method:
+        return _Method(self._current, lambda channel: getattr(channel, kind)(*arguments, **named))
 
     def _current(self) -> grpc.Channel:
         generation = self._look()
@@ -67,6 +58,31 @@ class RenewingChannel:
                 self._old.close()
             self._old, self._channel = self._channel, self._open()
         return self._channel
+
+
+class _Method:
+    """What a channel makes of a method, made anew when the channel is another."""
+
+    def __init__(
+        self, current: Callable[[], grpc.Channel], make: Callable[[grpc.Channel], Any]
+    ) -> None:
+        self._current = current
+        self._make = make
+        self._made: tuple[grpc.Channel, Any] | None = None
+
+    def __call__(self, *request: Any, **options: Any) -> Any:
+        """As of a channel's."""
+        return self._now()(*request, **options)
+
+    def future(self, *request: Any, **options: Any) -> Any:
+        """As of a channel's."""
+        return self._now().future(*request, **options)
+
+    def _now(self) -> Any:
+        channel = self._current()
+        if self._made is None or self._made[0] is not channel:
+            self._made = channel, self._make(channel)
+        return self._made[1]
 
 
 class RenewingAioChannel:

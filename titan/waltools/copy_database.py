@@ -33,6 +33,10 @@ WHERE base_lsn = 0 AND NOT EXISTS (SELECT FROM {SCHEMA}.journal)
 RETURNING log_id
 """
 
+_TAKE_OVER: Final = f"""
+UPDATE {SCHEMA}.lease SET term = term + 1 WHERE holder = %s AND term = %s RETURNING term
+"""
+
 
 class _Journal:
     """What source and target have in common: the tables, and the lease, which is held."""
@@ -163,6 +167,7 @@ class DatabaseTarget(_Journal):
         self._is_partial = True
         if not self._session.execute(_ADOPT, base):
             raise CopyRefused(f"the journal in {self.name} is not empty any more")
+        self.database.note_log(base.log_id)
         self.end = base
 
     def resume(self, origin: str) -> None:
@@ -194,9 +199,13 @@ class DatabaseTarget(_Journal):
         """The LSNs of the whole ones."""
         return [position.lsn for position, _ in self.snapshot_table.list()]
 
-    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> None:
-        """Adds one."""
-        self.snapshot_table.put(position, chunks)
+    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> bool:
+        """Adds one as it is."""
+        try:
+            self.snapshot_table.put(position, chunks)
+        except wal.Damaged:
+            return False
+        return True
 
     def slots(self) -> list[wal.Slot]:
         """Where readers are by now."""
@@ -224,7 +233,11 @@ class DatabaseTarget(_Journal):
         self._take_alone()
         found = self.lease.read()
         self._is_partial = found.seconds_left > 0 and found.holder == HOLDER
-        self.take_lease(HOLDER, _UNTIL_IT_IS_WHOLE_SECONDS)
+        if self._is_partial and self._session.execute(_TAKE_OVER, (HOLDER, found.term)):
+            # At no moment is it free: a manager would lead what is not whole.
+            self.term = found.term + 1
+        else:
+            self.take_lease(HOLDER, _UNTIL_IT_IS_WHOLE_SECONDS)
 
     def _take_alone(self) -> None:
         """Only one copying at a time writes there: it ends with the connection."""

@@ -31,7 +31,7 @@ class Source(Protocol):
         """The LSNs of all that there are."""
 
     def check_snapshot(self, lsn: int) -> wal.Position | None:
-        """Its position; None: it cannot be used. It may be read afterwards."""
+        """Its position; None: it cannot be used. Of what it holds not all need be checked."""
 
     def snapshot(self, position: wal.Position) -> Iterator[bytes]:
         """The bytes of the file."""
@@ -62,8 +62,8 @@ class Target(Protocol):
     def snapshots(self) -> list[int]:
         """The LSNs of those that are there, whole."""
 
-    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> None:
-        """Adds one, durably."""
+    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> bool:
+        """Adds one, durably; False: it cannot be used and is not there."""
 
     def slots(self) -> list[wal.Slot]:
         """Where readers are by now."""

@@ -175,11 +175,17 @@ class DirectoryTarget(_Files):
         """Those that can be read to their ends."""
         return [lsn for lsn in wal.find_snapshots(self.places.snapshots) if self._is_whole(lsn)]
 
-    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> None:
-        """Writes the file, and reads it once more. Raises wal.Damaged."""
+    def put_snapshot(self, position: wal.Position, chunks: Iterator[bytes]) -> bool:
+        """Writes the file, and reads it once more; False: it is damaged, and is not kept."""
         name = wal.snapshot_name(position.lsn)
-        replace_file(OS_FILE_SYSTEM, str(self.places.snapshots), name, _TEMPORARY_NAME, chunks)
-        wal.check_snapshot(self.places.snapshots, position.lsn)
+        try:
+            replace_file(OS_FILE_SYSTEM, str(self.places.snapshots), name, _TEMPORARY_NAME, chunks)
+        except wal.Damaged:
+            return False
+        if self._is_whole(position.lsn):
+            return True
+        (self.places.snapshots / name).unlink()
+        return False
 
     def slots(self) -> list[wal.Slot]:
         """Where readers are by now."""

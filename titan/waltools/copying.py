@@ -33,6 +33,8 @@ class Copied(NamedTuple):
     size_bytes: int
     snapshots: int
     slots: int
+    unusable: list[int]
+    """The snapshots that are damaged at their source, and are not in the target."""
 
 
 def copy_log(source: str, target: str, progress: Progress = lambda _: None) -> Copied:
@@ -82,9 +84,13 @@ class _Copying:
         size_bytes = self._copy_frames(begun)
         there = target.snapshots()
         wanted = [position for position in snapshots if position.lsn not in there]
+        unusable = []
         for number, position in enumerate(wanted, 1):
             self._progress(f"snapshot {number} of {len(wanted)}")
-            target.put_snapshot(position, source.snapshot(position))
+            if not target.put_snapshot(position, source.snapshot(position)):
+                unusable.append(position.lsn)
+        if source.base.lsn and len(unusable) == len(snapshots):
+            raise CopyRefused(_no_beginning(source))
         slots = self._copy_slots()
         self._progress("looking at the state")
         target.finish()
@@ -93,8 +99,9 @@ class _Copying:
             source.end.lsn,
             source.end.lsn - begun.lsn,
             size_bytes,
-            len(wanted),
+            len(wanted) - len(unusable),
             slots,
+            unusable,
         )
 
     def _check_target(self) -> wal.Position | None:
@@ -141,10 +148,7 @@ class _Copying:
                     continue
                 found.append(position)
         if source.base.lsn and not found:
-            raise CopyRefused(
-                f"{source.name} begins with record {source.base.lsn + 1}, and no usable snapshot "
-                "leads there: nothing could be started from a copy"
-            )
+            raise CopyRefused(_no_beginning(source))
         return found
 
     def _copy_frames(self, begun: wal.Position) -> int:
@@ -173,3 +177,10 @@ class _Copying:
                 self._target.put_slot(slot)
                 copied += 1
         return copied
+
+
+def _no_beginning(source: Source) -> str:
+    return (
+        f"{source.name} begins with record {source.base.lsn + 1}, and no usable snapshot leads "
+        "there: nothing could be started from a copy"
+    )

@@ -20,6 +20,7 @@ from typing import Final, Self
 import wal
 from titan import events as ev
 from titan.errors import Refused, TitanError
+from titan.journal.mark import NAME, read_mark
 from titan.manager.directory import write_description
 from titan.waltools.examine import Examination, Progress, examine
 from titan.waltools.places import DESCRIPTION, LOCK, MANIFEST, Places
@@ -87,9 +88,16 @@ class Repair:
     def propose(self) -> Proposal:
         """Looks at everything and says what would be done; changes nothing.
 
-        Raises NotRepairable, wal.WalError, OSError.
+        Raises NotRepairable, MarkUnreadable, wal.WalError, OSError.
         """
         places = self._places
+        mark = read_mark(places.root)
+        if mark is not None:
+            raise NotRepairable(
+                f"{places.root} has a copy of the journal in {mark.journal}: a manager that starts "
+                "on it with --journal fetches anew what is damaged. Nothing was changed. If that "
+                f"database is lost, remove {places.root / NAME} before a repair"
+            )
         found = examine(places, file_system=self._file_system, progress=self._progress)
         try:
             plan = make_plan(found.log, list(_anchors(found)), file_system=self._file_system)

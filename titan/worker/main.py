@@ -21,6 +21,7 @@ from titan.model import Resources, named_resources
 from titan.rpc import access, channel, tokens
 from titan.rpc.addresses import split_addresses
 from titan.rpc.guarded import add_guarded_services
+from titan.rpc.reload import reload_on_hangup
 from titan.rpc.v1 import task_pb2
 from titan.tls.identity import worker_host
 from titan.tls.pem import PemFiles
@@ -216,6 +217,7 @@ async def _run(
     )
     if metrics is not None:
         metrics.start(WorkerMetrics(agent).read)
+    reload_on_hangup(asyncio.get_running_loop(), peers)
     looking = asyncio.create_task(peers.keep_looking()) if peers else None
     try:
         return await _run_agent(agent, name, path, door, peers)

@@ -31,7 +31,6 @@ What is checked
 All that is with one manager, against the one log (`witness.py`); whoever leads is held to it as the
 one manager is, from what it found when it took over. And: when a term begins nobody, asleep or not,
 counts on the lease of one before it, and no row of one comes later; whatever leaves a manager does
-so while no other has the lease; a row that the standby has is never lost; standbys have the
-leader's state at each record; a worker never follows a lower term again. In the end every copy has
-the whole journal.
+so while no other has the lease; a row that the standby has is never lost; standbys have
+the leader's state at each record. In the end every copy has the whole journal.
 """

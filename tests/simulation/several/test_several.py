@@ -11,10 +11,10 @@ from tests.simulation.__main__ import main
 from tests.simulation.cluster import Outcome
 from tests.simulation.several.cluster import run
 from tests.simulation.several.plan import JournalFault, random_several_plan
-from tests.simulation.several.test_scenarios import SCENARIOS, scenario_counts
+from tests.simulation.several.test_scenarios import scenario_counts
 from tests.simulation.test_simulation import blocks
 
-SEEDS = 40
+SEEDS = 20
 
 # What the fixed seeds must bring about, or they prove less than they seem to.
 KINDS = (
@@ -61,7 +61,8 @@ def test_the_fixed_seeds_bring_about_everything_that_is_to_be_tried() -> None:
     counts: Counter[str] = Counter()
     for seed in range(SEEDS):
         counts.update(outcome(seed).counts)
-    for name in SCENARIOS:
+    # What random plans rarely bring about is in plans of its own.
+    for name in ("the leader stands still when its row is answered", "the journal restarts"):
         counts.update(scenario_counts(name))
     assert [kind for kind in KINDS if not counts[kind]] == []
 

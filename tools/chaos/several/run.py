@@ -23,7 +23,7 @@ from tools.chaos.history import Violation
 from tools.chaos.judge import Verdict, judge
 from tools.chaos.processes import ChaosError, find_processes, send
 from tools.chaos.several.breaker import Breaker
-from tools.chaos.several.copies import check_rows, compare_copy, read_records, read_rows
+from tools.chaos.several.copies import check_rows, compare_copy, read_copy, read_records, read_rows
 from tools.chaos.several.managers import Manager, SeveralManagers
 from tools.chaos.several.pauses import Outage, Pause, find_answer, find_failed_calls
 from tools.chaos.several.postgresql import Pair
@@ -36,8 +36,11 @@ MANAGER_COUNT: Final = 3
 PATIENCE_SECONDS: Final = 40.0
 # Within this after the faults of a round everything has ended and is well again.
 SETTLE_SECONDS: Final = 90.0
+# So many submits are answered before a fault.
+FLOW_ANSWERS: Final = 6
 LEAVE_SECONDS: Final = 10.0
 STEP_DOWN_SECONDS: Final = 10.0
+_LAST_LSN: Final = "SELECT max(last_lsn) FROM titan_journal.journal"
 _TERM: Final = "SELECT term FROM titan_journal.lease"
 _POLL_SECONDS: Final = 0.1
 
@@ -98,6 +101,7 @@ class Run:
         for each in self._rounds:
             if each.number > 1:
                 self._users.resume()
+            self._wait_flow()
             outage = self._breaker.run(each)
             unsettled = self._measure(each, outage)
             self._look(unsettled + self._settle())
@@ -111,6 +115,19 @@ class Run:
         self._users.close()
         self.cluster.end_all()
         self._breaker.close()
+
+    def _wait_flow(self) -> None:
+        """Until users submit as they do: who has just gone on would be taken for a pause."""
+        goal = self._count_accepted() + FLOW_ANSWERS
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self._count_accepted() < goal:
+            self._breaker.watch()
+            if time.monotonic() > deadline:
+                raise ChaosError("the users do nothing, see users.log")
+            time.sleep(_POLL_SECONDS)
+
+    def _count_accepted(self) -> int:
+        return sum(line["what"] == "accepted" for line in self._read_users())
 
     def _measure(self, each: Round, outage: Outage) -> list[str]:
         """Until the first submit after the outage is answered."""
@@ -145,13 +162,16 @@ class Run:
         return missing or self._compare_copies()
 
     def _compare_copies(self) -> list[str]:
+        at_least_lsn = self._pair.primary.ask(_LAST_LSN, "titan") or 0
+        # Records come all the time, of heartbeats at least: those of PostgreSQL are read last.
+        copies = {name: read_copy(each.directory) for name, each in self.cluster.managers.items()}
         with self._pair.primary.connect("titan") as connection:
             rows = read_rows(connection)
         records = read_records(rows)
         found = [
             f"the copy of {name}: {what}"
-            for name, each in self.cluster.managers.items()
-            if (what := compare_copy(records, each.directory))
+            for name, copied in copies.items()
+            if (what := compare_copy(copied, records, at_least_lsn))
         ]
         return found + check_rows(rows)
 
