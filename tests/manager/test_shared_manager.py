@@ -220,7 +220,7 @@ def test_one_that_leads_has_no_session_that_is_told_of_rows_and_does_not_hear(
         one = await parties.start()
         await ready(one)
         assert "titan append" in sessions()
-        await until(lambda: "titan tail" not in sessions())
+        await until(lambda: not {"titan tail", "titan follow"} & sessions())
 
     run(scenario)
 
