@@ -207,3 +207,13 @@ def test_a_worker_gets_what_is_asked_for(titan: Titan, workers: list[WorkerOptio
 )
 def test_what_is_wrong_is_a_usage_error(titan: Titan, arguments: list[str]) -> None:
     assert titan(*arguments).code == 2
+
+
+@pytest.mark.parametrize(
+    "where", [["--listen", "0.0.0.0:1"], ["--listen", "[::]:1"], ["--advertise", "0.0.0.0:1"]]
+)
+def test_one_of_several_managers_has_an_address_of_its_own(titan: Titan, where: list[str]) -> None:
+    """All of those that listen everywhere would be told to callers as the same one."""
+    told = titan("manager", "--journal", "postgresql://db/titan", *where)
+    assert told.code == 2
+    assert f"others cannot call a manager by {where[1]}: give --advertise" in told.err

@@ -214,6 +214,11 @@ def manager(
         raise click.BadParameter("it must be 1s or more", param_hint="--lease")
     if advertise is not None and journal is None:
         raise click.UsageError("--advertise is for managers that share a log: give --journal, too")
+    if journal is not None and _is_anywhere(advertise or listen):
+        raise click.UsageError(
+            f"others cannot call a manager by {advertise or listen}: give --advertise HOST:PORT, "
+            "as it stands in --manager of clients and workers"
+        )
     check_secrets_key(secrets_key, has_journal=journal is not None)
     settings: Settings = ctx.obj
     # These load gRPC.
@@ -254,6 +259,11 @@ def manager(
             log_format=log_format,
         )
     )
+
+
+def _is_anywhere(address: str) -> bool:
+    """Whether it is that of all interfaces, which names no machine."""
+    return address.rpartition(":")[0] in ("0.0.0.0", "[::]")
 
 
 manager.add_command(step_down)
