@@ -59,10 +59,18 @@ def tell_to_step_down(several: SeveralManagers) -> None:
 def step_down(several: SeveralManagers, leader: Manager) -> Manager:
     """The leader lets another one lead; returns that one once both are what they are."""
     tell_to_step_down(several)
-    wait_until(lambda: count(leader, "the manager begins anew") and not leader.leads(), "it ends")
     successor = several.wait_leader(leader)
-    wait_until(lambda: count(leader, "standing by") > count(leader, "takes over"), "it stands by")
+    wait_stands_by_again(leader)
     return successor
+
+
+def wait_stands_by_again(manager: Manager) -> None:
+    """After each of its terms there is another process, which loads all anew."""
+    wait_until(
+        lambda: count(manager, "standing by") > count(manager, "takes over"),
+        "it stands by",
+        seconds=60,
+    )
 
 
 def count(manager: Manager, text: str) -> int:
@@ -103,7 +111,7 @@ def test_it_is_started_as_it_was_by_a_relative_path(several: SeveralManagers) ->
     assert several.wait_leader() is leader
     several.start("b")
     tell_to_step_down(several)
-    wait_until(lambda: count(leader, "standing by") == 2, "it stands by")
+    wait_stands_by_again(leader)
     assert leader.server.process.poll() is None
 
 

@@ -425,6 +425,24 @@ def test_a_row_that_is_never_confirmed_ends_the_term(
     run(scenario)
 
 
+def test_a_first_row_that_is_never_confirmed_ends_the_term_too(
+    run: Callable[[Scenario], None],
+    journal: Journal,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(shared, "ANSWER_SECONDS_MAX", 3.0)
+
+    async def scenario(parties: Parties) -> None:
+        with journal.transaction() as connection:
+            connection.execute("LOCK TABLE titan_journal.journal IN EXCLUSIVE MODE")
+            one = await parties.start()
+            assert await one.over() is True
+        assert "the first record is not durable: waiting for it" in caplog.text
+
+    run(scenario)
+
+
 def _waits_for_lock(journal: Journal) -> bool:
     return bool(
         journal.execute(

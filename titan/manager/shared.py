@@ -332,19 +332,21 @@ class SharedManager:
         course = Course(
             open_services=services,
             keeper=post.keeper,
-            beside=[self._watch(journal), *writers],
+            beside=writers,
             history=history,
             on_failure=self._note_lost,
             step_down=self.step_down,
             on_quiet=hand_over,
             grace_seconds=GRACE_SECONDS,
         )
+        watching = asyncio.create_task(self._watch(journal))
         try:
             await term.run(course, self._until)
             # The lease may have ended before the first record was durable, and nothing after it.
             self._begin_anew(not_leader(self.lease))
         finally:
             self.lease.give_up()
+            watching.cancel()
         if not self._is_lost:
             await self._blocking.run(copying.stop, COPY_SECONDS)
 
@@ -397,15 +399,18 @@ class SharedManager:
         self._is_lost = True
 
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._begin_anew, error)
+            self._loop.call_soon_threadsafe(self._note_failure, error)
 
-    def _begin_anew(self, error: BaseException) -> None:
+    def _note_failure(self, error: BaseException) -> None:
         if self._until.is_set():
             _log.warning(LogLine("the journal failed while this manager ended", detail=error))
-            return
-        _log.error(LogLine("this manager leads no more, and begins anew", detail=error))
-        self._begins_anew = True
-        self._until.set()
+        self._begin_anew(error)
+
+    def _begin_anew(self, error: BaseException) -> None:
+        if not self._until.is_set():
+            _log.error(LogLine("this manager leads no more, and begins anew", detail=error))
+            self._begins_anew = True
+            self._until.set()
 
     async def _pass_on_stop(self) -> None:
         await self._stop.wait()

@@ -218,7 +218,8 @@ class Term:
                 waits, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                _log.error(LogLine("no room to start: waiting for it", **journal.room_fields()))
+                what = "the first record is not durable" if journal.room else "no room to start"
+                _log.error(LogLine(f"{what}: waiting for it", **journal.room_fields()))
                 done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             return durable in done and not durable.exception()
         finally:
