@@ -205,6 +205,26 @@ def test_one_leads_the_other_follows_and_takes_over_at_once_when_it_is_stopped(
     run(scenario)
 
 
+def test_one_that_leads_has_no_session_that_is_told_of_rows_and_does_not_hear(
+    run: Callable[[Scenario], None], journal: Journal
+) -> None:
+    """The server keeps for it what it was not told yet, and takes no more rows once that is full"""
+
+    def sessions() -> set[str]:
+        found = journal.execute(
+            "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        )
+        return {name for (name,) in found}
+
+    async def scenario(parties: Parties) -> None:
+        one = await parties.start()
+        await ready(one)
+        assert "titan append" in sessions()
+        await until(lambda: not {"titan tail", "titan follow"} & sessions())
+
+    run(scenario)
+
+
 def test_one_steps_down_for_another_and_not_for_nobody(run: Callable[[Scenario], None]) -> None:
     async def scenario(parties: Parties) -> None:
         first = await parties.start()

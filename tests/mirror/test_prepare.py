@@ -152,6 +152,22 @@ def test_a_snapshot_that_cannot_be_used_is_passed_over_with_a_warning(
         prepare(store, copy)
 
 
+def test_a_snapshot_of_another_history_is_passed_over_with_a_warning(
+    store: Store, copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a leader brought it that had not heard yet that the database has lost records."""
+    store.append_history(150)
+    prepare(store, copy)
+    snapshot(copy)
+    assert store.send_snapshots(copy) == [150]
+    store.lose_rows_after(120)
+    store.append([b"another history"] * 60)
+    prepare(store, tmp_path / "new")
+    assert frames_of(tmp_path / "new") == store.frames()
+    assert wal.find_snapshots(snapshot_directory(tmp_path / "new")) == []
+    assert "a snapshot of the journal cannot be used" in caplog.text
+
+
 def test_a_copy_behind_what_is_kept_is_begun_anew(
     store: Store, copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -334,10 +334,14 @@ class _Preparing:
             self._fetch(wanted[-1][0])
 
     def _fetch(self, position: wal.Position) -> bool:
-        """Whether the snapshot is there, whole; if not, a warning says why."""
+        """Whether the snapshot is there, whole, and of this history; if not, a warning says why."""
         try:
+            self._tail.check_place(position)
             fetch_snapshot(self._snapshots, snapshot_directory(self._root), position)
-        except (KeyError, wal.Damaged, wal.NotALog, wal.NewerVersion) as error:
+        except (
+            KeyError, wal.Damaged, wal.NotALog, wal.NewerVersion, wal.PositionMismatch,
+            wal.RecordsGone,
+        ) as error:  # fmt: skip
             _log.warning(
                 LogLine("a snapshot of the journal cannot be used", lsn=position.lsn, detail=error)
             )

@@ -79,6 +79,13 @@ class Follower:
         """Until there may be something new, or so long. Raises JournalUnavailable."""
         await self._blocking.run(self._tail.wait, seconds)
 
+    def close(self) -> None:
+        """Nothing more is followed. Blocks.
+
+        A session that is told of each row and does not listen would fill the server's queue.
+        """
+        self._tail.close()
+
     def _fetch(self) -> list[Row]:
         """What comes next, which is in the copy already when it is returned."""
         rows = self._tail.rows(self._position, bytes_max=READ_BYTES_MAX)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import wal
 from titan import logs
@@ -34,6 +34,8 @@ _log = logging.getLogger("titan.manager")
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+# So many it takes until a signal that the loop was told of has been heard.
+LOOP_TURNS: Final = 3
 
 
 def run_manager(options: ManagerOptions) -> int:
@@ -85,7 +87,7 @@ async def _run(options: ManagerOptions) -> None:
         await door.server.stop(0)
     # Whoever has stopped it meanwhile meant this process, and not the one in its place.
     if begins_anew and not stop.is_set():
-        _replace_process()
+        await _replace_process(stop)
     _log.info("the manager stopped")
 
 
@@ -145,13 +147,21 @@ async def _run_shared(
     return await SharedManager(options, door, services, calls, Database(url), stop).run()
 
 
-def _replace_process() -> NoReturn:
-    """The same command again, under the same number: whoever watches over it sees no end."""
+async def _replace_process(stop: asyncio.Event) -> None:
+    """The same command again, under the same number: whoever watches over it sees no end.
+
+    Returns where it is stopped meanwhile.
+    """
+    # A signal that comes before the new one listens is kept for it; as the first process of a
+    # container it would else be dropped. What comes before that is heard without the loop.
+    for number in STOPPING:
+        signal.signal(number, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    for _ in range(LOOP_TURNS):
+        await asyncio.sleep(0)
     _log.info("the manager begins anew")
     sys.stdout.flush()
     sys.stderr.flush()
-    # A signal that comes before the new one listens is kept for it; as the first process of a
-    # container it would else be dropped.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    # By its path: by a name alone the interpreter would look for itself, and find another.
-    os.execv(sys.executable, (sys.executable, *sys.orig_argv[1:]))
+    if not stop.is_set():
+        # By its path: by a name alone the interpreter would look for itself, and find another.
+        os.execv(sys.executable, (sys.executable, *sys.orig_argv[1:]))

@@ -276,6 +276,7 @@ class SharedManager:
         self._tail.note_taken()
         # Whoever led before can append nothing any more: what is there now is all.
         await self._or_stop(follower.catch_up())
+        await self._or_stop(self._blocking.run(follower.close))
         post.view.close()
         await self._past.close()
 
