@@ -85,6 +85,8 @@ class LeaseHolder:
         self._is_given_up = False
         self._is_address_told = False
         self._is_taken = False
+        self.may_be_taken = False
+        """Whether there may be something to give back: it is asked for, or was taken."""
         self._mutex = Lock()
         self._turned_ns = clock_ns()
         self._stop = Event()
@@ -127,8 +129,10 @@ class LeaseHolder:
         Blocks. Raises JournalUnavailable.
         """
         asked_ns = self._clock_ns()
+        self.may_be_taken = True
         term = self._taking.try_take(self._holder, self.address, self.seconds)
         if term is None:
+            self.may_be_taken = False
             return False
         self.term, self._leader = term, self.address
         with self._mutex:
@@ -165,6 +169,7 @@ class LeaseHolder:
         self.give_up()
         if self._thread is not None:
             self._thread.join()
+        self.may_be_taken = False
         if self._is_taken:
             self._is_taken = False
             try:

@@ -33,6 +33,7 @@ _log = logging.getLogger("titan.manager")
 # While the loop computes, the writer thread waits for the interpreter's lock after each
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def run_manager(options: ManagerOptions) -> int:
@@ -61,8 +62,10 @@ def run_manager(options: ManagerOptions) -> int:
 async def _run(options: ManagerOptions) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         loop.add_signal_handler(number, stop.set)
+    # They waited, if this process has taken another's place.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     if options.history_sync:
         check_can_sync(options.history_url)
     door = open_door(options)
@@ -80,7 +83,8 @@ async def _run(options: ManagerOptions) -> None:
         if door.metrics is not None:
             await asyncio.to_thread(door.metrics.stop)
         await door.server.stop(0)
-    if begins_anew:
+    # Whoever has stopped it meanwhile meant this process, and not the one in its place.
+    if begins_anew and not stop.is_set():
         _replace_process()
     _log.info("the manager stopped")
 
@@ -146,4 +150,8 @@ def _replace_process() -> NoReturn:
     _log.info("the manager begins anew")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, sys.orig_argv)
+    # A signal that comes before the new one listens is kept for it; as the first process of a
+    # container it would else be dropped.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    # By its path: by a name alone the interpreter would look for itself, and find another.
+    os.execv(sys.executable, (sys.executable, *sys.orig_argv[1:]))

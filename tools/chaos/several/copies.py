@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,18 +61,28 @@ def read_records(rows: Iterable[JournalRow]) -> list[tuple[int, bytes]]:
     return records
 
 
-def compare_copy(records: list[tuple[int, bytes]], directory: Path) -> str:
-    """What is other in the log of that data directory; empty: nothing."""
+def read_copy(directory: Path) -> list[tuple[int, bytes]] | str:
+    """The same of the log in that data directory, or why it can't be read."""
     try:
         with wal.Reader(directory / "wal") as reader:
-            copied = [(lsn, payload) for lsn, payload in reader]
+            return [(lsn, payload) for lsn, payload in reader]
     except (wal.WalError, OSError) as error:
         return f"its log can't be read: {error}"
-    for wanted, found in zip_longest(records, copied):
-        if wanted is None:
-            return f"it has record {found[0]}, PostgreSQL ends with {len(records)}"
-        if found is None:
-            return f"it ends before record {wanted[0]} of {records[-1][0]}"
+
+
+def compare_copy(
+    copied: list[tuple[int, bytes]] | str, records: list[tuple[int, bytes]], at_least_lsn: int
+) -> str:
+    """What is other in a copy than in the records of PostgreSQL; empty: nothing.
+
+    These were read after it, so it may end before they do, but has that LSN at least.
+    """
+    if isinstance(copied, str):
+        return copied
+    if len(copied) > len(records):
+        return f"it has record {copied[-1][0]}, PostgreSQL ends with {len(records)}"
+    for wanted, found in zip(records, copied, strict=False):
         if wanted != found:
             return f"its record {found[0]} is not what PostgreSQL has as {wanted[0]}"
-    return ""
+    last_lsn = copied[-1][0] if copied else 0
+    return "" if last_lsn >= at_least_lsn else f"it ends with record {last_lsn} of {at_least_lsn}"

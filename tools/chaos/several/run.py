@@ -23,7 +23,7 @@ from tools.chaos.history import Violation
 from tools.chaos.judge import Verdict, judge
 from tools.chaos.processes import ChaosError, find_processes, send
 from tools.chaos.several.breaker import Breaker
-from tools.chaos.several.copies import check_rows, compare_copy, read_records, read_rows
+from tools.chaos.several.copies import check_rows, compare_copy, read_copy, read_records, read_rows
 from tools.chaos.several.managers import Manager, SeveralManagers
 from tools.chaos.several.pauses import Outage, Pause, find_answer, find_failed_calls
 from tools.chaos.several.postgresql import Pair
@@ -40,6 +40,7 @@ SETTLE_SECONDS: Final = 90.0
 FLOW_ANSWERS: Final = 6
 LEAVE_SECONDS: Final = 10.0
 STEP_DOWN_SECONDS: Final = 10.0
+_LAST_LSN: Final = "SELECT max(last_lsn) FROM titan_journal.journal"
 _TERM: Final = "SELECT term FROM titan_journal.lease"
 _POLL_SECONDS: Final = 0.1
 
@@ -161,13 +162,16 @@ class Run:
         return missing or self._compare_copies()
 
     def _compare_copies(self) -> list[str]:
+        at_least_lsn = self._pair.primary.ask(_LAST_LSN, "titan") or 0
+        # Records come all the time, of heartbeats at least: those of PostgreSQL are read last.
+        copies = {name: read_copy(each.directory) for name, each in self.cluster.managers.items()}
         with self._pair.primary.connect("titan") as connection:
             rows = read_rows(connection)
         records = read_records(rows)
         found = [
             f"the copy of {name}: {what}"
-            for name, each in self.cluster.managers.items()
-            if (what := compare_copy(records, each.directory))
+            for name, copied in copies.items()
+            if (what := compare_copy(copied, records, at_least_lsn))
         ]
         return found + check_rows(rows)
 
