@@ -27,7 +27,7 @@ from titan.journal.lease import LeaseTable
 from titan.journal.members import MemberTable
 from titan.journal.rows import Row
 from titan.manager import directory as data_directory
-from titan.manager import shared
+from titan.manager import row_watch, shared
 from titan.manager.door import open_door
 from titan.manager.follower import Follower
 from titan.manager.options import ManagerOptions
@@ -408,8 +408,8 @@ def test_a_row_that_is_never_confirmed_ends_the_term(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(shared, "SLOW_SECONDS", 0.2)
-    monkeypatch.setattr(shared, "ANSWER_SECONDS_MAX", 1.2)
+    monkeypatch.setattr(row_watch, "SLOW_SECONDS", 0.2)
+    monkeypatch.setattr(row_watch, "ANSWER_SECONDS_MAX", 1.2)
 
     async def scenario(parties: Parties) -> None:
         first = await parties.start()
@@ -431,7 +431,7 @@ def test_a_first_row_that_is_never_confirmed_ends_the_term_too(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(shared, "ANSWER_SECONDS_MAX", 3.0)
+    monkeypatch.setattr(row_watch, "ANSWER_SECONDS_MAX", 3.0)
 
     async def scenario(parties: Parties) -> None:
         with journal.transaction() as connection:

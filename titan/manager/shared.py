@@ -33,6 +33,7 @@ from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
 from titan.manager.recovery import Recovered, StartRefused, recover
+from titan.manager.row_watch import watch_rows
 from titan.manager.sealed_secrets import check_secrets_key, open_secret_store
 from titan.manager.secret_store import SecretsAway
 from titan.manager.shared_journal import SharedJournal
@@ -67,10 +68,6 @@ GRACE_SECONDS: Final = 0.3
 # So long the end of a term waits for the last records: whoever stops a manager waits for it.
 HAND_OVER_SECONDS: Final = 3.0
 LET_GO_SECONDS: Final = 2.0
-# A row that is not confirmed holds up everybody. After the first it is told, after the second the
-# connection is not believed in any more.
-SLOW_SECONDS: Final = 5.0
-ANSWER_SECONDS_MAX: Final = 30.0
 # One that begins anew does it no more often, whatever the matter is.
 LIFE_SECONDS_MIN: Final = 1.0
 
@@ -339,7 +336,7 @@ class SharedManager:
             on_quiet=hand_over,
             grace_seconds=GRACE_SECONDS,
         )
-        watching = asyncio.create_task(self._watch(journal))
+        watching = asyncio.create_task(watch_rows(journal))
         try:
             await term.run(course, self._until)
             # The lease may have ended before the first record was durable, and nothing after it.
@@ -369,24 +366,6 @@ class SharedManager:
         if self.lease.may_be_taken:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._blocking.run(self.lease.let_go), LET_GO_SECONDS)
-
-    async def _watch(self, journal: SharedJournal) -> None:
-        """A row may wait for ever, as behind somebody's lock on the table, and look like peace."""
-        is_told = False
-        while True:
-            await asyncio.sleep(TURN_SECONDS)
-            seconds = journal.waiting_seconds
-            if seconds > ANSWER_SECONDS_MAX:
-                _log.error(LogLine("the journal did not confirm a row", seconds=round(seconds, 1)))
-                journal.cut()
-            elif seconds > SLOW_SECONDS and not is_told:
-                _log.warning(
-                    LogLine(
-                        "the journal has not confirmed a row yet, and nobody is answered meanwhile",
-                        seconds=round(seconds, 1),
-                    )
-                )
-            is_told = seconds > SLOW_SECONDS
 
     async def _note_turns(self) -> None:
         while True:
