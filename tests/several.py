@@ -45,13 +45,14 @@ class SeveralManagers(Cluster):
         """One that knows all of them. Finds their tokens by $XDG_STATE_HOME."""
         return Client(self.address, retry_for_seconds=retry_for_seconds)
 
-    def start(self, name: str, *options: str) -> Manager:
-        """One that serves, as it is: leading or standing by."""
+    def start(self, name: str, *options: str, under: Sequence[str] = ()) -> Manager:
+        """One that serves, as it is: leading or standing by. `under`: see `spawn`."""
         health = f"127.0.0.1:{free_port()}"
         server = self.spawn(
             *("manager", "--data-dir", str(self.root / name), "--listen", self.addresses[name]),
             *("--metrics-listen", health, *self._journal, *options),
             name=name,
+            under=under,
         )
         manager = self.managers[name] = Manager(name, self.addresses[name], health, server)
 

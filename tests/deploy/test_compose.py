@@ -78,6 +78,14 @@ def certs_script() -> str:
     return (DEPLOY / "compose-certs.sh").read_text()
 
 
+def test_the_key_for_secrets_is_made_once_and_lies_where_managers_look() -> None:
+    made = certs_script().partition('if [ ! -e "$tls/managers/secrets.key" ]; then')[2]
+    assert 'mv "$tls/managers/secrets.key.new" "$tls/managers/secrets.key"' in made
+    for name in MANAGERS:
+        assert SERVICES[name]["environment"]["TITAN_SECRETS_KEY"] == "/etc/titan/tls/secrets.key"
+        assert "managers-tls:/etc/titan/tls:ro" in SERVICES[name]["volumes"]
+
+
 def test_the_key_of_the_ca_is_seen_by_one_service_alone() -> None:
     having = [
         name

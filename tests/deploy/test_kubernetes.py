@@ -82,6 +82,21 @@ def test_probes_ask_for_no_leader() -> None:
     assert all(own[each]["timeoutSeconds"] > 5 for each in ("startupProbe", "livenessProbe"))
 
 
+def test_the_key_for_secrets_lies_where_managers_look() -> None:
+    own = container("titan-manager")
+    environment = {each["name"]: each.get("value") for each in own["env"]}
+    directory, _, name = environment["TITAN_SECRETS_KEY"].rpartition("/")
+    (mounted,) = [each for each in own["volumeMounts"] if each["mountPath"] == directory]
+    pod = manifest("StatefulSet", "titan-manager")["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == mounted["name"]]
+    secret = volume["secret"]["secretName"]
+    assert (
+        f"create secret generic {secret} --from-file={name}\n" in (DEPLOY / "README.md").read_text()
+    )
+    # Of root and for the pod's group: what a manager takes for its own alone.
+    assert volume["secret"]["defaultMode"] == 0o440
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_volumes_are_there_and_nothing_runs_as_root(name: str) -> None:
     spec = manifest("StatefulSet", name)["spec"]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Any
 
+import psycopg
 import pytest
 
 import wal
@@ -16,7 +17,7 @@ from titan.journal import appender as module
 from titan.journal.appender import Appender
 from titan.journal.errors import Deposed, InDoubt, JournalFull, JournalUnavailable
 from titan.journal.lease import LeaseTable
-from titan.journal.rows import encode
+from titan.journal.rows import Row, encode
 from titan.journal.tail import Tail
 
 
@@ -28,6 +29,24 @@ def test_what_was_appended_is_there_in_order(journal: Journal) -> None:
     assert journal.payloads() == [b"one", b"", b"three", bytes(200_000)]
     assert journal.tail.end() == ada.position == wal.Position(ada.position.log_id, 4, second.chain)
     ada.close()
+
+
+def test_a_row_as_large_as_a_journal_makes_them_is_appended(journal: Journal) -> None:
+    ada = journal.leader()
+    payloads = [os.urandom(1 << 20)] * 8
+    ada.append(payloads)
+    assert journal.payloads() == payloads
+
+
+def test_while_an_append_waits_other_threads_go_on(journal: Journal) -> None:
+    ada = journal.leader()
+    with journal.transaction() as connection:
+        connection.execute("LOCK TABLE titan_journal.journal")
+        with beside(lambda: ada.append([b"one"])) as appended:
+            journal.waits("append", "Lock")
+            assert not appended.done()
+            connection.commit()
+            assert appended.result().last_lsn == 1
 
 
 def test_a_term_goes_on_behind_the_one_before(journal: Journal) -> None:
@@ -62,7 +81,7 @@ def test_two_of_the_same_term_at_once_never_write_the_same_record(journal: Journ
     ada = journal.leader()
     with journal.transaction() as connection:
         other = encode(1, [b"one", b"two"], ada.position.chain, ada.term)
-        connection.execute(module._APPEND, _parameters(other, ada.position), binary=True)
+        _insert(connection, other, ada.position)
         with beside(lambda: ada.append([b"another"])) as appended:
             journal.waits("append", "transactionid")
             connection.commit()
@@ -86,7 +105,7 @@ def test_a_term_that_is_to_begin_waits_for_an_append_under_way(journal: Journal)
     journal.expire()
     with journal.transaction() as connection:
         row = encode(1, [b"one"], ada.position.chain, ada.term)
-        connection.execute(module._APPEND, _parameters(row, ada.position), binary=True)
+        _insert(connection, row, ada.position)
         with beside(lambda: journal.lease.try_take("bob", "bob:1", 60)) as taken:
             journal.waits("lease", "transactionid")
             assert not taken.done()
@@ -125,7 +144,7 @@ def test_an_append_does_not_wait_for_a_renewal_nor_a_renewal_for_it(journal: Jou
         connection.commit()
     with journal.transaction() as connection:
         row = encode(2, [b"two"], ada.position.chain, ada.term)
-        connection.execute(module._APPEND, _parameters(row, ada.position), binary=True)
+        _insert(connection, row, ada.position)
         assert journal.lease.renew(ada.term, 60, "ada:1")
         connection.commit()
     assert journal.payloads() == [b"one", b"two"]
@@ -138,7 +157,7 @@ def test_a_renewal_in_the_middle_does_not_let_a_new_term_pass_an_append(
     ada = journal.leader()
     with journal.transaction() as connection:
         row = encode(1, [b"one"], ada.position.chain, ada.term)
-        connection.execute(module._APPEND, _parameters(row, ada.position), binary=True)
+        _insert(connection, row, ada.position)
         assert journal.lease.renew(ada.term, 60, "ada:1")
         journal.expire()
         with beside(lambda: journal.lease.try_take("bob", "bob:1", 60)) as taken:
@@ -313,12 +332,10 @@ def _try_until(lease: LeaseTable) -> int | None:
             return lease.try_take("bob", "bob:1", 60)
 
 
-def _parameters(row: Any, before: wal.Position) -> dict[str, Any]:
-    return {
-        **row._asdict(),
-        "before_lsn": before.lsn,
-        "before_chain": before.chain,
-    }
+def _insert(connection: psycopg.Connection[Any], row: Row, before: wal.Position) -> None:
+    """As an appender does it, in a transaction that is not at its end."""
+    values = (row.first_lsn, row.last_lsn, row.chain, row.body, row.term, before.lsn, before.chain)
+    psycopg.RawCursor(connection).execute(module._APPEND, values)
 
 
 def _signal(journal: Journal, how: str, pid: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -16,7 +17,6 @@ from titan.journal import appender, tail
 from titan.journal.database import Database, create, settings_warnings
 from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.lease import LeaseTable
-from titan.journal.rows import encode
 from titan.journal.schema import SCHEMA
 
 
@@ -107,6 +107,14 @@ def test_without_the_driver_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
         Database("postgresql://h/n")
 
 
+def test_a_driver_without_libpq_is_as_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ImportError('no pq wrapper available.\\nTried: a')")
+    monkeypatch.delitem(sys.modules, "psycopg")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(JournalRefused, match=r"psycopg \(no pq wrapper available\.\): pip install"):
+        Database("postgresql://h/n")
+
+
 def test_the_package_is_imported_without_the_driver() -> None:
     program = """
 import importlib, pkgutil, sys
@@ -173,18 +181,15 @@ def test_rows_are_found_by_key_though_the_table_was_empty_when_it_was_first_aske
     journal: Journal,
 ) -> None:
     ada = journal.leader()
-    for query, parameters in (
-        (tail._ROWS, (0, 1000)),
-        (tail._END, ()),
-        (tail._PLACE, {"lsn": 1}),
-        (tail._FIRST, ()),
-        (
-            appender._APPEND,
-            {**encode(1, [b"one"], 1, 1)._asdict(), "before_lsn": 0, "before_chain": 1},
-        ),
+    for kind, query, parameters in (
+        (psycopg.Cursor, tail._ROWS, (0, 1000)),
+        (psycopg.Cursor, tail._END, ()),
+        (psycopg.Cursor, tail._PLACE, {"lsn": 1}),
+        (psycopg.Cursor, tail._FIRST, ()),
+        (psycopg.RawCursor, appender._APPEND, (1, 1, 1, b"one", 1, 0, 1)),
     ):
         with journal.database.connect("test") as connection:
-            found = connection.execute(f"EXPLAIN {query}", parameters).fetchall()
+            found = kind(connection).execute(f"EXPLAIN {query}", parameters).fetchall()
         plan = "\n".join(line for (line,) in found)
         for line in plan.splitlines():
             assert "Seq Scan" not in line or "on meta" in line or "on lease" in line, plan

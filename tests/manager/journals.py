@@ -166,6 +166,7 @@ class SharedBench:
         self._database = Database(self._url)
         self._log_id = self._database.create()
         self._lease = LeaseTable(self._database)
+        self._term = 0
         self._holder: psycopg.Connection[tuple[object, ...]] | None = None
         self._mirror: Mirror | None = None
         self._copying: Copying | None = None
@@ -174,6 +175,7 @@ class SharedBench:
     def open(self) -> SharedJournal:
         term = self._lease.try_take("the test", "127.0.0.1:1", 3600)
         assert term is not None
+        self._term = term
         tail = Tail(self._database)
         end = tail.end()
         tail.close()
@@ -190,7 +192,7 @@ class SharedBench:
         )
         assert self._mirror.position == end
         self._copying = Copying(OwnCopy(self._mirror), fail)
-        appender = Appender(self._database, term, end)
+        appender = Appender(self._database, self._term, end)
         self._journal = SharedJournal(appender, self._copying, str(self._database))
         return self._journal
 
@@ -200,9 +202,12 @@ class SharedBench:
         assert self._journal is not None
         assert self._copying is not None
         self._journal.close()
+        self._lease.release(self._term)
         self._copying.stop(DEADLINE_SECONDS)
         self._mirror.close()
         self._mirror = None
+        assert self._term is not None
+        self._lease.release(self._term)
 
     def hold(self) -> None:
         # Whoever appends waits for the lease, as while another manager takes it.

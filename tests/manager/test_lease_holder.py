@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from tests.manager.harness import DEADLINE_SECONDS
-from titan.journal.errors import Deposed, JournalUnavailable
+from titan.journal.errors import Deposed, JournalRefused, JournalUnavailable
 from titan.journal.lease import Lease
 from titan.manager.lease_holder import STUCK_SECONDS, LeaseHolder
 
@@ -153,6 +153,24 @@ def test_what_was_taken_without_an_answer_is_waited_out(
     assert holder.term == 2
 
 
+def test_two_managers_with_one_address_are_told_so(
+    table: Table, time: Time, holder: LeaseHolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_holder(table, time)
+    assert holder.take()
+    for _ in range(3):
+        time.pass_seconds(1)
+        other.look()
+    # So far it may be one that was killed, and started again as this one.
+    assert not caplog.records
+    for _ in range(2):
+        assert table.renew(holder.term, SECONDS, ADDRESS)
+        other.look()
+        time.pass_seconds(1)
+    (told,) = caplog.messages
+    assert told.startswith(f"another manager leads under the address of this one, {ADDRESS}:")
+
+
 def test_one_given_up_does_not_lead_whatever_the_database_says(
     table: Table, holder: LeaseHolder
 ) -> None:
@@ -248,6 +266,72 @@ def test_a_database_that_stays_away_ends_it(table: Table, time: Time) -> None:
     time.pass_seconds(3 * SHORT_SECONDS)
     holder.keep(lost)
     assert isinstance(lost.wait(), JournalUnavailable)
+
+
+def refused() -> None:
+    raise JournalRefused("the password is to be wrong")
+
+
+def test_a_database_that_refuses_for_a_moment_ends_nothing(table: Table, time: Time) -> None:
+    """As one that is asked in the middle of a failover, or of a change of its passwords."""
+    holder = make_holder(table, time, SHORT_SECONDS)
+    lost = Lost()
+    assert holder.take()
+    holder.keep(lost)
+    table.before = refused
+    wait_for_renewal(table)
+    wait_for_renewal(table)
+    table.before = lambda: None
+    time.pass_seconds(SHORT_SECONDS)
+    wait_for_renewal(table)
+    wait_for_renewal(table)
+    assert holder.leads()
+    assert not lost.errors
+    holder.give_up()
+
+
+def test_a_database_that_goes_on_refusing_ends_it(table: Table, time: Time) -> None:
+    """A manager that neither leads nor is told that it does not would answer nobody for ever."""
+    holder = make_holder(table, time, SHORT_SECONDS)
+    lost = Lost()
+    assert holder.take()
+    table.before = refused
+    time.pass_seconds(3 * SHORT_SECONDS)
+    holder.keep(lost)
+    assert isinstance(lost.wait(), JournalRefused)
+    # Nothing is raised.
+    holder.let_go()
+
+
+def test_whatever_else_goes_wrong_with_a_renewal_ends_it(table: Table, time: Time) -> None:
+    def fail() -> None:
+        raise OSError(24, "too many files")
+
+    holder = make_holder(table, time, SHORT_SECONDS)
+    lost = Lost()
+    assert holder.take()
+    table.before = fail
+    holder.keep(lost)
+    assert isinstance(lost.wait(), OSError)
+    holder.give_up()
+
+
+def test_one_that_was_taken_and_not_kept_is_given_back(table: Table, holder: LeaseHolder) -> None:
+    """As by a manager that is stopped while it takes over."""
+    assert holder.take()
+    holder.let_go()
+    assert not holder.leads()
+    assert table.read().seconds_left == 0
+
+
+def test_one_that_is_held_by_another_is_not_given_back(
+    table: Table, time: Time, holder: LeaseHolder
+) -> None:
+    other = make_holder(table, time, address="127.0.0.1:50052")
+    assert other.take()
+    holder.look()
+    holder.let_go()
+    assert table.read().seconds_left == SECONDS
 
 
 def test_a_manager_that_is_stuck_does_not_keep_it(table: Table, time: Time) -> None:

@@ -101,14 +101,32 @@ def test_on_a_full_disk_it_falls_behind_and_goes_on_later(copy: OwnCopy, disk: F
     assert not failures
 
 
+def test_a_stop_does_not_wait_for_more_rows_to_gather(
+    copy: OwnCopy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_copy, "GATHER_SECONDS", 3600.0)
+    failures = Failures()
+    copying = Copying(copy, failures)
+    made = rows(3)
+    copying.add(made[0])
+    # The first one is not waited with.
+    block_until(lambda: copy.durable_lsn == made[0].last_lsn)
+    copying.add(made[1])
+    copying.add(made[2])
+    copying.stop(DEADLINE_SECONDS)
+    assert copy.durable_lsn == made[2].last_lsn
+    assert failures == []
+
+
 def test_a_stop_does_not_wait_for_a_full_disk(copy: OwnCopy, disk: FullDisk) -> None:
     failures = Failures()
+    threads = set(threading.enumerate())
     copying = Copying(copy, failures)
     disk.is_full = True
     copying.add(rows(1)[0])
     block_until(lambda: disk.tries > 0)
     copying.stop(DEADLINE_SECONDS)
-    assert not any(each.name == "journal-copy" for each in threading.enumerate())
+    assert set(threading.enumerate()) <= threads
     assert copy.durable_lsn == 0
     assert not failures
 

@@ -11,8 +11,9 @@ import pytest
 import wal
 from tests.cli.conftest import Titan
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
+from tests.postgresql import PostgreSQL
 from tests.waltools.builders import make_directory
-from titan.journal.errors import JournalRefused
+from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.mark import read_mark
 from titan.journal.prepare import MirrorAhead, prepare_mirror
 from titan.manager import directory as data_directory
@@ -93,6 +94,19 @@ def test_a_copy_is_not_repaired_but_fetched_anew(store: Store, copy: Path, titan
     assert contents(copy) == before
 
 
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_what_a_start_leaves_that_came_to_no_journal_is_in_nobodys_way(
+    copy: Path, *, is_shared: bool
+) -> None:
+    copy.mkdir()
+    for name in ("lock", "access.json", ".access.json.77", ".journal.json.77"):
+        (copy / name).touch()
+    data_directory.prepare(copy, is_shared=is_shared)
+    (copy / "wal").mkdir()
+    with pytest.raises(DirectoryRefused, match=r"it has no titan\.json"):
+        data_directory.prepare(copy, is_shared=is_shared)
+
+
 def test_where_rows_were_removed_the_oldest_snapshot_that_leads_on_is_fetched(
     store: Store, copy: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +150,22 @@ def test_a_snapshot_that_cannot_be_used_is_passed_over_with_a_warning(
     assert store.execute(statement, 60)
     with pytest.raises(JournalRefused, match="begins with record 31, and no snapshot"):
         prepare(store, copy)
+
+
+def test_a_snapshot_of_another_history_is_passed_over_with_a_warning(
+    store: Store, copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a leader brought it that had not heard yet that the database has lost records."""
+    store.append_history(150)
+    prepare(store, copy)
+    snapshot(copy)
+    assert store.send_snapshots(copy) == [150]
+    store.lose_rows_after(120)
+    store.append([b"another history"] * 60)
+    prepare(store, tmp_path / "new")
+    assert frames_of(tmp_path / "new") == store.frames()
+    assert wal.find_snapshots(snapshot_directory(tmp_path / "new")) == []
+    assert "a snapshot of the journal cannot be used" in caplog.text
 
 
 def test_a_copy_behind_what_is_kept_is_begun_anew(
@@ -337,3 +367,23 @@ def test_a_preparation_that_was_killed_is_finished_by_the_next(
     prepare(store, copy)
     assert frames_of(copy) == whole
     assert digest_of(copy) == state_of(120)
+
+
+def test_what_no_standby_has_confirmed_is_nothing_to_have_a_copy_of(
+    store: Store, copy: Path, postgresql: PostgreSQL
+) -> None:
+    if not postgresql.is_own:
+        pytest.skip("it needs a server of its own")
+    store.append_history(10)
+    prepare(store, copy)
+    store.append_history(5)
+    before = contents(copy / "wal")
+    postgresql.set("synchronous_standby_names", "nobody")
+    try:
+        with pytest.raises(JournalUnavailable):
+            prepare(store, copy)
+    finally:
+        postgresql.set("synchronous_standby_names", "")
+    assert contents(copy / "wal") == before
+    prepare(store, copy)
+    assert digest_of(copy) == state_of(15)

@@ -120,7 +120,11 @@ def _print_version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
     "Every option is an environment variable too: TITAN_<COMMAND>_<OPTION>, "
     "such as TITAN_SUBMIT_CPUS=2.",
 )
-@click.option("--manager", metavar="HOST:PORT", help="Where the manager is [127.0.0.1:50051].")
+@click.option(
+    "--manager",
+    metavar="HOST:PORT[,…]",
+    help="Where the manager is, or all of them are [127.0.0.1:50051].",
+)
 @click.option("--access", metavar="FILE", help="The access token's file, if it is elsewhere.")
 @click.option(
     "--tls-dir", metavar="DIR|FILE", help="Your certificates, or none [~/.config/titan/tls]."

@@ -38,8 +38,8 @@ Examples:
 def step_down(settings: Settings, *, timeout: float, retry_for: float) -> int:
     """Let another of several managers lead; for admins.
 
-    The one that leads answers what it has begun, lets go and stands by. This waits until one
-    leads again, in a later term, and says who: the same one, if there is no other.
+    The one that leads answers what it has begun, lets go and stands by; where no other one stands
+    by it refuses. This waits until one leads again, in a later term, and says who.
     """
     # These load gRPC.
     from titan.client.connection import os_user  # noqa: PLC0415

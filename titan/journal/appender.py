@@ -8,6 +8,7 @@ It writes behind one row only, the one that this term knows as the last.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -22,19 +23,26 @@ from titan.journal.schema import CHANNEL, SCHEMA
 if TYPE_CHECKING:
     import psycopg
     from psycopg.errors import Diagnostic
+    from psycopg.pq.abc import PGresult
 
+# first and last LSN, chain CRC, body, term; LSN and chain CRC of the row before.
 _APPEND: Final = f"""
 INSERT INTO {SCHEMA}.journal (first_lsn, last_lsn, term, chain, body)
-SELECT %(first_lsn)b::bigint, %(last_lsn)b::bigint, lease.term, %(chain)b::bigint, %(body)b::bytea
+SELECT $1, $2, lease.term, $3, $4
 FROM {SCHEMA}.lease
-WHERE lease.term = %(term)b::bigint AND coalesce(
-    (SELECT last.last_lsn = %(before_lsn)b::bigint AND last.chain = %(before_chain)b::bigint
+WHERE lease.term = $5 AND coalesce(
+    (SELECT last.last_lsn = $6 AND last.chain = $7
     FROM {SCHEMA}.journal AS last ORDER BY last.first_lsn DESC LIMIT 1),
-    (SELECT meta.base_lsn = %(before_lsn)b::bigint AND meta.base_chain = %(before_chain)b::bigint
-    FROM {SCHEMA}.meta))
+    (SELECT meta.base_lsn = $6 AND meta.base_chain = $7 FROM {SCHEMA}.meta))
 FOR KEY SHARE OF lease
 RETURNING pg_notify('{CHANNEL}', '')
 """
+_NAME: Final = b"titan_append"
+_BIGINT: Final = 20
+_BYTEA: Final = 17
+_TYPES: Final = (_BIGINT, _BIGINT, _BIGINT, _BYTEA, _BIGINT, _BIGINT, _BIGINT)
+_ALL_BINARY: Final = (1,) * len(_TYPES)
+_pack_bigint: Final = struct.Struct(">q").pack
 
 # The server has refused it and goes on with the connection: disk full, out of memory or of locks,
 # its queue of notifications full because of a session that hears none, a lock that was not to be
@@ -59,7 +67,7 @@ class Appender:
         self._connection: psycopg.Connection[Any] = database.connect("append")
         self._connection.add_notice_handler(self._note)
         self._cutter = Cutter(self._connection)
-        self._cursor = self._connection.cursor(binary=True)
+        self._is_prepared = False
 
     def append(self, payloads: Sequence[bytes]) -> Row:
         """Returns when the row of these records is durable. Blocks.
@@ -67,24 +75,13 @@ class Appender:
         Raises Deposed, InDoubt; JournalFull: the same may be tried again.
         """
         import psycopg  # noqa: PLC0415 - an extra
-        from psycopg.types.numeric import Int8  # noqa: PLC0415
 
         if self._end is not None:
             raise self._end
         row = encode(self.position.lsn + 1, payloads, self.position.chain, self.term)
-        # Of one type whatever their size: else each size had a prepared statement of its own.
-        parameters = {
-            "first_lsn": Int8(row.first_lsn),
-            "last_lsn": Int8(row.last_lsn),
-            "chain": Int8(row.chain),
-            "body": row.body,
-            "term": Int8(self.term),
-            "before_lsn": Int8(self.position.lsn),
-            "before_chain": Int8(self.position.chain),
-        }
         self._warnings.clear()
         try:
-            self._cursor.execute(_APPEND, parameters, prepare=True)
+            rows = self._insert(row)
         except psycopg.Error as error:
             raise self._failure(error) from error
         except BaseException:
@@ -92,7 +89,7 @@ class Appender:
             raise
         if self._warnings:
             raise self._end_with(InDoubt("; ".join(self._warnings)))
-        if self._cursor.rowcount != 1:
+        if rows != 1:
             raise self._end_with(Deposed(self._why_none()))
         self.position = wal.Position(self.position.log_id, row.last_lsn, row.chain)
         return row
@@ -105,6 +102,30 @@ class Appender:
         """Ends the connection, while no append is under way. Idempotent."""
         self._connection.close()
         self._cutter.close()
+
+    def _insert(self, row: Row) -> int | None:
+        """How many rows the statement has written: 1 or none. Raises psycopg.Error."""
+        # By libpq, which waits without the interpreter's lock until the answer is there. A cursor
+        # takes that lock several times on the way, each time from a loop that is busy.
+        connection = self._connection.pgconn
+        if not self._is_prepared:
+            self._checked(connection.prepare(_NAME, _APPEND.encode(), _TYPES))
+            self._is_prepared = True
+        values = (
+            *map(_pack_bigint, (row.first_lsn, row.last_lsn, row.chain)),
+            row.body,
+            *map(_pack_bigint, (self.term, self.position.lsn, self.position.chain)),
+        )
+        done = connection.exec_prepared(_NAME, values, _ALL_BINARY, result_format=1)
+        return self._checked(done).command_tuples
+
+    def _checked(self, result: PGresult) -> PGresult:
+        from psycopg.errors import error_from_result  # noqa: PLC0415
+        from psycopg.pq import ExecStatus  # noqa: PLC0415
+
+        if result.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+            return result
+        raise error_from_result(result, self._connection.info.encoding)
 
     def _failure(self, error: psycopg.Error) -> Deposed | InDoubt | JournalFull:
         state = error.sqlstate

@@ -68,9 +68,12 @@ class Database:
         try:
             import psycopg  # noqa: PLC0415 - an extra
             from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
-        except ModuleNotFoundError as error:
+        except ImportError as error:
+            # One that is there without libpq says so on its first line.
+            why, *_ = str(error).splitlines() or [""]
             raise JournalRefused(
-                "a journal in PostgreSQL needs psycopg: pip install 'titan-scheduler[postgres]'"
+                f"a journal in PostgreSQL needs psycopg ({why}): "
+                "pip install 'titan-scheduler[postgres]'"
             ) from error
         try:
             given = conninfo_to_dict(url)
@@ -133,6 +136,10 @@ class Database:
                 )
             except psycopg.Error as error:
                 raise self.failure(error) from error
+
+    def note_log(self, log_id: bytes) -> None:
+        """The caller has made it that log's journal: it is not taken for somebody else's."""
+        self._log_id = log_id
 
     def meta(self) -> Meta:
         """Whose journal it is. Raises JournalUnavailable, JournalRefused."""

@@ -14,7 +14,9 @@ from titan.journal.session import Session
 
 MARGIN_SHARE: Final = 0.1
 MARGIN_SECONDS_MIN: Final = 0.5
-_LOCK_MS: Final = 3000
+LOCK_FIRST: Final = "SET lock_timeout = 3000"
+"""How the session of who takes the lease begins: the server is to give up before this side does, or
+it would take the lease for nobody. In milliseconds."""
 
 
 class Deadline(NamedTuple):
@@ -62,9 +64,9 @@ class LeaseTable:
     of a transaction: what counts is the moment.
     """
 
-    def __init__(self, database: Database) -> None:
-        # The server is to give up before this side does: it would take the lease for nobody.
-        self._session = Session(database, "lease", on_connect=f"SET lock_timeout = {_LOCK_MS}")
+    def __init__(self, database: Database, session: Session | None = None) -> None:
+        """`session`: one that others use, too, and that begins with LOCK_FIRST."""
+        self._session = session or Session(database, "lease", on_connect=LOCK_FIRST)
 
     def close(self) -> None:
         """Ends the connection."""

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Final
 
 import wal
+from titan.journal.confirmed import confirm
 from titan.journal.database import Database
 from titan.journal.errors import JournalRefused
 from titan.journal.mark import Mark, MarkUnreadable, read_mark, write_mark
 from titan.journal.mirror import Mirror
+from titan.journal.session import Session
 from titan.journal.snapshot_files import fetch_snapshot
 from titan.journal.snapshots import SnapshotTable
 from titan.journal.tail import Tail
@@ -48,11 +50,11 @@ def prepare_mirror(
     JournalRefused (among them MirrorAhead), wal.NewerVersion, wal.LogFailed, OSError. O(bytes that
     are new).
     """
-    tail, snapshots = Tail(database), SnapshotTable(database)
+    session, snapshots = Session(database, "prepare"), SnapshotTable(database)
     try:
-        _Preparing(database, tail, snapshots, data_directory, segment_bytes).run()
+        _Preparing(database, session, snapshots, data_directory, segment_bytes).run()
     finally:
-        tail.close()
+        session.close()
         snapshots.close()
 
 
@@ -62,13 +64,14 @@ class _Preparing:
     def __init__(
         self,
         database: Database,
-        tail: Tail,
+        session: Session,
         snapshots: SnapshotTable,
         data_directory: Path,
         segment_bytes: int,
     ) -> None:
         self._database = database
-        self._tail = tail
+        self._session = session
+        self._tail = tail = Tail(database, session)
         self._snapshots = snapshots
         self._root = data_directory
         self._log_directory = data_directory / "wal"
@@ -270,9 +273,14 @@ class _Preparing:
     def _fill(self, log: wal.Log) -> int:
         """Adds all rows that there are by now; returns how many bytes. Raises JournalRefused."""
         mirror, end_lsn = Mirror(log), self._tail.end().lsn
+        if mirror.position.lsn < end_lsn:
+            # What could yet be lost is nothing to have a copy of: see `confirmed.py`.
+            confirm(self._session)
         begun_lsn, told_at, fetched_bytes = mirror.position.lsn, time.monotonic(), 0
         while mirror.position.lsn < end_lsn:
             for row in self._tail.rows(mirror.position, FETCH_BYTES):
+                if row.first_lsn > end_lsn:
+                    break
                 if not mirror.add(row):
                     free = shutil.disk_usage(self._root).free
                     raise JournalRefused(
@@ -326,10 +334,14 @@ class _Preparing:
             self._fetch(wanted[-1][0])
 
     def _fetch(self, position: wal.Position) -> bool:
-        """Whether the snapshot is there, whole; if not, a warning says why."""
+        """Whether the snapshot is there, whole, and of this history; if not, a warning says why."""
         try:
+            self._tail.check_place(position)
             fetch_snapshot(self._snapshots, snapshot_directory(self._root), position)
-        except (KeyError, wal.Damaged, wal.NotALog, wal.NewerVersion) as error:
+        except (
+            KeyError, wal.Damaged, wal.NotALog, wal.NewerVersion, wal.PositionMismatch,
+            wal.RecordsGone,
+        ) as error:  # fmt: skip
             _log.warning(
                 LogLine("a snapshot of the journal cannot be used", lsn=position.lsn, detail=error)
             )

@@ -39,7 +39,13 @@ class Session:
         self._on_connect = on_connect
         self._lock = Lock()
         self._connection: psycopg.Connection[Any] | None = None
+        self._connections = 0
         self._warnings: list[str] = []
+
+    @property
+    def connections(self) -> int:
+        """How many were made so far: what two statements say goes together only on one of them."""
+        return self._connections
 
     def execute(
         self,
@@ -100,6 +106,7 @@ class Session:
             connection = self.database.connect(self._purpose, self._on_connect)
             connection.add_notice_handler(self._note)
             self._connection = connection
+            self._connections += 1
         return self._connection
 
     def _note(self, notice: Diagnostic) -> None:

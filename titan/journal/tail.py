@@ -12,6 +12,8 @@ from titan.journal.session import Session
 
 BYTES_MAX: Final = 8 << 20
 _ROWS_MAX: Final = 4096
+LISTEN_FIRST: Final = f"LISTEN {CHANNEL}"
+"""How the session of who waits for news begins."""
 
 # The sizes are known without reading what is stored beside the table.
 _ROWS: Final = f"""
@@ -53,8 +55,9 @@ class Tail:
     anew.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._session = Session(database, "tail", on_connect=f"LISTEN {CHANNEL}")
+    def __init__(self, database: Database, session: Session | None = None) -> None:
+        """`session`: one that others use, too, and that begins with LISTEN_FIRST."""
+        self._session = session or Session(database, "tail", on_connect=LISTEN_FIRST)
 
     def close(self) -> None:
         """Ends the connection. Idempotent."""

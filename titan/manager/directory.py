@@ -14,6 +14,8 @@ ROLE = "manager"
 # What is there when a first start ended before it had said whose directory it is. Nothing of a
 # log can be acknowledged by then.
 _LEFT_BY_A_FIRST_START = re.compile(r"lock|wal|secrets|\.titan\.json\.[0-9]+")
+# The same of a start that never came to its journal: a database that was not there or had none.
+_LEFT_BEFORE_THE_JOURNAL = re.compile(r"lock|access\.json|\.(access|journal)\.json\.[0-9]+")
 
 
 class DirectoryRefused(TitanError):
@@ -38,7 +40,10 @@ def prepare(directory: Path, *, is_shared: bool = False) -> None:
         raise DirectoryRefused(_why_not_on_files(directory, mark))
     if description is not None:
         _check(directory, description)
-    elif mark is None and not all(_LEFT_BY_A_FIRST_START.fullmatch(name) for name in entries):
+    elif mark is None and not any(
+        all(left.fullmatch(name) for name in entries)
+        for left in (_LEFT_BY_A_FIRST_START, _LEFT_BEFORE_THE_JOURNAL)
+    ):
         raise DirectoryRefused(
             f"{directory} is not empty and is no data directory of Titan (it has no titan.json); "
             "name another with --data-dir"

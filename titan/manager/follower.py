@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import TYPE_CHECKING, Final
 
 from titan.errors import TitanError
-from titan.logs import LogLine
 from titan.state.replay import replay
 
 if TYPE_CHECKING:
     import wal
+    from titan.journal.confirmed import ConfirmedTail
     from titan.journal.rows import Row
     from titan.journal.tail import Tail
     from titan.manager.blocking import Blocking
     from titan.manager.own_copy import OwnCopy
     from titan.manager.standby_view import StandbyView
 
-_log = logging.getLogger("titan.standby")
-
 # What is read at a time waits in memory until it is applied.
 READ_BYTES_MAX: Final = 16 << 20
-ROOM_SECONDS: Final = 1.0
+# What comes at once while this one keeps up is less.
+MANY_ROWS: Final = 256
+MANY_BYTES: Final = 1 << 20
 
 
 class NoRoomToFollow(TitanError):
@@ -33,7 +32,7 @@ class Follower:
     """One manager's place in the log. Used in the loop; what blocks is done in threads."""
 
     def __init__(
-        self, tail: Tail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
+        self, tail: Tail | ConfirmedTail, own_copy: OwnCopy, view: StandbyView, blocking: Blocking
     ) -> None:
         """The copy and the state of the view stand at the same record.
 
@@ -44,6 +43,7 @@ class Follower:
         self._own_copy = own_copy
         self._tail = tail
         self._position: wal.Position = own_copy.position
+        self._end_lsn = self._position.lsn
         assert self._position.lsn == view.lsn
 
     @property
@@ -57,7 +57,16 @@ class Follower:
         Raises JournalUnavailable, NoRoomToFollow, wal.WalError (what is read does not go on from
         here), UnknownRecord, IllegalEvent.
         """
-        while rows := await self._blocking.run(self._fetch):
+        while True:
+            try:
+                rows = await self._blocking.run(self._fetch)
+            except NoRoomToFollow:
+                self._view.note_end(self._end_lsn)
+                raise
+            if not rows:
+                break
+            # How far behind this one is, for as long as it takes.
+            self._view.note_end(self._end_lsn)
             for row in rows:
                 for records in row.records():
                     replay(records, self._view.state)
@@ -70,9 +79,21 @@ class Follower:
         """Until there may be something new, or so long. Raises JournalUnavailable."""
         await self._blocking.run(self._tail.wait, seconds)
 
+    def close(self) -> None:
+        """Nothing more is followed. Blocks.
+
+        A session that is told of each row and does not listen would fill the server's queue.
+        """
+        self._tail.close()
+
     def _fetch(self) -> list[Row]:
         """What comes next, which is in the copy already when it is returned."""
         rows = self._tail.rows(self._position, bytes_max=READ_BYTES_MAX)
+        if rows:
+            size_bytes = sum(len(row.body) for row in rows)
+            # A few rows are all that there is; of many, more may follow.
+            is_all = len(rows) < MANY_ROWS and size_bytes < MANY_BYTES
+            self._end_lsn = rows[-1].last_lsn if is_all else self._tail.end().lsn
         for number, row in enumerate(rows):
             if not self._own_copy.add(row):
                 if not number:
@@ -81,17 +102,3 @@ class Follower:
                 break
             self._position = self._own_copy.position
         return rows
-
-
-async def keep_following(follower: Follower, seconds: float) -> None:
-    """Catches up, then waits for news for so long at most; what is over by itself is waited for.
-
-    Raises what `Follower.catch_up` does, but for what is over by itself.
-    """
-    try:
-        await follower.catch_up()
-    except NoRoomToFollow as error:
-        _log.error(LogLine("this standby falls behind", detail=error))
-        await asyncio.sleep(ROOM_SECONDS)
-        return
-    await follower.wait(seconds)

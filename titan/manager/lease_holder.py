@@ -14,7 +14,8 @@ from collections.abc import Callable
 from threading import Event, Lock, Thread
 from typing import Final, Protocol
 
-from titan.journal.errors import Deposed, JournalUnavailable
+from titan.errors import TitanError
+from titan.journal.errors import Deposed
 from titan.journal.lease import Deadline, Lease
 from titan.logs import LogLine
 
@@ -61,9 +62,13 @@ class LeaseHolder:
         *,
         seconds: float,
         address: str,
+        taking: Leases | None = None,
         clock_ns: Callable[[], int] = boottime_ns,
     ) -> None:
-        """`address` is what callers are told while this one leads. Nothing is asked yet."""
+        """`address` is what callers are told while this one leads. Nothing is asked yet.
+
+        `taking`: by which it is taken, if not by `table`.
+        """
         self.seconds: Final = seconds
         self.address: Final = address
         self.term = 0
@@ -72,11 +77,16 @@ class LeaseHolder:
         self.is_free_in_seconds = seconds
         """When somebody else could have it, as of the last look."""
         self._table = table
-        # Of this process alone, for those who look into the table.
+        self._taking = taking or table
+        # Of this process alone: one that begins anew is another holder.
         self._holder = f"{address} {uuid.uuid4()}"
         self._clock_ns = clock_ns
         self._deadline: Deadline | None = None
         self._is_given_up = False
+        self._is_address_told = False
+        self._is_taken = False
+        self.may_be_taken = False
+        """Whether there may be something to give back: it is asked for, or was taken."""
         self._mutex = Lock()
         self._turned_ns = clock_ns()
         self._stop = Event()
@@ -101,6 +111,15 @@ class LeaseHolder:
     def look(self) -> None:
         """Finds out who has it. Blocks. Raises JournalUnavailable."""
         lease = self._table.read()
+        # One of before that was killed under this address renews nothing.
+        is_renewed = lease.term == self.term and lease.seconds_left > self.is_free_in_seconds
+        if is_renewed and lease.address == self.address and not self._is_address_told:
+            self._is_address_told = True
+            _log.warning(
+                "another manager leads under the address of this one, %s: each needs one of its "
+                "own (--advertise, or --listen)",
+                self.address,
+            )
         self.term, self._leader = lease.term, lease.address if lease.seconds_left > 0 else ""
         self.is_free_in_seconds = max(lease.seconds_left, 0.0)
 
@@ -110,12 +129,16 @@ class LeaseHolder:
         Blocks. Raises JournalUnavailable.
         """
         asked_ns = self._clock_ns()
-        term = self._table.try_take(self._holder, self.address, self.seconds)
+        self.may_be_taken = True
+        term = self._taking.try_take(self._holder, self.address, self.seconds)
         if term is None:
+            self.may_be_taken = False
             return False
         self.term, self._leader = term, self.address
         with self._mutex:
-            self._deadline = Deadline.of(asked_ns, self.seconds)
+            self._is_taken = True
+            if not self._is_given_up:
+                self._deadline = Deadline.of(asked_ns, self.seconds)
         return True
 
     def keep(self, on_lost: Callable[[BaseException], None]) -> None:
@@ -139,15 +162,19 @@ class LeaseHolder:
         self._stop.set()
 
     def let_go(self) -> None:
-        """Gives it up and back, so that another one need not wait. Blocks. Nothing is raised."""
-        term, had_it = self.term, self._thread is not None
+        """Gives it up and back, so that another one need not wait. Blocks. Nothing is raised.
+
+        Again it does nothing.
+        """
         self.give_up()
         if self._thread is not None:
             self._thread.join()
-        if had_it:
+        self.may_be_taken = False
+        if self._is_taken:
+            self._is_taken = False
             try:
-                self._table.release(term)
-            except JournalUnavailable as error:
+                self._table.release(self.term)
+            except TitanError as error:
                 _log.warning("the lease was not given back, and runs out: %s", error)
 
     def _lapsed_seconds(self) -> float:
@@ -155,6 +182,12 @@ class LeaseHolder:
         return 0.0 if deadline is None else (self._clock_ns() - deadline.ends_ns) / 1e9
 
     def _renew(self, on_lost: Callable[[BaseException], None]) -> None:
+        try:
+            self._keep_renewing(on_lost)
+        except BaseException as error:  # noqa: BLE001  (nothing may leave this thread unnoticed)
+            on_lost(error)
+
+    def _keep_renewing(self, on_lost: Callable[[BaseException], None]) -> None:
         wait_seconds = self.seconds / RENEWALS
         while not self._stop.wait(wait_seconds):
             asked_ns = self._clock_ns()
@@ -163,7 +196,8 @@ class LeaseHolder:
                 return
             try:
                 is_ours = self._table.renew(self.term, self.seconds, self.address)
-            except JournalUnavailable as error:
+            except TitanError as error:
+                # What is refused may be granted again, too, as after a failover.
                 if self._lapsed_seconds() >= self.seconds:
                     on_lost(error)
                     return

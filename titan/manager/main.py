@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import wal
 from titan import logs
@@ -33,6 +33,9 @@ _log = logging.getLogger("titan.manager")
 # While the loop computes, the writer thread waits for the interpreter's lock after each
 # fdatasync; the default of 5 ms would be most of a submit's time.
 SWITCH_INTERVAL_SECONDS: Final = 0.0005
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
+# So many it takes until a signal that the loop was told of has been heard.
+LOOP_TURNS: Final = 3
 
 
 def run_manager(options: ManagerOptions) -> int:
@@ -61,8 +64,10 @@ def run_manager(options: ManagerOptions) -> int:
 async def _run(options: ManagerOptions) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         loop.add_signal_handler(number, stop.set)
+    # They waited, if this process has taken another's place.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     if options.history_sync:
         check_can_sync(options.history_url)
     door = open_door(options)
@@ -80,8 +85,9 @@ async def _run(options: ManagerOptions) -> None:
         if door.metrics is not None:
             await asyncio.to_thread(door.metrics.stop)
         await door.server.stop(0)
-    if begins_anew:
-        _replace_process()
+    # Whoever has stopped it meanwhile meant this process, and not the one in its place.
+    if begins_anew and not stop.is_set():
+        await _replace_process(stop)
     _log.info("the manager stopped")
 
 
@@ -141,9 +147,21 @@ async def _run_shared(
     return await SharedManager(options, door, services, calls, Database(url), stop).run()
 
 
-def _replace_process() -> NoReturn:
-    """The same command again, under the same number: whoever watches over it sees no end."""
+async def _replace_process(stop: asyncio.Event) -> None:
+    """The same command again, under the same number: whoever watches over it sees no end.
+
+    Returns where it is stopped meanwhile.
+    """
+    # A signal that comes before the new one listens is kept for it; as the first process of a
+    # container it would else be dropped. What comes before that is heard without the loop.
+    for number in STOPPING:
+        signal.signal(number, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    for _ in range(LOOP_TURNS):
+        await asyncio.sleep(0)
     _log.info("the manager begins anew")
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execv(sys.executable, sys.orig_argv)
+    if not stop.is_set():
+        # By its path: by a name alone the interpreter would look for itself, and find another.
+        os.execv(sys.executable, (sys.executable, *sys.orig_argv[1:]))

@@ -6,9 +6,10 @@ and has them copied behind that.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 # So much may be behind in the copy before nothing more is taken: what reads it is to keep up.
 BEHIND_BYTES_MAX: Final = 64 << 20
+# While rows keep coming they are copied in heaps, the next one so long after the last one began:
+# each time that this thread wakes up it takes the interpreter's lock from a loop that is busy.
+GATHER_SECONDS: Final = 0.02
 RETRY_SECONDS_MIN: Final = 0.05
 RETRY_SECONDS_MAX: Final = 1.0
 
@@ -79,7 +83,8 @@ class Copying:
         self._rows: deque[Row] = deque()
         self._behind_bytes = 0
         self._changed = Condition()
-        self._is_stopping = False
+        self._stop = Event()
+        self._begun = -GATHER_SECONDS
         self._thread = Thread(target=self._run, name="journal-copy", daemon=True)
         self._thread.start()
 
@@ -98,7 +103,7 @@ class Copying:
     def stop(self, within_seconds: float) -> None:
         """Copies what it has, as far as there is time, and ends. The copy may end anywhere."""
         with self._changed:
-            self._is_stopping = True
+            self._stop.set()
             self._changed.notify()
         self._thread.join(within_seconds)
 
@@ -112,13 +117,18 @@ class Copying:
             self._on_failure(error)
 
     def _wait_for_row(self) -> Row | None:
+        if self._rows:
+            return self._rows[0]
+        # Not by the condition, which each row would wake.
+        self._stop.wait(max(0.0, self._begun + GATHER_SECONDS - time.monotonic()))
         while True:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: self._rows or self._is_stopping,
+                    lambda: self._rows or self._stop.is_set(),
                     None if self._own_copy.has_room else RETRY_SECONDS_MAX,
                 )
-                if self._rows or self._is_stopping:
+                if self._rows or self._stop.is_set():
+                    self._begun = time.monotonic()
                     return self._rows[0] if self._rows else None
             # Nobody may append for that: whoever has submits is refused meanwhile.
             self._own_copy.look_for_room()
@@ -127,7 +137,7 @@ class Copying:
         pause = RETRY_SECONDS_MIN
         while not self._own_copy.add(row):
             with self._changed:
-                if self._changed.wait_for(lambda: self._is_stopping, pause):
+                if self._changed.wait_for(self._stop.is_set, pause):
                     # The database has it, and the next start fetches it.
                     return False
             pause = min(2 * pause, RETRY_SECONDS_MAX)

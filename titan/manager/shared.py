@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import wal
 from titan.errors import Refused
 from titan.journal.appender import Appender
+from titan.journal.confirmed import ConfirmedTail
 from titan.journal.errors import JournalUnavailable
 from titan.journal.lease import LeaseTable
 from titan.journal.mirror import Mirror
 from titan.journal.prepare import prepare_mirror
-from titan.journal.tail import Tail
 from titan.logs import LogLine
 from titan.manager.blocking import Blocking
 from titan.manager.follower import Follower, NoRoomToFollow
@@ -32,7 +32,7 @@ from titan.manager.leadership import not_leader
 from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
-from titan.manager.recovery import Recovered, recover
+from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.sealed_secrets import check_secrets_key, open_secret_store
 from titan.manager.secret_store import SecretsAway
 from titan.manager.shared_journal import SharedJournal
@@ -42,6 +42,8 @@ from titan.manager.start import make_keeper, open_history, stop_on_failure
 from titan.manager.term import Course, Ground, Term, end_all
 from titan.manager.upkeep import Upkeep
 from titan.state import ClusterState
+from titan.state.cluster import IllegalEvent
+from titan.state.replay import UnknownRecord
 
 if TYPE_CHECKING:
     from titan.journal.database import Database
@@ -62,6 +64,15 @@ TURN_SECONDS: Final = 0.5
 COPY_SECONDS: Final = 2.0
 # Another manager takes over when calls under way have had that long to end.
 GRACE_SECONDS: Final = 0.3
+# So long the end of a term waits for the last records: whoever stops a manager waits for it.
+HAND_OVER_SECONDS: Final = 3.0
+LET_GO_SECONDS: Final = 2.0
+# A row that is not confirmed holds up everybody. After the first it is told, after the second the
+# connection is not believed in any more.
+SLOW_SECONDS: Final = 5.0
+ANSWER_SECONDS_MAX: Final = 30.0
+# One that begins anew does it no more often, whatever the matter is.
+LIFE_SECONDS_MIN: Final = 1.0
 
 Result = TypeVar("Result")
 
@@ -102,17 +113,22 @@ class SharedManager:
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._blocking = Blocking("journal")
+        self._tail = ConfirmedTail(database)
         self._past = PastDesk(options.data_directory, log_format=options.log_format)
         # Set when this life is to end: on request, or because the lease is lost.
         self._until = asyncio.Event()
         self._is_lost = False
         self._begins_anew = False
         self._was_away = False
+        self._is_behind = False
         self._history: HistoryDesk | None = None
         self._upkeep: Upkeep | None = None
         address = options.advertised(door.address)
         self.lease = LeaseHolder(
-            LeaseTable(database), seconds=options.lease_seconds, address=address
+            LeaseTable(database),
+            taking=self._tail.lease,
+            seconds=options.lease_seconds,
+            address=address,
         )
 
     async def run(self) -> bool:
@@ -120,7 +136,8 @@ class SharedManager:
 
         Raises TitanError, wal.WalError, OSError.
         """
-        running = [asyncio.create_task(self._pass_on_stop())]
+        begun = self._loop.time()
+        running = [asyncio.create_task(each) for each in (self._pass_on_stop(), self._note_turns())]
         try:
             post = await self._take_post()
             running += self._look_after(post)
@@ -128,15 +145,28 @@ class SharedManager:
             await self._lead(post)
         except Stopped:
             pass
-        except (JournalUnavailable, SecretsAway, wal.RecordsGone, wal.PositionMismatch) as error:
+        except (
+            JournalUnavailable, NoRoomToFollow, SecretsAway, wal.RecordsGone, wal.PositionMismatch
+        ) as error:  # fmt: skip
             # The database went away in the middle of a take-over, or has not what this one has.
             self._begin_anew(error)
+        except UnknownRecord as error:
+            raise StartRefused(f"this manager cannot follow: {error}") from error
+        except IllegalEvent as error:
+            raise StartRefused(
+                f"this manager cannot apply what another one has written: {error}; do all of them "
+                "run the same version of Titan?"
+            ) from error
         finally:
             await end_all(running)
             await self._past.close()
-            self.lease.give_up()
+            await self._let_go()
             self._blocking.stop()
-        return self._begins_anew
+        if self._begins_anew:
+            with suppress(TimeoutError):
+                left_seconds = begun + LIFE_SECONDS_MIN - self._loop.time()
+                await asyncio.wait_for(self._stop.wait(), max(left_seconds, 0.0))
+        return self._begins_anew and not self._stop.is_set()
 
     def step_down(self) -> None:
         """Lets another one lead; called in the loop by whoever is asked to.
@@ -169,12 +199,14 @@ class SharedManager:
             )
         )
         begun_ns = time.monotonic_ns()
-        # In the loop: nobody is answered yet but that this one does not lead.
-        found = recover(options.data_directory, segment_bytes=options.segment_bytes)
+        # In a thread: it may take a while, in which this one is asked for its health, and stopped.
+        found = await self._reach(
+            lambda: recover(options.data_directory, segment_bytes=options.segment_bytes)
+        )
         recovery_us = (time.monotonic_ns() - begun_ns) // 1000
         own_copy = OwnCopy(Mirror(found.log))
         view = StandbyView(found.state, _wall_us)
-        follower = Follower(Tail(self._database), own_copy, view, self._blocking)
+        follower = Follower(self._tail, own_copy, view, self._blocking)
         keeper = make_keeper(
             options,
             own_copy,
@@ -226,10 +258,13 @@ class SharedManager:
         _log.info(LogLine("standing by", lsn=follower.position.lsn, address=self._door.address))
         while True:
             try:
-                await self._follow(follower)
+                has_all = await self._follow(follower)
                 await self._or_stop(self._blocking.run(self.lease.look))
-                if self.lease.is_free_in_seconds <= 0 and await self._or_stop(
-                    self._blocking.run(self.lease.take)
+                # One that could not bring the rest into its copy leaves it to those who can.
+                if (
+                    has_all
+                    and self.lease.is_free_in_seconds <= 0
+                    and await self._or_stop(self._blocking.run(self.lease.take))
                 ):
                     break
                 await self._or_stop(follower.wait(min(POLL_SECONDS, self.lease.is_free_in_seconds)))
@@ -238,17 +273,27 @@ class SharedManager:
                 await self._note_away(error)
         self.lease.keep(self._note_lost)
         _log.info(LogLine("this manager takes over", term=self.lease.term))
+        self._tail.note_taken()
         # Whoever led before can append nothing any more: what is there now is all.
         await self._or_stop(follower.catch_up())
+        await self._or_stop(self._blocking.run(follower.close))
         post.view.close()
         await self._past.close()
 
-    async def _follow(self, follower: Follower) -> None:
+    async def _follow(self, follower: Follower) -> bool:
+        """Whether this one has all that there was."""
         try:
             await self._or_stop(follower.catch_up())
         except NoRoomToFollow as error:
-            _log.error(LogLine("this standby falls behind", detail=error))
+            if not self._is_behind:
+                self._is_behind = True
+                _log.error(LogLine("this standby falls behind, and will not lead", detail=error))
             await self._or_stop(asyncio.sleep(RETRY_SECONDS))
+            return False
+        if self._is_behind:
+            self._is_behind = False
+            _log.info(LogLine("there is room to follow again", lsn=follower.position.lsn))
+        return True
 
     async def _lead(self, post: _Post) -> None:
         """One term, to its end."""
@@ -280,14 +325,14 @@ class SharedManager:
 
         async def hand_over() -> None:
             if not self._is_lost:
-                await self._blocking.run(self._hand_over, journal)
+                await self._hand_over(journal)
 
         # Of a database that all of them write the history to, whoever leads does.
         history, writers = open_history(options) if self._history is None else (self._history, [])
         course = Course(
             open_services=services,
             keeper=post.keeper,
-            beside=[self._note_turns(), *writers],
+            beside=[self._watch(journal), *writers],
             history=history,
             on_failure=self._note_lost,
             step_down=self.step_down,
@@ -303,15 +348,43 @@ class SharedManager:
         if not self._is_lost:
             await self._blocking.run(copying.stop, COPY_SECONDS)
 
-    def _hand_over(self, journal: SharedJournal) -> None:
-        """What was decided last becomes durable, and only then another one may lead."""
+    async def _hand_over(self, journal: SharedJournal) -> None:
+        """What was decided last becomes durable, if it can be soon; then another one may lead."""
+        closing = asyncio.ensure_future(self._blocking.run(journal.close))
+        await asyncio.wait((closing,), timeout=HAND_OVER_SECONDS)
+        if not closing.done():
+            journal.cut()
         try:
-            journal.close()
+            await closing
         except wal.WalError as error:
+            # Nobody was told of them.
             _log.warning("the last records may not be in the journal: %s", error)
-            self._begins_anew = self._begins_anew or not self._stop.is_set()
-            return
-        self.lease.let_go()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Whoever leads next need not wait, if the database can be told so soon."""
+        self.lease.give_up()
+        if self.lease.may_be_taken:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._blocking.run(self.lease.let_go), LET_GO_SECONDS)
+
+    async def _watch(self, journal: SharedJournal) -> None:
+        """A row may wait for ever, as behind somebody's lock on the table, and look like peace."""
+        is_told = False
+        while True:
+            await asyncio.sleep(TURN_SECONDS)
+            seconds = journal.waiting_seconds
+            if seconds > ANSWER_SECONDS_MAX:
+                _log.error(LogLine("the journal did not confirm a row", seconds=round(seconds, 1)))
+                journal.cut()
+            elif seconds > SLOW_SECONDS and not is_told:
+                _log.warning(
+                    LogLine(
+                        "the journal has not confirmed a row yet, and nobody is answered meanwhile",
+                        seconds=round(seconds, 1),
+                    )
+                )
+            is_told = seconds > SLOW_SECONDS
 
     async def _note_turns(self) -> None:
         while True:
@@ -327,10 +400,12 @@ class SharedManager:
             self._loop.call_soon_threadsafe(self._begin_anew, error)
 
     def _begin_anew(self, error: BaseException) -> None:
-        if not self._until.is_set():
-            _log.error(LogLine("this manager leads no more, and begins anew", detail=error))
-            self._begins_anew = True
-            self._until.set()
+        if self._until.is_set():
+            _log.warning(LogLine("the journal failed while this manager ended", detail=error))
+            return
+        _log.error(LogLine("this manager leads no more, and begins anew", detail=error))
+        self._begins_anew = True
+        self._until.set()
 
     async def _pass_on_stop(self) -> None:
         await self._stop.wait()

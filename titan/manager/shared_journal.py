@@ -18,6 +18,7 @@ from titan.manager.journal import FlushedJournal
 
 if TYPE_CHECKING:
     from titan.journal.appender import Appender
+    from titan.journal.rows import Row
     from titan.manager.own_copy import Copying
 
 _log = logging.getLogger("titan.journal")
@@ -36,7 +37,8 @@ class _RowWriter:
         self._copying = copying
         self._where = where
         self._staged: Sequence[bytes] = ()
-        self._has_room = True
+        self._written: Row | None = None
+        self._begun: float | None = None
         self.position: wal.Position = appender.position
 
     @property
@@ -51,19 +53,31 @@ class _RowWriter:
 
     def push(self) -> wal.Flush:
         """Commits the row. Raises wal.WriteFailed, Deposed, InDoubt."""
-        begun = time.monotonic()
+        begun = self._begun = time.monotonic()
         try:
             row = self._appender.append(self._staged)
         except JournalFull as error:
             raise wal.WriteFailed(self._where, "insert", str(error)) from error
+        finally:
+            self._begun = None
         flush = wal.Flush(len(self._staged), len(row.body), time.monotonic() - begun)
         self._staged = ()
         self.position = self._appender.position
-        self._copying.add(row)
+        self._written = row
         return flush
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long a row has been under way by now; read in any thread."""
+        begun = self._begun
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def maintain(self) -> bool:
         """Whether more is taken: the database has said so last, and the copy keeps up."""
+        row, self._written = self._written, None
+        if row is not None:
+            # Only now, since those who wait for it were told before: they come first.
+            self._copying.add(row)
         return self._copying.has_room
 
     def end(self) -> None:
@@ -80,12 +94,19 @@ class SharedJournal(FlushedJournal):
     def __init__(self, appender: Appender, copying: Copying, where: str) -> None:
         """`where` names the database, without its password."""
         self._where = where
-        self._flusher = wal.Flusher(
-            where,
-            _RowWriter(appender, copying, where),
-            lambda text: _log.warning(LogLine(text)),
-        )
+        self._appender = appender
+        self._writer = _RowWriter(appender, copying, where)
+        self._flusher = wal.Flusher(where, self._writer, lambda text: _log.warning(LogLine(text)))
         super().__init__(self._flusher)
+
+    @property
+    def waiting_seconds(self) -> float:
+        """How long the row that is under way has not been confirmed; 0: none is."""
+        return self._writer.waiting_seconds
+
+    def cut(self) -> None:
+        """A row that is under way is waited for no more: the journal fails. From any thread."""
+        self._appender.cut()
 
     def room_fields(self) -> dict[str, object]:
         """Where it is."""
@@ -98,6 +119,8 @@ class SharedJournal(FlushedJournal):
         """
         try:
             self._flusher.finish()
+            # The thread that failed has told of it, and nobody may be there to hear it any more.
+            self._flusher.wait_durable(self._flusher.last_lsn, 0)
         finally:
             self._flusher.close()
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import wal
+from titan.errors import TitanError
 from titan.journal.errors import JournalUnavailable
 from titan.journal.members import Member, MemberTable
 from titan.journal.retention import RetentionTable
 from titan.journal.snapshots import SnapshotTable
+from titan.journal.tail import Tail
 from titan.logs import LogLine
 from titan.manager.blocking import Blocking
 from titan.snapshots import snapshot_directory
@@ -55,6 +57,7 @@ class Upkeep:
         """`address` is the name of this manager among the others."""
         self._log_directory = data_directory / "wal"
         self._snapshots = snapshot_directory(data_directory)
+        self._database = database
         self._leadership = leadership
         self._address = address
         self._state = state
@@ -62,6 +65,7 @@ class Upkeep:
         self._stored = SnapshotTable(database)
         self._rows = RetentionTable(database)
         self._blocking = Blocking("journal-upkeep")
+        self._told = ""
         self.others: list[Member] = []
         """The other managers that are there, as of the last look."""
 
@@ -76,14 +80,27 @@ class Upkeep:
                     if loop.time() - tidied >= TIDY_SECONDS and self._leadership.leads():
                         tidied = loop.time()
                         await self._blocking.run(self._tidy)
+                        self._told = ""
                 except JournalUnavailable as error:
                     _log.debug("not looked after the journal: %s", error)
-                except (wal.WalError, OSError) as error:
-                    # Too much is kept meanwhile, which is no reason to stop.
-                    _log.warning("could not tidy up the journal: %s", error)
+                # Too much is kept meanwhile, which is no reason to stop, nor to give up for ever.
+                except Exception as error:  # noqa: BLE001
+                    self._tell(error)
                 await asyncio.sleep(SEEN_SECONDS)
         finally:
             self._blocking.stop()
+
+    def close(self) -> None:
+        """Ends the connections, while nothing is looked after any more. Blocks."""
+        for each in (self._members, self._stored, self._rows):
+            each.close()
+
+    def _tell(self, error: Exception) -> None:
+        """Once, and not at each look."""
+        if str(error) != self._told:
+            self._told = str(error)
+            is_known = isinstance(error, TitanError | wal.WalError | OSError)
+            _log.warning("could not look after the journal: %s", error, exc_info=not is_known)
 
     def _look_round(self) -> None:
         """Says that this one is there, and who else is. Raises JournalUnavailable."""
@@ -99,11 +116,8 @@ class Upkeep:
         own = wal.find_snapshots(self._snapshots)
         stored = [position.lsn for position, _ in self._stored.list()]
         if own and own[-1] > max(stored, default=0):
-            # Read to its end first: others are to begin there.
-            position = wal.check_snapshot(self._snapshots, own[-1])
-            self._stored.put(position, _pieces(self._snapshots / wal.snapshot_name(own[-1])))
+            self._put(own[-1])
             stored.append(own[-1])
-            _log.debug(LogLine("a snapshot is in the journal", lsn=own[-1]))
         first_lsn = wal.list_segments(self._log_directory)[0].first_lsn
         # Where a manager without a copy begins: rows go on from there.
         begin = max((lsn for lsn in stored if lsn + 1 <= first_lsn), default=0)
@@ -116,6 +130,20 @@ class Upkeep:
         for member in self._members.list():
             if member.seconds_ago > FORGET_SECONDS:
                 self._members.remove(member.id)
+
+    def _put(self, lsn: int) -> None:
+        """Brings that snapshot into the database: others are to begin there."""
+        # Read to its end first.
+        position = wal.check_snapshot(self._snapshots, lsn)
+        # A database that has lost records, as after a failover, is told of no state with them;
+        # this manager may not have heard of that yet.
+        tail = Tail(self._database)
+        try:
+            tail.check_place(position)
+        finally:
+            tail.close()
+        self._stored.put(position, _pieces(self._snapshots / wal.snapshot_name(lsn)))
+        _log.debug(LogLine("a snapshot is in the journal", lsn=lsn))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

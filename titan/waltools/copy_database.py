@@ -167,6 +167,7 @@ class DatabaseTarget(_Journal):
         self._is_partial = True
         if not self._session.execute(_ADOPT, base):
             raise CopyRefused(f"the journal in {self.name} is not empty any more")
+        self.database.note_log(base.log_id)
         self.end = base
 
     def resume(self, origin: str) -> None:

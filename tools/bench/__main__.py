@@ -33,6 +33,7 @@ from tools.bench import (
     replay,
     scheduling,
     scrapes,
+    shared_journal,
     singles,
     submits,
     tasks,
@@ -69,6 +70,7 @@ PARTS: Final[dict[str, Measure]] = {
     "u": projection.measure,
     "v": viewers.measure,
     "w": scrapes.measure,
+    "x": shared_journal.measure,
 }
 ROUNDS: Final = 5
 

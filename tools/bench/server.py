@@ -1,8 +1,8 @@
 """The processes that a benchmark starts: `python -m tools.bench.server ROLE …`.
 
-manager DIR FORGET_OVER [history] [HOST:PORT]
-                         a manager, as `titan manager`, which has a history written or not, and
-                         tells its metrics at that address
+manager DIR FORGET_OVER [history] [HOST:PORT] [postgresql://…]
+                         a manager, as `titan manager`, which has a history written or not, tells
+                         its metrics at that address, and has its log in that database
 worker DIR MANAGER CPUS  a worker, as `titan worker`
 web MANAGER              the pages of that manager, as `titan web`, on a free port
 empty                    a gRPC server whose one method does nothing; prints its address
@@ -36,13 +36,16 @@ def run_manager(directory: str, forget_over: str, *options: str) -> int:
     from titan.manager import main as manager  # noqa: PLC0415  (each role loads its own)
     from titan.manager.options import ManagerOptions  # noqa: PLC0415
 
+    urls = [each for each in options if each.startswith("postgresql://")]
+    addresses = [each for each in options if each != "history" and each not in urls]
     return manager.run_manager(
         ManagerOptions(
             data_directory=Path(directory),
             listen="127.0.0.1:0",
             forget_over=int(forget_over),
             history_url="" if "history" in options else None,
-            metrics_listen=next((each for each in options if each != "history"), None),
+            metrics_listen=next(iter(addresses), None),
+            journal_url=next(iter(urls), None),
             log_level="warning",
         )
     )

@@ -1,11 +1,17 @@
 #!/bin/sh
-# compose-certs.sh DIR: makes the CA in DIR/ca once, and everybody's certificate anew each time.
+# compose-certs.sh DIR: makes the CA in DIR/ca and the managers' key for secrets once, and everybody's
+# certificate anew each time.
 set -eu
 tls=$1
 export TITAN_TLS_DIR="$tls/ca"
 
 [ -e "$tls/ca/ca.pem" ] || titan certs init --cluster compose --admin admin
 titan certs issue manager --host manager1 --host manager2 --out "$tls/managers"
+# What it sealed nothing else opens: another one is never written over it.
+if [ ! -e "$tls/managers/secrets.key" ]; then
+    (umask 077; head -c 32 /dev/urandom | base64 > "$tls/managers/secrets.key.new")
+    mv "$tls/managers/secrets.key.new" "$tls/managers/secrets.key"
+fi
 titan certs issue worker w1 --out "$tls/w1"
 titan certs issue worker w2 --out "$tls/w2"
 # `titan web` serves as the first and asks as the second.

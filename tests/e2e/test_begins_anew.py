@@ -1,0 +1,118 @@
+"""A manager that begins anew: a new process in the place of the one before, and nothing of that."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import wait_until
+from tests.postgresql import PostgreSQL, find_or_start
+from tests.several import Manager, SeveralManagers
+from tools.chaos.processes import descendants
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[PostgreSQL]:
+    server = find_or_start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def several(tmp_path: Path, postgresql: PostgreSQL) -> Iterator[SeveralManagers]:
+    with SeveralManagers(tmp_path / "cluster", postgresql.make_database(), ("a", "b")) as cluster:
+        yield cluster
+
+
+def helpers(pid: int) -> Counter[str]:
+    """The programs that it runs beside, by module."""
+    found: Counter[str] = Counter()
+    for each in descendants(pid):
+        words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+        found[words[words.index(b"-m") + 1].decode() if b"-m" in words else str(words)] += 1
+    return found
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """What it has open, by kind: a socket is as another, and so is a file that is not there."""
+    found: Counter[str] = Counter()
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        # One may be closed by now.
+        with suppress(FileNotFoundError):
+            target = os.readlink(each)
+            found[target if target.startswith("/") else target.partition(":")[0]] += 1
+    return found
+
+
+def tell_to_step_down(several: SeveralManagers) -> None:
+    """As soon as it is known that there is another one."""
+    wait_until(lambda: several.titan("manager", "step-down").returncode == 0, "it steps down")
+
+
+def step_down(several: SeveralManagers, leader: Manager) -> Manager:
+    """The leader lets another one lead; returns that one once both are what they are."""
+    tell_to_step_down(several)
+    wait_until(lambda: count(leader, "the manager begins anew") and not leader.leads(), "it ends")
+    successor = several.wait_leader(leader)
+    wait_until(lambda: count(leader, "standing by") > count(leader, "takes over"), "it stands by")
+    return successor
+
+
+def count(manager: Manager, text: str) -> int:
+    return manager.server.log.count(text)
+
+
+def test_it_leaves_nothing_of_the_one_before(several: SeveralManagers) -> None:
+    for name in ("a", "b"):
+        several.start(name, "--history", f"sqlite:///{several.root / name}.sqlite")
+    leader = several.wait_leader()
+    other = next(each for each in several.managers.values() if each is not leader)
+    pid = leader.server.process.pid
+    assert step_down(several, leader) is other
+    # What one has that stands by, and begins anew once more.
+    wait_until(lambda: helpers(pid) == helpers(other.server.process.pid), "its helpers run")
+    before = descriptors(pid)
+    assert step_down(several, other) is leader
+    assert step_down(several, leader) is other
+    wait_until(lambda: descriptors(pid) <= before, "it has open what it had")
+    wait_until(lambda: helpers(pid) == helpers(other.server.process.pid), "its helpers run")
+    assert leader.server.process.pid == pid
+    blocked = next(
+        int(line.split()[1], 16)
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("SigBlk")
+    )
+    assert not blocked & 1 << (signal.SIGTERM - 1)
+    leader.server.process.terminate()
+    assert leader.server.process.wait(10) == 0
+
+
+def test_it_is_started_as_it_was_by_a_relative_path(several: SeveralManagers) -> None:
+    """By the interpreter of the same environment, whatever $PATH leads to."""
+    python = Path(sys.executable)
+    # The first word is the interpreter, by its whole path.
+    relative = f'cd {python.parent.parent} && shift && exec bin/{python.name} "$@"'
+    leader = several.start("a", under=("sh", "-c", relative, "sh"))
+    assert several.wait_leader() is leader
+    several.start("b")
+    tell_to_step_down(several)
+    wait_until(lambda: count(leader, "standing by") == 2, "it stands by")
+    assert leader.server.process.poll() is None
+
+
+def test_one_that_is_stopped_while_it_begins_anew_stops(several: SeveralManagers) -> None:
+    for name in ("a", "b"):
+        several.start(name)
+    leader = several.wait_leader()
+    tell_to_step_down(several)
+    wait_until(lambda: count(leader, "the manager begins anew"), "it begins anew")
+    leader.server.process.terminate()
+    assert leader.server.process.wait(20) == 0
+    assert count(leader, "the manager stopped") == 1
