@@ -43,6 +43,12 @@ def acknowledged_cancel_not_in_the_log(told: Told) -> None:
     told.user("cancelled", job_id=1, state="RUNNING")
 
 
+def acknowledged_and_then_unknown(told: Told) -> None:
+    told.whole(1)
+    told.user("cancel", job_id=1)
+    told.user("unknown", job_id=1)
+
+
 def request_made_two_jobs(told: Told) -> None:
     told.whole(1)
     told.log("JobSubmitted", job_id=2, array=[], scheduling={})
@@ -285,6 +291,7 @@ def server_that_died(told: Told) -> None:
 VIOLATIONS: list[tuple[str, Callable[[Told], None]]] = [
     ("lost", acknowledged_and_not_in_the_log),
     ("lost", acknowledged_cancel_not_in_the_log),
+    ("lost", acknowledged_and_then_unknown),
     ("doubled", request_made_two_jobs),
     ("doubled", repeated_submit_got_another_answer),
     ("doubled", job_that_nobody_asked_for),

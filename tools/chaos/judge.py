@@ -162,6 +162,9 @@ class _Judge:
         for line in self._evidence.users:
             if line["what"] == "cancel":
                 self._cancelled.add(line["job_id"])
+            elif line["what"] == "unknown":
+                sentence = f"job {line['job_id']} was acknowledged, and then nobody knew it"
+                self._find("lost", line["job_id"], sentence)
             elif line["what"] == "cancelled":
                 job = self._history.jobs.get(line["job_id"])
                 had_ended = line["state"] in ("COMPLETED", "FAILED", "CANCELLED")

@@ -147,7 +147,12 @@ class User:
     def _cancel(self, job_id: int) -> None:
         grace = self._chance.choice(["100ms", "1s", "3s"])
         self._write("cancel", job_id=job_id)
-        answer = self._persist(lambda: self._client.cancel(job_id, grace=grace))
+        try:
+            answer = self._persist(lambda: self._client.cancel(job_id, grace=grace))
+        except NotFound:
+            # It was acknowledged: the judge is told, and finds out more.
+            self._write("unknown", job_id=job_id)
+            return
         assert answer is not None
         self._write("cancelled", job_id=job_id, state=answer[0]["state"])
 
