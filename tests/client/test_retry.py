@@ -196,3 +196,27 @@ def test_other_ends_of_a_stream_are_not_waited_out() -> None:
     failure = retry.Failure(grpc.StatusCode.NOT_FOUND, "no such task")
     with pytest.raises(NotFound):
         retry.WorkerPatience(60).pause_after(failure, 0.0, manager_was_away=False)
+
+
+def last_words(policy: retry.Policy, leader: str, repeat_hint: str = "") -> str:
+    """What is said when a manager has answered to the end that it does not lead."""
+    failure = retry.Failure(grpc.StatusCode.UNAVAILABLE, "it stands by", leader=leader)
+    repeats = retry.Repeats(policy, now=0.0, repeat_hint=repeat_hint)
+    repeats.pause_after(failure, 0.0)
+    with pytest.raises(ManagerUnreachable) as raised:
+        repeats.pause_after(failure, 30.0)
+    return str(raised.value)
+
+
+def test_a_standby_asked_alone_is_said_not_to_lead_and_the_one_that_does_is_to_be_named() -> None:
+    assert last_words(POLICY, "127.0.0.1:2") == (
+        "the manager at 127.0.0.1:1 did not lead within 30 s (it stands by); "
+        "name that one, too: --manager 127.0.0.1:1,127.0.0.1:2"
+    )
+
+
+def test_where_none_leads_a_read_may_be_had_from_a_standby() -> None:
+    both = retry.Policy("127.0.0.1:1,127.0.0.1:2", 30.0)
+    assert last_words(both, "").endswith("; some questions a standby answers, too: --stale")
+    assert "--stale" not in last_words(both, "", repeat_hint="it is safe to repeat")
+    assert "name that one" not in last_words(both, "127.0.0.1:2")

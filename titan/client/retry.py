@@ -192,11 +192,22 @@ class Repeats:
         message = f"{self._whom()} did not answer{waited}"
         if "," in self._policy.address:
             message = f"none of the managers answered as the one that leads{waited}"
+        elif failure.leader is not None:
+            message = f"{self._whom()} did not lead{waited}"
         if failure.details:
             message += f" ({failure.details})"
+        if failure.leader is not None:
+            message += self._advice(failure.leader)
         return ManagerUnreachable(
             message + self._maybe_accepted(), maybe_accepted=bool(self._repeat_hint)
         )
+
+    def _advice(self, leader: str) -> str:
+        """What may help where those that were asked do not lead."""
+        known = self._policy.address.split(",")
+        if leader and leader not in known:
+            return f"; name that one, too: --manager {','.join((*known, leader))}"
+        return "" if self._repeat_hint else "; some questions a standby answers, too: --stale"
 
     def _whom(self) -> str:
         are_several = "," in self._policy.address
