@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,15 @@ def state_of(client: Client, job_id: int) -> str:
     return str(client.show(job_id)["state"])
 
 
+def step_down(several: SeveralManagers) -> Any:
+    """What the command tells; None: nobody stands by yet."""
+    told = several.titan("--json", "manager", "step-down")
+    if told.returncode:
+        assert b"no other manager stands by" in told.stderr, told.stderr
+        return None
+    return json.loads(told.stdout)
+
+
 def test_the_leader_is_killed_and_nobody_notices_more_than_a_pause(
     several: SeveralManagers, tmp_path: Path
 ) -> None:
@@ -76,7 +87,7 @@ def test_a_leader_that_is_told_to_hands_over_and_stands_by(
     several.start_worker()
     with several.client() as client:
         job_id = submit_waiting(client, tmp_path)
-        told = several.json("manager", "step-down")
+        told = wait_until(lambda: step_down(several), "another one has said that it stands by")
         successor = several.wait_leader(leader)
         assert told["leader"] == successor.address
         wait_until(lambda: not leader.leads(), "it stands by")
@@ -140,6 +151,9 @@ def test_a_manager_that_stands_by_answers_only_who_says_that_it_may_be_old(
         return told.returncode == 0 and str(job_id).encode() in told.stdout
 
     wait_until(is_told, "it has read so far")
+    # Its directory is a manager's, though it never led.
+    wait_until((several.root / standby.name / "titan.json").exists, "it says whose it is")
+    assert b"WRONG" not in several.ok("wal", "verify", str(several.root / standby.name))
 
 
 def test_all_managers_are_killed_and_any_goes_on_with_what_was_acknowledged(

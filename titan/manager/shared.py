@@ -24,6 +24,7 @@ from titan.journal.lease import LeaseTable
 from titan.journal.mirror import Mirror
 from titan.journal.prepare import prepare_mirror
 from titan.logs import LogLine
+from titan.manager import directory
 from titan.manager.blocking import Blocking
 from titan.manager.follower import Follower, NoRoomToFollow
 from titan.manager.history import is_file
@@ -117,6 +118,7 @@ class SharedManager:
         self._is_lost = False
         self._begins_anew = False
         self._was_away = False
+        self._is_described = False
         self._is_behind = False
         self._history: HistoryDesk | None = None
         self._upkeep: Upkeep | None = None
@@ -256,6 +258,7 @@ class SharedManager:
         while True:
             try:
                 has_all = await self._follow(follower)
+                await self._describe(post.found.state.cluster_id)
                 await self._or_stop(self._blocking.run(self.lease.look))
                 # One that could not bring the rest into its copy leaves it to those who can.
                 if (
@@ -291,6 +294,22 @@ class SharedManager:
             self._is_behind = False
             _log.info(LogLine("there is room to follow again", lsn=follower.position.lsn))
         return True
+
+    async def _describe(self, cluster_id: bytes) -> None:
+        """Says in the directory whose it is, once that is known, though it may never lead."""
+        if self._is_described or not cluster_id:
+            return
+        try:
+            await self._or_stop(
+                self._blocking.run(
+                    directory.write_description, self._options.data_directory, cluster_id
+                )
+            )
+        except OSError as error:
+            # A full disk, most likely; it is tried again.
+            _log.debug("the directory is not described: %s", error)
+            return
+        self._is_described = True
 
     async def _lead(self, post: _Post) -> None:
         """One term, to its end."""
