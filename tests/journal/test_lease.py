@@ -79,7 +79,7 @@ def test_a_taking_that_has_to_wait_long_gives_up_and_takes_nothing(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server gives up: it would take it later, for nobody."""
-    monkeypatch.setattr("titan.journal.lease._LOCK_MS", 100)
+    monkeypatch.setattr("titan.journal.lease.LOCK_FIRST", "SET lock_timeout = 100")
     with (
         closing(LeaseTable(journal.database)) as lease,
         journal.transaction() as connection,

@@ -93,12 +93,12 @@ def test_it_comes_in_pages_of_whole_records(
 
 
 def test_a_limit_within_a_record_does_not_say_that_all_of_it_was_told(history: History) -> None:
-    told = slowly(longest())
-    lsns = [lsn for lsn, *_ in told]
+    job_id = longest()
+    lsns = [lsn for lsn, *_ in slowly(job_id)]
     is_within = [lsns[n] == lsns[n - 1] for n in range(1, len(lsns))]
     assert {True, False} == set(is_within)
     for limit, is_cut in enumerate(is_within, 1):
-        page, left = page_of_story(history.directory / "wal", Story(longest(), limit=limit))
+        page, left = page_of_story(history.directory / "wal", Story(job_id, limit=limit))
         assert (page.lsn, left) == (lsns[limit - 1] - is_cut, None)
 
 
