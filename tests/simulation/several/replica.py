@@ -151,7 +151,8 @@ class Replica:
 
     def _poll(self) -> None:
         """Reads what is new, now and again."""
-        if self.leader is not None or self._is_reading:
+        if self.leader is not None or self._term or self._is_reading:
+            # Once it has the lease it reads the rest by itself: two reads at once find the same.
             return
         self._polls += 1
         self._read_rows(partial(self._poll_again, self._polls))

@@ -76,3 +76,8 @@ def test_the_command_runs_seeds_of_several_managers(capsys: pytest.CaptureFixtur
     assert f"has the hash {outcome(1).trace_hash}\n" in capsys.readouterr().out
     assert main(["--several", "--seeds", "2", "--processes", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("2 seeds in ")
+
+
+def test_one_that_slept_over_the_answer_to_its_taking_reads_the_rest_once() -> None:
+    """In seed 163 it also went on to look for news, and found the same rows twice."""
+    outcome(163)
