@@ -25,6 +25,8 @@ class Story:
         self.requests: dict[tuple[str, bytes], int] = {}
         self.attempts: Counter[Task] = Counter()
         self.active: dict[Task, int] = {}
+        # Given up with their workers, which may tell of them later.
+        self.lost: set[tuple[Task, int]] = set()
         self.ends: dict[Task, State] = {}
         self.starts = 0
         self.size_bytes = 0
@@ -72,11 +74,9 @@ class Story:
             case ev.Recalled():
                 assert self.active.pop((event.job_id, event.index)) == event.attempt, where
             case ev.AttemptEnded():
-                task = (event.job_id, event.index)
-                assert task not in self.ends, where
-                assert self.active.pop(task) == event.attempt, where
-                if event.task_state in TASK_ENDS:
-                    self.ends[task] = State(event.task_state)
+                self._tell_end(where, event)
+            case ev.Adopted():
+                self._tell_adopted(where, event)
             case ev.CancelRequested():
                 # Pending tasks end by it; these stories cancel whole jobs only.
                 assert not event.indexes, where
@@ -85,6 +85,29 @@ class Story:
                         self.ends[task] = State.CANCELLED
             case _:
                 pass
+
+    def _tell_end(self, where: str, event: ev.AttemptEnded) -> None:
+        task = (event.job_id, event.index)
+        assert task not in self.ends, where
+        if task in self.active:
+            assert self.active.pop(task) == event.attempt, where
+        else:
+            # Its worker was heard again while the task still waited.
+            assert (task, event.attempt) in self.lost, where
+            assert event.task_state in TASK_ENDS, where
+        self.lost.discard((task, event.attempt))
+        if event.state == State.LOST:
+            self.lost.add((task, event.attempt))
+        if event.task_state in TASK_ENDS:
+            self.ends[task] = State(event.task_state)
+
+    def _tell_adopted(self, where: str, event: ev.Adopted) -> None:
+        task = (event.job_id, event.index)
+        assert task not in self.active, where
+        assert task not in self.ends, where
+        assert (task, event.attempt) in self.lost, where
+        self.lost.remove((task, event.attempt))
+        self.active[task] = event.attempt
 
     def tasks_of(self, job_id: int) -> list[Task]:
         """All tasks of a job."""
