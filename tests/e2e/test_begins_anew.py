@@ -27,7 +27,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 @pytest.fixture
 def several(tmp_path: Path, postgresql: PostgreSQL) -> Iterator[SeveralManagers]:
-    with SeveralManagers(tmp_path / "cluster", postgresql.make_database(), ("a", "b")) as cluster:
+    with SeveralManagers(tmp_path / "cluster", postgresql.make_database()) as cluster:
         yield cluster
 
 
@@ -40,15 +40,23 @@ def helpers(pid: int) -> Counter[str]:
     return found
 
 
-def descriptors(pid: int) -> Counter[str]:
-    """What it has open, by kind: a socket is as another, and so is a file that is not there."""
+def descriptors(manager: Manager) -> Counter[str]:
+    """What it has open: sockets and the like by their kind, files by their names."""
     found: Counter[str] = Counter()
-    for each in Path(f"/proc/{pid}/fd").iterdir():
+    for each in Path(f"/proc/{manager.server.process.pid}/fd").iterdir():
         # One may be closed by now.
         with suppress(FileNotFoundError):
-            target = os.readlink(each)
-            found[target if target.startswith("/") else target.partition(":")[0]] += 1
+            target = Path(os.readlink(each))
+            name = target.name if target.is_absolute() else str(target).partition(":")[0]
+            found["its log" if target == manager.server.log_path else name] += 1
     return found
+
+
+def blocks(pid: int, number: signal.Signals) -> bool:
+    """Whether its first thread does."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("SigBlk"))
+    return bool(mask & 1 << (number - 1))
 
 
 def tell_to_step_down(several: SeveralManagers) -> None:
@@ -78,26 +86,26 @@ def count(manager: Manager, text: str) -> int:
 
 
 def test_it_leaves_nothing_of_the_one_before(several: SeveralManagers) -> None:
+    def start(name: str) -> Manager:
+        return several.start(name, "--history", f"sqlite:///{several.root / name}.sqlite")
+
     for name in ("a", "b"):
-        several.start(name, "--history", f"sqlite:///{several.root / name}.sqlite")
+        start(name)
     leader = several.wait_leader()
-    other = next(each for each in several.managers.values() if each is not leader)
     pid = leader.server.process.pid
-    assert step_down(several, leader) is other
-    # What one has that stands by, and begins anew once more.
-    wait_until(lambda: helpers(pid) == helpers(other.server.process.pid), "its helpers run")
-    before = descriptors(pid)
+    other = step_down(several, leader)
     assert step_down(several, other) is leader
     assert step_down(several, leader) is other
-    wait_until(lambda: descriptors(pid) <= before, "it has open what it had")
-    wait_until(lambda: helpers(pid) == helpers(other.server.process.pid), "its helpers run")
     assert leader.server.process.pid == pid
-    blocked = next(
-        int(line.split()[1], 16)
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-        if line.startswith("SigBlk")
+    # What one has that stands by, and never was another.
+    fresh = start("c")
+    wait_until(lambda: count(fresh, "standing by"), "a third one stands by")
+    wait_until(
+        lambda: helpers(pid) == helpers(fresh.server.process.pid) != Counter(), "its helpers run"
     )
-    assert not blocked & 1 << (signal.SIGTERM - 1)
+    wait_until(lambda: descriptors(leader) == descriptors(fresh), "it has open what others have")
+    # It blocks all of them for the moment in which it starts another process.
+    wait_until(lambda: not blocks(pid, signal.SIGTERM), "it can be told to stop")
     leader.server.process.terminate()
     assert leader.server.process.wait(10) == 0
 
