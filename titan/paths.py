@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
+def is_postgresql_url(place: str) -> bool:
+    """Whether that names a database of PostgreSQL, and not a file or a directory."""
+    return place.startswith(("postgresql://", "postgres://"))
+
+
 def state_directory() -> Path:
     """`$XDG_STATE_HOME/titan`; for root `/var/lib/titan` unless the variable is set."""
     home = os.environ.get("XDG_STATE_HOME")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from titan import units
+from titan.paths import is_postgresql_url
 
 
 class Unit(click.ParamType):  # type: ignore[type-arg]  # not generic in older click
@@ -43,7 +44,7 @@ class Place(click.ParamType):  # type: ignore[type-arg]  # not generic in older 
 
 def is_journal(place: Path | str) -> bool:
     """Whether it names a journal in a database."""
-    return isinstance(place, str) and place.startswith(("postgresql://", "postgres://"))
+    return isinstance(place, str) and is_postgresql_url(place)
 
 
 PLACE: Final = Place()
@@ -134,7 +135,7 @@ def _parse_offered(text: str) -> tuple[str, int, tuple[str, ...]]:
 
 def _parse_history(text: str) -> str:
     # What it is exactly only SQLAlchemy can tell. Nothing is repeated: it may hold a password.
-    if text != "none" and not text.startswith(("postgresql://", "postgres://", "sqlite:///")):
+    if text != "none" and not is_postgresql_url(text) and not text.startswith("sqlite:///"):
         raise ValueError("write it as postgresql://HOST/NAME, sqlite:///FILE or none")
     return text
 

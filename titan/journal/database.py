@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.limit import Limit
 from titan.journal.schema import FORMAT, SCHEMA, create_tables
+from titan.paths import is_postgresql_url
 
 if TYPE_CHECKING:
     import psycopg
@@ -63,7 +64,7 @@ class Database:
 
         What it raises, here and later, does not repeat a password.
         """
-        if not url.startswith(("postgresql://", "postgres://")):
+        if not is_postgresql_url(url):
             raise JournalRefused("a journal's URL is written as postgresql://HOST/NAME")
         try:
             import psycopg  # noqa: PLC0415 - an extra

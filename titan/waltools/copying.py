@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import wal
+from titan.paths import is_postgresql_url
 from titan.units import format_size
 from titan.waltools.copy_database import DatabaseSource, DatabaseTarget
 from titan.waltools.copy_ends import CopyRefused, Source, Target
@@ -51,17 +52,12 @@ def copy_log(source: str, target: str, progress: Progress = lambda _: None) -> C
         return _Copying(origin, goal, progress).run()
 
 
-def is_url(place: str) -> bool:
-    """Whether it names a database, not a directory."""
-    return place.startswith(("postgresql://", "postgres://"))
-
-
 def _open_source(place: str) -> Source:
-    return DatabaseSource(place) if is_url(place) else DirectorySource(Path(place))
+    return DatabaseSource(place) if is_postgresql_url(place) else DirectorySource(Path(place))
 
 
 def _open_target(place: str) -> Target:
-    return DatabaseTarget(place) if is_url(place) else DirectoryTarget(Path(place))
+    return DatabaseTarget(place) if is_postgresql_url(place) else DirectoryTarget(Path(place))
 
 
 class _Copying:
