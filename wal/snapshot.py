@@ -207,6 +207,16 @@ class Snapshot:
         return data
 
 
+def first_block(start: bytes) -> bytes:
+    """Return what is there of the first block in the first bytes of a snapshot's file, unchecked.
+
+    For whoever has these bytes and not the file, as from another store.
+    """
+    begin = POSITION_HEADER_BYTES + _BLOCK_HEADER_BYTES
+    length, _ = _BLOCK.unpack_from(start.ljust(begin, b"\0"), POSITION_HEADER_BYTES)
+    return start[begin : begin + length]
+
+
 def snapshot_name(lsn: int) -> str:
     """Return the file name of the snapshot at an LSN; names sort as LSNs do."""
     return f"{lsn:020d}.snapshot"

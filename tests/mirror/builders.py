@@ -13,7 +13,7 @@ from titan.journal.database import Database
 from titan.journal.lease import LeaseTable
 from titan.journal.retention import RetentionTable
 from titan.journal.slots import SlotTable
-from titan.journal.snapshot_files import send_snapshot
+from titan.journal.snapshot_files import snapshot_bytes
 from titan.journal.snapshots import SnapshotTable
 from titan.journal.tail import Tail
 from titan.manager.recovery import recover
@@ -89,7 +89,8 @@ class Store:
         """Brings those of a data directory into it; returns which."""
         lsns = wal.find_snapshots(snapshot_directory(directory))
         for lsn in lsns:
-            send_snapshot(self.snapshots, snapshot_directory(directory), lsn)
+            place = snapshot_directory(directory)
+            self.snapshots.put(wal.check_snapshot(place, lsn), snapshot_bytes(place, lsn))
         return lsns
 
 

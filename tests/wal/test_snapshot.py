@@ -26,6 +26,7 @@ from wal import (
     check_snapshot,
     filesystem,
     find_snapshots,
+    first_block,
     open_snapshot,
     remove_snapshot,
     sync_snapshots,
@@ -84,6 +85,16 @@ def test_any_blocks_come_back(blocks: list[bytes]) -> None:
     file_system, content = written(blocks)
     assert read(file_system) == blocks
     assert len(content) == 64 + 16 + sum(8 + len(block) for block in blocks)
+
+
+def test_the_first_block_is_found_in_the_first_bytes() -> None:
+    disk = FakeFileSystem()
+    write_snapshot(DIRECTORY, POSITION, [b"the head", b"more"], file_system=disk)
+    data = bytes(disk.files[PATH])
+    assert first_block(data) == b"the head"
+    # Of a piece there is what is in it; and a file that ends before has none.
+    assert first_block(data[:75]) == b"the"
+    assert first_block(data[:60]) == first_block(b"") == b""
 
 
 def test_other_names_are_no_snapshots(place: tuple[FileSystem, str]) -> None:

@@ -49,8 +49,7 @@ class Mirror:
             return True
         if row.last_lsn == last_lsn > position.lsn:
             return self._log.flush()
-        count = row.last_lsn - row.first_lsn + 1
-        return self._log.write_frame(wal.PackedFrame(row.first_lsn, count, row.body, row.chain))
+        return self._log.write_frame(row.packed())
 
     def look_for_room(self) -> bool:
         """Looks again, as nothing else does while no row comes, if its disk has room; see `room`.

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 import wal
 
-BODY_BYTES_MAX: Final = wal.FRAME_BODY_BYTES_MAX
 # Where a wal.WalError of this package says that something is wrong.
 PLACE: Final = "journal"
 
@@ -26,16 +25,24 @@ class Row(NamedTuple):
     chain: int
     body: bytes
 
+    @property
+    def record_count(self) -> int:
+        """How many records it has."""
+        return self.last_lsn - self.first_lsn + 1
+
+    def packed(self) -> wal.PackedFrame:
+        """The frame that it is in files."""
+        return wal.PackedFrame(self.first_lsn, self.record_count, self.body, self.chain)
+
     def records(self) -> Iterator[list[wal.Record]]:
         """Its records, a thousand at a time. Raises wal.Damaged."""
-        count = self.last_lsn - self.first_lsn + 1
-        return wal.unpack_records(self.first_lsn, count, self.body, place_of(self))
+        return wal.unpack_records(self.first_lsn, self.record_count, self.body, place_of(self))
 
 
 def encode(first_lsn: int, payloads: Sequence[bytes], chain_before: int, term: int) -> Row:
     """The row of these records, of which there is at least one. O(bytes).
 
-    A body has at most BODY_BYTES_MAX, or one record; that is the caller's to see to.
+    A body has at most wal.FRAME_BODY_BYTES_MAX, or one record; that is the caller's to see to.
     """
     body, chain = wal.pack_records(payloads, chain_before)
     return Row(first_lsn, first_lsn + len(payloads) - 1, term, chain, body)
@@ -45,7 +52,7 @@ def check(row: Row, before: wal.Position) -> wal.Position:
     """The position behind a row that is to follow that one. Raises wal.Damaged. O(bytes)."""
     if row.first_lsn != before.lsn + 1:
         raise damaged(row, f"record {before.lsn + 1}", f"record {row.first_lsn}")
-    count = row.last_lsn - row.first_lsn + 1
+    count = row.record_count
     if not 0 < 4 * count <= len(row.body):
         raise damaged(row, f"records {row.first_lsn} to {row.last_lsn}", f"{len(row.body)} bytes")
     payload_bytes = sum(struct.unpack_from(f"<{count}I", row.body))

@@ -42,19 +42,9 @@ def fetch_snapshot(
         raise
 
 
-def send_snapshot(table: SnapshotTable, directory: Path, lsn: int) -> wal.Position:
-    """Brings a snapshot of a directory into the database, unless it is there.
-
-    All of it is checked before. Raises as `wal.check_snapshot`, JournalUnavailable, JournalRefused.
-    O(bytes).
-    """
-    position = wal.check_snapshot(directory, lsn)
-    table.put(position, _chunks(directory / wal.snapshot_name(lsn)))
-    return position
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    fd = OS_FILE_SYSTEM.open(str(path))
+def snapshot_bytes(directory: Path, lsn: int) -> Iterator[bytes]:
+    """The bytes of a snapshot's file, as they are. Raises OSError."""
+    fd = OS_FILE_SYSTEM.open(str(directory / wal.snapshot_name(lsn)))
     try:
         yield from read_chunks(OS_FILE_SYSTEM, fd, 0, OS_FILE_SYSTEM.size(fd))
     finally:

@@ -92,8 +92,7 @@ class DatabaseSource(_Journal):
         for rows in self.reader.read(after, self.end.lsn):
             self._keep_lease()
             for row in rows:
-                count = row.last_lsn - row.first_lsn + 1
-                yield wal.PackedFrame(row.first_lsn, count, row.body, row.chain)
+                yield row.packed()
 
     def check_place(self, position: wal.Position) -> None:
         """Raises wal.RecordsGone, wal.PositionMismatch."""

@@ -11,13 +11,14 @@ from titan import paths
 from titan.errors import TitanError
 from titan.journal import mark
 from titan.journal.mark import Mark, read_mark, write_mark
+from titan.journal.snapshot_files import snapshot_bytes
 from titan.manager.directory import write_description
 from titan.snapshots import load_newest
 from titan.state.cluster import ClusterState
 from titan.state.replay import replay
 from titan.waltools.copy_ends import CopyRefused
 from titan.waltools.places import DESCRIPTION, LOCK, Places
-from wal.filesystem import OS_FILE_SYSTEM, read_chunks, replace_file
+from wal.filesystem import OS_FILE_SYSTEM, replace_file
 
 _TEMPORARY_NAME = "copy.tmp"
 
@@ -118,12 +119,7 @@ class DirectorySource(_Files):
 
     def snapshot(self, position: wal.Position) -> Iterator[bytes]:
         """The bytes of the file."""
-        path = self.places.snapshots / wal.snapshot_name(position.lsn)
-        fd = OS_FILE_SYSTEM.open(str(path))
-        try:
-            yield from read_chunks(OS_FILE_SYSTEM, fd, 0, OS_FILE_SYSTEM.size(fd))
-        finally:
-            OS_FILE_SYSTEM.close(fd)
+        return snapshot_bytes(self.places.snapshots, position.lsn)
 
     def slots(self) -> list[wal.Slot]:
         """Where readers are."""

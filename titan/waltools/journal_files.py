@@ -26,8 +26,6 @@ from wal.directory import RESERVE_NAME
 
 # A reserve of the usual size would be much for a directory of temporary files.
 _SEGMENT_BYTES: Final = 16 << 20
-_POSITION_BYTES: Final = 64
-_BLOCK_HEADER_BYTES: Final = 8
 
 
 class RowFault(NamedTuple):
@@ -148,8 +146,7 @@ class JournalFiles:
         return self._log
 
     def _write(self, log: wal.Log, row: Row) -> None:
-        count = row.last_lsn - row.first_lsn + 1
-        if not log.write_frame(wal.PackedFrame(row.first_lsn, count, row.body, row.chain)):
+        if not log.write_frame(row.packed()):
             raise OSError(f"{self.places.root}: no room for what is fetched of {self.name}")
 
     def _end(self, log: wal.Log) -> None:
@@ -182,7 +179,7 @@ class JournalFiles:
         """The time of a snapshot, by its first block; of one that can't be read, never."""
         try:
             start = next(self._snapshots.get(position.lsn), b"")
-            return read_head(_first_block(start)).time_us
+            return read_head(wal.first_block(start)).time_us
         except (KeyError, wal.Damaged, SnapshotError):
             return 1 << 63
 
@@ -198,12 +195,6 @@ class JournalFiles:
                 high = place.lsn
             else:
                 low = place
-
-
-def _first_block(start: bytes) -> bytes:
-    begin = _POSITION_BYTES + _BLOCK_HEADER_BYTES
-    length = int.from_bytes(start[_POSITION_BYTES : _POSITION_BYTES + 4], "little")
-    return start[begin : begin + length]
 
 
 def _records(row: Row) -> Iterator[wal.Record]:
