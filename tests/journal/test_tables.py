@@ -69,17 +69,17 @@ def test_slots_are_made_moved_and_removed(journal: Journal) -> None:
 
 def test_managers_say_how_far_they_are(journal: Journal) -> None:
     table = journal.closed_at_end(MemberTable(journal.database))
-    table.seen("b", "b:1", 3)
-    table.seen("a", "a:1", 4)
-    table.seen("b", "b:2", 5)
+    table.seen("b:1", 3)
+    table.seen("a:1", 4)
+    table.seen("b:1", 5)
     journal.execute(
-        "UPDATE titan_journal.manager SET seen_at = seen_at - interval '1 h' WHERE id = 'a'"
+        "UPDATE titan_journal.manager SET seen_at = seen_at - interval '1 h' WHERE address = 'a:1'"
     )
     found = table.list()
-    assert [each[:3] for each in found] == [("a", "a:1", 4), ("b", "b:2", 5)]
+    assert [each[:2] for each in found] == [("a:1", 4), ("b:1", 5)]
     assert found[0].seconds_ago > 3000 > found[1].seconds_ago >= 0
-    table.remove("a")
-    assert [each.id for each in table.list()] == ["b"]
+    table.remove("a:1")
+    assert [each.address for each in table.list()] == ["b:1"]
 
 
 def test_secrets_are_written_all_or_none(journal: Journal) -> None:

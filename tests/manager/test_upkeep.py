@@ -214,7 +214,7 @@ def test_one_that_stands_by_is_seen_and_removes_nothing(
     follow(journal, leader)
     snapshot(leader)
     members = journal.closed_at_end(MemberTable(journal.database))
-    members.seen("other:50051", "other:50051", 7)
+    members.seen("other:50051", 7)
 
     async def scenario() -> None:
         lease = Lease(is_held=False)

@@ -12,8 +12,8 @@ from titan.journal.session import Session
 class Member(NamedTuple):
     """A manager, as it last said."""
 
-    id: str
     address: str
+    """Its name, too: no two of one journal have the same."""
     applied_lsn: int
     seconds_ago: float
     """By the database's clock."""
@@ -29,25 +29,24 @@ class MemberTable:
         """Ends the connection. Idempotent."""
         self._session.close()
 
-    def seen(self, id: str, address: str, applied_lsn: int) -> None:  # noqa: A002 - the column
+    def seen(self, address: str, applied_lsn: int) -> None:
         """Says that it is there, and how far it has read."""
         self._session.execute(
-            f"INSERT INTO {SCHEMA}.manager (id, address, applied_lsn, seen_at)"
-            " VALUES (%s, %s, %s, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET"
-            " address = excluded.address, applied_lsn = excluded.applied_lsn,"
-            " seen_at = excluded.seen_at",
-            (id, address, applied_lsn),
+            f"INSERT INTO {SCHEMA}.manager (address, applied_lsn, seen_at)"
+            " VALUES (%s, %s, clock_timestamp()) ON CONFLICT (address) DO UPDATE SET"
+            " applied_lsn = excluded.applied_lsn, seen_at = excluded.seen_at",
+            (address, applied_lsn),
         )
 
     def list(self) -> list[Member]:
-        """All that were ever seen and not removed, by id."""
+        """All that were ever seen and not removed, by address."""
         found = self._session.execute(
-            "SELECT id, address, applied_lsn,"
+            "SELECT address, applied_lsn,"
             " extract(epoch FROM clock_timestamp() - seen_at)::float8"
-            f" FROM {SCHEMA}.manager ORDER BY id"
+            f" FROM {SCHEMA}.manager ORDER BY address"
         )
         return [Member(*each) for each in found]
 
-    def remove(self, id: str) -> None:  # noqa: A002 - the column
+    def remove(self, address: str) -> None:
         """Forgets one that will not come back."""
-        self._session.execute(f"DELETE FROM {SCHEMA}.manager WHERE id = %s", (id,))
+        self._session.execute(f"DELETE FROM {SCHEMA}.manager WHERE address = %s", (address,))

@@ -94,8 +94,7 @@ CREATE TABLE {SCHEMA}.secret (
 );
 ALTER TABLE {SCHEMA}.secret ALTER COLUMN sealed SET STORAGE EXTERNAL;
 CREATE TABLE {SCHEMA}.manager (
-    id text PRIMARY KEY,
-    address text NOT NULL,
+    address text PRIMARY KEY,
     applied_lsn bigint NOT NULL,
     seen_at timestamptz NOT NULL
 );

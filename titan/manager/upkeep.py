@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +17,7 @@ from titan.errors import TitanError
 from titan.journal.errors import JournalUnavailable
 from titan.journal.members import Member, MemberTable
 from titan.journal.retention import RetentionTable
+from titan.journal.snapshot_files import snapshot_bytes
 from titan.journal.snapshots import SnapshotTable
 from titan.journal.tail import Tail
 from titan.logs import LogLine
@@ -40,7 +40,6 @@ TIDY_SECONDS: Final = 10.0
 FORGET_SECONDS: Final = 7 * 24 * 3600.0
 # Should the newest be damaged, the one before is not.
 SNAPSHOTS_MIN: Final = 2
-PIECE_BYTES: Final = 1 << 20
 
 
 class Upkeep:
@@ -104,7 +103,7 @@ class Upkeep:
 
     def _look_round(self) -> None:
         """Says that this one is there, and who else is. Raises JournalUnavailable."""
-        self._members.seen(self._address, self._address, self._state.lsn)
+        self._members.seen(self._address, self._state.lsn)
         self.others = [
             each
             for each in self._members.list()
@@ -129,7 +128,7 @@ class Upkeep:
             self._rows.remove_before(begin + 1)
         for member in self._members.list():
             if member.seconds_ago > FORGET_SECONDS:
-                self._members.remove(member.id)
+                self._members.remove(member.address)
 
     def _put(self, lsn: int) -> None:
         """Brings that snapshot into the database: others are to begin there."""
@@ -142,12 +141,5 @@ class Upkeep:
             tail.check_place(position)
         finally:
             tail.close()
-        self._stored.put(position, _pieces(self._snapshots / wal.snapshot_name(lsn)))
+        self._stored.put(position, snapshot_bytes(self._snapshots, lsn))
         _log.debug(LogLine("a snapshot is in the journal", lsn=lsn))
-
-
-def _pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a file. Raises OSError."""
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            yield piece
