@@ -262,7 +262,7 @@ def test_one_whose_database_is_away_says_that_it_does_not_lead_and_can_be_stoppe
 ) -> None:
     async def scenario(parties: Parties) -> None:
         one = await parties.start(url=f"postgresql://127.0.0.1:{free_port()}/nothing")
-        await until(lambda: one.manager._was_away)
+        await until(lambda: one.manager._reaching.was_away)
         with pytest.raises(TitanError, match="does not lead"):
             await one.ask(lambda client: client.queue())
         assert await one.end() is False
@@ -549,11 +549,11 @@ def test_a_manager_that_is_not_listed_any_more_is_no_other(
     async def scenario(parties: Parties) -> None:
         first = await parties.start()
         await ready(first)
-        members.seen("10.0.0.9:50051", "10.0.0.9:50051", 0)
+        members.seen("10.0.0.9:50051", 0)
         await until(lambda: first.manager._upkeep and first.manager._upkeep.others)
         journal.execute(
             "UPDATE titan_journal.manager SET seen_at = seen_at - interval '1 minute'"
-            " WHERE id = '10.0.0.9:50051'"
+            " WHERE address = '10.0.0.9:50051'"
         )
         await until(lambda: first.manager._upkeep and not first.manager._upkeep.others)
         with pytest.raises(Refused):

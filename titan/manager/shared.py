@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import wal
 from titan.errors import Refused
@@ -33,6 +32,7 @@ from titan.manager.leadership import not_leader
 from titan.manager.lease_holder import LeaseHolder
 from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
+from titan.manager.reaching import RETRY_SECONDS, Reaching, Stopped
 from titan.manager.recovery import Recovered, StartRefused, recover
 from titan.manager.row_watch import watch_rows
 from titan.manager.sealed_secrets import check_secrets_key, open_secret_store
@@ -60,7 +60,6 @@ _log = logging.getLogger("titan.manager")
 
 # Whoever waits is woken by what is written; this often it looks all the same.
 POLL_SECONDS: Final = 1.0
-RETRY_SECONDS: Final = 0.5
 TURN_SECONDS: Final = 0.5
 # What is left to be copied when a term ends is fetched at the next start if it takes longer.
 COPY_SECONDS: Final = 2.0
@@ -71,12 +70,6 @@ HAND_OVER_SECONDS: Final = 3.0
 LET_GO_SECONDS: Final = 2.0
 # One that begins anew does it no more often, whatever the matter is.
 LIFE_SECONDS_MIN: Final = 1.0
-
-Result = TypeVar("Result")
-
-
-class Stopped(Exception):
-    """The manager is to stop; nothing is left to be done for it."""
 
 
 class _Post(NamedTuple):
@@ -115,9 +108,9 @@ class SharedManager:
         self._past = PastDesk(options.data_directory, log_format=options.log_format)
         # Set when this life is to end: on request, or because the lease is lost.
         self._until = asyncio.Event()
+        self._reaching = Reaching(self._blocking, self._until)
         self._is_lost = False
         self._begins_anew = False
-        self._was_away = False
         self._is_described = False
         self._is_behind = False
         self._history: HistoryDesk | None = None
@@ -189,17 +182,17 @@ class SharedManager:
         nothing.close()
         await self._answer(nothing)
         await self._services.start()
-        for warning in await self._reach(self._database.check_settings):
+        for warning in await self._reaching.reach(self._database.check_settings):
             _log.warning(LogLine("the database's settings", detail=warning))
         options = self._options
-        await self._reach(
+        await self._reaching.reach(
             lambda: prepare_mirror(
                 self._database, options.data_directory, segment_bytes=options.segment_bytes
             )
         )
         begun_ns = time.monotonic_ns()
         # In a thread: it may take a while, in which this one is asked for its health, and stopped.
-        found = await self._reach(
+        found = await self._reaching.reach(
             lambda: recover(options.data_directory, segment_bytes=options.segment_bytes)
         )
         recovery_us = (time.monotonic_ns() - begun_ns) // 1000
@@ -214,7 +207,7 @@ class SharedManager:
             now_us=lambda: found.state.time_us,
             on_failure=stop_on_failure,
         )
-        fault = await self._reach(
+        fault = await self._reaching.reach(
             lambda: check_secrets_key(
                 options.secrets_key_path, self._database, own_copy.position.log_id
             )
@@ -259,36 +252,38 @@ class SharedManager:
             try:
                 has_all = await self._follow(follower)
                 await self._describe(post.found.state.cluster_id)
-                await self._or_stop(self._blocking.run(self.lease.look))
+                await self._reaching.or_stop(self._blocking.run(self.lease.look))
                 # One that could not bring the rest into its copy leaves it to those who can.
                 if (
                     has_all
                     and self.lease.is_free_in_seconds <= 0
-                    and await self._or_stop(self._blocking.run(self.lease.take))
+                    and await self._reaching.or_stop(self._blocking.run(self.lease.take))
                 ):
                     break
-                await self._or_stop(follower.wait(min(POLL_SECONDS, self.lease.is_free_in_seconds)))
-                self._note_back()
+                await self._reaching.or_stop(
+                    follower.wait(min(POLL_SECONDS, self.lease.is_free_in_seconds))
+                )
+                self._reaching.note_back()
             except JournalUnavailable as error:
-                await self._note_away(error)
+                await self._reaching.pause(error)
         self.lease.keep(self._note_lost)
         _log.info(LogLine("this manager takes over", term=self.lease.term))
         self._tail.note_taken()
         # Whoever led before can append nothing any more: what is there now is all.
-        await self._or_stop(follower.catch_up())
-        await self._or_stop(self._blocking.run(follower.close))
+        await self._reaching.or_stop(follower.catch_up())
+        await self._reaching.or_stop(self._blocking.run(follower.close))
         post.view.close()
         await self._past.close()
 
     async def _follow(self, follower: Follower) -> bool:
         """Whether this one has all that there was."""
         try:
-            await self._or_stop(follower.catch_up())
+            await self._reaching.or_stop(follower.catch_up())
         except NoRoomToFollow as error:
             if not self._is_behind:
                 self._is_behind = True
                 _log.error(LogLine("this standby falls behind, and will not lead", detail=error))
-            await self._or_stop(asyncio.sleep(RETRY_SECONDS))
+            await self._reaching.or_stop(asyncio.sleep(RETRY_SECONDS))
             return False
         if self._is_behind:
             self._is_behind = False
@@ -300,7 +295,7 @@ class SharedManager:
         if self._is_described or not cluster_id:
             return
         try:
-            await self._or_stop(
+            await self._reaching.or_stop(
                 self._blocking.run(
                     directory.write_description, self._options.data_directory, cluster_id
                 )
@@ -413,45 +408,6 @@ class SharedManager:
     async def _pass_on_stop(self) -> None:
         await self._stop.wait()
         self._until.set()
-
-    async def _or_stop(self, what: Awaitable[Result]) -> Result:
-        """What it comes to. Raises Stopped if this life is to end before."""
-        task = asyncio.ensure_future(what)
-        until = asyncio.create_task(self._until.wait())
-        try:
-            await asyncio.wait((task, until), return_when=asyncio.FIRST_COMPLETED)
-            if task.done() and not self._until.is_set():
-                return task.result()
-            raise Stopped
-        finally:
-            until.cancel()
-            task.cancel()
-
-    async def _reach(self, call: Callable[[], Result]) -> Result:
-        """What the call comes to, which is made until the database can be reached.
-
-        Raises Stopped, JournalRefused.
-        """
-        while True:
-            try:
-                result = await self._or_stop(self._blocking.run(call))
-            except JournalUnavailable as error:
-                await self._note_away(error)
-            else:
-                self._note_back()
-                return result
-
-    async def _note_away(self, error: JournalUnavailable) -> None:
-        """Says so once, and waits a little."""
-        if not self._was_away:
-            self._was_away = True
-            _log.warning(LogLine("the journal cannot be reached; trying on", detail=error))
-        await self._or_stop(asyncio.sleep(RETRY_SECONDS))
-
-    def _note_back(self) -> None:
-        if self._was_away:
-            self._was_away = False
-            _log.info("the journal can be reached again")
 
 
 def _wall_us() -> int:
