@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +15,7 @@ from tests.wal.fake_fs import Call, FakeFileSystem, Moment
 UP_US: Final = 500_000_000_000
 
 
-class ManagerMachine:
+class ManagerMachine(ABC):
     """Its disk and its clocks. Which process runs on it is for others to say."""
 
     def __init__(self, node: str, world: World, network: Network, preempt: str) -> None:
@@ -42,21 +43,21 @@ class ManagerMachine:
         return self.world.elapsed_us + UP_US - self._asleep_us
 
     @property
+    @abstractmethod
     def is_up(self) -> bool:
         """Whether a process runs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stall(self, for_us: int) -> None:
         """Its process does nothing for so long."""
-        raise NotImplementedError
 
+    @abstractmethod
     def start(self) -> None:
         """A process starts, if there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end_process(self) -> None:
         """The process is gone."""
-        raise NotImplementedError
 
     def die_in_this_call(self) -> None:
         """A call of its file system has failed for good."""
@@ -93,9 +94,9 @@ class ManagerMachine:
         self._asleep_us += longer_us
         self.stands(longer_us)
 
+    @abstractmethod
     def stands(self, longer_us: int) -> None:
         """It does nothing for so much longer."""
-        raise NotImplementedError
 
     def slow_disk(self, for_us: int) -> None:
         """Each flush takes long meanwhile."""

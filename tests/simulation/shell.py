@@ -8,6 +8,7 @@ for each session.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -37,7 +38,7 @@ SETTINGS: Final = Settings(
 )
 
 
-class SimShell:
+class SimShell(ABC):
     """Runs one kernel, until it dies. Whoever keeps the log is a class of its own."""
 
     world: World
@@ -62,25 +63,25 @@ class SimShell:
     # What whoever keeps the log adds.
 
     @property
+    @abstractmethod
     def room(self) -> bool:
         """Whether the log has room for more than ends."""
-        raise NotImplementedError
 
+    @abstractmethod
     def append(self, payload: bytes) -> int:
         """The log takes a record, and tells `_advance` once it is durable; its LSN."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flush_later(self) -> None:
         """What was appended becomes durable."""
-        raise NotImplementedError
 
+    @abstractmethod
     def awake_us(self) -> int:
         """The monotonic clock."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keep_house(self) -> None:
         """Snapshots, and what is removed after them."""
-        raise NotImplementedError
 
     def let_out(self, action: Callable[[], None]) -> None:
         """Whatever leaves, and waits for no record, or waited for it."""
