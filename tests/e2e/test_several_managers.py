@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,10 @@ def submit_waiting(client: Client, directory: Path) -> int:
 
 def state_of(client: Client, job_id: int) -> str:
     return str(client.show(job_id)["state"])
+
+
+def has_completed(client: Client, job_id: int) -> bool:
+    return state_of(client, job_id) == "COMPLETED"
 
 
 def step_down(several: SeveralManagers) -> Any:
@@ -170,4 +175,4 @@ def test_all_managers_are_killed_and_any_goes_on_with_what_was_acknowledged(
     several.start_worker()
     with several.client() as client:
         for job_id in job_ids:
-            wait_until(lambda job_id=job_id: state_of(client, job_id) == "COMPLETED", "it ends")  # type: ignore[misc]
+            wait_until(partial(has_completed, client, job_id), "it ends")

@@ -34,7 +34,7 @@ def block_until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < end
-        time.sleep(0.005)
+        time.sleep(0.005)  # What is waited for is done by a thread that tells nobody.
 
 
 class FullDisk(wal.OsFileSystem):

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.cluster import wait_until
-from tests.manager.harness import fake_worker, running_manager, until
+from tests.manager.harness import SlowDisk, fake_worker, running_manager, until
 from tests.manager.test_secrets import VALUE, secret_request, secrets_sent, send, state_of, stored
 from tests.postgresql import PostgreSQL
 from titan.errors import NoRoom, Refused
@@ -90,7 +90,7 @@ def journal(postgresql: PostgreSQL) -> Iterator[SharedJournal]:
 
 def desk_on(store: SecretStore, records: list[bytes]) -> SecretDesk:
     kernel = Kernel(state_of(records), Settings())
-    return SecretDesk(Shell(kernel, Any, Dispatcher()), store)  # type: ignore[arg-type]
+    return SecretDesk(Shell(kernel, SlowDisk(), Dispatcher()), store)
 
 
 async def fill(desk: SecretDesk, secret_id: bytes) -> Any:
