@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,6 +48,8 @@ def make_private_directory(directory: Path) -> None:
 
 def write_json(path: Path, value: object, *, mode: int = 0o644) -> None:
     """As `write_file`, an object as JSON."""
+    import json  # noqa: PLC0415 - `titan --help` does without
+
     write_file(path, (json.dumps(value, indent=1) + "\n").encode(), mode=mode)
 
 
@@ -114,6 +115,8 @@ class Stamp(NamedTuple):
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in the file, None when there is no file. Raises ValueError, OSError."""
+    import json  # noqa: PLC0415 - as above
+
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
