@@ -26,8 +26,8 @@ from titan.journal.mirror import Mirror
 from titan.journal.schema import SCHEMA
 from titan.journal.tail import Tail
 from titan.manager.journal import FileJournal, Journal
-from titan.manager.own_copy import Copying, OwnCopy
-from titan.manager.shared_journal import SharedJournal
+from titan.manager.several.own_copy import Copying, OwnCopy
+from titan.manager.several.shared_journal import SharedJournal
 
 # Small, so that a few records fill one and the next is wanted.
 SEGMENT_BYTES: Final = 2048

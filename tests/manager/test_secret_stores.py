@@ -13,10 +13,10 @@ import pytest
 from titan.checks import SECRET_BYTES_MAX
 from titan.journal.database import Database
 from titan.journal.lease import LeaseTable
-from titan.manager.sealed_secrets import SealedSecrets
 from titan.manager.secret_files import SecretFiles
 from titan.manager.secret_store import SecretStore
-from titan.manager.secrets_key import SecretsKey
+from titan.manager.several.sealed_secrets import SealedSecrets
+from titan.manager.several.secrets_key import SecretsKey
 
 ID = b"I" * 16
 OTHER = b"O" * 16

@@ -1,4 +1,4 @@
-"""What a manager tells Prometheus of who leads, and all that one tells that stands by."""
+"""What any manager tells Prometheus: its version, whether it leads, and how full its disk is."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from pathlib import Path
 
 from titan import __version__
 from titan.manager.leadership import Leadership
-from titan.manager.standby_view import StandbyView
-from titan.metrics.calls import Calls
 from titan.metrics.family import Family, Kind, gauge
 
 
@@ -44,36 +42,3 @@ def disk_family(directory: Path) -> Family:
         "What is free where the manager's data directory lies.",
         shutil.disk_usage(directory).free,
     )
-
-
-class StandbyMetrics:
-    """Of a manager that stands by."""
-
-    def __init__(
-        self, view: StandbyView, leadership: Leadership, calls: Calls, data_directory: Path
-    ) -> None:
-        self._view = view
-        self._leadership = leadership
-        self._directory = data_directory
-        self.calls = calls
-
-    def read(self) -> Iterator[Family]:
-        """What is known in the loop."""
-        yield build_family()
-        yield from lead_families(self._leadership)
-        yield gauge("titan_wal_last_lsn", "The last record of the log.", self._view.lsn)
-        yield gauge(
-            "titan_journal_lag_records",
-            "How many records the log had, when it was looked at last, that this manager has not.",
-            self._view.lag_records,
-        )
-        yield gauge(
-            "titan_journal_lag_seconds",
-            "How long ago this manager had all that the log had; it grows while that is away.",
-            self._view.lag_seconds,
-        )
-        yield from self.calls.read()
-
-    def look(self) -> Iterator[Family]:
-        """What the disk knows; called in a thread."""
-        yield disk_family(self._directory)

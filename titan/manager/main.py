@@ -138,7 +138,7 @@ async def _run_shared(
     """Whether a new process is to take this one's place."""
     # What these load is an extra of the package.
     from titan.journal.database import Database  # noqa: PLC0415
-    from titan.manager.shared import SharedManager  # noqa: PLC0415
+    from titan.manager.several.manager import SharedManager  # noqa: PLC0415
 
     calls = Calls()
     # Another manager that runs on this directory finds its access token as it was.

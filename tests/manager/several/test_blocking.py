@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.manager.harness import DEADLINE_SECONDS
-from titan.manager.blocking import Blocking
+from titan.manager.several.blocking import Blocking
 
 
 def run(scenario: Callable[[Blocking], Awaitable[None]]) -> None:

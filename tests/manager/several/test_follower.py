@@ -20,11 +20,11 @@ from titan.journal.errors import JournalUnavailable
 from titan.journal.mirror import Mirror
 from titan.journal.retention import RetentionTable
 from titan.journal.tail import Tail
-from titan.manager import follower as follower_module
-from titan.manager.blocking import Blocking
-from titan.manager.follower import Follower, NoRoomToFollow
-from titan.manager.own_copy import OwnCopy
-from titan.manager.standby_view import StandbyView
+from titan.manager.several import follower as follower_module
+from titan.manager.several.blocking import Blocking
+from titan.manager.several.follower import Follower, NoRoomToFollow
+from titan.manager.several.own_copy import OwnCopy
+from titan.manager.several.standby_view import StandbyView
 from titan.state import ClusterState, digest
 from titan.state.replay import UnknownRecord, replay
 

@@ -11,7 +11,7 @@ import pytest
 from tests.manager.harness import DEADLINE_SECONDS
 from titan.journal.errors import Deposed, JournalRefused, JournalUnavailable
 from titan.journal.lease import Lease
-from titan.manager.lease_holder import STUCK_SECONDS, LeaseHolder
+from titan.manager.several.lease_holder import STUCK_SECONDS, LeaseHolder
 
 SECONDS: Final = 8.0
 ADDRESS: Final = "127.0.0.1:50051"

@@ -27,13 +27,14 @@ from titan.journal.lease import LeaseTable
 from titan.journal.members import MemberTable
 from titan.journal.rows import Row
 from titan.manager import directory as data_directory
-from titan.manager import row_watch, shared
 from titan.manager.door import open_door
-from titan.manager.follower import Follower
 from titan.manager.options import ManagerOptions
-from titan.manager.own_copy import OwnCopy
 from titan.manager.recovery import StartRefused
-from titan.manager.shared import SharedManager
+from titan.manager.several import manager as manager_module
+from titan.manager.several import row_watch
+from titan.manager.several.follower import Follower
+from titan.manager.several.manager import SharedManager
+from titan.manager.several.own_copy import OwnCopy
 from titan.manager.start import open_up
 from titan.manager.term import end_all
 from titan.metrics.calls import Calls
@@ -310,7 +311,7 @@ def stage() -> Iterator[Stage]:
 def test_one_that_comes_to_the_log_can_be_stopped(
     what: str, run: Callable[[Scenario], None], stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared, what, stage.before(getattr(shared, what)))
+    monkeypatch.setattr(manager_module, what, stage.before(getattr(manager_module, what)))
 
     async def scenario(parties: Parties) -> None:
         one = await parties.start()
@@ -345,7 +346,7 @@ def test_one_that_is_stopped_while_it_takes_over_keeps_nobody_waiting(
 
         monkeypatch.setattr(Follower, "catch_up", once_it_is_taken)
     elif moment == "it begins to append":
-        monkeypatch.setattr(shared, "Appender", stage.before(Appender))
+        monkeypatch.setattr(manager_module, "Appender", stage.before(Appender))
     else:
         monkeypatch.setattr(Appender, "append", stage.before(Appender.append))
 
@@ -368,13 +369,13 @@ def test_one_that_cannot_begin_to_append_gives_the_lease_back_and_begins_anew(
     def away(*_: object) -> None:
         raise JournalUnavailable("it is to be away")
 
-    monkeypatch.setattr(shared, "Appender", away)
+    monkeypatch.setattr(manager_module, "Appender", away)
 
     async def scenario(parties: Parties) -> None:
         one = await parties.start()
         begun = time.monotonic()
         assert await one.over() is True
-        assert time.monotonic() - begun >= shared.LIFE_SECONDS_MIN
+        assert time.monotonic() - begun >= manager_module.LIFE_SECONDS_MIN
         assert journal.lease.read().seconds_left == 0
 
     run(scenario)

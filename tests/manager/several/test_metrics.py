@@ -7,9 +7,10 @@ from pathlib import Path
 
 from tests.manager.leaderships import Lease
 from tests.metrics.deployed import OF_SEVERAL, metrics_named
-from titan.manager.lead_metrics import StandbyMetrics, lead_families
+from titan.manager.lead_metrics import lead_families
 from titan.manager.leadership import ALONE, Leadership
-from titan.manager.standby_view import StandbyView
+from titan.manager.several.standby_metrics import StandbyMetrics
+from titan.manager.several.standby_view import StandbyView
 from titan.metrics.calls import Calls
 from titan.metrics.family import Family
 from titan.state import ClusterState

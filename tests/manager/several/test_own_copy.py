@@ -14,8 +14,8 @@ import wal
 from tests.manager.harness import DEADLINE_SECONDS
 from titan.journal.mirror import Mirror
 from titan.journal.rows import Row, encode
-from titan.manager import own_copy
-from titan.manager.own_copy import Copying, OwnCopy
+from titan.manager.several import own_copy
+from titan.manager.several.own_copy import Copying, OwnCopy
 
 LOG_ID: Final = bytes(range(16))
 BEGIN: Final = wal.Position(LOG_ID, 0, wal.first_chain(LOG_ID))

@@ -24,10 +24,10 @@ from titan.journal.lease import LeaseTable
 from titan.manager import secret_desk
 from titan.manager.dispatch import Dispatcher
 from titan.manager.kernel import Kernel, Settings
-from titan.manager.sealed_secrets import SealedSecrets, check_secrets_key, open_secret_store
 from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_store import SecretsAway, SecretStore, SecretsUnreadable
-from titan.manager.secrets_key import SecretsKey
+from titan.manager.several.sealed_secrets import SealedSecrets, check_secrets_key, open_secret_store
+from titan.manager.several.secrets_key import SecretsKey
 from titan.manager.shell import Shell
 from titan.rpc.v1 import task_pb2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from titan.manager.secret_store import SecretsUnreadable
-from titan.manager.secrets_key import HOW_TO_MAKE, KeyRefused, SecretsKey, read_key
+from titan.manager.several.secrets_key import HOW_TO_MAKE, KeyRefused, SecretsKey, read_key
 
 KEY = b"K" * 32
 OLD = b"O" * 32

@@ -18,15 +18,15 @@ from tests.manager.every_rpc import METHODS, Here, Metadata, call, leader_named
 from tests.manager.harness import TOKEN, Manager, running_manager, settle
 from tests.manager.leaderships import Lease
 from titan import events as ev
-from titan.manager import standby_service
 from titan.manager.callers import TokenCallers
 from titan.manager.dispatch import Dispatcher
 from titan.manager.past import PastDesk
 from titan.manager.secret_desk import SecretDesk
 from titan.manager.secret_files import SecretFiles
 from titan.manager.server import Services, leader_handlers, open_services
-from titan.manager.standby_service import standby_handlers
-from titan.manager.standby_view import StandbyView
+from titan.manager.several import standby_service
+from titan.manager.several.standby_service import standby_handlers
+from titan.manager.several.standby_view import StandbyView
 from titan.rpc import access
 from titan.rpc.channel import new_aio_server, open_aio_channel
 from titan.rpc.v1 import manager_pb2

@@ -23,8 +23,8 @@ from titan.journal.database import Database
 from titan.journal.members import MemberTable
 from titan.journal.prepare import prepare_mirror
 from titan.journal.snapshots import SnapshotTable
-from titan.manager import upkeep as upkeep_module
-from titan.manager.upkeep import Upkeep
+from titan.manager.several import upkeep as upkeep_module
+from titan.manager.several.upkeep import Upkeep
 from titan.snapshots import snapshot_directory
 from titan.state import ClusterState
 

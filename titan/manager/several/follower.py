@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from titan.journal.confirmed import ConfirmedTail
     from titan.journal.rows import Row
     from titan.journal.tail import Tail
-    from titan.manager.blocking import Blocking
-    from titan.manager.own_copy import OwnCopy
-    from titan.manager.standby_view import StandbyView
+    from titan.manager.several.blocking import Blocking
+    from titan.manager.several.own_copy import OwnCopy
+    from titan.manager.several.standby_view import StandbyView
 
 # What is read at a time waits in memory until it is applied.
 READ_BYTES_MAX: Final = 16 << 20

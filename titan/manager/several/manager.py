@@ -24,25 +24,25 @@ from titan.journal.mirror import Mirror
 from titan.journal.prepare import prepare_mirror
 from titan.logs import LogLine
 from titan.manager import directory
-from titan.manager.blocking import Blocking
-from titan.manager.follower import Follower, NoRoomToFollow
 from titan.manager.history import is_file
-from titan.manager.lead_metrics import StandbyMetrics
 from titan.manager.leadership import not_leader
-from titan.manager.lease_holder import LeaseHolder
-from titan.manager.own_copy import Copying, OwnCopy
 from titan.manager.past import PastDesk
-from titan.manager.reaching import RETRY_SECONDS, Reaching, Stopped
 from titan.manager.recovery import Recovered, StartRefused, recover
-from titan.manager.row_watch import watch_rows
-from titan.manager.sealed_secrets import check_secrets_key, open_secret_store
 from titan.manager.secret_store import SecretsAway
-from titan.manager.shared_journal import SharedJournal
-from titan.manager.standby_service import standby_handlers
-from titan.manager.standby_view import StandbyView
+from titan.manager.several.blocking import Blocking
+from titan.manager.several.follower import Follower, NoRoomToFollow
+from titan.manager.several.lease_holder import LeaseHolder
+from titan.manager.several.own_copy import Copying, OwnCopy
+from titan.manager.several.reaching import RETRY_SECONDS, Reaching, Stopped
+from titan.manager.several.row_watch import watch_rows
+from titan.manager.several.sealed_secrets import check_secrets_key, open_secret_store
+from titan.manager.several.shared_journal import SharedJournal
+from titan.manager.several.standby_metrics import StandbyMetrics
+from titan.manager.several.standby_service import standby_handlers
+from titan.manager.several.standby_view import StandbyView
+from titan.manager.several.upkeep import Upkeep
 from titan.manager.start import make_keeper, open_history, stop_on_failure
 from titan.manager.term import Course, Ground, Term, end_all
-from titan.manager.upkeep import Upkeep
 from titan.state import ClusterState
 from titan.state.cluster import IllegalEvent
 from titan.state.replay import UnknownRecord

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from titan.journal.errors import JournalUnavailable
 from titan.logs import LogLine
-from titan.manager.blocking import Blocking
+from titan.manager.several.blocking import Blocking
 
 _log = logging.getLogger("titan.manager")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from titan.logs import LogLine
 
 if TYPE_CHECKING:
-    from titan.manager.shared_journal import SharedJournal
+    from titan.manager.several.shared_journal import SharedJournal
 
 _log = logging.getLogger("titan.journal")
 

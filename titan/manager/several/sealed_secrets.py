@@ -17,7 +17,13 @@ from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.secrets import SecretTable
 from titan.journal.session import STATEMENT_SECONDS
 from titan.manager.secret_store import SecretsAway, SecretsUnreadable, Values, pack, unpack
-from titan.manager.secrets_key import HEADER_BYTES, HOW_TO_MAKE, SecretsKey, key_id_of, read_key
+from titan.manager.several.secrets_key import (
+    HEADER_BYTES,
+    HOW_TO_MAKE,
+    SecretsKey,
+    key_id_of,
+    read_key,
+)
 
 # The server's disk, or its memory.
 _FULL: Final = ("53100", "53200")

@@ -19,7 +19,7 @@ from titan.manager.journal import FlushedJournal
 if TYPE_CHECKING:
     from titan.journal.appender import Appender
     from titan.journal.rows import Row
-    from titan.manager.own_copy import Copying
+    from titan.manager.several.own_copy import Copying
 
 _log = logging.getLogger("titan.journal")
 

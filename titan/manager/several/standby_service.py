@@ -25,7 +25,7 @@ from titan.manager.entry import Context, Entry
 from titan.manager.leadership import Leadership, not_leader
 from titan.manager.overview_service import in_steps
 from titan.manager.past import FORGOTTEN, NOW_DEADLINE_SECONDS, PastDesk
-from titan.manager.standby_view import StandbyView
+from titan.manager.several.standby_view import StandbyView
 from titan.manager.user_service import check_script
 from titan.queries import reads
 from titan.queries.requests import check_moment

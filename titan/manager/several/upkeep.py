@@ -21,7 +21,7 @@ from titan.journal.snapshot_files import snapshot_bytes
 from titan.journal.snapshots import SnapshotTable
 from titan.journal.tail import Tail
 from titan.logs import LogLine
-from titan.manager.blocking import Blocking
+from titan.manager.several.blocking import Blocking
 from titan.snapshots import snapshot_directory
 
 if TYPE_CHECKING:
