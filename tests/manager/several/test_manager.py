@@ -53,20 +53,30 @@ def journal(postgresql: PostgreSQL) -> Iterator[Journal]:
 
 
 class Connected(Database):
-    """Its connections are closed at the end, as those of a process are."""
+    """Its connections are closed at the end, as those of a process are.
+
+    That of a thread which nobody waits for may be made after it.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self._made: list[psycopg.Connection[Any]] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
 
     def _connect(self, purpose: str) -> psycopg.Connection[Any]:
         made = super()._connect(purpose)
-        self._made.append(made)
+        with self._lock:
+            self._made.append(made)
+            if self._is_closed:
+                made.close()
         return made
 
     def close(self) -> None:
-        for each in self._made:
-            each.close()
+        with self._lock:
+            self._is_closed = True
+            for each in self._made:
+                each.close()
 
 
 class Party:
