@@ -359,10 +359,7 @@ def test_a_preparation_that_was_killed_is_finished_by_the_next(
         if left == "part":
             log = wal.Log.open(log_directory, after=position, segment_bytes=SEGMENT_BYTES)
             for row in store.tail.rows(position)[:7]:
-                frame = wal.PackedFrame(
-                    row.first_lsn, row.last_lsn - row.first_lsn + 1, row.body, row.chain
-                )
-                assert log.write_frame(frame)
+                assert log.write_frame(row.packed())
             log.abandon()
     prepare(store, copy)
     assert frames_of(copy) == whole

@@ -136,9 +136,8 @@ async def _run_shared(
     stop: asyncio.Event,
 ) -> bool:
     """Whether a new process is to take this one's place."""
-    # What these load is an extra of the package.
-    from titan.journal.database import Database  # noqa: PLC0415
-    from titan.manager.several.manager import SharedManager  # noqa: PLC0415
+    from titan.journal.database import Database  # noqa: PLC0415 - loads an extra
+    from titan.manager.several.manager import SharedManager  # noqa: PLC0415 - loads an extra
 
     calls = Calls()
     # Another manager that runs on this directory finds its access token as it was.

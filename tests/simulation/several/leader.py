@@ -156,7 +156,7 @@ class Leader(SimShell):
 
     def _is_there(self, row: Row) -> None:
         self._room = True
-        del self._pending[: row.last_lsn - row.first_lsn + 1]
+        del self._pending[: row.record_count]
         self._position = wal.Position(self._position.log_id, row.last_lsn, row.chain)
         self._replica.mirror.add(row)
         self.later(self.world.random.randint(10, 300), partial(self._advance, row.last_lsn))

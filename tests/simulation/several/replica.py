@@ -1,9 +1,9 @@
 """One process of several managers: it follows the journal, and leads once it has the lease.
 
-Keeps the rules of the real one (`titan/manager/several`): a copy that is
-not in the journal is no copy; the lease is asked for when it is over; whoever has it reads what is
-left of the journal before it leads; nothing leaves it once its deadline has passed, which counts
-from before it asked; who is deposed, in doubt or late ends, and a new process follows.
+Keeps the rules of the real one (`titan/manager/several`): a copy that is not in the journal is no
+copy; the lease is asked for when it is over; whoever has it reads what is left of the journal
+before it leads; nothing leaves it once its deadline has passed, which counts from before it asked;
+who is deposed, in doubt or late ends, and a new process follows.
 """
 
 from __future__ import annotations
