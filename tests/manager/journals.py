@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,6 +16,7 @@ from typing import Final, Protocol
 import psycopg
 
 import wal
+from tests.cluster import wait_until
 from tests.manager.harness import DEADLINE_SECONDS, SlowDisk
 from tests.postgresql import PostgreSQL
 from titan.journal.appender import Appender
@@ -220,7 +220,7 @@ class SharedBench:
             self._holder = None
 
     def block_until_stored(self, lsn: int) -> None:
-        _block_until(lambda: len(self.stored()) >= lsn)
+        wait_until(lambda: len(self.stored()) >= lsn)
 
     def take_room(self) -> None:
         self._file_system.is_full = True
@@ -241,7 +241,7 @@ class SharedBench:
         tail.close()
         # The copy follows behind.
         if self._mirror is not None:
-            _block_until(lambda: self._mirror is None or self._mirror.position == end)
+            wait_until(lambda: self._mirror is None or self._mirror.position == end)
         with wal.Reader(self._directory, from_lsn=1) as reader:
             return [record.payload for record in reader]
 
@@ -258,14 +258,6 @@ class SharedBench:
 
 def fail(error: BaseException) -> None:
     raise AssertionError(error)
-
-
-def _block_until(condition: Callable[[], bool]) -> None:
-    """The loop does not turn meanwhile."""
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 class _Disk(wal.OsFileSystem):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 import wal
+from tests.cluster import wait_until
 from tests.manager.harness import DEADLINE_SECONDS
 from titan.journal.mirror import Mirror
 from titan.journal.rows import Row, encode
@@ -28,13 +28,6 @@ def rows(count: int, size_bytes: int = 10) -> list[Row]:
         made.append(encode(lsn, [bytes([number % 256]) * size_bytes] * 2, chain, 1))
         lsn, chain = lsn + 2, made[-1].chain
     return made
-
-
-def block_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)  # What is waited for is done by a thread that tells nobody.
 
 
 class FullDisk(wal.OsFileSystem):
@@ -90,13 +83,13 @@ def test_on_a_full_disk_it_falls_behind_and_goes_on_later(copy: OwnCopy, disk: F
     disk.is_full = True
     made = rows(3)
     copying.add(made[0])
-    block_until(lambda: disk.tries > 0 and not copying.has_room)
+    wait_until(lambda: disk.tries > 0 and not copying.has_room)
     copying.add(made[1])
     copying.add(made[2])
     assert copy.durable_lsn == 0
     disk.is_full = False
-    block_until(lambda: copy.durable_lsn == 6)
-    block_until(lambda: copying.has_room)
+    wait_until(lambda: copy.durable_lsn == 6)
+    wait_until(lambda: copying.has_room)
     copying.stop(DEADLINE_SECONDS)
     assert not failures
 
@@ -110,7 +103,7 @@ def test_a_stop_does_not_wait_for_more_rows_to_gather(
     made = rows(3)
     copying.add(made[0])
     # The first one is not waited with.
-    block_until(lambda: copy.durable_lsn == made[0].last_lsn)
+    wait_until(lambda: copy.durable_lsn == made[0].last_lsn)
     copying.add(made[1])
     copying.add(made[2])
     copying.stop(DEADLINE_SECONDS)
@@ -124,7 +117,7 @@ def test_a_stop_does_not_wait_for_a_full_disk(copy: OwnCopy, disk: FullDisk) -> 
     copying = Copying(copy, failures)
     disk.is_full = True
     copying.add(rows(1)[0])
-    block_until(lambda: disk.tries > 0)
+    wait_until(lambda: disk.tries > 0)
     copying.stop(DEADLINE_SECONDS)
     assert set(threading.enumerate()) <= threads
     assert copy.durable_lsn == 0
@@ -136,7 +129,7 @@ def test_too_much_behind_it_has_no_room(
 ) -> None:
     monkeypatch.setattr(own_copy, "BEHIND_BYTES_MAX", 100)
     copying = Copying(copy, Failures())
-    block_until(lambda: copying.has_room)
+    wait_until(lambda: copying.has_room)
     held, go = threading.Event(), threading.Event()
 
     write = disk.fdatasync
@@ -150,9 +143,9 @@ def test_too_much_behind_it_has_no_room(
     for row in rows(4, 20):
         copying.add(row)
     assert held.wait(DEADLINE_SECONDS)
-    block_until(lambda: not copying.has_room)
+    wait_until(lambda: not copying.has_room)
     go.set()
-    block_until(lambda: copying.has_room)
+    wait_until(lambda: copying.has_room)
     copying.stop(DEADLINE_SECONDS)
     assert copy.durable_lsn == 8
 
