@@ -28,7 +28,8 @@ from titan.rpc.v1 import (
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 20.0
+# A slow machine needs seconds to start a process; nothing waits for this to pass.
+DEADLINE_SECONDS = 60.0
 
 
 async def wait_for(find: Callable[[], T | None], what: str) -> T:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,8 @@ from titan.worker.output.paths import output_path
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 20.0
+# A slow machine needs seconds to start a process; nothing waits for this to pass.
+DEADLINE_SECONDS = 60.0
 
 
 def wait_for(find: Callable[[], T | None], what: str) -> T:
@@ -125,6 +126,28 @@ class HostDriver:
         """Start a job of one task."""
         self.send_batch(builders.batch(launch))
         return builders.key(launch.job_id)
+
+    def run_listening(self, launch: Launch) -> AttemptKey:
+        """Start a job of one task that writes a line once it is ready for what comes.
+
+        Until then the host does not see that its time is over: a slow machine may take longer to
+        start a shell than a limit that a test can wait for.
+        """
+        attempt = self.run_launch(launch)
+        self.wait_start(attempt)
+        with self.standing_still():
+            self.wait_output(attempt)
+        return attempt
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The host does nothing meanwhile."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def send_batch(self, batch: StartBatch) -> None:
         self.send(protocol.StartTasks(batch))

@@ -23,7 +23,7 @@ def test_a_task_that_runs_into_its_limit_is_asked_to_end_and_has_timed_out(
     host: HostDriver,
 ) -> None:
     line = "trap 'echo asked; exit 3' TERM; echo up; while :; do sleep 0.01; done"
-    attempt = host.run_launch(sh(line, time_limit_ms=700, grace_ms=DAY_MS))
+    attempt = host.run_listening(sh(line, time_limit_ms=700, grace_ms=DAY_MS))
     report = host.wait_end(attempt)
     assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
     assert (report.exit_code, report.signal) == (3, None)
@@ -36,8 +36,8 @@ def test_one_that_does_not_listen_is_killed_after_the_grace_with_all_that_came_o
     host: HostDriver,
 ) -> None:
     line = "trap '' TERM; setsid sleep 300 & echo $!; while :; do sleep 0.01; done"
-    attempt = host.run_launch(sh(line, time_limit_ms=500, grace_ms=100))
-    child = int(host.wait_output(attempt))
+    attempt = host.run_listening(sh(line, time_limit_ms=500, grace_ms=100))
+    child = int(host.output(attempt))
     report = host.wait_end(attempt)
     assert (report.state, report.reason, report.signal) == (
         State.FAILED,
@@ -52,8 +52,10 @@ def test_a_limit_is_kept_while_there_is_no_agent_and_told_to_the_next_one(
     host: HostDriver,
 ) -> None:
     attempt = host.run_launch(sh("echo $$; exec sleep 300", time_limit_ms=400, grace_ms=DAY_MS))
-    pid = int(host.wait_output(attempt))
-    host.disconnect()
+    host.wait_start(attempt)
+    with host.standing_still():
+        pid = int(host.wait_output(attempt))
+        host.disconnect()
     wait_for(lambda: not is_running(pid), "the task to be ended")
     (report,) = [each for each in host.connect().reports if each.kind == ReportKind.ENDED]
     assert (report.key, report.state, report.reason) == (attempt, State.FAILED, Reason.TIMEOUT)
@@ -76,13 +78,15 @@ def test_a_limit_of_years_can_be_waited_for(host: HostDriver) -> None:
 
 
 def test_the_signal_before_the_end_comes_once_and_before_it(host: HostDriver) -> None:
-    line = "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; while :; do sleep 0.01; done"
+    line = (
+        "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    )
     limit = {"time_limit_ms": 900, "grace_ms": DAY_MS}
     warned = sh(line, end_signal=signal.SIGUSR1, end_signal_before_ms=200, **limit)
-    attempt = host.run_launch(warned)
+    attempt = host.run_listening(warned)
     report = host.wait_end(attempt)
     assert (report.reason, report.exit_code) == (Reason.TIMEOUT, 0)
-    assert host.output(attempt) == b"soon\nend\n"
+    assert host.output(attempt) == b"up\nsoon\nend\n"
 
 
 def test_a_signal_before_the_end_and_the_end_itself_are_both_sent_when_both_are_due(
@@ -96,11 +100,10 @@ def test_a_signal_before_the_end_and_the_end_itself_are_both_sent_when_both_are_
     limit = {"time_limit_ms": 800, "grace_ms": DAY_MS}
     warned = sh(line, end_signal=signal.SIGUSR1, end_signal_before_ms=100, **limit)
     attempt = host.run_launch(warned)
-    wait_for(ready.exists, "the task to listen")
-    assert host.process is not None
-    host.process.send_signal(signal.SIGSTOP)
-    # While the host stands still both become due: the limit itself.
-    subprocess.run(["sleep", "0.9"], check=True)
-    host.process.send_signal(signal.SIGCONT)
+    host.wait_start(attempt)
+    with host.standing_still():
+        wait_for(ready.exists, "the task to listen")
+        # While the host stands still both become due: the limit itself.
+        subprocess.run(["sleep", "0.9"], check=True)
     assert host.wait_end(attempt).reason == Reason.TIMEOUT
     assert sorted(host.output(attempt).split()) == [b"end", b"soon"]

@@ -299,7 +299,8 @@ def test_limits_and_ends_are_as_of_any_task(rig: Rig) -> None:
     execution = Execution(ulimits=(("nofile", 20, 30),))
     assert rig.output("ulimit -n; ulimit -Hn", execution=execution) == "20\n30\n"
     line = "trap 'echo asked; exit 3' TERM; echo up; while :; do sleep 0.01; done"
-    attempt = rig.start(line, time_limit_ms=700, grace_ms=DAY_MS)
+    limited = rig.launch("sh", "-c", line, time_limit_ms=700, grace_ms=DAY_MS)
+    attempt = rig.host.run_listening(limited)
     report = rig.host.wait_end(attempt)
     assert (report.reason, report.exit_code) == (Reason.TIMEOUT, 3)
     attempt = rig.start("trap '' TERM; setsid sleep 300 & echo $!; wait; sleep 300")
