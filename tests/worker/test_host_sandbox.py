@@ -193,13 +193,18 @@ def test_a_signal_that_ends_it_is_told(sandbox: Sandboxed, number: int) -> None:
     assert (report.exit_code, report.signal) == (None, number)
 
 
+def words_of(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
 def test_what_waits_for_it_may_be_killed_before_it(sandbox: Sandboxed) -> None:
     marker = f"86405.{os.getpid()}"
     attempt = sandbox.host.run_launch(sandbox.launch("sleep", marker))
     # bwrap, the process 1 in there and the command, each with the words of the next in its own.
     wait_for(lambda: len(find(marker)) == 3, "it to run")
-    words = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in find(marker)}
-    (first,) = [pid for pid, each in words.items() if each[1] == b"-I"]
+    # Until the last is a program of its own, it has the words of the process 1.
+    wait_for(lambda: [b"sleep"] in [words_of(pid)[:1] for pid in find(marker)], "the command")
+    (first,) = [pid for pid in find(marker) if words_of(pid)[1] == b"-I"]
     os.kill(first, signal.SIGKILL)
     report = sandbox.host.wait_end(attempt)
     assert (report.reason, report.exit_code, report.signal) == (Reason.SIGNAL, None, 9)
@@ -244,14 +249,18 @@ def test_it_is_told_to_end_and_may_say_how(sandbox: Sandboxed) -> None:
 
 
 def test_the_end_of_its_time_is_told_like_any_other(sandbox: Sandboxed) -> None:
-    line = "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; while :; do sleep 0.01; done"
-    attempt = sandbox.start(
-        line, time_limit_ms=1500, grace_ms=DAY_MS, end_signal=10, end_signal_before_ms=300
+    line = (
+        "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.01; done"
     )
+    warned = sandbox.launch(
+        *("sh", "-c", line),
+        time_limit_ms=1500, grace_ms=DAY_MS, end_signal=10, end_signal_before_ms=300,
+    )  # fmt: skip
+    attempt = sandbox.host.run_listening(warned)
     report = sandbox.host.wait_end(attempt)
     assert (report.state, report.reason) == (State.FAILED, Reason.TIMEOUT)
     assert report.exit_code == 0
-    assert sandbox.host.output(attempt) == b"soon\nend\n"
+    assert sandbox.host.output(attempt) == b"up\nsoon\nend\n"
 
 
 def test_one_that_does_not_listen_is_killed_with_all_that_came_of_it(sandbox: Sandboxed) -> None:
