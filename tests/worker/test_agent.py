@@ -59,8 +59,14 @@ def test_a_task_runs_and_its_start_and_end_are_reported(play: Play) -> None:
         assert (report.exit_code, report.HasField("signal")) == (3, False)
         assert 0 < report.start_us <= report.end_us
         assert report.detail == "exit code 3"
+        # Not one from before the task.
         await wait_for(
-            lambda: manager.heartbeats and not manager.heartbeats[-1].held.attempts, "peace"
+            lambda: (
+                manager.heartbeats
+                and manager.heartbeats[-1].held.dispatch_seq
+                and not manager.heartbeats[-1].held.attempts
+            ),
+            "peace",
         )
         beat = manager.heartbeats[-1]
         assert (beat.held.dispatch_seq, beat.held.report_seq) == (1, 2)
