@@ -70,7 +70,11 @@ def test_a_task_that_is_suspended_does_nothing_until_it_is_resumed(host: HostDri
     pid = int(host.wait_output(attempt))
     for turn in range(2):
         suspend(host, attempt, pid)
-        # Its mv, if there is one, is of its group and stands still as well.
+        # Its mv, if there is one, is of its group and stands still once it is out of the kernel.
+        wait_for(
+            lambda: all(each.is_stopped for each in processes_of(host, attempt) if each.pid != pid),
+            "its mv to stand still",
+        )
         reached = counter.read_text()
         host.wait_end(host.run("true", job_id=2 + turn))
         assert counter.read_text() == reached
@@ -94,7 +98,7 @@ def test_other_tasks_go_on(host: HostDriver) -> None:
     pid = int(host.wait_output(other))
     attempt, pids = run_family(host)
     suspend(host, attempt, *pids)
-    assert state_of(pid) == "S"
+    wait_for(lambda: state_of(pid) == "S", "the other to sleep")
     assert host.wait_end(host.run("true", job_id=3)).state is State.COMPLETED
 
 
@@ -121,14 +125,18 @@ def test_suspended_and_resumed_in_one_message_it_goes_on(host: HostDriver) -> No
     wait_going(*pids)
 
 
+def processes_of(host: HostDriver, attempt: AttemptKey) -> list[processes.Found]:
+    """All of it, wherever it is."""
+    assert host.process is not None
+    mark = processes.Mark(attempt, 0, 0, host.output_path(attempt, b""))
+    return processes.find([mark], host.process.pid)
+
+
 def wait_all_stopped(host: HostDriver, attempt: AttemptKey) -> None:
     """Until nothing of it moves, wherever it is."""
-    assert host.process is not None
-    host_pid = host.process.pid
-    mark = processes.Mark(attempt, 0, 0, host.output_path(attempt, b""))
 
     def are_stopped() -> bool:
-        found = processes.find([mark], host_pid)
+        found = processes_of(host, attempt)
         return bool(found) and all(map(processes.stands_still, found))
 
     wait_for(are_stopped, "all of it to stand still")
@@ -265,9 +273,11 @@ def test_a_time_limit_stands_still_with_its_task(host: HostDriver) -> None:
 
 
 def test_what_was_left_of_a_time_limit_is_left_afterwards(host: HostDriver) -> None:
-    limited = launch("sh", "-c", "echo $$; exec sleep 300", time_limit_ms=1_500)
-    attempt = host.run_launch(limited)
-    suspend(host, attempt, int(host.wait_output(attempt)))
+    attempt = host.run_launch(launch("sleep", "300", time_limit_ms=1_500))
+    # At once: a shell may take longer than that to say a word.
+    host.wait_start(attempt)
+    host.stop(attempt, mode=StopMode.SUSPEND)
+    wait_all_stopped(host, attempt)
     wait_another(host, job_id=2, after_ms=1_600)
     assert host.find_end(attempt) is None
     resume(host, attempt)
