@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.builders import batch, key, launch
-from tests.worker.host_driver import HostDriver, is_running
+from tests.worker.host_driver import DEADLINE_SECONDS, HostDriver, is_running
 from titan.model import HeldState, ReportKind, State
 from titan.worker import directory, protocol
 from titan.worker.host import journal as host_journal
@@ -154,7 +154,7 @@ def test_leaving_stops_all_and_reports_none_of_it(host: HostDriver) -> None:
     assert host.process is not None
     assert host.process.poll() is None
     host.disconnect()
-    assert host.process.wait(20) == 0
+    assert host.process.wait(DEADLINE_SECONDS) == 0
     assert not (host.path / "host.sock").exists()
 
 
@@ -165,7 +165,7 @@ def test_without_an_agent_for_too_long_tasks_are_stopped_and_the_host_ends(
     pid = run_sleeper(host)
     host.disconnect()
     assert host.process is not None
-    assert host.process.wait(20) == 0
+    assert host.process.wait(DEADLINE_SECONDS) == 0
     assert not is_running(pid)
 
 
@@ -173,7 +173,7 @@ def test_sigterm_stops_the_tasks_and_ends_the_host(host: HostDriver) -> None:
     pid = run_sleeper(host)
     assert host.process is not None
     host.process.send_signal(signal.SIGTERM)
-    assert host.process.wait(20) == 0
+    assert host.process.wait(DEADLINE_SECONDS) == 0
     assert not is_running(pid)
 
 
@@ -181,7 +181,7 @@ def test_ends_nobody_has_acknowledged_outlive_the_host(host: HostDriver) -> None
     host.wait_end(host.run("sh", "-c", "exit 9"))
     assert host.process is not None
     host.process.send_signal(signal.SIGTERM)
-    host.process.wait(20)
+    host.process.wait(DEADLINE_SECONDS)
     host.start()
     (report,) = host.connect().reports
     assert (report.seq, report.exit_code) == (1, 9)
