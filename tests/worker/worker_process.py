@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.worker.host_driver import HostDriver
+from tests.worker.host_driver import HostDriver, is_running, wait_for
 
 _CODE = """
 import json, sys
@@ -78,6 +78,8 @@ class WorkerProcess:
         host = HostDriver(self.path)
         if (self.path / "host.sock").exists():
             with contextlib.suppress(OSError, AssertionError):
-                host.connect()
+                pid = host.connect().pid
                 host.leave_at_once()
+                host.disconnect()
+                wait_for(lambda: not is_running(pid), "the host to end")
         host.disconnect()
