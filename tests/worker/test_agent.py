@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,14 @@ def test_an_attempt_that_was_never_here_is_not_found_and_one_that_waits_is_empty
 # The manager goes away ----------------------------------------------------------------------
 
 
+def binds(held: socket.socket, port: int) -> bool:
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with suppress(OSError):
+        held.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
 def test_tasks_run_on_without_the_manager_and_are_reported_when_it_is_back(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
         gate = worker.path / "gate"
@@ -262,7 +271,10 @@ def test_tasks_run_on_without_the_manager_and_are_reported_when_it_is_back(play:
         await manager.stop()
         with gate.open("w"):
             pass
-        await wait_for(lambda: "lost the manager" in worker.log(), "the agent to notice")
+        with socket.socket() as held:
+            # Without listening, so that nobody else is given the port.
+            await wait_for(lambda: binds(held, manager.port), "the port to be free")
+            await wait_for(lambda: "lost the manager" in worker.log(), "the agent to notice")
         await manager.start()
         assert (await manager.wait_report(attempt)).exit_code == 6
         again = await manager.wait_registrations(2)
