@@ -218,6 +218,8 @@ async def running_manager(
     try:
         address = f"127.0.0.1:{port}"
         async with open_aio_channel(address) as channel:
+            # Calls that come before fail where this process is slow to shake hands with itself.
+            await channel.channel_ready()
             yield Manager(
                 shell,
                 disk,

@@ -50,6 +50,9 @@ def channels(cluster: Cluster) -> Iterator[dict[str, grpc.Channel]]:
     with cluster.client() as client:
         (worker,) = client.workers()
     manager, tasks = open_channel(cluster.address), open_channel(worker["address"])
+    # Else who is slow to answer the first call of all is not there for it, nor for those after it.
+    for channel in (manager, tasks):
+        grpc.channel_ready_future(channel).result(DEADLINE_SECONDS)
     yield {name: tasks if "Task" in name else manager for name in SERVICES}
     manager.close()
     tasks.close()
@@ -178,6 +181,7 @@ def test_health_and_reflection_answer_without_a_token(cluster: Cluster) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with open_channel(cluster.address) as channel:
+        grpc.channel_ready_future(channel).result(DEADLINE_SECONDS)
         # Its stubs are not typed.
         health: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "titan.v1.ManagerService", "titan.v1.WorkerService"):
