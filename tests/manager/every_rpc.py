@@ -56,6 +56,8 @@ async def call(
         f"{'stream' if method.server_streaming else 'unary'}"
     )
     async with open_aio_channel(address) as channel:
+        # Else one that is slow to shake hands would be away.
+        await channel.channel_ready()
         make = getattr(channel, shape)(
             f"/{method.containing_service.full_name}/{name}",
             type(request).SerializeToString,

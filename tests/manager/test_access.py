@@ -10,7 +10,7 @@ import grpc
 import pytest
 from google.protobuf import message_factory
 
-from tests.cluster import Cluster, wait_until
+from tests.cluster import DEADLINE_SECONDS, Cluster, wait_until
 from titan.rpc import access
 from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, task_pb2, worker_pb2
@@ -50,6 +50,9 @@ def channels(cluster: Cluster) -> Iterator[dict[str, grpc.Channel]]:
     with cluster.client() as client:
         (worker,) = client.workers()
     manager, tasks = open_channel(cluster.address), open_channel(worker["address"])
+    # Else who is slow to answer the first call of all is not there for it, nor for those after it.
+    for channel in (manager, tasks):
+        grpc.channel_ready_future(channel).result(DEADLINE_SECONDS)
     yield {name: tasks if "Task" in name else manager for name in SERVICES}
     manager.close()
     tasks.close()
@@ -64,9 +67,15 @@ def call(channel: grpc.Channel, service: str, method: str, metadata: Any) -> lis
     serializers = (type(request).SerializeToString, answer.FromString)
     if descriptor.server_streaming:
         return list(
-            channel.unary_stream(path, *serializers)(request, timeout=10, metadata=metadata)
+            channel.unary_stream(path, *serializers)(
+                request, timeout=DEADLINE_SECONDS, metadata=metadata
+            )
         )
-    return [channel.unary_unary(path, *serializers)(request, timeout=10, metadata=metadata)]
+    return [
+        channel.unary_unary(path, *serializers)(
+            request, timeout=DEADLINE_SECONDS, metadata=metadata
+        )
+    ]
 
 
 @pytest.mark.parametrize(("service", "method"), METHODS)
@@ -90,7 +99,9 @@ def test_what_is_no_message_is_refused_and_leaves_no_traceback(
     make = channel.unary_stream if kinds.server_streaming else channel.unary_unary
 
     def ask() -> None:
-        answer = make(f"/{service}/{method}")(b"\xff\xff\xff", timeout=10, metadata=metadata)
+        answer = make(f"/{service}/{method}")(
+            b"\xff\xff\xff", timeout=DEADLINE_SECONDS, metadata=metadata
+        )
         list(answer if kinds.server_streaming else [answer])
 
     with pytest.raises(grpc.RpcError) as raised:
@@ -170,11 +181,14 @@ def test_health_and_reflection_answer_without_a_token(cluster: Cluster) -> None:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
     with open_channel(cluster.address) as channel:
+        grpc.channel_ready_future(channel).result(DEADLINE_SECONDS)
         # Its stubs are not typed.
         health: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "titan.v1.ManagerService", "titan.v1.WorkerService"):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            answer = health.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=DEADLINE_SECONDS
+            )
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
         stub = manager_pb2_grpc.ManagerServiceStub(channel)
         with pytest.raises(grpc.RpcError):
-            stub.GetStats(manager_pb2.GetStatsRequest(), timeout=10)
+            stub.GetStats(manager_pb2.GetStatsRequest(), timeout=DEADLINE_SECONDS)

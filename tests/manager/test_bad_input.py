@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import DEADLINE_SECONDS, Cluster
 from titan.rpc import access
 from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2, worker_pb2, worker_pb2_grpc
@@ -43,6 +43,8 @@ def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manager]:
         cluster.start_manager()
         token = access.find_token(cluster.address, cluster.manager_directory / "access.json")
         with open_channel(cluster.address) as plain:
+            # Else a manager that is slow to answer the first call of all is not there for it.
+            grpc.channel_ready_future(plain).result(DEADLINE_SECONDS)
             channel = grpc.intercept_channel(plain, WithToken(token))
             users = manager_pb2_grpc.ManagerServiceStub(channel)
             job_id = users.SubmitJob(submit(array=[(0, 10, 1)])).job_ids[0]
@@ -62,7 +64,7 @@ class WithToken(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercep
         return continuation(self._with(details), request)
 
     def _with(self, details: Any) -> Any:
-        return details._replace(metadata=access.metadata(self._token), timeout=20)
+        return details._replace(metadata=access.metadata(self._token), timeout=DEADLINE_SECONDS)
 
 
 def submit(

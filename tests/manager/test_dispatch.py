@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.manager.harness import fake_worker, running_manager, settle, submit_request, until
+import pytest
+
+from tests.manager.harness import (
+    DEADLINE_SECONDS,
+    fake_worker,
+    running_manager,
+    settle,
+    submit_request,
+    until,
+)
+from titan.manager import dispatch
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 
-def test_what_gathers_during_a_call_goes_in_the_next_one_and_never_two_at_once() -> None:
+def test_what_gathers_during_a_call_goes_in_the_next_one_and_never_two_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The call is not given up, and made again, while the test holds it up.
+    monkeypatch.setattr(dispatch, "CALL_SECONDS", DEADLINE_SECONDS)
+
     async def scenario() -> None:
         async with running_manager() as manager, fake_worker() as worker:
             await manager.register(worker, cpus_milli=50_000)

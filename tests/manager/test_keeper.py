@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 
@@ -70,6 +71,10 @@ def test_what_a_long_start_replayed_is_in_a_snapshot_soon(tmp_path: Path) -> Non
 
 def test_a_stop_ends_a_snapshotter_that_is_at_work(tmp_path: Path) -> None:
     found = written(tmp_path)
+    # It waits there for somebody who writes, and is at work however late it is looked for.
+    first = min((tmp_path / "wal").glob("*.wal"))
+    first.unlink()
+    os.mkfifo(first)
 
     def children() -> list[psutil.Process]:
         return [
