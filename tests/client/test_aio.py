@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 import titan
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 
 
 def test_a_job_is_submitted_awaited_shown_and_cancelled(manager: FakeManager) -> None:
@@ -24,7 +24,7 @@ def test_a_job_is_submitted_awaited_shown_and_cancelled(manager: FakeManager) ->
     async def story() -> None:
         async with titan.AsyncClient() as client:
             job = await client.submit(["t"], memory="1G", request_id="once")
-            assert (await job.wait(timeout=20))["exit_code"] == 2
+            assert (await job.wait(timeout=DEADLINE_SECONDS))["exit_code"] == 2
             assert await job.output() == b"hello\n"
             assert (await job.cancel())["state"] == "FAILED"
             assert [chunk.data async for chunk in job.stream_output()] == [b"hello\n"]
