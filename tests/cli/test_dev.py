@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.cli.conftest import Process, Titan
+from tests.client.fake_manager import DEADLINE_SECONDS
 from tests.cluster import free_port, wait_until
 
 Spawn = Callable[..., Process]
@@ -271,7 +272,7 @@ def test_a_closed_pipe_stops_it_quietly(cluster: Cluster, titan: Titan) -> None:
     assert process.process.stdout is not None
     process.process.stdout.close()
     titan("submit", "true")
-    result = process.process.wait(20)
+    result = process.process.wait(DEADLINE_SECONDS)
     assert result == 141
     assert process.process.stderr is not None
     assert process.process.stderr.read() == b""
