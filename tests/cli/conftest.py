@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager, wait_for_answers
 from titan.cli.main import main
 from titan.manager import main as manager_main
 from titan.manager.options import ManagerOptions
@@ -33,6 +33,7 @@ Titan = Callable[..., Result]
 @pytest.fixture
 def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeManager]:
     """It serves; TITAN_MANAGER and the state directory lead to it."""
+    wait_for_answers(monkeypatch)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with FakeManager(tmp_path / "manager") as manager:
         monkeypatch.setenv("TITAN_MANAGER", manager.address)

@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from tests.cli.conftest import Process, Titan
-from tests.cluster import free_port, wait_until
+from tests.client.fake_manager import DEADLINE_SECONDS
+from tests.cluster import free_port, is_alive, wait_until
 
 Spawn = Callable[..., Process]
 
@@ -218,15 +219,16 @@ def test_ctrl_c_twice_does_not_wait_for_a_task_that_takes_its_time(
     cluster: Cluster, titan: Titan
 ) -> None:
     process = cluster.start()
-    titan("submit", "--shell", "trap '' TERM; echo ready; while :; do sleep 1; done")
-    wait_until(lambda: titan("logs", "1").out == "ready\n", "it ignores SIGTERM")
+    titan("submit", "--shell", "trap '' TERM; echo $$; while :; do sleep 1; done")
+    task = int(wait_until(lambda: titan("logs", "1").out, "it ignores SIGTERM"))
     begin = time.monotonic()
     process.interrupt(signal.SIGINT)
     assert "Stopping" in process.read_error_line()
     process.interrupt(signal.SIGINT)
-    assert process.end().code == 130
-    # Less than the grace that the task has after one Ctrl-C.
+    wait_until(lambda: not is_alive(task), "the task has ended")
+    # Less than the grace that it has after one Ctrl-C.
     assert time.monotonic() - begin < 9
+    assert process.end().code == 130
     assert cluster.processes() == []
 
 
@@ -271,7 +273,7 @@ def test_a_closed_pipe_stops_it_quietly(cluster: Cluster, titan: Titan) -> None:
     assert process.process.stdout is not None
     process.process.stdout.close()
     titan("submit", "true")
-    result = process.process.wait(20)
+    result = process.process.wait(DEADLINE_SECONDS)
     assert result == 141
     assert process.process.stderr is not None
     assert process.process.stderr.read() == b""

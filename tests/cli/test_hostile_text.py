@@ -18,7 +18,7 @@ import pytest
 from google.protobuf.descriptor import FieldDescriptor
 
 from tests.cli.conftest import Titan
-from tests.client.fake_manager import PAST_LSN, FakeManager, array_of
+from tests.client.fake_manager import PAST_LSN, FakeManager, array_of, wait_for_answers
 from tests.waltools.builders import history, make_directory
 from titan import events as ev
 from titan.cli.group import COMMANDS
@@ -175,6 +175,7 @@ def end_at_once(manager: FakeManager) -> None:
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileManager]:
     """With a job that waits, an array that failed, one that is over, and a worker."""
+    wait_for_answers(monkeypatch)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with HostileManager(tmp_path / "manager") as manager:
         monkeypatch.setenv("TITAN_MANAGER", manager.address)

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from tests.cli.conftest import Process, Titan
-from tests.client.fake_manager import FakeManager, array_of
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager, array_of
 from titan.rpc.v1 import manager_pb2
 
 Spawn = Callable[..., Process]
@@ -102,7 +102,7 @@ def test_a_closed_pipe_ends_quietly(
     assert process.process.stdout is not None
     process.process.stdout.close()
     manager.write(written, b"more\n")
-    assert process.process.wait(20) == 141
+    assert process.process.wait(DEADLINE_SECONDS) == 141
     assert process.process.stderr is not None
     assert process.process.stderr.read() == b""
 

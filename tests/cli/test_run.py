@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from tests.cli.conftest import Process, Titan
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from titan.rpc.v1 import types_pb2
 
 Spawn = Callable[..., Process]
@@ -27,7 +27,7 @@ def test_output_passes_unchanged_and_the_exit_code_is_the_jobs(
 
     manager.on_submit = finish
     process = spawn("run", "prog")
-    out, err = process.process.communicate(timeout=20)
+    out, err = process.process.communicate(timeout=DEADLINE_SECONDS)
     assert process.process.returncode == 7
     assert out == b"out\xff\x00 no newline"
     assert err == b"err\njob 1 FAILED: exit code 7 on w1 after 0.4 s\n"
@@ -125,6 +125,8 @@ def test_ctrl_c_cancels_the_job_and_says_so(manager: FakeManager, spawn: Spawn) 
 def test_ctrl_c_twice_leaves_at_once(manager: FakeManager, spawn: Spawn) -> None:
     process = spawn("run", "prog")
     manager.wait(lambda: manager.called("WatchJobs"), "a watch")
+    # One that waits would be cancelled, and told to be, before the second Ctrl-C.
+    manager.run(manager.jobs[1])
     process.interrupt(signal.SIGINT)
     process.read_error_line()
     process.interrupt(signal.SIGINT)
@@ -157,7 +159,7 @@ def test_a_closed_pipe_ends_quietly_and_cancels_the_job(manager: FakeManager, sp
     manager.run(manager.jobs[1])
     manager.write(manager.jobs[1], b"y\n")
     manager.wait(lambda: manager.called("CancelJob"), "a cancel")
-    assert process.process.wait(20) == 141
+    assert process.process.wait(DEADLINE_SECONDS) == 141
     assert process.process.stderr is not None
     assert process.process.stderr.read() == b""
 
@@ -232,7 +234,7 @@ def test_an_array_on_a_terminal_has_a_progress_bar_on_stderr(
             break
         seen += part
     os.close(ours)
-    assert process.process.wait(20) == 0
+    assert process.process.wait(DEADLINE_SECONDS) == 0
     text = seen.decode()
     assert re.search(r"job 1 .*2/2", text)
     assert "job 1 COMPLETED" in text

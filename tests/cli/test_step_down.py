@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.cli.conftest import Titan
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from titan.client.connection import os_user
 
 
@@ -20,7 +20,7 @@ def another_leads(manager: FakeManager, after_stats: int) -> None:
     manager.on_step_down = stepping_down.set
 
     def take_over() -> None:
-        stepping_down.wait(20)
+        stepping_down.wait(DEADLINE_SECONDS)
         manager.wait(lambda: len(manager.called("GetStats")) > after_stats)
         manager.led_from, manager.term = "b:50051", 5
 

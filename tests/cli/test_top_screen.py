@@ -16,7 +16,7 @@ from textual.widgets import Static
 from tests.cli.test_hostile_text import HOSTILE, HostileManager, check_harmless, hostile
 from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager, array_of
 from titan.cli.top.app import TopApp
-from titan.cli.top.dialogs import Confirm
+from titan.cli.top.dialogs import Confirm, Help
 from titan.cli.top.feed import Feed
 from titan.client import retry
 from titan.client.aio_session import AioSession
@@ -42,6 +42,22 @@ class Screen:
     async def press(self, *keys: str) -> None:
         """One after another."""
         await self._pilot.press(*keys)
+
+    async def change(self, key: str) -> None:
+        """One that opens or closes a dialog; to the end, so that the next key comes after it."""
+        before = self.app.screen
+        await self.press(key)
+        await self.wait(lambda: self.app.screen is not before)
+
+    async def answer(self, key: str, answer: str) -> None:
+        """One that asks something, and the answer."""
+        await self.change(key)
+        assert isinstance(self.app.screen, Confirm)
+        await self.change(answer)
+
+    async def wait_jobs(self, *numbers: int) -> None:
+        """Until they are these, from the top down."""
+        await self.wait(lambda: job_column(self) == list(map(str, numbers)), f"jobs {numbers}")
 
     async def wait(self, condition: Callable[[], object], what: str = "") -> None:
         """Until it is true."""
@@ -122,10 +138,10 @@ def test_it_shows_workers_and_jobs_what_runs_first_and_goes_on(busy: FakeManager
     async def look() -> None:
         async with top(busy) as screen:
             await screen.wait_text("██░░░░░░░░ 1/4", "#workers")
-            assert job_column(screen) == ["2", "1"]
+            await screen.wait_jobs(2, 1)
             assert re.search(r"2  \[b\]runs\[/b\] +bob +RUNNING .* w1", screen.text("#jobs"))
             assert re.search(r"1  waits +ada +PENDING .* no room", screen.text("#jobs"))
-            assert "2 of 2 jobs" in screen.text("#status")
+            await screen.wait_text("2 of 2 jobs", "#status")
             busy.end(busy.jobs[2])
             busy.run(busy.jobs[1])
             await screen.wait(lambda: job_column(screen) == ["1"])
@@ -165,23 +181,25 @@ def test_keys_sort_and_filter_and_pause(busy: FakeManager) -> None:
         async with top(busy) as screen:
             await screen.wait(lambda: job_column(screen) == ["2", "1"])
             await screen.press("greater_than_sign")
-            assert job_column(screen) == ["1", "2"]
-            assert "JOB▼" in screen.text("#jobs")
+            await screen.wait_jobs(1, 2)
+            await screen.wait_text("JOB▼", "#jobs")
             await screen.press("r")
-            assert job_column(screen) == ["2", "1"]
-            assert "JOB▲" in screen.text("#jobs")
+            await screen.wait_jobs(2, 1)
+            await screen.wait_text("JOB▲", "#jobs")
             await screen.press("less_than_sign")
-            assert "sorted by state" in screen.text("#status")
-            await screen.press("slash", *"ADA q")
+            await screen.wait_text("sorted by state", "#status")
+            await screen.press("slash")
+            await screen.wait(lambda: screen.app.query_one("#filter").has_focus)
+            await screen.press(*"ADA q")
             # What is typed is no key of the screen.
-            assert job_column(screen) == []
+            await screen.wait_jobs()
             await screen.press("backspace", "backspace", "enter")
-            assert job_column(screen) == ["1"]
-            assert "1 of 2 jobs  with ADA" in screen.text("#status")
+            await screen.wait_jobs(1)
+            await screen.wait_text("1 of 2 jobs  with ADA", "#status")
             await screen.press("escape")
-            assert job_column(screen) == ["2", "1"]
+            await screen.wait_jobs(2, 1)
             await screen.press("p")
-            assert "paused" in screen.text("#status")
+            await screen.wait_text("paused", "#status")
             busy.end(busy.jobs[2])
             looks = len(busy.called("GetStats"))
             await screen.wait(lambda: len(busy.called("GetStats")) > looks + 2)
@@ -196,20 +214,21 @@ def test_cancel_asks_first_and_says_what_became_of_it(busy: FakeManager) -> None
     async def look() -> None:
         async with top(busy) as screen:
             await screen.wait(lambda: job_column(screen) == ["2", "1"])
-            await screen.press("c", "n")
+            await screen.answer("c", "n")
             # The screen goes on to live behind the question.
-            await screen.press("down", "c")
+            await screen.press("down")
+            await screen.change("c")
             looks = len(busy.called("GetStats"))
             await screen.wait(lambda: len(busy.called("GetStats")) > looks + 2)
             assert not busy.called("CancelJob")
-            await screen.press("y")
+            await screen.change("y")
             await screen.wait_text("Cancelled job 1", "#status")
             assert [each.job_id for each in busy.called("CancelJob")[0].jobs] == [1]
             await screen.wait(lambda: job_column(screen) == ["2"])
             busy.fail("CancelJob", grpc.StatusCode.PERMISSION_DENIED, "job 2 is bob's, not yours")
-            await screen.press("c", "y")
+            await screen.answer("c", "y")
             await screen.wait_text("job 2 is bob's, not yours", "#status")
-            await screen.press("c", "y")
+            await screen.answer("c", "y")
             await screen.wait_text("Cancelling job 2: RUNNING (cancelling)", "#status")
 
     drive(look())
@@ -225,8 +244,10 @@ def test_a_job_is_held_and_released_and_a_worker_drained(busy: FakeManager) -> N
             await screen.press("h")
             await screen.wait_text("Released job 1", "#status")
             await screen.press("d")
-            assert "choose a worker first" in screen.text("#status")
-            await screen.press("shift+tab", "d", "y")
+            await screen.wait_text("choose a worker first", "#status")
+            await screen.press("shift+tab")
+            await screen.wait(lambda: screen.app.query_one("#workers").has_focus)
+            await screen.answer("d", "y")
             await screen.wait(lambda: busy.called("DrainWorker"))
             # By its id: names need not be unique. This manager knows names only.
             assert busy.called("DrainWorker")[0].workers == [(b"w" * 16).hex()]
@@ -243,13 +264,13 @@ def test_the_output_of_the_chosen_job_is_followed(busy: FakeManager) -> None:
             await screen.wait(lambda: job_column(screen) == ["2", "1"])
             await screen.press("l")
             await screen.wait_text("first", "#pane")
-            assert "output of 2 ─" in screen.text("#pane")
+            await screen.wait_text("output of 2 ─", "#pane")
             busy.write(busy.jobs[2], b"[red]second[/red]\x1b[2J", err=True)
             await screen.wait_text("[red]second[/red]\\x1b[2J", "#pane")
             busy.end(busy.jobs[2])
             await screen.wait_text("output of 2 (ended)", "#pane")
             await screen.press("l")
-            assert not screen.app.query_one("#pane").display
+            await screen.wait(lambda: not screen.app.query_one("#pane").display)
             # One that has not started is waited for.
             await screen.wait(lambda: job_column(screen) == ["1"])
             await screen.press("l")
@@ -274,8 +295,8 @@ def test_of_an_array_one_task_after_another_is_followed(manager: FakeManager) ->
             await screen.wait_text("by 0", "#pane")
             manager.end(array, 0)
             await screen.wait_text("by 1", "#pane")
-            assert "by 0\n— 1.1 —\nby 1" in screen.text("#pane")
-            assert "output of 1.1 ─" in screen.text("#pane")
+            await screen.wait_text("by 0\n— 1.1 —\nby 1", "#pane")
+            await screen.wait_text("output of 1.1 ─", "#pane")
 
     drive(look())
 
@@ -295,7 +316,7 @@ def test_why_a_job_waits_stands_in_the_pane(busy: FakeManager) -> None:
             await screen.press("l")
             await screen.wait_text("output of 1", "#pane")
             await screen.press("escape")
-            assert not screen.app.query_one("#pane").display
+            await screen.wait(lambda: not screen.app.query_one("#pane").display)
 
     drive(look())
 
@@ -311,7 +332,7 @@ def test_it_says_that_the_manager_is_away_and_goes_on_when_it_is_back(busy: Fake
             await asyncio.to_thread(busy.stop)
             await screen.wait_text("lost the manager at", "#status")
             assert job_column(screen) == ["2", "1"]
-            await screen.press("c", "y")
+            await screen.answer("c", "y")
             await screen.wait_text("no manager answers at", "#status")
             await asyncio.to_thread(busy.start)
             busy.write(busy.jobs[2], b"after\n")
@@ -334,7 +355,11 @@ def test_it_ends_from_wherever_one_is(busy: FakeManager, keys: tuple[str, ...], 
     async def look() -> None:
         async with top(busy) as screen:
             await screen.wait(lambda: job_column(screen))
-            await screen.press(*keys)
+            for key in keys:
+                if key in {"c", "question_mark"} or isinstance(screen.app.screen, Help):
+                    await screen.change(key)
+                else:
+                    await screen.press(key)
             await screen.wait(lambda: screen.app.return_code is not None)
             assert screen.app.return_code == code
 
@@ -396,10 +421,10 @@ def test_nothing_of_it_is_what_a_terminal_acts_upon(hostile: HostileManager) -> 
                 await screen.wait_text("\\x1b[2J", part)
                 check_harmless(screen.text())
             hostile.fail("GetStats", grpc.StatusCode.PERMISSION_DENIED, refusal, count=1000)
-            await screen.press("c")
-            await screen.wait(lambda: isinstance(screen.app.screen, Confirm))
+            await screen.change("c")
             check_harmless(str(screen.app.screen.query_one(Static).render()))
-            await screen.press("n", "slash", "x")
+            await screen.change("n")
+            await screen.press("slash", "x")
             await screen.wait_text("\\x1b[2J", "#status")
             check_harmless(screen.text())
 

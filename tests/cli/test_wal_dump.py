@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Process, Titan
+from tests.client.fake_manager import DEADLINE_SECONDS
 from tests.waltools.builders import history, make_directory
 from titan.cli.wal_dump import event_line
 
@@ -94,7 +95,7 @@ def test_following_ends_quietly_when_nobody_reads_any_more(
     assert process.process.stderr is not None
     process.process.stdout.close()
     assert process.process.stderr.read() == b""
-    assert process.process.wait(20) == 141
+    assert process.process.wait(DEADLINE_SECONDS) == 141
 
 
 def test_a_line_for_people_can_not_speak_to_the_terminal() -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import grpc
+import pytest
 
 from tests.client.fake_control import FakeControl
+from titan.client import retry
 from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
 from titan.errors import Busy, NotLeader, StillReading
@@ -26,9 +28,18 @@ from titan.rpc.channel import SERVER_OPTIONS
 from titan.rpc.status import status_of, trailers_of
 from titan.rpc.v1 import history_pb2, manager_pb2, manager_pb2_grpc, types_pb2
 
-DEADLINE_SECONDS = 20.0
+# Enough on a machine that does much else; nothing waits for it to pass.
+DEADLINE_SECONDS = 60.0
 Key = tuple[int, int]
 Failure = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
+
+
+def wait_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have clients that give up soon, as many here do, wait all the same for an answer under way.
+
+    Where it takes a busy machine more than a second they would hear of no manager at all.
+    """
+    monkeypatch.setattr(retry, "ATTEMPT_SECONDS_MIN", DEADLINE_SECONDS)
 
 
 class FakeManager(FakeControl):
@@ -383,8 +394,9 @@ class FakeManager(FakeControl):
             yield manager_pb2.WatchJobsResponse(lsn=seen or self._lsn)
             seen = seen or self._lsn
         while context.is_active() and not self._is_stopping:
-            self._check_leads(context)
             with self._changed:
+                # Who takes over has what this one had: none of it is told here after that.
+                self._check_leads(context)
                 changed = [
                     manager_pb2.Job.FromString(job.SerializeToString())
                     for job in self.jobs.values()
@@ -406,8 +418,8 @@ class FakeManager(FakeControl):
         offsets: dict[tuple[int, int], int] = defaultdict(int)
         sent = 0
         while context.is_active() and not self._is_stopping:
-            self._check_leads(context)
             with self._changed:
+                self._check_leads(context)
                 pieces = self.output[key][sent:]
                 has_ended_ = self._has_task_ended(*key)
                 if not pieces and request.follow and not has_ended_:

@@ -10,7 +10,11 @@ import grpc
 import pytest
 
 import titan
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
+from titan.client import retry
+from titan.client.aio_session import AioSession
+from titan.client.cursors import WatchCursor
+from titan.client.lines import Lines
 
 
 def test_a_job_is_submitted_awaited_shown_and_cancelled(manager: FakeManager) -> None:
@@ -24,7 +28,7 @@ def test_a_job_is_submitted_awaited_shown_and_cancelled(manager: FakeManager) ->
     async def story() -> None:
         async with titan.AsyncClient() as client:
             job = await client.submit(["t"], memory="1G", request_id="once")
-            assert (await job.wait(timeout=20))["exit_code"] == 2
+            assert (await job.wait(timeout=DEADLINE_SECONDS))["exit_code"] == 2
             assert await job.output() == b"hello\n"
             assert (await job.cancel())["state"] == "FAILED"
             assert [chunk.data async for chunk in job.stream_output()] == [b"hello\n"]
@@ -60,6 +64,34 @@ def test_many_waits_share_one_loop_and_survive_a_restart(manager: FakeManager) -
     thread.start()
     assert asyncio.run(story()) == ["COMPLETED"] * 5
     thread.join()
+
+
+def test_a_manager_that_has_answered_since_is_not_said_to_be_lost(
+    manager: FakeManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two calls that its restart cut off, one may look into why when the other is answered."""
+    told: list[str] = []
+    looks, was_answered = threading.Event(), threading.Event()
+
+    def explain(*_: object) -> None:
+        looks.set()
+        assert was_answered.wait(DEADLINE_SECONDS)
+
+    monkeypatch.setattr(Lines, "explain", explain)
+    manager.fail("WatchJobs", grpc.StatusCode.UNAVAILABLE, "cut off")
+
+    async def story() -> None:
+        async with AioSession(retry_for_seconds=retry.FOR_EVER, notice=told.append) as session:
+            watch = session.watch(WatchCursor())
+            first = asyncio.ensure_future(anext(watch))
+            assert await asyncio.to_thread(looks.wait, DEADLINE_SECONDS)
+            await session.stats()
+            was_answered.set()
+            assert await first == []
+            await watch.aclose()
+
+    asyncio.run(story())
+    assert told == []
 
 
 def test_a_wait_ends_with_its_timeout(manager: FakeManager) -> None:

@@ -8,7 +8,8 @@ import grpc
 import pytest
 
 import titan
-from tests.client.fake_manager import FakeManager, array_of
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager, array_of
+from titan.client import retry
 from titan.rpc.v1 import types_pb2
 
 
@@ -93,7 +94,7 @@ def test_waiting_returns_when_the_job_has_ended(manager: FakeManager, client: ti
 
     thread = threading.Thread(target=end)
     thread.start()
-    view = job.wait(timeout=20)
+    view = job.wait(timeout=DEADLINE_SECONDS)
     thread.join()
     assert (view["state"], view["exit_code"], view["reason"]) == ("FAILED", 3, "EXIT")
     assert view["attempts"][0]["worker"] == "w1"
@@ -126,22 +127,26 @@ def test_waiting_for_no_such_job_does_not_wait(client: titan.Client) -> None:
 
 
 def test_waiting_goes_on_after_a_restart_of_the_manager_with_another_token(
-    manager: FakeManager, client: titan.Client
+    manager: FakeManager, client: titan.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # The token may be written late.
+    monkeypatch.setattr(retry, "ACCESS_TRIES_MAX", 1_000)
     job = manager.add_job()
 
     def restart() -> None:
         manager.wait(lambda: manager.called("WatchJobs"), "a watch")
         manager.stop()
-        manager.start(writes_token=False)
+        asked = len(manager.called("WatchJobs"))
         # It serves before its token is where clients find it.
+        manager.start(writes_token=False)
+        manager.wait(lambda: len(manager.called("WatchJobs")) > asked, "a watch with the old one")
         manager.write_token()
         manager.run(job)
         manager.end(job)
 
     thread = threading.Thread(target=restart)
     thread.start()
-    assert client.wait(1, timeout=20)[0]["state"] == "COMPLETED"
+    assert client.wait(1, timeout=DEADLINE_SECONDS)[0]["state"] == "COMPLETED"
     thread.join()
 
 

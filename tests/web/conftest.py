@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.client.conftest import manager
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from tests.web.running import Running
+from titan.web import history, reading
 
 __all__ = ["manager"]
+
+
+@pytest.fixture(autouse=True)
+def pages_wait_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it takes a busy machine seconds to answer they would do without, or ask once more."""
+    monkeypatch.setattr(history, "PATIENCE_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(reading, "STORY_SECONDS", DEADLINE_SECONDS)
 
 
 @pytest.fixture

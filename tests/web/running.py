@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 
+from tests.client.fake_manager import DEADLINE_SECONDS
 from titan.client.aio_session import AioSession
 from titan.client.connection import NOTHING_SAID, Credentials
 from titan.web.app import Terms
@@ -20,8 +21,6 @@ from titan.web.live import Live
 from titan.web.server import address_of, listen, serve
 
 TOKEN = "a-token-of-some-length-for-tests-only"
-# Nothing waits for it to pass.
-DEADLINE_SECONDS = 20.0
 
 
 class Running:
@@ -76,7 +75,7 @@ class Running:
         """Somebody who has not proven anything."""
         # What CAs there are takes long to load, and is not asked here.
         settings.setdefault("verify", False)
-        return httpx.Client(base_url=self.url, timeout=20, **settings)
+        return httpx.Client(base_url=self.url, timeout=DEADLINE_SECONDS, **settings)
 
     @contextmanager
     def browser(self) -> Iterator[httpx.Client]:

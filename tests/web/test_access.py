@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from tests.web.running import TOKEN, Running
 from titan.web import guard
 from titan.web import server as web_server
@@ -171,35 +172,43 @@ def test_a_body_has_an_end(server: Running) -> None:
         assert answer.status_code == 413
 
 
+def connect(server: Running) -> socket.socket:
+    host, _, port = server.address.rpartition(":")
+    return socket.create_connection((host, int(port)), DEADLINE_SECONDS)
+
+
 def test_who_connects_and_asks_nothing_is_let_go(
     manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_server, "SILENT_SECONDS", 0.3)
-    with (
-        Running(manager.address) as server,
-        server.program() as client,
-        server.events(client) as events,
-    ):
-        events.next("hello")
-        host, _, port = server.address.rpartition(":")
-        for said in (b"", b"GET / HTTP/1.1\r\nHost: "):
-            with socket.create_connection((host, int(port)), 20) as silent:
-                silent.sendall(said)
-                assert silent.recv(1) == b""
-        # Who has asked goes on, though he came before them.
-        manager.add_job()
-        events.next("jobs")
+    running = Running(manager.address)
+    # What he asks is there before anybody looks at the time.
+    with connect(running) as asks, asks.makefile("rb") as heard:
+        asks.sendall(
+            f"GET /api/v1/events HTTP/1.1\r\nHost: {running.address}\r\n"
+            f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
+        with running as server:
+            assert any(line == b"event: hello\n" for line in heard)
+            for said in (b"", b"GET / HTTP/1.1\r\nHost: "):
+                with connect(server) as silent, suppress(ConnectionError):
+                    silent.sendall(said)
+                    assert silent.recv(1) == b""
+            # Who has asked goes on, though he came before them.
+            manager.add_job()
+            assert any(line == b"event: jobs\n" for line in heard)
 
 
 def test_who_has_asked_once_is_let_go_within_his_next_question(
     manager: FakeManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web_server, "SILENT_SECONDS", 0.3)
-    with Running(manager.address) as server:
-        host, _, port = server.address.rpartition(":")
-        head = f"Host: {server.address}\r\n\r\n".encode()
-        with socket.create_connection((host, int(port)), 20) as slow, slow.makefile("rb") as heard:
-            slow.sendall(b"GET /api/v1/session HTTP/1.1\r\n" + head)
+    running = Running(manager.address)
+    with connect(running) as slow, slow.makefile("rb") as heard:
+        # The first one is there before anybody looks at the time.
+        head = f"Host: {running.address}\r\n\r\n".encode()
+        slow.sendall(b"GET /api/v1/session HTTP/1.1\r\n" + head)
+        with running:
             assert heard.readline() == b"HTTP/1.1 401 Unauthorized\r\n"
             slow.sendall(b"GET / HT")
             # To the end, which comes before that of a connection that is kept for later.
@@ -211,16 +220,15 @@ def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(guard, "BODY_SECONDS", 0.3)
     with Running(manager.address) as server:
-        host, _, port = server.address.rpartition(":")
         head = (
             f"POST /api/v1/session HTTP/1.1\r\nHost: {server.address}\r\n"
             "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         ).encode()
-        with socket.create_connection((host, int(port)), 20) as slow:
+        with connect(server) as slow:
             slow.sendall(head)
             assert slow.recv(20) == b"HTTP/1.1 408 Request"
-        monkeypatch.setattr(guard, "BODY_SECONDS", 20.0)
-        with socket.create_connection((host, int(port)), 20) as gone:
+        monkeypatch.setattr(guard, "BODY_SECONDS", DEADLINE_SECONDS)
+        with connect(server) as gone:
             gone.sendall(head)
         with server.program() as client:
             assert client.get("/api/v1/session").status_code == 200

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from tests.security.people import People
 from tests.web.running import TOKEN, Running
 from titan.client.connection import NOTHING_SAID
@@ -49,7 +49,7 @@ def client_of(server: Running, people: People, name: str = "") -> httpx.Client:
     if name:
         folder = people.directory / name
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return httpx.Client(base_url=server.url, verify=context, timeout=20)
+    return httpx.Client(base_url=server.url, verify=context, timeout=DEADLINE_SECONDS)
 
 
 def csrf_of(client: httpx.Client) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cluster import Cluster, free_port
+from tests.cluster import DEADLINE_SECONDS, Cluster, free_port
 from titan import paths
 from titan.cli import main
 
@@ -27,16 +27,16 @@ def test_it_prints_a_url_that_logs_in_and_ends_while_people_look(tmp_path: Path)
         assert file.stat().st_mode & 0o777 == 0o600
         found = paths.read_json(file) or {}
         assert url == f"{found['url']}/?token={found['token']}"
-        with httpx.Client(follow_redirects=True, verify=False, timeout=20) as client:
+        with httpx.Client(follow_redirects=True, verify=False, timeout=DEADLINE_SECONDS) as client:
             client.get(url).raise_for_status()
             with client.stream("GET", f"http://{address}/api/v1/events") as response:
                 assert "event: manager" in next(response.iter_text())
-                assert web.end(signal.SIGTERM, 5) == 0
+                assert web.end(signal.SIGTERM) == 0
         assert "Traceback" not in web.log
         # The same token: nobody has to log in again.
         again = cluster.spawn("web", "--listen", address, name="again")
         assert url in again.wait_log("The cluster is shown at ")
-        assert again.end(signal.SIGINT, 5) == 0
+        assert again.end(signal.SIGINT) == 0
 
 
 def test_without_the_extra_it_says_what_to_install(

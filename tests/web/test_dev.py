@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cluster import Cluster, free_port
+from tests.cluster import DEADLINE_SECONDS, Cluster, free_port
 from titan.cli import dev_web
 from titan.cli.dev_web import find_web
 from titan.errors import Refused, TitanError
@@ -24,7 +24,7 @@ def test_dev_shows_its_cluster_until_ctrl_c(tmp_path: Path) -> None:
         log = dev.wait_log("Ctrl-C stops it all.")
         found = re.search(rf"pages    (http://{address}/\?token=\S+)", log)
         assert found, log
-        with httpx.Client(follow_redirects=True, verify=False) as client:
+        with httpx.Client(follow_redirects=True, verify=False, timeout=DEADLINE_SECONDS) as client:
             client.get(found[1]).raise_for_status()
             workers = client.get(f"http://{address}/api/v1/workers").json()["workers"]
             assert [each["name"] for each in workers] == ["w1"]

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import grpc
 import pytest
 
-from tests.client.fake_manager import FakeManager
+from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager
 from tests.cluster import wait_until
 from tests.web.running import TOKEN, Event, Running
 from titan.web import live
@@ -209,7 +209,7 @@ def test_who_does_not_read_finds_the_end_of_it_and_not_all_that_was(
                 manager.touch(job)
             while others.next("jobs").data["jobs"][-1]["priority"] < number:
                 pass
-        slow.settimeout(20)
+        slow.settimeout(DEADLINE_SECONDS)
         last = b'"priority":%d,' % (rounds - 1)
         read = b""
         while read.count(last) < len(jobs):

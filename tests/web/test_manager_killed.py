@@ -62,7 +62,7 @@ def test_nothing_is_missed_when_the_manager_is_killed(tmp_path: Path) -> None:
                     assert event.name == "jobs"
                     missed.update((each["job_id"], each["state"]) for each in event.data["jobs"])
             check_past(client, first)
-            assert web.end(signal.SIGTERM, 5) == 0
+            assert web.end(signal.SIGTERM) == 0
         assert "Traceback" not in web.log
         wait_until(lambda: web.process.poll() == 0)
 

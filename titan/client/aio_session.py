@@ -411,6 +411,7 @@ class AioSession:
 
     async def _pause(self, line: _Line, repeats: retry.Repeats, failure: retry.Failure) -> None:
         """Waits before the next try, or raises. A restarted manager has another token."""
+        answers = self._outage.answers
         if failure.status is grpc.StatusCode.UNAUTHENTICATED:
             pause = repeats.pause_after_refusal(
                 is_renewed=line.access.renew(), is_final=line.access.files is not None
@@ -425,24 +426,30 @@ class AioSession:
             except AccessDenied as error:
                 failure = self._lines.refused(line, error)
         failure, at_once = self._lines.failed(line, failure, repeats)
-        await self._wait(repeats, failure, at_once=at_once)
+        await self._wait(repeats, failure, answers, at_once=at_once)
 
     async def _wait(
-        self, repeats: retry.Repeats, failure: retry.Failure, *, at_once: bool = False
+        self,
+        repeats: retry.Repeats,
+        failure: retry.Failure,
+        answers: int,
+        *,
+        at_once: bool = False,
     ) -> None:
         pause = repeats.pause_after(failure, time.monotonic(), at_once=at_once)
         if not at_once:
             is_endless = self._policy.retry_for_seconds == retry.FOR_EVER
-            self._outage.note(failure, is_endless=is_endless)
+            self._outage.note(failure, answers=answers, is_endless=is_endless)
         await asyncio.sleep(pause)
         self._lines.current.access.renew()
 
     async def _ready(self, repeats: retry.Repeats) -> _Line:
         """The manager to call, that could be connected to. Raises TitanError."""
         while not self._lines.is_ready:
+            answers = self._outage.answers
             failure = await asyncio.to_thread(self._lines.reach, repeats)
             if failure is not None:
-                await self._wait(repeats, failure)
+                await self._wait(repeats, failure, answers)
         return self._lines.current
 
 

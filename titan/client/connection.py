@@ -151,9 +151,14 @@ class Outage:
         self._was_told = False
         self._was_reading_told = False
         self._was_busy_told = False
+        self.answers = 0
+        """How many the manager gave."""
 
-    def note(self, failure: retry.Failure, *, is_endless: bool) -> None:
-        """A call is repeated after a pause; `is_endless`: until it is answered."""
+    def note(self, failure: retry.Failure, *, answers: int, is_endless: bool) -> None:
+        """A call is repeated after a pause; `is_endless`: until it is answered.
+
+        `answers`: as many there were when it failed. Another may have come since.
+        """
         if self._notice is None:
             return
         if failure.is_still_reading:
@@ -164,13 +169,14 @@ class Outage:
             if not self._was_busy_told:
                 self._was_busy_told = True
                 self._notice(f"{failure.details}: waiting for it (Ctrl-C stops waiting)")
-        elif is_endless and not self._was_told:
+        elif is_endless and not self._was_told and answers == self.answers:
             self._was_told = True
             self._notice(f"{self._lost(failure)} (Ctrl-C stops waiting)")
 
     def ended(self) -> None:
         """The manager answered."""
         self._was_told = False
+        self.answers += 1
 
     def _lost(self, failure: retry.Failure) -> str:
         if "," in self._address:

@@ -396,7 +396,8 @@ class Session:
         pause = repeats.pause_after(failure, time.monotonic(), at_once=at_once)
         if not at_once:
             is_endless = self._policy.retry_for_seconds == retry.FOR_EVER
-            self._outage.note(failure, is_endless=is_endless)
+            answers = self._outage.answers
+            self._outage.note(failure, answers=answers, is_endless=is_endless)
         time.sleep(pause)
         self._lines.current.access.renew()
 
