@@ -107,7 +107,9 @@ def test_a_run_that_leaves_something_fails_and_names_it(
 ) -> None:
     (tmp_path / "test_leak.py").write_text(
         "import os, socket, subprocess, tempfile\n"
+        "from tests import leftovers\n"
         "from tests.conftest import nothing_is_left_behind\n"
+        "leftovers.SETTLE_SECONDS = 0.1\n"
         "kept = []\n"
         f"def test_leak():\n    {leak}\n"
     )
