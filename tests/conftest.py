@@ -79,8 +79,9 @@ def nothing_is_left_behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     end_processes(processes)
     found += [f"control group {path}" for path in strays.find_groups(base)]
     strays.remove_groups(base)
-    found += leftovers.find_listeners()
-    found += leftovers.find_files(scratch)
+    # What a server or a process of the last test had is given back by threads of their own.
+    found += leftovers.wait_until_none(leftovers.find_listeners)
+    found += leftovers.wait_until_none(lambda: leftovers.find_files(scratch))
     if found:
         pytest.fail("the run left behind:\n" + "\n".join(found), pytrace=False)
 

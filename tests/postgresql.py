@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -18,12 +19,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.cluster import free_port
+from tests.cluster import free_port, is_alive, wait_until
+from titan.journal import confirmed, database, lease
+from titan.journal.session import Session
 from tools.chaos.processes import ChaosError, descendants
 from tools.chaos.several.postgresql import Pair, find_programs, unprivileged
 
 URL_VARIABLE: Final = "TITAN_TEST_POSTGRESQL"
 START_SECONDS: Final = 60.0
+PATIENCE_SECONDS: Final = 60.0
 _NAMES: Final = count()
 
 
@@ -98,8 +102,41 @@ class PostgreSQL:
             # Until the server has read its files, or the deadline above.
             time.sleep(0.02)
 
+    @contextmanager
+    def deaf_standby(self) -> Iterator[None]:
+        """No commit is confirmed meanwhile: the server waits for a standby that there is not."""
+        self.set("synchronous_standby_names", "nobody")
+        try:
+            self._wait_until_commits_wait()
+            yield
+        finally:
+            self.set("synchronous_standby_names", "")
+
+    def _wait_until_commits_wait(self) -> None:
+        """Another process of the server than those that tell a setting makes this one hold."""
+        with (
+            psycopg.connect(self._url, autocommit=True) as probe,
+            psycopg.connect(self._url, autocommit=True) as other,
+            ThreadPoolExecutor(1) as threads,
+        ):
+            pid = (probe.info.backend_pid,)
+            question = "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = %s"
+            while True:
+                commit = threads.submit(
+                    probe.execute, "SELECT pg_logical_emit_message(true, 'titan', '')"
+                )
+                while not (does_wait := other.execute(question, pid).fetchone() == (True,)):
+                    if commit.done():
+                        break
+                    time.sleep(0.01)
+                if does_wait:
+                    other.execute("SELECT pg_cancel_backend(%s)", pid)
+                commit.result()
+                if does_wait:
+                    return
+
     def kill(self) -> None:
-        """kill -9 of all of it; its other processes notice that the first one is gone."""
+        """kill -9 of all of it. Returns when nothing of it is there, as the next one wants it."""
         assert self._process is not None
         children = descendants(self._process.pid)
         for pid in (self._process.pid, *children):
@@ -109,6 +146,8 @@ class PostgreSQL:
                 continue
         self._process.wait()
         self._process = None
+        # One that was writing to the disk ends when that is done.
+        wait_until(lambda: not any(map(is_alive, children)), "all of it is gone", START_SECONDS)
 
     def close(self) -> None:
         """Ends it, or removes what was made in another's."""
@@ -126,13 +165,11 @@ class PostgreSQL:
         shutil.rmtree(self._directory)
 
     def _initialise(self) -> None:
-        port = free_port()
         # Not in the tests' own directories, which another user can't enter.
         self._directory = Path(tempfile.mkdtemp(prefix="titan-pg-", dir="/tmp"))
         user = unprivileged()
         if "user" in user:
             os.chown(self._directory, user["user"], user["group"])
-        self._url = f"postgresql://titan@127.0.0.1:{port}/postgres"
         subprocess.run(
             [
                 *(self._programs / "initdb", "-D", self._directory / "data", "--username=titan"),
@@ -142,11 +179,30 @@ class PostgreSQL:
             stdout=subprocess.DEVNULL,
             **user,
         )
+        # As late as can be: nobody else is to take it before the server does.
+        port = free_port()
+        self._url = f"postgresql://titan@127.0.0.1:{port}/postgres"
         with (self._directory / "data" / "postgresql.conf").open("a") as settings:
             settings.write(
                 f"listen_addresses = '127.0.0.1'\nport = {port}\nshared_buffers = 16MB\n"
                 f"unix_socket_directories = ''\nmax_connections = 40\n"
             )
+
+
+@contextmanager
+def patience(seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """For so long an answer of a database is waited for: a manager would give up much sooner.
+
+    What tests do with a database is not about that, unless they say so.
+    """
+    assert Session.__init__.__kwdefaults__ is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(database._DEFAULTS, "connect_timeout", round(seconds))
+        patch.setattr(database, "SILENCE_SECONDS", seconds)
+        patch.setitem(Session.__init__.__kwdefaults__, "seconds", seconds)
+        for module in (lease, confirmed):
+            patch.setattr(module, "LOCK_FIRST", f"SET lock_timeout = {seconds * 800:.0f}")
+        yield
 
 
 def find_or_start() -> PostgreSQL:

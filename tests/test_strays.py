@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests import strays
+from tests.cluster import DEADLINE_SECONDS
 from titan.worker import directory
 from titan.worker.host.cgroup_mounts import find_hierarchies
 
@@ -73,7 +74,11 @@ def test_a_child_is_found(tmp_path: Path) -> None:
     assert not psutil.pid_exists(child.pid)
 
 
-def test_what_has_ended_is_not_found_and_no_dead_orphan_stays(tmp_path: Path) -> None:
+def test_what_has_ended_is_not_found_and_no_dead_orphan_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # These do go by themselves, once they have been started, which may take longer.
+    monkeypatch.setattr(strays, "SETTLE_SECONDS", DEADLINE_SECONDS)
     with strays.nothing_left(tmp_path):
         sh("setsid true & (setsid sleep 0.05 &)")
     assert strays.read_children() == []

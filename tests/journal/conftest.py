@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.journal.parties import Journal
-from tests.postgresql import PostgreSQL, find_or_start
+from tests.postgresql import PostgreSQL, find_or_start, patience
 
 
 # Of this package and not of the run: tests elsewhere look for processes that were left behind.
@@ -13,7 +13,8 @@ from tests.postgresql import PostgreSQL, find_or_start
 def postgresql() -> Iterator[PostgreSQL]:
     """One server for all of these tests."""
     server = find_or_start()
-    yield server
+    with patience():
+        yield server
     server.close()
 
 
@@ -30,6 +31,5 @@ def deaf_standby(postgresql: PostgreSQL) -> Iterator[None]:
     """No commit is confirmed: the server waits for a standby that there is not."""
     if not postgresql.is_own:
         pytest.skip("it needs a server of its own")
-    postgresql.set("synchronous_standby_names", "nobody")
-    yield
-    postgresql.set("synchronous_standby_names", "")
+    with postgresql.deaf_standby():
+        yield

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.cluster import free_port
 from tests.journal.parties import Journal
 from tests.postgresql import PostgreSQL
 from titan.journal import appender, tail
@@ -63,9 +64,19 @@ def test_one_that_takes_no_writes_is_not_there_now(journal: Journal) -> None:
         journal.database.connect("test")
 
 
-def test_of_several_hosts_the_one_that_answers_is_taken(journal: Journal) -> None:
+@pytest.fixture
+def refusing_port() -> Iterator[int]:
+    """One where nobody listens, and nobody else can meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+def test_of_several_hosts_the_one_that_answers_is_taken(
+    journal: Journal, refusing_port: int
+) -> None:
     given = psycopg.conninfo.conninfo_to_dict(journal.url)
-    hosts = f"127.0.0.1:{free_port()},{given['host']}:{given['port']}"
+    hosts = f"127.0.0.1:{refusing_port},{given['host']}:{given['port']}"
     database = Database(
         f"postgresql://titan@{hosts}/{given['dbname']}?target_session_attrs=read-write"
     )
@@ -73,9 +84,8 @@ def test_of_several_hosts_the_one_that_answers_is_taken(journal: Journal) -> Non
     assert database.name == f"postgresql://{hosts}/{given['dbname']}"
 
 
-def test_no_error_has_the_password(postgresql: PostgreSQL) -> None:
-    port = free_port()
-    place = f"127.0.0.1:{port}/titan"
+def test_no_error_has_the_password(postgresql: PostgreSQL, refusing_port: int) -> None:
+    place = f"127.0.0.1:{refusing_port}/titan"
     unreachable = Database(f"postgresql://ada:geheim@{place}")
     assert str(unreachable) == f"postgresql://{place}"
     assert "geheim" not in repr(unreachable)
@@ -158,11 +168,12 @@ def test_a_connection_made_again_is_to_the_same_journal(journal: Journal) -> Non
 
 def test_a_session_is_ours_whatever_the_server_is_set_to(journal: Journal) -> None:
     name = journal.url.rpartition("/")[2]
+    # They hold for a session until it has set its own: not so short that they matter before.
     for setting, value in (
         ("client_min_messages", "error"),
-        ("statement_timeout", "'1s'"),
-        ("lock_timeout", "'1s'"),
-        ("idle_session_timeout", "'1s'"),
+        ("statement_timeout", "'1min'"),
+        ("lock_timeout", "'1min'"),
+        ("idle_session_timeout", "'1min'"),
         ("synchronous_commit", "off"),
         ("default_transaction_isolation", "serializable"),
     ):

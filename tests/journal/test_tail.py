@@ -129,12 +129,12 @@ def test_a_server_that_stands_still_is_not_waited_for_for_ever(
 ) -> None:
     if not postgresql.is_own:
         pytest.skip("it needs a server of its own")
-    session = journal.closed_at_end(Session(journal.database, "test", seconds=0.5))
+    session = journal.closed_at_end(Session(journal.database, "test"))
     ((pid,),) = session.execute("SELECT pg_backend_pid()")
     os.kill(pid, signal.SIGSTOP)
     try:
         with pytest.raises(JournalUnavailable, match=r"no answer for 0\.5 s"):
-            session.execute("SELECT 1")
+            session.execute("SELECT 1", seconds=0.5)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert session.execute("SELECT 1") == [(1,)]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.conftest import titan as titan  # noqa: PLC0414 - a fixture
 from tests.mirror.builders import Store
-from tests.postgresql import PostgreSQL, find_or_start
+from tests.postgresql import PostgreSQL, find_or_start, patience
 
 
 # Of this package and not of the run: tests elsewhere look for processes that were left behind.
@@ -14,7 +14,8 @@ from tests.postgresql import PostgreSQL, find_or_start
 def postgresql() -> Iterator[PostgreSQL]:
     """One server for all of these tests."""
     server = find_or_start()
-    yield server
+    with patience():
+        yield server
     server.close()
 
 

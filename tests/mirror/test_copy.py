@@ -347,11 +347,20 @@ def test_ctrl_c_ends_the_command_and_what_is_there_can_be_gone_on_with(
     target: Store, tmp_path: Path
 ) -> None:
     source = make_directory(tmp_path / "source", history(3_000))
+    # Of the thousand batches it leaves the last ones for when it was interrupted, however late.
     code = (
-        "import sys\n"
+        "import sys, time\n"
         "from titan.waltools import copying\n"
         "from titan.cli.main import main\n"
         "copying.BATCH_BYTES = 1\n"
+        "add, count = copying.DatabaseTarget.add, 0\n"
+        "def add_most(target, frames):\n"
+        "    global count\n"
+        "    count += 1\n"
+        "    while count > 900:\n"
+        "        time.sleep(1)\n"
+        "    add(target, frames)\n"
+        "copying.DatabaseTarget.add = add_most\n"
         "sys.exit(main(['journal', 'copy', *sys.argv[1:]]))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(source), target.url])

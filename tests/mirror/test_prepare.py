@@ -11,7 +11,7 @@ import pytest
 import wal
 from tests.cli.conftest import Titan
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
-from tests.postgresql import PostgreSQL
+from tests.postgresql import PostgreSQL, patience
 from tests.waltools.builders import make_directory
 from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.mark import read_mark
@@ -375,12 +375,12 @@ def test_what_no_standby_has_confirmed_is_nothing_to_have_a_copy_of(
     prepare(store, copy)
     store.append_history(5)
     before = contents(copy / "wal")
-    postgresql.set("synchronous_standby_names", "nobody")
-    try:
-        with pytest.raises(JournalUnavailable):
-            prepare(store, copy)
-    finally:
-        postgresql.set("synchronous_standby_names", "")
+    with (
+        postgresql.deaf_standby(),
+        patience(3),
+        pytest.raises(JournalUnavailable, match="no answer for 3 s"),
+    ):
+        prepare(store, copy)
     assert contents(copy / "wal") == before
     prepare(store, copy)
     assert digest_of(copy) == state_of(15)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 
+import psutil
 import psycopg
 import pytest
 
-from tests.cluster import wait_until
+from tests.cluster import is_alive, wait_until
 from tests.postgresql import a_pair
 from tools.chaos.several.postgresql import Pair
 
@@ -96,6 +97,19 @@ def test_a_primary_that_is_killed_or_restarted_has_all_that_was_acknowledged(pai
     finally:
         writer.stop()
     assert {*writer.acknowledged} <= read_all(pair)
+
+
+def test_of_a_server_that_was_killed_no_process_is_left(pair: Pair) -> None:
+    """One that still were there would not let the next one start."""
+    connection = pair.primary.connect()
+    first = psutil.Process(connection.info.backend_pid).parent()
+    assert first is not None
+    family = [first.pid, *(each.pid for each in first.children(recursive=True))]
+    assert connection.info.backend_pid in family
+    pair.primary.kill()
+    assert not [*filter(is_alive, family)]
+    connection.close()
+    pair.primary.start()
 
 
 def test_a_commit_waits_for_the_standby(pair: Pair) -> None:

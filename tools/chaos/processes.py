@@ -183,6 +183,15 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process of that number runs; one that is dead and not yet reaped does not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 def send(pid: int, number: int) -> None:
     """A signal to who may have ended."""
     with suppress(ProcessLookupError):

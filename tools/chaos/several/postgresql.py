@@ -21,7 +21,7 @@ from typing import Any, Final, Literal, Self
 
 import psycopg
 
-from tools.chaos.processes import ChaosError, descendants, free_ports, send
+from tools.chaos.processes import ChaosError, descendants, free_ports, is_alive, send
 
 USER: Final = "titan"
 DATABASE: Final = "titan"
@@ -110,11 +110,14 @@ class PostgreSQLServer:
             return
         # What is stopped begins nothing between the look and the kill.
         self._process.send_signal(signal.SIGSTOP)
-        for pid in descendants(self._process.pid):
+        children = descendants(self._process.pid)
+        for pid in children:
             send(pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         self._process = None
+        # One that was writing to the disk ends when that is done, and no server starts before.
+        _wait(lambda: not any(map(is_alive, children)), f"{self.name} does not end")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Ends it in order, as `pg_ctl stop` does: clients are told and cut off."""
