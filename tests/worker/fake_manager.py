@@ -28,7 +28,7 @@ from titan.rpc.v1 import (
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 45.0
 
 
 async def wait_for(find: Callable[[], T | None], what: str) -> T:

@@ -21,7 +21,7 @@ from titan.worker.output.paths import output_path
 
 T = TypeVar("T")
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 45.0
 
 
 def wait_for(find: Callable[[], T | None], what: str) -> T:
