@@ -157,20 +157,23 @@ def test_renewal_under_a_reader_leaves_no_moment_without_whole_files(
     place, bundle = directory / "manager", directory / "all.pem"
     layout.write_credentials(place, renewals[0])
     layout.write_bundle(bundle, renewals[0])
-    is_done = threading.Event()
+    seen: set[bytes] = set()
+    is_done, has_left = threading.Event(), threading.Event()
 
     def renew() -> None:
+        number = 0
         try:
-            for number in range(200):
+            # However long it takes until the reader has its turn.
+            while number < 200 or (len(seen) < 2 and not has_left.is_set()):
                 layout.write_credentials(place, renewals[number % 10])
                 layout.write_bundle(bundle, renewals[number % 10])
+                number += 1
         finally:
             is_done.set()
 
     thread = threading.Thread(target=renew)
     thread.start()
     try:
-        seen = set()
         while not is_done.is_set():
             whole = bundle.read_bytes()
             seen.add(whole)
@@ -179,6 +182,7 @@ def test_renewal_under_a_reader_leaves_no_moment_without_whole_files(
             assert (place / "key.pem").read_bytes() in keys
             assert (place / "ca.pem").read_bytes() == renewals[0].ca_pem
     finally:
+        has_left.set()
         thread.join()
     assert len(seen) > 1
     assert bundle.read_bytes() == b"".join(

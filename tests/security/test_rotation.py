@@ -41,11 +41,11 @@ class Load(threading.Thread):
     def wait_more(self, jobs: int) -> None:
         """Until so many more have ended, or one has failed."""
         before = self.states.total()
-        wait_until(lambda: self.error or self.states.total() >= before + jobs, "jobs that end")
+        wait_until(lambda: self.error or self.states.total() >= before + jobs, "jobs that end", 60)
 
 
 def wait_renewed(server: Server, times: int) -> None:
-    wait_until(lambda: server.log.count(RENEWED) == times, "it reads its certificate")
+    wait_until(lambda: server.log.count(RENEWED) == times, "it reads its certificate", 60)
 
 
 def test_rotation_under_load_loses_no_job(tmp_path: Path) -> None:

@@ -64,7 +64,8 @@ def place(cluster: SecureCluster, tmp_path_factory: pytest.TempPathFactory) -> I
             for name, address in addresses.items()
         }
         for each in workers.values():
-            each.wait_log("registered with the manager")
+            # All of them are being started at once.
+            each.wait_log("registered with the manager", 90)
         yield Place(cluster, alice, workers, impostors)
         for each in workers.values():
             each.end()

@@ -16,6 +16,7 @@ from titan import paths
 from titan.errors import NotLeader
 from titan.model import AttemptKey
 from titan.rpc import access, channel, tokens
+from titan.rpc.reading import READ_AT_ONCE, Guarding
 from titan.rpc.status import trailers_of
 from titan.rpc.v1 import (
     manager_pb2,
@@ -86,7 +87,10 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
     async def start(self) -> None:
         """Listen, at the same port as before when it was stopped."""
         self._server = channel.new_aio_server()
-        worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, self._server)
+        # As of a manager, and not as of a server that is anybody's: there a stream in which nothing
+        # comes for ten seconds is ended, and keeps the other calls of its connection waiting.
+        guarding: Any = Guarding(self._server, lambda *_: True, at_once=READ_AT_ONCE)
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(self, guarding)
         self.port = self._server.add_insecure_port(self.address)
         await self._server.start()
         self.write_token()

@@ -34,7 +34,7 @@ async def status_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
 
 async def run_sleeper(manager: FakeManager, worker: WorkerProcess, job_id: int = 1) -> int:
     """A task that runs for a long time, as its agent and the manager know; its pid."""
-    attempt = await manager.run("sh", "-c", "echo $$; exec sleep 60", job_id=job_id)
+    attempt = await manager.run("sh", "-c", "echo $$; exec sleep 600", job_id=job_id)
     await manager.wait_report(attempt, worker_pb2.REPORT_STARTED)
     output = worker.path / "output" / str(job_id) / "0" / "0.1.out"
     await wait_for(lambda: output.exists() and output.read_text().endswith("\n"), "its pid")

@@ -177,7 +177,7 @@ def test_what_was_about_to_be_spawned_when_its_host_left_is_handed_back() -> Non
 # A real host ------------------------------------------------------------------------------------
 
 
-# For a shell to start in, also on a machine that does three other things.
+# For a host that does not stand still for so long to hear that the lease lasts longer.
 LEASE_SECONDS = 4.0
 
 
@@ -186,6 +186,22 @@ def lease(host: HostDriver, seconds: float) -> int:
     until_us = processes.boottime_us() + int(seconds * 1e6)
     host.send(protocol.Lease(until_us))
     return until_us
+
+
+def wait_output_leased(host: HostDriver) -> tuple[bytes, int]:
+    """What job 1 writes, under a lease that is renewed till then; and until when it lasts."""
+    until_us = lease(host, LEASE_SECONDS)
+
+    def written() -> bytes:
+        nonlocal until_us
+        output = host.output(key())
+        if output.endswith(b"\n"):
+            return output
+        until_us = lease(host, LEASE_SECONDS)
+        return b""
+
+    output = wait_for(written, "output")
+    return output, until_us
 
 
 def run_once(host: HostDriver, *command: str, job_id: int = 1) -> None:
@@ -198,7 +214,7 @@ def test_a_host_without_an_agent_kills_the_whole_tree_at_the_end_of_the_lease(
     host.connect()
     lease(host, LEASE_SECONDS)
     run_once(host, "sh", "-c", "trap '' TERM; sleep 60 & echo $$ $!; wait")
-    pids = [int(each) for each in host.wait_output(key()).split()]
+    pids = [int(each) for each in wait_output_leased(host)[0].split()]
     host.run("sh", "-c", "echo $$; exec sleep 60", job_id=2)
     other = int(host.wait_output(key(2)))
     host.disconnect()
@@ -227,9 +243,10 @@ def test_a_host_that_wakes_up_late_stops_it_before_it_reads_of_a_new_lease(
     host: HostDriver,
 ) -> None:
     welcome = host.connect()
-    until_us = lease(host, LEASE_SECONDS)
+    lease(host, LEASE_SECONDS)
     run_once(host, "sh", "-c", "echo $$; exec sleep 60")
-    pid = int(host.wait_output(key()))
+    output, until_us = wait_output_leased(host)
+    pid = int(output)
     os.kill(welcome.pid, signal.SIGSTOP)
     try:
         wait_for(lambda: processes.boottime_us() > until_us or None, "the end of the lease")

@@ -20,7 +20,7 @@ from tests.crash.small_disk import skip_unless_ci
 from tests.worker.builders import launch
 from tests.worker.host_driver import HostDriver, wait_for
 from tests.worker.test_host_output import path_of, pieces_of, taken_bytes
-from titan.model import AttemptKey, Execution, Reason, State
+from titan.model import AttemptKey, Execution, Reason, State, StopMode
 from titan.worker.host.cgroup_mounts import find_hierarchies
 from titan.worker.messages import Launch
 
@@ -73,7 +73,7 @@ def check_nothing_left(host: Host) -> None:
     # What forks and exits all the time is easily missed by one look.
     wait_for(lambda: not any(running(host) for _ in range(5)), "what the task has left to be gone")
     in_groups = [Path(group, "cgroup.procs") for group in strays.find_groups(driver.path)]
-    wait_for(lambda: not any(each.read_text() for each in existing(in_groups)), "empty groups")
+    wait_for(lambda: not any(map(read_if_there, in_groups)), "empty groups")
 
 
 def running(host: Host) -> list[int]:
@@ -82,8 +82,12 @@ def running(host: Host) -> list[int]:
     return list(strays.read_descendants(host.driver.process.pid))
 
 
-def existing(paths: list[Path]) -> list[Path]:
-    return [each for each in paths if each.exists()]
+def read_if_there(path: Path) -> str:
+    """What is in it; the host removes a group at any moment."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 # The table --------------------------------------------------------------------------------------
@@ -102,6 +106,8 @@ class Case(NamedTuple):
     """What the sentence says among others."""
     cancel_grace_ms: int | None = None
     """It is cancelled when it has written a line; None: it is not."""
+    time_limit_ms: int | None = None
+    """It is given that limit when it has written a line, however late it began."""
     controller: str = ""
     """Without it, it cannot be run."""
 
@@ -236,10 +242,11 @@ STOPS = (
     ),
     Case(
         "is deaf to SIGTERM at its time limit",
-        sh(DEAF, time_limit_ms=200, grace_ms=50),
+        sh(DEAF, grace_ms=50),
         State.FAILED,
         Reason.TIMEOUT,
         signal=signal.SIGKILL,
+        time_limit_ms=200,
     ),
     Case(
         "exits with 0 when it is cancelled",
@@ -259,7 +266,11 @@ STOPS = (
     ),
     Case(
         "has a stopped child in a session of its own and is cancelled",
-        sh("setsid sh -c 'echo up; kill -STOP $$' & trap '' TERM; wait; sleep 300"),
+        sh(
+            "setsid sh -c 'kill -STOP $$' & trap '' TERM;"
+            " until grep -q '^State:.T' /proc/$!/status; do sleep 0.01; done;"
+            " echo up; wait; sleep 300"
+        ),
         State.CANCELLED,
         Reason.CANCELLED,
         signal=signal.SIGKILL,
@@ -432,6 +443,9 @@ def test_a_nasty_task_ends_as_it_should_and_leaves_nothing(
     if case.cancel_grace_ms is not None:
         host.driver.wait_output(attempt)
         host.driver.stop(attempt, grace_ms=case.cancel_grace_ms)
+    if case.time_limit_ms is not None:
+        host.driver.wait_output(attempt)
+        host.driver.stop(attempt, mode=StopMode.LIMIT, time_limit_ms=case.time_limit_ms)
     report = host.driver.wait_end(attempt)
     told = (report.state, report.reason, report.exit_code, report.signal)
     assert told == (case.state, case.reason, case.exit_code, case.signal), report
@@ -447,7 +461,10 @@ def test_one_that_fills_its_output_at_full_speed_is_kept_to_its_cap_until_its_ti
     kind: str, hosts: dict[str, Host]
 ) -> None:
     host = hosts[kind]
-    attempt = run(host, launch("yes", "full", time_limit_ms=800, grace_ms=60_000))
+    attempt = run(host, launch("yes", "full", grace_ms=60_000))
+    path = path_of(host.driver, attempt)
+    wait_for(lambda: path.exists() and path.stat().st_size > 50 * MIB, "much output")
+    host.driver.stop(attempt, mode=StopMode.LIMIT, time_limit_ms=800)
     report = host.driver.wait_end(attempt)
     assert (report.reason, report.signal) == (Reason.TIMEOUT, signal.SIGTERM)
     head, hole, tail = pieces_of(host.driver, attempt)
@@ -455,8 +472,8 @@ def test_one_that_fills_its_output_at_full_speed_is_kept_to_its_cap_until_its_ti
     assert head.data == (b"full\n" * len(head.data))[: len(head.data)]
     lines = b"full\n" * (len(tail.data) // 5 + 2)
     assert tail.data in lines
-    assert tail.offset + len(tail.data) == path_of(host.driver, attempt).stat().st_size
-    assert taken_bytes(path_of(host.driver, attempt)) <= OUTPUT_CAP
+    assert tail.offset + len(tail.data) == path.stat().st_size
+    assert taken_bytes(path) <= OUTPUT_CAP
     check_nothing_left(host)
 
 

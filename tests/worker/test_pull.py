@@ -161,6 +161,9 @@ def test_output_is_pushed_from_where_it_was_asked_for_and_followed(fetch: Play) 
         # The same question again is the same stream.
         manager.to_fetch.append(answer(outputs=[output_question(1, follow=True)]))
         await wait_for(lambda: not manager.to_fetch, "the answer")
+        # It has been looked at when the next heartbeat comes; after the end it were another stream.
+        beats = len(manager.heartbeats)
+        await wait_for(lambda: len(manager.heartbeats) > beats, "a heartbeat")
         gate.touch()
         await wait_for(lambda: manager.pushed[1][-1].HasField("end"), "the end")
         assert chunks_of(manager, 1) == b"one\ntwo\n"

@@ -68,10 +68,14 @@ def test_what_changes_nothing_is_not_told_again(play: Play) -> None:
 
 def test_a_manager_that_is_away_is_told_when_it_is_back(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
-        manager.refuse["RegisterWorker"] = [grpc.StatusCode.UNAVAILABLE] * 6
+        worker.kill()
+        worker.start(registering_seconds=0.2)
+        await manager.wait_registrations(2)
+        manager.refuse["RegisterWorker"] = [grpc.StatusCode.UNAVAILABLE] * 1_000
         answer = await update(manager, cpus_milli=1000)
         assert not answer.registered
-        again = await manager.wait_registrations(2)
+        manager.refuse.clear()
+        again = await manager.wait_registrations(3)
         assert again.capacity.cpus_milli == 1000
 
     play(scene)

@@ -16,8 +16,10 @@ from tests.worker.host_driver import HostDriver, is_running, wait_for
 _CODE = """
 import json, sys
 from pathlib import Path
+from titan.worker.agent import agent
 from titan.worker.main import WorkerOptions, run_worker
-directory, manager, access_file, name, listen, options = sys.argv[1:]
+directory, manager, access_file, name, listen, registering_seconds, options = sys.argv[1:]
+agent.REGISTERING_SECONDS = float(registering_seconds)
 sys.exit(run_worker(WorkerOptions(
     data_directory=Path(directory), name=name, manager=manager, access_file=Path(access_file),
     listen=listen or None, named=(("gpu", 2),), labels=(("rack", "r1"),), cpus_milli=4000,
@@ -37,16 +39,24 @@ class WorkerProcess:
         self._access_file = access_file
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, name: str = "w1", listen: str = "127.0.0.1:0", **options: Any) -> None:
+    def start(
+        self,
+        name: str = "w1",
+        listen: str = "127.0.0.1:0",
+        *,
+        registering_seconds: float = 30.0,
+        **options: Any,
+    ) -> None:
         """Start an agent; its log goes to agent.log beside the directory.
 
-        With an empty `listen` it listens nowhere.
+        With an empty `listen` it listens nowhere. What waits for its registration does so for
+        that long: more than in earnest, as the test's own manager may be slow to answer.
         """
         with self.path.with_name("agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-c", _CODE, self.path, self._manager, self._access_file),
-                    *(name, listen, json.dumps(options)),
+                    *(name, listen, str(registering_seconds), json.dumps(options)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
