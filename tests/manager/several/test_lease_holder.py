@@ -211,8 +211,16 @@ def test_one_that_leads_no_more_does_not_send_callers_to_itself(
 
 
 def wait_for_renewal(table: Table) -> None:
+    """One begins."""
     table.was_renewed.clear()
     assert table.was_renewed.wait(DEADLINE_SECONDS)
+
+
+def wait_until_renewed(table: Table) -> None:
+    """One has begun and is over."""
+    # The first may have looked at the clock before; when the third begins the second is over.
+    for _ in range(3):
+        wait_for_renewal(table)
 
 
 def test_it_is_renewed_as_long_as_it_is_kept(table: Table, time: Time) -> None:
@@ -222,8 +230,7 @@ def test_it_is_renewed_as_long_as_it_is_kept(table: Table, time: Time) -> None:
     holder.keep(lost)
     for _ in range(3):
         time.pass_seconds(SHORT_SECONDS)
-        wait_for_renewal(table)
-        wait_for_renewal(table)
+        wait_until_renewed(table)
         assert holder.leads()
     holder.let_go()
     assert not holder.leads()
@@ -251,8 +258,7 @@ def test_a_database_away_for_a_moment_ends_nothing(table: Table, time: Time) -> 
     time.pass_seconds(SHORT_SECONDS)
     assert not holder.leads()
     table.before = lambda: None
-    wait_for_renewal(table)
-    wait_for_renewal(table)
+    wait_until_renewed(table)
     assert holder.leads()
     assert not lost.errors
     holder.give_up()
@@ -283,8 +289,7 @@ def test_a_database_that_refuses_for_a_moment_ends_nothing(table: Table, time: T
     wait_for_renewal(table)
     table.before = lambda: None
     time.pass_seconds(SHORT_SECONDS)
-    wait_for_renewal(table)
-    wait_for_renewal(table)
+    wait_until_renewed(table)
     assert holder.leads()
     assert not lost.errors
     holder.give_up()
