@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.cluster import free_port
+from tests.cluster import free_port, is_alive, wait_until
 from tools.chaos.processes import ChaosError, descendants
 from tools.chaos.several.postgresql import Pair, find_programs, unprivileged
 
@@ -99,8 +99,10 @@ class PostgreSQL:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """kill -9 of all of it; its other processes notice that the first one is gone."""
+        """kill -9 of all of it; returns when nothing of it is left."""
         assert self._process is not None
+        # It begins no more processes while they are looked for.
+        self._process.send_signal(signal.SIGSTOP)
         children = descendants(self._process.pid)
         for pid in (self._process.pid, *children):
             try:
@@ -109,6 +111,8 @@ class PostgreSQL:
                 continue
         self._process.wait()
         self._process = None
+        # It does not start again while one of the old processes has its memory.
+        wait_until(lambda: not any(map(is_alive, children)), "the server's processes end")
 
     def close(self) -> None:
         """Ends it, or removes what was made in another's."""
@@ -145,7 +149,7 @@ class PostgreSQL:
         with (self._directory / "data" / "postgresql.conf").open("a") as settings:
             settings.write(
                 f"listen_addresses = '127.0.0.1'\nport = {port}\nshared_buffers = 16MB\n"
-                f"unix_socket_directories = ''\nmax_connections = 40\n"
+                f"unix_socket_directories = ''\nmax_connections = 100\n"
             )
 
 
