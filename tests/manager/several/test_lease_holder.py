@@ -161,14 +161,15 @@ def test_two_managers_with_one_address_are_told_so(
     for _ in range(3):
         time.pass_seconds(1)
         other.look()
+    told = f"another manager leads under the address of this one, {ADDRESS}:"
     # So far it may be one that was killed, and started again as this one.
-    assert not caplog.records
+    assert told not in caplog.text
     for _ in range(2):
         assert table.renew(holder.term, SECONDS, ADDRESS)
         other.look()
         time.pass_seconds(1)
-    (told,) = caplog.messages
-    assert told.startswith(f"another manager leads under the address of this one, {ADDRESS}:")
+    # Once. A lease of a test before may be told of, too.
+    assert caplog.text.count(told) == 1
 
 
 def test_one_given_up_does_not_lead_whatever_the_database_says(
@@ -368,6 +369,7 @@ def test_a_renewal_under_way_does_not_bring_back_what_was_given_up(
     assert holder.take()
     table.after = holder.give_up
     holder.keep(Lost())
-    wait_for_renewal(table)
+    # There is one, which may have begun already.
+    assert table.was_renewed.wait(DEADLINE_SECONDS)
     holder.let_go()
     assert not holder.leads()
