@@ -34,6 +34,12 @@ REPOSITORY = Path(__file__).parent.parent
 
 # Long enough for a machine that does three other things; nothing waits for it to pass.
 DEADLINE_SECONDS = 20.0
+# The ports of this process: of those that run tests at once each has some of its own.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
+_PORTS = range(15_000 + _PROCESS, 30_000, _PROCESSES)
+_given_ports: set[int] = set()
+
 _POLL_SECONDS = 0.01
 _POLL_SECONDS_MAX = 0.2
 
@@ -53,15 +59,21 @@ def wait_until(condition: Callable[[], T], what: str = "", seconds: float = DEAD
 
 
 def free_port() -> int:
-    """A port that nobody has now, and that no outgoing connection is given by chance."""
+    """A port that nobody has now, and that no outgoing connection is given by chance.
+
+    It is bound later: no other process of this run is given it, nor is this one given it again.
+    """
     while True:
-        port = random.SystemRandom().randrange(15_000, 30_000)
+        port = random.SystemRandom().choice(_PORTS)
+        if port in _given_ports:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given_ports.add(port)
+        return port
 
 
 class Server:

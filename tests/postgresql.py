@@ -138,6 +138,8 @@ class PostgreSQL:
     def kill(self) -> None:
         """kill -9 of all of it. Returns when nothing of it is there, as the next one wants it."""
         assert self._process is not None
+        # It begins no more processes while they are looked for.
+        self._process.send_signal(signal.SIGSTOP)
         children = descendants(self._process.pid)
         for pid in (self._process.pid, *children):
             try:
@@ -185,7 +187,7 @@ class PostgreSQL:
         with (self._directory / "data" / "postgresql.conf").open("a") as settings:
             settings.write(
                 f"listen_addresses = '127.0.0.1'\nport = {port}\nshared_buffers = 16MB\n"
-                f"unix_socket_directories = ''\nmax_connections = 40\n"
+                f"unix_socket_directories = ''\nmax_connections = 100\n"
             )
 
 

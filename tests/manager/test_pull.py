@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from tests.manager.harness import Manager, fake_worker, running_manager, settle, until
+from titan.manager import dispatch, live_use
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 
 
@@ -23,6 +24,14 @@ class Fetcher:
         self.has_seq = 0
         self.held: list[worker_pb2.HeldAttempt] = []
         self.report_seq = 0
+
+    @property
+    def polls(self) -> int:
+        """How many heartbeats of this session have come that wait, or have waited."""
+        manager = self.manager
+        dispatcher: Any = manager.shell._dispatching
+        polls: int = dispatcher.pull_line(manager.shell.kernel.sessions[self.session])._polls
+        return polls
 
     async def register(self, *, address: str = "", cpus_milli: int = 4000) -> None:
         answer = await self.manager.workers.RegisterWorker(
@@ -167,7 +176,7 @@ def test_of_two_heartbeats_only_the_newer_one_is_answered_with_something() -> No
     async def scenario() -> None:
         async with fetching() as fetcher:
             older = fetcher.poll()
-            await settle()
+            await until(lambda: fetcher.polls == 1)
             newer = fetcher.poll()
             nothing = await older
             assert nothing == worker_pb2.HeartbeatResponse()
@@ -213,7 +222,7 @@ def test_whoever_waits_is_answered_when_the_manager_stops_or_the_session_ends() 
     async def scenario() -> None:
         async with fetching() as fetcher:
             poll = fetcher.poll(wait_ms=60_000)
-            await settle()
+            await until(lambda: fetcher.polls)
             dispatcher: Any = fetcher.manager.shell._dispatching
             dispatcher.release_polls()
             assert await poll == worker_pb2.HeartbeatResponse()
@@ -226,7 +235,12 @@ def test_whoever_waits_is_answered_when_the_manager_stops_or_the_session_ends() 
     asyncio.run(scenario())
 
 
-def test_a_worker_that_cannot_be_called_is_told_so_and_fetches_then() -> None:
+def test_a_worker_that_cannot_be_called_is_told_so_and_fetches_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # It is told that nobody answers where the refusal is heard too late.
+    monkeypatch.setattr(dispatch, "CONNECT_SECONDS", 600.0)
+
     async def scenario() -> None:
         async with running_manager() as manager:
             fetcher = Fetcher(manager)
@@ -458,7 +472,11 @@ def test_a_slow_reader_holds_the_worker_back() -> None:
     asyncio.run(scenario())
 
 
-def test_what_tasks_use_is_asked_for_and_left_out_when_it_does_not_come() -> None:
+def test_what_tasks_use_is_asked_for_and_left_out_when_it_does_not_come(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_use, "ANSWER_SECONDS", 600.0)
+
     async def scenario() -> None:
         async with running_a_job() as (fetcher, job_id):
             wanted = manager_pb2.GetJobStatusRequest(
@@ -493,12 +511,15 @@ def test_what_tasks_use_is_asked_for_and_left_out_when_it_does_not_come() -> Non
                     pushed, metadata=fetcher.manager.metadata
                 )
             assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+            monkeypatch.setattr(live_use, "ANSWER_SECONDS", 0.1)
             assert not (await ask()).HasField("rss_bytes")
 
     asyncio.run(scenario())
 
 
-def test_what_nobody_asked_a_worker_for_is_not_shown() -> None:
+def test_what_nobody_asked_a_worker_for_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_use, "ANSWER_SECONDS", 600.0)
+
     async def scenario() -> None:
         async with running_a_job() as (fetcher, job_id):
             wanted = manager_pb2.GetJobStatusRequest(

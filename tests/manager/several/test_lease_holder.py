@@ -161,14 +161,15 @@ def test_two_managers_with_one_address_are_told_so(
     for _ in range(3):
         time.pass_seconds(1)
         other.look()
+    told = f"another manager leads under the address of this one, {ADDRESS}:"
     # So far it may be one that was killed, and started again as this one.
-    assert not caplog.records
+    assert told not in caplog.text
     for _ in range(2):
         assert table.renew(holder.term, SECONDS, ADDRESS)
         other.look()
         time.pass_seconds(1)
-    (told,) = caplog.messages
-    assert told.startswith(f"another manager leads under the address of this one, {ADDRESS}:")
+    # Once. A lease of a test before may be told of, too.
+    assert caplog.text.count(told) == 1
 
 
 def test_one_given_up_does_not_lead_whatever_the_database_says(
@@ -211,8 +212,16 @@ def test_one_that_leads_no_more_does_not_send_callers_to_itself(
 
 
 def wait_for_renewal(table: Table) -> None:
+    """One begins."""
     table.was_renewed.clear()
     assert table.was_renewed.wait(DEADLINE_SECONDS)
+
+
+def wait_until_renewed(table: Table) -> None:
+    """One has begun and is over."""
+    # The first may have looked at the clock before; when the third begins the second is over.
+    for _ in range(3):
+        wait_for_renewal(table)
 
 
 def test_it_is_renewed_as_long_as_it_is_kept(table: Table, time: Time) -> None:
@@ -222,8 +231,7 @@ def test_it_is_renewed_as_long_as_it_is_kept(table: Table, time: Time) -> None:
     holder.keep(lost)
     for _ in range(3):
         time.pass_seconds(SHORT_SECONDS)
-        wait_for_renewal(table)
-        wait_for_renewal(table)
+        wait_until_renewed(table)
         assert holder.leads()
     holder.let_go()
     assert not holder.leads()
@@ -251,8 +259,7 @@ def test_a_database_away_for_a_moment_ends_nothing(table: Table, time: Time) -> 
     time.pass_seconds(SHORT_SECONDS)
     assert not holder.leads()
     table.before = lambda: None
-    wait_for_renewal(table)
-    wait_for_renewal(table)
+    wait_until_renewed(table)
     assert holder.leads()
     assert not lost.errors
     holder.give_up()
@@ -283,8 +290,7 @@ def test_a_database_that_refuses_for_a_moment_ends_nothing(table: Table, time: T
     wait_for_renewal(table)
     table.before = lambda: None
     time.pass_seconds(SHORT_SECONDS)
-    wait_for_renewal(table)
-    wait_for_renewal(table)
+    wait_until_renewed(table)
     assert holder.leads()
     assert not lost.errors
     holder.give_up()
@@ -363,6 +369,7 @@ def test_a_renewal_under_way_does_not_bring_back_what_was_given_up(
     assert holder.take()
     table.after = holder.give_up
     holder.keep(Lost())
-    wait_for_renewal(table)
+    # There is one, which may have begun already.
+    assert table.was_renewed.wait(DEADLINE_SECONDS)
     holder.let_go()
     assert not holder.leads()

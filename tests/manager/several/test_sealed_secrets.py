@@ -275,7 +275,7 @@ def test_what_meets_a_take_over_waits_for_it_and_then_does_nothing(
 
 
 def test_a_renewal_of_the_lease_holds_up_nobody(journal: SharedJournal) -> None:
-    store = journal.open(seconds=5)
+    store = journal.open(seconds=30)
     with psycopg.connect(journal.url) as other:
         other.execute("UPDATE titan_journal.lease SET expires = clock_timestamp() + '1 minute'")
         store.write({ID: {b"A": b"1"}})
@@ -309,13 +309,17 @@ def test_a_submit_of_which_nobody_knows_if_its_secrets_were_kept_is_refused_and_
     monkeypatch.setattr(secret_desk, "REMOVE_AGAIN_SECONDS", 0.01)
 
     async def scenario() -> None:
-        store = journal.open(seconds=0.5)
+        store = journal.open()
+        session = store._table._session
         async with running_manager(secret_store=store) as manager:
             with psycopg.connect(journal.url) as other:
                 # The server has the statement, and nobody hears what became of it.
                 other.execute("SELECT FROM titan_journal.lease FOR UPDATE")
+                monkeypatch.setattr(session, "seconds", 0.5)
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await send(manager, secret_request(request_id=b"R" * 16))
+                # What follows has time.
+                monkeypatch.setattr(session, "seconds", 20.0)
                 assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
                 assert not manager.shell.kernel.state.live_jobs
             assert await send(manager, secret_request(request_id=b"R" * 16)) == [1]
