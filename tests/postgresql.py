@@ -18,8 +18,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.cluster import free_port
-from tools.chaos.processes import ChaosError, descendants
+from tests.cluster import free_port, is_alive, wait_until
+from tools.chaos.processes import ChaosError, descendants, send
 from tools.chaos.several.postgresql import Pair, find_programs, unprivileged
 
 URL_VARIABLE: Final = "TITAN_TEST_POSTGRESQL"
@@ -101,14 +101,15 @@ class PostgreSQL:
     def kill(self) -> None:
         """kill -9 of all of it; its other processes notice that the first one is gone."""
         assert self._process is not None
+        # What is stopped begins nothing between the look and the kill.
+        self._process.send_signal(signal.SIGSTOP)
         children = descendants(self._process.pid)
-        for pid in (self._process.pid, *children):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        for pid in (*children, self._process.pid):
+            send(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
+        # The next one refuses to start while one of them still has the memory that they share.
+        wait_until(lambda: not any(map(is_alive, children)), "all of it is gone", START_SECONDS)
 
     def close(self) -> None:
         """Ends it, or removes what was made in another's."""
