@@ -183,6 +183,14 @@ def descendants(pid: int) -> list[int]:
     return found[1:]
 
 
+def is_alive(pid: int) -> bool:
+    """Whether there is more of it than a number that its parent has not asked for yet."""
+    with suppress(OSError):
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
 def send(pid: int, number: int) -> None:
     """A signal to who may have ended."""
     with suppress(ProcessLookupError):

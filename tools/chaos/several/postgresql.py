@@ -21,11 +21,13 @@ from typing import Any, Final, Literal, Self
 
 import psycopg
 
-from tools.chaos.processes import ChaosError, descendants, free_ports, send
+from tools.chaos.processes import ChaosError, descendants, free_ports, is_alive, send
 
 USER: Final = "titan"
 DATABASE: Final = "titan"
 START_SECONDS: Final = 60.0
+# Nobody waits for one that is not there: it refuses at once.
+CONNECT_SECONDS: Final = 30
 _POLL_SECONDS: Final = 0.02
 _SETTINGS: Final = """\
 listen_addresses = '127.0.0.1'
@@ -110,11 +112,16 @@ class PostgreSQLServer:
             return
         # What is stopped begins nothing between the look and the kill.
         self._process.send_signal(signal.SIGSTOP)
-        for pid in descendants(self._process.pid):
+        children = descendants(self._process.pid)
+        for pid in children:
             send(pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         self._process = None
+        # The next one refuses to start while one of them still has the memory that they share.
+        _wait(
+            lambda: not any(map(is_alive, children)), f"processes of {self.name} outlive a kill -9"
+        )
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Ends it in order, as `pg_ctl stop` does: clients are told and cut off."""
@@ -161,7 +168,7 @@ class PostgreSQLServer:
         return psycopg.connect(
             f"postgresql://{USER}@127.0.0.1:{self.port}/{database}",
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=CONNECT_SECONDS,
         )
 
     @property
