@@ -22,7 +22,7 @@ from psycopg import sql
 from tests.cluster import free_port, is_alive, wait_until
 from titan.journal import confirmed, database, lease
 from titan.journal.session import Session
-from tools.chaos.processes import ChaosError, descendants
+from tools.chaos.processes import ChaosError, descendants, send
 from tools.chaos.several.postgresql import Pair, find_programs, unprivileged
 
 URL_VARIABLE: Final = "TITAN_TEST_POSTGRESQL"
@@ -141,11 +141,8 @@ class PostgreSQL:
         # It begins no more processes while they are looked for.
         self._process.send_signal(signal.SIGSTOP)
         children = descendants(self._process.pid)
-        for pid in (self._process.pid, *children):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        for pid in (*children, self._process.pid):
+            send(pid, signal.SIGKILL)
         self._process.wait()
         self._process = None
         # One that was writing to the disk ends when that is done.

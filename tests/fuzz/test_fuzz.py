@@ -20,6 +20,8 @@ PARTS = ("every-rpc", "rapid-reset", "continuation-flood", "unfinished messages"
 TLS_PARTS = ("broken-hellos", "strangers", "begun-again", "by a worker", "by nobody", "within TLS")
 
 
+# Besides what it takes to end and to be told of.
+@pytest.mark.timeout(SECONDS_MAX + 60)
 @pytest.mark.parametrize(
     ("options", "parts"),
     [((), PARTS), (("--tls",), (*PARTS, *TLS_PARTS))],

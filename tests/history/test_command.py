@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import wal
 from tests.cluster import Cluster, is_alive, wait_until
+from tests.history.writing import SECONDS_MAX, WRITER_SECONDS, find_writers
 from titan import units
 from titan.cli.stats_last import bars
 from titan.following import HISTORY_SLOT
@@ -25,6 +25,8 @@ from titan.manager import history as manager_history
 from titan.manager.history import HistoryWriter
 from titan.manager.history_desk import HistoryDesk
 from titan.manager.left_slot import warn_of_left_slot
+
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 @pytest.fixture
@@ -51,17 +53,7 @@ def wait_rows(cluster: Cluster, count: int, *options: str, url: str = "") -> lis
         found = json.loads(done.stdout) if done.returncode == 0 else []
         return found if len(found) == count else []
 
-    return wait_until(rows, f"{count} rows of history")
-
-
-def writers(cluster: Cluster) -> list[psutil.Process]:
-    """The processes that write a history."""
-    assert cluster.manager is not None
-    return [
-        each
-        for each in psutil.Process(cluster.manager.pid).children()
-        if "titan.history.process" in each.cmdline()
-    ]
+    return wait_until(rows, f"{count} rows of history", WRITER_SECONDS)
 
 
 def test_what_a_cluster_runs_is_in_its_history(
@@ -94,20 +86,21 @@ def test_a_writer_that_dies_is_replaced_and_ends_with_its_manager(cluster: Clust
     cluster.start_worker("w1")
     cluster.submit("--", "true")
     wait_rows(cluster, 1, url=url)
-    (first,) = writers(cluster)
+    (first,) = find_writers(cluster)
     first.kill()
     cluster.submit("--", "true")
     wait_rows(cluster, 2, url=url)
-    (second,) = writers(cluster)
+    (second,) = find_writers(cluster)
     assert second.pid != first.pid
     assert "another in 1 s exit_code=-9" in manager.log
     assert manager.end(signal.SIGTERM) == 0
     assert not is_alive(second.pid)
     # As it does when the manager is killed.
     manager = cluster.start_manager("--history", url)
-    (third,) = wait_until(lambda: writers(cluster), "another one")
+    (third,) = wait_until(lambda: find_writers(cluster), "another one", WRITER_SECONDS)
     cluster.kill_manager()
-    wait_until(lambda: not is_alive(third.pid), "it is gone")
+    # Where it was not yet so far as to end with the manager, it ends when it is.
+    wait_until(lambda: not is_alive(third.pid), "it is gone", WRITER_SECONDS)
     assert not (cluster.manager_directory / "history.sqlite").exists()
 
 
@@ -115,7 +108,7 @@ def test_without_a_history_there_is_no_process_and_no_file(cluster: Cluster) -> 
     manager = cluster.start_manager("--history", "none")
     cluster.start_worker("w1")
     cluster.titan("run", "true")
-    assert writers(cluster) == []
+    assert find_writers(cluster) == []
     assert "the slot of an earlier one" not in manager.log
     done = cluster.titan("history", "--data-dir", str(cluster.manager_directory))
     assert done.returncode == 1

@@ -27,6 +27,7 @@ from tests.history.import_files import (
     write_mini_slurm,
     write_swf,
 )
+from tests.history.writing import SECONDS_MAX, WRITER_SECONDS
 from tests.lookback.builders import History
 from tests.lookback.builders import records as story
 from tests.simulator.builders import swf_line
@@ -291,6 +292,7 @@ def test_a_projector_waits_until_an_import_has_ended(
     assert rows_at(f"sqlite:///{url.database}", tmp_path) == expected_rows(story())
 
 
+@pytest.mark.timeout(SECONDS_MAX)
 def test_a_running_manager_goes_on_with_its_history_beside_an_import(
     tmp_path: Path, new_url: Callable[[], str]
 ) -> None:
@@ -305,11 +307,11 @@ def test_a_running_manager_goes_on_with_its_history_beside_an_import(
             return list(json.loads(done.stdout)) if done.returncode == 0 else []
 
         cluster.submit("--", "true")
-        wait_until(lambda: len(rows()) == 1, "the first job")
+        wait_until(lambda: len(rows()) == 1, "the first job", WRITER_SECONDS)
         told = cluster.ok("history", "import", "mini-slurm", str(path), "--history", url)
         assert told == b"49 jobs imported\n"
         cluster.submit("--", "true")
-        wait_until(lambda: len(rows("--source", "titan")) == 2, "the second job")
+        wait_until(lambda: len(rows("--source", "titan")) == 2, "the second job", WRITER_SECONDS)
         found = rows("--source", "mini-slurm", "--since", "2026-01-01", "--columns", "source_job")
         assert sorted(each["source_job"] for each in found) == [*range(1, 50)]
 

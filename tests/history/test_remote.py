@@ -16,11 +16,14 @@ import pytest
 
 import titan
 from tests.cluster import Cluster, wait_until
+from tests.history.writing import SECONDS_MAX, WRITER_SECONDS, find_writers
 from titan.rpc import access
 from titan.rpc.channel import open_channel
 from titan.rpc.history import ATTEMPTS_MAX, BARS_MAX, SLOTS_MAX
 from titan.rpc.v1 import history_pb2 as pb2
 from titan.rpc.v1 import manager_pb2_grpc
+
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 @pytest.fixture
@@ -31,12 +34,16 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def client(cluster: Cluster) -> titan.Client:
-    """Calls it."""
-    return titan.Client(cluster.address, access_file=cluster.manager_directory / "access.json")
+    """Calls it, and waits for the history to be there for as long as that may take."""
+    return titan.Client(
+        cluster.address,
+        access_file=cluster.manager_directory / "access.json",
+        retry_for_seconds=WRITER_SECONDS,
+    )
 
 
 def ask(
-    cluster: Cluster, request: pb2.GetHistoryRequest, *, seconds: float = 20
+    cluster: Cluster, request: pb2.GetHistoryRequest, *, seconds: float = 60
 ) -> list[pb2.GetHistoryResponse]:
     """The pages of the answer. Raises RpcError."""
     token = access.find_token(cluster.address, cluster.manager_directory / "access.json")
@@ -47,9 +54,7 @@ def ask(
 
 def writer(cluster: Cluster) -> psutil.Process:
     """The process that writes the history."""
-    assert cluster.manager is not None
-    children = psutil.Process(cluster.manager.pid).children()
-    (found,) = (each for each in children if "titan.history.process" in each.cmdline())
+    (found,) = find_writers(cluster)
     return found
 
 
@@ -69,13 +74,15 @@ def test_through_the_manager_and_from_the_tables_the_answers_are_the_same(
         cluster.ok("cancel", str(job))
     with client(cluster) as asked:
         # The manager may be there before the tables are.
-        wait_until(lambda: _answers(asked), "the history answers")
-        wait_until(lambda: len(asked.history().rows) == 5, "they are there")
-        wait_until(lambda: len(asked.timeline(0)["bars"]["job"]) == 4, "what runs is there")
+        wait_until(lambda: _answers(asked), "the history answers", WRITER_SECONDS)
+        wait_until(lambda: len(asked.history().rows) == 5, "they are there", WRITER_SECONDS)
+        wait_until(
+            lambda: len(asked.timeline(0)["bars"]["job"]) == 4, "what runs is there", WRITER_SECONDS
+        )
         answer = asked.history(name="three", state=["failed"], since="1h", limit=1)
         assert (len(answer.rows), answer.more) == (1, True)
         assert answer.lsn > 3
-        assert time.time() - 60 < answer.time <= time.time()
+        assert time.time() - SECONDS_MAX < answer.time <= time.time()
         waited = asked.history(name="held").rows
         nothing = ("attempt", "worker", "start_time", "run_seconds", "cpu_user_seconds",
                    "cpu_system_seconds", "max_rss_bytes", "stdout_path")  # fmt: skip
@@ -158,7 +165,7 @@ def test_what_makes_no_sense_is_refused_and_what_is_extreme_is_answered(
 ) -> None:
     cluster.start_manager("--history", new_url())
     with client(cluster) as asked:
-        wait_until(lambda: _answers(asked), "the history answers")
+        wait_until(lambda: _answers(asked), "the history answers", WRITER_SECONDS)
     for what, fields, words in WRONG:
         question = {name: value for name, value in fields.items() if name in QUESTIONS}
         chosen = {name: value for name, value in fields.items() if name not in QUESTIONS}
@@ -212,7 +219,7 @@ def test_a_process_that_dies_is_waited_for_and_one_that_stands_is_told_of(
     cluster.start_worker("w1")
     cluster.titan("run", "true")
     with client(cluster) as asked:
-        wait_until(lambda: _answers(asked) and asked.history().rows, "it is there")
+        wait_until(lambda: _answers(asked) and asked.history().rows, "it is there", WRITER_SECONDS)
         first = writer(cluster)
         first.kill()
         # The next one takes a second or two, for which the call is repeated.

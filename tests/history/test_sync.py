@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
-import psutil
 import pytest
 import sqlalchemy as sa
 
 import titan
 from tests.cluster import Cluster, wait_until
+from tests.history.writing import SECONDS_MAX, WRITER_SECONDS, find_writers
 from tests.manager.harness import submit_request
 from tests.postgresql import PostgreSQL
 from titan.history.database import open_for_reading, url_of
@@ -25,12 +25,21 @@ from titan.rpc import access
 from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
 
+pytestmark = pytest.mark.timeout(SECONDS_MAX)
+
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Nothing of it runs yet."""
     with Cluster(tmp_path / "cluster") as made:
         yield made
+
+
+def submit_first(cluster: Cluster) -> int:
+    """A job, once there is somebody who writes it into the history."""
+    wait = f"{WRITER_SECONDS:g}s"
+    words = ("submit", "-q", "--retry-for", wait, "--", "true")
+    return int(cluster.ok(*words, seconds=2 * WRITER_SECONDS))
 
 
 class Caller:
@@ -49,7 +58,7 @@ class Caller:
     def submit(self, request_id: bytes) -> int:
         """The job's id. Raises RpcError."""
         request = submit_request(1, request_id=request_id)
-        answer = self.stub.SubmitJob(request, timeout=20, metadata=access.metadata(self._token))
+        answer = self.stub.SubmitJob(request, timeout=60, metadata=access.metadata(self._token))
         return int(answer.job_ids[0])
 
     def requeue(self, job_id: int) -> int:
@@ -57,20 +66,13 @@ class Caller:
         request = manager_pb2.RequeueJobRequest(
             request_id=os.urandom(16), user="u", jobs=[manager_pb2.JobSelector(job_id=job_id)]
         )
-        answer = self.stub.RequeueJob(request, timeout=20, metadata=access.metadata(self._token))
+        answer = self.stub.RequeueJob(request, timeout=60, metadata=access.metadata(self._token))
         return answer.submitted_again[job_id]
 
     def rows(self) -> set[int]:
         """The jobs that are there at this moment."""
         with self._engine.connect() as connection:
             return set(connection.scalars(sa.select(JOBS.c.job_id)))
-
-
-def writers(cluster: Cluster) -> list[psutil.Process]:
-    """The processes that write the history."""
-    assert cluster.manager is not None
-    children = psutil.Process(cluster.manager.pid).children()
-    return [each for each in children if "titan.history.process" in each.cmdline()]
 
 
 class Submitters:
@@ -91,7 +93,7 @@ class Submitters:
         for number in range(8):
             while (submitted := _try(caller, bytes([thread, number]) * 8)) is None:
                 self.refused += 1
-            rows = wait_until(lambda: _rows(caller), "it can be looked up")
+            rows = wait_until(lambda: _rows(caller), "it can be looked up", 60)
             if submitted not in rows:
                 self.missing.append(submitted)
             self.done.append(submitted)
@@ -100,7 +102,7 @@ class Submitters:
     def finish(self) -> None:
         """Waits for all."""
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
         assert len(self.done) == 32
 
 
@@ -117,14 +119,16 @@ def test_what_is_acknowledged_has_its_row_whoever_is_killed(
 ) -> None:
     url = new_url()
     cluster.start_manager("--history", url, "--history-sync")
-    (process,) = wait_until(lambda: writers(cluster), "it is started")
+    (process,) = wait_until(lambda: find_writers(cluster), "it is started", WRITER_SECONDS)
     assert process.nice() == os.nice(0)
     with titan.Client(
-        cluster.address, access_file=cluster.manager_directory / "access.json"
+        cluster.address,
+        access_file=cluster.manager_directory / "access.json",
+        retry_for_seconds=WRITER_SECONDS,
     ) as client:
         client.submit(["true"])
     submitters = Submitters(cluster, url)
-    wait_until(lambda: len(submitters.done) >= 8, "some are in")
+    wait_until(lambda: len(submitters.done) >= 8, "some are in", 60)
     process.kill()
     submitters.finish()
     caller = Caller(cluster, url)
@@ -144,7 +148,7 @@ def test_while_the_database_is_away_a_submit_is_unavailable_and_its_repeat_the_s
 ) -> None:
     url = postgresql.make_database()
     cluster.start_manager("--history", url, "--history-sync")
-    cluster.submit("--", "true")
+    submit_first(cluster)
     caller = Caller(cluster, url)
     try:
         postgresql.kill()
@@ -180,12 +184,12 @@ def test_a_database_that_dies_among_submits_costs_none_and_doubles_none(
         pytest.skip("NOT TESTED: the PostgreSQL that was named is not this test's to kill")
     url = postgresql.make_database()
     cluster.start_manager("--history", url, "--history-sync")
-    first = cluster.submit("--", "true")
+    first = submit_first(cluster)
     submitters = Submitters(cluster, url)
     try:
-        wait_until(lambda: len(submitters.done) >= 4, "some are in")
+        wait_until(lambda: len(submitters.done) >= 4, "some are in", 60)
         postgresql.kill()
-        wait_until(lambda: submitters.refused, "one is not acknowledged")
+        wait_until(lambda: submitters.refused, "one is not acknowledged", 60)
     finally:
         postgresql.start()
         submitters.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ from titan.queries.stories import Story, unpack_story
 from titan.rpc.v1 import manager_pb2, types_pb2
 
 Told = list[tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _no_page_ends_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a test is about that: this process may stand still for seconds."""
+    monkeypatch.setattr(story_module, "PAGE_SECONDS", math.inf)
 
 
 def slowly(job_id: int, index: int | None = None) -> Told:

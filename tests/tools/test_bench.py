@@ -50,6 +50,8 @@ def open_directory() -> Iterator[str]:
         yield name
 
 
+# Servers of up to two clusters start for it, and one that writes a history gives way to all else.
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", ROWS)
 def test_a_part_measures_itself_and_its_floor(
     part: str,
@@ -140,6 +142,7 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.timeout(peers.RUN_SECONDS_MAX + 60)
 @pytest.mark.parametrize("peer", [peers.HYPERQUEUE, peers.DASK], ids=lambda each: each.module)
 def test_a_peer_runs_its_tasks_in_one_directory_of_its_own(
     peer: peers.Peer, tmp_path: Path

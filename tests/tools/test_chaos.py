@@ -99,7 +99,7 @@ async def far_behind_a_link() -> AsyncIterator[Far]:
 
 def run_on_a_link(story: Callable[[Far], Awaitable[None]]) -> None:
     async def tell() -> None:
-        async with asyncio.timeout(20), far_behind_a_link() as far:
+        async with asyncio.timeout(60), far_behind_a_link() as far:
             await story(far)
 
     asyncio.run(tell())

@@ -14,6 +14,9 @@ from tests.cluster import is_alive, wait_until
 from tests.postgresql import a_pair
 from tools.chaos.several.postgresql import Pair
 
+# Each server that starts may take a minute.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
@@ -57,7 +60,7 @@ class Writer(threading.Thread):
 
     def wait_more(self, count: int = 20) -> None:
         goal = len(self.acknowledged) + count
-        wait_until(lambda: len(self.acknowledged) >= goal, "more is written")
+        wait_until(lambda: len(self.acknowledged) >= goal, "more is written", 60)
 
 
 def read_all(pair: Pair) -> set[int]:
@@ -123,9 +126,9 @@ def test_a_commit_waits_for_the_standby(pair: Pair) -> None:
             )
             waiting.start()
             question = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
-            wait_until(lambda: pair.primary.ask(question) == 1, "it waits for the standby")
+            wait_until(lambda: pair.primary.ask(question) == 1, "it waits for the standby", 60)
             connection.cancel()
-            waiting.join(20)
+            waiting.join(60)
         # It is said to be committed, and only the warning says that it may not be on the standby.
         assert notices == ["01000"]
     finally:

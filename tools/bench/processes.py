@@ -21,7 +21,7 @@ from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS: Final = 30.0
+DEADLINE_SECONDS: Final = 90.0
 
 T = TypeVar("T")
 

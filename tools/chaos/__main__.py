@@ -30,7 +30,7 @@ USER_COUNT: Final = 4
 # Within this after the last fault everything has ended and is well again.
 SETTLE_SECONDS: Final = 120.0
 # What is on its way out when its server has ended.
-LEAVE_SECONDS: Final = 10.0
+LEAVE_SECONDS: Final = 30.0
 STORY_LINES_MAX: Final = 120
 _DISK_BYTES: Final = 48 << 20
 _DISK_BYTES_A_MINUTE: Final = 12 << 20

@@ -23,6 +23,7 @@ from tools.chaos.several.rounds import Fault, Round
 
 _POLL_SECONDS: Final = 0.01
 _CANCEL_SECONDS: Final = 0.3
+_LEADER_SECONDS: Final = 20.0
 _CUT: Final = {
     "freeze": Condition(forth=FREEZE, back=FREEZE),
     "swallow": Condition(forth=SWALLOW, back=SWALLOW),
@@ -69,6 +70,7 @@ class Breaker:
 
     def run(self, each: Round) -> Outage:
         """All its faults; when it returns, everything is to run and the network is well."""
+        self._wait_leader()
         self._start = time.monotonic()
         self._sent_after = self._since = -math.inf
         for fault in each.faults:
@@ -168,6 +170,18 @@ class Breaker:
         found = self._cluster.find_leader() or self._last_leader
         self._last_leader = found or next(iter(self._cluster.managers.values()))
         return self._last_leader
+
+    def _wait_leader(self) -> None:
+        """A machine that stood still for a lease has cost the leader that: then until there is one.
+
+        For long at most: what happens without one is the judge's.
+        """
+        deadline = time.monotonic() + _LEADER_SECONDS
+        while time.monotonic() < deadline:
+            if not self._cluster.find_not_one_leader() and self._cluster.find_leader() is not None:
+                return
+            self.watch()
+            time.sleep(_POLL_SECONDS)
 
     def _find_standbys(self, leader: Manager) -> list[Manager]:
         return [

@@ -26,6 +26,8 @@ from tools.chaos.processes import ChaosError, descendants, free_ports, is_alive,
 USER: Final = "titan"
 DATABASE: Final = "titan"
 START_SECONDS: Final = 60.0
+# Nobody waits for one that is not there: it refuses at once.
+CONNECT_SECONDS: Final = 30
 _POLL_SECONDS: Final = 0.02
 _SETTINGS: Final = """\
 listen_addresses = '127.0.0.1'
@@ -164,7 +166,7 @@ class PostgreSQLServer:
         return psycopg.connect(
             f"postgresql://{USER}@127.0.0.1:{self.port}/{database}",
             autocommit=True,
-            connect_timeout=5,
+            connect_timeout=CONNECT_SECONDS,
         )
 
     @property

@@ -38,7 +38,7 @@ PATIENCE_SECONDS: Final = 40.0
 SETTLE_SECONDS: Final = 90.0
 # So many submits are answered before a fault.
 FLOW_ANSWERS: Final = 6
-LEAVE_SECONDS: Final = 10.0
+LEAVE_SECONDS: Final = 30.0
 STEP_DOWN_SECONDS: Final = 10.0
 _LAST_LSN: Final = "SELECT max(last_lsn) FROM titan_journal.journal"
 _TERM: Final = "SELECT term FROM titan_journal.lease"
