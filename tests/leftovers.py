@@ -20,12 +20,12 @@ T = TypeVar("T")
 RUN_MARKER = "TITAN_TEST_RUN"
 
 # What is on its way out when the last test ends may take this long to be gone.
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 30.0
 
 
-def wait_until_none(find: Callable[[], list[T]], seconds: float = SETTLE_SECONDS) -> list[T]:
+def wait_until_none(find: Callable[[], list[T]], seconds: float | None = None) -> list[T]:
     """Return what `find` still finds when it finds nothing or the time is over."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + (SETTLE_SECONDS if seconds is None else seconds)
     while (found := find()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return found

@@ -29,7 +29,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _PR_GET_CHILD_SUBREAPER: Final = 37
 
 # What is on its way out when a test ends may take this long to be gone.
-SETTLE_SECONDS = 5.0
+SETTLE_SECONDS = 30.0
 
 
 class Known(NamedTuple):

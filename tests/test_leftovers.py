@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests import leftovers
+from tests.cluster import wait_until
 
 # Not the marker of the run these tests are part of.
 RUN_ID = str(uuid.uuid4())
@@ -35,6 +36,8 @@ def orphan(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Pr
         check=True,
     )
     process = psutil.Process(int(made.stdout))
+    # It may not have come so far yet.
+    wait_until(lambda: process.status() == psutil.STATUS_SLEEPING, "it sleeps")
     yield process
     process.kill()
 
@@ -101,7 +104,9 @@ def test_a_run_that_leaves_something_fails_and_names_it(
 ) -> None:
     (tmp_path / "test_leak.py").write_text(
         "import os, socket, subprocess, tempfile\n"
+        "from tests import leftovers\n"
         "from tests.conftest import nothing_is_left_behind\n"
+        "leftovers.SETTLE_SECONDS = 0.1\n"
         "kept = []\n"
         f"def test_leak():\n    {leak}\n"
     )
