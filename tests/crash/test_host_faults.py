@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from tests.cluster import DEADLINE_SECONDS
 from tests.crash import strace
 from tests.crash.strace import Fault, list_faults
 from tests.worker.builders import batch, key, launch
@@ -59,6 +60,9 @@ class HostLife:
             self._live()
         except (AssertionError, OSError):
             wait_for(lambda: self.exit_code is not None, "the end of a host that hung up")
+        if self.exit_code is not None:
+            pid = self.host.process.pid if self.host.process is not None else 0
+            wait_for(lambda: strace.has_ended(self.output, pid), "strace to have seen the end")
         for report in self.host.reports:
             if report.kind is ReportKind.ENDED:
                 self.told[report.key.index] = report
@@ -186,5 +190,5 @@ def _start_again(host: HostDriver) -> protocol.Welcome | None:
     try:
         return host.connect()
     except (AssertionError, OSError):
-        assert host.process.wait(10) == directory.EXIT_IN_USE, host.log()
+        assert host.process.wait(DEADLINE_SECONDS) == directory.EXIT_IN_USE, host.log()
         return None
