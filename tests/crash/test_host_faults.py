@@ -100,7 +100,7 @@ class HostLife:
         return Counter(map(int, self.ledger.read_text().split()))
 
 
-@pytest.mark.timeout(3600 if IS_SOAK else 120)
+@pytest.mark.timeout(3600 if IS_SOAK else 600)
 def test_no_call_that_fails_or_is_the_last_one_makes_an_end_untrue(tmp_path: Path) -> None:
     strace.require_strace()
     faults = list(SAMPLE)

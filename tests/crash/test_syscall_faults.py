@@ -139,7 +139,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return directory
 
 
-@pytest.mark.timeout(3600 if IS_SOAK else 120)
+@pytest.mark.timeout(3600 if IS_SOAK else 600)
 def test_no_call_that_fails_or_is_the_last_one_loses_a_job(tmp_path: Path, written: Path) -> None:
     strace.require_strace()
     faults = count_faults(tmp_path, written) if IS_SOAK else list(SAMPLE)
