@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -32,16 +33,15 @@ T = TypeVar("T")
 PYTHON_TITAN = (sys.executable, "-m", "titan.cli")
 REPOSITORY = Path(__file__).parent.parent
 
-# Long enough for a machine that does three other things; nothing waits for it to pass.
-DEADLINE_SECONDS = 20.0
-# The ports of this process: of those that run tests at once each has some of its own.
-_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
-_PORTS = range(15_000 + _PROCESS, 30_000, _PROCESSES)
-_given_ports: set[int] = set()
-
+# Long enough for a machine that does three other things, and stands still for seconds now and then;
+# nothing waits for it to pass.
+DEADLINE_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 _POLL_SECONDS_MAX = 0.2
+# Below those that outgoing connections are given by chance.
+_PORTS = range(15_000, 30_000)
+# Who was given one listens there later, and not while a process of his is started again.
+_given_ports: deque[int] = deque(maxlen=1_000)
 
 
 def wait_until(condition: Callable[[], T], what: str = "", seconds: float = DEADLINE_SECONDS) -> T:
@@ -58,13 +58,18 @@ def wait_until(condition: Callable[[], T], what: str = "", seconds: float = DEAD
     return found
 
 
-def free_port() -> int:
-    """A port that nobody has now, and that no outgoing connection is given by chance.
+def own_ports() -> range:
+    """Those that are for this process, of all that run tests at once under pytest-xdist."""
+    name = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # One that takes the place of another that crashed has a higher number.
+    return _PORTS[int(name.removeprefix("gw")) % count :: count]
 
-    It is bound later: no other process of this run is given it, nor is this one given it again.
-    """
+
+def free_port() -> int:
+    """A port that nobody has now, that no other test is given and no outgoing connection."""
     while True:
-        port = random.SystemRandom().choice(_PORTS)
+        port = random.SystemRandom().choice(own_ports())
         if port in _given_ports:
             continue
         with socket.socket() as probe:
@@ -72,7 +77,7 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _given_ports.add(port)
+        _given_ports.append(port)
         return port
 
 

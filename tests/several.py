@@ -12,7 +12,8 @@ from titan import Client
 from tools.chaos.several.managers import answers
 
 NAMES: Final = ("a", "b", "c")
-LEASE_SECONDS: Final = 2.0
+# How long nobody leads after a kill. A leader that stands still for longer loses the lead.
+LEASE_SECONDS: Final = 6.0
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,20 @@ class Manager:
 class SeveralManagers(Cluster):
     """Workers, clients and commands know all of the addresses. No manager is started by itself."""
 
-    def __init__(self, root: Path, journal_url: str, names: Sequence[str] = NAMES) -> None:
+    def __init__(
+        self,
+        root: Path,
+        journal_url: str,
+        names: Sequence[str] = NAMES,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
         super().__init__(root)
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in names}
         self.managers: dict[str, Manager] = {}
         self.address = ",".join(self.addresses.values())
         self.environment["TITAN_MANAGER"] = self.address
-        self._journal = ("--journal", journal_url, "--lease", f"{LEASE_SECONDS:g}s")
+        self._journal = ("--journal", journal_url, "--lease", f"{lease_seconds:g}s")
         self.ok("journal", "init", journal_url)
 
     def client(self, retry_for_seconds: float = 30.0) -> Client:

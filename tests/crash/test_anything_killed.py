@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster, Worker, wait_until
+from tests.cluster import DEADLINE_SECONDS, Cluster, Worker, wait_until
 from tests.crash.load import RETRY_FOR_SECONDS, Accepted, User
 from tests.crash.story import Story
 from tests.crash.test_manager_killed import check_recovery
@@ -24,7 +24,8 @@ USERS = 2
 WORKERS = ("w1", "w2")
 
 
-@pytest.mark.timeout(60 + KILLS * 5)
+# Far longer than it takes, also where a process takes seconds to start.
+@pytest.mark.timeout(120 + KILLS * 15)
 def test_whatever_is_killed_every_job_ends_once_and_none_is_lost(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.touch()
@@ -53,10 +54,10 @@ def test_whatever_is_killed_every_job_ends_once_and_none_is_lost(tmp_path: Path)
             for user in users:
                 user.stop()
             for user in users:
-                user.join(30)
+                user.join(DEADLINE_SECONDS)
         assert accepted.errors == []
         with cluster.client() as client:
-            client.wait(*accepted.jobs.values(), timeout=60)
+            client.wait(*accepted.jobs.values(), timeout=DEADLINE_SECONDS)
             told = {view["job_id"]: view for view in client.queue(all=True, limit=100_000)}
         cluster.kill_manager()
         assert len(accepted.cancelled) > 0

@@ -37,11 +37,12 @@ def test_a_full_disk_refuses_submits_keeps_ends_and_recovers_by_itself(
             running = client.submit(gate.line("exit 4"), shell=True, array="0-1")
             waiting = client.submit(["true"])
             gate.wait_runs(2)
+            wait_until(lambda: client.stats()["tasks"]["running"] == 2, "both are known to run")
             fill(disk)
             refusal = submit_until_refused(client)
             assert str(disk / "manager") in str(refusal)
             assert "free_bytes=" in str(refusal)
-            assert "no room left" in manager.log
+            manager.wait_log("no room left")
             before = client.stats()["tasks"]
             command = cluster.titan("submit", "true")
             assert command.returncode == 5
@@ -51,7 +52,7 @@ def test_a_full_disk_refuses_submits_keeps_ends_and_recovers_by_itself(
             assert f"no snapshot was taken: {disk}/manager has " in told
             # Reads and cancels are answered, ends are written down, nothing new is placed.
             gate.open()
-            assert running.wait(20)["exit_code"] == 4
+            assert running.wait(60)["exit_code"] == 4
             assert waiting.show()["state"] == "PENDING"
             assert client.stats()["tasks"] == before | {
                 "running": 0,
@@ -61,8 +62,8 @@ def test_a_full_disk_refuses_submits_keeps_ends_and_recovers_by_itself(
             assert running.show()["state"] == "FAILED"
             (disk / "filler").unlink()
             manager.wait_log("there is room again")
-            assert waiting.wait(20)["state"] == "COMPLETED"
-            assert client.submit(["true"]).wait(20)["state"] == "COMPLETED"
+            assert waiting.wait(60)["state"] == "COMPLETED"
+            assert client.submit(["true"]).wait(60)["state"] == "COMPLETED"
             manager.wait_log("a snapshot was taken")
             told_jobs = client.queue(all=True)
         cluster.kill_manager()
@@ -125,7 +126,7 @@ def test_a_first_start_on_a_full_disk_says_so_and_is_no_hindrance_later(
         cluster.manager_directory = disk / "manager"
         fill(disk)
         refused = cluster.spawn_manager(*SMALL)
-        assert refused.process.wait(20) == 1
+        assert refused.process.wait(60) == 1
         assert f"the manager does not run: {disk}/manager: " in refused.log
         assert "No space left on device" in refused.log
         assert "Traceback" not in refused.log
@@ -135,7 +136,7 @@ def test_a_first_start_on_a_full_disk_says_so_and_is_no_hindrance_later(
             manager = cluster.spawn_manager(*SMALL)
             wait_until(partial(has_answered, manager), f"{blocks} blocks")
             manager.process.terminate()
-            manager.process.wait(20)
+            manager.process.wait(60)
             assert "Traceback" not in manager.log
         (disk / "filler").unlink()
         cluster.start_manager(*SMALL)

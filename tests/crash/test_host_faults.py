@@ -13,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from tests.cluster import DEADLINE_SECONDS
 from tests.crash import strace
 from tests.crash.strace import Fault, list_faults
 from tests.worker.builders import batch, key, launch
@@ -59,6 +60,9 @@ class HostLife:
             self._live()
         except (AssertionError, OSError):
             wait_for(lambda: self.exit_code is not None, "the end of a host that hung up")
+        if self.exit_code is not None:
+            pid = self.host.process.pid if self.host.process is not None else 0
+            wait_for(lambda: strace.has_ended(self.output, pid), "strace to have seen the end")
         for report in self.host.reports:
             if report.kind is ReportKind.ENDED:
                 self.told[report.key.index] = report
@@ -96,7 +100,7 @@ class HostLife:
         return Counter(map(int, self.ledger.read_text().split()))
 
 
-@pytest.mark.timeout(3600 if IS_SOAK else 120)
+@pytest.mark.timeout(3600 if IS_SOAK else 600)
 def test_no_call_that_fails_or_is_the_last_one_makes_an_end_untrue(tmp_path: Path) -> None:
     strace.require_strace()
     faults = list(SAMPLE)
@@ -186,5 +190,5 @@ def _start_again(host: HostDriver) -> protocol.Welcome | None:
     try:
         return host.connect()
     except (AssertionError, OSError):
-        assert host.process.wait(10) == directory.EXIT_IN_USE, host.log()
+        assert host.process.wait(DEADLINE_SECONDS) == directory.EXIT_IN_USE, host.log()
         return None

@@ -67,7 +67,7 @@ def start_on(cluster: Cluster, directory: Path) -> tuple[int, str]:
     server = cluster.spawn(
         "manager", "--data-dir", str(directory), "--listen", "127.0.0.1:0", name="refused"
     )
-    return server.process.wait(20), server.log
+    return server.process.wait(60), server.log
 
 
 def test_a_flipped_byte_before_the_last_frame_is_refused_with_the_place_and_the_command(

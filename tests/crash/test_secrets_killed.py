@@ -35,7 +35,7 @@ def test_the_submit_is_repeated_and_what_was_left_of_the_first_try_is_removed(
             *("submit", "-q", "--secret-env", f"TOKEN=@{tmp_path}/token", "--retry-for", "60s"),
             *("--shell", 'printf %s "$TOKEN"'),
         )
-        assert manager.process.wait(20) == -9
+        assert manager.process.wait(60) == -9
         (left,) = folder.iterdir()
         assert (left.suffix == ".new") is not is_whole
         assert VALUE in left.read_bytes()

@@ -196,5 +196,10 @@ def check_groups(worker: Worker) -> None:
     """Nothing is in the control groups but what the host that runs now has started."""
     mine = strays.read_descendants(worker.host_pid)
     for path in strays.find_groups(worker.directory):
-        inside = [int(pid) for pid in Path(path, "cgroup.procs").read_text().split()]
+        try:
+            inside = [int(pid) for pid in Path(path, "cgroup.procs").read_text().split()]
+        except OSError:
+            # It was removed meanwhile, which it is only when nothing is in it.
+            assert not os.path.exists(path)
+            continue
         assert {pid for pid in inside if find_start_ticks(pid)} <= {*mine, worker.host_pid}

@@ -85,7 +85,7 @@ def test_ctrl_c_while_dev_starts_leaves_no_process(cluster: Cluster) -> None:
         assert code in (130, -signal.SIGINT), server.log
         assert time.monotonic() - began < 15
         assert "Traceback" not in server.log
-        wait_until(lambda: cluster.find_processes() == [], "all end", 5)
+        wait_until(lambda: cluster.find_processes() == [], "all end")
 
 
 def test_fresh_moves_what_was_kept_aside(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import titan
-from tests.cluster import Cluster, wait_until
+from tests.cluster import DEADLINE_SECONDS, Cluster, wait_until
 from tests.e2e.tasks import Gate
 
 
@@ -28,6 +28,7 @@ def test_a_drained_worker_runs_out_while_manager_and_agent_are_killed(
     one = own.start_worker("w1", "--cpus", "2")
     job = own.submit("--array", "0-5", "--shell", gate.line())
     gate.wait_runs(2)
+    wait_until(lambda: own.json("workers")[0]["running"] == 2, "both are known to run")
     waiting = own.popen("drain", "w1", "--wait", "--reason", "new kernel", "--json")
     assert waiting.stderr is not None
     assert waiting.stderr.readline() == b"w1: 2 running\n"
@@ -42,7 +43,7 @@ def test_a_drained_worker_runs_out_while_manager_and_agent_are_killed(
     own.start_manager()
     own.start_worker("w1", "--cpus", "2")
     gate.open()
-    out, err = waiting.communicate(timeout=20)
+    out, err = waiting.communicate(timeout=DEADLINE_SECONDS)
     assert waiting.returncode == 0, err
     assert b'"running": 0' in out
     assert b"HEALTHY (drained)" in own.ok("workers")

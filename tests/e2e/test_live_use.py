@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -65,9 +66,14 @@ def test_a_plain_job_says_it_in_a_line(own: Cluster, tmp_path: Path) -> None:
     job = own.submit("--shell", gate.line())
     gate.wait_runs(1)
     wait_until(lambda: attempts(own, job)[0]["rss_bytes"])
-    (line,) = [each for each in own.ok("show", str(job)).splitlines() if each.startswith(b"uses")]
-    assert b"uses         cpu 0s, memory " in line
-    assert line.endswith(b" now")
+
+    def line_of_use() -> bytes:
+        lines = own.ok("show", str(job)).splitlines()
+        return next((each for each in lines if each.startswith(b"uses")), b"")
+
+    # A worker that does not answer within a second is left out.
+    line = wait_until(line_of_use, "its worker answers")
+    assert re.fullmatch(rb"uses         cpu [0-9.]+s, memory .* now", line), line
     # Of the past nobody can be asked.
     lsn = own.json("stats")["lsn"]
     (then,) = own.json("show", str(job), "--at", str(lsn))["attempts"]
@@ -84,14 +90,19 @@ def test_a_worker_that_cannot_be_asked_gives_nulls_and_no_error(
     wait_until(lambda: all(each["rss_bytes"] for each in attempts(own, job)))
     os.kill(own.workers[name].pid, signal.SIGSTOP)
     try:
-        before = time.monotonic()
-        found = {each["worker"]: each for each in attempts(own, job)}
-        assert time.monotonic() - before < 5
-        silent = found.pop(name)
-        assert [silent[field] for field in FIELDS] == [None] * 4
-        assert silent["state"] == "RUNNING"
-        (other,) = found.values()
-        assert other["rss_bytes"] > 0
+
+        def is_shown_in_time() -> bool:
+            """The other one has a second for its answer, which a busy machine may miss once."""
+            before = time.monotonic()
+            found = {each["worker"]: each for each in attempts(own, job)}
+            took = time.monotonic() - before
+            silent = found.pop(name)
+            assert [silent[field] for field in FIELDS] == [None] * 4
+            assert silent["state"] == "RUNNING"
+            (other,) = found.values()
+            return took < 5 and (other["rss_bytes"] or 0) > 0
+
+        wait_until(is_shown_in_time, "the other one is shown, and nobody waits for this one")
     finally:
         os.kill(own.workers[name].pid, signal.SIGCONT)
     wait_until(lambda: all(each["rss_bytes"] for each in attempts(own, job)))

@@ -15,8 +15,8 @@ from titan.errors import NotFound
 
 CONFIGURATION = """\
 global:
-  scrape_interval: 200ms
-  scrape_timeout: 200ms
+  scrape_interval: 1s
+  scrape_timeout: 1s
 scrape_configs:
   - job_name: titan-manager
     static_configs:
@@ -45,6 +45,16 @@ class Watched:
     def of_manager(self) -> dict[str, float]:
         """Its numbers now."""
         return values(scrape(f"http://{self.manager}/metrics"))
+
+    def of_quiet_manager(self) -> dict[str, float]:
+        """The same at a moment at which all that was written is durable, as heartbeats are too."""
+
+        def look() -> dict[str, float]:
+            numbers = self.of_manager()
+            names = ("last_lsn", "durable_lsn", "flush_records_sum")
+            return numbers if len({numbers[f"titan_wal_{each}"] for each in names}) == 1 else {}
+
+        return wait_until(look, "all is durable")
 
     def of_worker(self) -> dict[str, float]:
         """Its numbers now."""
@@ -92,7 +102,10 @@ def test_known_jobs_are_counted_exactly_also_across_a_restart(tmp_path: Path) ->
         with pytest.raises(NotFound):
             client.show(77)
 
-        numbers = watched.of_manager()
+        # The caller may hear of a refusal before it is counted.
+        refused = 'titan_rpcs_total{code="NOT_FOUND",method="GetJobStatus"}'
+        wait_until(lambda: watched.of_manager().get(refused), "all calls are counted")
+        numbers = watched.of_quiet_manager()
         ended = {"COMPLETED": 6, "FAILED": 2, "CANCELLED": 1}
         assert states(numbers, "titan_tasks") == {**ended, "PENDING": 4, "RUNNING": 1}
         assert states(numbers, "titan_tasks_ended_total") == ended
@@ -112,7 +125,7 @@ def test_known_jobs_are_counted_exactly_also_across_a_restart(tmp_path: Path) ->
         assert numbers["titan_task_wait_seconds_count"] == 9
         assert numbers["titan_task_run_seconds_count"] == 9
         assert numbers['titan_rpcs_total{code="OK",method="SubmitJob"}'] == 8
-        assert numbers['titan_rpcs_total{code="NOT_FOUND",method="GetJobStatus"}'] == 1
+        assert numbers[refused] == 1
         assert numbers["titan_cpus_offered"] == numbers["titan_cpus_promised"] == 2
         assert numbers["titan_memory_offered_bytes"] == 8 << 30
         assert states(numbers, "titan_workers") == {"HEALTHY": 1}
@@ -138,7 +151,8 @@ def test_known_jobs_are_counted_exactly_also_across_a_restart(tmp_path: Path) ->
         # What is, is so at once; what happened before was another manager's to count.
         assert states(again, "titan_tasks") == states(numbers, "titan_tasks")
         assert states(again, "titan_jobs") == states(numbers, "titan_jobs")
-        assert again["titan_recovery_records"] == lsn
+        # Heartbeats may have been written since.
+        assert lsn <= again["titan_recovery_records"] < again["titan_wal_last_lsn"]
         assert states(again, "titan_tasks_ended_total") == {}
         assert again["titan_tasks_submitted_total"] == again["titan_task_run_seconds_count"] == 0
         assert again["titan_queue_oldest_age_seconds"] > numbers["titan_queue_oldest_age_seconds"]
@@ -183,12 +197,16 @@ def test_promtool_finds_nothing_to_mend_and_prometheus_reads_it(tmp_path: Path) 
                 return None
             return float(found[0]["value"][1]) if found else None
 
+        def wait_value(expression: str) -> float:
+            """On a busy machine an answer may come too late for a scrape, and then there is none
+            until the next."""
+            return wait_until(lambda: value_of(expression) or 0.0, f"{expression} is scraped")
+
         wait_until(lambda: value_of("sum(up)") == 2, "both are scraped")
-        assert value_of('titan_tasks_ended_total{state="COMPLETED"}') == 1
-        assert value_of('titan_worker_attempts_ended_total{state="COMPLETED"}') == 1
-        assert value_of("histogram_quantile(1, titan_task_run_seconds_bucket)") is not None
-        begun = value_of('process_start_time_seconds{job="titan-manager"}')
-        assert begun is not None
+        assert wait_value('titan_tasks_ended_total{state="COMPLETED"}') == 1
+        assert wait_value('titan_worker_attempts_ended_total{state="COMPLETED"}') == 1
+        assert wait_value("histogram_quantile(1, titan_task_run_seconds_bucket)") > 0
+        begun = wait_value('process_start_time_seconds{job="titan-manager"}')
         assert time.time() - 600 < begun <= time.time()
         assert prometheus.end() == 0
 
@@ -200,6 +218,6 @@ def test_what_can_not_be_listened_on_keeps_a_server_from_starting(tmp_path: Path
             "worker", "--data-dir", str(tmp_path / "w"), "--metrics-listen", "192.0.2.1:1",
             "--insecure-i-know",
         )  # fmt: skip
-        assert (manager.process.wait(20), worker.process.wait(20)) == (1, 1)
+        assert (manager.process.wait(60), worker.process.wait(60)) == (1, 1)
         assert "0.0.0.0:0 can be reached from other machines" in manager.log
         assert "--metrics-listen 192.0.2.1:1 cannot be listened on" in worker.log

@@ -38,7 +38,7 @@ def test_one_file_for_both_is_shown_once_and_only_what_is_new_in_it(
     log.write_text("from before\n")
     with Client(shared.address, access_file=shared.manager_directory / "access.json") as client:
         job = client.submit(BOTH, shell=True, cwd=tmp_path, stdout="log", stderr=log)
-        assert job.wait(timeout=20)["state"] == "COMPLETED"
+        assert job.wait(timeout=60)["state"] == "COMPLETED"
         assert job.output() == b"out\nerr\n"
         assert job.output(stream="stderr") == b"out\nerr\n"
         chunks = list(job.stream_output())

@@ -47,7 +47,7 @@ def test_what_forks_for_ever_is_cancelled(shared: Cluster, name: str) -> None:
         assert following.stdout.readline() == b"up\n"
         shared.ok("cancel", str(job))
         assert shared.titan("wait", str(job)).returncode == 130
-        following.communicate(timeout=20)
+        following.communicate(timeout=60)
     view = shared.json("show", str(job))
     (attempt,) = view["attempts"]
     assert (view["state"], attempt["signal"]) == ("CANCELLED", signal.SIGTERM)

@@ -27,7 +27,7 @@ def stop(worker: Worker, number: int = signal.SIGTERM) -> None:
 
 def ended(worker: Worker, host: int) -> int:
     """The worker's exit code, once its host is gone, too."""
-    code = worker.process.wait(20)
+    code = worker.process.wait(60)
     wait_until(lambda: not is_alive(host), "the host ends")
     return code
 

@@ -19,7 +19,7 @@ from titan import Client
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A cluster in which silence counts after two seconds."""
+    """Of which a test decides how soon silence counts."""
     with Cluster(tmp_path / "cluster") as made:
         yield made
 
@@ -28,6 +28,11 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def gate(tmp_path: Path) -> Gate:
     """Where tasks wait."""
     return Gate(tmp_path)
+
+
+# How long a worker is silent before it is given up: so short that a test can wait for it, and
+# longer than processes stand still on a busy machine.
+TIMEOUT = "5s"
 
 
 def wait_state(client: Client, job_id: int, state: str) -> dict[str, object]:
@@ -48,7 +53,7 @@ def names_of(events: list[dict[str, object]], job_id: int) -> list[str]:
 def test_tasks_of_a_worker_that_lost_power_run_again_elsewhere_after_the_timeout(
     cluster: Cluster, gate: Gate
 ) -> None:
-    cluster.start_manager("--heartbeat-timeout", "2s")
+    cluster.start_manager("--heartbeat-timeout", TIMEOUT)
     first = cluster.start_worker("w1", "--cpus", "2")
     with cluster.client() as client:
         job = client.submit(gate.line("exit 7"), shell=True, array="0-1")
@@ -58,14 +63,17 @@ def test_tasks_of_a_worker_that_lost_power_run_again_elsewhere_after_the_timeout
         first.kill_all()
         assert not any(is_alive(pid) for pid, _ in gate.runs())
         runs = gate.wait_runs(4)
-        assert time.monotonic() - cut_at > 1.5, "it was silent for the timeout first"
+        assert time.monotonic() - cut_at > 2.5, "it was silent for the timeout first"
         assert sorted(name for _, name in runs[2:]) == [f"{job.id}.0.2", f"{job.id}.1.2"]
-        assert {worker["name"]: worker["state"] for worker in client.workers()} == {
-            "w1": "DISCONNECTED",
-            "w2": "HEALTHY",
-        }
+        wait_until(
+            lambda: (
+                {worker["name"]: worker["state"] for worker in client.workers()}
+                == {"w1": "DISCONNECTED", "w2": "HEALTHY"}
+            ),
+            "the one is given up, the other is not",
+        )
         gate.open()
-        view = job.wait(20)
+        view = job.wait(60)
     assert (view["state"], view["exit_code"], view["attempts_total"]) == ("FAILED", 7, 4)
     told = sorted(
         (each["index"], each["attempt"], each["worker"], each["state"], each["reason"])
@@ -110,11 +118,11 @@ def test_tasks_run_on_while_the_manager_is_gone_and_their_ends_are_told_to_the_n
         other.open()
         wait_until(lambda: not is_alive(pid), "a task ends while there is no manager")
         cluster.start_manager()
-        ended = ends_meanwhile.wait(20)
+        ended = ends_meanwhile.wait(60)
         assert (ended["exit_code"], ended["attempts_total"]) == (4, 1)
-        assert waiting.show()["state"] == "RUNNING"
+        wait_state(client, waiting.id, "RUNNING")
         gate.open()
-        view = waiting.wait(20)
+        view = waiting.wait(60)
         assert (view["exit_code"], view["attempts_total"]) == (3, 1)
     assert len(gate.runs()) == len(other.runs()) == 1
     assert names_of(cluster.dump(), waiting.id) == [
@@ -140,7 +148,7 @@ def test_an_agent_that_was_ended_is_followed_by_one_that_takes_up_the_host_and_i
         assert f"the task host is there pid={host_pid} attempts=1" in following.log
         assert job.show()["state"] == "RUNNING"
         gate.open()
-        view = job.wait(20)
+        view = job.wait(60)
         assert (view["exit_code"], view["attempts_total"]) == (5, 1)
         assert len(client.workers()) == 1, "it is the same worker"
     assert len(gate.runs()) == 1
@@ -171,8 +179,8 @@ def test_a_manager_told_to_stop_ends_its_log_and_exits_with_0_while_tasks_run_on
         again = cluster.start_manager()
         assert "WARNING" not in again.log.partition("is ready")[0]
         gate.open()
-        assert job.wait(20)["exit_code"] == 6
-        _, told = watching.communicate(timeout=20)
+        assert job.wait(60)["exit_code"] == 6
+        _, told = watching.communicate(timeout=60)
         assert watching.returncode == 6, told
         assert told.count(b"lost the manager") == 1
         assert b"Traceback" not in told
@@ -196,7 +204,7 @@ def test_a_worker_interrupted_hands_its_tasks_back_and_they_run_elsewhere(
         gate.wait_runs(2)
         assert [worker["name"] for worker in client.workers()] == ["w2"]
         gate.open()
-        view = job.wait(20)
+        view = job.wait(60)
     assert [name for _, name in gate.runs()] == [f"{job.id}.0.1", f"{job.id}.0.2"]
     assert (view["exit_code"], view["attempts_total"]) == (8, 2)
     assert [(each["worker"], each["state"]) for each in view["attempts"]] == [
@@ -220,13 +228,13 @@ def test_a_task_whose_host_was_killed_is_ended_with_it_and_runs_again(
         assert not is_alive(pid), "two attempts never run at once on one machine"
         assert [name for _, name in runs] == [f"{job.id}.0.1", f"{job.id}.0.2"]
         gate.open()
-        view = job.wait(20)
+        view = job.wait(60)
     assert (view["exit_code"], view["attempts_total"]) == (2, 2)
     assert [each["state"] for each in view["attempts"]] == ["LOST", "FAILED"]
 
 
 def test_a_manager_that_stood_still_blames_nobody_for_silence(cluster: Cluster, gate: Gate) -> None:
-    manager = cluster.start_manager("--heartbeat-timeout", "2s")
+    manager = cluster.start_manager("--heartbeat-timeout", TIMEOUT)
     cluster.start_worker("w1", "--cpus", "2")
     with cluster.client() as client:
         job = client.submit(gate.line("exit 0"), shell=True)
@@ -235,12 +243,12 @@ def test_a_manager_that_stood_still_blames_nobody_for_silence(cluster: Cluster, 
         manager.process.send_signal(signal.SIGSTOP)
         try:
             # The silence itself: longer than the timeout.
-            threading.Event().wait(2.5)
+            threading.Event().wait(5.5)
         finally:
             manager.process.send_signal(signal.SIGCONT)
         manager.wait_log("did not turn for a while")
         gate.open()
-        assert job.wait(20)["attempts_total"] == 1
+        assert job.wait(60)["attempts_total"] == 1
     assert [event for event in cluster.dump() if event["event"] == "WorkerLost"] == []
 
 
@@ -261,7 +269,7 @@ def test_an_attempt_that_was_given_up_is_adopted_when_its_worker_comes_back_in_t
             worker.process.send_signal(signal.SIGCONT)
         wait_state(client, job.id, "RUNNING")
         gate.open()
-        view = job.wait(20)
+        view = job.wait(60)
     assert (view["exit_code"], len(gate.runs())) == (9, 1)
     assert [each["attempt"] for each in view["attempts"]] == [1]
     assert "Adopted" in names_of(cluster.dump(), job.id)
@@ -270,7 +278,7 @@ def test_an_attempt_that_was_given_up_is_adopted_when_its_worker_comes_back_in_t
 def test_a_superseded_attempt_is_stopped_when_its_worker_comes_back(
     cluster: Cluster, gate: Gate
 ) -> None:
-    cluster.start_manager("--heartbeat-timeout", "2s")
+    cluster.start_manager("--heartbeat-timeout", TIMEOUT)
     first = cluster.start_worker("w1", "--cpus", "2")
     with cluster.client() as client:
         job = client.submit(gate.line("exit 1"), shell=True)
@@ -285,7 +293,7 @@ def test_a_superseded_attempt_is_stopped_when_its_worker_comes_back(
             first.process.send_signal(signal.SIGCONT)
         wait_until(lambda: not is_alive(pid), "the superseded attempt is stopped")
         gate.open()
-        view = job.wait(20)
+        view = job.wait(60)
     assert (view["state"], view["exit_code"], len(gate.runs())) == ("FAILED", 1, 2)
     ends = [event for event in cluster.dump() if event["event"] == "AttemptEnded"]
     assert [(end["attempt"], end["task_state"]) for end in ends] == [(1, "PENDING"), (2, "FAILED")]

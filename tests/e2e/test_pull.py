@@ -31,7 +31,7 @@ def start(cluster: Cluster, options: list[str]) -> None:
     wait_until(lambda: cluster.json("workers")[-1]["address"] is None)
     if "--advertise" in options:
         assert cluster.manager is not None
-        assert "a worker cannot be called and is told to fetch its tasks" in cluster.manager.log
+        cluster.manager.wait_log("a worker cannot be called and is told to fetch its tasks")
         worker.wait_log("it fetches its tasks from the manager")
     assert b" pull" in cluster.ok("workers")
 
@@ -58,10 +58,10 @@ def test_output_is_followed_as_it_is_written_and_a_reader_may_leave(
         assert each.stdout is not None
         assert each.stdout.readline() == b"one\n"
     leaver.send_signal(signal.SIGINT)
-    leaver.communicate(timeout=20)
+    leaver.communicate(timeout=60)
     assert leaver.returncode == 130
     gate.open()
-    out, _ = follower.communicate(timeout=20)
+    out, _ = follower.communicate(timeout=60)
     assert (follower.returncode, out) == (0, b"two\n")
 
 
@@ -74,14 +74,18 @@ def test_large_output_comes_whole(own: Cluster) -> None:
 
 def test_a_cancel_reaches_it_at_once(own: Cluster, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
-    job = own.submit("--shell", gate.line())
-    gate.wait_runs(1)
-    before = time.monotonic()
-    own.ok("cancel", str(job))
-    own.titan("wait", str(job))
-    assert own.json("show", str(job))["state"] == "CANCELLED"
-    # It does not wait for the next heartbeat; most of it is the two commands' start.
-    assert time.monotonic() - before < 2.9
+    took = []
+    for number in range(1, 6):
+        job = own.submit("--shell", gate.line())
+        gate.wait_runs(number)
+        before = time.monotonic()
+        own.ok("cancel", str(job))
+        own.titan("wait", str(job))
+        took.append(time.monotonic() - before)
+        assert own.json("show", str(job))["state"] == "CANCELLED"
+    # If each waited for the next heartbeat, that would be nearly 3 s from one to the next; most of
+    # it is what the commands take, and one of them may meet a moment in which all stands still.
+    assert sorted(took)[2] < 1.5, took
 
 
 def test_tasks_outlive_agent_and_manager_and_run_once(own: Cluster, tmp_path: Path) -> None:
@@ -109,7 +113,7 @@ def test_a_task_starts_about_as_fast_as_on_a_worker_that_is_called(own: Cluster)
         took = []
         for _ in range(20):
             before = time.monotonic()
-            client.submit(["true"]).wait(timeout=20)
+            client.submit(["true"]).wait(timeout=60)
             took.append(time.monotonic() - before)
     # Far below the 3 s between heartbeats; 10 ms on a quiet machine.
     assert sorted(took)[10] < 0.5
@@ -127,10 +131,10 @@ def test_many_short_tasks_run_once_each(own: Cluster) -> None:
 def test_it_stays_healthy_while_nothing_happens(tmp_path: Path) -> None:
     with Cluster(tmp_path / "cluster") as cluster:
         # Half of that in silence makes a worker UNHEALTHY.
-        cluster.start_manager("--heartbeat-timeout", "2s")
+        cluster.start_manager("--heartbeat-timeout", "10s")
         cluster.start_worker("w1", "--no-listen")
         heard = cluster.json("workers")[0]["last_heartbeat_time"]
-        wait_until(lambda: cluster.json("workers")[0]["last_heartbeat_time"] > heard + 2.5)
+        wait_until(lambda: cluster.json("workers")[0]["last_heartbeat_time"] > heard + 10.5)
         assert not [each for each in cluster.dump() if each["event"] == "WorkerUnhealthy"]
 
 

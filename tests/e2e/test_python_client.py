@@ -29,7 +29,7 @@ def test_a_job_is_submitted_waited_for_and_read(cluster: Cluster) -> None:
             ["sh", "-c", 'echo "out $A"; echo err >&2; exit $TITAN_TASK_INDEX'],
             cpus=0.5, memory="16MiB", array=range(2), env={"A": "a b"}, name="python",
         )  # fmt: skip
-        view = job.wait(timeout=20)
+        view = job.wait(timeout=60)
         assert (view["state"], view["exit_code"], view["name"]) == ("FAILED", 1, "python")
         assert view["tasks"]["completed"] == view["tasks"]["failed"] == 1
         assert job.output(index=1) == b"out a b\n"
@@ -102,7 +102,7 @@ def test_the_async_client_does_the_same(cluster: Cluster) -> None:
         access = cluster.manager_directory / "access.json"
         async with titan.AsyncClient(cluster.address, access_file=access) as client:
             jobs = [await client.submit(["sh", "-c", f"echo {n}"]) for n in range(5)]
-            await asyncio.gather(*(job.wait(timeout=20) for job in jobs))
+            await asyncio.gather(*(job.wait(timeout=60) for job in jobs))
             outputs = await asyncio.gather(*(job.output() for job in jobs))
             assert outputs == [b"%d\n" % n for n in range(5)]
             with pytest.raises(titan.NotFound):
@@ -115,7 +115,7 @@ def test_a_watch_tells_of_every_job_and_goes_on_after_its_lsn(cluster: Cluster) 
     with cluster.client() as client, cluster.client() as watching:
         lsn = client.stats()["lsn"]
         job = client.submit(["true"])
-        job.wait(20)
+        job.wait(60)
         for changed in watching.watch(after_lsn=lsn):
             assert changed.lsn > lsn
             if [view["state"] for view in changed.jobs if view["job_id"] == job.id] == [

@@ -7,13 +7,17 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from tests.cluster import Cluster, free_port, wait_until
 from tests.e2e.tasks import Gate
 from titan import JobSpec
+
+T = TypeVar("T")
 
 
 def prepared(directory: Path, description: dict[str, object] | None) -> str:
@@ -159,6 +163,18 @@ def test_of_refused_commands_no_job_was_made(shared: Cluster) -> None:
     assert shared.titan("wait", str(last), "99999").returncode == 125, "its own failure"
 
 
+def within(seconds: float, act: Callable[[], T]) -> T:
+    """What comes of it, which takes no longer; one try may meet a machine that stands still."""
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        result = act()
+        took.append(time.monotonic() - began)
+        if took[-1] < seconds:
+            return result
+    raise AssertionError(f"it took {took} s, and should take less than {seconds} s")
+
+
 def test_a_manager_that_is_not_there_is_told_within_a_second(shared: Cluster) -> None:
     address = f"127.0.0.1:{free_port()}"
     for command, code in (
@@ -166,10 +182,7 @@ def test_a_manager_that_is_not_there_is_told_within_a_second(shared: Cluster) ->
         (["logs", "1"], 3), (["workers"], 3), (["stats"], 3), (["run", "true"], 125),
         (["wait", "1"], 125), (["submit", "--wait", "true"], 125),
     ):  # fmt: skip
-        began = time.monotonic()
-        result = shared.titan("--manager", address, *command)
-        # Starting Python takes some of it on a busy machine.
-        assert time.monotonic() - began < 3
+        result = within(3, partial(shared.titan, "--manager", address, *command))
         assert result.returncode == code, command
         assert address.encode() in result.stderr
         assert b"Traceback" not in result.stderr
@@ -178,10 +191,8 @@ def test_a_manager_that_is_not_there_is_told_within_a_second(shared: Cluster) ->
 def test_a_manager_that_does_not_answer_is_given_up_within_seconds(shared: Cluster) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
-        began = time.monotonic()
-        result = shared.titan("--manager", address, "queue", "--retry-for", "1s")
+        result = within(6, lambda: shared.titan("--manager", address, "queue", "--retry-for", "1s"))
         assert result.returncode == 3
-        assert time.monotonic() - began < 6
 
 
 @pytest.mark.parametrize("command", ["wait", "logs -f", "queue -w", "submit --wait", "run"])
@@ -200,7 +211,7 @@ def test_ctrl_c_ends_a_command_with_130_and_no_traceback(
     ((_, name),) = gate.wait_runs(1)
     shared.wait_connected(running)
     running.send_signal(signal.SIGINT)
-    _, told = running.communicate(timeout=20)
+    _, told = running.communicate(timeout=60)
     assert running.returncode == 130
     assert b"Traceback" not in told
     gate.open()
@@ -213,11 +224,12 @@ def test_ctrl_c_at_any_moment_of_a_short_command_leaves_no_traceback(shared: Clu
         deadline = time.monotonic() + step * 0.025
         wait_until(lambda deadline=deadline: time.monotonic() > deadline)  # type: ignore[misc]
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=20)
+        _, told = running.communicate(timeout=60)
         # Before Python has its handler the signal itself ends it; then, for a moment, Python
         # is starting itself, and what it says is its own.
         is_starting = running.returncode == 1 and (
-            b"<frozen site>" in told or told.startswith(b"Could not import runpy module")
+            b"<frozen site>" in told
+            or told.startswith((b"Could not import runpy module", b"Fatal Python error: init_"))
         )
         assert is_starting or running.returncode in (0, 130, -signal.SIGINT), told
         if running.returncode == 130:

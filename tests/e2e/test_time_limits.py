@@ -52,17 +52,18 @@ def test_what_ends_within_its_limit_is_not_touched_by_it(shared: Cluster) -> Non
 
 
 def test_what_does_not_listen_is_killed_after_the_grace(shared: Cluster) -> None:
-    limit = ("--time-limit", "700ms", "--grace", "200ms")
+    # The task has so long to say what it ignores.
+    limit = ("--time-limit", "4s", "--grace", "200ms")
     result = shared.titan("run", *limit, "--shell", DEAF)
     assert (result.returncode, result.stdout) == (124, b"up\n")
     view = shared.json("show", "last")
     assert (view["reason"], view["signal"]) == ("TIMEOUT", signal.SIGKILL)
-    assert view["end_time"] - view["start_time"] >= 0.9
+    assert view["end_time"] - view["start_time"] >= 4.2
 
 
 def test_an_orderly_exit_at_the_limit_is_a_timeout_too(shared: Cluster) -> None:
     line = "trap 'echo saved; exit 0' TERM; while :; do sleep 0.02; done"
-    result = shared.titan("run", "--time-limit", "700ms", "--shell", line)
+    result = shared.titan("run", "--time-limit", "4s", "--shell", line)
     assert (result.returncode, result.stdout) == (124, b"saved\n")
     view = shared.json("show", "last")
     assert (view["state"], view["reason"], view["exit_code"]) == ("FAILED", "TIMEOUT", 0)
@@ -72,7 +73,7 @@ def test_the_signal_before_the_end_arrives_before_it(shared: Cluster) -> None:
     line = (
         "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.02; done"
     )
-    limit = ("--time-limit", "1s", "--signal-before-end", "USR1@300ms")
+    limit = ("--time-limit", "4300ms", "--signal-before-end", "USR1@300ms")
     result = shared.titan("run", *limit, "--shell", line)
     assert (result.returncode, result.stdout) == (124, b"up\nsoon\nend\n")
     assert "SIGUSR1 0.3s before" in shared.ok("show", "last").decode()
@@ -107,21 +108,21 @@ def test_a_task_is_ended_in_time_while_its_agent_is_gone_and_told_truly_by_the_n
 ) -> None:
     agent = own.start_worker("w1", "--cpus", "2")
     gate = Gate(tmp_path)
-    job = own.submit("--time-limit", "2500ms", "--grace", "100ms", "--shell", gate.line())
+    job = own.submit("--time-limit", "6s", "--grace", "100ms", "--shell", gate.line())
     ((pid, _),) = gate.wait_runs(1)
     with own.client() as client:
         wait_until(lambda: client.show(job)["state"] == "RUNNING", "its start is told")
     agent.kill()
     began = time.monotonic()
     wait_until(lambda: not is_alive(pid), "the task is ended")
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 13.5
     # There is nobody who could have told of it.
     assert own.json("show", str(job))["state"] == "RUNNING"
     own.start_worker("w1", "--cpus", "2")
     assert own.titan("wait", str(job)).returncode == 124
     view = own.json("show", str(job))
     assert (view["reason"], view["attempts_total"]) == ("TIMEOUT", 1)
-    assert 2.5 <= view["end_time"] - view["start_time"] < 10
+    assert 6 <= view["end_time"] - view["start_time"] < 13.5
     assert len(gate.runs()) == 1
 
 
@@ -130,7 +131,7 @@ def test_a_task_is_ended_in_time_while_the_manager_is_gone_and_the_next_knows_it
 ) -> None:
     own.start_worker("w1", "--cpus", "1")
     gate = Gate(tmp_path)
-    limit = ("--time-limit", "1s", "--grace", "100ms")
+    limit = ("--time-limit", "4s", "--grace", "100ms")
     first, second = (own.submit(*limit, "--shell", gate.line()) for _ in range(2))
     ((pid, _),) = gate.wait_runs(1)
     own.kill_manager()
@@ -156,7 +157,7 @@ def test_a_limit_that_makes_no_sense_is_a_usage_error(shared: Cluster) -> None:
 def test_the_python_client_asks_for_the_same(shared: Cluster) -> None:
     with shared.client() as client:
         job = client.submit(["sleep", "300"], time_limit=0.2, grace="1s")
-        view = job.wait(20)
+        view = job.wait(60)
     assert (view["state"], view["reason"], view["time_limit_seconds"]) == (
         "FAILED",
         "TIMEOUT",

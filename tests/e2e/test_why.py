@@ -26,6 +26,7 @@ def test_why_a_task_waits_and_when_it_could_start(cluster: Cluster, tmp_path: Pa
     with cluster.client() as client:
         first = client.submit(gate.line(), shell=True, cpus=2, time_limit="4m")
         gate.wait_runs(1)
+        wait_until(lambda: client.show(first.id)["state"] == "RUNNING", "it is known to run")
         head = client.submit(["true"], cpus=2)
         last = client.submit(["true"], cpus=2)
     assert cluster.ok("why", str(last.id)).decode().splitlines() == [

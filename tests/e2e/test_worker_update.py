@@ -26,6 +26,7 @@ def test_a_worker_that_has_less_runs_on_and_gets_nothing_until_it_fits(
     gate, later = Gate(tmp_path), Gate(tmp_path, "later")
     job = own.submit("--array", "0-1", "--shell", gate.line())
     gate.wait_runs(2)
+    wait_until(lambda: own.json("workers")[0]["running"] == 2, "both are known to run")
     directory = str(own.workers["w1"].directory)
     said = own.ok(
         *("worker", "update", "--data-dir", directory, "--cpus", "1"),
