@@ -27,6 +27,8 @@ import psutil
 
 from tests import here, strays
 from titan import Client
+from tools.chaos.processes import descendants as descendants  # noqa: PLC0414 - for tests too
+from tools.chaos.processes import is_alive as is_alive  # noqa: PLC0414
 
 T = TypeVar("T")
 
@@ -169,25 +171,6 @@ class Worker(Server):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not any(map(is_alive, family)), "the machine is down")
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of that number runs; one that is dead and not yet reaped does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def descendants(pid: int) -> list[int]:
-    """Its children, their children and so on."""
-    found = [pid]
-    for each in found:
-        children = Path(f"/proc/{each}/task/{each}/children")
-        with suppress(FileNotFoundError, ProcessLookupError):
-            found += map(int, children.read_text().split())
-    return found[1:]
 
 
 class Cluster:

@@ -16,7 +16,7 @@ from titan.certs.authority import Authority
 from titan.certs.layout import Credentials
 from titan.tls.identity import Role, worker_host
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 class _Mirror(grpc.GenericRpcHandler):

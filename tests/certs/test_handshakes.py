@@ -17,7 +17,7 @@ from titan.certs import authority, layout
 from titan.certs.authority import Authority
 from titan.tls.identity import Role
 
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 60
 
 
 class Outcome(NamedTuple):

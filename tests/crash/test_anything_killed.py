@@ -25,7 +25,7 @@ WORKERS = ("w1", "w2")
 
 
 # Far longer than it takes, also where a process takes seconds to start.
-@pytest.mark.timeout(120 + KILLS * 15)
+@pytest.mark.timeout(300 + KILLS * 15)
 def test_whatever_is_killed_every_job_ends_once_and_none_is_lost(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     runs.touch()

@@ -55,7 +55,7 @@ KEPT_SEGMENTS_MAX = 8
 
 
 # Far longer than it takes, also where a process takes seconds to start.
-@pytest.mark.timeout(120 + CRASHES * 15)
+@pytest.mark.timeout(300 + CRASHES * 15)
 def test_a_manager_killed_again_and_again_loses_no_job_and_ends_none_twice(
     tmp_path: Path,
 ) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 import wal
 from tests.cluster import Cluster, is_alive, wait_until
-from tests.history.writing import SECONDS_MAX, WRITER_SECONDS, find_writers
+from tests.history.writing import WRITER_SECONDS, find_writers
 from titan import units
 from titan.cli.stats_last import bars
 from titan.following import HISTORY_SLOT
@@ -25,8 +25,6 @@ from titan.manager import history as manager_history
 from titan.manager.history import HistoryWriter
 from titan.manager.history_desk import HistoryDesk
 from titan.manager.left_slot import warn_of_left_slot
-
-pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from tests.history.import_files import (
     write_mini_slurm,
     write_swf,
 )
-from tests.history.writing import SECONDS_MAX, WRITER_SECONDS
+from tests.history.writing import WRITER_SECONDS
 from tests.lookback.builders import History
 from tests.lookback.builders import records as story
 from tests.simulator.builders import swf_line
@@ -292,7 +292,6 @@ def test_a_projector_waits_until_an_import_has_ended(
     assert rows_at(f"sqlite:///{url.database}", tmp_path) == expected_rows(story())
 
 
-@pytest.mark.timeout(SECONDS_MAX)
 def test_a_running_manager_goes_on_with_its_history_beside_an_import(
     tmp_path: Path, new_url: Callable[[], str]
 ) -> None:

@@ -29,8 +29,6 @@ from titan.history.projector import Projector
 from titan.history.store import Place, Store
 from titan.rpc.history_frames import URL_VARIABLE
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def history(tmp_path: Path) -> Iterator[History]:

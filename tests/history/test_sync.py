@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 import titan
 from tests.cluster import Cluster, wait_until
-from tests.history.writing import SECONDS_MAX, WRITER_SECONDS, find_writers
+from tests.history.writing import WRITER_SECONDS, find_writers
 from tests.manager.harness import submit_request
 from tests.postgresql import PostgreSQL
 from titan.history.database import open_for_reading, url_of
@@ -24,8 +24,6 @@ from titan.manager.recovery import StartRefused
 from titan.rpc import access
 from titan.rpc.channel import open_channel
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
-
-pytestmark = pytest.mark.timeout(SECONDS_MAX)
 
 
 @pytest.fixture

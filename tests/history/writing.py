@@ -10,8 +10,6 @@ from tests.cluster import Cluster
 
 # One gives way to all else on the machine: to start takes it long where much else runs.
 WRITER_SECONDS = 80.0
-# Of a test that waits for several of them.
-SECONDS_MAX = 300
 
 
 def find_writers(cluster: Cluster) -> list[psutil.Process]:

@@ -181,7 +181,7 @@ def test_a_commit_that_is_cancelled_as_it_waits_for_the_standby_is_in_doubt(pair
             connection.execute(
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
             )
-        waiting.join(20)
+        waiting.join(60)
         assert not waiting.is_alive()
     finally:
         pair.standby.go_on()

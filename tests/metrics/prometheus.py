@@ -40,7 +40,7 @@ def promtool(*arguments: str | Path, stdin: str = "") -> str:
 
 def scrape(url: str) -> str:
     """The text of a scrape."""
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         text: str = answer.read().decode()
     return text
 
@@ -54,7 +54,7 @@ def values(text: str) -> dict[str, float]:
 def query(url: str, expression: str) -> list[dict[str, Any]]:
     """What a Prometheus there says of an expression now."""
     wanted = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"{url}/api/v1/query?{wanted}", timeout=20) as answer:
+    with urllib.request.urlopen(f"{url}/api/v1/query?{wanted}", timeout=60) as answer:
         said = json.load(answer)
     assert said["status"] == "success", said
     found: list[dict[str, Any]] = said["data"]["result"]

@@ -95,7 +95,7 @@ def test_a_start_of_one_that_answers_changes_what_it_tells_and_one_stop_ends_it(
         assert (status, "titan_first" in text, "titan_second" in text) == (200, False, True)
         serving = [each for each in threading.enumerate() if each.name == "metrics"]
         assert len(serving) == 1
-        await asyncio.wait_for(asyncio.to_thread(server.stop), 20)
+        await asyncio.wait_for(asyncio.to_thread(server.stop), 60)
         assert not serving[0].is_alive()
 
     asyncio.run(scenario())
@@ -178,7 +178,7 @@ def test_a_loop_that_does_not_answer_in_time_is_not_waited_for(
         async with serving() as server:
             with ThreadPoolExecutor(1) as threads:
                 # Meanwhile the loop stands still.
-                return threads.submit(get, server).result(20)
+                return threads.submit(get, server).result(60)
 
     status, _, text = asyncio.run(scenario())
     assert (status, text.partition(":")[0]) == (503, "busy")
@@ -204,7 +204,7 @@ def test_no_more_are_connected_than_there_are_places_and_who_is_silent_is_let_go
             host, port = server.address.split(":")
             with contextlib.ExitStack() as stack:
                 for _ in range(CONNECTIONS_MAX):
-                    stack.enter_context(socket.create_connection((host, int(port)), 20))
+                    stack.enter_context(socket.create_connection((host, int(port)), 60))
 
                 def is_full() -> bool:
                     with contextlib.closing(http.client.HTTPConnection(host, int(port))) as one:
@@ -239,7 +239,7 @@ def test_who_sends_a_byte_now_and_then_is_let_go(monkeypatch: pytest.MonkeyPatch
     async def scenario() -> float:
         async with serving() as server:
             host, port = server.address.split(":")
-            with socket.create_connection((host, int(port)), 20) as stream:
+            with socket.create_connection((host, int(port)), 60) as stream:
                 return await asyncio.to_thread(drip, stream)
 
     assert asyncio.run(scenario()) < DRIP_SECONDS_MAX
@@ -325,7 +325,7 @@ def test_a_certificate_that_is_renewed_is_used_without_a_restart(people: People)
     def serial(server: MetricsServer) -> str:
         host, port = server.address.split(":")
         with (
-            socket.create_connection((host, int(port)), 20) as plain,
+            socket.create_connection((host, int(port)), 60) as plain,
             client_context(people, good).wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             return str((secured.getpeercert() or {})["serialNumber"])
@@ -351,7 +351,7 @@ def test_who_sends_a_byte_now_and_then_over_tls_is_let_go(
     def connect_and_drip(server: MetricsServer) -> float:
         host, port = server.address.split(":")
         with (
-            socket.create_connection((host, int(port)), 20) as plain,
+            socket.create_connection((host, int(port)), 60) as plain,
             client_context(people, good).wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             return drip(secured)
@@ -371,7 +371,7 @@ def test_who_is_slow_with_his_handshake_keeps_nobody_waiting(people: People) -> 
     async def scenario() -> int:
         async with serving(peers=peers) as server:
             host, port = server.address.split(":")
-            with socket.create_connection((host, int(port)), 20):
+            with socket.create_connection((host, int(port)), 60):
                 context = client_context(people, good)
                 return (await asyncio.to_thread(get, server, context=context))[0]
 

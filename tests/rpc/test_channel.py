@@ -60,7 +60,7 @@ def test_connections_over_the_limit_are_closed_and_those_within_it_are_served(
                 with suppress(asyncio.CancelledError, OSError):
                     await each
             async with open_aio_channel(f"127.0.0.1:{port}") as later:
-                await asyncio.wait_for(later.channel_ready(), 20)
+                await asyncio.wait_for(later.channel_ready(), 60)
         await server.stop(0)
 
     asyncio.run(scenario())

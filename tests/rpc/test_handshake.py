@@ -32,7 +32,7 @@ def port(answer: bytes | None) -> Iterator[str]:
             connection, _ = listener.accept()
             with connection:
                 if answer is None:
-                    ended.wait(20)
+                    ended.wait(60)
                 else:
                     connection.sendall(answer)
 

@@ -50,8 +50,6 @@ def open_directory() -> Iterator[str]:
         yield name
 
 
-# Servers of up to two clusters start for it, and one that writes a history gives way to all else.
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("part", ROWS)
 def test_a_part_measures_itself_and_its_floor(
     part: str,

@@ -14,9 +14,6 @@ from tests.cluster import is_alive, wait_until
 from tests.postgresql import a_pair
 from tools.chaos.several.postgresql import Pair
 
-# Each server that starts may take a minute.
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:

@@ -16,7 +16,7 @@ from wal import BacklogFull, Flush, Log, LogClosed, LogFailed, NotFlushed, Reade
 from wal.layout import FRAME_HEADER_BYTES
 from wal.segment import Segment
 
-DEADLINE_SECONDS = 20.0
+DEADLINE_SECONDS = 60.0
 
 
 @dataclass

@@ -79,7 +79,7 @@ async def run_all(manager: FakeManager, worker: WorkerProcess, tasks: int) -> li
     return uses
 
 
-@pytest.mark.timeout(120 + TASKS / 50)
+@pytest.mark.timeout(300 + TASKS / 50)
 def test_nothing_grows_with_the_number_of_tasks_that_ran(tmp_path: Path) -> None:
     async def scene() -> None:
         manager = FakeManager(tmp_path)

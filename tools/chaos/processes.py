@@ -210,13 +210,16 @@ def wait_end(server: Server) -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now, and that no outgoing connection is given by chance."""
+    """Ports that nobody has now, and that no outgoing connection is given by chance.
+
+    Nor any server of a test that runs beside: those have higher ones.
+    """
     probes: list[socket.socket] = []
     try:
         while len(probes) < count:
             probe = socket.socket()
             try:
-                probe.bind(("127.0.0.1", random.SystemRandom().randrange(15_000, 30_000)))
+                probe.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 15_000)))
             except OSError:
                 probe.close()
             else:

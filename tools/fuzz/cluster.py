@@ -157,9 +157,9 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 def _free_port() -> int:
-    """A port below those that outgoing connections are given."""
+    """A port below those that outgoing connections are given, and tests that run beside."""
     while True:
-        port = random.SystemRandom().randrange(15_000, 30_000)
+        port = random.SystemRandom().randrange(10_000, 15_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
