@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,3 +123,30 @@ def test_who_submitted_and_how_it_is_isolated_come_with_a_batch() -> None:
     )
     assert isolated.is_isolated
     assert (plain.user, plain.is_isolated) == ("bob", False)
+
+
+def test_another_owner_or_mode_counts_also_where_the_clock_of_the_files_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It turns every few milliseconds; what changes twice within them has one time of change."""
+    require_root()
+    path = write(tmp_path / "policy.toml", 'ada = ["batch"]\n')
+    for name in ("stat", "fstat"):
+        monkeypatch.setattr(os, name, standing_still(getattr(os, name)))
+    live = LivePolicy(path)
+    assert live.grants() == (("ada", "batch"),)
+    path.chmod(0o666)
+    assert live.grants() == ()
+    path.chmod(0o644)
+    assert live.grants() == (("ada", "batch"),)
+    os.chown(path, 65534, 0)
+    assert live.grants() == ()
+
+
+def standing_still(ask: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+    def answer(*arguments: Any, **settings: Any) -> os.stat_result:
+        return os.stat_result(
+            tuple(ask(*arguments, **settings)), {"st_mtime_ns": 0, "st_ctime_ns": 0}
+        )
+
+    return answer

@@ -19,7 +19,7 @@ from titan.isolation import SELF, Grants, check_grants
 POLICY_BYTES_MAX: Final = 1 << 20
 _log = logging.getLogger("titan.worker")
 
-_Stamp = tuple[int, int, int, int, int]
+_Stamp = tuple[int, ...]
 
 
 class PolicyError(Exception):
@@ -92,7 +92,6 @@ class LivePolicy:
         if self._path is None:
             return ()
         try:
-            # Its owner and mode are in the stamp, by its change time.
             stamp = _stamp(os.stat(self._path))
         except OSError:
             # To be told why.
@@ -118,4 +117,6 @@ NO_POLICY: Final = LivePolicy(None)
 
 
 def _stamp(found: os.stat_result) -> _Stamp:
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    # The times are those of a clock that turns every few milliseconds.
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_size, found.st_mode, found.st_uid, *times
