@@ -85,7 +85,7 @@ def test_a_cancel_reaches_it_at_once(own: Cluster, tmp_path: Path) -> None:
         assert own.json("show", str(job))["state"] == "CANCELLED"
     # If each waited for the next heartbeat, that would be nearly 3 s from one to the next; most of
     # it is what the commands take, and one of them may meet a moment in which all stands still.
-    assert sorted(took)[2] < 1.5, took
+    assert sorted(took)[2] < 2.5, took
 
 
 def test_tasks_outlive_agent_and_manager_and_run_once(own: Cluster, tmp_path: Path) -> None:
