@@ -396,6 +396,7 @@ class Session:
         pause = repeats.pause_after(failure, time.monotonic(), at_once=at_once)
         if not at_once:
             is_endless = self._policy.retry_for_seconds == retry.FOR_EVER
+            # One thread calls: nothing has been answered since it failed.
             answers = self._outage.answers
             self._outage.note(failure, answers=answers, is_endless=is_endless)
         time.sleep(pause)
