@@ -16,6 +16,7 @@ from typing import Final
 
 import psycopg
 
+from tools.chaos.processes import ChaosError
 from tools.chaos.proxy import FREEZE, SWALLOW, Condition
 from tools.chaos.several.managers import Manager, SeveralManagers
 from tools.chaos.several.pauses import Outage
@@ -70,7 +71,11 @@ class Breaker:
 
     def run(self, each: Round) -> Outage:
         """All its faults; when it returns, everything is to run and the network is well."""
-        self._wait_leader()
+        self.watch()
+        # A machine that stood still for a lease has cost the leader that. What happens without one
+        # is the judge's.
+        with suppress(ChaosError):
+            self._cluster.wait_one_leader(time.monotonic() + _LEADER_SECONDS)
         self._start = time.monotonic()
         self._sent_after = self._since = -math.inf
         for fault in each.faults:
@@ -170,18 +175,6 @@ class Breaker:
         found = self._cluster.find_leader() or self._last_leader
         self._last_leader = found or next(iter(self._cluster.managers.values()))
         return self._last_leader
-
-    def _wait_leader(self) -> None:
-        """A machine that stood still for a lease has cost the leader that: then until there is one.
-
-        For long at most: what happens without one is the judge's.
-        """
-        deadline = time.monotonic() + _LEADER_SECONDS
-        while time.monotonic() < deadline:
-            if not self._cluster.find_not_one_leader() and self._cluster.find_leader() is not None:
-                return
-            self.watch()
-            time.sleep(_POLL_SECONDS)
 
     def _find_standbys(self, leader: Manager) -> list[Manager]:
         return [
