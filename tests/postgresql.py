@@ -19,11 +19,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.cluster import free_port, is_alive, wait_until
+from tests.cluster import free_port, wait_until
 from titan.journal import confirmed, database, lease
 from titan.journal.session import Session
-from tools.chaos.processes import ChaosError, descendants, send
-from tools.chaos.several.postgresql import Pair, find_programs, unprivileged
+from tools.chaos.processes import ChaosError
+from tools.chaos.several.postgresql import Pair, find_programs, kill_server, unprivileged
 
 URL_VARIABLE: Final = "TITAN_TEST_POSTGRESQL"
 START_SECONDS: Final = 60.0
@@ -121,32 +121,27 @@ class PostgreSQL:
         ):
             pid = (probe.info.backend_pid,)
             question = "SELECT wait_event = 'SyncRep' FROM pg_stat_activity WHERE pid = %s"
-            while True:
+
+            def does_one_wait() -> bool:
                 commit = threads.submit(
                     probe.execute, "SELECT pg_logical_emit_message(true, 'titan', '')"
                 )
-                while not (does_wait := other.execute(question, pid).fetchone() == (True,)):
-                    if commit.done():
-                        break
-                    time.sleep(0.01)
-                if does_wait:
+                wait_until(
+                    lambda: commit.done() or other.execute(question, pid).fetchone() == (True,),
+                    "a commit is over, or waits",
+                )
+                if waits := not commit.done():
                     other.execute("SELECT pg_cancel_backend(%s)", pid)
                 commit.result()
-                if does_wait:
-                    return
+                return waits
+
+            wait_until(does_one_wait, "commits wait for the standby")
 
     def kill(self) -> None:
         """kill -9 of all of it. Returns when nothing of it is there, as the next one wants it."""
         assert self._process is not None
-        # It begins no more processes while they are looked for.
-        self._process.send_signal(signal.SIGSTOP)
-        children = descendants(self._process.pid)
-        for pid in (*children, self._process.pid):
-            send(pid, signal.SIGKILL)
-        self._process.wait()
+        kill_server(self._process)
         self._process = None
-        # One that was writing to the disk ends when that is done.
-        wait_until(lambda: not any(map(is_alive, children)), "all of it is gone", START_SECONDS)
 
     def close(self) -> None:
         """Ends it, or removes what was made in another's."""

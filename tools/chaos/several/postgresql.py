@@ -110,16 +110,8 @@ class PostgreSQLServer:
         """kill -9 of all its processes; none of them does anything afterwards."""
         if self._process is None:
             return
-        # What is stopped begins nothing between the look and the kill.
-        self._process.send_signal(signal.SIGSTOP)
-        children = descendants(self._process.pid)
-        for pid in children:
-            send(pid, signal.SIGKILL)
-        self._process.kill()
-        self._process.wait()
+        kill_server(self._process)
         self._process = None
-        # One that was writing to the disk ends when that is done, and no server starts before.
-        _wait(lambda: not any(map(is_alive, children)), f"{self.name} does not end")
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Ends it in order, as `pg_ctl stop` does: clients are told and cut off."""
@@ -312,6 +304,18 @@ def unprivileged() -> dict[str, Any]:
             user = pwd.getpwnam(name)
             return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
     raise ChaosError("there is no user that PostgreSQL could run as")
+
+
+def kill_server(process: subprocess.Popen[bytes]) -> None:
+    """kill -9 of a server and all its processes; returns when there is none. Raises ChaosError."""
+    # What is stopped begins nothing between the look and the kill.
+    process.send_signal(signal.SIGSTOP)
+    children = descendants(process.pid)
+    for pid in (process.pid, *children):
+        send(pid, signal.SIGKILL)
+    process.wait()
+    # One that was writing to the disk ends when that is done, and no server starts before.
+    _wait(lambda: not any(map(is_alive, children)), "a PostgreSQL server outlives a kill -9")
 
 
 def _wait(condition: Callable[[], bool], otherwise: str) -> None:
