@@ -11,16 +11,7 @@ import pytest
 import wal
 from tests.manager.harness import DEADLINE_SECONDS, settle, until
 from tests.manager.journals import BENCHES, SEGMENT_BYTES, Bench, Failures, make_bench
-from tests.postgresql import PostgreSQL, find_or_start
 from titan.manager.journal import Journal
-
-
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[PostgreSQL]:
-    """One server for all of these tests."""
-    server = find_or_start()
-    yield server
-    server.close()
 
 
 @pytest.fixture(params=BENCHES)
