@@ -28,7 +28,7 @@ import psutil
 from tests import here, strays
 from titan import Client
 from tools.chaos.processes import descendants as descendants  # noqa: PLC0414 - for tests too
-from tools.chaos.processes import is_alive as is_alive  # noqa: PLC0414
+from tools.chaos.processes import is_alive as is_alive  # noqa: PLC0414 - for tests too
 
 T = TypeVar("T")
 

@@ -210,7 +210,7 @@ def test_the_installed_command_runs_a_cluster_a_job_and_shows_its_output(
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: "Ctrl-C stops it all." in log.read_text(), "dev has greeted", 60)
+        wait_until(lambda: "Ctrl-C stops it all." in log.read_text(), "dev has greeted")
 
         def titan(*arguments: str) -> str:
             done = subprocess.run(

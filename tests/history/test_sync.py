@@ -91,7 +91,7 @@ class Submitters:
         for number in range(8):
             while (submitted := _try(caller, bytes([thread, number]) * 8)) is None:
                 self.refused += 1
-            rows = wait_until(lambda: _rows(caller), "it can be looked up", 60)
+            rows = wait_until(lambda: _rows(caller), "it can be looked up")
             if submitted not in rows:
                 self.missing.append(submitted)
             self.done.append(submitted)
@@ -126,7 +126,7 @@ def test_what_is_acknowledged_has_its_row_whoever_is_killed(
     ) as client:
         client.submit(["true"])
     submitters = Submitters(cluster, url)
-    wait_until(lambda: len(submitters.done) >= 8, "some are in", 60)
+    wait_until(lambda: len(submitters.done) >= 8, "some are in")
     process.kill()
     submitters.finish()
     caller = Caller(cluster, url)
@@ -185,9 +185,9 @@ def test_a_database_that_dies_among_submits_costs_none_and_doubles_none(
     first = submit_first(cluster)
     submitters = Submitters(cluster, url)
     try:
-        wait_until(lambda: len(submitters.done) >= 4, "some are in", 60)
+        wait_until(lambda: len(submitters.done) >= 4, "some are in")
         postgresql.kill()
-        wait_until(lambda: submitters.refused, "one is not acknowledged", 60)
+        wait_until(lambda: submitters.refused, "one is not acknowledged")
     finally:
         postgresql.start()
         submitters.finish()

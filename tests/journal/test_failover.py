@@ -126,7 +126,7 @@ def test_no_acknowledged_row_is_lost_by_failovers_and_restarts_under_two_leaders
 
     def wait_more() -> None:
         goal = sum(len(each.acknowledged) for each in leaders) + 30
-        wait_until(lambda: sum(len(each.acknowledged) for each in leaders) >= goal, "more", 60)
+        wait_until(lambda: sum(len(each.acknowledged) for each in leaders) >= goal, "more")
 
     for each in leaders:
         each.start()
