@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -76,12 +77,14 @@ def test_a_stop_ends_a_snapshotter_that_is_at_work(tmp_path: Path) -> None:
     first.unlink()
     os.mkfifo(first)
 
-    def children() -> list[psutil.Process]:
-        return [
-            each
-            for each in psutil.Process().children()
-            if "titan.lookback.snapshotter" in each.cmdline()
-        ]
+    def children() -> list[int]:
+        found = []
+        for each in psutil.Process().children():
+            # It may end while it is looked at.
+            with suppress(psutil.Error):
+                if "titan.lookback.snapshotter" in each.cmdline():
+                    found.append(each.pid)
+        return found
 
     async def run() -> None:
         task = asyncio.create_task(new_keeper(tmp_path, found).run())
