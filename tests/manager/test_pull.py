@@ -228,7 +228,8 @@ def test_whoever_waits_is_answered_when_the_manager_stops_or_the_session_ends() 
             assert await poll == worker_pb2.HeartbeatResponse()
             await fetcher.register()
             poll = fetcher.poll(wait_ms=300)
-            await settle()
+            # Later it would be a call of a session that is over.
+            await until(lambda: fetcher.polls)
             await fetcher.register()
             assert not (await poll).HasField("start")
 
@@ -258,7 +259,11 @@ def test_a_worker_that_cannot_be_called_is_told_so_and_fetches_then(
     asyncio.run(scenario())
 
 
-def test_a_worker_that_answers_late_or_with_errors_can_be_called() -> None:
+def test_a_worker_that_answers_late_or_with_errors_can_be_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dispatch, "CONNECT_SECONDS", 600.0)
+
     async def scenario() -> None:
         async with running_manager() as manager, fake_worker() as worker:
             worker.failures = 2
