@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message_factory import GetMessageClass
 
+from tests.manager.harness import DEADLINE_SECONDS
 from tests.security.world import REQUESTS, SERVICES
 from titan.rpc import status
 from titan.rpc.channel import open_aio_channel
@@ -64,7 +65,7 @@ async def call(
             GetMessageClass(output).FromString,
         )
         sent = iter([request]) if method.client_streaming else request
-        answer = make(sent, timeout=20, metadata=metadata)
+        answer = make(sent, timeout=DEADLINE_SECONDS, metadata=metadata)
         if not method.server_streaming:
             return [await answer]
         first = await answer.read()

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from tests.manager.harness import (
+    DEADLINE_SECONDS,
     Manager,
     fake_worker,
     running_manager,
@@ -91,7 +92,7 @@ def test_a_heartbeat_is_answered_at_once_since_the_answer_says_nothing() -> None
             manager.disk.held = True
             pending = asyncio.ensure_future(manager.submit())
             beat = worker_pb2.HeartbeatRequest(session=session)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 await manager.workers.Heartbeat(beat, metadata=manager.metadata)
             assert not pending.done()
             manager.disk.release()

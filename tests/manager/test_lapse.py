@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from tests.manager.harness import until
+from tests.manager.harness import DEADLINE_SECONDS, until
 from titan.errors import AccessDenied
 from titan.manager import lapse
 from titan.manager.lapse import Lapse
@@ -50,7 +50,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(scenario: Callable[[Caller, Handler], Awaitable[None]]) -> None:
     async def with_deadline() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             await scenario(Caller(), Handler())
 
     asyncio.run(with_deadline())

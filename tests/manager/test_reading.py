@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from tests.manager import harness
 from tests.manager.harness import (
     Manager,
     fake_worker,
@@ -122,7 +123,7 @@ def test_a_watcher_that_falls_too_far_behind_is_cut_off_and_says_how_to_go_on(
                     pass
 
             with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await asyncio.wait_for(read_all(), 20)
+                await asyncio.wait_for(read_all(), harness.DEADLINE_SECONDS)
             assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "after its last LSN" in (raised.value.details() or "")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import DEADLINE_SECONDS
 from titan.checks import SECRET_BYTES_MAX
 from titan.journal.database import Database
 from titan.journal.lease import LeaseTable
@@ -90,7 +91,7 @@ def test_threads_may_call_it_at_once(open_store: Open) -> None:
     store, together = open_store(), threading.Barrier(4)
 
     def work(number: int) -> bool:
-        together.wait(20)
+        together.wait(DEADLINE_SECONDS)
         ids = [b"%d-%014d" % (number, each) for each in range(20)]
         for each in ids:
             store.write({each: {b"A": each}})

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from tests.manager.harness import (
+    DEADLINE_SECONDS,
     FakeWorker,
     Manager,
     fake_worker,
@@ -307,7 +308,7 @@ def test_the_loop_turns_while_a_slow_disk_writes_and_a_caller_who_leaves_leaves_
 
     def slow(self: SecretFiles, secrets: Any) -> None:
         begun.set()
-        goes_on.wait(20)
+        goes_on.wait(DEADLINE_SECONDS)
         write(self, secrets)
 
     monkeypatch.setattr(SecretFiles, "write", slow)

@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from tests.cluster import Cluster, wait_until
+from tests.cluster import DEADLINE_SECONDS, Cluster, wait_until
 from tests.security.conftest import SecureCluster
 from tests.security.people import People
 from titan.manager import door
@@ -146,7 +146,7 @@ def exchange(address: str, people: People, folder: Path | None = None, name: str
     if folder:
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     host, port = split_address(address)
-    with socket.create_connection((host, port), 20) as plain:
+    with socket.create_connection((host, port), DEADLINE_SECONDS) as plain:
         try:
             with context.wrap_socket(plain, server_hostname=name or host) as encrypted:
                 encrypted.sendall(PREFACE)
@@ -182,7 +182,7 @@ def test_who_does_not_encrypt_gets_nothing_of_http(cluster: SecureCluster, port:
         "worker": cluster.json("workers", "--tls-dir", alice)[0]["address"],
     }[port]
     host, number = split_address(address)
-    with socket.create_connection((host, number), 20) as plain:
+    with socket.create_connection((host, number), DEADLINE_SECONDS) as plain:
         plain.sendall(PREFACE)
         received = b""
         while part := plain.recv(4096):
@@ -198,7 +198,9 @@ def test_s_client_without_a_certificate_prints_nothing(cluster: SecureCluster) -
         "openssl", "s_client", "-connect", cluster.address, "-alpn", "h2", "-quiet",
         "-verify_quiet", "-CAfile", str(people.directory / "ca.pem"),
     ]  # fmt: skip
-    without = subprocess.run(command, input=PREFACE, capture_output=True, timeout=20, check=False)
+    without = subprocess.run(
+        command, input=PREFACE, capture_output=True, timeout=DEADLINE_SECONDS, check=False
+    )
     assert without.stdout == b""
     # With one it prints what comes.
     alice = people.issue(Role.USER, "alice")
@@ -221,7 +223,7 @@ def reflect(address: str, people: People, name: str = "localhost") -> grpc.Statu
     with grpc.secure_channel(address, credentials, options) as channel:
         # Its stubs are not typed.
         stub = cast(Any, reflection_pb2_grpc).ServerReflectionStub(channel)
-        answers = stub.ServerReflectionInfo(iter([request]), timeout=20)
+        answers = stub.ServerReflectionInfo(iter([request]), timeout=DEADLINE_SECONDS)
         with pytest.raises(grpc.RpcError) as raised:
             next(answers)
     code: grpc.StatusCode = raised.value.code()

@@ -17,6 +17,7 @@ from google.protobuf import message_factory
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
+from tests.cluster import DEADLINE_SECONDS
 from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
 from titan.rpc import access
@@ -144,7 +145,7 @@ class World:
         )
         metadata = {**self.callers, **self.token_callers}[name].metadata
         sent = iter([request]) if method.client_streaming else request
-        answer = make(sent, timeout=20, metadata=metadata)
+        answer = make(sent, timeout=DEADLINE_SECONDS, metadata=metadata)
         if not method.server_streaming:
             return [answer]
         try:
