@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import free_port
 from tests.security.impostor import impostor
 from tests.security.people import People
 from titan.rpc import handshake
@@ -80,8 +81,8 @@ def test_by_the_name_that_it_is_to_have(people: People) -> None:
 
 
 def test_nobody_there_is_not_explained(people: People) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    # One that no other test is given, as one might be that was let go a moment ago.
+    address = f"127.0.0.1:{free_port()}"
     for mine in (None, files(people)):
         assert explain_failure(address, mine) == ""
 
