@@ -205,7 +205,10 @@ def test_the_same_request_id_is_the_same_job_and_never_another(shared: Cluster) 
     other = shared.titan("submit", "--request-id", "once", "false")
     assert other.returncode == 2
     assert b"this request id was used for something else" in other.stderr
-    assert shared.ok("submit", "true").startswith(b"Submitted job ")
+    said = shared.ok("submit", "true")
+    assert said.startswith(b"Submitted job ")
+    # Nothing of it runs when others look at what does.
+    shared.ok("wait", str(first), str(int(said.split()[2])))
 
 
 def test_the_queue_lists_what_has_not_ended_and_all_with_all(
