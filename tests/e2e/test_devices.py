@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import Cluster
+from tests.cluster import Cluster, wait_until
 from tests.e2e.tasks import Gate
 
 SHOW = "echo $TITAN_DEVICES_GPU; echo $CUDA_VISIBLE_DEVICES"
@@ -40,10 +40,11 @@ def test_tasks_that_run_at_once_see_devices_of_their_own(own: Cluster, tmp_path:
 def test_an_update_names_other_devices_or_counts_them(own: Cluster) -> None:
     update = ("worker", "update", "--data-dir", str(own.workers["w1"].directory), "--resource")
     own.ok(*update, "gpu=[x,y]")
-    (worker,) = own.json("workers")
-    assert worker["resources"] == {"gpu": 2}
+    # Its manager may hear of it a little later.
+    wait_until(lambda: own.json("workers")[0]["resources"] == {"gpu": 2}, "it is known")
     assert own.ok("run", "--resource", "gpu=2", "--shell", SHOW) == b"x,y\nx,y\n"
     own.ok(*update, "gpu=1")
+    wait_until(lambda: own.json("workers")[0]["resources"] == {"gpu": 1}, "that is known")
     assert own.ok("run", "--resource", "gpu=1", "--shell", SHOW) == b"0\n0\n"
     result = own.titan(*update, "gpu=[x,x]")
     assert result.returncode == 2

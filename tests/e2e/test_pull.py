@@ -154,5 +154,6 @@ def test_a_worker_that_listens_nowhere_cannot_be_told_what_it_has(own: Cluster) 
         assert b"cannot be called: it is starting, or listens nowhere" in updated.stderr
     else:
         assert updated.returncode == 0, updated.stderr
-        assert own.json("workers")[0]["cpus"] == 2
+        # The manager may hear of it a little later.
+        wait_until(lambda: own.json("workers")[0]["cpus"] == 2, "it is known")
         assert own.ok("run", "echo", "hi") == b"hi\n"

@@ -33,6 +33,8 @@ def test_a_worker_that_has_less_runs_on_and_gets_nothing_until_it_fits(
         *("--resource", "gpu=0", "--resource", "disk=5", "--label", "zone=b"),
     )
     assert said == b"The worker has 1 cpu, 8G memory, disk=5, zone=b\n"
+    # Its manager may hear of it a little later.
+    wait_until(lambda: own.json("workers")[0]["cpus"] == 1, "it is known")
     (worker,) = own.json("workers")
     assert (worker["cpus"], worker["cpus_free"]) == (1, -1)
     assert (worker["resources"], given_labels(worker)) == ({"disk": 5}, {"zone": "b"})
