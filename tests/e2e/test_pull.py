@@ -130,8 +130,8 @@ def test_many_short_tasks_run_once_each(own: Cluster) -> None:
 
 def test_it_stays_healthy_while_nothing_happens(tmp_path: Path) -> None:
     with Cluster(tmp_path / "cluster") as cluster:
-        # Half of that in silence makes a worker UNHEALTHY.
-        cluster.start_manager("--heartbeat-timeout", "10s")
+        # Half of that in silence makes a worker UNHEALTHY, and no worker stands still so long.
+        cluster.start_manager("--heartbeat-timeout", "20s")
         cluster.start_worker("w1", "--no-listen")
         heard = cluster.json("workers")[0]["last_heartbeat_time"]
         wait_until(lambda: cluster.json("workers")[0]["last_heartbeat_time"] > heard + 10.5)
