@@ -113,10 +113,14 @@ def test_output_that_was_removed_is_told_as_such_and_that_of_what_runs_stays(
         wait_until(lambda: os.listdir(output) == [str(running)], "the rest to go")
         when = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}"
         why = rf"it was removed on {when} by --output-retain"
-        # It is noted in a moment when the files are gone.
-        wait_until(
-            lambda: b"it was removed" in own.titan("logs", str(failed)).stderr, "that is noted"
-        )
+        # It is noted in a moment when the files are gone, of what ended later than of others.
+        for each in (failed, array, named):
+            wait_until(
+                lambda each=each: (  # type: ignore[misc]
+                    b"it was removed" in own.titan("logs", str(each)).stderr
+                ),
+                "that is noted",
+            )
         told = own.titan("logs", str(failed)).stderr.decode()
         assert re.fullmatch(rf"titan: w1 has no output of {failed}: {why}\n", told), told
         told = own.titan("logs", str(array)).stderr.decode()
