@@ -22,6 +22,10 @@ from tools.fuzz.target import Target
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
+# Below those that outgoing connections are given, and tests that run beside. A run with
+# certificates and one without, as they are done at once, have none in common.
+_PORTS: Final = range(10_000, 12_500)
+_TLS_PORTS: Final = range(12_500, 15_000)
 # What is registered by the fuzzer is lost, and let go, so long after its last word.
 HEARTBEAT_TIMEOUT: Final = "30s"
 # What is accepted of the fuzzer's must not be taken for a leak: few jobs are kept.
@@ -84,8 +88,10 @@ class Cluster:
         """With certificates, those of `people`."""
         self.root = root
         self.people = people
-        self.address = f"127.0.0.1:{_free_port()}"
-        self.token_address = f"127.0.0.1:{_free_port()}"
+        ports = _TLS_PORTS if people is not None else _PORTS
+        # An even one and an odd one are never the same.
+        self.address = f"127.0.0.1:{_free_port(ports[::2])}"
+        self.token_address = f"127.0.0.1:{_free_port(ports[1::2])}"
         directory = str(root / "manager")
         tls: tuple[str, ...] = ()
         if people is not None:
@@ -156,10 +162,10 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.05)
 
 
-def _free_port() -> int:
-    """A port below those that outgoing connections are given, and tests that run beside."""
+def _free_port(ports: range) -> int:
+    """One of them that nobody has now."""
     while True:
-        port = random.SystemRandom().randrange(10_000, 15_000)
+        port = random.SystemRandom().choice(ports)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
