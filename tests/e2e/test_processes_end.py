@@ -256,7 +256,7 @@ def test_a_manager_that_stood_still_blames_nobody_for_silence(cluster: Cluster, 
 def test_an_attempt_that_was_given_up_is_adopted_when_its_worker_comes_back_in_time(
     cluster: Cluster, gate: Gate
 ) -> None:
-    cluster.start_manager("--heartbeat-timeout", "1s")
+    cluster.start_manager("--heartbeat-timeout", TIMEOUT)
     worker = cluster.start_worker("w1", "--cpus", "2")
     with cluster.client() as client:
         job = client.submit(gate.line("exit 9"), shell=True)
