@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-from pathlib import Path
 
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
@@ -51,13 +50,13 @@ def test_one_that_does_not_listen_is_killed_after_the_grace_with_all_that_came_o
 def test_a_limit_is_kept_while_there_is_no_agent_and_told_to_the_next_one(
     host: HostDriver,
 ) -> None:
-    attempt = host.run_launch(sh("echo $$; exec sleep 300", time_limit_ms=400, grace_ms=DAY_MS))
-    host.wait_start(attempt)
-    with host.standing_still():
-        pid = int(host.wait_output(attempt))
+    limited = sh("echo $$; exec sleep 300", time_limit_ms=400, grace_ms=DAY_MS)
+    with host.listening(limited) as attempt:
+        pid = int(host.output(attempt))
         host.disconnect()
     wait_for(lambda: not is_running(pid), "the task to be ended")
-    (report,) = [each for each in host.connect().reports if each.kind == ReportKind.ENDED]
+    report = host.connect().reports[-1]
+    assert report.kind == ReportKind.ENDED
     assert (report.key, report.state, report.reason) == (attempt, State.FAILED, Reason.TIMEOUT)
 
 
@@ -90,20 +89,15 @@ def test_the_signal_before_the_end_comes_once_and_before_it(host: HostDriver) ->
 
 
 def test_a_signal_before_the_end_and_the_end_itself_are_both_sent_when_both_are_due(
-    host: HostDriver, tmp_path: Path
+    host: HostDriver,
 ) -> None:
-    ready = tmp_path / "ready"
     line = (
-        "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; touch READY;"
-        " while :; do sleep 0.01; done"
-    ).replace("READY", str(ready))
+        "trap 'echo soon' USR1; trap 'echo end; exit 0' TERM; echo up; while :; do sleep 0.01; done"
+    )
     limit = {"time_limit_ms": 800, "grace_ms": DAY_MS}
     warned = sh(line, end_signal=signal.SIGUSR1, end_signal_before_ms=100, **limit)
-    attempt = host.run_launch(warned)
-    host.wait_start(attempt)
-    with host.standing_still():
-        wait_for(ready.exists, "the task to listen")
+    with host.listening(warned) as attempt:
         # While the host stands still both become due: the limit itself.
         subprocess.run(["sleep", "0.9"], check=True)
     assert host.wait_end(attempt).reason == Reason.TIMEOUT
-    assert sorted(host.output(attempt).split()) == [b"end", b"soon"]
+    assert sorted(host.output(attempt).split()) == [b"end", b"soon", b"up"]
