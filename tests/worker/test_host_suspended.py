@@ -266,17 +266,17 @@ def test_a_time_limit_stands_still_with_its_task(host: HostDriver) -> None:
     # It has run for longer than that.
     host.stop(attempt, mode=StopMode.LIMIT, time_limit_ms=1)
     wait_another(host, job_id=2, after_ms=50)
-    assert state_of(pid) == "T"
+    assert stands_still(pid)
     assert host.find_end(attempt) is None
     resume(host, attempt)
     assert host.wait_end(attempt).reason is Reason.TIMEOUT
 
 
 def test_what_was_left_of_a_time_limit_is_left_afterwards(host: HostDriver) -> None:
-    attempt = host.run_launch(launch("sleep", "300", time_limit_ms=1_500))
-    # At once: a shell may take longer than that to say a word.
-    host.wait_start(attempt)
-    host.stop(attempt, mode=StopMode.SUSPEND)
+    # Both messages are there at once: a machine that stood still between them would end the task.
+    with host.standing_still():
+        attempt = host.run_launch(launch("sleep", "300", time_limit_ms=1_500))
+        host.stop(attempt, mode=StopMode.SUSPEND)
     wait_all_stopped(host, attempt)
     wait_another(host, job_id=2, after_ms=1_600)
     assert host.find_end(attempt) is None
