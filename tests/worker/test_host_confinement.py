@@ -54,7 +54,8 @@ def test_all_of_a_task_goes_when_a_child_runs_out_of_memory(host: HostDriver) ->
         "import os, sys, subprocess, time\n"
         "child = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
         "print(child.pid, flush=True)\n"
-        "subprocess.call([sys.executable, '-c', 'b = bytearray(200 << 20); input()'])\n"
+        "hog = 'import time; b = bytearray(200 << 20); time.sleep(300)'\n"
+        "subprocess.call([sys.executable, '-c', hog])\n"
         "time.sleep(300)\n"
     )
     attempt = host.run_launch(python(code, memory_bytes=64 * MIB))
@@ -138,10 +139,17 @@ needs_cpu = pytest.mark.skipif(
 
 @needs_pids
 def test_a_fork_bomb_is_kept_to_its_processes_and_gone_with_its_end(host: HostDriver) -> None:
-    bomb = "bomb() { bomb | bomb & }; bomb; sleep 1; echo alive; exit 7"
-    attempt = host.run_launch(
-        sh(bomb, execution=Execution(pids_max=40), time_limit_ms=20_000, grace_ms=100)
+    # It ends once one of them has said that it was refused another, or is refused one itself.
+    bomb = "bomb() { bomb | bomb & }; bomb; until grep -qi fork /proc/$$/fd/2; do sleep 0.1; done"
+    # Other tests' processes on this machine are of jobs with small numbers.
+    task = sh(
+        f"{bomb}; exit 7",
+        job_id=os.getpid(),
+        execution=Execution(pids_max=40),
+        time_limit_ms=40_000,
+        grace_ms=100,
     )
+    attempt = host.run_launch(task)
     report = host.wait_end(attempt)
     assert report.state is State.FAILED
     assert "refused more than 40 processes" in report.detail
