@@ -13,8 +13,11 @@ from tests.strays import find_groups
 from tests.worker.builders import batch, key, launch
 from tests.worker.host_driver import HostDriver, is_running, wait_for
 from titan.model import Execution, Reason, State
+from titan.worker import processes
+from titan.worker.host import memory_watch
 from titan.worker.host.cgroup_mounts import find_hierarchies
 from titan.worker.messages import Launch
+from titan.worker.processes import Entry
 
 MIB = 1 << 20
 # Allocates and touches so many MiB, then says so and stays.
@@ -115,6 +118,26 @@ def test_pages_that_processes_share_are_not_counted_for_each_of_them(watched: Ho
     )
     report = watched.wait_end(watched.run_launch(python(code, memory_bytes=200 * MIB)))
     assert (report.state, report.detail) == (State.COMPLETED, "")
+
+
+def test_what_has_died_since_it_was_looked_at_uses_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Children that end together would else count in full, pages that they shared as well."""
+    watch = memory_watch.MemoryWatch()
+    with subprocess.Popen(["sleep", "300"]) as process:
+        watch.add(key(), process.pid, 4096)
+
+        def read_entries() -> dict[int, Entry]:
+            found = processes.read_entries()
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            return found
+
+        ((attempt, _),) = wait_for(watch.look, "it to use something")
+        assert attempt == key()
+        monkeypatch.setattr(memory_watch, "read_entries", read_entries)
+        assert watch.look() == []
 
 
 @pytest.mark.parametrize(

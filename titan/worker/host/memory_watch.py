@@ -118,8 +118,10 @@ def _proportional_bytes(entry: Entry) -> int:
             for line in file:
                 if line.startswith(b"Pss:"):
                     return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        # It has gone, or is dead and only unreaped.
+        return 0
     except OSError:
-        # It has gone, or become another user's, whose pages only root may look at.
-        if not os.path.exists(f"/proc/{entry.pid}"):
-            return 0
+        # It has become another user's, whose pages only root may look at.
+        pass
     return entry.resident_pages * _PAGE_BYTES
