@@ -243,6 +243,12 @@ class HostDriver:
     def output_path(self, key: AttemptKey, suffix: bytes = b"out") -> bytes:
         return output_path(os.fsencode(self.path / "output"), key, suffix)
 
+    def children(self) -> list[int]:
+        """The pids of the host's children, zombies included."""
+        assert self.process is not None
+        pid = self.process.pid
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
     def log(self) -> str:
         return (self.path / "host.log").read_text()
 

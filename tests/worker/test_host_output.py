@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.crash.strace import require_strace
 from tests.worker.builders import key
-from tests.worker.host_driver import HostDriver, wait_for
+from tests.worker.host_driver import HostDriver, is_running, wait_for
 from titan.model import AttemptKey, Reason, State
 from titan.worker.output import hole as output_hole
 from titan.worker.output.reading import OutputFile, Piece
@@ -114,7 +114,15 @@ def test_one_that_never_ends_is_cut_again_and_again_without_an_agent(driver: Hos
 def test_what_a_task_writes_last_is_cut_too_in_each_of_its_streams(driver: HostDriver) -> None:
     driver.start()
     driver.connect(output_max_bytes=CAP)
-    attempt = driver.run("sh", "-c", "head -c 3M /dev/zero; head -c 2M /dev/zero >&2")
+    gate = driver.path / "gate"
+    line = "until [ -e $0 ]; do sleep 0.02; done; head -c 3M /dev/zero; head -c 2M /dev/zero >&2"
+    attempt = driver.run("sh", "-c", line, str(gate))
+    driver.wait_start(attempt)
+    (pid,) = driver.children()
+    # A look while it writes would cut its output there, and leave room for the rest.
+    with driver.standing_still():
+        gate.touch()
+        wait_for(lambda: not is_running(pid), "all to be written")
     assert driver.wait_end(attempt).state is State.COMPLETED
     for suffix, length in ((b"out", 3 * M), (b"err", 2 * M)):
         path = path_of(driver, attempt, suffix)
