@@ -82,6 +82,8 @@ def test_a_listening_socket_is_found_until_it_is_closed(
 
 def test_looking_for_listening_sockets_leaves_no_descriptor_open() -> None:
     with open(os.devnull) as opened:
+        # A server of an earlier test may be on its way out.
+        assert leftovers.wait_until_none(leftovers.find_listeners) == []
         before = set(os.listdir("/proc/self/fd"))
         assert leftovers.find_listeners() == []
         # What was left by other tests may be closed meanwhile, by a thread of its own.

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from tests import strays
-from tests.cluster import DEADLINE_SECONDS
+from tests.cluster import DEADLINE_SECONDS, wait_until
+from tests.leftovers import wait_until_none
 from titan.worker import directory
 from titan.worker.host.cgroup_mounts import find_hierarchies
 
@@ -26,8 +27,22 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strays, "SETTLE_SECONDS", 0.1)
 
 
+@pytest.fixture
+def long_wait(short_wait: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not to be told may be on its way for longer."""
+    monkeypatch.setattr(strays, "SETTLE_SECONDS", DEADLINE_SECONDS)
+
+
 def sh(line: str) -> None:
     subprocess.run(["sh", "-c", line], check=True)
+
+
+def sleep(seconds: int) -> subprocess.Popen[bytes]:
+    """A process that is `sleep`: on the way to that it has no arguments for a moment."""
+    process = subprocess.Popen(["sleep", str(seconds)])
+    command = b"sleep\0%d\0" % seconds
+    wait_until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes() == command, "it sleeps")
+    return process
 
 
 @pytest.fixture
@@ -43,9 +58,8 @@ def server(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         yield process
-        for each in strays.read_descendants().values():
-            if each.pid != process.pid:
-                os.kill(each.pid, 9)
+        for pid in strays.read_descendants(process.pid):
+            os.kill(pid, 9)
         process.kill()
 
 
@@ -63,27 +77,28 @@ def tell(server: subprocess.Popen[str], line: str) -> None:
 def test_an_orphan_is_found_and_ended_whatever_it_hides(tmp_path: Path, line: str) -> None:
     with pytest.raises(strays.LeftBehindError, match="sleep 600"), strays.nothing_left(tmp_path):
         sh(line)
-    assert strays.read_descendants() == {}
+    # Nor is anything else, once what an earlier test has killed is gone.
+    assert wait_until_none(lambda: list(strays.read_descendants())) == []
 
 
 def test_a_child_is_found(tmp_path: Path) -> None:
     with pytest.raises(strays.LeftBehindError, match="sleep 599"), strays.nothing_left(tmp_path):
-        child = subprocess.Popen(["sleep", "599"])
+        child = sleep(599)
     # It was waited for already; this says so to its object.
     child.wait()
     assert not psutil.pid_exists(child.pid)
 
 
-def test_what_has_ended_is_not_found_and_no_dead_orphan_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # These do go by themselves, once they have been started, which may take longer.
-    monkeypatch.setattr(strays, "SETTLE_SECONDS", DEADLINE_SECONDS)
+@pytest.mark.usefixtures("long_wait")
+def test_what_has_ended_is_not_found_and_no_dead_orphan_stays(tmp_path: Path) -> None:
+    before = set(strays.read_children())
     with strays.nothing_left(tmp_path):
+        # These do go by themselves, once they have been started.
         sh("setsid true & (setsid sleep 0.05 &)")
-    assert strays.read_children() == []
+    assert set(strays.read_children()) <= before
 
 
+@pytest.mark.usefixtures("long_wait")
 @pytest.mark.parametrize("server", ["titan.manager"], indirect=True)
 def test_what_was_there_before_may_start_what_it_needs(
     server: subprocess.Popen[str], tmp_path: Path
@@ -92,11 +107,12 @@ def test_what_was_there_before_may_start_what_it_needs(
         tell(server, "exec sleep 600")
 
 
+@pytest.mark.usefixtures("long_wait")
 def test_what_takes_the_place_of_one_that_was_there_before_may_stay(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "597"]) as first, strays.nothing_left(tmp_path):
+    with sleep(597) as first, strays.nothing_left(tmp_path):
         first.kill()
         first.wait()
-        second = subprocess.Popen(["sleep", "597"])
+        second = sleep(597)
     with second:
         second.kill()
 
