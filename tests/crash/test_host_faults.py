@@ -13,7 +13,6 @@ from typing import Final
 
 import pytest
 
-from tests.cluster import DEADLINE_SECONDS
 from tests.crash import strace
 from tests.crash.strace import Fault, list_faults
 from tests.worker.builders import batch, key, launch
@@ -75,7 +74,7 @@ class HostLife:
     def _live(self) -> None:
         """Runs its tasks, two at once; of the first ones the ends are acknowledged."""
         host = self.host
-        wait_for(lambda: self.exit_code is not None or self._is_listening(), "a start or an end")
+        assert wait_listening(host), "it has ended"
         host.connect()
         host.send(protocol.Cluster(CLUSTER))
         command = f"echo $TITAN_TASK_INDEX >> {self.ledger}; sleep 0.02"
@@ -88,12 +87,6 @@ class HostLife:
         self.acknowledged = seq
         for index in range(TASKS):
             host.wait_end(key(index=index))
-
-    def _is_listening(self) -> bool:
-        with contextlib.suppress(OSError):
-            directory.connect(self.path).close()
-            return True
-        return False
 
     def ran(self) -> Counter[int]:
         """How often each task really ran."""
@@ -186,9 +179,23 @@ def _start_again(host: HostDriver) -> protocol.Welcome | None:
     What was being spawned when the one before was killed has its lock until it executes a program.
     """
     host.start()
-    assert host.process is not None
-    try:
+    if wait_listening(host):
         return host.connect()
-    except (AssertionError, OSError):
-        assert host.process.wait(DEADLINE_SECONDS) == directory.EXIT_IN_USE, host.log()
-        return None
+    assert host.process is not None
+    assert host.process.returncode == directory.EXIT_IN_USE, host.log()
+    return None
+
+
+def wait_listening(host: HostDriver) -> bool:
+    """Whether the host comes up; False: it has ended."""
+    process = host.process
+    assert process is not None
+    wait_for(lambda: process.poll() is not None or is_listening(host.path), "a start or an end")
+    return process.poll() is None
+
+
+def is_listening(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        directory.connect(path).close()
+        return True
+    return False
