@@ -46,9 +46,11 @@ class Story:
         for event in ev.decode_record(payload)[1]:
             self._tell(lsn, event)
 
-    def has_ended(self) -> bool:
-        """Whether all tasks have."""
-        return not self.active and len(self.ends) == len(self.all_tasks())
+    def has_ended(self, jobs: int) -> bool:
+        """Whether so many jobs have been told, and all their tasks have ended."""
+        return (
+            len(self.jobs) == jobs and not self.active and len(self.ends) == len(self.all_tasks())
+        )
 
     def _tell(self, lsn: int, event: ev.Event) -> None:
         where = f"record {lsn}: {event}"

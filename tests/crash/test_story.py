@@ -33,7 +33,8 @@ def test_what_was_given_up_may_run_on_or_end_once_its_worker_is_heard(
     events: tuple[ev.Event, ...],
 ) -> None:
     story = tell(*events)
-    assert story.has_ended()
+    assert story.has_ended(1)
+    assert not story.has_ended(2)
     assert story.ends == {(1, 0): State.COMPLETED}
 
 
