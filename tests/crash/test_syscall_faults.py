@@ -62,8 +62,9 @@ SCENES: Final = {
     "first start": Scene((*SMALL, *NO_SNAPSHOT, *KEEP_ALL), "all", is_new=True, submits=2),
     "next start": Scene((*SMALL, *NO_SNAPSHOT, *KEEP_ALL), "all", submits=2),
     "writing": Scene((*SMALL, *NO_SNAPSHOT, *KEEP_ALL), "log", is_attached=True, submits=8),
+    # None is due before the jobs of the scene are there: it would be taken before strace looks.
     "snapshot": Scene(
-        (*LARGE, "--snapshot-every", "4K", *KEEP_ALL),
+        (*LARGE, "--snapshot-every", "16K", *KEEP_ALL),
         "snapshots",
         is_attached=True,
         submits=3,
