@@ -23,7 +23,7 @@ def test_a_worker_whose_disk_is_nearly_full_takes_no_tasks_until_there_is_room(
 ) -> None:
     gate = Gate(tmp_path)
     with Cluster(tmp_path / "cluster") as cluster:
-        cluster.start_manager("--heartbeat-timeout", "5s")
+        cluster.start_manager("--heartbeat-timeout", "15s")
         data = disk / "w1"
         options = ("--data-dir", str(data), "--disk-free-min", "25%")
         worker = cluster.start_worker("w1", *options)
@@ -47,7 +47,7 @@ def test_a_worker_whose_disk_is_nearly_full_takes_no_tasks_until_there_is_room(
         again = cluster.start_worker("w1", *options)
         assert worker_of(cluster)["state"] == "UNHEALTHY"
         cluster.kill_manager()
-        cluster.start_manager("--heartbeat-timeout", "5s")
+        cluster.start_manager("--heartbeat-timeout", "15s")
         assert worker_of(cluster)["reason"] == reason
 
         os.truncate(disk / "filler", (disk / "filler").stat().st_size // 2)
