@@ -171,7 +171,8 @@ class FakeManager(FakeControl):
     def run(self, job: manager_pb2.Job, index: int = 0, *, worker: str = "w1") -> None:
         """A task of it starts."""
         with self._changed:
-            now_us = int(time.time() * 1e6)
+            # Those of a job start at one moment: how long it took is what a test says.
+            job.start_us = job.start_us or int(time.time() * 1e6)
             number = 1 + sum(each.index == index for each in self.attempts[job.job_id])
             self.attempts[job.job_id].append(
                 manager_pb2.Attempt(
@@ -179,7 +180,7 @@ class FakeManager(FakeControl):
                     attempt=number,
                     worker=worker,
                     state=types_pb2.RUNNING,
-                    start_us=now_us,
+                    start_us=job.start_us,
                     stdout_path=b"/out/%d.out" % index,
                     stderr_path=b"/out/%d.err" % index,
                 )
@@ -187,7 +188,6 @@ class FakeManager(FakeControl):
             job.attempts_total += 1
             job.state = types_pb2.RUNNING
             job.worker = "" if job.array else worker
-            job.start_us = job.start_us or now_us
             job.tasks.pending -= 1
             job.tasks.running += 1
             self._touch(job)
