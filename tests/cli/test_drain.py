@@ -73,7 +73,8 @@ def test_wait_tells_what_is_left_until_nothing_is(
     process = spawn("drain", "--wait", "--json", "w1", "w2")
     assert process.read_error_line() == "w1: 2 running, 1 queued\n"
     assert process.read_error_line() == "w2: 1 running\n"
-    one.running, one.queued = 1, 0
+    # At once: who looks meanwhile is not to see the half of it.
+    one.CopyFrom(manager_pb2.Worker(worker_id=one.worker_id, name="w1", draining=True, running=1))
     assert process.read_error_line() == "w1: 1 running\n"
     # It takes its leave, as one does that was to be drained for its stop.
     manager.workers.remove(two)
