@@ -95,15 +95,15 @@ class Cluster:
         self.address = content["address"]
         self.metadata = access.metadata(content["token"])
         self.manager = psutil.Process(manager.pid)
+        # It tells where it is a moment before it answers; one that shares its log has to lead.
+        self._wait_stats(manager, lambda _: True, "an answer of the manager")
         self.agent: psutil.Process | None = None
         self.host: psutil.Process | None = None
 
     def wait_worker(self, agent: subprocess.Popen[bytes]) -> None:
         """Returns when the worker has registered. Raises BenchError."""
         self.agent = psutil.Process(agent.pid)
-        with open_channel(self.address) as channel:
-            stub = manager_pb2_grpc.ManagerServiceStub(channel)
-            wait_for(lambda: self._count_healthy(stub, agent) or None, "the worker")
+        self._wait_stats(agent, lambda stats: stats.workers["healthy"] > 0, "the worker")
         self.host = next(
             each for each in self.agent.children() if "titan.worker.host" in each.cmdline()
         )
@@ -113,16 +113,26 @@ class Cluster:
         parts = {"manager": self.manager, "agent": self.agent, "host": self.host}
         return {name: cpu_seconds(part) for name, part in parts.items() if part is not None}
 
-    def _count_healthy(
-        self, stub: manager_pb2_grpc.ManagerServiceStub, agent: subprocess.Popen[bytes]
-    ) -> int:
-        if agent.poll() is not None:
-            raise BenchError(f"the worker ended with {agent.returncode}; see worker.log")
-        try:
-            stats = stub.GetStats(manager_pb2.GetStatsRequest(), metadata=self.metadata)
-        except grpc.RpcError:
-            return 0
-        return stats.workers["healthy"]
+    def _wait_stats(
+        self,
+        process: subprocess.Popen[bytes],
+        are_right: Callable[[manager_pb2.GetStatsResponse], bool],
+        what: str,
+    ) -> None:
+        """Until the manager answers so. Raises BenchError, also when that process ends."""
+        with open_channel(self.address) as channel:
+            stub = manager_pb2_grpc.ManagerServiceStub(channel)
+
+            def ask() -> bool | None:
+                if process.poll() is not None:
+                    raise BenchError(f"{what} does not come: its process ended, see its log")
+                try:
+                    stats = stub.GetStats(manager_pb2.GetStatsRequest(), metadata=self.metadata)
+                except grpc.RpcError:
+                    return None
+                return are_right(stats) or None
+
+            wait_for(ask, what)
 
 
 @contextlib.contextmanager

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import grpc
-
 from titan.journal.database import create
 from titan.rpc.channel import open_aio_channel, open_channel
-from titan.rpc.v1 import manager_pb2, manager_pb2_grpc
+from titan.rpc.v1 import manager_pb2_grpc
 from tools.bench.postgresql import PostgreSQL, postgresql
-from tools.bench.processes import Cluster, cluster, wait_for
+from tools.bench.processes import Cluster, cluster
 from tools.bench.result import Result, alternate
 from tools.bench.submits import CALLS, CALLS_QUICK, calls_per_second, submitter
 from tools.bench.tasks import CPUS, TASKS, TASKS_QUICK, WARM_UP_TASKS, run_array
@@ -90,19 +87,7 @@ def _two(directory: Path, *, cpus: int) -> Iterator[_Two]:
             cluster(directory / "shared", cpus=cpus, options=(database.url,)) as shared,
             cluster(directory / "files", cpus=cpus) as on_files,
         ):
-            for each in (shared, on_files):
-                wait_for(partial(_leads, each), "the lease")
             yield _Two(shared, on_files, database)
-
-
-def _leads(here: Cluster) -> bool | None:
-    with open_channel(here.address) as channel:
-        stub = manager_pb2_grpc.ManagerServiceStub(channel)
-        try:
-            stub.GetStats(manager_pb2.GetStatsRequest(), metadata=here.metadata)
-        except grpc.RpcError:
-            return None
-    return True
 
 
 def _compare(
