@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -18,6 +17,7 @@ from tools.bench.pipeline import TASKS, TASKS_QUICK, Loaded, loaded
 from tools.bench.processes import cluster, wait_for
 from tools.bench.result import Result, against, alternate, compared_rows
 from tools.bench.tasks import run_array
+from tools.chaos.processes import free_ports
 
 SCRAPE_SECONDS: Final = 1.0
 SCRAPES: Final = 20
@@ -122,5 +122,5 @@ def _scraping(address: str) -> Iterator[None]:
 
 
 def _free_address() -> str:
-    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    (port,) = free_ports(1)
+    return f"127.0.0.1:{port}"

@@ -29,6 +29,8 @@ START_SECONDS: Final = 60.0
 DEAF_SECONDS: Final = 15.0
 # What Titan promises of a SIGTERM is 5 s, on a machine that does nothing else.
 STOP_SECONDS: Final = 30.0
+# Below those that outgoing connections are given, and servers of tests that run beside.
+PORTS: Final = range(10_000, 15_000)
 
 
 class ChaosError(Exception):
@@ -209,17 +211,14 @@ def wait_end(server: Server) -> str:
     return f"{server.name} was told to end, and did so with exit code {code}" if code else ""
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody has now, and that no outgoing connection is given by chance.
-
-    Nor any server of a test that runs beside: those have higher ones.
-    """
+def free_ports(count: int, *, among: range = PORTS) -> list[int]:
+    """Ports that nobody has now, no two of them the same."""
     probes: list[socket.socket] = []
     try:
         while len(probes) < count:
             probe = socket.socket()
             try:
-                probe.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 15_000)))
+                probe.bind(("127.0.0.1", random.SystemRandom().choice(among)))
             except OSError:
                 probe.close()
             else:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
+from tools.chaos.processes import PORTS, free_ports
 from tools.fuzz.people import HONEST, MANAGER, People
 from tools.fuzz.seeds import WORKER
 from tools.fuzz.target import Target
@@ -22,10 +20,9 @@ from tools.fuzz.target import Target
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
-# Below those that outgoing connections are given, and tests that run beside. A run with
-# certificates and one without, as they are done at once, have none in common.
-_PORTS: Final = range(10_000, 12_500)
-_TLS_PORTS: Final = range(12_500, 15_000)
+# A run with certificates and one without, as they are done at once, have none in common.
+_PORTS: Final = PORTS[:2_500]
+_TLS_PORTS: Final = PORTS[2_500:]
 # What is registered by the fuzzer is lost, and let go, so long after its last word.
 HEARTBEAT_TIMEOUT: Final = "30s"
 # What is accepted of the fuzzer's must not be taken for a leak: few jobs are kept.
@@ -88,10 +85,8 @@ class Cluster:
         """With certificates, those of `people`."""
         self.root = root
         self.people = people
-        ports = _TLS_PORTS if people is not None else _PORTS
-        # An even one and an odd one are never the same.
-        self.address = f"127.0.0.1:{_free_port(ports[::2])}"
-        self.token_address = f"127.0.0.1:{_free_port(ports[1::2])}"
+        ports = free_ports(2, among=_PORTS if people is None else _TLS_PORTS)
+        self.address, self.token_address = (f"127.0.0.1:{port}" for port in ports)
         directory = str(root / "manager")
         tls: tuple[str, ...] = ()
         if people is not None:
@@ -160,12 +155,3 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
         if time.monotonic() > deadline:
             raise RuntimeError(f"not within {seconds:g} s: {what}")
         time.sleep(0.05)
-
-
-def _free_port(ports: range) -> int:
-    """One of them that nobody has now."""
-    while True:
-        port = random.SystemRandom().choice(ports)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
