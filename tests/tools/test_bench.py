@@ -68,7 +68,10 @@ def test_a_part_measures_itself_and_its_floor(
         # A 99th percentile stands beside the median of its own round.
         is_alone = part in BOUNDED or "p99" in each["what"] or each["floor"] in SOME_BOUNDS
         assert len(each["floors"]) == (1 if is_alone else 2)
-        assert each["ratio"] == each["ratios"][0] > 0
+        assert each["ratio"] == each["ratios"][0]
+        # A line through what was measured may go anywhere: a machine that stands still for a moment
+        # turns it round.
+        assert each["ratio"] > 0 or "by a line through" in each["what"]
         assert each["what"] in printed
 
 
