@@ -6,7 +6,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
@@ -110,7 +110,9 @@ def _scraping(address: str) -> Iterator[None]:
 
     def scrape() -> None:
         while not stop.wait(SCRAPE_SECONDS):
-            _scrape(address)
+            # One that is not answered in time is none; Prometheus asks again, too.
+            with suppress(OSError):
+                _scrape(address)
 
     thread = Thread(target=scrape)
     thread.start()
