@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.cli.conftest import Titan
@@ -19,7 +21,8 @@ READS = (
 def test_the_request_allows_it_and_the_answer_says_how_far_it_is(
     manager: FakeManager, titan: Titan, words: list[str], method: str
 ) -> None:
-    job = manager.add_job()
+    # Its age is 0 s for an hour, however long this takes.
+    job = manager.add_job(submit_us=int((time.time() + 3600) * 1e6))
     manager.touch(job)
     fresh, stale = titan(*words), titan(*words, "--stale")
     assert (fresh.code, fresh.err) == (0, "")
