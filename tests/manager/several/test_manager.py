@@ -19,6 +19,7 @@ from tests.journal.parties import Journal
 from tests.manager.harness import DEADLINE_SECONDS, until
 from tests.postgresql import PostgreSQL
 from titan import Client
+from titan.client import retry
 from titan.errors import Refused, TitanError
 from titan.journal.appender import Appender
 from titan.journal.database import Database
@@ -39,6 +40,7 @@ from titan.manager.several.own_copy import OwnCopy
 from titan.manager.start import open_up
 from titan.manager.term import end_all
 from titan.metrics.calls import Calls
+from titan.rpc import channel
 
 # Nobody waits for it to run out: what a test says of a takeover holds because it was given back.
 LONG_SECONDS: Final = 600.0
@@ -151,6 +153,14 @@ class Parties:
     async def close(self) -> None:
         for each in self._parties:
             await each.close()
+
+
+@pytest.fixture(autouse=True)
+def _who_tries_once_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a call has a second, and its connection two: this process may stand still for longer."""
+    monkeypatch.setattr(retry, "ATTEMPT_SECONDS_MIN", DEADLINE_SECONDS / 2)
+    patient = ("grpc.min_reconnect_backoff_ms", round(DEADLINE_SECONDS * 1000))
+    monkeypatch.setattr(channel, "CLIENT_OPTIONS", [*channel.CLIENT_OPTIONS, patient])
 
 
 Scenario = Callable[[Parties], Any]

@@ -79,6 +79,8 @@ class Standby:
     async def health(self, service: str) -> int:
         """gRPC's status."""
         async with open_aio_channel(self.address) as channel:
+            # Calls that come before fail where this process is slow to shake hands with itself.
+            await channel.channel_ready()
             stub: Any = health_pb2_grpc.HealthStub(channel)
             answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
             status: int = answer.status
