@@ -81,7 +81,8 @@ class Submitters:
         self.done: list[int] = []
         self.missing: list[int] = []
         """They had no row when they were acknowledged."""
-        self.refused = 0
+        self.may_end = threading.Event()
+        """Until then each has one job left, for after what the test does meanwhile."""
         self._threads = [threading.Thread(target=self._submit, args=(each,)) for each in range(4)]
         for thread in self._threads:
             thread.start()
@@ -89,8 +90,10 @@ class Submitters:
     def _submit(self, thread: int) -> None:
         caller = Caller(self._cluster, self._url)
         for number in range(8):
+            if number == 7:
+                self.may_end.wait(120)
             while (submitted := _try(caller, bytes([thread, number]) * 8)) is None:
-                self.refused += 1
+                pass
             rows = wait_until(lambda: _rows(caller), "it can be looked up")
             if submitted not in rows:
                 self.missing.append(submitted)
@@ -99,6 +102,7 @@ class Submitters:
 
     def finish(self) -> None:
         """Waits for all."""
+        self.may_end.set()
         for thread in self._threads:
             thread.join(120)
         assert len(self.done) == 32
@@ -183,22 +187,24 @@ def test_a_database_that_dies_among_submits_costs_none_and_doubles_none(
     url = postgresql.make_database()
     cluster.start_manager("--history", url, "--history-sync")
     first = submit_first(cluster)
-    submitters = Submitters(cluster, url)
+    submitters, caller = Submitters(cluster, url), Caller(cluster, url)
     try:
-        wait_until(lambda: len(submitters.done) >= 4, "some are in")
-        postgresql.kill()
-        wait_until(lambda: submitters.refused, "one is not acknowledged")
-    finally:
-        postgresql.start()
-        submitters.finish()
-    assert submitters.missing == []
-    # Repeated under the same request id each is one job, and each job has a row.
-    jobs = sorted([first, *submitters.done])
-    assert jobs == list(range(first, first + 33))
-    caller = Caller(cluster, url)
-    try:
+        try:
+            wait_until(lambda: len(submitters.done) >= 4, "some are in")
+            postgresql.kill()
+            # Whatever the others are at: at that moment all of them may look up what they have.
+            assert _try(caller, b"z" * 16) is None
+        finally:
+            postgresql.start()
+            submitters.finish()
+        assert submitters.missing == []
+        late = wait_until(lambda: _try(caller, b"z" * 16), "it is in")
+        assert late is not None
+        # Repeated under the same request id each is one job, and each job has a row.
+        jobs = sorted([first, late, *submitters.done])
+        assert jobs == list(range(first, first + 34))
         assert sorted(caller.rows()) == jobs
-        assert sum(cluster.json("stats")["jobs"].values()) == 33
+        assert sum(cluster.json("stats")["jobs"].values()) == 34
     finally:
         caller.close()
 
