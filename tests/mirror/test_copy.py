@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 import wal
 from tests.cli.conftest import Titan
+from tests.cluster import REPOSITORY
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
 from tests.postgresql import PostgreSQL
 from tests.waltools.builders import append, history, make_directory
@@ -350,6 +352,7 @@ def test_ctrl_c_ends_the_command_and_what_is_there_can_be_gone_on_with(
     # Of the thousand batches it leaves the last ones for when it was interrupted, however late.
     code = (
         "import sys, time\n"
+        "from tests.postgresql import patience\n"
         "from titan.waltools import copying\n"
         "from titan.cli.main import main\n"
         "copying.BATCH_BYTES = 1\n"
@@ -361,9 +364,13 @@ def test_ctrl_c_ends_the_command_and_what_is_there_can_be_gone_on_with(
         "        time.sleep(1)\n"
         "    add(target, frames)\n"
         "copying.DatabaseTarget.add = add_most\n"
-        "sys.exit(main(['journal', 'copy', *sys.argv[1:]]))\n"
+        "with patience():\n"
+        "    sys.exit(main(['journal', 'copy', *sys.argv[1:]]))\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(source), target.url])
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(source), target.url],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
     while not reached(target):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

@@ -11,11 +11,12 @@ import pytest
 import wal
 from tests.cli.conftest import Titan
 from tests.mirror.builders import SEGMENT_BYTES, Store, digest_of, frames_of, snapshot, state_of
-from tests.postgresql import PostgreSQL, patience
+from tests.postgresql import PostgreSQL
 from tests.waltools.builders import make_directory
 from titan.journal.errors import JournalRefused, JournalUnavailable
 from titan.journal.mark import read_mark
 from titan.journal.prepare import MirrorAhead, prepare_mirror
+from titan.journal.session import Session
 from titan.manager import directory as data_directory
 from titan.manager.directory import DirectoryRefused
 from titan.snapshots import snapshot_directory
@@ -367,7 +368,7 @@ def test_a_preparation_that_was_killed_is_finished_by_the_next(
 
 
 def test_what_no_standby_has_confirmed_is_nothing_to_have_a_copy_of(
-    store: Store, copy: Path, postgresql: PostgreSQL
+    store: Store, copy: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not postgresql.is_own:
         pytest.skip("it needs a server of its own")
@@ -375,12 +376,12 @@ def test_what_no_standby_has_confirmed_is_nothing_to_have_a_copy_of(
     prepare(store, copy)
     store.append_history(5)
     before = contents(copy / "wal")
-    with (
-        postgresql.deaf_standby(),
-        patience(3),
-        pytest.raises(JournalUnavailable, match="no answer for 3 s"),
-    ):
-        prepare(store, copy)
+    with postgresql.deaf_standby(), monkeypatch.context() as patch:
+        # To connect may take longer: that is told in other words.
+        assert Session.__init__.__kwdefaults__ is not None
+        patch.setitem(Session.__init__.__kwdefaults__, "seconds", 3)
+        with pytest.raises(JournalUnavailable, match="no answer for 3 s"):
+            prepare(store, copy)
     assert contents(copy / "wal") == before
     prepare(store, copy)
     assert digest_of(copy) == state_of(15)
