@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.cluster import Cluster, Server, free_port, wait_until
+from tests.cluster import DEADLINE_SECONDS, Cluster, Server, free_port, wait_until
 from titan import Client
 from tools.chaos.several.managers import answers
 
@@ -49,7 +49,7 @@ class SeveralManagers(Cluster):
         self._journal = ("--journal", journal_url, "--lease", f"{lease_seconds:g}s")
         self.ok("journal", "init", journal_url)
 
-    def client(self, retry_for_seconds: float = 30.0) -> Client:
+    def client(self, retry_for_seconds: float = DEADLINE_SECONDS) -> Client:
         """One that knows all of them. Finds their tokens by $XDG_STATE_HOME."""
         return Client(self.address, retry_for_seconds=retry_for_seconds)
 
