@@ -11,21 +11,38 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.worker.host_driver import HostDriver, is_running, wait_for
+from tests.worker.host_driver import DEADLINE_SECONDS, HostDriver, is_running, wait_for
+from titan.worker.agent import agent
 
 _CODE = """
-import json, sys
+import importlib, json, sys
 from pathlib import Path
-from titan.worker.agent import agent
 from titan.worker.main import WorkerOptions, run_worker
-directory, manager, access_file, name, listen, registering_seconds, options = sys.argv[1:]
-agent.REGISTERING_SECONDS = float(registering_seconds)
+directory, manager, access_file, name, listen, settings, options = sys.argv[1:]
+for module, values in json.loads(settings).items():
+    module = importlib.import_module("titan.worker.agent." + module)
+    for constant, value in values.items():
+        assert hasattr(module, constant), constant
+        setattr(module, constant, value)
 sys.exit(run_worker(WorkerOptions(
     data_directory=Path(directory), name=name, manager=manager, access_file=Path(access_file),
     listen=listen or None, named=(("gpu", 2),), labels=(("rack", "r1"),), cpus_milli=4000,
     **json.loads(options),
 )))
 """
+
+# How long an agent waits for its manager and its host, which in earnest is seconds: after a pause
+# of the machine it would give up what is about to come, and what a test has scripted were lost.
+_PATIENCE = {
+    "agent": ("LEAVE_CALLS_SECONDS",),
+    "host_questions": ("ANSWER_SECONDS",),
+    "manager_link": (
+        "DEREGISTER_SECONDS",
+        "HEARTBEAT_SECONDS",
+        "REGISTER_SECONDS",
+        "REPORT_SECONDS",
+    ),
+}
 
 
 class WorkerProcess:
@@ -44,19 +61,28 @@ class WorkerProcess:
         name: str = "w1",
         listen: str = "127.0.0.1:0",
         *,
-        registering_seconds: float = 30.0,
+        registering_seconds: float = DEADLINE_SECONDS,
+        leave_grace_ms: int = agent.LEAVE_GRACE_MS,
         **options: Any,
     ) -> None:
         """Start an agent; its log goes to agent.log beside the directory.
 
         With an empty `listen` it listens nowhere. What waits for its registration does so for
         that long: more than in earnest, as the test's own manager may be slow to answer.
+        `leave_grace_ms` is what its tasks get at the first SIGINT.
         """
+        settings = {
+            module: dict.fromkeys(names, DEADLINE_SECONDS) for module, names in _PATIENCE.items()
+        }
+        settings["agent"] |= {
+            "REGISTERING_SECONDS": registering_seconds,
+            "LEAVE_GRACE_MS": leave_grace_ms,
+        }
         with self.path.with_name("agent.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-c", _CODE, self.path, self._manager, self._access_file),
-                    *(name, listen, str(registering_seconds), json.dumps(options)),
+                    *(name, listen, json.dumps(settings), json.dumps(options)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
