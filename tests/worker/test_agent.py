@@ -26,7 +26,6 @@ from titan.model import AttemptKey
 from titan.rpc import channel
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.worker import processes
-from titan.worker.agent.agent import LEAVE_GRACE_MS
 
 
 def test_a_worker_says_what_it_is_and_keeps_the_id_it_is_given(play: Play) -> None:
@@ -367,16 +366,18 @@ def test_sigint_hands_the_tasks_back(play: Play) -> None:
 
 def test_a_second_sigint_does_not_wait_for_the_tasks(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
+        worker.kill()
+        # Longer than anything here is waited for.
+        worker.start(leave_grace_ms=600_000)
+        await manager.wait_registrations(2)
         ready = worker.path / "output" / "1" / "0" / "0.1.out"
         await manager.run("sh", "-c", "trap '' TERM; echo $$; while :; do sleep 0.01; done")
         await wait_for(lambda: ready.exists() and ready.read_bytes(), "the task")
-        before = time.monotonic()
         worker.send(signal.SIGINT)
         await wait_for(lambda: "leaving" in worker.log(), "the first signal")
         worker.send(signal.SIGINT)
         pid = int(ready.read_text())
         await wait_for(lambda: not is_running(pid), "the task to be killed")
-        assert time.monotonic() - before < LEAVE_GRACE_MS / 1000
         assert await wait_exit(worker) == 0
 
     play(scene)
