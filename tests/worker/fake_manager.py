@@ -208,6 +208,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "unknown session")
 
     # What the manager calls ------------------------------------------------------------------
+    # Each may be the first on its connection, and waits until that stands.
 
     def tasks(self) -> task_pb2_grpc.TaskServiceAsyncStub:
         """The worker's TaskService."""
@@ -233,7 +234,7 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             *command, job_id=job_id, indexes=indexes, slots=slots,
             dispatch_seq=dispatch_seq, session=session, named=named,
         )  # fmt: skip
-        await self.tasks().StartTask(request, metadata=self.metadata())
+        await self.tasks().StartTask(request, metadata=self.metadata(), wait_for_ready=True)
         return AttemptKey(EPOCH, job_id, indexes[0], 1)
 
     def start_request(
@@ -280,14 +281,14 @@ class FakeManager(worker_pb2_grpc.WorkerServiceServicer):
             dispatch_seq=self._dispatch_seq,
             stops=[task_pb2.TaskStop(key=wire_key(key), **stop)],
         )
-        await self.tasks().StopTask(request, metadata=self.metadata())
+        await self.tasks().StopTask(request, metadata=self.metadata(), wait_for_ready=True)
 
     async def read_output(
         self, key: AttemptKey, **fields: Any
     ) -> list[manager_pb2.StreamOutputResponse]:
         """All of StreamOutput."""
         request = task_pb2.ReadOutputRequest(key=wire_key(key), **fields)
-        call = self.tasks().StreamOutput(request, metadata=self.metadata())
+        call = self.tasks().StreamOutput(request, metadata=self.metadata(), wait_for_ready=True)
         return [response async for response in call]
 
     # What the tests ask ----------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import grpc
 
-from tests.worker.fake_manager import FakeManager, wait_for
+from tests.worker.fake_manager import DEADLINE_SECONDS, FakeManager, wait_for
 from tests.worker.worker_process import WorkerProcess
+from titan.rpc import channel
 from titan.rpc.v1 import worker_pb2
 
 Scene = Callable[[FakeManager, WorkerProcess], Awaitable[None]]
@@ -30,6 +33,16 @@ async def status_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
     except grpc.aio.AioRpcError as error:
         return error.code(), error.details() or ""
     raise AssertionError("the call was answered")
+
+
+@asynccontextmanager
+async def connection_to(worker_address: str) -> AsyncIterator[grpc.aio.Channel]:
+    """A connection that stands: a call that has to make it first fails when one of both sides
+    pauses for two seconds meanwhile."""
+    async with channel.open_aio_channel(worker_address) as connection:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            await connection.channel_ready()
+        yield connection
 
 
 async def run_sleeper(manager: FakeManager, worker: WorkerProcess, job_id: int = 1) -> int:

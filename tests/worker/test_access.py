@@ -13,9 +13,9 @@ import pytest
 from google.protobuf import message_factory
 
 from tests.worker.fake_manager import FakeManager, wait_for
-from tests.worker.scenes import Play, status_of, wait_exit
+from tests.worker.scenes import Play, connection_to, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
-from titan.rpc import access, channel
+from titan.rpc import access
 from titan.rpc.v1 import task_pb2, task_pb2_grpc
 
 
@@ -54,7 +54,7 @@ def test_its_user_finds_where_and_with_what_to_call_it(play: Play) -> None:
 def test_without_the_token_every_call_is_turned_away_with_what_to_do(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
         service = task_pb2.DESCRIPTOR.services_by_name["TaskService"]
-        async with channel.open_aio_channel(manager.registrations[0].address) as open_channel:
+        async with connection_to(manager.registrations[0].address) as open_channel:
             stub = task_pb2_grpc.TaskServiceStub(open_channel)
             for method in service.methods:
                 request = message_factory.GetMessageClass(method.input_type)()

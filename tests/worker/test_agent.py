@@ -20,10 +20,9 @@ from grpc_health.v1 import health_pb2
 from tests.worker.builders import key
 from tests.worker.fake_manager import DEADLINE_SECONDS, FakeManager, wait_for, wire_key
 from tests.worker.host_driver import is_running
-from tests.worker.scenes import Play, run_sleeper, status_of, wait_exit
+from tests.worker.scenes import Play, connection_to, run_sleeper, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
 from titan.model import AttemptKey
-from titan.rpc import channel
 from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
 from titan.worker import processes
 
@@ -120,7 +119,7 @@ def test_a_call_without_the_workers_token_is_turned_away(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
         tasks = manager.tasks()
         calls: list[Awaitable[object]] = [
-            tasks.StartTask(task_pb2.StartTaskRequest()),
+            tasks.StartTask(task_pb2.StartTaskRequest(), wait_for_ready=True),
             tasks.StopTask(task_pb2.StopTaskRequest(), metadata=(("titan-access-token", "x"),)),
             first_of(tasks.StreamOutput(task_pb2.ReadOutputRequest())),
         ]
@@ -162,7 +161,7 @@ def test_a_batch_that_contradicts_itself_is_refused(play: Play) -> None:
             dispatch_seq=1,
             starts=[task_pb2.TaskStart(spec=3)],
         )
-        call = manager.tasks().StartTask(request, metadata=manager.metadata())
+        call = manager.tasks().StartTask(request, metadata=manager.metadata(), wait_for_ready=True)
         assert await status_of(call) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "a start names a spec that is not in the batch",
@@ -174,7 +173,7 @@ def test_a_batch_that_contradicts_itself_is_refused(play: Play) -> None:
 def test_health_is_served(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
         address = manager.registrations[-1].address
-        async with channel.open_aio_channel(address) as connection:
+        async with connection_to(address) as connection:
             check = connection.unary_unary(
                 "/grpc.health.v1.Health/Check",
                 health_pb2.HealthCheckRequest.SerializeToString,

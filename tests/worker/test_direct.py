@@ -16,10 +16,10 @@ import pytest
 from tests.worker.builders import key
 from tests.worker.fake_manager import DEADLINE_SECONDS, FakeManager, wait_for, wire_key
 from tests.worker.host_driver import is_running
-from tests.worker.scenes import Play, run_sleeper, status_of, wait_exit
+from tests.worker.scenes import Play, connection_to, run_sleeper, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
 from titan import paths
-from titan.rpc import access, channel
+from titan.rpc import access
 from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2, worker_pb2
 
 
@@ -80,7 +80,7 @@ async def user_of(worker: WorkerProcess) -> AsyncIterator[User]:
     """Its user, once it may be called."""
     path = worker.path / "access.json"
     content = await wait_for(lambda: paths.read_json(path), "the access file")
-    async with channel.open_aio_channel(content["address"]) as open_channel:
+    async with connection_to(content["address"]) as open_channel:
         yield User(worker, open_channel, content["token"])
 
 
@@ -385,7 +385,7 @@ def test_the_service_describes_itself(play: Play) -> None:
         from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
         address = manager.registrations[0].address
-        async with channel.open_aio_channel(address) as open_channel:
+        async with connection_to(address) as open_channel:
             # Its stubs know nothing of asyncio.
             untyped: Any = open_channel
             stub: Any = reflection_pb2_grpc.ServerReflectionStub(untyped)

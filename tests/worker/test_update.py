@@ -12,16 +12,15 @@ import pytest
 from tests.worker.builders import key
 from tests.worker.fake_manager import FakeManager, wait_for
 from tests.worker.host_driver import is_running
-from tests.worker.scenes import Play, run_sleeper, status_of, wait_exit
+from tests.worker.scenes import Play, connection_to, run_sleeper, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
-from titan.rpc import channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc, types_pb2, worker_pb2
 
 
 async def update(manager: FakeManager, **change: Any) -> task_pb2.UpdateWorkerResponse:
     """Over a connection of its own: the manager's ends with its session."""
     request = task_pb2.UpdateWorkerRequest(**change)
-    async with channel.open_aio_channel(manager.registrations[-1].address) as open_channel:
+    async with connection_to(manager.registrations[-1].address) as open_channel:
         stub = task_pb2_grpc.TaskServiceStub(open_channel)
         return await stub.UpdateWorker(request, metadata=manager.metadata())
 
