@@ -360,7 +360,8 @@ def test_the_policy_counts_as_it_is_now(rig: Rig) -> None:
     rig.policy.write_text('bob = ["nobody"]\n')
     assert rig.denied("alice", ACCOUNT).startswith("PERMISSION_DENIED: ")
     assert rig.output("id -un", user="bob") == f"{ACCOUNT}\n"
-    rig.policy.write_text("alice = [no toml\n")
+    # Of another length: written soon after the last one, it may have the same time.
+    rig.policy.write_text("alice = [this is no toml\n")
     assert rig.denied("bob", ACCOUNT).startswith("PERMISSION_DENIED: ")
     assert f"the run-as policy {rig.policy} cannot be used" in rig.host.log()
     rig.policy.write_text(POLICY)
