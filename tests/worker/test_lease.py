@@ -178,7 +178,7 @@ def test_what_was_about_to_be_spawned_when_its_host_left_is_handed_back() -> Non
 
 
 # For a host that does not stand still for so long to hear that the lease lasts longer.
-LEASE_SECONDS = 4.0
+LEASE_SECONDS = 8.0
 
 
 def lease(host: HostDriver, seconds: float) -> int:
