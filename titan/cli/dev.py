@@ -16,11 +16,13 @@ from click.core import ParameterSource
 from titan import paths, units
 from titan.cli.command import FAILED, Command, say
 from titan.cli.dev_processes import (
+    REST_SECONDS,
     Child,
     DataDirectory,
     become_subreaper,
     end_rest,
     find_address,
+    stop_all,
 )
 from titan.cli.dev_telling import tell_faults, tell_jobs
 from titan.cli.dev_web import DevWeb, find_web
@@ -40,7 +42,6 @@ _READY_SECONDS: Final = 30.0
 # A worker that leaves gives its tasks 10 s; then it, and what is below it, is killed.
 _LEAVE_SECONDS: Final = 20.0
 _MANAGER_SECONDS: Final = 8.0
-_REST_SECONDS: Final = 3.0
 # Tasks that run on when `titan dev` is killed wait so long for the next one.
 _DETACH_LIMIT: Final = "60s"
 _POLL_SECONDS: Final = 0.05
@@ -170,7 +171,7 @@ def dev(
         return asyncio.run(cluster.run())
     finally:
         # One that never started leaves alone what waits for one that does.
-        end_rest(options.directory if cluster.was_started else None, _REST_SECONDS)
+        end_rest(options.directory if cluster.was_started else None, REST_SECONDS)
         directory.close()
 
 
@@ -366,30 +367,9 @@ class Dev:
             # It has nothing to hand back, and is gone before the others.
             child.send(signal.SIGTERM)
         workers = [child for child in self._workers if child.is_running]
-        await self._stop_children(workers, signal.SIGINT, _LEAVE_SECONDS)
+        await stop_all(workers, signal.SIGINT, _LEAVE_SECONDS, self._hurry)
         manager = [self._manager] if self._manager.is_running else []
-        await self._stop_children([*manager, *web], signal.SIGTERM, _MANAGER_SECONDS)
-
-    async def _stop_children(
-        self, children: list[Child], number: signal.Signals, patience_seconds: float
-    ) -> None:
-        if not children:
-            return
-        for child in children:
-            child.send(number)
-        gone = asyncio.create_task(_wait_all(children))
-        hurry = asyncio.create_task(_wait_set(self._hurry))
-        await asyncio.wait(
-            {gone, hurry}, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED
-        )
-        if hurry.done() and not gone.done():
-            for child in children:
-                child.send(number)
-            await asyncio.wait({gone}, timeout=_REST_SECONDS)
-        hurry.cancel()
-        for child in children:
-            child.send(signal.SIGKILL)
-        await gone
+        await stop_all([*manager, *web], signal.SIGTERM, _MANAGER_SECONDS, self._hurry)
 
 
 def _tell_end(child: Child) -> None:
@@ -397,12 +377,3 @@ def _tell_end(child: Child) -> None:
     say(head)
     for line in tail:
         print(printable(line), file=sys.stderr, flush=True)
-
-
-async def _wait_all(children: list[Child]) -> None:
-    for child in children:
-        await child.wait()
-
-
-async def _wait_set(event: asyncio.Event) -> None:
-    await event.wait()

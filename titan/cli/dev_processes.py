@@ -28,6 +28,12 @@ from titan.rpc.channel import join_address, split_address
 
 # The manager stops within 5 s; what a killed `titan dev` left is gone after that.
 LEFT_OVER_SECONDS: Final = 15.0
+# Whatever is not gone so long after it was told to hurry, or after all that was waited for, is
+# killed.
+REST_SECONDS: Final = 3.0
+# So often in that time it is told to hurry: two signals that come before a process looks at the
+# first are one to it.
+_HURRIES: Final = 6
 _POLL_SECONDS: Final = 0.05
 _LOCK: Final = "dev.lock"
 _TAIL_LINES: Final = 15
@@ -81,6 +87,42 @@ class Child:
             how = f"signal {-code}"
         head = f"{self.name} ended by itself with {how}; the end of its log, {self.log_file}:"
         return [head, *(f"  {line}" for line in _tail(self.log_file))]
+
+
+async def stop_all(
+    children: Sequence[Child],
+    number: signal.Signals,
+    patience_seconds: float,
+    hurry: asyncio.Event,
+) -> None:
+    """Send the signal, which some heed in their time, and again once they are to hurry.
+
+    Returns when all of them are gone. Who is not when its time is over is killed.
+    """
+    if not children:
+        return
+    for child in children:
+        child.send(number)
+    gone = asyncio.create_task(_wait_all(children))
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait(
+        {gone, hurrying}, timeout=patience_seconds, return_when=asyncio.FIRST_COMPLETED
+    )
+    for _ in range(_HURRIES):
+        if gone.done() or not hurry.is_set():
+            break
+        for child in children:
+            child.send(number)
+        await asyncio.wait({gone}, timeout=REST_SECONDS / _HURRIES)
+    hurrying.cancel()
+    for child in children:
+        child.send(signal.SIGKILL)
+    await gone
+
+
+async def _wait_all(children: Sequence[Child]) -> None:
+    for child in children:
+        await child.wait()
 
 
 class DataDirectory:
