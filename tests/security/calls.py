@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
+
+from tests.cluster import DEADLINE_SECONDS
 from tests.security.conftest import SecureCluster
-from titan.rpc.channel import open_channel
+from titan.rpc.channel import CLIENT_OPTIONS
 from titan.rpc.v1 import manager_pb2, manager_pb2_grpc, types_pb2
 from titan.tls.identity import Role
 from titan.tls.pem import PemFiles
@@ -20,7 +23,11 @@ def users_stub(
     cluster: SecureCluster, folder: Path
 ) -> Iterator[manager_pb2_grpc.ManagerServiceStub]:
     """ManagerService, called with the certificate in that folder."""
-    with open_channel(cluster.address, PemFiles(folder, Role.USER)) as channel:
+    pems = PemFiles(folder, Role.USER).pems
+    credentials = grpc.ssl_channel_credentials(pems.roots, pems.key, pems.chain)
+    with grpc.secure_channel(cluster.address, credentials, CLIENT_OPTIONS) as channel:
+        # Else one that is slow to shake hands would be away: nobody calls again here.
+        grpc.channel_ready_future(channel).result(DEADLINE_SECONDS)
         yield manager_pb2_grpc.ManagerServiceStub(channel)
 
 

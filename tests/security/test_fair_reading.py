@@ -85,6 +85,9 @@ def test_a_user_with_hundreds_of_unfinished_calls_keeps_no_other_waiting(
             for _ in range(CONNECTIONS)
         ]
         bobs = open_aio_channel(waiting.address, PemFiles(bob, Role.USER))
+        for channel in (*his, bobs):
+            # A call does not wait that long for a connection.
+            await channel.channel_ready()
         assert await ask(bobs, DEADLINE_SECONDS)
         calls: list[Any] = []
         for channel in his:
