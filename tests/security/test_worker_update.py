@@ -9,14 +9,26 @@ from tests.security.conftest import SecureCluster
 from tests.security.people import DAY_SECONDS, People
 from titan.tls.identity import Role
 
+# The exit code of who was not answered.
+UNREACHABLE = 3
+
 
 def update(cluster: SecureCluster, tls_dir: str, *, label: str = "a=b") -> tuple[int, str, str]:
     """How a change of the worker w1 ends."""
     directory = str(cluster.workers["w1"].directory)
-    result = cluster.titan(
-        "worker", "update", "--data-dir", directory, "--label", label, "--tls-dir", tls_dir
-    )
-    return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+    def ended() -> tuple[int, str, str] | None:
+        result = cluster.titan(
+            "worker", "update", "--data-dir", directory, "--label", label, "--tls-dir", tls_dir
+        )
+        # The command tries once, and takes a worker for away that is slow to shake hands.
+        if result.returncode == UNREACHABLE:
+            return None
+        return result.returncode, result.stdout.decode(), result.stderr.decode()
+
+    found = wait_until(ended, "the worker answers, or says why not")
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(("role", "name"), [(Role.WORKER, "w1"), (Role.ADMIN, "root")])
