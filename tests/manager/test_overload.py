@@ -190,6 +190,7 @@ def test_a_call_without_a_request_or_with_garbage_is_told_so_and_leaves(
     async def scenario() -> None:
         async with running_manager(ONE) as manager, open_aio_channel(manager.address) as channel:
             method: Any = channel.stream_unary(SUBMIT)
+            await channel.channel_ready()
 
             async def nothing() -> Any:
                 return

@@ -147,6 +147,7 @@ def test_a_call_without_the_token_is_answered_though_its_message_never_comes() -
 
     async def scenario() -> None:
         async with running_manager() as manager, open_aio_channel(manager.address) as channel:
+            await channel.channel_ready()
             for path in ("ManagerService/GetStats", "WorkerService/Heartbeat"):
                 method: Any = channel.stream_unary(f"/titan.v1.{path}")
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -175,6 +176,7 @@ def test_anybody_s_calls_are_read_few_at_once_on_any_server() -> None:
 
         async with open_aio_channel(f"127.0.0.1:{port}") as channel:
             method: Any = channel.stream_unary(METHOD)
+            await channel.channel_ready()
             assert await channel.unary_unary(METHOD)(cast(Any, b"")) == b"answer"
             calls = [method(slow()) for _ in range(READ_AT_ONCE_OF_ANYBODY)]
             for _ in calls:
@@ -198,6 +200,7 @@ def test_anybody_s_streams_are_bounded_and_make_room_when_they_end(
 
     async def scenario() -> None:
         async with running_manager() as manager, open_aio_channel(manager.address) as channel:
+            await channel.channel_ready()
             watches: list[Any] = [channel.unary_stream(watch)(cast(Any, b"")) for _ in range(2)]
             for each in watches:
                 assert await each.read() == b"\x08\x01"
