@@ -18,12 +18,13 @@ import grpc
 import pytest
 
 from tests.client.fake_control import FakeControl
+from tests.cluster import free_port
 from titan.client import retry
 from titan.client.arrays import format_array
 from titan.client.cursors import has_ended
 from titan.errors import Busy, NotLeader, StillReading
 from titan.model import IndexRange
-from titan.rpc import access, tokens
+from titan.rpc import access, channel, tokens
 from titan.rpc.channel import SERVER_OPTIONS
 from titan.rpc.status import status_of, trailers_of
 from titan.rpc.v1 import history_pb2, manager_pb2, manager_pb2_grpc, types_pb2
@@ -37,9 +38,16 @@ Failure = tuple[grpc.StatusCode, str, tuple[tuple[str, str], ...]]
 def wait_for_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have clients that give up soon, as many here do, wait all the same for an answer under way.
 
-    Where it takes a busy machine more than a second they would hear of no manager at all.
+    Where it takes a busy machine more than a second they would hear of no manager at all. So they
+    would where gRPC gives up a connection that it was making while the machine stood still.
     """
     monkeypatch.setattr(retry, "ATTEMPT_SECONDS_MIN", DEADLINE_SECONDS)
+    patient = {
+        # In its place: of two of a name gRPC takes the first.
+        **dict(channel.CLIENT_OPTIONS),
+        "grpc.min_reconnect_backoff_ms": round(DEADLINE_SECONDS * 1000),
+    }
+    monkeypatch.setattr(channel, "CLIENT_OPTIONS", list(patient.items()))
 
 
 class FakeManager(FakeControl):
@@ -60,7 +68,8 @@ class FakeManager(FakeControl):
         self.history: list[history_pb2.GetHistoryResponse] = []
         self.calls: list[tuple[str, Any]] = []
         self.on_submit: Callable[[manager_pb2.Job], None] = lambda _: None
-        self.address = "127.0.0.1:0"
+        # One of the system's choice could be somebody else's by the time it serves there again.
+        self.address = f"127.0.0.1:{free_port()}"
         # Of the manager that leads, as this one says, empty: nobody; None: this one does.
         self.other_leader: str | None = None
         self._requests: dict[bytes, list[int]] = {}
@@ -85,8 +94,7 @@ class FakeManager(FakeControl):
         pool = ThreadPoolExecutor(32)
         self._server = grpc.server(pool, options=SERVER_OPTIONS)
         manager_pb2_grpc.add_ManagerServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port(self.address)
-        self.address = f"127.0.0.1:{port}"
+        self._server.add_insecure_port(self.address)
         if writes_token:
             self.write_token()
         self._server.start()

@@ -17,6 +17,7 @@ import pytest
 import titan
 from tests.client.clock import Clock
 from tests.client.fake_manager import DEADLINE_SECONDS, FakeManager, wait_for_answers
+from tests.cluster import free_port
 from titan.client import reach, retry
 from titan.client.aio_session import AioSession
 from titan.client.cursors import OutputCursor, WatchCursor
@@ -73,9 +74,7 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def free_address() -> str:
     """Where nobody listens."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def test_the_manager_that_leads_is_found_whichever_is_named_first(pair: Pair) -> None:
