@@ -107,11 +107,13 @@ class FakeManager(FakeControl):
 
     def stop(self) -> None:
         """Cuts every call off."""
+        # First, so that nothing is answered any more once a stream was ended.
+        stopped = self._server.stop(0) if self._server is not None else None
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        if self._server is not None:
-            self._server.stop(0).wait()
+        if stopped is not None:
+            stopped.wait()
             self._pool.shutdown()
             self._server = None
 
