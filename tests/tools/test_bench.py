@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +15,17 @@ import pytest
 
 import wal
 from titan.manager.recovery import recover
+from titan.rpc.v1 import task_pb2, types_pb2, worker_pb2
 from titan.state.invariants import check_invariants
 from tools.bench import __main__ as bench
-from tools.bench import peers
+from tools.bench import fake_workers, peers
 from tools.bench.crowd import JOBS_PER_RECORD, SIZES, USERS, write_crowd
 from tools.bench.growth import draw
 from tools.bench.history import write_history
-from tools.bench.processes import BenchError
+from tools.bench.processes import BenchError, cluster
 from tools.bench.replay import replay_all
 from tools.bench.result import Curve, Result, alternate, said_before, table
+from tools.bench.singles import run_jobs
 from tools.chaos.processes import ChaosError
 from tools.chaos.several.postgresql import find_programs
 
@@ -141,6 +145,64 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
     picture = tmp_path / "numbers-growth.png"
     assert said == f"drawn: {picture}"
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_fake_workers_that_fail_are_told_of_at_once_by_whoever_waits_for_their_tasks(
+    tmp_path: Path,
+) -> None:
+    def run_without_them() -> None:
+        with (
+            cluster(tmp_path, cpus=0) as here,
+            fake_workers.fake_workers(tmp_path, here, cpus=1) as load,
+        ):
+            load.grow(1)
+            load._process.kill()
+            run_jobs(here, 5)
+
+    with pytest.raises(BenchError, match="the workers failed"):
+        run_without_them()
+
+
+def test_a_fake_worker_hands_back_what_waits_for_it_or_did_not_come() -> None:
+    told: list[worker_pb2.ReportTaskStatusRequest] = []
+
+    class Manager:
+        """Takes one batch of reports, and says nothing of it."""
+
+        async def ReportTaskStatus(  # noqa: N802  (gRPC's names)
+            self, request: worker_pb2.ReportTaskStatusRequest, **_: object
+        ) -> None:
+            told.append(request)
+            await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        worker = fake_workers._Worker(1, "127.0.0.1:1")
+        worker._stub = Manager()  # type: ignore[assignment]
+        keys = [types_pb2.AttemptKey(job_id=number, attempt=1) for number in (1, 2, 3)]
+        batch = task_pb2.StartTaskRequest(dispatch_seq=1)
+        for number, class_id in enumerate((7, 8)):
+            batch.specs.add(job_id=keys[number].job_id, class_id=class_id)
+            batch.starts.add(spec=number, attempt=1)
+        # The first runs, and the second waits.
+        batch.slots.add(class_id=7, slots=1)
+        worker.start(batch)
+        # A batch was lost, and the third task with it.
+        wishes = task_pb2.StopTaskRequest(dispatch_seq=3)
+        for key in keys:
+            wishes.stops.add(key=key, mode=task_pb2.STOP_RECALL)
+        worker.stop(wishes)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await worker.report()
+        await worker._channel.close()
+
+    asyncio.run(scenario())
+    (batch,) = told
+    ended, recalled = worker_pb2.REPORT_ENDED, worker_pb2.REPORT_RECALLED
+    # Of what has ended already only the end counts, which comes first.
+    assert [(each.key.job_id, each.kind) for each in batch.reports] == [
+        (1, ended), (1, recalled), (2, recalled), (3, recalled),
+    ]  # fmt: skip
 
 
 @pytest.mark.timeout(peers.RUN_SECONDS_MAX + 60)

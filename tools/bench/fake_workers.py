@@ -21,6 +21,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -57,6 +58,7 @@ CALL_SECONDS: Final = 30.0
 # A fraction of the golden section: however many there are, their beats lie evenly apart.
 GOLDEN: Final = 0.618034
 BEATS: Final = b"beats\n"
+LOOK_SECONDS: Final = 0.2
 
 _STATISTICS: Final = manager_pb2.NodeStatistics(
     cpu_percent=12.5,
@@ -68,7 +70,7 @@ _STATISTICS: Final = manager_pb2.NodeStatistics(
 
 
 class _End(NamedTuple):
-    """A task that has ended. Its start has the number before."""
+    """A task that has ended, or was handed back. Its start has the number before."""
 
     seq: int
     epoch: int
@@ -76,6 +78,7 @@ class _End(NamedTuple):
     task_index: int
     attempt: int
     us: int
+    is_recalled: bool
 
 
 class _Worker:
@@ -127,10 +130,21 @@ class _Worker:
                 self._end(ready)
 
     def stop(self, request: task_pb2.StopTaskRequest) -> None:
-        """Takes a batch of wishes. None is made of tasks that wait here: they do not wait."""
+        """Takes a batch of wishes: hands back what others are to run.
+
+        While a call to a worker takes long, what waits for the next one goes to others: its recall
+        comes here without it, and counts only once it is told. Of a task that has ended it is
+        told after the end, and means nothing.
+        """
         self._take_batch(request.dispatch_seq)
-        if any(self._waiting.values()):
-            raise BenchError("a task was to be stopped that waits for a slot")
+        for each in request.stops:
+            if each.mode == task_pb2.STOP_RECALL:
+                key = each.key
+                task = (key.epoch, key.job_id, key.index, key.attempt)
+                for waiting in self._waiting.values():
+                    with contextlib.suppress(ValueError):
+                        waiting.remove(task)
+                self._end([task], is_recalled=True)
 
     async def beat(self) -> None:
         """Heartbeats, for ever."""
@@ -140,6 +154,7 @@ class _Worker:
                 attempts=[
                     worker_pb2.HeldAttempt(key=_key(each), state=worker_pb2.HELD_ENDED)
                     for each in self._ended
+                    if not each.is_recalled
                 ],
                 dispatch_seq=self._dispatch_seq,
                 report_seq=self._report_seq,
@@ -162,6 +177,11 @@ class _Worker:
                 session=self.session, first_seq=ends[0].seq - 1, last_seq=ends[-1].seq
             )
             for end in ends:
+                if end.is_recalled:
+                    request.reports.add(
+                        seq=end.seq, key=_key(end), kind=worker_pb2.REPORT_RECALLED, end_us=end.us
+                    )
+                    continue
                 request.reports.add(
                     seq=end.seq, key=_key(end), kind=worker_pb2.REPORT_ENDED,
                     state=types_pb2.COMPLETED, reason=types_pb2.REASON_EXIT, exit_code=0,
@@ -177,16 +197,19 @@ class _Worker:
                 self._has_ended.clear()
 
     def _take_batch(self, dispatch_seq: int) -> None:
-        if dispatch_seq != self._dispatch_seq + 1:
+        # What was in one that did not get through comes again under a later number.
+        if dispatch_seq <= self._dispatch_seq:
             raise BenchError(f"batch {dispatch_seq} came after {self._dispatch_seq}")
         self._dispatch_seq = dispatch_seq
 
-    def _end(self, tasks: deque[tuple[int, int, int, int]]) -> None:
+    def _end(
+        self, tasks: Iterable[tuple[int, int, int, int]], *, is_recalled: bool = False
+    ) -> None:
         us = time.time_ns() // 1000
         for task in tasks:
             # A number for the start, which is told by the end, and one for the end.
             self._report_seq += 2
-            self._ended.append(_End(self._report_seq, *task, us))
+            self._ended.append(_End(self._report_seq, *task, us, is_recalled))
         self._has_ended.set()
 
 
@@ -361,8 +384,13 @@ def fake_workers(directory: Path, here: Cluster, *, cpus: int) -> Iterator[Load]
         )  # fmt: skip
     load = Load(process, log)
     try:
-        yield load
+        with _ending_with(process, here):
+            yield load
         load.check()
+    except Exception:
+        # Where they have failed, whatever else did so did it for that.
+        load.check()
+        raise
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             # Ends with its stdin.
@@ -370,6 +398,27 @@ def fake_workers(directory: Path, here: Cluster, *, cpus: int) -> Iterator[Load]
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def _ending_with(process: subprocess.Popen[str], here: Cluster) -> Iterator[None]:
+    """Ends the manager with that process: who waits for tasks that the workers had would wait for
+    ever, and is told at once."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(LOOK_SECONDS):
+            if process.poll() is not None:
+                here.manager.kill()
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def main(manager: str, cpus: str) -> int:
