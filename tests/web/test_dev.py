@@ -11,10 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cluster import DEADLINE_SECONDS, Cluster, free_port
+from tests.cluster import DEADLINE_SECONDS, Cluster, free_port, wait_until
 from titan.cli import dev_web
 from titan.cli.dev_web import find_web
 from titan.errors import Refused, TitanError
+from titan.rpc.channel import split_address
+
+
+def can_connect(address: str) -> bool:
+    try:
+        socket.create_connection(split_address(address), DEADLINE_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_dev_shows_its_cluster_until_ctrl_c(tmp_path: Path) -> None:
@@ -24,6 +33,8 @@ def test_dev_shows_its_cluster_until_ctrl_c(tmp_path: Path) -> None:
         log = dev.wait_log("Ctrl-C stops it all.")
         found = re.search(rf"pages    (http://{address}/\?token=\S+)", log)
         assert found, log
+        # Where they take long to come up it tells of them before they answer.
+        wait_until(lambda: can_connect(address), "the pages are served")
         with httpx.Client(follow_redirects=True, verify=False, timeout=DEADLINE_SECONDS) as client:
             client.get(found[1]).raise_for_status()
             workers = client.get(f"http://{address}/api/v1/workers").json()["workers"]
