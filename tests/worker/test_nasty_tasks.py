@@ -21,6 +21,7 @@ from tests.worker.builders import launch
 from tests.worker.host_driver import HostDriver, wait_for
 from tests.worker.test_host_output import path_of, pieces_of, taken_bytes
 from titan.model import AttemptKey, Execution, Reason, State, StopMode
+from titan.worker import processes
 from titan.worker.host.cgroup_mounts import find_hierarchies
 from titan.worker.messages import Launch
 
@@ -506,6 +507,9 @@ def test_a_daemon_that_hides_ends_with_the_last_task_that_it_could_be_of(
     older = run(host, sh("echo up; exec sleep 300"))
     host.driver.wait_output(older)
     assert host.driver.wait_end(run(host, sh(HIDDEN))).state is State.COMPLETED
+    # A start is known to the hundredth of a second: in that of its own it could be of the younger.
+    ended = processes.now_ticks()
+    wait_for(lambda: processes.now_ticks() > ended, "the clock to go on")
     younger = run(host, sh("echo up; exec sleep 300"))
     host.driver.wait_output(younger)
     assert len(running(host)) == 3
