@@ -306,8 +306,10 @@ def test_a_shorter_limit_that_is_over_already_ends_the_task_at_once(host: HostDr
 
 @pytest.mark.parametrize("time_limit_ms", [DAY_MS, 0], ids=["longer", "none"])
 def test_a_longer_limit_or_none_lets_it_run_on(host: HostDriver, time_limit_ms: int) -> None:
-    host.run_launch(launch("sleep", "300", time_limit_ms=1_000))
-    host.stop(key(), mode=StopMode.LIMIT, time_limit_ms=time_limit_ms)
+    # Both messages are there at once: a machine that stood still between them would end the task.
+    with host.standing_still():
+        host.run_launch(launch("sleep", "300", time_limit_ms=1_000))
+        host.stop(key(), mode=StopMode.LIMIT, time_limit_ms=time_limit_ms)
     wait_another(host, job_id=2, after_ms=1_100)
     assert host.find_end(key()) is None
     # And it can have one again.
