@@ -23,7 +23,7 @@ from tests.worker.host_driver import is_running
 from tests.worker.scenes import Play, connection_to, run_sleeper, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
 from titan.model import AttemptKey
-from titan.rpc.v1 import manager_pb2, task_pb2, types_pb2, worker_pb2
+from titan.rpc.v1 import manager_pb2, task_pb2, task_pb2_grpc, types_pb2, worker_pb2
 from titan.worker import processes
 
 
@@ -117,15 +117,16 @@ def test_a_waiting_and_a_running_attempt_are_held_until_they_are_cancelled(play:
 
 def test_a_call_without_the_workers_token_is_turned_away(play: Play) -> None:
     async def scene(manager: FakeManager, worker: WorkerProcess) -> None:
-        tasks = manager.tasks()
-        calls: list[Awaitable[object]] = [
-            tasks.StartTask(task_pb2.StartTaskRequest(), wait_for_ready=True),
-            tasks.StopTask(task_pb2.StopTaskRequest(), metadata=(("titan-access-token", "x"),)),
-            first_of(tasks.StreamOutput(task_pb2.ReadOutputRequest())),
-        ]
-        for call in calls:
-            code, _ = await status_of(call)
-            assert code == grpc.StatusCode.UNAUTHENTICATED
+        async with connection_to(manager.registrations[-1].address) as connection:
+            tasks = task_pb2_grpc.TaskServiceStub(connection)
+            calls: list[Awaitable[object]] = [
+                tasks.StartTask(task_pb2.StartTaskRequest()),
+                tasks.StopTask(task_pb2.StopTaskRequest(), metadata=(("titan-access-token", "x"),)),
+                first_of(tasks.StreamOutput(task_pb2.ReadOutputRequest())),
+            ]
+            for call in calls:
+                code, _ = await status_of(call)
+                assert code == grpc.StatusCode.UNAUTHENTICATED
 
     play(scene)
 

@@ -11,10 +11,9 @@ import pytest
 from tests.worker.builders import batch, key, launch
 from tests.worker.fake_manager import FakeManager, wait_for
 from tests.worker.host_driver import HostDriver
-from tests.worker.scenes import Play, status_of, wait_exit
+from tests.worker.scenes import Play, connection_to, status_of, wait_exit
 from tests.worker.worker_process import WorkerProcess
 from titan.model import AttemptKey, Reason, State
-from titan.rpc import channel
 from titan.rpc.v1 import task_pb2, task_pb2_grpc, types_pb2
 from titan.worker import protocol
 from titan.worker.messages import OfferedDevices
@@ -167,7 +166,7 @@ def test_a_worker_gives_the_devices_that_it_declares_and_those_of_an_update(play
         request = task_pb2.UpdateWorkerRequest(
             devices={"gpu": task_pb2.DeviceIds(ids=["GPU-a", "5"])}
         )
-        async with channel.open_aio_channel(manager.registrations[-1].address) as open_channel:
+        async with connection_to(manager.registrations[-1].address) as open_channel:
             stub = task_pb2_grpc.TaskServiceStub(open_channel)
             answer = await stub.UpdateWorker(request, metadata=manager.metadata())
         assert answer.capacity.named == {"gpu": 2}
@@ -203,7 +202,8 @@ def test_a_program_of_the_workers_own_user_has_no_devices(play: Play) -> None:
         stub = manager.tasks()
         spec = task_pb2.TaskSpec(command=[b"sh", b"-c", b"echo .${CUDA_VISIBLE_DEVICES-unset}."])
         request = task_pb2.StartTaskRequest(specs=[spec])
-        (started,) = (await stub.StartTask(request, metadata=manager.metadata())).keys
+        call = stub.StartTask(request, metadata=manager.metadata(), wait_for_ready=True)
+        (started,) = (await call).keys
         attempt = AttemptKey(started.epoch, started.job_id, started.index, started.attempt)
         assert await output_of(worker, attempt) == ".."
         spec.resources.CopyFrom(types_pb2.Resources(named={"gpu": 1}))
