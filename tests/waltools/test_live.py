@@ -10,8 +10,10 @@ import pytest
 
 import wal
 from tests.waltools.builders import SEGMENT_BYTES, history, make_directory
+from tests.waltools.corruptions import make_rich_directory, snapshot
 from titan.snapshots import take_snapshot
-from titan.waltools.examine import find_slots
+from titan.waltools import stat as stat_module
+from titan.waltools.examine import Named, examine, find_slots
 from titan.waltools.places import Places
 from titan.waltools.stat import stat
 from titan.waltools.verify import verify
@@ -80,3 +82,51 @@ def test_a_reader_that_comes_while_the_slots_are_looked_at_is_no_damage(tmp_path
     (directory / "readers").mkdir(exist_ok=True)
     found = find_slots(Places.of(directory), Growing())
     assert [each.fault for each in found if each.fault] == []
+
+
+@pytest.mark.parametrize("removed_before", [61, 91])
+def test_snapshots_that_are_replaced_while_the_log_is_looked_at_are_no_damage(
+    tmp_path: Path, removed_before: int
+) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    wal.remove_segments_before(directory / "wal", 61)
+    tidied: list[int] = []
+
+    class Tidying(OsFileSystem):
+        """After the first look at the snapshots there is another one instead."""
+
+        def list_directory(self, path: str) -> list[str]:
+            names = super().list_directory(path)
+            if path == str(directory / "snapshots") and not tidied:
+                tidied.extend(wal.find_snapshots(path))
+                snapshot(directory)
+                for lsn in tidied:
+                    wal.remove_snapshot(path, lsn)
+                wal.remove_segments_before(directory / "wal", removed_before)
+            return names
+
+    found = examine(Places.of(directory), file_system=Tidying())
+    assert tidied == [60, 110]
+    assert found.is_sound, (found.log.faults, found.replay_faults)
+    assert [each.path.name for each in found.snapshots] == [wal.snapshot_name(150)]
+
+
+def test_a_reader_that_goes_on_while_the_log_is_counted_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = make_rich_directory(tmp_path / "manager")
+    moved: list[int] = []
+
+    def find_and_move(places: Places) -> list[Named]:
+        """What was there; then its reader goes on, and what it has read is removed."""
+        found = find_slots(places)
+        with wal.Reader(directory / "wal", from_lsn=121) as reader:
+            wal.write_slot(directory / "readers", "history", reader.position)
+        moved.append(wal.remove_segments_before(directory / "wal", 111))
+        return found
+
+    monkeypatch.setattr(stat_module, "find_slots", find_and_move)
+    found = stat(Places.of(directory))
+    assert moved[0]
+    assert found["first_lsn"] > 91
+    assert found["damage"] == []

@@ -99,6 +99,23 @@ def find_slots(places: Places, file_system: FileSystem = OS_FILE_SYSTEM) -> list
     return [*found, *(Named(places.readers / name, None, "it cannot be read") for name in bad)]
 
 
+def find_firsts(places: Places, file_system: FileSystem = OS_FILE_SYSTEM) -> list[int]:
+    """The first record of each segment that there is."""
+    try:
+        segments = wal.list_segments(places.log, file_system=file_system)
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # The inspection says so.
+    return [each.first_lsn for each in segments]
+
+
+def slot_fault(log: LogReport, position: Position, firsts: list[int]) -> str:
+    """What is wrong with a slot's position; `firsts` is of before it was read, `log` of after."""
+    was_there = bool(firsts) and position.lsn >= firsts[0] - 1
+    if was_there and position.lsn < log.first_lsn - 1:
+        return ""  # Its reader went on since, and the segment was removed.
+    return position_fault(log, position)
+
+
 def _slot_names(places: Places, file_system: FileSystem) -> set[str]:
     try:
         names = file_system.list_directory(str(places.readers))
@@ -116,7 +133,7 @@ class _Examiner:
     def run(self) -> Examination:
         places = self._places
         # In the order in which they came to be: what is read first cannot be newer than the log.
-        firsts = self._find_segments()
+        firsts = find_firsts(places, self._file_system)
         slots = find_slots(places, self._file_system)
         lsns = wal.find_snapshots(places.snapshots, file_system=self._file_system)
         replayer = _Replayer(places.root, lsns, self._file_system)
@@ -149,19 +166,15 @@ class _Examiner:
             replay_faults=replayer.faults,
         )
         if found.state is None and not (found.log.faults or found.replay_faults):
+            if firsts[:1] < [log.first_lsn] or len(found.snapshots) < len(lsns):
+                # What led there was removed meanwhile, for newer snapshots that were not looked at.
+                raise wal.RecordsGone(str(places.log), firsts[0] if firsts else 1, log.first_lsn)
             why = (
                 f"nothing leads to the state at the end: the log begins with record "
                 f"{log.first_lsn}, and there is no usable snapshot from there on"
             )
             found.replay_faults.append(ReplayFault(log.first_lsn, why))
         return found
-
-    def _find_segments(self) -> list[int]:
-        try:
-            segments = wal.list_segments(self._places.log, file_system=self._file_system)
-        except (FileNotFoundError, NotADirectoryError):
-            return []  # The inspection says so.
-        return [each.first_lsn for each in segments]
 
     def _judge_snapshot(self, log: LogReport, found: Named) -> Named:
         if found.fault or found.position is None:
@@ -174,10 +187,7 @@ class _Examiner:
     def _judge_slot(self, log: LogReport, found: Named, firsts: list[int]) -> Named:
         if found.fault or found.position is None:
             return found
-        was_there = bool(firsts) and found.position.lsn >= firsts[0] - 1
-        if was_there and found.position.lsn < log.first_lsn - 1:
-            return found  # Its reader went on since, and the segment was removed.
-        return found._replace(fault=position_fault(log, found.position))
+        return found._replace(fault=slot_fault(log, found.position, firsts))
 
 
 class _Replayer:

@@ -19,7 +19,7 @@ from titan import events as ev
 from titan import paths
 from titan.snapshots import SnapshotUnusable, load_snapshot
 from titan.state.snapshot import SnapshotError, read_head
-from titan.waltools.examine import Progress, find_slots
+from titan.waltools.examine import Progress, find_firsts, find_slots, slot_fault
 from titan.waltools.journal_files import JournalFiles
 from titan.waltools.looks import look_again
 from titan.waltools.places import Places
@@ -112,6 +112,7 @@ def stat_journal(files: JournalFiles, progress: Progress = lambda _: None) -> di
 
 
 def _stat(places: Places, progress: Progress) -> dict[str, Any]:
+    firsts = find_firsts(places)
     slots = find_slots(places)
     lsns = wal.find_snapshots(places.snapshots)
     contents = _Contents()
@@ -135,7 +136,8 @@ def _stat(places: Places, progress: Progress) -> dict[str, Any]:
             "name": slot.path.stem,
             "lsn": slot.position.lsn if slot.position else None,
             **_lag(log, slot.position),
-            "fault": slot.fault or (position_fault(log, slot.position) if slot.position else ""),
+            "fault": slot.fault
+            or (slot_fault(log, slot.position, firsts) if slot.position else ""),
         }
         for slot in slots
     ]
