@@ -47,7 +47,11 @@ def ask(
     token = access.find_token(cluster.address, cluster.manager_directory / "access.json")
     with open_channel(cluster.address) as channel:
         stub = manager_pb2_grpc.ManagerServiceStub(channel)
-        return list(stub.GetHistory(request, timeout=seconds, metadata=access.metadata(token)))
+        # To connect may take long: it is the answer that is looked at.
+        answers = stub.GetHistory(
+            request, timeout=seconds, metadata=access.metadata(token), wait_for_ready=True
+        )
+        return list(answers)
 
 
 def writer(cluster: Cluster) -> psutil.Process:

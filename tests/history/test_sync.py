@@ -56,7 +56,10 @@ class Caller:
     def submit(self, request_id: bytes) -> int:
         """The job's id. Raises RpcError."""
         request = submit_request(1, request_id=request_id)
-        answer = self.stub.SubmitJob(request, timeout=60, metadata=access.metadata(self._token))
+        # What is UNAVAILABLE is the history, and not a manager to whom to connect takes long.
+        answer = self.stub.SubmitJob(
+            request, timeout=60, metadata=access.metadata(self._token), wait_for_ready=True
+        )
         return int(answer.job_ids[0])
 
     def requeue(self, job_id: int) -> int:
@@ -64,7 +67,9 @@ class Caller:
         request = manager_pb2.RequeueJobRequest(
             request_id=os.urandom(16), user="u", jobs=[manager_pb2.JobSelector(job_id=job_id)]
         )
-        answer = self.stub.RequeueJob(request, timeout=60, metadata=access.metadata(self._token))
+        answer = self.stub.RequeueJob(
+            request, timeout=60, metadata=access.metadata(self._token), wait_for_ready=True
+        )
         return answer.submitted_again[job_id]
 
     def rows(self) -> set[int]:
