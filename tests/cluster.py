@@ -124,6 +124,19 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    def wait_soon(self, seconds: float) -> int:
+        """The exit code, after so long at most, in which it could run.
+
+        Looks taken count, not the clock: while the machine stands still there are none.
+        """
+        for _ in range(round(seconds / 0.05)):
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        code = self.process.poll()
+        assert code is not None, f"it runs on after {seconds} s:\n{self.log}"
+        return code
+
     def end(self, number: int = signal.SIGTERM, seconds: float = DEADLINE_SECONDS) -> int:
         """Sends the signal and returns the exit code."""
         self.process.send_signal(number)

@@ -126,7 +126,7 @@ def test_the_third_signal_does_not_wait_for_the_tasks(own: Cluster) -> None:
         stop(worker)
         worker.wait_log(text)
     # The grace of a leave is ten seconds.
-    assert worker.process.wait(8) == 0
+    assert worker.wait_soon(8) == 0
     wait_until(lambda: not is_alive(host), "the host ends")
 
 
