@@ -22,10 +22,9 @@ from tools.bench import fake_workers, peers
 from tools.bench.crowd import JOBS_PER_RECORD, SIZES, USERS, write_crowd
 from tools.bench.growth import draw
 from tools.bench.history import write_history
-from tools.bench.processes import BenchError, cluster
+from tools.bench.processes import BenchError
 from tools.bench.replay import replay_all
 from tools.bench.result import Curve, Result, alternate, said_before, table
-from tools.bench.singles import run_jobs
 from tools.chaos.processes import ChaosError
 from tools.chaos.several.postgresql import find_programs
 
@@ -145,22 +144,6 @@ def test_curves_are_drawn_beside_the_numbers(tmp_path: Path) -> None:
     picture = tmp_path / "numbers-growth.png"
     assert said == f"drawn: {picture}"
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_fake_workers_that_fail_are_told_of_at_once_by_whoever_waits_for_their_tasks(
-    tmp_path: Path,
-) -> None:
-    def run_without_them() -> None:
-        with (
-            cluster(tmp_path, cpus=0) as here,
-            fake_workers.fake_workers(tmp_path, here, cpus=1) as load,
-        ):
-            load.grow(1)
-            load._process.kill()
-            run_jobs(here, 5)
-
-    with pytest.raises(BenchError, match="the workers failed"):
-        run_without_them()
 
 
 def test_a_fake_worker_hands_back_what_waits_for_it_or_did_not_come() -> None:

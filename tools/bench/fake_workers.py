@@ -21,7 +21,6 @@ import os
 import resource
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -58,7 +57,6 @@ CALL_SECONDS: Final = 30.0
 # A fraction of the golden section: however many there are, their beats lie evenly apart.
 GOLDEN: Final = 0.618034
 BEATS: Final = b"beats\n"
-LOOK_SECONDS: Final = 0.2
 
 _STATISTICS: Final = manager_pb2.NodeStatistics(
     cpu_percent=12.5,
@@ -384,8 +382,7 @@ def fake_workers(directory: Path, here: Cluster, *, cpus: int) -> Iterator[Load]
         )  # fmt: skip
     load = Load(process, log)
     try:
-        with _ending_with(process, here):
-            yield load
+        yield load
         load.check()
     except Exception:
         # Where they have failed, whatever else did so did it for that.
@@ -398,27 +395,6 @@ def fake_workers(directory: Path, here: Cluster, *, cpus: int) -> Iterator[Load]
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-@contextlib.contextmanager
-def _ending_with(process: subprocess.Popen[str], here: Cluster) -> Iterator[None]:
-    """Ends the manager with that process: who waits for tasks that the workers had would wait for
-    ever, and is told at once."""
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(LOOK_SECONDS):
-            if process.poll() is not None:
-                here.manager.kill()
-                return
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def main(manager: str, cpus: str) -> int:
