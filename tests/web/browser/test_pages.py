@@ -370,6 +370,16 @@ def test_axe_finds_no_grave_fault_and_nothing_is_cut_on_a_telephone(
     assert faults == []
 
 
+def test_axe_finds_no_grave_fault_where_a_task_has_written_nothing(
+    open_page: OpenPage, cluster: Cluster
+) -> None:
+    job = cluster.submit("--", "true")
+    cluster.titan("wait", str(job))
+    page = open_page(f"/jobs/{job}", bypass_csp=True)
+    expect(page.get_by_label("Output of the task")).to_be_visible()
+    assert grave_faults(page) == []
+
+
 def test_a_tab_that_nobody_sees_asks_for_nothing_and_misses_nothing(
     open_page: OpenPage, cluster: Cluster, site: Site
 ) -> None:

@@ -102,7 +102,7 @@ export function JobPage({ id, index }: { id: number; index: number | null }) {
           Cancel…
         </button>
       </header>
-      <pre class="command" tabIndex={0} aria-label="Command">
+      <pre class="command" tabIndex={0} role="region" aria-label="Command">
         {joinWords(job.command) || "(a script)"}
       </pre>
       <Facts job={job} />

@@ -114,6 +114,7 @@ export function Output({ id, index, isArray, hasStarted, attempts }: Properties)
           class="output"
           ref={screen}
           tabIndex={0}
+          role="region"
           aria-label={stream === "both" ? "Output of the task" : `${stream} of the task`}
           onScroll={(event) => {
             const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;
