@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,14 +114,13 @@ def test_output_that_was_removed_is_told_as_such_and_that_of_what_runs_stays(
         wait_until(lambda: os.listdir(output) == [str(running)], "the rest to go")
         when = r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}"
         why = rf"it was removed on {when} by --output-retain"
-        # It is noted in a moment when the files are gone, of what ended later than of others.
+
+        def is_noted(job_id: int) -> bool:
+            return b"it was removed" in own.titan("logs", str(job_id)).stderr
+
+        # It is, in a moment, when the files are gone: of what ended later than of others.
         for each in (failed, array, named):
-            wait_until(
-                lambda each=each: (  # type: ignore[misc]
-                    b"it was removed" in own.titan("logs", str(each)).stderr
-                ),
-                "that is noted",
-            )
+            wait_until(partial(is_noted, each), "that is noted")
         told = own.titan("logs", str(failed)).stderr.decode()
         assert re.fullmatch(rf"titan: w1 has no output of {failed}: {why}\n", told), told
         told = own.titan("logs", str(array)).stderr.decode()

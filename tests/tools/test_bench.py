@@ -160,7 +160,7 @@ def test_a_fake_worker_hands_back_what_waits_for_it_or_did_not_come() -> None:
 
     async def scenario() -> None:
         worker = fake_workers._Worker(1, "127.0.0.1:1")
-        worker._stub = Manager()  # type: ignore[assignment]
+        worker._stub = Manager()  # type: ignore[assignment]  # of it one method is called
         keys = [types_pb2.AttemptKey(job_id=number, attempt=1) for number in (1, 2, 3)]
         batch = task_pb2.StartTaskRequest(dispatch_seq=1)
         for number, class_id in enumerate((7, 8)):

@@ -15,11 +15,11 @@ import msgpack
 import psycopg
 import pytest
 
+from tests.client.fake_manager import wait_for_answers
 from tests.journal.parties import Journal
 from tests.manager.harness import DEADLINE_SECONDS, until
 from tests.postgresql import PostgreSQL
 from titan import Client
-from titan.client import retry
 from titan.errors import Refused, TitanError
 from titan.journal.appender import Appender
 from titan.journal.database import Database
@@ -40,7 +40,6 @@ from titan.manager.several.own_copy import OwnCopy
 from titan.manager.start import open_up
 from titan.manager.term import end_all
 from titan.metrics.calls import Calls
-from titan.rpc import channel
 
 # Nobody waits for it to run out: what a test says of a takeover holds because it was given back.
 LONG_SECONDS: Final = 600.0
@@ -157,11 +156,8 @@ class Parties:
 
 @pytest.fixture(autouse=True)
 def _who_tries_once_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a call has a second, and its connection two: this process may stand still for longer."""
-    monkeypatch.setattr(retry, "ATTEMPT_SECONDS_MIN", DEADLINE_SECONDS / 2)
-    patient = ("grpc.min_reconnect_backoff_ms", round(DEADLINE_SECONDS * 1000))
-    # Of two with one name the first counts.
-    monkeypatch.setattr(channel, "CLIENT_OPTIONS", [patient, *channel.CLIENT_OPTIONS])
+    """This process may stand still for longer than such a call, or its connection, has."""
+    wait_for_answers(monkeypatch)
 
 
 Scenario = Callable[[Parties], Any]
